@@ -1,0 +1,1 @@
+"""FHIR vocabulary: pure functions and frozen values that import nothing else of ours."""

@@ -1,0 +1,124 @@
+"""A resource's text: strict parsing, top-level members as raw slices, and the splice of `id` and `meta`.
+
+The client's JSON is kept as it was written; the parsed tree serves validation and indexing only.
+https://hl7.org/fhir/R4/json.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from fhir_server.fhir.outcome import Invalid
+
+DEPTH_LIMIT = 100
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+
+_TOO_DEEP = b"\n" + b"  " * (DEPTH_LIMIT + 1)
+_ESCAPED_COLON = re.compile(rb"\\u003[aA]")
+_raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A JSON object as received: its bytes, and the tree they stand for. Neither is changed once made."""
+
+    raw: bytes
+    tree: dict[str, Any]
+
+
+def parse(raw: bytes) -> Text:
+    """Parse strictly. Raises Invalid for what is not one JSON object, repeats a key at any depth or nests too deeply."""
+    try:
+        tree = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(_not_json(raw, error), code="structure") from None
+    if not isinstance(tree, dict):
+        raise Invalid(
+            f"The body must be one JSON object (a FHIR resource), but it is {_json_kind(tree)}.", code="structure"
+        )
+    check_tree(raw, tree)
+    return Text(raw, tree)
+
+
+def check_tree(raw: bytes, tree: Any) -> None:
+    """Refuse nesting beyond DEPTH_LIMIT and duplicate keys, which the parsers let through.
+
+    One indented dump answers both: its deepest line tells the depth, and its colons are fewer than the text's where
+    the parser merged two equal keys (an escaped colon would break the count, so its texts are looked at closely).
+    """
+    dump = orjson.dumps(tree, option=orjson.OPT_INDENT_2)
+    if _TOO_DEEP in dump:
+        raise Invalid(f"The JSON nests deeper than {DEPTH_LIMIT} levels, which is the limit.", code="structure")
+    if raw.count(b":") != dump.count(b":") or _ESCAPED_COLON.search(raw):
+        json.loads(raw, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in tree:
+            raise Invalid(f"The JSON key `{key}` stands twice in one object; each key may stand once.", code="structure")
+        tree[key] = value
+    return tree
+
+
+def _not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    if not raw.strip():
+        return "The body is empty; a FHIR resource as JSON is needed."
+    return f"The body is not valid JSON (line {error.lineno}, column {error.colno}): {error.msg}."
+
+
+def _json_kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "an array"
+    return {str: "a string", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+
+
+def members(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The top-level members of a JSON object, each value as the bytes it was written with."""
+    return _raw_members.decode(raw)
+
+
+def join_members(parts: dict[str, bytes | msgspec.Raw]) -> bytes:
+    """A JSON object of members whose values are given as text."""
+    return b"{" + b",".join([b'"%b":%b' % (key.encode(), value) for key, value in parts.items()]) + b"}"
+
+
+def spliced(raw: bytes, type: str, id: str) -> tuple[bytes, bytes]:
+    """The text before and after `"versionId":…,"lastUpdated":…`, with `id` set and the rest as written.
+
+    `resourceType`, `id` and `meta` come first; every other member keeps its bytes and its order.
+    """
+    parts = members(raw)
+    parts.pop("resourceType", None)
+    parts.pop("id", None)
+    head = b'{"resourceType":"%b","id":"%b","meta":{' % (type.encode(), id.encode())
+    meta = parts.pop("meta", None)
+    tail = [] if meta is None else [_meta_rest(bytes(meta))]
+    tail.append(b"}")
+    tail += [b',"%b":%b' % (key.encode(), value) for key, value in parts.items()]
+    tail.append(b"}")
+    return head, b"".join(tail)
+
+
+def _meta_rest(meta: bytes) -> bytes:
+    rest = members(meta)
+    rest.pop("versionId", None)
+    rest.pop("lastUpdated", None)
+    return b"".join([b',"%b":%b' % (key.encode(), value) for key, value in rest.items()])
+
+
+def version_members(version: int, last_updated: str) -> bytes:
+    """What stands between the two halves of `spliced`."""
+    return b'"versionId":"%d","lastUpdated":"%b"' % (version, last_updated.encode())
+
+
+def valid_id(id: str) -> bool:
+    """Whether `id` is a FHIR id: 1 to 64 of letters, digits, hyphen and dot."""
+    return ID.fullmatch(id) is not None
