@@ -1,0 +1,152 @@
+"""The R4 definitions: elements, search parameters, compartments (https://hl7.org/fhir/R4/structuredefinition.html).
+
+They are read from `tables/`, which `scripts/generate_definitions.py` writes from the official package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+TABLES = Path(__file__).parent / "tables"
+
+_CODED = frozenset({"CodeableConcept", "Coding", "Quantity"})
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a type.
+
+    `path` is the official one (`Observation.value[x]`), `name` lacks the `[x]`.
+    `targets`: resource types that a Reference or canonical may point to; () means any, or not a reference.
+    `codes`: the codes of its required value set where they can be enumerated, else None. They are bare codes for
+    elements of type code, and `system|code` for CodeableConcept, Coding and Quantity.
+    """
+
+    path: str
+    name: str
+    choice: bool
+    types: tuple[str, ...]
+    minimum: int
+    repeats: bool
+    summary: bool
+    targets: tuple[str, ...]
+    codes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """What one JSON key holds: its element and the key's one type.
+
+    `type` is `Quantity` for `valueQuantity`; the path (`Patient.contact`) for an inline backbone; the path referred to
+    for a content reference; `Resource` where any resource may stand.
+    """
+
+    element: Element
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParameterFacts:
+    """A SearchParameter as published; `components` are (definition URL, expression) pairs.
+
+    `multiple_and` and `multiple_or` are True where the definition does not say.
+    """
+
+    code: str
+    url: str
+    type: str
+    base: tuple[str, ...]
+    expression: str
+    targets: tuple[str, ...]
+    components: tuple[tuple[str, str], ...]
+    multiple_and: bool
+    multiple_or: bool
+    comparators: tuple[str, ...]
+    modifiers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """All of base R4.
+
+    `resource_types`: every concrete one, sorted, Parameters included. `properties`: type name (resource, datatype or
+    backbone path) → JSON key → Property; `_key` siblings of primitives and `resourceType` are not listed.
+    `compartments`: Patient → Observation → ("subject", "performer").
+    """
+
+    resource_types: tuple[str, ...]
+    properties: Mapping[str, Mapping[str, Property]]
+    search_parameters: tuple[SearchParameterFacts, ...]
+    compartments: Mapping[str, Mapping[str, tuple[str, ...]]]
+    primitives: frozenset[str]
+
+
+def load() -> Definitions:
+    """Reads the tables (about 30 ms); callers keep the result, nothing is cached here."""
+    types = _table("types")
+    code_lists = {
+        url: (_bare_codes(systems), _coded_codes(systems)) for url, systems in sorted(_table("codes").items())
+    }
+    return Definitions(
+        resource_types=tuple(types["resources"]),
+        properties={
+            owner: {key: property_ for row in rows for key, property_ in _row_properties(owner, row, code_lists)}
+            for owner, rows in _table("elements").items()
+        },
+        search_parameters=tuple(_search_parameter(row) for row in _table("search-parameters")),
+        compartments={
+            compartment: {type_: tuple(codes) for type_, codes in members.items()}
+            for compartment, members in _table("compartments").items()
+        },
+        primitives=frozenset(types["primitives"]),
+    )
+
+
+def _table(name: str) -> Any:
+    return orjson.loads((TABLES / f"{name}.json").read_bytes())
+
+
+def _bare_codes(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(sorted({code for codes in systems.values() for code in codes}))
+
+
+def _coded_codes(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(sorted(f"{system}|{code}" for system, codes in systems.items() for code in codes))
+
+
+def _row_properties(
+    owner: str, row: list[Any], code_lists: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+) -> Iterator[tuple[str, Property]]:
+    """The JSON keys of one table row: one, or one for each type of a choice."""
+    official_name, minimum, repeats, summary, types, targets, value_set = row
+    name = official_name.removesuffix("[x]")
+    choice = name != official_name
+    codes = code_lists[value_set][types[0] in _CODED] if value_set else None
+    element = Element(
+        f"{owner}.{official_name}", name, choice, tuple(types), minimum, repeats, summary, tuple(targets), codes
+    )
+    for type_ in types:
+        key = f"{name}{type_[0].upper()}{type_[1:]}" if choice else name
+        yield key, Property(element, type_)
+
+
+def _search_parameter(row: list[Any]) -> SearchParameterFacts:
+    code, url, type_, base, expression, targets, components, multiple_and, multiple_or, comparators, modifiers = row
+    return SearchParameterFacts(
+        code,
+        url,
+        type_,
+        tuple(base),
+        expression,
+        tuple(targets),
+        tuple((definition, part) for definition, part in components),
+        multiple_and,
+        multiple_or,
+        tuple(comparators),
+        tuple(modifiers),
+    )

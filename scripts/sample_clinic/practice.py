@@ -1,0 +1,137 @@
+"""The practice itself: organizations, locations, practitioners and their roles, schedules and open slots."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from scripts.sample_clinic.build import Resource, concept, identifier, moment, reference, resource
+
+ORGANIZATIONS = [
+    ("riverbend", "Riverbend Family Practice", "prov", "+1-555-0100"),
+    ("meadow-mutual", "Meadow Mutual Health Plan", "ins", "+1-555-0180"),
+    ("state-senior-plan", "State Senior Plan", "pay", "+1-555-0190"),
+]
+LOCATIONS = [
+    ("front-desk", "Front desk and waiting room", "area"),
+    ("room-1", "Examination room 1", "ro"),
+    ("room-2", "Examination room 2", "ro"),
+]
+# id, given, family, prefix, gender, birth date, specialty (code, text), languages
+PRACTITIONERS = [
+    ("ines-marchetti", "Ines", "Marchetti", "Dr.", "female", "1975-05-14", ("family", "Family medicine"), ["en", "es"]),
+    ("samuel-adeyemi", "Samuel", "Adeyemi", "Dr.", "male", "1981-09-30", ("pediatrics", "Pediatrics"), ["en", "yo"]),
+    ("priya-raman", "Priya", "Raman", "NP", "female", "1989-02-11", ("family", "Family medicine"), ["en", "ta"]),
+    ("jonas-lindqvist", "Jonas", "Lindqvist", "PT", "male", "1992-12-03", ("physio", "Physical therapy"), ["en", "sv"]),
+]
+NAMES = {id: f"{prefix} {given} {family}" for id, given, family, prefix, *_ in PRACTITIONERS}
+OPEN_DAY = "2026-11-30"
+SLOT_TIMES = ["09:00", "09:30", "10:00", "10:30", "11:00", "11:30", "12:00"]
+# The slots of the open day that the booked appointments of `visits.py` hold.
+BUSY = {
+    ("ines-marchetti", "09:00"),
+    ("ines-marchetti", "10:30"),
+    ("samuel-adeyemi", "09:30"),
+    ("jonas-lindqvist", "11:00"),
+}
+
+
+def resources() -> list[Resource]:
+    """Everything that the other bundles refer to."""
+    return [*_organizations(), *_locations(), *_practitioners(), *_schedules()]
+
+
+def _organizations() -> list[Resource]:
+    return [
+        resource(
+            "Organization",
+            id,
+            identifier=[identifier("organizations", id)],
+            active=True,
+            type=[concept("organization-type", kind)],
+            name=name,
+            telecom=[{"system": "phone", "value": phone, "use": "work"}],
+        )
+        for id, name, kind, phone in ORGANIZATIONS
+    ]
+
+
+def _locations() -> list[Resource]:
+    return [
+        resource(
+            "Location",
+            id,
+            status="active",
+            name=name,
+            mode="instance",
+            physicalType=concept("location-physical-type", kind),
+            managingOrganization=reference("Organization/riverbend"),
+        )
+        for id, name, kind in LOCATIONS
+    ]
+
+
+def _practitioners() -> list[Resource]:
+    made = []
+    for number, (id, given, family, prefix, gender, born, (code, specialty), languages) in enumerate(PRACTITIONERS, 1):
+        made += [
+            resource(
+                "Practitioner",
+                id,
+                identifier=[identifier("staff", f"S-{number:03}")],
+                active=True,
+                name=[{"use": "official", "family": family, "given": [given], "prefix": [prefix]}],
+                telecom=[{"system": "email", "value": f"{given.lower()}@clinic.example", "use": "work"}],
+                gender=gender,
+                birthDate=born,
+                communication=[concept("urn:ietf:bcp:47", language) for language in languages],
+            ),
+            resource(
+                "PractitionerRole",
+                f"{id}-role",
+                active=True,
+                practitioner=reference(f"Practitioner/{id}", NAMES[id]),
+                organization=reference("Organization/riverbend"),
+                specialty=[concept("https://clinic.example/specialties", code, specialty)],
+                location=[reference("Location/front-desk")],
+                availableTime=[
+                    {
+                        "daysOfWeek": ["mon", "tue", "wed", "thu"],
+                        "availableStartTime": "09:00:00",
+                        "availableEndTime": "12:30:00",
+                    }
+                ],
+            ),
+        ]
+    return made
+
+
+def _schedules() -> list[Resource]:
+    made = []
+    for id in NAMES:
+        made.append(
+            resource(
+                "Schedule",
+                f"{id}-schedule",
+                active=True,
+                actor=[reference(f"Practitioner/{id}", NAMES[id]), reference("Location/front-desk")],
+                planningHorizon={"start": OPEN_DAY, "end": "2026-12-31"},
+            )
+        )
+        made += [
+            resource(
+                "Slot",
+                slot_id(id, start),
+                appointmentType=concept("v2-0276", "ROUTINE"),
+                schedule=reference(f"Schedule/{id}-schedule"),
+                status="busy" if (id, start) in BUSY else "free",
+                start=moment(OPEN_DAY, start),
+                end=moment(OPEN_DAY, end),
+            )
+            for start, end in pairwise(SLOT_TIMES)
+        ]
+    return made
+
+
+def slot_id(practitioner: str, start: str) -> str:
+    """`ines-marchetti`, `09:00` → the id of that slot on the open day."""
+    return f"{practitioner}-{OPEN_DAY}-{start.replace(':', '')}"
