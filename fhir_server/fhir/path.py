@@ -1,0 +1,311 @@
+"""The FHIRPath that search parameters are written in, as a frozen tree (https://hl7.org/fhir/R4/search.html#reg, http://hl7.org/fhirpath/N1/).
+
+Understood: members, `[n]` and `first()`, `as` in its three spellings and `ofType`, `where(…)` with comparisons,
+`exists()`, `hasExtension(url)`, `resolve() is T`, `and`, `or`; `extension(url)`; `%resource`; and a whole expression
+that is a truth. The official R4 expressions need no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fhir_server.fhir.definitions import Property
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One step to an element; `type` keeps only values of that type, `index` only that one."""
+
+    name: str
+    type: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Keeps the values for which the condition holds."""
+
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Some value at `path` equals the literal or, for `!=`, there are values and none does."""
+
+    path: Path
+    operator: Literal["=", "!="]
+    literal: str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """There is a value at `path`."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Resolves:
+    """The reference leads to a resource of `type`."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every condition holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """At least one condition holds."""
+
+    conditions: tuple[Condition, ...]
+
+
+Step = Member | Where
+Path = tuple[Step, ...]
+Condition = Compare | Exists | Resolves | All | Some
+
+ROOTS = frozenset({"Resource", "DomainResource"})
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One alternative of a union.
+
+    `root` is the type it starts at, `%resource`, or "" when it is relative to an element. `steps` leave the root out.
+    `truth` is set for an expression that is true or false of the whole resource; its paths leave the root out too.
+    """
+
+    text: str
+    root: str
+    steps: Path = ()
+    truth: Condition | None = None
+
+
+def parse(expression: str) -> tuple[Branch, ...]:
+    """The alternatives of an expression. Raises ValueError with a sentence when it goes beyond the subset."""
+    return _Parser(expression).union()
+
+
+def parse_for(expression: str, type: str) -> tuple[Branch, ...]:
+    """The alternatives that apply to a resource type: its own, those of its abstract types, those that name no type."""
+    return tuple(branch for branch in parse(expression) if branch.root in (type, "") or branch.root in ROOTS)
+
+
+def keys(properties: Mapping[str, Property], member: Member) -> Iterator[tuple[str, Property]]:
+    """The JSON keys that a member may stand for: one, or those of a choice (`value`: `valueQuantity`, …)."""
+    for key, property in properties.items():
+        if property.element.name == member.name and (
+            member.type is None or _lowered(property.type) == _lowered(member.type)
+        ):
+            yield key, property
+
+
+def _lowered(type: str) -> str:
+    """R4 itself writes both `as(dateTime)` and `as(DateTime)`."""
+    return type[:1].lower() + type[1:]
+
+
+_TOKEN = re.compile(r"\s*(?:('(?:[^'\\]|\\.)*')|(%?[A-Za-z_][A-Za-z0-9_]*)|([0-9]+(?:\.[0-9]+)?)|(!=|[().\[\]|=,]))")
+_KEYWORDS = frozenset({"as", "is", "and", "or"})
+
+
+class _Parser:
+    """Recursive descent over the tokens of one expression."""
+
+    def __init__(self, expression: str) -> None:
+        self._text = expression
+        self._tokens: list[tuple[str, int, int]] = []
+        self._at = 0
+        position, end = 0, len(expression.rstrip())
+        while position < end:
+            token = _TOKEN.match(expression, position)
+            if not token:
+                raise ValueError(f"`{expression}` has something unreadable at `{expression[position:]}`.")
+            start = token.start(token.lastindex or 0)
+            self._tokens.append((expression[start : token.end()], start, token.end()))
+            position = token.end()
+
+    def union(self) -> tuple[Branch, ...]:
+        branches = [self._branch()]
+        while self._take("|"):
+            branches.append(self._branch())
+        if self._at < len(self._tokens):
+            raise self._error()
+        return tuple(branches)
+
+    def _branch(self) -> Branch:
+        first = self._at
+        found = self._condition_or_path()
+        text = self._text[self._tokens[first][1] : self._tokens[self._at - 1][2]]
+        if isinstance(found, tuple):
+            root, steps = _rooted(found)
+            return Branch(text, root, steps)
+        root, truth = _rooted_condition(found)
+        return Branch(text, root, (), truth)
+
+    def _condition_or_path(self) -> Condition | Path:
+        left = self._conjunction()
+        while self._take("or"):
+            left = Some((self._condition(left), self._condition(self._conjunction())))
+        return left
+
+    def _conjunction(self) -> Condition | Path:
+        left = self._comparison()
+        while self._take("and"):
+            left = All((self._condition(left), self._condition(self._comparison())))
+        return left
+
+    def _condition(self, found: Condition | Path) -> Condition:
+        """A bare path in the place of a condition is an element of type boolean."""
+        return Compare(found, "=", True) if isinstance(found, tuple) else found
+
+    def _comparison(self) -> Condition | Path:
+        found = self._path()
+        if not isinstance(found, tuple):
+            return found
+        if self._take("as"):
+            return _cast(found, self._next())
+        if self._take("="):
+            return Compare(found, "=", self._literal())
+        if self._take("!="):
+            return Compare(found, "!=", self._literal())
+        return found
+
+    def _path(self) -> Condition | Path:
+        """Steps joined by dots; `exists()` and `resolve() is T` end it as a condition."""
+        if self._take("("):
+            found = self._condition_or_path()
+            self._expect(")")
+            if not isinstance(found, tuple):
+                return found
+            steps: Path = found
+        else:
+            result = self._step((), self._next())
+            if not isinstance(result, tuple):
+                return result
+            steps = result
+        while True:
+            if self._take("["):
+                steps = _indexed(steps, int(self._next()))
+                self._expect("]")
+            elif self._take("."):
+                result = self._step(steps, self._next())
+                if not isinstance(result, tuple):
+                    return result
+                steps = result
+            else:
+                return steps
+
+    def _step(self, steps: Path, name: str) -> Condition | Path:
+        if not re.match(r"[%A-Za-z_]", name) or name in _KEYWORDS - {"as"}:
+            raise self._error()
+        if not self._take("("):
+            return (*steps, Member(name))
+        found = self._call(steps, name)
+        self._expect(")")
+        if isinstance(found, Resolves):
+            if not self._take("is"):
+                raise ValueError(f"`{self._text}` uses `resolve()` without `is`.")
+            return Resolves(self._next())
+        return found
+
+    def _call(self, steps: Path, name: str) -> Condition | Path:
+        """The function `name` up to its closing parenthesis."""
+        match name:
+            case "as" | "ofType":
+                return _cast(steps, self._next())
+            case "where":
+                return (*steps, Where(self._condition(self._condition_or_path())))
+            case "extension":
+                return (*steps, *_extension(self._literal()))
+            case "hasExtension":
+                return Exists((*steps, *_extension(self._literal())))
+            case "exists":
+                return Exists(steps)
+            case "first":
+                return _indexed(steps, 0)
+            case "resolve" if not steps:
+                return Resolves("")
+        raise ValueError(f"`{self._text}` uses the function `{name}`, which search expressions here cannot have.")
+
+    def _literal(self) -> str | bool | float:
+        token = self._next()
+        if token in ("true", "false"):
+            return token == "true"
+        if token.startswith("'"):
+            return re.sub(r"\\(.)", r"\1", token[1:-1])
+        if token[0].isdigit():
+            return float(token) if "." in token else int(token)
+        raise self._error()
+
+    def _take(self, token: str) -> bool:
+        if self._at < len(self._tokens) and self._tokens[self._at][0] == token:
+            self._at += 1
+            return True
+        return False
+
+    def _expect(self, token: str) -> None:
+        if not self._take(token):
+            raise self._error()
+
+    def _next(self) -> str:
+        if self._at >= len(self._tokens):
+            raise ValueError(f"`{self._text}` ends too early.")
+        self._at += 1
+        return self._tokens[self._at - 1][0]
+
+    def _error(self) -> ValueError:
+        rest = self._text[self._tokens[self._at][1] :] if self._at < len(self._tokens) else "the end"
+        return ValueError(f"`{self._text}` cannot be read from `{rest}` on.")
+
+
+def _extension(url: str | bool | float) -> Path:
+    return Member("extension"), Where(Compare((Member("url"),), "=", url))
+
+
+def _cast(steps: Path, type: str) -> Path:
+    return _ending(steps, type=type)
+
+
+def _indexed(steps: Path, index: int) -> Path:
+    return _ending(steps, index=index)
+
+
+def _ending(steps: Path, **changed: str | int) -> Path:
+    """The path with its last member narrowed."""
+    if not steps or not isinstance(steps[-1], Member):
+        raise ValueError("A type or an index must follow a member.")
+    return (*steps[:-1], replace(steps[-1], **changed))  # type: ignore[arg-type]
+
+
+def _rooted(steps: Path) -> tuple[str, Path]:
+    """The root that a path names, and the rest; roots are written with a capital or a percent sign."""
+    first = steps[0]
+    if isinstance(first, Member) and (first.name[0].isupper() or first.name == "%resource"):
+        return first.name, steps[1:]
+    return "", steps
+
+
+def _rooted_condition(condition: Condition) -> tuple[str, Condition]:
+    match condition:
+        case Compare(path, operator, literal):
+            root, rest = _rooted(path)
+            return root, Compare(rest, operator, literal)
+        case Exists(path):
+            root, rest = _rooted(path)
+            return root, Exists(rest)
+        case All(conditions) | Some(conditions):
+            rooted = [_rooted_condition(each) for each in conditions]
+            roots = {root for root, _ in rooted}
+            if len(roots) != 1:
+                raise ValueError("The paths of one condition must start at the same type.")
+            return roots.pop(), type(condition)(tuple(each for _, each in rooted))
+    return "", condition

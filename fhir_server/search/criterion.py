@@ -1,0 +1,195 @@
+"""One criterion, `name=value`, as a clause: modifiers, chains and `_has` (https://hl7.org/fhir/R4/search.html#chaining).
+
+name      = code [":" modifier]                                the parameter itself
+          | code [":" Type] "." name                           a chain
+          | "_has:" Type ":" reference code ":" name           a reverse chain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.search.escapes import split
+from fhir_server.search.parameters import TYPES, Criteria
+from fhir_server.search.query import EVERYTHING, NOTHING, Chain, Clause, Has, Not, Present
+from fhir_server.search.registry import Parameter
+from fhir_server.search.simplify import disjunction
+
+MAX_LINKS = 8
+MAX_BRANCHES = 400
+
+LATER = frozenset({"_text", "_content", "_filter", "_query", "_list"})
+"""Parameters of the specification that this server does not evaluate."""
+
+
+class Unapplied(Invalid):
+    """A parameter that is unknown, unsupported or empty: the one thing that `Prefer: handling=lenient` forgives."""
+
+    code = "not-supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a chain a name is read: the `name` as the client wrote it, links followed and branches made so far."""
+
+    name: str
+    links: int = 0
+    branches: int = 1
+
+    def next(self, branches: int = 1) -> Place:
+        """One link further; TooCostly when the chain is longer or wider than any store should be asked for."""
+        further = Place(self.name, self.links + 1, self.branches * branches)
+        if further.links > MAX_LINKS:
+            raise TooCostly(f"`{self.name}` follows more than {MAX_LINKS} references; search in several steps.")
+        if further.branches > MAX_BRANCHES:
+            raise TooCostly(
+                f"`{self.name}` may reach too many resource types; "
+                "name the type of each link, as in `subject:Patient.name`."
+            )
+        return further
+
+
+def clause_of(type: str, name: str, value: str, criteria: Criteria) -> Clause:
+    """What `name=value` asks of a resource of `type`; commas in the value are OR.
+
+    Raises Unapplied for what lenient handling ignores, Invalid (or TooCostly) for all that is wrong.
+    """
+    if not value:
+        raise Unapplied(
+            f"`{name}` has no value; leave it out, or use `{name.partition(':')[0]}:missing=true`.", code="invalid"
+        )
+    return _criterion(type, name, value, Place(name), criteria)
+
+
+def _criterion(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    if name.startswith("_has:"):
+        return _reverse_chain(type, name, value, place, criteria)
+    head, chained, rest = name.partition(".")
+    if chained:
+        return _chain(type, head, rest, value, place, criteria)
+    code, _, modifier = name.partition(":")
+    parameter = parameter_of((type,), code, criteria)[0]
+    if name.endswith(":"):
+        raise Invalid(f"`{place.name}` ends in a colon without a modifier. {_valid_modifiers(parameter)}")
+    if modifier == "missing":
+        return _missing(parameter, place, value)
+    return _alternatives(parameter, modifier, place, value, criteria)
+
+
+def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[Parameter, ...]:
+    """The parameter `code` of each type; Unapplied, with the valid ones listed, where a type lacks it."""
+    tables = [criteria.registry.parameters(type) for type in types]
+    if code in LATER or any(code in table and table[code].type == "special" for table in tables):
+        raise Unapplied(f"This server does not support the search parameter `{code}`.")
+    found = tuple(table[code] for table in tables if code in table)
+    if len(found) == len(tables):
+        return found
+    raise Unapplied(f"{_owner(types)} no search parameter `{code}`. Valid ones: {_valid_parameters(tables)}.")
+
+
+def _owner(types: Sequence[str]) -> str:
+    if len(types) == 1:
+        return f"`{types[0]}` has"
+    if len(types) > 5:
+        return "The resource types searched have in common"
+    return f"{', '.join(f'`{type}`' for type in types)} have in common"
+
+
+def _valid_parameters(tables: Iterable[Mapping[str, Parameter]]) -> str:
+    first, *others = ({code for code, each in table.items() if each.type != "special"} for table in tables)
+    return ", ".join(f"`{code}`" for code in sorted(first.intersection(*others) - LATER))
+
+
+def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
+    if value not in ("true", "false"):
+        raise Invalid(f"`{place.name}` takes `true` or `false`, not `{value}`.")
+    if parameter.code in ("_id", "_lastUpdated"):  # every stored resource has both
+        return NOTHING if value == "true" else EVERYTHING
+    return Not(Present(parameter.code)) if value == "true" else Present(parameter.code)
+
+
+def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str, criteria: Criteria) -> Clause:
+    kind = TYPES[parameter.type]
+    if modifier and modifier not in kind.modifiers:
+        _check_type_modifier(parameter, modifier, criteria)
+    alternatives = split(value, ",")
+    if "" in alternatives:
+        raise Invalid(f"`{place.name}={value}` has an empty alternative; write a comma inside a value as `\\,`.")
+    clause = disjunction(kind.clause(parameter, modifier or None, text, criteria) for text in alternatives)
+    return Not(clause) if modifier in kind.negated else clause
+
+
+def _check_type_modifier(parameter: Parameter, modifier: str, criteria: Criteria) -> None:
+    """`subject:Patient=23`: the modifier of a reference may be one of its target types."""
+    if parameter.type == "reference" and modifier in criteria.registry.types:
+        _targets(parameter, modifier, criteria)
+        return
+    raise Invalid(f"`{parameter.base}.{parameter.code}` has no modifier `{modifier}`. {_valid_modifiers(parameter)}")
+
+
+def _valid_modifiers(parameter: Parameter) -> str:
+    modifiers = sorted({"missing", *TYPES[parameter.type].modifiers})
+    targets = sorted(parameter.targets) if parameter.type == "reference" else []
+    return "Valid ones: " + ", ".join(f"`:{modifier}`" for modifier in (*modifiers, *targets)) + "."
+
+
+def _targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str, ...]:
+    """The served types that a reference may lead to: all of its targets, or the one the client named."""
+    served = criteria.registry.types
+    possible = tuple(sorted(parameter.targets)) or served
+    if not target:
+        return tuple(type for type in possible if type in served)
+    if target not in possible or target not in served:
+        raise Invalid(
+            f"`{parameter.base}.{parameter.code}` cannot refer to `{target}`. "
+            f"Valid types: {', '.join(f'`{type}`' for type in possible)}."
+        )
+    return (target,)
+
+
+def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    """`subject:Patient.name`; without a type, any target type that has the parameter may match."""
+    code, _, target = head.partition(":")
+    parameter = parameter_of((type,), code, criteria)[0]
+    if parameter.type != "reference":
+        raise Invalid(f"`{type}.{code}` is no reference, so `{place.name}` cannot be followed through it.")
+    targets = _targets(parameter, target, criteria)
+    able = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
+    if not able:
+        raise Unapplied(
+            f"No type that `{type}.{code}` refers to has the search parameter `{_first_code(rest)}` of `{place.name}`. "
+            + (f"Valid ones: {_valid_parameters([criteria.registry.parameters(target)])}." if target else "")
+        )
+    further = place.next(len(able))
+    return disjunction(
+        Chain(code, candidate, _criterion(candidate, rest, value, further, criteria)) for candidate in able
+    )
+
+
+def _first_code(name: str) -> str:
+    return name.partition(".")[0].partition(":")[0]
+
+
+def _knows(type: str, name: str, criteria: Criteria) -> bool:
+    """Whether the name can be read at that type; for `_has`, whether its reference may lead there."""
+    if name.startswith("_has:"):
+        source, code = (*name.split(":", 3), "", "")[1:3]
+        parameter = criteria.registry.parameters(source).get(code) if source in criteria.registry.types else None
+        return parameter is None or not parameter.targets or type in parameter.targets
+    return _first_code(name) in criteria.registry.parameters(type)
+
+
+def _reverse_chain(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    """`_has:Observation:patient:code`: some Observation whose `patient` is this resource has that code."""
+    parts = name.split(":", 3)
+    if len(parts) < 4 or not all(parts):
+        raise Invalid(f"`{place.name}` should read `_has:[type]:[reference parameter]:[parameter]`.")
+    _, source, code, rest = parts
+    if source not in criteria.registry.types:
+        raise Invalid(f"`{source}` in `{place.name}` is no resource type of this server.")
+    parameter = parameter_of((source,), code, criteria)[0]
+    if parameter.type != "reference" or (parameter.targets and type not in parameter.targets):
+        raise Invalid(f"`{source}.{code}` in `{place.name}` is no reference to `{type}`.")
+    return Has(source, code, _criterion(source, rest, value, place.next(), criteria))

@@ -1,0 +1,47 @@
+"""Index entries: what a resource is found by, in a form that every store keeps and no store interprets further.
+
+Encodings (one place, so that index and query cannot differ); `SEPARATOR` sorts below every character FHIR allows:
+
+| value | term |
+|---|---|
+| string | normalised text, SEPARATOR, text as written |
+| token (Coding, CodeableConcept, Identifier, code, boolean, ContactPoint …) | code, SEPARATOR, system ("" without one) |
+| reference | `Type/id` when local (version dropped), else the absolute URL as written; canonical: url, SEPARATOR, version |
+| uri | the text as written |
+| composite of terms | each component's search form, joined by COMPOSITE |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SEPARATOR = "\x1f"
+COMPOSITE = "\x1e"
+
+# Ends of open intervals, µs; outside every FHIR date and inside 64 bits.
+OPEN_LOW = -(2**62)
+OPEN_HIGH = 2**62
+
+DateEntry = tuple[int, int]
+"""A closed interval [low, high] in µs since 1970-01-01T00:00Z."""
+
+NumberEntry = tuple[str, float, float, str]
+"""(key, low, high, unit): key "" unless composite; unit is `system SEPARATOR code SEPARATOR unit text`, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """All index entries of one resource, by search parameter code; values are distinct and sorted.
+
+    `references` holds every literal reference to a local resource (`Type/id`, version-specific ones and contained ones
+    left out), whether or not a search parameter covers it: referential integrity is decided by it.
+    """
+
+    terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dates: Mapping[str, tuple[DateEntry, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, tuple[NumberEntry, ...]] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+
+
+NO_ENTRIES = Entries()

@@ -1,0 +1,33 @@
+r"""Escapes in search values: `\,` `\|` `\$` `\\` (https://hl7.org/fhir/R4/search.html#escaping)."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPED = re.compile(r"\\([,|$\\])")
+
+
+def split(text: str, separator: str, most: int = -1) -> list[str]:
+    r"""The parts between unescaped separators, still escaped; at most `most` splits when it is not negative.
+
+    `split(r"a\,b,c", ",")` is `[r"a\,b", "c"]`.
+    """
+    if "\\" not in text:
+        return text.split(separator, most)
+    parts: list[str] = []
+    start = position = 0
+    while position < len(text):
+        if text[position] == "\\":
+            position += 2
+        elif text[position] == separator and len(parts) != most:
+            parts.append(text[start:position])
+            start = position = position + 1
+        else:
+            position += 1
+    parts.append(text[start:])
+    return parts
+
+
+def unescape(text: str) -> str:
+    """The text that was meant; a backslash before any other character stands for itself."""
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text

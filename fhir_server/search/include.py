@@ -1,0 +1,145 @@
+"""Resources added to the matches of a search: `_include` and `_revinclude` (https://hl7.org/fhir/R4/search.html#revinclude)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from fhir_server.fhir.outcome import TooCostly
+from fhir_server.search.entries import Entries
+from fhir_server.search.query import Clause, Equals, Query, Scope
+from fhir_server.search.registry import Parameter, Registry
+from fhir_server.search.simplify import disjunction
+
+
+class Resource(Protocol):
+    """A stored resource, as far as includes look at it."""
+
+    @property
+    def type(self) -> str:
+        """Its resource type."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """`Type/id`."""
+        ...
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class Source(Protocol):
+    """The part of a store that includes need; see `store.protocol.Store`."""
+
+    async def read_many(self, references: Iterable[str]) -> Mapping[str, Any]:
+        """The current resources among the references, by reference."""
+        ...
+
+    async def search(self, query: Query) -> Any:
+        """A page; its `matches` are resources."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """One `_include` (or, with `reverse`, `_revinclude`): `source:parameter:target`.
+
+    `source` and `parameter` may be `*` for any; `target` is "" for any. With `iterate` it is applied to what was
+    included as well.
+    """
+
+    source: str
+    parameter: str
+    target: str = ""
+    reverse: bool = False
+    iterate: bool = False
+
+
+async def included(
+    store: Source,
+    entries_of: Callable[[R], Entries],
+    matches: Sequence[R],
+    includes: Sequence[Include],
+    registry: Registry,
+    limit: int,
+) -> list[R]:
+    """What `includes` add to a page of matches: each resource once, never a match itself, in an order that repeats.
+
+    Works level by level with one `read_many` and one `search` each, until nothing new is found. Only references to
+    current local resources are followed. TooCostly when more than `limit` resources would be included.
+    """
+    seen = {match.reference for match in matches}
+    found: list[R] = []
+    level, active = list(matches), list(includes)
+    while level and active:
+        wanted = [reference for reference in _referred(level, active, entries_of, registry) if reference not in seen]
+        read = await store.read_many(wanted) if wanted else {}
+        fresh = {reference: read[reference] for reference in wanted if reference in read}
+        scopes = _referring(level, active, registry)
+        if scopes:
+            # Resources already on the page may come again: they take room in the count, not in the limit.
+            page = await store.search(Query(scopes, count=len(seen) + limit + 1))
+            fresh.update({source.reference: source for source in page.matches if source.reference not in seen})
+        level = list(fresh.values())
+        found += level
+        seen.update(fresh)
+        if len(found) > limit:
+            raise TooCostly(
+                f"More than {limit} resources would be included; "
+                "ask for fewer matches with `_count`, or for fewer includes."
+            )
+        active = [include for include in includes if include.iterate]
+    return found
+
+
+def _referred(
+    level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+) -> Iterator[str]:
+    """The distinct local references that the forward `includes` follow from `level`, in order of first mention."""
+    forward = [include for include in includes if not include.reverse]
+    known = frozenset(registry.types)
+    given: set[str] = set()
+    for source in level:
+        followed = [include for include in forward if include.source in ("*", source.type)]
+        terms = entries_of(source).terms if followed else {}
+        for include in followed:
+            for code in _codes(include, registry.parameters(source.type)):
+                for reference in terms.get(code, ()):
+                    type = reference.partition("/")[0]
+                    if type in known and include.target in ("", type) and reference not in given:
+                        given.add(reference)
+                        yield reference
+
+
+def _codes(include: Include, parameters: Mapping[str, Parameter]) -> Sequence[str]:
+    if include.parameter != "*":
+        return (include.parameter,)
+    return [code for code, parameter in parameters.items() if parameter.type == "reference"]
+
+
+def _referring(level: Iterable[Resource], includes: Iterable[Include], registry: Registry) -> tuple[Scope, ...]:
+    """The scopes of one search for all resources that refer to `level` as the reverse `includes` say."""
+    by_type: dict[str, list[str]] = {}
+    for target in level:
+        by_type.setdefault(target.type, []).append(target.reference)
+    clauses: dict[str, list[Clause]] = {}
+    for include in (include for include in includes if include.reverse):
+        for source in registry.types if include.source == "*" else (include.source,):
+            parameters = registry.parameters(source)
+            for code in _codes(include, parameters):
+                references = _within(by_type, include.target, parameters[code].targets)
+                if references:
+                    clauses.setdefault(source, []).append(Equals(code, references))
+    return tuple(Scope(source, disjunction(asked)) for source, asked in clauses.items())
+
+
+def _within(by_type: Mapping[str, Sequence[str]], target: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """The references of the level that a parameter with these targets may hold."""
+    return tuple(
+        reference
+        for type, references in by_type.items()
+        if target in ("", type) and (not targets or type in targets)
+        for reference in references
+    )

@@ -1,0 +1,159 @@
+"""Index entries of a resource, by the expressions of its type's search parameters (https://hl7.org/fhir/R4/search.html).
+
+The resource is taken as valid R4; contained resources and extensions that no parameter names are not indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, tzinfo
+from typing import Any
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.path import Member, Path, parse, parse_for
+from fhir_server.fhir.references import literal_references
+from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.search.parameters import TYPES
+from fhir_server.search.parameters.composite import Combine, combination, kind_of
+from fhir_server.search.parameters.criteria import Extract, Surroundings
+from fhir_server.search.parameters.reference import IDENTIFIER, identifier
+from fhir_server.search.registry import Parameter, Registry
+from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, Planter, PlantLeaf, add, walk
+
+BY_STORE = frozenset({"_id", "_lastUpdated"})
+"""Parameters that every store answers from what it keeps of a resource anyway; they have no entries."""
+
+_TRUE, _FALSE = (f"true{SEPARATOR}",), (f"false{SEPARATOR}",)
+
+
+Plan = tuple[tuple[str, ...], list[str], int, Combine]
+"""(keys of the components, codes of the composites that combine them so, kind, combination)."""
+
+
+class Index:
+    """Makes the entries of resources; all expressions are compiled at construction (ValueError for a bad one)."""
+
+    def __init__(self, registry: Registry, definitions: Definitions, zone: tzinfo = UTC) -> None:
+        planter = Planter(definitions.properties)
+        self._zone = zone
+        self._types = frozenset(definitions.resource_types)
+        self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
+
+    def entries(self, type: str, resource: dict[str, Any], base: str = "") -> Entries:
+        """The entries of a resource of a served type; absolute references below `base`, this server's URL, are local.
+
+        Raises Invalid for a date that no calendar has.
+        """
+        found: Found = ({}, {}, {})
+        try:
+            walk(resource, self._tries[type], found, Surroundings(self._zone, base, self._types, resource))
+        except ValueError as error:
+            raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
+        for sink in found:
+            for code, values in sink.items():
+                if len(values) > 1:
+                    sink[code] = tuple(sorted(set(values)))
+        return Entries(found[0], found[1], found[2], literal_references(resource, base, self._types))
+
+
+def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
+    """The trie of all expressions of a type."""
+    root = Node()
+    composites: dict[Path, list[Parameter]] = {}
+    for parameter in parameters:
+        if parameter.type == "special" or parameter.code in BY_STORE:
+            continue
+        for branch in parse_for(parameter.expression, type):
+            if parameter.type == "composite":
+                composites.setdefault(branch.steps, []).append(parameter)
+            elif branch.truth:
+                root.add(_truth(planter.accepts(branch.truth, type)), parameter.code)
+            elif not planter.plant(root, type, branch.steps, _leaf(planter, parameter.type, parameter.code)):
+                raise ValueError(f"`{type}.{parameter.code}`: nothing to index at `{branch.text}`.")
+    for steps, sharing in composites.items():
+        if not planter.plant(root, type, steps, _composites(planter, type, sharing)):
+            raise ValueError(f"`{type}.{sharing[0].code}`: there is no such element.")
+    root.prune()
+    return root
+
+
+def _leaf(planter: Planter, parameter_type: str, code: str, into: int | None = None) -> PlantLeaf:
+    """What plants one parameter's extraction at a node, for the types that it can index.
+
+    `into`: the kind that the entries of a composite's component go to, whatever its type.
+    """
+    extracts: Mapping[str, Extract] = TYPES[parameter_type].extract
+    kind = KINDS.index(TYPES[parameter_type].kind) if into is None else into
+
+    def plant(node: Node, type: str) -> int:
+        if type == "Extension":
+            return planter.plant(node, type, (Member("value"),), plant)
+        extract = extracts.get(type)
+        if extract is None:
+            return 0
+        node.add(extract, code, kind)
+        if parameter_type == "reference" and type == "Reference" and into is None:
+            node.add(identifier, code + IDENTIFIER)
+        return 1
+
+    return plant
+
+
+def _composites(planter: Planter, type: str, composites: Sequence[Parameter]) -> PlantLeaf:
+    """What plants the composites of one element of a resource type."""
+    return lambda node, element_type: _group(planter, node, (type, element_type), composites)
+
+
+def _truth(accepts: Accepts) -> Extract:
+    return lambda resource, around: _TRUE if accepts(resource, around) else _FALSE
+
+
+def _group(planter: Planter, node: Node, types: tuple[str, str], composites: Sequence[Parameter]) -> int:
+    """Plants all composites of one element: their components make one trie of their own, walked per element.
+
+    `types`: the resource's and the element's.
+    """
+    below, above = Node(), Node()
+    plans: dict[tuple[str, ...], tuple[list[str], int, Combine]] = {}
+    for parameter in composites:
+        keys = tuple(f"{component.type} {component.expression}" for component in parameter.components)
+        for key, component in zip(keys, parameter.components, strict=True):
+            plant = _leaf(planter, component.type, key, into=0)
+            if not _component(planter, (below, above), types, component.expression, plant):
+                raise ValueError(f"`{types[0]}.{parameter.code}`: nothing to index at `{component.expression}`.")
+        kind = KINDS.index(kind_of(parameter.components))
+        plans.setdefault(keys, ([], kind, combination(parameter.components)))[0].append(parameter.code)
+    below.prune()
+    shared = [(keys, *plan) for keys, plan in plans.items()]
+    node.groups.append(_group_of(below, None if above.prune() else above, shared))
+    return 1
+
+
+def _component(
+    planter: Planter, nodes: tuple[Node, Node], types: tuple[str, str], expression: str, plant: PlantLeaf
+) -> int:
+    """Plants one component below the element (first of `nodes`), or below the resource where it says `%resource`."""
+    planted = 0
+    for branch in parse(expression):
+        from_resource = branch.root == "%resource"
+        planted += planter.plant(nodes[from_resource], types[not from_resource], branch.steps, plant)
+    return planted
+
+
+def _group_of(below: Node, above: Node | None, plans: Sequence[Plan]) -> Group:
+    """Walks the components of an element once and combines what each composite asks for."""
+
+    def group(value: Any, found: Found, around: Surroundings) -> None:
+        parts: dict[str, Any] = {}
+        walk(value, below, (parts,), around)
+        if above:
+            walk(around.resource, above, (parts,), around)
+        for keys, codes, kind, combined in plans:
+            values = [parts[key] for key in keys if key in parts]
+            if len(values) == len(keys):
+                entries = combined(values)
+                if entries:
+                    add(found[kind], codes, entries)
+
+    return group

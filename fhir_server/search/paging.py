@@ -1,0 +1,79 @@
+"""Page tokens: what a `next` link carries, readable and forgeable by nobody else (https://hl7.org/fhir/R4/http.html#paging).
+
+A token holds the terms of a search, which may have been POSTed to keep them out of URLs and logs: so it is encrypted.
+
+Construction, version 1 (SIV: the tag is the nonce, so there is none to reuse):
+
+    text   = zlib(JSON)                       S = secret of the store, 32 bytes
+    tag    = BLAKE2b-128(key=S, person="fhir-page-tag-1", text)
+    sealed = text XOR SHAKE-256(BLAKE2b-256(key=S, person="fhir-page-key-1", tag))
+    token  = base64url(0x01 | tag | sealed)
+
+Both keyed hashes are pseudorandom functions, separated by `person`. Opening decrypts, then computes the tag of what
+came out: only the holder of S can make one that agrees. Equal payloads make equal tokens; beyond that a token shows
+only its length.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import zlib
+from collections.abc import Mapping
+from hashlib import blake2b, shake_256
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.outcome import Invalid
+
+VERSION = 1
+_TAG_BYTES = 16
+
+
+def seal(secret: bytes, payload: Mapping[str, Any]) -> str:
+    """The token of a JSON object, whose member `expires` is checked by `open_token`; `secret` is `store.secret()`."""
+    text = zlib.compress(orjson.dumps(payload), 1)
+    tag = _tag(secret, text)
+    return _encoded(bytes((VERSION,)) + tag + _crypted(secret, tag, text))
+
+
+def open_token(secret: bytes, token: str, now: int) -> dict[str, Any]:
+    """The payload of a token; Invalid if not made with this secret, changed, or expired before `now`.
+
+    `now` is in the unit of the payload's `expires`.
+    """
+    sealed = _decoded(token)
+    tag, crypted = sealed[1 : 1 + _TAG_BYTES], sealed[1 + _TAG_BYTES :]
+    text = _crypted(secret, tag, crypted)
+    if sealed[:1] != bytes((VERSION,)) or not hmac.compare_digest(tag, _tag(secret, text)):
+        raise Invalid("This page link was not made by this server or was changed; start the search again.")
+    payload: dict[str, Any] = orjson.loads(zlib.decompress(text))
+    if payload.get("expires", now) < now:
+        raise Invalid("This page link has expired; start the search again.", code="expired")
+    return payload
+
+
+def _decoded(token: str) -> bytes:
+    """The bytes of the one spelling that `_encoded` gives them; b"", whose tag is never right, for all else."""
+    try:
+        sealed = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+    except (binascii.Error, UnicodeEncodeError):
+        return b""
+    return sealed if _encoded(sealed) == token else b""
+
+
+def _encoded(sealed: bytes) -> str:
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+
+def _tag(secret: bytes, text: bytes) -> bytes:
+    return blake2b(text, key=secret, digest_size=_TAG_BYTES, person=b"fhir-page-tag-1").digest()
+
+
+def _crypted(secret: bytes, tag: bytes, text: bytes) -> bytes:
+    """`text` combined with the key stream of the tag: encrypts and decrypts."""
+    key = blake2b(tag, key=secret, digest_size=32, person=b"fhir-page-key-1").digest()
+    stream = shake_256(key).digest(len(text))
+    return (int.from_bytes(text, "big") ^ int.from_bytes(stream, "big")).to_bytes(len(text), "big")

@@ -1,0 +1,152 @@
+"""Composite parameters: several components of one element (https://hl7.org/fhir/R4/search.html#composite).
+
+How an element's values are kept depends on its components:
+
+| components | entry |
+|---|---|
+| terms only | a term: the search forms of the components joined by COMPOSITE |
+| one term, one date, number or quantity | a number: (search form of the term, low, high, unit) |
+| one term, two numbers | a number: (search form of the term, first, second, "") |
+
+A token has two search forms (`token.forms`), so an element has an entry for each of them; a string's is its normalised
+text, any other term is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal
+
+from fhir_server.fhir.outcome import NotSupported
+from fhir_server.fhir.references import parse
+from fhir_server.search.entries import COMPOSITE, SEPARATOR
+from fhir_server.search.escapes import split, unescape
+from fhir_server.search.parameters import date, number, quantity, string, token
+from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, any_of, wrong
+from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
+from fhir_server.search.registry import Component, Parameter
+
+_TERMS = frozenset({"token", "string", "reference", "uri"})
+_RANGES = frozenset({"date", "number", "quantity"})
+
+
+def kind_of(components: Sequence[Component]) -> Literal["terms", "numbers"]:
+    """The part of Entries that a composite's entries go to. Raises ValueError for a mixture that has no layout."""
+    terms = sum(component.type in _TERMS for component in components)
+    ranges = [component.type for component in components if component.type in _RANGES]
+    if terms + len(ranges) == len(components) >= 2:
+        if not ranges:
+            return "terms"
+        if terms == 1 and (len(ranges) == 1 or ranges == ["number", "number"]):
+            return "numbers"
+    raise ValueError(f"A composite of {', '.join(component.type for component in components)} cannot be indexed.")
+
+
+Combine = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
+"""(entries of each component of one element) → entries of the composite."""
+
+
+def combination(components: Sequence[Component]) -> Combine:
+    """How the entries of one element are made of its components' entries, given in order.
+
+    Raises ValueError for components that have no layout.
+    """
+    forms = [_FORMS.get(component.type, tuple) for component in components]
+    if kind_of(components) == "terms":
+        return lambda values: tuple(
+            COMPOSITE.join(each) for each in product(*(form(found) for form, found in zip(forms, values, strict=True)))
+        )
+    key = next(at for at, component in enumerate(components) if component.type in _TERMS)
+    ranges = [at for at in range(len(components)) if at != key]
+    if len(ranges) == 2:
+        first, second = ranges
+        return lambda values: tuple(
+            (form, low[1], high[1], "")
+            for form, low, high in product(forms[key](values[key]), values[first], values[second])
+        )
+    at = ranges[0]
+    if components[at].type == "date":
+        return lambda values: tuple((form, *found, "") for form in forms[key](values[key]) for found in values[at])
+    return lambda values: tuple((form, *found[1:]) for form in forms[key](values[key]) for found in values[at])
+
+
+def _token_forms(terms: Iterable[str]) -> list[str]:
+    forms: list[str] = []
+    for term in terms:
+        if term != token.TEXT_ONLY:
+            forms += token.forms(term)
+    return forms
+
+
+def _string_forms(terms: Iterable[str]) -> list[str]:
+    return [term.partition(SEPARATOR)[0] for term in terms]
+
+
+_FORMS: Mapping[str, Callable[[Iterable[str]], Iterable[str]]] = {
+    "token": _token_forms,
+    "string": _string_forms,
+    "reference": tuple,
+    "uri": tuple,
+}
+
+
+def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+    """The components' values, joined by `$`, met by one element."""
+    values = split(text, "$")
+    components = parameter.components
+    if len(values) != len(components) or not all(values):
+        form = "$".join(f"[{component.code}]" for component in components)
+        raise wrong(parameter, text, f"a composite is written `{form}`.")
+    pairs = list(zip(components, values, strict=True))
+    forms = [
+        _searched_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS
+    ]
+    if kind_of(components) == "terms":
+        wanted = COMPOSITE.join(forms)
+        starts = components[-1].type == "string"
+        return StartsWith(parameter.code, wanted) if starts else Equals(parameter.code, (wanted,))
+    ranges = [(component, value) for component, value in pairs if component.type in _RANGES]
+    unit, alternatives = _searched_range(parameter, ranges, criteria)
+    return any_of(NumberRange(parameter.code, tests, key=forms[0], unit=unit) for tests in alternatives)
+
+
+def _searched_form(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
+    if component.type == "token":
+        system, code = token.parsed(parameter, text)
+        if not code:
+            raise NotSupported(f"`{parameter.code}={text}`: a composite needs the code of `{component.code}`.")
+        return code if system is None else f"{code}{SEPARATOR}{system}"
+    if component.type == "string":
+        return string.normalise(unescape(text))
+    if component.type == "reference":
+        return _searched_reference(parameter, component, text, criteria)
+    return unescape(text)
+
+
+def _searched_reference(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
+    reference = parse(unescape(text), criteria.base, criteria.registry.types)
+    if reference.kind == "local":
+        return f"{reference.type}/{reference.id}"
+    if reference.kind == "foreign":
+        return reference.text
+    raise wrong(parameter, text, f"`{component.code}` is written `Type/id` or as an absolute URL.")
+
+
+def _searched_range(
+    parameter: Parameter, ranges: Sequence[tuple[Component, str]], criteria: Criteria
+) -> tuple[quantity.Unit | None, Alternatives]:
+    """The unit, and the tests on the one range or on the two numbers kept as low and high."""
+    if len(ranges) == 2:
+        first = number.alternatives(parameter, unescape(ranges[0][1]), "low", "low")
+        second = number.alternatives(parameter, unescape(ranges[1][1]), "high", "high")
+        return None, tuple(left + right for left, right in product(first, second))
+    component, text = ranges[0]
+    if component.type == "date":
+        return None, date.alternatives(parameter, text, criteria)
+    if component.type == "quantity":
+        return quantity.parsed(parameter, text)
+    return None, number.alternatives(parameter, unescape(text))
+
+
+COMPOSITES = ParameterType(kind="terms", extract={}, clause=clause, sort_kind=None)

@@ -1,0 +1,84 @@
+"""What the parameter types have in common: extraction, criteria and prefixes (https://hl7.org/fhir/R4/search.html#ptypes)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Any, Literal
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.search.entries import DateEntry, NumberEntry
+from fhir_server.search.query import Clause, Or, Test
+from fhir_server.search.registry import Parameter, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an element's entries depend on besides the element.
+
+    `zone`: of dates without an offset. `base`: this server's URL ("" when unknown). `types`: resource types that exist.
+    `resource`: the whole resource, for `%resource`.
+    """
+
+    zone: tzinfo
+    base: str
+    types: Collection[str]
+    resource: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What the meaning of a search value depends on besides the value. `now` (µs) is the present moment, for `ap`."""
+
+    registry: Registry
+    base: str
+    now: int
+    zone: tzinfo = UTC
+
+
+Entry = str | DateEntry | NumberEntry
+Extract = Callable[[Any, Surroundings], tuple[Any, ...]]
+"""(JSON value of an element, surroundings) → its entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterType:
+    """One type of search parameter.
+
+    `kind`: the part of Entries its entries go to. `extract`: per FHIR type of the element, how entries are made of it.
+    `clause(parameter, modifier, text, criteria)`: what one alternative, still escaped, asks for; raises Invalid.
+    `negated`: modifiers whose clause is to be wrapped, with all its alternatives, in Not.
+    """
+
+    kind: Literal["terms", "dates", "numbers"]
+    extract: Mapping[str, Extract]
+    clause: Callable[[Parameter, str | None, str, Criteria], Clause]
+    modifiers: frozenset[str] = frozenset()
+    negated: frozenset[str] = frozenset()
+    prefixes: bool = False
+    sort_kind: Literal["term", "date", "number"] | None = "term"
+
+
+PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})
+APPROXIMATELY = 10
+"""`ap` widens by a tenth, as R4 recommends."""
+
+Alternatives = tuple[tuple[Test, ...], ...]
+"""Tests of which one group must hold in full."""
+
+
+def prefixed(text: str) -> tuple[str, str]:
+    """The prefix (`eq` when there is none) and the value after it."""
+    return (text[:2], text[2:]) if text[:2] in PREFIXES else ("eq", text)
+
+
+def any_of(clauses: Iterable[Clause]) -> Clause:
+    """The one clause, or an Or of several."""
+    parts = tuple(clauses)
+    return parts[0] if len(parts) == 1 else Or(parts)
+
+
+def wrong(parameter: Parameter, text: str, form: str) -> Invalid:
+    """The error of a value that the parameter cannot take; `form` says what it takes."""
+    return Invalid(f"`{parameter.code}={text}` of `{parameter.base}` is not valid: {form}")

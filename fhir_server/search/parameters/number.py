@@ -1,0 +1,99 @@
+"""Number parameters: stored values are exact, a search value has its precision (https://hl7.org/fhir/R4/search.html#number).
+
+R4: `100` is [99.5, 100.5), `100.00` is [99.995, 100.005), `1e2` is [95, 105). So the precision is half a unit of the
+last digit written, and a number in exponent notation counts as having at least two digits (`1e2` is `1.0e2`). It
+applies to `eq`, `ne` and (with a tenth of the value) `ap`; for the other prefixes R4 says it is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from math import inf
+from typing import Any, Literal
+
+from fhir_server.search.entries import NumberEntry
+from fhir_server.search.escapes import unescape
+from fhir_server.search.parameters.criteria import (
+    APPROXIMATELY,
+    Alternatives,
+    Criteria,
+    ParameterType,
+    Surroundings,
+    any_of,
+    prefixed,
+    wrong,
+)
+from fhir_server.search.query import Clause, NumberRange, Test
+from fhir_server.search.registry import Parameter
+
+End = Literal["low", "high"]
+
+FORM = "a number is written like `5`, `-5.40` or `gt5.4e-3`; prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap."
+_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3}))?", re.ASCII).fullmatch
+
+
+def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+    """The numbers that the prefix and the value ask for."""
+    return any_of(NumberRange(parameter.code, tests) for tests in alternatives(parameter, unescape(text)))
+
+
+def alternatives(parameter: Parameter, text: str, low: End = "low", high: End = "high") -> Alternatives:
+    """The tests on a number entry; a composite that keeps one number at each end names the same end twice."""
+    prefix, number = prefixed(text)
+    value, least, beyond = precise(parameter, number)
+    match prefix:
+        case "eq":  # the second test bounds the scan of an index on `low`
+            tests = (Test(low, "ge", least), Test(low, "lt", beyond), Test(high, "lt", beyond))
+            return (tuple(dict.fromkeys(tests)),)
+        case "ne":
+            return (Test(low, "lt", least),), (Test(high, "ge", beyond),)
+        case "gt":
+            return ((Test(high, "gt", value),),)
+        case "lt":
+            return ((Test(low, "lt", value),),)
+        case "ge":
+            return ((Test(high, "ge", value),),)
+        case "le":
+            return ((Test(low, "le", value),),)
+        case "sa":
+            return ((Test(low, "gt", value),),)
+        case "eb":
+            return ((Test(high, "lt", value),),)
+    tenth = abs(value) / APPROXIMATELY
+    return ((Test(low, "le", max(value + tenth, beyond)), Test(high, "ge", min(value - tenth, least))),)
+
+
+def precise(parameter: Parameter, text: str) -> tuple[float, float, float]:
+    """(value, lowest value meant, first value above those meant); Invalid for what is no number."""
+    number = _NUMBER(text)
+    if not number:
+        raise wrong(parameter, text, FORM)
+    whole, fraction, exponent = number.groups()
+    digits = len(fraction or "")
+    if exponent and not digits and len(whole.lstrip("+-")) == 1:
+        digits = 1
+    value = Decimal(text)
+    half = Decimal(5).scaleb(int(exponent or 0) - digits - 1)
+    return float(value), float(value - half), float(value + half)
+
+
+def _number(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+    return (("", value, value, ""),)
+
+
+def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+    """The two ends of a Range; an end that is missing is open."""
+    low, high = (value.get(end, {}).get("value") for end in ("low", "high"))
+    if low is None and high is None:
+        return ()
+    return (("", -inf if low is None else low, inf if high is None else high, ""),)
+
+
+NUMBER = ParameterType(
+    kind="numbers",
+    extract={**dict.fromkeys(("integer", "decimal", "positiveInt", "unsignedInt"), _number), "Range": _range},
+    clause=clause,
+    prefixes=True,
+    sort_kind="number",
+)

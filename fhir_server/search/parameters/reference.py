@@ -1,0 +1,95 @@
+"""Reference parameters: what a resource points to (https://hl7.org/fhir/R4/search.html#reference).
+
+A version in a reference or in a criterion is dropped: the parameter finds what points to the resource. References to
+contained resources have no entry. A Reference's identifier is found under the pseudo-parameter `code:identifier`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.references import local, parse
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.escapes import split, unescape
+from fhir_server.search.parameters import token
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.query import Clause, Equals, StartsWith
+from fhir_server.search.registry import Parameter
+
+IDENTIFIER = ":identifier"
+_identifier = token.TOKEN.extract["Identifier"]
+FORM = "a reference is `Type/id`, `id`, an absolute URL, or the URL of a canonical resource, perhaps with `|version`."
+
+
+def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+    """By `Type/id`, by id in every target type, by URL or by canonical; the modifier is a type or `identifier`."""
+    if modifier == "identifier":
+        return token.clause(replace(parameter, code=parameter.code + IDENTIFIER), None, text, criteria)
+    parts = [unescape(part) for part in split(text, "|")]
+    if not parts[0] or len(parts) > 2 or not parts[-1]:
+        raise wrong(parameter, text, FORM)
+    url = parts[0]
+    if len(parts) == 2:
+        return Equals(parameter.code, (f"{url}{SEPARATOR}{parts[1]}",))
+    if "/" not in url and ":" not in url:
+        return Equals(parameter.code, _with_types(parameter, modifier, url, criteria))
+    reference = parse(url, criteria.base, criteria.registry.types)
+    if reference.kind == "logical":
+        raise wrong(parameter, text, FORM)
+    if modifier and reference.type != modifier:
+        raise Invalid(f"`{parameter.code}:{modifier}={text}` names another type than `{modifier}`.")
+    term = f"{reference.type}/{reference.id}" if reference.kind == "local" else url
+    if term == url and reference.kind == "local":
+        return Equals(parameter.code, (term,))
+    return any_of((Equals(parameter.code, tuple({term: 0, url: 0})), StartsWith(parameter.code, f"{url}{SEPARATOR}")))
+
+
+def _with_types(parameter: Parameter, modifier: str | None, id: str, criteria: Criteria) -> tuple[str, ...]:
+    """`Type/id` for the type of the modifier, or for each type that the parameter may point to."""
+    targets = (modifier,) if modifier else parameter.targets or criteria.registry.types
+    return tuple(f"{target}/{id}" for target in targets)
+
+
+def leads_to(value: Any, type: str, around: Surroundings) -> bool:
+    """Whether a Reference is to a resource of `type`, as far as its text or its `type` member tell."""
+    text = value.get("reference")
+    if text:
+        if text.startswith(type) and text[len(type) : len(type) + 1] == "/":
+            return True
+        target = parse(text, around.base, around.types).type
+        if target:
+            return target == type
+    return bool(value.get("type", "").rpartition("/")[2] == type)
+
+
+def _reference(value: Any, around: Surroundings) -> tuple[str, ...]:
+    text = value.get("reference")
+    if not text or text[0] == "#":
+        return ()
+    return (local(text, around.base, around.types) or text,)
+
+
+def identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
+    """The entries of a Reference under the pseudo-parameter `code:identifier`."""
+    given = value.get("identifier")
+    return _identifier(given, around) if given else ()
+
+
+def _canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
+    url, _, version = value.partition("|")
+    return (f"{url}{SEPARATOR}{version}",) if url[:1] != "#" else ()
+
+
+def _resource(value: Any, around: Surroundings) -> tuple[str, ...]:
+    """`Bundle.entry[0].resource`: the resource stands where the reference to it would."""
+    return (f"{value['resourceType']}/{value['id']}",) if "id" in value else ()
+
+
+REFERENCE = ParameterType(
+    kind="terms",
+    extract={"Reference": _reference, "canonical": _canonical, "uri": _canonical, "Resource": _resource},
+    clause=clause,
+    modifiers=frozenset({"identifier"}),
+)

@@ -1,0 +1,103 @@
+"""Token parameters: a code, and perhaps its system (https://hl7.org/fhir/R4/search.html#token).
+
+Elements of type code, string, uri, id and boolean have no system of their own; neither has a ContactPoint, whose value
+is the code. Codes are compared as written, case included.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.escapes import split, unescape
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, wrong
+from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
+from fhir_server.search.registry import Parameter
+
+FORM = "a token is `code`, `system|code`, `|code` (without a system) or `system|`; write `|` inside a value as `\\|`."
+TEXT_ONLY = SEPARATOR
+"""The term of a value with neither code nor system: no criteria match it, but the parameter is not missing."""
+
+
+def parsed(parameter: Parameter, text: str) -> tuple[str | None, str]:
+    """(system or None when none was asked for, code) of a criterion."""
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) == 1 and parts[0]:
+        return None, parts[0]
+    if len(parts) == 2 and (parts[0] or parts[1]):
+        return parts[0], parts[1]
+    raise wrong(parameter, text, FORM)
+
+
+def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+    """The code in any system, in the system or without one; `:not` is the same clause, negated by the caller."""
+    system, code = parsed(parameter, text)
+    if parameter.code == "_id":
+        if system is not None:
+            raise wrong(parameter, text, "an id has no system.")
+        return Ids((code,))
+    if system is None:
+        return StartsWith(parameter.code, f"{code}{SEPARATOR}")
+    if not code:
+        return EndsWith(parameter.code, f"{SEPARATOR}{system}")
+    return Equals(parameter.code, (f"{code}{SEPARATOR}{system}",))
+
+
+def forms(term: str) -> tuple[str, str]:
+    """The two forms by which a composite finds a token: its code alone, and code with system."""
+    return term.partition(SEPARATOR)[0], term
+
+
+def _plain(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (f"{value}{SEPARATOR}",)
+
+
+def _boolean(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (f"true{SEPARATOR}" if value else f"false{SEPARATOR}",)
+
+
+def _coding(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (f"{value.get('code', '')}{SEPARATOR}{value.get('system', '')}",)
+
+
+def _codeable_concept(value: Any, around: Surroundings) -> tuple[str, ...]:
+    codings = value.get("coding")
+    if not codings:
+        return (TEXT_ONLY,)
+    if len(codings) == 1:
+        return _coding(codings[0], around)
+    return tuple([f"{each.get('code', '')}{SEPARATOR}{each.get('system', '')}" for each in codings])
+
+
+def _identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (f"{value.get('value', '')}{SEPARATOR}{value.get('system', '')}",)
+
+
+def _contact_point(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (f"{value.get('value', '')}{SEPARATOR}",)
+
+
+TOKEN = ParameterType(
+    kind="terms",
+    extract={
+        "code": _plain,
+        "string": _plain,
+        "markdown": _plain,
+        "uri": _plain,
+        "url": _plain,
+        "canonical": _plain,
+        "oid": _plain,
+        "uuid": _plain,
+        "id": _plain,
+        "date": _plain,
+        "dateTime": _plain,
+        "boolean": _boolean,
+        "Coding": _coding,
+        "CodeableConcept": _codeable_concept,
+        "Identifier": _identifier,
+        "ContactPoint": _contact_point,
+    },
+    clause=clause,
+    modifiers=frozenset({"not"}),
+    negated=frozenset({"not"}),
+)

@@ -1,0 +1,120 @@
+"""A query string as a search tree, everything checked (https://hl7.org/fhir/R4/search.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fhir_server.fhir.outcome import Invalid, Issue
+from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
+from fhir_server.search.include import Include
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.registry import Registry
+from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
+from fhir_server.search.simplify import Single, conjunction
+
+Pairs = Sequence[tuple[str, str]]
+
+ELSEWHERE = frozenset({"_format", "_pretty"})
+"""Parameters of every FHIR request, answered by the HTTP layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a client asked for.
+
+    `query`: the first page. `applied`: the parameters in force, in order and as given, for the self link. `issues`: one
+    warning for each ignored parameter (lenient handling). `total`, `summary`: None where the client did not say.
+    """
+
+    query: Query
+    applied: tuple[tuple[str, str], ...]
+    issues: tuple[Issue, ...] = ()
+    includes: tuple[Include, ...] = ()
+    total: Total | None = None
+    summary: Summary | None = None
+    elements: tuple[str, ...] = ()
+
+
+def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Options) -> Search:
+    """The search that `pairs` (decoded names and values) ask for over `types`, all of them served.
+
+    Over several types only the parameters that all of them have are valid. Repeated parameters are ANDed.
+    Raises Invalid, NotSupported or TooCostly with a sentence; with `options.lenient`, parameters that are unknown,
+    unsupported or empty become warnings instead, but never a modifier, prefix or value that cannot be applied.
+    """
+    clauses: dict[str, list[Clause]] = {type: [] for type in types}
+    applied: list[tuple[str, str]] = []
+    issues: list[Issue] = []
+    result = Result()
+    for name, value in pairs:
+        code, _, modifier = name.partition(":")
+        if code in ELSEWHERE:
+            continue
+        try:
+            if code in PARAMETERS:
+                result = with_parameter(result, Asked(types, code, modifier, value, criteria))
+            else:
+                _add(clauses, name, value, criteria)
+        except Unapplied as error:
+            if not options.lenient:
+                raise
+            issues.append(replace(error.issues[0], severity="warning", diagnostics=f"Ignored: {error}"))
+        else:
+            applied.append((name, value))
+    _check_together(result)
+    return Search(
+        _query(clauses, result, criteria.registry, options),
+        tuple(applied),
+        tuple(issues),
+        result.includes,
+        result.total,
+        result.summary,
+        result.elements,
+    )
+
+
+def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
+    """The types of a system search: those that `_type` lists, or all that are served."""
+    values = [value for name, value in pairs if name == "_type" and value]
+    if not values:
+        return registry.types
+    types = tuple(dict.fromkeys(values[0].split(",")))
+    for type in types:
+        if type not in registry.types:
+            raise Invalid(f"`_type` names `{type}`, which is no resource type of this server.")
+    return types
+
+
+def _add(clauses: dict[str, list[Clause]], name: str, value: str, criteria: Criteria) -> None:
+    """Adds what `name=value` asks of each type; all or none of them."""
+    if len(clauses) > 1 and not name.startswith("_has:"):
+        parameter_of(tuple(clauses), name.partition(".")[0].partition(":")[0], criteria)
+    asked = {type: clause_of(type, name, value, criteria) for type in clauses}
+    for type, clause in asked.items():
+        clauses[type].append(clause)
+
+
+def _check_together(result: Result) -> None:
+    """R4, Summary: includes cannot be mixed with `_summary=text`."""
+    if result.summary == "text" and result.includes:
+        raise Invalid("`_summary=text` cannot be combined with `_include` or `_revinclude`; leave one of them out.")
+
+
+def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry, options: Options) -> Query:
+    single = _single(registry)
+    count = options.default_count if result.count is None else min(result.count, options.max_count)
+    return Query(
+        scopes=tuple(Scope(type, conjunction(type, asked, single)) for type, asked in clauses.items()),
+        sort=result.sort,
+        count=0 if result.summary == "count" else count,
+    )
+
+
+def _single(registry: Registry) -> Single:
+    def single(type: str, code: str) -> bool:
+        parameter = registry.parameters(type).get(code)
+        return parameter is not None and not parameter.repeats
+
+    return single

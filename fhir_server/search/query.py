@@ -1,0 +1,197 @@
+"""The search tree: what `parse.py` makes of a query string and what every store compiles.
+
+A clause speaks of *index entries* (`index.Entries`), never of FHIR paths: a store needs to know how to look up terms,
+intervals and references, and nothing of FHIR. Every value is frozen and hashable.
+Semantics of R4 search: https://hl7.org/fhir/R4/search.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Comparison = Literal["lt", "le", "gt", "ge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One bound of an interval entry: its `low` or `high` end compared with a value (µs for dates)."""
+
+    end: Literal["low", "high"]
+    comparison: Comparison
+    value: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """Some term of `parameter` is one of `terms`."""
+
+    parameter: str
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartsWith:
+    """Some term of `parameter` starts with `prefix`."""
+
+    parameter: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Some string term of `parameter` contains `text` in its normalised part (before `index.SEPARATOR`)."""
+
+    parameter: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndsWith:
+    """Some term of `parameter` ends with `suffix` (token criteria `system|`: the term is code, separator, system)."""
+
+    parameter: str
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """One date interval of `parameter` passes every test; intervals are closed, in µs since 1970 UTC."""
+
+    parameter: str
+    tests: tuple[Test, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRange:
+    """One number entry of `parameter` passes every test, has the key and fits the unit.
+
+    `key`: "" for number and quantity parameters; for a composite the key of the element's token component
+    (`index.NumberEntry`). `unit`: None for any, else (system or None, code or unit text): with a system the entry's
+    system and code are equal to them, without one the entry's code or its unit text is equal to the second.
+    """
+
+    parameter: str
+    tests: tuple[Test, ...]
+    key: str = ""
+    unit: tuple[str | None, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The resource has some entry of `parameter`; `:missing=true` is `Not(Present(…))`."""
+
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The resource's id is one of `ids`."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LastUpdated:
+    """`meta.lastUpdated` (µs, a point: `low` = `high`) passes every test."""
+
+    tests: tuple[Test, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Some reference of `parameter` points to a current resource of `type` that matches `where`."""
+
+    parameter: str
+    type: str
+    where: Clause
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """Some current resource of `type` that matches `where` points to this resource with its `parameter`."""
+
+    type: str
+    parameter: str
+    where: Clause
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Every clause holds; an empty And holds always."""
+
+    clauses: tuple[Clause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Some clause holds; an empty Or never holds."""
+
+    clauses: tuple[Clause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The clause does not hold."""
+
+    clause: Clause
+
+
+Clause = (
+    Equals
+    | StartsWith
+    | Contains
+    | EndsWith
+    | DateRange
+    | NumberRange
+    | Present
+    | Ids
+    | LastUpdated
+    | Chain
+    | Has
+    | And
+    | Or
+    | Not
+)
+
+EVERYTHING = And()
+NOTHING = Or()
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, or the store's own `_id`/`_lastUpdated`.
+
+    Ascending takes the lowest value of a resource (a date's or number's `low`), descending the highest (`high`);
+    resources without a value come last in both directions.
+    """
+
+    parameter: str
+    kind: Literal["term", "date", "number", "id", "lastUpdated"]
+    descending: bool = False
+
+
+SortKey = tuple[int | float | str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The resources of one type that match a clause."""
+
+    type: str
+    where: Clause = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A page of a search: the union of `scopes` (distinct types), in order.
+
+    Order: the sort keys, then the reference text `Type/id` (ordinal), always ascending. `after` is the position of the
+    last resource of the page before: one value per sort key (None: missing), then its `Type/id`.
+    `count` may be 0 (no matches wanted). Sorting over several scopes is by the same parameter names in each type.
+    """
+
+    scopes: tuple[Scope, ...]
+    sort: tuple[Sort, ...] = ()
+    count: int = 20
+    after: SortKey | None = None

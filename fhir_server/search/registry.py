@@ -1,0 +1,147 @@
+"""Search parameters by resource type: official and the project's own (https://hl7.org/fhir/R4/searchparameter-registry.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fhir_server.fhir.definitions import Definitions, Property, SearchParameterFacts
+from fhir_server.fhir.path import Branch, Member, Path, keys, parse_for
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of a composite: its defining parameter's code and type, and its FHIRPath relative to the element."""
+
+    code: str
+    type: str
+    expression: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One search parameter as it applies to one resource type.
+
+    `type`: string | token | reference | date | number | quantity | uri | composite | special.
+    `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
+    values; False lets a store merge the bounds of a range.
+    """
+
+    code: str
+    base: str
+    type: str
+    url: str
+    expression: str
+    targets: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+    repeats: bool = True
+
+
+class Registry:
+    """All search parameters that are in force."""
+
+    def __init__(self, parameters: Mapping[str, Mapping[str, Parameter]]) -> None:
+        self._parameters = parameters
+        self._types = tuple(sorted(parameters))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The resource types served, sorted."""
+        return self._types
+
+    def parameters(self, type: str) -> Mapping[str, Parameter]:
+        """The parameters of a resource type by code, `_id`, `_lastUpdated`, `_tag` … included."""
+        return self._parameters[type]
+
+
+_PLAIN_RESOURCES = frozenset({"Binary", "Bundle", "Parameters"})
+"""The resources that are no DomainResource."""
+
+_NOT_CRITERIA = frozenset({"_has", "_type"})
+"""Published as parameters of Resource, but part of the search syntax: the parser knows them."""
+
+_SWAPPED = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
+"""R4 gives these composites' two components each other's expression (corrected in R4B)."""
+
+_SINGLE = frozenset(
+    {"boolean", "code", "string", "markdown", "uri", "url", "canonical", "oid", "uuid", "id", "integer", "decimal"}
+    | {"positiveInt", "unsignedInt", "date", "dateTime", "instant", "Period", "Timing", "Quantity", "SimpleQuantity"}
+    | {"Age", "Duration", "Distance", "Count", "Money", "Range", "SampledData", "Reference", "Coding", "Identifier"}
+    | {"ContactPoint"}
+)
+"""Datatypes of which one element gives at most one entry."""
+
+
+def build(definitions: Definitions, types: Sequence[str] | None = None) -> Registry:
+    """The parameters of the served types (None: every concrete type but Parameters).
+
+    A parameter that the standard leaves without an expression, or whose type is special, becomes `special`: it has no
+    entries and cannot be searched. Raises ValueError for an expression beyond `fhir.path`.
+    """
+    served = tuple(type for type in definitions.resource_types if type != "Parameters") if types is None else types
+    by_url = {facts.url: facts for facts in definitions.search_parameters}
+    tables: dict[str, dict[str, Parameter]] = {type: {} for type in served}
+    for facts in definitions.search_parameters:
+        if facts.code in _NOT_CRITERIA:
+            continue
+        components = _components(facts, by_url)
+        for type in _bases(facts, served):
+            tables[type][facts.code] = _parameter(definitions, facts, type, components)
+    return Registry(tables)
+
+
+def _bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
+    """The served types that a parameter is for."""
+    for type in served:
+        abstract = {"Resource"} if type in _PLAIN_RESOURCES else {"Resource", "DomainResource"}
+        if type in facts.base or not abstract.isdisjoint(facts.base):
+            yield type
+
+
+def _components(facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts]) -> tuple[Component, ...]:
+    found = tuple(Component(by_url[url].code, by_url[url].type, expression) for url, expression in facts.components)
+    if facts.url in _SWAPPED:
+        first, second = found
+        return replace(first, expression=second.expression), replace(second, expression=first.expression)
+    return found
+
+
+def _parameter(
+    definitions: Definitions, facts: SearchParameterFacts, type: str, components: tuple[Component, ...]
+) -> Parameter:
+    branches = parse_for(facts.expression, type) if facts.expression else ()
+    return Parameter(
+        code=facts.code,
+        base=type,
+        type=facts.type if branches else "special",
+        url=facts.url,
+        expression=" | ".join(branch.text for branch in branches),
+        targets=facts.targets,
+        components=components,
+        repeats=_repeats(definitions, type, branches),
+    )
+
+
+def _repeats(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:
+    """Whether a resource may have several values: unless all branches are types of the same single elements."""
+    elements = {tuple(step.name for step in branch.steps if isinstance(step, Member)) for branch in branches}
+    if len(elements) != 1:
+        return True
+    return any(_may_repeat(definitions, type, branch) for branch in branches)
+
+
+def _may_repeat(definitions: Definitions, type: str, branch: Branch) -> bool:
+    return branch.truth is None and _path_repeats(definitions.properties, type, branch.steps)
+
+
+def _path_repeats(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> bool:
+    if not steps:
+        return type not in _SINGLE
+    first, rest = steps[0], steps[1:]
+    if not isinstance(first, Member):
+        return _path_repeats(properties, type, rest)
+    found = [property for _, property in keys(properties.get(type, {}), first)]
+    return any(
+        (property.element.repeats and first.index is None) or _path_repeats(properties, property.type, rest)
+        for property in found
+    )

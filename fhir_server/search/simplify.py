@@ -1,0 +1,115 @@
+"""Joining clauses without needless nesting: AND and OR of search criteria (https://hl7.org/fhir/R4/search.html#combining)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+from fhir_server.search.query import And, Chain, Clause, DateRange, Equals, Ids, LastUpdated, NumberRange, Or, Test
+
+Single = Callable[[str, str], bool]
+"""(resource type, parameter code) → a resource has at most one value of it."""
+
+MAX_RANGES = 8
+"""Alternatives that merging may make of date criteria, each of which may be an Or: beyond it they stay apart."""
+
+
+def disjunction(clauses: Iterable[Clause]) -> Clause:
+    """Some clause holds: nested Or flattened, equal clauses once, Equals of one parameter and Ids joined."""
+    joined: dict[object, Clause] = {}
+    for clause in _flat(clauses, Or):
+        key = _or_key(clause)
+        earlier = joined.get(key)
+        joined[key] = clause if earlier is None else _either(earlier, clause)
+    parts = tuple(joined.values())
+    return parts[0] if len(parts) == 1 else Or(parts)
+
+
+def conjunction(type: str, clauses: Iterable[Clause], single: Single) -> Clause:
+    """Every clause holds for a resource of `type`; nested And flattened, equal clauses once, single values merged.
+
+    `ge…` and `lt…` on a parameter that does not repeat speak of the same value, so that one bounded range says both.
+    On a repeating parameter two values may satisfy one each: those stay apart.
+    """
+    joined: dict[object, Clause] = {}
+    for clause in _flat(clauses, And):
+        key = _and_key(type, clause, single)
+        earlier = joined.get(key)
+        if earlier is not None and len(_dates(earlier)) * len(_dates(clause)) > MAX_RANGES:
+            key, earlier = clause, None
+        joined[key] = clause if earlier is None else _both(earlier, clause, single)
+    parts = tuple(joined.values())
+    return parts[0] if len(parts) == 1 else And(parts)
+
+
+def _flat(clauses: Iterable[Clause], kind: type[And] | type[Or]) -> Iterator[Clause]:
+    for clause in clauses:
+        if isinstance(clause, kind):
+            yield from _flat(clause.clauses, kind)
+        else:
+            yield clause
+
+
+def _or_key(clause: Clause) -> object:
+    match clause:
+        case Equals(parameter, _):
+            return Equals, parameter
+        case Ids():
+            return Ids
+        case _:
+            return clause
+
+
+def _either(first: Clause, second: Clause) -> Clause:
+    match first, second:
+        case Equals(parameter, terms), Equals(_, more):
+            return Equals(parameter, _distinct(terms, more))
+        case Ids(ids), Ids(more):
+            return Ids(_distinct(ids, more))
+        case _:
+            return first
+
+
+def _and_key(type: str, clause: Clause, single: Single) -> object:
+    match clause:
+        case LastUpdated():
+            return LastUpdated
+        case DateRange(parameter, _) | Or((DateRange(parameter, _), *_)) if _dates(clause) and single(type, parameter):
+            return DateRange, parameter
+        case NumberRange(parameter, _, key, unit) if single(type, parameter):
+            return NumberRange, parameter, key, unit
+        case Chain(parameter, target, _) if single(type, parameter):
+            return Chain, parameter, target
+        case _:
+            return clause
+
+
+def _both(first: Clause, second: Clause, single: Single) -> Clause:
+    match first, second:
+        case LastUpdated(tests), LastUpdated(more):
+            return LastUpdated(_tests(tests, more))
+        case ((DateRange() | Or()), (DateRange() | Or())) if _dates(first):
+            pairs = itertools.product(_dates(first), _dates(second))
+            return disjunction(DateRange(one.parameter, _tests(one.tests, other.tests)) for one, other in pairs)
+        case NumberRange(parameter, tests, key, unit), NumberRange(_, more, _, _):
+            return NumberRange(parameter, _tests(tests, more), key, unit)
+        case Chain(parameter, type, where), Chain(_, _, more):
+            return Chain(parameter, type, conjunction(type, (where, more), single))
+        case _:
+            return first
+
+
+def _dates(clause: Clause) -> tuple[DateRange, ...]:
+    """The alternative date ranges, all of one parameter, that the clause consists of: `ge` has two. () for others."""
+    parts = clause.clauses if isinstance(clause, Or) else (clause,)
+    ranges = tuple(part for part in parts if isinstance(part, DateRange))
+    alike = len(ranges) == len(parts) and len({each.parameter for each in ranges}) == 1
+    return ranges if alike else ()
+
+
+def _tests(first: tuple[Test, ...], second: tuple[Test, ...]) -> tuple[Test, ...]:
+    return tuple(dict.fromkeys(first + second))
+
+
+def _distinct(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(first + second))
