@@ -1,0 +1,1 @@
+"""Stores: one protocol (`protocol.py`), one shipped contract suite (`contract.py`), several implementations."""

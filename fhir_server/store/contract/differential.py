@@ -1,0 +1,81 @@
+"""The differential: on random resources and queries a store does what the in-memory store does (../memory.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from fhir_server.store import memory
+from fhir_server.store.contract.case import HOUR, Case, Ticks, changes_walk, history_walk, walk
+from fhir_server.store.contract.strategies import REFERENCES, Scenario, scenarios
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import Committed, Store, StoreError
+
+
+class Differential(Case):
+    """Subclass it beside `StoreContract`; `examples` is the size of the quick run, the long one is ten times it."""
+
+    examples: ClassVar[int] = 60
+
+    def test_does_what_the_oracle_does(self) -> None:
+        """The same examples in every run."""
+        self._explore(self.examples, repeatable=True)
+
+    @pytest.mark.long
+    def test_does_what_the_oracle_does_at_length(self) -> None:
+        """Other examples in every run."""
+        self._explore(10 * self.examples, repeatable=False)
+
+    def _explore(self, examples: int, repeatable: bool) -> None:
+        @settings(
+            max_examples=examples,
+            derandomize=repeatable,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        )
+        @given(scenarios)
+        def explore(scenario: Scenario) -> None:
+            asyncio.run(self._compare(scenario))
+
+        explore()
+
+    async def _compare(self, scenario: Scenario) -> None:
+        clock = Ticks()
+        store, oracle = await self.open_store(clock), await memory.open_store("memory://", clock)
+        try:
+            for transaction in scenario.transactions:
+                assert await _outcome(store, transaction) == await _outcome(oracle, transaction)
+                clock.forward(HOUR)
+            await _same_answers(store, oracle, scenario)
+        finally:
+            await store.close()
+
+
+async def _outcome(store: Store, transaction: Transaction) -> Committed | str:
+    """What was committed, or that it was refused: which of several broken promises is named is the store's choice."""
+    try:
+        return await store.transact(transaction)
+    except StoreError:
+        return "refused"
+
+
+async def _same_answers(store: Store, oracle: Store, scenario: Scenario) -> None:
+    assert await store.read_many(REFERENCES) == await oracle.read_many(REFERENCES)
+    assert await changes_walk(store) == await changes_walk(oracle)
+    for query in scenario.queries:
+        assert await store.search(query) == await oracle.search(query)
+        assert await walk(store, query) == await walk(oracle, query)
+        assert await store.count(query) == await oracle.count(query)
+        nothing = await store.search(replace(query, count=0))
+        assert (nothing.matches, nothing.next) == ((), None)
+        for scope in query.scopes:
+            given = [reference for reference in REFERENCES if reference.startswith(f"{scope.type}/")]
+            assert await store.matching(given, scope.where) == await oracle.matching(given, scope.where)
+    for asked in scenario.histories:
+        assert await store.history(asked) == await oracle.history(asked)
+        assert await history_walk(store, asked) == await history_walk(oracle, asked)

@@ -1,0 +1,118 @@
+"""Contract of a store that keeps its database: what is there after it was closed, and with two open on one database."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fhir_server.search.query import Equals, Has
+from fhir_server.store.contract.case import (
+    HOUR,
+    Case,
+    Ticks,
+    changes_walk,
+    delete,
+    history_walk,
+    ids,
+    labels,
+    post,
+    put,
+    query,
+    stored,
+    terms,
+    token,
+    write,
+)
+from fhir_server.store.contract.races import MANY, attempt, outcomes
+from fhir_server.store.operations import Matches, VersionIs
+from fhir_server.store.protocol import Clock, HistoryQuery, Store
+
+
+class DurableContract(Case):
+    """Subclass it beside `StoreContract` when the store outlives its process."""
+
+    @abstractmethod
+    async def open_again(self, clock: Clock) -> Store:
+        """Another store on the database that the last `open_store` made, whether or not that one is still open."""
+
+    @asynccontextmanager
+    async def again(self, clock: Clock) -> AsyncIterator[Store]:
+        """`open_again`, closed at the end."""
+        store = await self.open_again(clock)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    @stored
+    async def test_everything_is_there_again(self, store: Store, clock: Ticks) -> None:
+        entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
+        await write(store, put("Patient/a"), put("Patient/b"), put("Patient/gone"))
+        await write(store, put("Patient/a", entries), delete("Patient/gone"))
+        token_before = (await store.changes(None, limit=3)).token
+        secret, history = await store.secret(), await store.history(HistoryQuery())
+        feed, current = await changes_walk(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
+        await store.close()
+        async with self.again(clock) as other:
+            assert await other.secret() == secret
+            assert (await other.history(HistoryQuery())).versions == history.versions
+            assert await changes_walk(other) == feed
+            assert await changes_walk(other, token_before) == feed[3:]
+            assert await other.read_many(["Patient/a", "Patient/b", "Patient/gone"]) == current
+            assert await ids(other, "Patient", Equals("mark", ("x",))) == ["a"]
+            assert await ids(other, "Patient", Has("Patient", "link", Equals("mark", ("x",)))) == ["b"]
+
+    @stored
+    async def test_versions_and_time_go_on(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/a"))
+        await write(store, put("Patient/a"))
+        before = await store.history(HistoryQuery())
+        await store.close()
+        clock.forward(-HOUR)
+        async with self.again(clock) as other:
+            written = (await write(other, put("Patient/a"), put("Patient/b"))).written
+            assert [each.version for each in written] == [3, 1]
+            assert written[0].last_updated > before.versions[0].last_updated
+            assert all(each.last_updated >= before.horizon for each in written)
+
+    @stored
+    async def test_two_open_stores_see_each_other(self, store: Store, clock: Ticks) -> None:
+        async with self.again(clock) as other:
+            await write(store, put("Patient/a", terms(mark=["x"])))
+            assert await other.read("Patient", "a") == await store.read("Patient", "a")
+            await write(other, put("Patient/a", terms(mark=["y"])), put("Patient/b"))
+            current = await store.read("Patient", "a")
+            assert current is not None and current.version == 2
+            assert await ids(store, "Patient", Equals("mark", ("x",))) == []
+            assert await ids(store, "Patient", Equals("mark", ("y",))) == ["a"]
+            assert labels(await changes_walk(store)) == labels(await changes_walk(other))
+            assert await store.secret() == await other.secret()
+
+    @stored
+    async def test_one_of_many_wins_over_two_stores(self, store: Store, clock: Ticks) -> None:
+        identifier = token("1", "urn:a")
+        nothing = Matches(query("Patient", Equals("identifier", (identifier,))), ())
+        async with self.again(clock) as other:
+            stores = (store, other)
+            made = [post(f"Patient/{number}", terms(identifier=[identifier])) for number in range(MANY)]
+            tries = (attempt(stores[n % 2], each, nothing, "Patient?identifier=1") for n, each in enumerate(made))
+            committed, failed = await outcomes(tries)
+            assert (len(committed), len(failed)) == (1, MANY - 1)
+            id = committed[0].written[0].id
+            first = VersionIs("Patient", id, 1)
+            again = (attempt(stores[n % 2], put(f"Patient/{id}"), first, f"Patient/{id}") for n in range(MANY))
+            committed, failed = await outcomes(again)
+            assert (len(committed), len(failed)) == (1, MANY - 1)
+
+    @stored
+    async def test_updates_of_two_stores_are_all_kept(self, store: Store, clock: Ticks) -> None:
+        async with self.again(clock) as other:
+            stores = (store, other)
+            updates = (write(stores[number % 2], put("Patient/a", text=str(number))) for number in range(MANY))
+            made = await asyncio.gather(*updates)
+            assert sorted(each.written[0].version for each in made) == list(range(1, MANY + 1))
+            history = await history_walk(other, HistoryQuery(("Patient",), "a"))
+            assert [each.version for each in history] == list(range(MANY, 0, -1))
+            assert [each.version for each in await changes_walk(store, limit=7)] == list(range(1, MANY + 1))

@@ -1,0 +1,202 @@
+"""Random resources and queries for the differential (hypothesis), out of so few values that they meet often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
+from fhir_server.search.query import (
+    And,
+    Chain,
+    Clause,
+    Contains,
+    DateRange,
+    EndsWith,
+    Equals,
+    Has,
+    Ids,
+    LastUpdated,
+    Not,
+    NumberRange,
+    Or,
+    Present,
+    Query,
+    Scope,
+    Sort,
+    SortKey,
+    StartsWith,
+    Test,
+)
+from fhir_server.store.contract.case import HOUR, START, delete, put
+from fhir_server.store.operations import Matches, Transaction, VersionIs, Write
+from fhir_server.store.protocol import HistoryQuery
+
+TYPES = ("Group", "Observation", "Patient")
+IDS = ("a", "b", "c", "d")
+REFERENCES = tuple(f"{type}/{id}" for type in TYPES for id in IDS)
+
+_TERMS = ("t", "code")
+_POINTERS = ("subject", "link")
+_DATES = ("date",)
+_NUMBERS = ("value",)
+_NAMES = (*_TERMS, *_POINTERS, *_DATES, *_NUMBERS, "unknown")
+
+_LETTERS = st.text("abAÉé%_*[\\'\"| \ud7ff\U0010ffff", max_size=3)
+_SYSTEMS = st.sampled_from(("", "a", "urn:a", "urn:b"))
+_term = st.one_of(_LETTERS, st.builds(lambda code, system: code + SEPARATOR + system, _LETTERS, _SYSTEMS))
+_pointer = st.sampled_from((*REFERENCES, "http://x.org/Patient/a", "Patient/absent", "Patient"))
+_moment = st.one_of(st.integers(0, 6), st.sampled_from((OPEN_LOW, OPEN_HIGH)))
+_amount = st.sampled_from((-1.5, 0.0, 1.0, 1.25, 2.0, 1e9))
+_unit = st.sampled_from(("", f"s{SEPARATOR}mg{SEPARATOR}milligram", f"s{SEPARATOR}g{SEPARATOR}g", f"{SEPARATOR * 2}mg"))
+_key = st.sampled_from(("", "k"))
+
+
+def _ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    return min(pair), max(pair)
+
+
+def _several(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.sets(values, min_size=1, max_size=3).map(lambda found: tuple(sorted(found)))
+
+
+def _by_name(names: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, tuple[Any, ...]]]:
+    return st.dictionaries(st.sampled_from(names), _several(values), max_size=len(names))
+
+
+_interval = st.tuples(_moment, _moment).map(_ordered)
+_number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(_amount, _amount).map(_ordered), _unit)
+
+entries: st.SearchStrategy[Entries] = st.builds(
+    lambda terms, pointers, dates, numbers, references: Entries(terms | pointers, dates, numbers, references),
+    _by_name(_TERMS, _term),
+    _by_name(_POINTERS, _pointer),
+    _by_name(_DATES, _interval),
+    _by_name(_NUMBERS, _number),
+    st.one_of(st.just(()), _several(st.sampled_from(REFERENCES))),
+)
+
+
+def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Test, ...]]:
+    ends, comparisons = st.sampled_from(("low", "high")), st.sampled_from(("lt", "le", "gt", "ge"))
+    return st.lists(st.builds(Test, ends, comparisons, values), max_size=3).map(tuple)
+
+
+_any_term = st.one_of(_term, _pointer)
+_term_name = st.sampled_from((*_TERMS, *_POINTERS, "unknown"))
+_wanted_unit = st.one_of(st.none(), st.tuples(st.sampled_from((None, "s")), st.sampled_from(("mg", "g", "milligram"))))
+_time = st.integers(0, 8).map(lambda hours: START + hours * HOUR)
+
+_leaves: st.SearchStrategy[Clause] = st.one_of(
+    st.builds(Equals, _term_name, st.lists(_any_term, max_size=3).map(tuple)),
+    st.builds(StartsWith, _term_name, _any_term),
+    st.builds(Contains, _term_name, st.text("abAÉé%_*[\\'\"| \ud7ff", min_size=1, max_size=3)),
+    st.builds(EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
+    st.builds(DateRange, st.sampled_from(_DATES), _tests(_moment)),
+    st.builds(NumberRange, st.sampled_from(_NUMBERS), _tests(_amount), _key, _wanted_unit),
+    st.builds(Present, st.sampled_from(_NAMES)),
+    st.builds(Ids, st.lists(st.sampled_from(IDS), max_size=3).map(tuple)),
+    st.builds(LastUpdated, _tests(_time)),
+)
+
+
+def _branches(parts: st.SearchStrategy[Clause]) -> st.SearchStrategy[Clause]:
+    type, pointer = st.sampled_from(TYPES), st.sampled_from(_POINTERS)
+    several = st.lists(parts, max_size=3).map(tuple)
+    return st.one_of(
+        st.builds(And, several),
+        st.builds(Or, several),
+        st.builds(Not, parts),
+        st.builds(Chain, pointer, type, parts),
+        st.builds(Has, type, pointer, parts),
+    )
+
+
+clauses: st.SearchStrategy[Clause] = st.recursive(_leaves, _branches, max_leaves=6)
+
+_SORTS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
+    "t": ("term", _term),
+    "subject": ("term", _pointer),
+    "date": ("date", _moment),
+    "value": ("number", _amount),
+    "_id": ("id", st.sampled_from(IDS)),
+    "_lastUpdated": ("lastUpdated", _time),
+}
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> Query:
+    """A query, often sorted, sometimes from a position that need not be a resource's."""
+    types = draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1, max_size=2))
+    names = draw(st.lists(st.sampled_from(tuple(_SORTS)), unique=True, max_size=2))
+    sort = tuple(Sort(name, _SORTS[name][0], draw(st.booleans())) for name in names)  # type: ignore[arg-type]
+    after: SortKey | None = None
+    if draw(st.integers(0, 3)) == 0:
+        values = (draw(st.one_of(st.none(), _SORTS[name][1])) for name in names)
+        after = (*values, draw(st.sampled_from(REFERENCES)))
+    scopes = tuple(Scope(type, draw(clauses)) for type in types)
+    return Query(scopes, sort, draw(st.integers(1, 5)), after)
+
+
+@st.composite
+def _writes(draw: st.DrawFn) -> tuple[Write, ...]:
+    references = draw(st.lists(st.sampled_from(REFERENCES), unique=True, min_size=1, max_size=8))
+    return tuple(delete(each) if draw(st.integers(0, 4)) == 0 else put(each, draw(entries)) for each in references)
+
+
+_population: st.SearchStrategy[Transaction] = st.lists(entries, min_size=6, max_size=len(REFERENCES)).flatmap(
+    lambda given: st.permutations(REFERENCES).map(
+        lambda order: Transaction(tuple(put(reference, each) for reference, each in zip(order, given, strict=False)))
+    )
+)
+
+
+@st.composite
+def _transactions(draw: st.DrawFn) -> Transaction:
+    """Writes, now and then with a precondition that may fail."""
+    writes = draw(_writes())
+    if draw(st.booleans()):
+        return Transaction(writes)
+    version = st.builds(VersionIs, st.sampled_from(TYPES), st.sampled_from(IDS), st.integers(0, 2))
+    wanted = st.builds(lambda type, where: Query((Scope(type, where),)), st.sampled_from(TYPES), clauses)
+    found = st.builds(Matches, wanted, st.sampled_from(((), ("a",), ("b",), ("a", "b"))))
+    released = tuple(f"{each.type}/{each.id}" for each in writes if each.content is None)
+    return Transaction(
+        writes,
+        assertions=draw(st.one_of(st.just(()), st.just(()), st.tuples(st.one_of(version, found)))),
+        required=tuple(draw(st.lists(st.sampled_from(REFERENCES), max_size=1))),
+        released=released if draw(st.booleans()) else (),
+        exempt=draw(st.sampled_from((frozenset[str](), frozenset({"Group"})))),
+        reads=tuple(draw(st.lists(st.sampled_from(REFERENCES), max_size=1))),
+        queries=tuple(draw(st.lists(queries(), max_size=1))),
+    )
+
+
+_span = st.tuples(_time, _time).map(_ordered)
+
+histories: st.SearchStrategy[HistoryQuery] = st.builds(
+    HistoryQuery,
+    types=st.lists(st.sampled_from(TYPES), unique=True, max_size=2).map(tuple),
+    since=st.one_of(st.none(), _time),
+    at=st.one_of(st.none(), _span),
+    count=st.integers(1, 5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Transactions, an hour apart, and what is asked afterwards."""
+
+    transactions: tuple[Transaction, ...]
+    queries: tuple[Query, ...]
+    histories: tuple[HistoryQuery, ...]
+
+
+scenarios: st.SearchStrategy[Scenario] = st.builds(
+    Scenario,
+    st.tuples(_population, st.lists(_transactions(), max_size=4)).map(lambda parts: (parts[0], *parts[1])),
+    st.lists(queries(), min_size=4, max_size=10).map(tuple),
+    st.lists(histories, max_size=2).map(tuple),
+)

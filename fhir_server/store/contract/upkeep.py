@@ -1,0 +1,184 @@
+"""Contract: reindex, purge, secret, readiness, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from fhir_server.search.entries import NO_ENTRIES, Entries
+from fhir_server.search.query import EVERYTHING, Chain, Equals, Has, Present
+from fhir_server.store.contract.case import (
+    START,
+    Case,
+    Ticks,
+    changes_walk,
+    delete,
+    history_walk,
+    ids,
+    put,
+    query,
+    stored,
+    terms,
+    write,
+)
+from fhir_server.store.operations import Transaction, Write
+from fhir_server.store.protocol import HistoryQuery, StillReferenced, Store, TargetsMissing
+
+_TEXT = re.compile(rb'"text":"([^"]*)"')
+
+
+def text_entries(type: str, raw: bytes) -> Entries:
+    """An `Extract`: the resource's text is its term of `text`."""
+    found = _TEXT.search(raw)
+    assert found is not None
+    return terms(text=[found[1].decode()])
+
+
+def indexed(reference: str, text: str) -> Write:
+    """A write whose entries are what `text_entries` extracts."""
+    return put(reference, terms(text=[text]), text)
+
+
+class UpkeepContract(Case):
+    """What an operator does."""
+
+    @stored
+    async def test_reindex_replaces_the_entries(self, store: Store, clock: Ticks) -> None:
+        old = terms(old=["x"], references=["Patient/b"])
+        await write(store, *(put(f"Patient/{id}", old, id) for id in "abc"), put("Observation/o", old, "o"))
+        await write(store, delete("Patient/c"))
+        before = await history_walk(store, HistoryQuery())
+        progress: list[tuple[int, int]] = []
+        done = await store.reindex(("Patient", "Encounter"), text_entries, lambda *step: progress.append(step))
+        assert done == 2
+        assert progress[-1] == (2, 2) and progress == sorted(progress)
+        assert await ids(store, "Patient", Present("old")) == []
+        assert await ids(store, "Patient", Present("text")) == ["a", "b"]
+        assert await ids(store, "Patient", Equals("text", ("b", "c"))) == ["b"]
+        assert await ids(store, "Observation", Present("old")) == ["o"], "other types are left alone"
+        assert await history_walk(store, HistoryQuery()) == before, "no version is made"
+        assert await store.read("Patient", "c") == await store.vread("Patient", "c", 2)
+
+    @stored
+    async def test_reindex_renews_references(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/p"), put("Observation/o", NO_ENTRIES, "x"))
+        referring = terms(subject=["Patient/p"], references=["Patient/p"])
+        await store.reindex(("Observation",), lambda type, raw: referring, lambda done, total: None)
+        assert await ids(store, "Observation", Chain("subject", "Patient", EVERYTHING)) == ["o"]
+        assert await ids(store, "Patient", Has("Observation", "subject", EVERYTHING)) == ["p"]
+        with pytest.raises(StillReferenced):
+            await store.transact(Transaction((delete("Patient/p"),), released=("Patient/p",)))
+        await store.reindex(("Observation",), lambda type, raw: NO_ENTRIES, lambda done, total: None)
+        assert await ids(store, "Observation", Present("subject")) == []
+        await write(store, delete("Patient/p"), released=("Patient/p",))
+
+    @stored
+    async def test_reindex_never_overwrites_a_newer_version(self, store: Store, clock: Ticks) -> None:
+        names = [f"{number:02}" for number in range(40)]
+        await write(store, *(indexed(f"Patient/{name}", "v0") for name in names))
+
+        async def rewrite(round: int) -> None:
+            for name in names:
+                change = delete(f"Patient/{name}") if round == 3 and name < "10" else None
+                await write(store, change or indexed(f"Patient/{name}", f"v{round}"))
+                await asyncio.sleep(0)
+
+        for round in (1, 2, 3):
+            await asyncio.gather(
+                rewrite(round),
+                *(store.reindex(("Patient",), text_entries, lambda done, total: None) for _ in range(3)),
+            )
+            expected = [name for name in names if round < 3 or name >= "10"]
+            assert await ids(store, "Patient", Equals("text", (f"v{round}",))) == expected
+            assert await ids(store, "Patient", Present("text")) == expected
+            assert await ids(store, "Patient", Equals("text", tuple(f"v{old}" for old in range(round)))) == []
+
+    @stored
+    async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
+        entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
+        await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))
+        token = (await store.changes(None)).token
+        await write(store, put("Patient/a", entries), put("Patient/b", entries))
+        assert await store.purge("Patient", "a") is True
+        assert await store.read("Patient", "a") is None
+        assert await store.vread("Patient", "a", 1) is None
+        assert await store.read_many(["Patient/a"]) == {}
+        assert await ids(store, "Patient", EVERYTHING) == await ids(store, "Patient", Present("mark")) == ["b"]
+        assert await ids(store, "Patient", Has("Patient", "link", EVERYTHING)) == ["b"]
+        assert await store.count(query("Patient")) == 1
+        assert all(version.reference != "Patient/a" for version in await history_walk(store, HistoryQuery()))
+        assert (await store.history(HistoryQuery(("Patient",), "a"))).versions == ()
+        assert [version.reference for version in await changes_walk(store, token)] == ["Patient/b"]
+        assert len(await changes_walk(store)) == 3
+        assert await ids(store, "Observation", Present("mark")) == ["a"]
+        with pytest.raises(TargetsMissing):
+            await store.transact(Transaction((put("Patient/c"),), required=("Patient/a",)))
+
+    @stored
+    async def test_a_purged_source_does_not_refer(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/p"), put("Observation/o", terms(references=["Patient/p"])))
+        await store.purge("Observation", "o")
+        await write(store, delete("Patient/p"), released=("Patient/p",))
+
+    @stored
+    async def test_a_purged_id_begins_again(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/a", terms(mark=["x"])))
+        await write(store, put("Patient/a", terms(mark=["x"])))
+        await store.purge("Patient", "a")
+        (written,) = (await write(store, put("Patient/a", terms(mark=["y"])))).written
+        assert (written.version, written.created) == (1, True)
+        assert await ids(store, "Patient", Equals("mark", ("x", "y"))) == ["a"]
+        assert await ids(store, "Patient", Equals("mark", ("x",))) == []
+        assert [version.version for version in (await store.history(HistoryQuery())).versions] == [1]
+
+    @stored
+    async def test_purge_of_what_is_absent_or_deleted(self, store: Store, clock: Ticks) -> None:
+        assert await store.purge("Patient", "never") is False
+        await write(store, put("Patient/gone"), put("Observation/gone"))
+        await write(store, delete("Patient/gone"))
+        assert await store.purge("Patient", "gone") is True
+        assert await store.purge("Patient", "gone") is False
+        assert await store.read("Patient", "gone") is None
+        assert await store.read("Observation", "gone") is not None
+
+    @stored
+    async def test_purge_does_not_lower_the_horizon(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/a"))
+        horizon = (await store.history(HistoryQuery())).horizon
+        await store.purge("Patient", "a")
+        clock.forward(-(START // 2))
+        (written,) = (await write(store, put("Patient/a"))).written
+        assert written.last_updated >= horizon
+
+    @stored
+    async def test_the_secret_is_stable_and_each_database_has_its_own(self, store: Store, clock: Ticks) -> None:
+        secret = await store.secret()
+        assert len(secret) == 32
+        await write(store, put("Patient/a"))
+        assert await store.secret() == secret
+        other = await self.open_store(clock)
+        try:
+            assert await other.secret() != secret
+            assert await other.read("Patient", "a") is None
+        finally:
+            await other.close()
+
+    @stored
+    async def test_an_open_store_is_ready(self, store: Store, clock: Ticks) -> None:
+        await store.ready()
+
+    @stored
+    async def test_close_finishes_what_was_asked(self, store: Store, clock: Ticks) -> None:
+        other = await self.open_store(clock)
+        asked = [asyncio.create_task(write(other, put(f"Patient/{number}"))) for number in range(20)]
+        await asyncio.sleep(0)
+        await other.close()
+        done = await asyncio.wait_for(asyncio.gather(*asked), timeout=30)
+        assert [each.written[0].version for each in done] == [1] * 20
+
+    @stored
+    async def test_closing_twice_is_harmless(self, store: Store, clock: Ticks) -> None:
+        await store.close()
+        await store.close()

@@ -1,0 +1,91 @@
+"""What a write consists of: the plan that the interactions hand to `store.transact`.
+
+Create, update, patch, delete, batch entries and transaction bundles all become one `Transaction`. The plan was made
+outside the store's transaction; whatever it relied on travels with it as assertions and is checked again inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fhir_server.search.entries import NO_ENTRIES, Entries
+from fhir_server.search.query import Query
+
+Method = Literal["POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A resource's text around the members that only the commit knows.
+
+    The stored text is `head + b'"versionId":"3","lastUpdated":"2026-11-23T08:00:00.000Z"' + tail`.
+    """
+
+    head: bytes
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One new version of `type`/`id`; `content` None is a deletion (of what is absent or deleted: nothing is written)."""
+
+    method: Method
+    type: str
+    id: str
+    content: Content | None = None
+    entries: Entries = NO_ENTRIES
+
+
+@dataclass(frozen=True, slots=True)
+class VersionIs:
+    """The latest version of `type`/`id` (a deletion counts as one) is `version`; 0: it never existed."""
+
+    type: str
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The first `len(ids) + 1` ids that `query` (unsorted, one scope) finds are exactly `ids`; () asserts no match."""
+
+    query: Query
+    ids: tuple[str, ...]
+
+
+Assertion = VersionIs | Matches
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An all-or-nothing list of writes, at most one per resource.
+
+    - `assertions` hold before the first write; `required` (references `Type/id`) exist and are not deleted after the
+      last one; `released` (references `Type/id`, deleted here) are referred to by no current resource after the last
+      one, types in `exempt` (AuditEvent, Provenance) aside.
+    - `reads` and `queries` are answered from the state after the writes, inside the transaction. A read of what is
+      absent or deleted fails the transaction.
+    - `locks` are names that other transactions with overlapping criteria also carry; a store that serialises all
+      writes may ignore them.
+    """
+
+    writes: tuple[Write, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
+    required: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    exempt: frozenset[str] = frozenset()
+    reads: tuple[str, ...] = ()
+    queries: tuple[Query, ...] = ()
+    locks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write made: version 0 when there was nothing to delete; `created` when no current version was there before."""
+
+    type: str
+    id: str
+    version: int
+    last_updated: int
+    created: bool

@@ -1,0 +1,226 @@
+"""The store protocol: all that the server asks of a database; `contract.py` tests every promise made here.
+
+All methods are async; all errors are the ones below. `last_updated` is an int in µs since 1970 UTC, always a whole
+number of milliseconds. A store is shared by many tasks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhir_server.search.entries import Entries
+from fhir_server.search.query import Clause, Query, SortKey
+from fhir_server.store.operations import Assertion, Method, Transaction, Written
+
+
+class StoreError(Exception):
+    """Base of the errors a store raises on purpose."""
+
+
+class AssertionFailed(StoreError):
+    """An assertion of the plan no longer holds; nothing was written. The interaction plans again."""
+
+    def __init__(self, assertion: Assertion) -> None:
+        super().__init__(f"{assertion} no longer holds")
+        self.assertion = assertion
+
+
+class TargetsMissing(StoreError):
+    """References that must exist do not (or are deleted); nothing was written. `references` holds each `Type/id`."""
+
+    def __init__(self, references: Sequence[str]) -> None:
+        super().__init__(f"no current {', '.join(references)}")
+        self.references = tuple(references)
+
+
+class StillReferenced(StoreError):
+    """A deleted resource is still referred to; nothing was written. Maps each target to some of its sources."""
+
+    def __init__(self, sources: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(", ".join(sources))
+        self.sources = {target: tuple(found) for target, found in sources.items()}
+
+
+class ReadFailed(StoreError):
+    """A read inside a transaction found nothing (`deleted`: a deletion); nothing was written."""
+
+    def __init__(self, reference: str, deleted: bool) -> None:
+        super().__init__(reference)
+        self.reference = reference
+        self.deleted = deleted
+
+
+class WriteConflict(StoreError):
+    """Another transaction won; nothing was written and the same transaction may be tried again."""
+
+
+class TooLargeForStore(StoreError):
+    """More than the database takes in one document or transaction; nothing was written."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot do it now (disk full, read-only, no primary): nothing was written. Str is a full sentence."""
+
+
+class BudgetExceeded(StoreError):
+    """A query passed its row or time budget."""
+
+
+class Expired(StoreError):
+    """The `changes` token is older than what the store keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One version of a resource; `raw` is the complete JSON text, None for a deletion."""
+
+    type: str
+    id: str
+    version: int
+    last_updated: int
+    method: Method
+    raw: bytes | None
+
+    @property
+    def reference(self) -> str:
+        """`Type/id`."""
+        return f"{self.type}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Matches in order; `next` is the position of the last one when more follow (`Query.after` of the next page)."""
+
+    matches: tuple[Stored, ...]
+    next: SortKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What `transact` did, each in the order of the transaction's writes, reads and queries."""
+
+    written: tuple[Written, ...]
+    found: tuple[Stored, ...] = ()
+    pages: tuple[Page, ...] = ()
+
+
+HistoryKey = tuple[int, str, int]
+"""(last_updated, `Type/id`, version) of the last version of a history page."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """Versions newest first: by lastUpdated descending, then `Type/id` ascending, then version descending.
+
+    `types`: () for the whole system; `id` only with one type. `since` (µs, inclusive): versions made at or after it.
+    `at` (closed interval, µs): versions that were current at some moment in it. `before` continues after that key.
+    """
+
+    types: tuple[str, ...] = ()
+    id: str | None = None
+    since: int | None = None
+    at: tuple[int, int] | None = None
+    count: int = 20
+    before: HistoryKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Versions and, when more follow, the key to continue from.
+
+    `horizon` (µs): every version that commits after this page was read has `last_updated >= horizon`; what the page
+    or its successors do not show at or before it does not exist. It is a safe `since`.
+    """
+
+    versions: tuple[Stored, ...]
+    next: HistoryKey | None
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Committed versions in the store's commit order, and the opaque token to continue from."""
+
+    versions: tuple[Stored, ...]
+    token: str
+
+
+Extract = Callable[[str, bytes], Entries]
+"""(type, raw) → index entries; pure."""
+
+Progress = Callable[[int, int], None]
+"""(resources done, resources in all) → None."""
+
+
+class Store(Protocol):
+    """Where resources live. See `operations.Transaction` for what `transact` promises."""
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """Apply all writes or none. Durable when it returns.
+
+        Per resource `version` goes up by one (deletions are versions too) and `last_updated` rises strictly.
+        Raises AssertionFailed, TargetsMissing, StillReferenced, ReadFailed, WriteConflict, TooLargeForStore,
+        StoreUnavailable.
+        """
+        ...
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """The current version (a deletion has raw None), or None if it never existed."""
+        ...
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """That version (a deletion has raw None), or None."""
+        ...
+
+    async def read_many(self, references: Iterable[str]) -> Mapping[str, Stored]:
+        """The current, not deleted resources among `Type/id` references, by reference."""
+        ...
+
+    async def search(self, query: Query) -> Page:
+        """Current resources that match. Raises BudgetExceeded."""
+        ...
+
+    async def count(self, query: Query) -> int:
+        """How many resources match, whatever `query.count` and `query.after`. Raises BudgetExceeded."""
+        ...
+
+    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """Those of the given current resources (`Type/id`, one type) that match `where`."""
+        ...
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        """A page of versions."""
+        ...
+
+    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """Versions committed after the token (None: from the beginning). Raises Expired."""
+        ...
+
+    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
+        """Make the index entries of all current resources of `types` anew; returns how many. Never overwrites a newer version's."""
+        ...
+
+    async def purge(self, type: str, id: str) -> bool:
+        """Remove the resource, its history and its entries physically; False if it was not there."""
+        ...
+
+    async def secret(self) -> bytes:
+        """32 random bytes, made once per database: the key of page links, shared by all processes."""
+        ...
+
+    async def ready(self) -> None:
+        """Return if the store can answer now; raise StoreUnavailable otherwise."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued and release everything."""
+        ...
+
+
+Clock = Callable[[], int]
+"""The time now, µs since 1970 UTC."""
+
+Opener = Callable[[str, Clock], Awaitable[Store]]
+"""(store URI, clock) → an open store."""

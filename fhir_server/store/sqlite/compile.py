@@ -1,0 +1,348 @@
+"""Clauses of the search tree as SQL: `probe` tests one resource, `drive` finds the resources (https://hl7.org/fhir/R4/search.html).
+
+Every value is a parameter, so that few statement texts serve all searches. Joins are CROSS JOINs and indexes are
+named, so that SQLite keeps the order chosen here. A probe reads single index rows of the resource, or the entries'
+JSON where an index cannot be entered by resource.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fhir_server.search.query import (
+    And,
+    Chain,
+    Clause,
+    Contains,
+    DateRange,
+    EndsWith,
+    Equals,
+    Has,
+    Ids,
+    LastUpdated,
+    Not,
+    NumberRange,
+    Or,
+    Present,
+    StartsWith,
+    Test,
+)
+from fhir_server.store.sqlite.conditions import OPERATORS, Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.rows import as_json, ordered
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What compiling needs beside the clause. `small`: clauses with few index rows, which a probe reads all at once."""
+
+    names: Names
+    connection: sqlite3.Connection
+    small: frozenset[Clause] = field(default_factory=frozenset)
+
+    def tp(self, type: str, parameter: str) -> int:
+        """The number of a type's parameter."""
+        return self.names.code(self.connection, type, parameter)
+
+    def code(self, type: str) -> int:
+        """The number of a type."""
+        return self.names.code(self.connection, type)
+
+
+def path(part: str, parameter: str) -> str:
+    """The JSON path of a parameter's entries in `entries.body`."""
+    return f'$.{part}."{parameter}"'
+
+
+def conjunction(clause: Clause) -> tuple[Clause, ...]:
+    """The clauses that must all hold, nested Ands opened."""
+    if isinstance(clause, And):
+        return tuple(part for inner in clause.clauses for part in conjunction(inner))
+    return (clause,)
+
+
+# --- probes: does this resource match? ------------------------------------------------------------------------------
+
+
+def probe(clause: Clause, type: str, alias: str, context: Context) -> Sql:
+    """A condition on the row `alias` of `resource`, which is of `type`."""
+    if clause in context.small:
+        found = drive(clause, type, context)
+        if found is not None:
+            return f"{alias}.rid IN ({found[0]})", found[1]
+    return _PROBES[clause.__class__](clause, type, alias, context)
+
+
+def _probe_equals(clause: Equals, type: str, alias: str, context: Context) -> Sql:
+    condition, values = one_of("value", clause.terms)
+    tp = context.tp(type, clause.parameter)
+    return f"EXISTS (SELECT 1 FROM term WHERE tp = ? AND {condition} AND rid = {alias}.rid)", (tp, *values)
+
+
+def _in_body(alias: str, where: str, condition: Sql) -> Sql:
+    source = "entries x CROSS JOIN json_each(x.body, ?) j"
+    return f"EXISTS (SELECT 1 FROM {source} WHERE x.rid = {alias}.rid AND {condition[0]})", (where, *condition[1])
+
+
+def _probe_text(clause: StartsWith | Contains | EndsWith, type: str, alias: str, context: Context) -> Sql:
+    return _in_body(alias, path("t", clause.parameter), text_condition(clause, "j.value"))
+
+
+def _probe_date(clause: DateRange, type: str, alias: str, context: Context) -> Sql:
+    inside = bounds(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
+    return _in_body(alias, path("d", clause.parameter), inside)
+
+
+def _probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:
+    inside = bounds(clause.tests, "json_extract(j.value, '$[1]')", "json_extract(j.value, '$[2]')", ordered)
+    key: Sql = ("json_extract(j.value, '$[0]') = ?", (clause.key,))
+    unit = unit_condition(clause.unit, "json_extract(j.value, '$[3]')")
+    return _in_body(alias, path("n", clause.parameter), both((key, inside, unit)))
+
+
+def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:
+    where = tuple(path(part, clause.parameter) for part in "tdn")
+    text = "(json_type(x.body, ?) IS NOT NULL OR json_type(x.body, ?) IS NOT NULL OR json_type(x.body, ?) IS NOT NULL)"
+    return f"EXISTS (SELECT 1 FROM entries x WHERE x.rid = {alias}.rid AND {text})", where
+
+
+def _probe_ids(clause: Ids, type: str, alias: str, context: Context) -> Sql:
+    return one_of(f"{alias}.ref", [f"{type}/{id}" for id in clause.ids])
+
+
+def _probe_updated(clause: LastUpdated, type: str, alias: str, context: Context) -> Sql:
+    return bounds(clause.tests, f"{alias}.updated", f"{alias}.updated", int)
+
+
+def _probe_chain(clause: Chain, type: str, alias: str, context: Context) -> Sql:
+    target = f"{alias}t"
+    inner, values = probe(clause.where, clause.type, target, context)
+    text = (
+        f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.body, ?) j CROSS JOIN resource {target}"
+        f" WHERE x.rid = {alias}.rid AND {target}.ref = j.value AND {target}.type = ? AND {target}.deleted = 0"
+        f" AND {inner})"
+    )
+    return text, (path("t", clause.parameter), context.code(clause.type), *values)
+
+
+def _probe_has(clause: Has, type: str, alias: str, context: Context) -> Sql:
+    source = f"{alias}s"
+    inner, values = probe(clause.where, clause.type, source, context)
+    text = (
+        f"EXISTS (SELECT 1 FROM term x CROSS JOIN resource {source}"
+        f" WHERE x.tp = ? AND x.value = {alias}.ref AND {source}.rid = x.rid AND {inner})"
+    )
+    return text, (context.tp(clause.type, clause.parameter), *values)
+
+
+def _probe_and(clause: And, type: str, alias: str, context: Context) -> Sql:
+    if not clause.clauses:
+        return "1", ()
+    text, values = both(probe(part, type, alias, context) for part in clause.clauses)
+    return f"({text})", values
+
+
+def _probe_or(clause: Or, type: str, alias: str, context: Context) -> Sql:
+    if not clause.clauses:
+        return "?", (0,)  # a literal 0 lets SQLite drop the rest of the condition, then it misses what an index needs
+    text, values = both((probe(part, type, alias, context) for part in clause.clauses), "OR")
+    return f"({text})", values
+
+
+def _probe_not(clause: Not, type: str, alias: str, context: Context) -> Sql:
+    text, values = probe(clause.clause, type, alias, context)
+    return f"NOT ({text})", values
+
+
+_PROBES: dict[type, Callable[..., Sql]] = {
+    Equals: _probe_equals,
+    StartsWith: _probe_text,
+    Contains: _probe_text,
+    EndsWith: _probe_text,
+    DateRange: _probe_date,
+    NumberRange: _probe_number,
+    Present: _probe_present,
+    Ids: _probe_ids,
+    LastUpdated: _probe_updated,
+    Chain: _probe_chain,
+    Has: _probe_has,
+    And: _probe_and,
+    Or: _probe_or,
+    Not: _probe_not,
+}
+
+
+# --- drivers: which resources match? --------------------------------------------------------------------------------
+
+
+def drive(clause: Clause, type: str, context: Context) -> Sql | None:
+    """A SELECT of the distinct `rid`s of the current resources of `type` that match; None if only probing can tell."""
+    found = _DRIVES.get(clause.__class__)
+    return found(clause, type, context) if found else None
+
+
+def _drive_equals(clause: Equals, type: str, context: Context) -> Sql:
+    condition, values = one_of("value", clause.terms)
+    distinct = "" if len(clause.terms) == 1 else "DISTINCT "
+    return f"SELECT {distinct}rid FROM term WHERE tp = ? AND {condition}", (context.tp(type, clause.parameter), *values)
+
+
+def _drive_text(clause: StartsWith | Contains | EndsWith, type: str, context: Context) -> Sql:
+    condition, values = text_condition(clause, "value")
+    return f"SELECT DISTINCT rid FROM term WHERE tp = ? AND {condition}", (context.tp(type, clause.parameter), *values)
+
+
+def _drive_date(clause: DateRange, type: str, context: Context) -> Sql:
+    condition, values = bounds(clause.tests, "low", "high", int)
+    return (
+        f"SELECT DISTINCT rid FROM date {date_index(clause, type, context)} WHERE tp = ? AND {condition}",
+        (context.tp(type, clause.parameter), *values),
+    )
+
+
+# Sampled when both a lower and an upper limit are given on different ends: which index range is shorter?
+_SAMPLE = 1000
+
+
+def date_index(clause: DateRange, type: str, context: Context) -> str:
+    """The index whose range is shorter: that of the low ends or that of the high ends."""
+    low = [test for test in clause.tests if test.end == "low" or test.comparison in ("lt", "le")]
+    high = [test for test in clause.tests if test.end == "high" or test.comparison in ("gt", "ge")]
+    by_high = "INDEXED BY date_high"
+    if not low or not high:
+        return by_high if high else "NOT INDEXED"
+    if _closed(low):
+        return "NOT INDEXED"
+    if _closed(high):
+        return by_high
+    tp = context.tp(type, clause.parameter)
+    below = _sample(context, f"FROM date {by_high} WHERE tp = ? AND ", bounds(high, "high", "high", int), tp)
+    above = _sample(context, "FROM date NOT INDEXED WHERE tp = ? AND ", bounds(low, "low", "low", int), tp)
+    return by_high if below < above else "NOT INDEXED"
+
+
+def _closed(tests: Sequence[Test]) -> bool:
+    words = {test.comparison[0] for test in tests}
+    return words == {"l", "g"}
+
+
+def _sample(context: Context, source: str, condition: Sql, tp: int) -> int:
+    text = f"SELECT count(*) FROM (SELECT 1 {source}{condition[0]} LIMIT {_SAMPLE})"
+    count: int = context.connection.execute(text, (tp, *condition[1])).fetchone()[0]
+    return count
+
+
+def _drive_number(clause: NumberRange, type: str, context: Context) -> Sql:
+    tp, head = context.tp(type, clause.parameter), "SELECT rid FROM number"
+    inside, values = bounds(clause.tests, "low", "high", ordered)
+    unit, units = unit_condition(clause.unit, "unit")
+    common = (tp, clause.key, *values, *units)
+    floors = [t for t in clause.tests if t.end == "high" and t.comparison in ("gt", "ge")]
+    if not floors:
+        return f"SELECT DISTINCT rid FROM number NOT INDEXED WHERE tp = ? AND key = ? AND {inside} AND {unit}", common
+    # A floor under `high` alone: points are found by `low`, the few wide entries by an index of their own.
+    floor, limits = both((f"low {OPERATORS[t.comparison]} ?", (ordered(t.value),)) for t in floors)
+    points = f"{head} NOT INDEXED WHERE tp = ? AND key = ? AND {inside} AND {unit} AND {floor}"
+    wide = f"{head} INDEXED BY number_wide WHERE tp = ? AND key = ? AND low < high AND {inside} AND {unit}"
+    return f"{points} UNION {wide}", (*common, *limits, *common)
+
+
+def _drive_present(clause: Present, type: str, context: Context) -> Sql:
+    tp = context.tp(type, clause.parameter)
+    tables = ("term", "date", "number")
+    return " UNION ".join(f"SELECT rid FROM {table} WHERE tp = ?" for table in tables), (tp, tp, tp)
+
+
+def _drive_ids(clause: Ids, type: str, context: Context) -> Sql:
+    found = as_json(dict.fromkeys(f"{type}/{id}" for id in clause.ids))
+    text = "SELECT r.rid FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value AND r.deleted = 0"
+    return text, (found,)
+
+
+def _drive_updated(clause: LastUpdated, type: str, context: Context) -> Sql:
+    condition, values = bounds(clause.tests, "updated", "updated", int)
+    text = f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0 AND {condition}"
+    return text, (context.code(type), *values)
+
+
+def select(columns: str, clause: Clause, type: str, alias: str, context: Context) -> Sql:
+    """A SELECT of columns of the row `alias` of `resource` for each match, entered by the likely cheapest clause."""
+    parts = conjunction(clause)
+    best = min((part for part in parts if drivable(part)), key=_rank, default=None)
+    source, condition = entered(parts, best, type, alias, context)
+    return f"SELECT {columns} FROM {source[0]} WHERE {condition[0]}", (*source[1], *condition[1])
+
+
+def entered(parts: Sequence[Clause], by: Clause | None, type: str, alias: str, context: Context) -> tuple[Sql, Sql]:
+    """The FROM and WHERE of the matches of all `parts`, entered by one of them (None: by every resource of the type)."""
+    rest = [probe(part, type, alias, context) for part in parts if part is not by]
+    driver = drive(by, type, context) if by is not None else None
+    if driver is None:
+        everything: Sql = (f"{alias}.type = ? AND {alias}.deleted = 0", (context.code(type),))
+        return (f"resource {alias} INDEXED BY resource_updated", ()), both((everything, *rest))
+    source = f"({driver[0]}) {alias}c CROSS JOIN resource {alias}"
+    return (source, driver[1]), both(((f"{alias}.rid = {alias}c.rid", ()), *rest))
+
+
+def _drive_chain(clause: Chain, type: str, context: Context) -> Sql:
+    inner, values = select("b.ref", clause.where, clause.type, "b", context)
+    text = f"SELECT DISTINCT x.rid FROM ({inner}) y CROSS JOIN term x WHERE x.tp = ? AND x.value = y.ref"
+    return text, (*values, context.tp(type, clause.parameter))
+
+
+def _drive_has(clause: Has, type: str, context: Context) -> Sql:
+    inner, values = select("b.rid", clause.where, clause.type, "b", context)
+    text = (
+        f"SELECT DISTINCT t.rid FROM ({inner}) y CROSS JOIN entries e CROSS JOIN json_each(e.body, ?) j"
+        " CROSS JOIN resource t WHERE e.rid = y.rid AND t.ref = j.value AND t.type = ? AND t.deleted = 0"
+    )
+    return text, (*values, path("t", clause.parameter), context.code(type))
+
+
+def _drive_or(clause: Or, type: str, context: Context) -> Sql | None:
+    parts = [drive(part, type, context) if drivable(part) else None for part in clause.clauses]
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return both(((f"SELECT rid FROM ({text})", values) for text, values in known), "UNION")
+
+
+def _drive_and(clause: And, type: str, context: Context) -> Sql | None:
+    return select("q.rid", clause, type, "q", context)
+
+
+_DRIVES: dict[type, Callable[..., Sql | None]] = {
+    Equals: _drive_equals,
+    StartsWith: _drive_text,
+    Contains: _drive_text,
+    EndsWith: _drive_text,
+    DateRange: _drive_date,
+    NumberRange: _drive_number,
+    Present: _drive_present,
+    Ids: _drive_ids,
+    LastUpdated: _drive_updated,
+    Chain: _drive_chain,
+    Has: _drive_has,
+    Or: _drive_or,
+    And: _drive_and,
+}
+
+# Which clause enters a nested search when nobody has counted: the rarer kind of match first.
+_RANKS: tuple[type, ...] = (
+    Ids, Equals, NumberRange, StartsWith, Has, Chain, DateRange, Contains, EndsWith, And, Or, LastUpdated, Present,
+)  # fmt: skip
+
+
+def _rank(clause: Clause) -> int:
+    return _RANKS.index(clause.__class__)
+
+
+def drivable(clause: Clause) -> bool:
+    """Whether `drive` can enter by this clause."""
+    if isinstance(clause, Or):
+        return bool(clause.clauses) and all(drivable(part) for part in clause.clauses)
+    if isinstance(clause, And):
+        return any(drivable(part) for part in clause.clauses)
+    return clause.__class__ in _DRIVES

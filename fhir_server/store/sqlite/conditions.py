@@ -1,0 +1,77 @@
+"""Conditions on one index row: texts, intervals and units of the search tree as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.query import Contains, EndsWith, StartsWith, Test
+from fhir_server.store.sqlite.rows import as_json
+
+Sql = tuple[str, tuple[Any, ...]]
+"""SQL text and the values of its `?` marks, in order."""
+
+OPERATORS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_LAST = "\U0010ffff"
+
+
+def both(parts: Iterable[Sql], word: str = "AND") -> Sql:
+    """Conditions joined by a word."""
+    listed = list(parts)
+    return f" {word} ".join(text for text, _ in listed), tuple(value for _, values in listed for value in values)
+
+
+def one_of(column: str, values: Sequence[str]) -> Sql:
+    if len(values) == 1:
+        return f"{column} = ?", (values[0],)
+    return f"{column} IN (SELECT value FROM json_each(?))", (as_json(values),)
+
+
+def successor(prefix: str) -> str | None:
+    """The least text above every text with this prefix; None if there is none."""
+    stripped = prefix.rstrip(_LAST)
+    if not stripped:
+        return None
+    last = ord(stripped[-1]) + 1
+    # Surrogates are not text.
+    return stripped[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
+
+
+def text_condition(clause: StartsWith | Contains | EndsWith, column: str) -> Sql:
+    match clause:
+        case StartsWith(prefix=prefix):
+            end = successor(prefix)
+            if end is None:
+                return f"{column} >= ?", (prefix,)
+            return f"{column} >= ? AND {column} < ?", (prefix, end)
+        case Contains(text=""):
+            return f"{column} >= ?", ("",)
+        case Contains(text=text):
+            # Text has no separator: found before it starts means found within the normalised part.
+            return f"instr({column}, ?) BETWEEN 1 AND instr({column} || ?, ?)", (text, SEPARATOR, SEPARATOR)
+        case EndsWith(suffix=suffix):
+            return f"substr({column}, ?) = ?", (-len(suffix), suffix)
+
+
+def bounds(tests: Sequence[Test], low: str, high: str, convert: Callable[[Any], int]) -> Sql:
+    """Every test on one interval; as low ≤ high, a test of one end also bounds the other."""
+    parts: list[Sql] = []
+    for test in tests:
+        column, other = (low, high) if test.end == "low" else (high, low)
+        value = convert(test.value)
+        parts.append((f"{column} {OPERATORS[test.comparison]} ?", (value,)))
+        if (test.end == "low") == (test.comparison in ("gt", "ge")) and column != other:
+            parts.append((f"{other} {OPERATORS[test.comparison]} ?", (value,)))
+    return both(parts) if parts else ("1", ())
+
+
+def unit_condition(unit: tuple[str | None, str] | None, column: str) -> Sql:
+    if unit is None:
+        return "1", ()
+    system, code = unit
+    if system is not None:
+        prefix = f"{system}{SEPARATOR}{code}{SEPARATOR}"
+        return f"{column} >= ? AND {column} < ?", (prefix, successor(prefix))
+    text = SEPARATOR + code
+    return f"(instr({column}, ?) OR substr({column}, ?) = ?)", (text + SEPARATOR, -len(text), text)

@@ -1,0 +1,135 @@
+"""The database file: connections, tables, migrations, and SQLite's errors as the store's (https://www.sqlite.org/wal.html).
+
+Each version's text is stored once, in `version`; `resource` holds the newest version's place. Index rows exist for
+current resources only, so that a row found is a resource found:
+
+    resource  rid, ref `Type/id`, type, version, updated (µs), seq of its newest version, deleted
+    version   every version of every resource in commit order (`seq`)
+    term      (tp, value, rid)    tp: the number of `Type.parameter` in `name`; REFERENCES: every literal reference
+    date      (tp, low, high, rid)
+    number    (tp, key, low, high, unit, rid)    low, high: `rows.ordered`
+    entries   the resource's index entries as JSON: what an update compares with, chains and sorts read
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from fhir_server.store.protocol import StoreError, StoreUnavailable, TooLargeForStore
+
+REFERENCES = 0
+"""The `tp` under which every literal reference of a resource is a term."""
+
+CACHE_KIB = {"writer": 32 * 1024, "reader": 8 * 1024}
+BUSY_MS = 10_000
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE name (code INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE resource (
+  rid INTEGER PRIMARY KEY, ref TEXT NOT NULL, type INTEGER NOT NULL, version INTEGER NOT NULL,
+  updated INTEGER NOT NULL, seq INTEGER NOT NULL, deleted INTEGER NOT NULL);
+CREATE UNIQUE INDEX resource_ref ON resource (ref);
+CREATE INDEX resource_updated ON resource (type, updated) WHERE deleted = 0;
+CREATE TABLE version (
+  seq INTEGER PRIMARY KEY, rid INTEGER NOT NULL, version INTEGER NOT NULL, type INTEGER NOT NULL,
+  updated INTEGER NOT NULL, method TEXT NOT NULL, raw BLOB);
+CREATE UNIQUE INDEX version_rid ON version (rid, version);
+CREATE INDEX version_updated ON version (updated);
+CREATE INDEX version_type ON version (type, updated);
+CREATE TABLE term (
+  tp INTEGER NOT NULL, value TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (tp, value, rid)) WITHOUT ROWID;
+CREATE TABLE date (
+  tp INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, rid INTEGER NOT NULL,
+  PRIMARY KEY (tp, low, high, rid)) WITHOUT ROWID;
+CREATE INDEX date_high ON date (tp, high, low, rid);
+CREATE TABLE number (
+  tp INTEGER NOT NULL, key TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, unit TEXT NOT NULL,
+  rid INTEGER NOT NULL, PRIMARY KEY (tp, key, low, high, unit, rid)) WITHOUT ROWID;
+CREATE INDEX number_wide ON number (tp, key, high) WHERE low < high;
+CREATE TABLE entries (rid INTEGER PRIMARY KEY, body TEXT NOT NULL);
+"""
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
+
+
+Migration = Callable[[sqlite3.Connection], None]
+
+MIGRATIONS: tuple[Migration, ...] = (_create,)
+"""Step n takes a file from schema version n to n + 1, inside one transaction; released steps never change."""
+
+
+def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Connection:
+    """A connection with the store's pragmas; a reader's cannot write. Raises sqlite3.Error."""
+    mode = "ro" if readonly else ("rwc" if writer else "rw")
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        timeout=BUSY_MS / 1000,
+    )
+    if writer and not readonly:
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 8000")
+    if not writer:
+        connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB['writer' if writer else 'reader']}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to this server's schema version; one transaction per step.
+
+    Raises StoreUnavailable when the file was made by a newer server.
+    """
+    while (version := connection.execute("PRAGMA user_version").fetchone()[0]) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have done this step while we waited for the lock.
+            if connection.execute("PRAGMA user_version").fetchone()[0] == version:
+                MIGRATIONS[version](connection)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    if version > len(MIGRATIONS):
+        raise StoreUnavailable(
+            f"The database `{path}` has schema version {version}, made by a newer server; this one knows versions up "
+            f"to {len(MIGRATIONS)}. Start the newer server, or restore a backup made before the upgrade."
+        )
+
+
+_SENTENCES = {
+    "SQLITE_FULL": "The disk of the database is full; nothing was written. Free some space, then try again.",
+    "SQLITE_READONLY": "The database file is read-only; nothing was written. Make it writable, then try again.",
+    "SQLITE_CANTOPEN": "The database file cannot be opened; check that its folder exists and is writable.",
+    "SQLITE_IOERR": "The disk of the database reports an error; nothing was written.",
+    "SQLITE_BUSY": "The database is locked by another process; nothing was written. Try again.",
+    "SQLITE_PERM": "The database file may not be accessed; nothing was written. Check its permissions.",
+    "SQLITE_NOTADB": "The database file is not an SQLite database.",
+    "SQLITE_CORRUPT": "The database file is damaged; nothing was written. Restore a backup.",
+}
+
+
+def store_error(error: sqlite3.Error) -> StoreError:
+    """SQLite's error as the store's: StoreUnavailable with a full sentence, or TooLargeForStore."""
+    name: str = getattr(error, "sqlite_errorname", None) or ""
+    primary = "_".join(name.split("_")[:2])
+    if primary == "SQLITE_TOOBIG":
+        return TooLargeForStore("The resource is larger than the database takes (1 GB); nothing was written.")
+    return StoreUnavailable(_SENTENCES.get(primary) or f"The database failed: {error} ({name or 'no code'}).")

@@ -1,0 +1,260 @@
+"""Searches on one connection: a plan per type, pages, counts and tests (https://hl7.org/fhir/R4/search.html).
+
+A page comes back as a single row (a JSON array beside the joined texts): sqlite3 gives up the GIL at every row, and a
+thread would have to win it back from the event loop for each.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cmp_to_key
+from typing import Any
+
+import orjson
+
+from fhir_server.search.match import compare
+from fhir_server.search.query import Clause, Query, Scope, SortKey
+from fhir_server.store.protocol import BudgetExceeded, Page, Stored
+from fhir_server.store.sqlite import order
+from fhir_server.store.sqlite.compile import Context, drive, entered, probe
+from fhir_server.store.sqlite.conditions import Sql, both
+from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.plan import Plan, Sizes, plan
+from fhir_server.store.sqlite.rows import as_json
+
+SECONDS = 20.0
+"""A query that takes longer is stopped with BudgetExceeded."""
+
+_STEPS_PER_LOOK = 400_000
+# Virtual machine steps of one resource on a walk, and of one probe of it: with both a walk is stopped in time.
+_STEPS_PER_ROW = 40
+_STEPS_PER_PROBE = 60
+_SLACK_ROWS = 500
+
+Found = tuple[SortKey, Stored]
+
+
+class Search:
+    """Runs searches on a connection, one at a time. `seconds`: the time budget of one call."""
+
+    def __init__(self, connection: sqlite3.Connection, names: Names, sizes: Sizes, seconds: float = SECONDS) -> None:
+        self._connection = connection
+        self._context = Context(names, connection)
+        self._names = names
+        self._sizes = sizes
+        self._seconds = seconds
+        self._deadline = float("inf")
+        connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
+
+    def page(self, query: Query) -> Page:
+        """A page of matches. Raises BudgetExceeded."""
+        if query.count == 0:
+            return Page((), None)
+        with self._budget():
+            found = self._found(query, query.count + 1)
+        more = len(found) > query.count
+        page = found[: query.count]
+        return Page(tuple([stored for _, stored in page]), page[-1][0] if more else None)
+
+    def count(self, query: Query) -> int:
+        """The number of matches. Raises BudgetExceeded."""
+        with self._budget():
+            return sum(self._count(scope) for scope in query.scopes)
+
+    def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """Those of the references, all of one type, that match. Raises BudgetExceeded."""
+        if not references:
+            return frozenset()
+        condition, values = probe(where, references[0].partition("/")[0], "r", self._context)
+        text = (
+            "SELECT json_group_array(r.ref) FROM json_each(?) j CROSS JOIN resource r"
+            f" WHERE r.ref = j.value AND r.deleted = 0 AND {condition}"
+        )
+        with self._budget():
+            found = self._connection.execute(text, (as_json(references), *values)).fetchone()[0]
+        return frozenset(orjson.loads(found))
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    @contextmanager
+    def _budget(self) -> Iterator[None]:
+        self._deadline = time.monotonic() + self._seconds
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise BudgetExceeded(f"The search took longer than {self._seconds:g} seconds.") from error
+        finally:
+            self._deadline = float("inf")
+
+    def _count(self, scope: Scope) -> int:
+        context = self._context
+        chosen = plan(scope.where, scope.type, 1, context, self._sizes)
+        if chosen.enter is not None and len(chosen.parts) == 1:
+            # Index rows exist for current resources only: nothing else needs a look.
+            found = drive(chosen.enter, scope.type, context)
+            if found is not None:
+                return self._number(f"SELECT count(*) FROM ({found[0]})", found[1])
+        source, where = entered(chosen.parts, chosen.enter, scope.type, "r", context)
+        return self._number(f"SELECT count(*) FROM {source[0]} WHERE {where[0]}", (*source[1], *where[1]))
+
+    def _number(self, text: str, values: Sequence[Any]) -> int:
+        number: int = self._connection.execute(text, values).fetchone()[0]
+        return number
+
+    def _found(self, query: Query, limit: int) -> list[Found]:
+        found: list[Found] = []
+        for scope in sorted(query.scopes, key=lambda scope: scope.type):
+            wanted = limit if query.sort else limit - len(found)
+            if wanted > 0:
+                found += self._of_scope(scope, query, wanted)
+        if len(query.scopes) > 1 and query.sort:
+            found.sort(key=cmp_to_key(lambda left, right: compare(query.sort, left[0], right[0])))
+        return found[:limit]
+
+    def _of_scope(self, scope: Scope, query: Query, limit: int) -> list[Found]:
+        chosen = plan(scope.where, scope.type, limit, self._context, self._sizes)
+        run = _Run(self._connection, chosen, scope.type, query)
+        if not chosen.walk:
+            return run.entered(limit)
+        if chosen.enter is None:
+            return run.walked(limit)
+        steps = _STEPS_PER_ROW + _STEPS_PER_PROBE * len(chosen.parts)
+        found = self._tried(run, limit, (chosen.rows * 4 + _SLACK_ROWS) * steps)
+        return run.entered(limit) if found is None else found
+
+    def _tried(self, run: _Run, limit: int, steps: int) -> list[Found] | None:
+        """A walk that gives up (None) after so many steps: the clauses were correlated, or matches lie far on."""
+        self._connection.set_progress_handler(lambda: True, steps)
+        try:
+            return run.walked(limit)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return None
+        finally:
+            self._connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
+
+
+class _Run:
+    """The statements of one planned page of one type."""
+
+    def __init__(self, connection: sqlite3.Connection, chosen: Plan, type: str, query: Query) -> None:
+        self._connection = connection
+        self._plan = chosen
+        self._type = type
+        self._sort = query.sort
+        self._after: tuple[order.Value, ...] | None = None
+        self._reference = ""
+        if query.after is not None:
+            self._after = order.to_sql(query.sort, query.after[:-1], type)
+            self._reference = str(query.after[-1])
+
+    def entered(self, limit: int) -> list[Found]:
+        """Take every match, sort, cut."""
+        keys = [order.key_of(sort) for sort in self._sort]
+        source, condition = entered(self._plan.parts, self._plan.enter, self._type, "r", self._plan.context)
+        if self._sort:
+            source = f"{source[0]} CROSS JOIN entries e", source[1]
+            condition = both((condition, ("e.rid = r.rid", ())))
+        conditions = [condition]
+        if self._after is not None:
+            conditions.append(order.position(keys, self._after, self._reference))
+        return self._rows(keys, source, both(conditions), limit)
+
+    def walked(self, limit: int) -> list[Found]:
+        """Go along the order and test each resource until the page is full."""
+        if not self._sort or self._sort[0].kind == "id":
+            return self._by_reference(limit)
+        along = order.walk(self._sort[0], self._type, self._plan.context)
+        if along is None:
+            return self.entered(limit)
+        found: list[Found] = []
+        if self._after is None or self._after[0] is not None:
+            found = self._along(along, limit)
+        if len(found) < limit and self._sort[0].kind != "lastUpdated":
+            found += self._without_value(limit - len(found))
+        return found
+
+    def _probes(self) -> list[Sql]:
+        return [probe(part, self._type, "r", self._plan.context) for part in self._plan.parts]
+
+    def _by_reference(self, limit: int) -> list[Found]:
+        descending = bool(self._sort) and self._sort[0].descending
+        keys = [order.Key(("r.ref", ()), descending, indexed=True)] if self._sort else []
+        start: order.Value = self._reference
+        conditions: list[Sql] = [("r.deleted = 0", ()), *self._probes()]
+        if self._after is not None:
+            # With several types the last match's id may be this type's too, then its reference decides.
+            conditions.append(order.position(keys, self._after[: len(keys)], self._reference))
+            start = self._after[0] if self._sort else self._reference
+        along = order.walk_by_reference(self._type, descending, str(start) if self._after is not None else None)
+        conditions.insert(0, along.condition)
+        return self._rows(keys, (along.source, ()), both(conditions), limit)
+
+    def _along(self, along: order.Walk, limit: int) -> list[Found]:
+        assert along.key is not None
+        keys = [along.key, *(order.key_of(sort) for sort in self._sort[1:])]
+        source = along.source
+        if len(keys) > 1 and " entries e" not in source:
+            source += " CROSS JOIN entries e"
+            along_condition = both((along.condition, ("e.rid = r.rid", ())))
+        else:
+            along_condition = along.condition
+        conditions = [along_condition, *self._probes(), along.once]
+        if self._after is not None:
+            column = along.key.expression[0]
+            # Implied by the position, in the form that lets SQLite start there.
+            conditions.append((f"{column} {'<=' if along.key.descending else '>='} ?", (self._after[0],)))
+            conditions.append(order.position(keys, self._after, self._reference))
+        return self._rows(keys, (source, ()), both(conditions), limit)
+
+    def _without_value(self, limit: int) -> list[Found]:
+        first = order.key_of(self._sort[0])
+        rest = [order.key_of(sort) for sort in self._sort[1:]]
+        along = order.walk_by_reference(self._type, False, None)
+        missing = f"{first.expression[0]} IS NULL", first.expression[1]
+        conditions = [along.condition, ("r.deleted = 0 AND e.rid = r.rid", ()), missing, *self._probes()]
+        if self._after is not None and self._after[0] is None:
+            conditions.append(order.position(rest, self._after[1:], self._reference))
+        source = f"{along.source} CROSS JOIN entries e"
+        return self._rows([order.Key(("NULL", ()), False), *rest], (source, ()), both(conditions), limit)
+
+    def _rows(self, keys: Sequence[order.Key], source: Sql, condition: Sql, limit: int) -> list[Found]:
+        names = [f"k{number}" for number in range(len(keys))]
+        # A missing first key is one value for all: nothing to sort by.
+        ordering = [key.order for key in keys if key.expression[0] != "NULL"]
+        if not (keys and keys[0].indexed and keys[0].expression[0] == "r.ref"):
+            ordering.append(("r.ref", ()))
+        by = both(ordering, ",")
+        columns = "".join(f"{key.expression[0]} AS {name}, " for key, name in zip(keys, names, strict=True))
+        listed = "".join(f"p.{name}, " for name in names)
+        text = (
+            f"SELECT json_group_array(json_array({listed}p.ref, p.version, p.updated, v.method, length(v.raw))),"
+            " CAST(group_concat(v.raw, '') AS BLOB)"
+            f" FROM (SELECT {columns}r.ref AS ref, r.version AS version, r.updated AS updated, r.seq AS seq"
+            f" FROM {source[0]} WHERE {condition[0]} ORDER BY {by[0]} LIMIT ?) p"
+            " CROSS JOIN version v WHERE v.seq = p.seq"
+        )
+        values = [value for key in keys for value in key.expression[1]]
+        values += [*source[1], *condition[1], *by[1], limit]
+        listed_rows, raw = self._connection.execute(text, values).fetchone()
+        return self._split(orjson.loads(listed_rows), raw or b"", len(keys))
+
+    def _split(self, listed: list[list[Any]], raw: bytes, width: int) -> list[Found]:
+        found: list[Found] = []
+        start = 0
+        for row in listed:
+            reference, version, updated, method, length = row[width:]
+            keys = tuple([order.from_sql(sort, value) for sort, value in zip(self._sort, row[:width], strict=True)])
+            stored = Stored(
+                self._type, reference[len(self._type) + 1 :], version, updated, method, raw[start : start + length]
+            )
+            found.append(((*keys, reference), stored))
+            start += length
+        return found

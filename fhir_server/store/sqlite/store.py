@@ -1,0 +1,224 @@
+"""`protocol.Store` on one SQLite file, shared by any number of processes (https://www.sqlite.org/wal.html).
+
+`read` and `vread` run on the event loop itself, on a connection of its own: a few microseconds, less than a change of
+threads. Searches and histories run on a few threads, each with its own connection; writes on one (`writer.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from fhir_server.search.query import Clause, Query
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import (
+    Changes,
+    Clock,
+    Committed,
+    Extract,
+    HistoryPage,
+    HistoryQuery,
+    Page,
+    Progress,
+    Stored,
+    StoreUnavailable,
+)
+from fhir_server.store.sqlite import upkeep
+from fhir_server.store.sqlite.history import changes, history, stored
+from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.plan import Sizes
+from fhir_server.store.sqlite.rows import as_json
+from fhir_server.store.sqlite.schema import connect, migrate, store_error
+from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.writer import Writer
+
+READERS = 3
+"""Threads for searches: more than the cores that a small machine has would only compete."""
+
+T = TypeVar("T")
+
+_READ = (
+    "SELECT r.ref, r.version, r.updated, v.method, v.raw FROM resource r CROSS JOIN version v"
+    " WHERE r.ref = ? AND v.seq = r.seq"
+)
+_VREAD = (
+    "SELECT r.ref, v.version, v.updated, v.method, v.raw FROM resource r CROSS JOIN version v"
+    " WHERE r.ref = ? AND v.rid = r.rid AND v.version = ?"
+)
+_READ_MANY = (
+    "SELECT r.ref, r.version, r.updated, v.method, v.raw FROM json_each(?) j CROSS JOIN resource r CROSS JOIN version v"
+    " WHERE r.ref = j.value AND r.deleted = 0 AND v.seq = r.seq"
+)
+# SQLite's integers end here; no version is larger.
+_LAST_VERSION = 2**63 - 1
+
+
+async def open_store(uri: str, clock: Clock) -> SqliteStore:
+    """Open `sqlite:///PATH` (`sqlite:////…` for an absolute path; `?mode=ro` opens it read-only), made if absent.
+
+    Raises ValueError for another URI, StoreUnavailable when the file cannot be opened or was made by a newer server.
+    """
+    path, readonly = _parse(uri)
+    try:
+        writing = connect(path, writer=True, readonly=readonly)
+        if not readonly:
+            migrate(writing, path)
+        return SqliteStore(path, writing, clock)
+    except sqlite3.Error as error:
+        raise store_error(error) from error
+
+
+def _parse(uri: str) -> tuple[Path, bool]:
+    scheme, _, rest = uri.partition(":///")
+    name, _, options = rest.partition("?")
+    if scheme != "sqlite" or not name or options not in ("", "mode=ro"):
+        raise ValueError(f"`{uri}` is not a URI of the SQLite store. Use `sqlite:///PATH`.")
+    return Path(name), options == "mode=ro"
+
+
+class SqliteStore:
+    """See `protocol.Store`. Made by `open_store`, on the event loop that will use it."""
+
+    def __init__(self, path: Path, writing: sqlite3.Connection, clock: Clock) -> None:
+        self._path = path
+        self._names = Names()
+        self._names.refresh(writing)
+        self._reading = connect(path, writer=False)
+        self._readers: SimpleQueue[tuple[sqlite3.Connection, Search]] = SimpleQueue()
+        sizes = Sizes()
+        for _ in range(READERS):
+            connection = connect(path, writer=False)
+            self._readers.put((connection, Search(connection, self._names, sizes)))
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._writing = writing
+        self._writer = Writer(writing, path, self._names, clock)
+        self._closed = False
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
+        if len(transaction.writes) > 1:
+            references = {(write.type, write.id) for write in transaction.writes}
+            if len(references) < len(transaction.writes):
+                raise ValueError("A transaction has at most one write per resource.")
+        committed: Committed = await self._writer.submit(transaction)
+        return committed
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """See `protocol.Store.read`; runs on the event loop."""
+        return self._one(_READ, (f"{type}/{id}",))
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """See `protocol.Store.vread`; runs on the event loop."""
+        return self._one(_VREAD, (f"{type}/{id}", version)) if 0 < version <= _LAST_VERSION else None
+
+    def _one(self, statement: str, values: tuple[Any, ...]) -> Stored | None:
+        self._check_open()
+        try:
+            row = self._reading.execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+        return stored(*row) if row else None
+
+    async def read_many(self, references: Iterable[str]) -> Mapping[str, Stored]:
+        """See `protocol.Store.read_many`."""
+        wanted = as_json(dict.fromkeys(references))
+
+        def read(connection: sqlite3.Connection, _: Search) -> Mapping[str, Stored]:
+            return {row[0]: stored(*row) for row in connection.execute(_READ_MANY, (wanted,)).fetchall()}
+
+        return await self._in_pool(read)
+
+    async def search(self, query: Query) -> Page:
+        """See `protocol.Store.search`."""
+        return await self._in_pool(lambda _, search: search.page(query))
+
+    async def count(self, query: Query) -> int:
+        """See `protocol.Store.count`."""
+        return await self._in_pool(lambda _, search: search.count(query))
+
+    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `protocol.Store.matching`."""
+        return await self._in_pool(lambda _, search: search.matching(references, where))
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        """See `protocol.Store.history`."""
+        return await self._in_pool(lambda connection, _: history(connection, self._names, query))
+
+    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """See `protocol.Store.changes`; the token is a number that rises with each version."""
+        return await self._in_pool(lambda connection, _: changes(connection, after, limit))
+
+    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
+        """See `protocol.Store.reindex`: a few hundred resources at a time, each batch in a transaction of its own."""
+        total = await self._in_pool(lambda connection, _: upkeep.count_types(connection, self._names, types))
+        done = 0
+        for type in types:
+            last = 0
+            while True:
+                work = upkeep.reindexing(self._names, type, last, extract)
+                last, indexed = await self._writer.submit(work)
+                if not indexed:
+                    break
+                done += indexed
+                progress(done, max(done, total))
+        return done
+
+    async def purge(self, type: str, id: str) -> bool:
+        """See `protocol.Store.purge`."""
+        purged: bool = await self._writer.submit(upkeep.purging(self._names, f"{type}/{id}"))
+        return purged
+
+    async def secret(self) -> bytes:
+        """See `protocol.Store.secret`."""
+        select = "SELECT value FROM meta WHERE key = 'secret'"
+        return await self._in_pool(lambda connection, _: bytes(connection.execute(select).fetchone()[0]))
+
+    async def ready(self) -> None:
+        """See `protocol.Store.ready`: reads a row."""
+        await self.secret()
+
+    async def backup(self, path: Path, progress: Progress = lambda done, total: None) -> None:
+        """Copy the database to `path` while it is in use; `progress` counts pages. Raises StoreUnavailable."""
+        await self._in_pool(lambda connection, _: upkeep.back_up(connection, path, progress))
+
+    async def close(self) -> None:
+        """See `protocol.Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+        while not self._readers.empty():
+            self._readers.get()[0].close()
+        self._reading.close()
+        upkeep.settle(self._writing)
+        self._writing.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("The database is closed.")
+
+    async def _in_pool(self, work: Callable[[sqlite3.Connection, Search], T]) -> T:
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._with_reader, work)
+
+    def _with_reader(self, work: Callable[[sqlite3.Connection, Search], T]) -> T:
+        with self._reader() as (connection, search):
+            try:
+                return work(connection, search)
+            except sqlite3.Error as error:
+                raise store_error(error) from error
+
+    @contextmanager
+    def _reader(self) -> Iterator[tuple[sqlite3.Connection, Search]]:
+        reader = self._readers.get()
+        try:
+            yield reader
+        finally:
+            self._readers.put(reader)
