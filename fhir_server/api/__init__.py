@@ -1,0 +1,1 @@
+"""The thin HTTP layer: ASGI in, interactions called, ASGI out."""

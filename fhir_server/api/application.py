@@ -1,0 +1,129 @@
+"""The FHIR API as an ASGI application: no framework between the HTTP server and the interactions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fhir_server.api import binary
+from fhir_server.api.errors import as_fhir_error
+from fhir_server.api.log import Log
+from fhir_server.api.negotiation import FHIR_JSON, check_body_type, pretty, response_type
+from fhir_server.api.request import ClientGone, Receive, Scope, base_url, body_of, headers_of, query_pairs, segments
+from fhir_server.api.response import Send, Style, error_response, send
+from fhir_server.fhir.outcome import FhirError, TimedOut
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.store.protocol import StoreError
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_DEFAULT_STYLE = Style(FHIR_JSON)
+
+
+def fhir_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
+    """The ASGI application of a context."""
+    root = context.settings.path.rstrip("/")
+
+    async def application(scope: Scope, receive: Receive, send_message: Send) -> None:
+        began = time.perf_counter()
+        headers = headers_of(scope)
+        request_id = _request_id(headers.get("x-request-id"), new_request_id)
+        style = _DEFAULT_STYLE
+        try:
+            request, style = await _read(context, scope, receive, headers, request_id, root)
+            response = await _answer(context, request, headers)
+        except ClientGone:
+            return
+        except FhirError as error:
+            response = error_response(error)
+            style = Style(FHIR_JSON, style.pretty, style.gzip, scope["method"] == "HEAD")
+        except Exception as error:
+            log("error", "unexpected error", request_id=request_id, error=_without_content(error))
+            response = _unexpected(request_id)
+        size = await send(response, style, request_id, send_message)
+        log(
+            "info",
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            status=response.status,
+            bytes=size,
+            milliseconds=round((time.perf_counter() - began) * 1000, 2),
+        )
+
+    return application
+
+
+def _request_id(given: str | None, new: Callable[[], str]) -> str:
+    """The client's request id when it is a plain short text, else a new one."""
+    return given if given and len(given) <= 64 and given.isascii() and given.isprintable() else new()
+
+
+async def _read(
+    context: Context, scope: Scope, receive: Receive, headers: dict[str, str], request_id: str, root: str
+) -> tuple[Request, Style]:
+    method: str = scope["method"]
+    path = segments(scope["path"], scope.get("raw_path"))[root.count("/") if root else 0 :]
+    query = query_pairs(scope["query_string"])
+    format = indent = None
+    for name, value in query:
+        if name == "_format":
+            format = value
+        elif name == "_pretty":
+            indent = value
+    accept = headers.get("accept")
+    native = binary.goes_native(method, path, accept, format) if path[:1] == ("Binary",) else False
+    kind = FHIR_JSON if native else response_type(accept, format)
+    style = Style(kind, pretty(indent), "gzip" in headers.get("accept-encoding", ""), method == "HEAD")
+    body = b""
+    if method in _WITH_BODY:
+        body = await body_of(receive, headers, context.settings.max_body)
+        body = _checked_body(method, path, headers, body)
+    base = base_url(context.settings, scope, headers)
+    return Request(method, path, query, headers, body, base, id=request_id), style
+
+
+def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
+    content_type = headers.get("content-type")
+    if path[:1] == ("Binary",) and binary.comes_native(method, path, content_type):
+        native = binary.as_resource(path, headers, body)
+        headers["content-type"] = FHIR_JSON
+        return native
+    if body and method != "PATCH" and path[-1:] != ("_search",):
+        check_body_type(content_type)
+    return body
+
+
+async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
+    limit = context.settings.request_timeout
+    try:
+        async with asyncio.timeout(limit):
+            response = await context.dispatch(context, request)
+    except TimeoutError:
+        raise TimedOut(
+            f"The request took longer than {limit:g} seconds, the limit. A write may still have been made: look before "
+            "you repeat it."
+        ) from None
+    except StoreError as error:
+        raise as_fhir_error(error) from None
+    if request.path[:1] == ("Binary",) and binary.goes_native(
+        request.method, request.path, headers.get("accept"), dict(request.query).get("_format")
+    ):
+        return binary.as_content(response)
+    return response
+
+
+def _unexpected(request_id: str) -> Response:
+    error = FhirError(f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`.")
+    return error_response(error)
+
+
+def _without_content(error: BaseException) -> dict[str, Any]:
+    """Where an error came from; its message could hold a resource's content."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"type": type(error).__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]}

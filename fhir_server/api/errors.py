@@ -1,0 +1,22 @@
+"""Every error as a FhirError: the one place where the store's errors get a status and a sentence."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.outcome import Conflict, FhirError, TooCostly, Unavailable
+from fhir_server.store.protocol import (
+    BudgetExceeded,
+    StoreError,
+    StoreUnavailable,
+    TooLargeForStore,
+)
+
+
+def as_fhir_error(error: StoreError) -> FhirError:
+    """A store's error as the response tells it."""
+    if isinstance(error, StoreUnavailable):
+        return Unavailable(str(error), headers=(("Retry-After", "5"),))
+    if isinstance(error, TooLargeForStore):
+        return TooCostly(f"{error} Nothing was written.")
+    if isinstance(error, BudgetExceeded):
+        return TooCostly(f"{error} Narrow the search: add a parameter, or a smaller `_count`.")
+    return Conflict(f"Another write came in between: {error}. Nothing was written; try again.")

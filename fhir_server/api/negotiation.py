@@ -1,0 +1,85 @@
+"""Content types: what comes in and what goes out (https://hl7.org/fhir/R4/http.html#mime-type)."""
+
+from __future__ import annotations
+
+import functools
+
+from fhir_server.fhir.outcome import Invalid, NotAcceptable, UnsupportedMediaType
+
+FHIR_JSON = "application/fhir+json"
+_JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
+_ANY = frozenset({"*/*", "application/*"})
+_FORMATS = frozenset({"json", *_JSON_TYPES})
+_VERSIONS = frozenset({"4.0", "4.0.1"})
+
+
+@functools.lru_cache(maxsize=256)
+def accepts(header: str) -> str | None:
+    """The JSON content type to answer an `Accept` header with; None when it takes no FHIR JSON of version 4.0."""
+    best, best_quality = None, 0.0
+    for part in header.split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        settings = dict(_parameter(piece) for piece in parameters)
+        quality = _quality(settings.get("q", "1"))
+        if quality <= best_quality or settings.get("fhirversion", "4.0") not in _VERSIONS:
+            continue
+        kind = kind.lower()
+        if kind in _ANY or kind in _JSON_TYPES:
+            best, best_quality = (FHIR_JSON if kind in _ANY or kind == "application/json+fhir" else kind), quality
+    return best
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip().lower(), value.strip().strip('"')
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 1.0
+
+
+def response_type(accept: str | None, format: str | None) -> str:
+    """The content type of the answer; `_format` wins over `Accept`. Raises NotAcceptable."""
+    if format is not None:
+        # a plus sign in a query string arrives as a space
+        kind, _, rest = format.replace(" ", "+").partition(";")
+        version = dict([_parameter(rest)]).get("fhirversion", "4.0")
+        if kind.strip().lower() not in _FORMATS or version not in _VERSIONS:
+            raise NotAcceptable(f"`_format={format}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0.")
+        return FHIR_JSON if kind == "json" else kind
+    if not accept:
+        return FHIR_JSON
+    chosen = accepts(accept)
+    if chosen is None:
+        raise NotAcceptable(f"`Accept: {accept}` is not offered; this server answers `{FHIR_JSON}; fhirVersion=4.0`.")
+    return chosen
+
+
+@functools.lru_cache(maxsize=256)
+def is_fhir_json(content_type: str) -> bool:
+    """Whether a Content-Type is FHIR JSON of version 4.0 in UTF-8."""
+    kind, *parameters = (piece.strip() for piece in content_type.split(";"))
+    settings = dict(_parameter(piece) for piece in parameters)
+    return (
+        kind.lower() in _JSON_TYPES
+        and settings.get("fhirversion", "4.0") in _VERSIONS
+        and settings.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+    )
+
+
+def check_body_type(content_type: str | None) -> None:
+    """Refuse a resource body that is not FHIR JSON."""
+    if content_type is None:
+        raise UnsupportedMediaType(f"The body has no Content-Type; send it as `{FHIR_JSON}`.")
+    if not is_fhir_json(content_type):
+        raise UnsupportedMediaType(f"`Content-Type: {content_type}` is not possible; send the body as `{FHIR_JSON}`.")
+
+
+def pretty(value: str | None) -> bool:
+    """Whether `_pretty` asks for indentation."""
+    if value not in (None, "true", "false"):
+        raise Invalid(f"`_pretty={value}` is not possible; it takes true or false.", code="value")
+    return value == "true"

@@ -1,0 +1,121 @@
+"""From an ASGI scope to a frozen request: base URL, path, query, headers, body (https://hl7.org/fhir/R4/http.html#root)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from fhir_server.fhir.outcome import Invalid, TooLarge, UnsupportedMediaType
+from fhir_server.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Pairs = tuple[tuple[str, str], ...]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Header values by lower-case name; repeated ones are joined with commas."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
+    """The public base URL: the setting, or what Host and the forwarded headers say."""
+    if settings.base_url:
+        return settings.base_url
+    scheme, host, prefix = scope.get("scheme", "http"), headers.get("host", ""), ""
+    if settings.forwarded:
+        forwarded = _forwarded(headers.get("forwarded", ""))
+        scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip()
+        host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
+        prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
+    if not host:
+        server = scope.get("server") or ("localhost", None)
+        host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
+    return f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}"
+
+
+def _forwarded(header: str) -> dict[str, str]:
+    """The first hop of a `Forwarded` header (RFC 7239)."""
+    pairs = (part.strip().partition("=") for part in header.partition(",")[0].split(";") if "=" in part)
+    return {name.lower(): value.strip('"') for name, _, value in pairs}
+
+
+def segments(path: str, raw_path: bytes | None) -> tuple[str, ...]:
+    """The decoded path segments; an encoded slash stays inside its segment."""
+    if raw_path is None or b"%" not in raw_path:
+        return tuple(part for part in path.split("/") if part)
+    return tuple(unquote(part) for part in raw_path.decode("latin-1").split("/") if part)
+
+
+def query_pairs(query: bytes) -> Pairs:
+    """The decoded pairs of a query string. Raises Invalid for what is not UTF-8."""
+    if not query:
+        return ()
+    try:
+        return tuple(parse_qsl(query.decode("ascii", "strict"), keep_blank_values=True, errors="strict"))
+    except (UnicodeDecodeError, ValueError):
+        raise Invalid("The query string is not percent-encoded UTF-8 text.", code="structure") from None
+
+
+async def body_of(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+    """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression."""
+    length = headers.get("content-length")
+    if length is not None and length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        body = await _rest(receive, body, limit)
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity" and body:
+        body = _decompressed(body, coding, limit)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+    parts, size = [first], len(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
+    windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+    if coding not in windows:
+        raise UnsupportedMediaType(f"`Content-Encoding: {coding}` is not possible; send gzip, or no encoding.")
+    inflater = zlib.decompressobj(windows[coding])
+    try:
+        text = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise Invalid(f"The body is not valid {coding} data, as its Content-Encoding says.", code="structure") from None
+    if len(text) > limit:
+        raise _too_large(limit)
+    if not inflater.eof:
+        raise Invalid(f"The {coding} data of the body ends too early.", code="structure")
+    return text
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes, the limit (setting `max_body`); send it in parts.")

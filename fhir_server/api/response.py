@@ -1,0 +1,87 @@
+"""From an interaction's response to ASGI messages: ETag, Last-Modified, Location, indentation, compression."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from fhir_server.fhir.outcome import FhirError, operation_outcome
+from fhir_server.interactions.exchange import Response
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+COMPRESS_FROM = 1024
+_COMPRESS_IN_THREAD_FROM = 256 * 1024
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the client wants its answer."""
+
+    content_type: str
+    pretty: bool = False
+    gzip: bool = False
+    head: bool = False
+
+
+def http_date(micros: int) -> bytes:
+    """`Mon, 23 Nov 2026 08:00:00 GMT` (RFC 9110)."""
+    at = time.gmtime(micros // 1_000_000)
+    return (
+        f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d} "
+        f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d} GMT"
+    ).encode()
+
+
+def error_response(error: FhirError) -> Response:
+    """The response that tells an error."""
+    return Response(error.status, orjson.dumps(operation_outcome(error.issues)), headers=error.headers)
+
+
+async def send(response: Response, style: Style, request_id: str, send: Send) -> int:
+    """Send it; returns the number of body bytes."""
+    body = response.body
+    headers = [(b"x-request-id", request_id.encode("latin-1"))]
+    if response.version is not None:
+        headers.append((b"etag", b'W/"%d"' % response.version))
+    if response.last_updated is not None:
+        headers.append((b"last-modified", http_date(response.last_updated)))
+    if response.location is not None:
+        headers.append((b"location", response.location.encode("latin-1", "replace")))
+    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
+    if body:
+        kind = response.content_type or f"{style.content_type}; charset=utf-8"
+        headers.append((b"content-type", kind.encode("latin-1", "replace")))
+        if style.pretty and response.content_type is None:
+            body = indented(body)
+        if style.gzip and len(body) >= COMPRESS_FROM:
+            headers.append((b"content-encoding", b"gzip"))
+            body = await _compressed(body)
+        headers.append((b"vary", b"accept, accept-encoding"))
+    if response.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    sent = b"" if style.head else body
+    await send({"type": "http.response.body", "body": sent})
+    return len(sent)
+
+
+async def _compressed(body: bytes) -> bytes:
+    if len(body) < _COMPRESS_IN_THREAD_FROM:
+        return gzip.compress(body, 5, mtime=0)
+    return await asyncio.to_thread(gzip.compress, body, 5, mtime=0)
+
+
+def indented(body: bytes) -> bytes:
+    """The same JSON over several lines, numbers as they were written."""
+    return msgspec.json.format(body, indent=2)
+

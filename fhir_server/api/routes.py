@@ -1,0 +1,111 @@
+"""From method and path to an interaction or operation, and its dispatch: routed, authorised, audited once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.table import INTERACTIONS, Handler
+from fhir_server.operations import OPERATIONS
+from fhir_server.security.audit import Event
+
+Shape = tuple[str, ...]
+
+_LITERALS = frozenset({"_history", "_search", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers a request: `code` is the interaction or `$operation`."""
+
+    code: str
+    handler: Handler
+
+
+def _shape(pattern: str) -> Shape:
+    return tuple("*" if part.startswith("{") else part for part in pattern.split("/") if part)
+
+
+def _table() -> Mapping[Shape, Mapping[str, Route]]:
+    table: dict[Shape, dict[str, Route]] = {}
+    for interaction in INTERACTIONS:
+        route = Route(interaction.code, interaction.handler)
+        table.setdefault(_shape(interaction.pattern), {}).setdefault(interaction.method, route)
+    return table
+
+
+_ROUTES = _table()
+
+
+def route(context: Context, method: str, path: tuple[str, ...]) -> Route:
+    """The route of a request. Raises NotFound or MethodNotAllowed with a sentence that says what exists."""
+    if path and path[-1].startswith("$"):
+        return _operation(context, method, path)
+    shape = tuple(part if part in _LITERALS else "*" for part in path)
+    found = _ROUTES.get(shape)
+    # `HEAD` is a `GET` whose body is not sent
+    known = found.get("GET" if method == "HEAD" else method) if found is not None else None
+    if known is not None:
+        if path and shape[0] == "*":
+            check_type(context, path[0])
+            if len(path) > 2 and shape[2] == "*" and path[2] != "*":
+                check_type(context, path[2])
+        return known
+    if path and shape[0] == "*":
+        check_type(context, path[0])
+    url = "/".join(path)
+    if found is None:
+        raise NotFound(f"There is nothing at `{url}`; see `metadata` for what this server offers.")
+    allowed = sorted({*found, *(("HEAD",) if "GET" in found else ())})
+    raise MethodNotAllowed(
+        f"`{url or 'the base URL'}` does not answer {method}; it answers {', '.join(allowed)}.",
+        headers=(("Allow", ", ".join(allowed)),),
+    )
+
+
+def check_type(context: Context, type: str) -> None:
+    """Refuse what is no resource type of this server."""
+    if type in context.types:
+        return
+    if type in context.definitions.resource_types:
+        raise NotFound(f"The resource type `{type}` is not served here; `metadata` lists the ones that are.")
+    raise NotFound(f"`{type}` is no FHIR R4 resource type; names are written as in `Patient` or `MedicationRequest`.")
+
+
+def _operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
+    code = path[-1][1:]
+    operation = OPERATIONS.get(code)
+    on_version = len(path) == 5 and path[2] == "_history"
+    if operation is None or (operation.setting and not getattr(context.settings, operation.setting)):
+        offered = ", ".join(f"`${name}`" for name, known in OPERATIONS.items() if not known.setting)
+        switched = f" (the setting `{operation.setting}` is off)" if operation is not None else ""
+        raise NotFound(f"There is no operation `${code}` here{switched}. Operations are {offered}.", code="not-supported")
+    if path[0] != path[-1]:
+        check_type(context, path[0])
+    if len(path) != 3 and not (on_version and operation.version):
+        raise NotFound(f"`${code}` is called on an instance: `Type/id/${code}`.", code="not-supported")
+    if method not in operation.methods:
+        allowed = ", ".join(operation.methods)
+        raise MethodNotAllowed(f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),))
+    return Route(f"${code}", operation.handler)
+
+
+async def dispatch(context: Context, request: Request) -> Response:
+    """Answer one request, or one entry of a batch."""
+    found = route(context, request.method, request.path)
+    path = request.path
+    type = path[0] if path and path[0] in context.types else None
+    id = path[1] if type and len(path) > 1 and not path[1].startswith(("_", "$")) else None
+    status = 500
+    try:
+        context.policy.authorise(request.principal, found.code, type, id)
+        response = await found.handler(context, request)
+        status = response.status
+        return response
+    except FhirError as error:
+        status = error.status
+        raise
+    finally:
+        context.audit(Event(request.principal.name, found.code, type, id, status, request.id))

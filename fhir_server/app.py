@@ -1,0 +1,225 @@
+"""The composition root: the one place that builds store, definitions, search, validation, policy and API, and wires them."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import secrets
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import orjson
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from fhir_server import __version__
+from fhir_server.api.application import Application, fhir_application
+from fhir_server.api.health import health_application
+from fhir_server.api.log import Log, json_log
+from fhir_server.api.request import Receive, Scope
+from fhir_server.api.response import Send
+from fhir_server.api.routes import dispatch
+from fhir_server.fhir import definitions as fhir_definitions
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.interactions.capabilities import Facts, statement
+from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.table import INTERACTIONS
+from fhir_server.operations import OPERATIONS
+from fhir_server.search.index import Index
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.registry import Registry, build
+from fhir_server.security.audit import no_audit
+from fhir_server.security.policy import AllowAll
+from fhir_server.settings import Settings
+from fhir_server.store import memory, sqlite
+from fhir_server.store.protocol import Clock, Opener, Store, StoreError
+from fhir_server.validation.structure import StructureValidator
+
+STORES: dict[str, Opener] = {"memory": memory.open_store, "sqlite": sqlite.open_store}
+
+_NOT_SERVED = frozenset({"Parameters"})
+
+
+class UnknownStore(ValueError):
+    """The store URI names no store of this server."""
+
+
+def now() -> int:
+    """The time, µs since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def id_source() -> Callable[[], str]:
+    """Fresh resource ids: random UUIDs (version 4), drawn many at a time because each call to the system costs 20 µs."""
+    fresh: list[str] = []
+
+    def new_id() -> str:
+        if not fresh:
+            pool = os.urandom(16 * 256)
+            fresh.extend(str(uuid.UUID(bytes=pool[at : at + 16], version=4)) for at in range(0, len(pool), 16))
+        return fresh.pop()
+
+    return new_id
+
+
+async def open_store(uri: str, clock: Clock = now) -> Store:
+    """The store of a URI. Raises UnknownStore, or what the store says when it cannot open."""
+    opener = STORES.get(uri.partition(":")[0])
+    if opener is None:
+        known = ", ".join(f"`{scheme}://…`" for scheme in STORES)
+        raise UnknownStore(f"`{uri}` names no store; stores are {known}.")
+    return await opener(uri, clock)
+
+
+def served_types(settings: Settings, definitions: Definitions) -> tuple[str, ...]:
+    """The resource types to serve: all concrete ones but Parameters, or those that the capability file lists."""
+    all_types = tuple(type for type in definitions.resource_types if type not in _NOT_SERVED)
+    listed = orjson.loads(_capability_file(settings).read_bytes()).get("resourceTypes")
+    if listed is None:
+        return all_types
+    unknown = sorted(set(listed) - set(all_types))
+    if unknown:
+        raise ValueError(f"The capability file lists {', '.join(unknown)}, which R4 does not have (or cannot store).")
+    return tuple(sorted(listed))
+
+
+def _capability_file(settings: Settings) -> Path:
+    return Path(settings.capability) if settings.capability else shipped("profiles") / "capability.json"
+
+
+def shipped(folder: str) -> Path:
+    """A folder that comes with the program: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / f"_{folder}"
+    return inside if inside.exists() else package.parent / folder
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is derived from the definitions once and shared by everything."""
+
+    definitions: Definitions
+    types: tuple[str, ...]
+    registry: Registry
+    validator: StructureValidator
+
+
+def learn(settings: Settings) -> Knowledge:
+    """Read the definitions; the costly part of a start."""
+    definitions = fhir_definitions.load()
+    types = served_types(settings, definitions)
+    return Knowledge(definitions, types, build(definitions, types), StructureValidator(definitions))
+
+
+def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, clock: Clock = now) -> Context:
+    """Everything that the interactions work with."""
+    zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
+    return Context(
+        store=store,
+        definitions=known.definitions,
+        registry=known.registry,
+        index=Index(known.registry, known.definitions, zone),
+        validator=known.validator,
+        settings=settings,
+        clock=clock,
+        new_id=id_source(),
+        policy=AllowAll(),
+        audit=no_audit,
+        types=frozenset(known.types),
+        page_key=page_key,
+        criteria=lambda base: Criteria(zone=zone, now=clock(), base=base, registry=known.registry),
+        dispatch=dispatch,
+        capability=_capability(settings, known, clock),
+    )
+
+
+def _capability(settings: Settings, known: Knowledge, clock: Clock) -> Callable[[str], bytes]:
+    """The CapabilityStatement by base URL, made when it is first asked for."""
+    date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
+    facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, known.registry, settings, __version__, date)
+    return functools.lru_cache(maxsize=16)(lambda base: orjson.dumps(statement(facts, base)))
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server in this process: the FHIR API as an ASGI application, and what it is made of."""
+
+    api: Application
+    context: Context
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, log: Log | None = None, clock: Clock = now, known: Knowledge | None = None
+) -> AsyncIterator[Running]:
+    """The FHIR API on its open store; the store is closed at the end."""
+    store = await open_store(settings.store, clock)
+    try:
+        context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
+        api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), _request_id)
+        yield Running(_with_cors(api, settings), context)
+    finally:
+        await store.close()
+
+
+def _request_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _with_cors(api: Application, settings: Settings) -> Application:
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if not origins:
+        return api
+    return CORSMiddleware(  # type: ignore[return-value]
+        api,  # type: ignore[arg-type]
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Location", "Last-Modified", "X-Request-Id"],
+    )
+
+
+def create() -> Application:
+    """The whole server for one worker process, configured by the environment; the HTTP server calls this."""
+    settings = Settings()
+    around = health_application(__version__, settings.path)
+    root, below = settings.path, settings.path.rstrip("/") + "/"
+    api: list[Application] = []
+
+    async def server(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(settings, around, api, receive, send)
+        elif scope["type"] == "http":
+            path: str = scope["path"]
+            answers: Application = api[0] if path.startswith(below) or path == root else around  # type: ignore[assignment]
+            await answers(scope, receive, send)
+
+    return server
+
+
+async def _lifespan(settings: Settings, around: FastAPI, api: list[Application], receive: Receive, send: Send) -> None:
+    """Open the store when the HTTP server starts the worker, close it when it stops it."""
+    await receive()
+    stage = "startup"
+    try:
+        async with running(settings) as server:
+            api.append(server.api)
+            around.state.store = server.context.store
+            # what was made at start lives as long as the process: no collection needs to look at it again
+            gc.collect()
+            gc.freeze()
+            stage = "shutdown"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+    except (StoreError, ValueError, OSError) as error:
+        await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
+        return
+    await send({"type": "lifespan.shutdown.complete"})

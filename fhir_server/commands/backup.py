@@ -1,0 +1,44 @@
+"""`fhir-server backup`: a consistent copy of an SQLite store while it is in use."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from fhir_server.app import open_store
+from fhir_server.settings import Settings
+from fhir_server.store.protocol import StoreError
+from fhir_server.store.sqlite import SqliteStore
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    store: Annotated[str | None, typer.Option(help="Store URI: sqlite:///PATH (FHIR_STORE).")] = None,
+) -> None:
+    """Copy a store to a file; the server may go on reading and writing."""
+    uri = store or Settings().store
+    if target.exists():
+        typer.echo(f"{target} exists; name a new file, or remove it first.", err=True)
+        raise typer.Exit(2)
+    try:
+        asyncio.run(_backup(uri, target))
+    except (StoreError, ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{target} holds a complete copy of {uri}; serve it with --store sqlite:///{target}")
+
+
+async def _backup(uri: str, target: Path) -> None:
+    store = await open_store(uri)
+    try:
+        if not isinstance(store, SqliteStore):
+            raise ValueError(f"{uri} has its own way of backup (see the documentation); this command copies SQLite stores.")
+        with Progress() as progress:
+            task = progress.add_task("pages", total=None)
+            await store.backup(target, lambda done, total: progress.update(task, completed=done, total=total))
+    finally:
+        await store.close()

@@ -1,0 +1,108 @@
+"""`fhir-server serve`: the HTTP server with one or more workers."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from fhir_server.settings import Settings
+
+_LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+
+
+def serve(
+    store: Annotated[str | None, typer.Option(help="Store URI: sqlite:///PATH or memory:// (FHIR_STORE).")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes on the one store.")] = 1,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="Serve other machines although nobody is asked who they are.")
+    ] = False,
+) -> None:
+    """Serve the FHIR API over HTTP."""
+    if not is_loopback(host) and not allow_unauthenticated:
+        _refuse(
+            f"Listening on {host} would let other machines in, and no authentication is configured. "
+            "Use 127.0.0.1, or say --allow-unauthenticated."
+        )
+    if store is not None:
+        os.environ["FHIR_STORE"] = store
+    settings = _settings()
+    if settings.store.startswith("memory:") and workers > 1:
+        _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
+    if not _is_free(host, port):
+        _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
+    _print_urls(f"http://{host}:{port}{settings.path}", settings.store)
+    uvicorn.run(
+        "fhir_server.app:create",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers if workers > 1 else None,
+        access_log=False,
+        log_config=_log_config(settings.log_level),
+        timeout_graceful_shutdown=int(settings.request_timeout),
+        server_header=False,
+        date_header=True,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine can reach the address."""
+    if host in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValueError as error:
+        _refuse(f"A setting is not possible: {error}")
+        raise
+
+
+def _refuse(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(2)
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _print_urls(base: str, store: str) -> None:
+    typer.echo(f"FHIR R4 server on {base} (store {store}). Try:")
+    for path in (
+        "/metadata",
+        "/Patient?_sort=birthdate&_count=5",
+        "/Observation?code=http://loinc.org|8867-4&_include=Observation:patient",
+        "/Appointment?date=ge2026-01-01&status=booked",
+    ):
+        typer.echo(f"  curl -s '{base}{path}'")
+
+
+def _log_config(level: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": "fhir_server.api.log.JsonFormatter"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "loggers": {"uvicorn": {"handlers": ["stderr"], "level": level.upper(), "propagate": False}},
+    }

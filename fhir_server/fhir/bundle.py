@@ -1,0 +1,65 @@
+"""Bundles put together from stored bytes, never by serialising resources again (https://hl7.org/fhir/R4/bundle.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.datetimes import instant
+
+
+def bundle(head: dict[str, Any], links: Iterable[tuple[str, str]], entries: Sequence[bytes]) -> bytes:
+    """A Bundle: `head` holds id, type, meta and total; `links` are (relation, url)."""
+    members = {"resourceType": "Bundle", **head}
+    linked = [{"relation": relation, "url": url} for relation, url in links]
+    if linked:
+        members["link"] = linked
+    text = orjson.dumps(members)
+    if not entries:
+        return text
+    return b'%b,"entry":[%b]}' % (text[:-1], b",".join(entries))
+
+
+def search_entry(base: str, type: str, id: str, raw: bytes, mode: str) -> bytes:
+    """One entry of a searchset; `mode` is match or include."""
+    return b'{"fullUrl":"%b/%b/%b","resource":%b,"search":{"mode":"%b"}}' % (
+        base.encode(),
+        type.encode(),
+        id.encode(),
+        raw,
+        mode.encode(),
+    )
+
+
+def outcome_entry(outcome: dict[str, Any]) -> bytes:
+    """A searchset entry with what the server has to say about the search."""
+    return orjson.dumps({"resource": outcome, "search": {"mode": "outcome"}})
+
+
+def history_entry(
+    base: str, reference: str, raw: bytes | None, method: str, version: int, last_updated: int, created: bool
+) -> bytes:
+    """One version in a history Bundle; a deletion has no resource."""
+    url = reference.partition("/")[0] if method == "POST" else reference
+    status = "204 No Content" if raw is None else "201 Created" if created else "200 OK"
+    about = orjson.dumps(
+        {
+            "request": {"method": method, "url": url},
+            "response": {"status": status, "etag": f'W/"{version}"', "lastModified": instant(last_updated)},
+        }
+    )
+    resource = b"" if raw is None else b',"resource":' + raw
+    return b'{"fullUrl":"%b/%b"%b,%b' % (base.encode(), reference.encode(), resource, about[1:])
+
+
+def response_entry(response: dict[str, Any], full_url: str | None, raw: bytes) -> bytes:
+    """One entry of a batch-response or transaction-response."""
+    parts = []
+    if full_url:
+        parts.append(b'"fullUrl":' + orjson.dumps(full_url))
+    if raw:
+        parts.append(b'"resource":' + raw)
+    parts.append(b'"response":' + orjson.dumps(response))
+    return b"{" + b",".join(parts) + b"}"

@@ -1,0 +1,116 @@
+"""References inside the resources of a bundle, rewritten in the text (https://hl7.org/fhir/R4/bundle.html#references).
+
+Rewritten are `Reference.reference`, every element of type url, uri, oid or uuid, and `href`/`src` in narrative; a
+canonical never is. All bytes around a rewritten value stay as they were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.json_tree import decode, encode
+from fhir_server.fhir.resource import Text
+
+Lookup = Callable[[str], str | None]
+"""What a reference text becomes, or None to leave it."""
+
+_REFERENCE = re.compile(rb'("reference"\s*:\s*")([^"\\]*)"')
+_LINK = re.compile(rb"((?:href|src)=(?:\\\"|'))([^\"'\\]*)")
+_URL_TYPES = frozenset({"url", "uri", "oid", "uuid"})
+
+
+def rewrite(text: Text, lookup: Lookup, prefixes: tuple[bytes, ...], definitions: Definitions) -> Text:
+    """The resource with every reference that `lookup` knows replaced; `prefixes` are what such references begin with."""
+    raw = _REFERENCE.sub(lambda match: _replaced(match, lookup), text.raw)
+    if b"\\/" in raw or b"\\u00" in raw:
+        return _rewrite_tree(raw, lookup, definitions)
+    tree = text.tree if raw is text.raw or raw == text.raw else orjson.loads(raw)
+    if any(prefix in raw for prefix in prefixes):
+        raw = _rewrite_urls(raw, tree, lookup, definitions)
+        tree = orjson.loads(raw)
+    return Text(raw, tree)
+
+
+def _replaced(match: re.Match[bytes], lookup: Lookup) -> bytes:
+    new = lookup(match[2].decode())
+    return match[0] if new is None else match[1] + new.encode() + b'"'
+
+
+def _rewrite_urls(raw: bytes, tree: dict[str, Any], lookup: Lookup, definitions: Definitions) -> bytes:
+    """Replace the n-th occurrence of a quoted text in `raw` where the n-th such string of the tree has a URL type."""
+    found = [
+        (value, type in _URL_TYPES)
+        for _, value, type in strings(tree, tree["resourceType"], definitions)
+        if lookup(value) is not None
+    ]
+    if any(rewritable for _, rewritable in found):
+        occurrences = iter(found)
+        pattern = b"|".join(re.escape(value.encode()) for value in sorted({value for value, _ in found}))
+        raw = re.sub(b'"(' + pattern + b')"', lambda match: _nth(match, next(occurrences), lookup), raw)
+    if isinstance(tree.get("text"), dict):
+        raw = _LINK.sub(lambda match: match[1] + (lookup(match[2].decode()) or match[2].decode()).encode(), raw)
+    return raw
+
+
+def _nth(match: re.Match[bytes], occurrence: tuple[str, bool], lookup: Lookup) -> bytes:
+    value, rewritable = occurrence
+    return b'"' + lookup(value).encode() + b'"' if rewritable else match[0]  # type: ignore[union-attr]
+
+
+def _rewrite_tree(raw: bytes, lookup: Lookup, definitions: Definitions) -> Text:
+    """The way for texts with escapes, where bytes cannot be compared: rewrite the lossless tree if anything changes."""
+    tree = decode(raw)
+    changed = False
+    for holder, value, type in [*strings(tree, tree["resourceType"], definitions)]:
+        container, key = holder
+        new = lookup(value) if type in _URL_TYPES or type == "Reference.reference" else None
+        if type == "xhtml":
+            new = re.sub(
+                r"((?:href|src)=[\"'])([^\"']*)", lambda match: match[1] + (lookup(match[2]) or match[2]), value
+            )
+        if new is not None and new != value:
+            container[key] = new
+            changed = True
+    raw = encode(tree) if changed else raw
+    return Text(raw, orjson.loads(raw))
+
+
+def strings(tree: Any, type: str, definitions: Definitions) -> Iterator[tuple[tuple[Any, Any], str, str]]:
+    """Every string of a resource in document order: ((container, key), text, FHIR type).
+
+    `Reference.reference` has the type "Reference.reference"; what the definitions do not know has "".
+    """
+    properties: Mapping[str, Any] = definitions.properties.get(type, {})
+    for key, value in tree.items():
+        known = properties.get(key)
+        name = known.type if known else ""
+        if type == "Reference" and key == "reference":
+            name = "Reference.reference"
+        values = value if isinstance(value, list) else (value,)
+        container = value if isinstance(value, list) else tree
+        for position, item in enumerate(values):
+            if isinstance(item, str):
+                yield (container, position if container is value else key), item, name
+            elif isinstance(item, dict):
+                if not known and key.startswith("_"):
+                    name = "Element"
+                yield from strings(item, item.get("resourceType", "") if name == "Resource" else name, definitions)
+
+
+def reference_paths(tree: Any, path: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """(FHIRPath, text) of each `Reference.reference` whose text is wanted."""
+    for key, value in tree.items():
+        if key == "reference" and isinstance(value, str):
+            if wanted(value):
+                yield f"{path}.reference", value
+        elif isinstance(value, dict):
+            yield from reference_paths(value, f"{path}.{key}", wanted)
+        elif isinstance(value, list):
+            for position, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield from reference_paths(item, f"{path}.{key}[{position}]", wanted)

@@ -1,0 +1,88 @@
+"""batch: each entry by itself, one entry's fault never another's (https://hl7.org/fhir/R4/http.html#transaction)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from fhir_server.fhir.bundle import bundle, response_entry
+from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.outcome import FhirError, Invalid, operation_outcome
+from fhir_server.fhir.resource import Text
+from fhir_server.interactions.entries import bundle_of, entry_at, resource_slices
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.statuses import status_line
+from fhir_server.interactions.transaction import transaction
+
+AT_ONCE = 16
+
+# Entries of one kind run side by side; the kinds follow each other in the order that the specification gives.
+_ORDER = (("DELETE",), ("POST",), ("PUT", "PATCH"), ("GET", "HEAD"))
+
+
+async def batch_or_transaction(context: Context, request: Request) -> Response:
+    """What a Bundle posted to the base URL asks for, by its type."""
+    text = bundle_of(context, request)
+    kind = text.tree["type"]
+    if kind == "transaction":
+        return await transaction(context, request, text)
+    if kind == "batch":
+        return await batch(context, request, text)
+    raise Invalid(
+        f"A Bundle of type `{kind}` cannot be processed here, only `batch` and `transaction`; "
+        f"to store it as it is, POST it to `{request.base}/Bundle`.",
+        code="value",
+        expression=("Bundle.type",),
+    )
+
+
+async def batch(context: Context, request: Request, text: Text) -> Response:
+    """200 with an entry per entry, each with its own status and, where it failed, its outcome."""
+    slices = resource_slices(text)
+    entries = text.tree.get("entry", [])
+    answers: list[bytes] = [b""] * len(entries)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(position: int) -> None:
+        async with gate:
+            answers[position] = await _answer(context, request, text, slices, position)
+
+    for kind in _ORDER:
+        positions = [number for number, entry in enumerate(entries) if _method(entry) in kind]
+        await asyncio.gather(*(answer(position) for position in positions))
+    for position, done in enumerate(answers):
+        if not done:
+            await answer(position)
+    return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), answers))
+
+
+def _method(entry: dict[str, dict[str, str]]) -> str:
+    return entry.get("request", {}).get("method", "")
+
+
+async def _answer(
+    context: Context, request: Request, text: Text, slices: list[msgspec.Raw], position: int
+) -> bytes:
+    try:
+        entry = entry_at(request, text, slices, position)
+        if entry.request.method == "POST" and not entry.request.path:
+            raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
+        response = await context.dispatch(context, entry.request)
+    except FhirError as error:
+        outcome = operation_outcome(error.issues)
+        return response_entry({"status": status_line(error.status), "outcome": outcome}, None, b"")
+    wants_body = entry.request.method == "GET" or request.prefers("return") in ("representation", "OperationOutcome")
+    return as_entry(response, wants_body)
+
+
+def as_entry(response: Response, wants_body: bool) -> bytes:
+    """A response as an entry of a batch-response or transaction-response."""
+    about: dict[str, object] = {"status": status_line(response.status)}
+    if response.location:
+        about["location"] = response.location
+    if response.version:
+        about["etag"] = f'W/"{response.version}"'
+    if response.last_updated:
+        about["lastModified"] = instant(response.last_updated)
+    return response_entry(about, None, response.body if wants_body and response.content_type is None else b"")

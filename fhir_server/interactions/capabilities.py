@@ -1,0 +1,160 @@
+"""capabilities: the statement is made from the tables that the router uses (https://hl7.org/fhir/R4/http.html#capabilities)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.search.parameters import TYPES
+from fhir_server.search.registry import Parameter, Registry
+from fhir_server.settings import Settings
+
+_MODES = ("full", "normative", "terminology")
+
+
+async def capabilities(context: Context, request: Request) -> Response:
+    """200 with the CapabilityStatement."""
+    mode = dict(request.query).get("mode", "full")
+    if mode not in _MODES:
+        raise Invalid(f"`mode={mode}` is not possible; it takes {', '.join(_MODES)}.", code="value")
+    return Response(200, context.capability(request.base))
+
+
+class InteractionFacts(Protocol):
+    """What the statement needs of a row of the interaction table."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def level(self) -> str: ...
+
+
+class OperationFacts(Protocol):
+    """What the statement needs of a row of the operation table."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def definition(self) -> str: ...
+    @property
+    def documentation(self) -> str: ...
+    @property
+    def setting(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the statement is derived from."""
+
+    interactions: tuple[InteractionFacts, ...]
+    operations: Mapping[str, OperationFacts]
+    definitions: Definitions
+    registry: Registry
+    settings: Settings
+    version: str
+    date: str
+
+
+def statement(facts: Facts, base: str) -> dict[str, Any]:
+    """The CapabilityStatement of this server at a base URL."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": facts.date,
+        "kind": "instance",
+        "software": {"name": "fhir-server", "version": facts.version},
+        "implementation": {"description": "FHIR R4 interoperability server", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json"],
+        "rest": [_rest(facts)],
+    }
+
+
+def _rest(facts: Facts) -> dict[str, Any]:
+    return {
+        "mode": "server",
+        "resource": [_resource(facts, type) for type in facts.registry.types],
+        "interaction": [{"code": code} for code in _codes(facts, "system")],
+        "searchParam": _search_parameters(_common(facts.registry)),
+        "operation": _operations(facts),
+        "compartment": [
+            f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}" for name in sorted(facts.definitions.compartments)
+        ],
+    }
+
+
+def _codes(facts: Facts, level: str) -> list[str]:
+    return list(dict.fromkeys(each.code for each in facts.interactions if each.level == level))
+
+
+def _resource(facts: Facts, type: str) -> dict[str, Any]:
+    parameters = facts.registry.parameters(type)
+    references = sorted(code for code, parameter in parameters.items() if parameter.type == "reference")
+    described: dict[str, Any] = {
+        "type": type,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{type}",
+        "interaction": [{"code": code} for code in _codes(facts, "type")],
+        "versioning": "versioned-update",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": True,
+        "conditionalDelete": facts.settings.conditional_delete,
+        "referencePolicy": ["literal", "logical", *(["enforced"] if facts.settings.references == "enforce" else [])],
+    }
+    if references:
+        described["searchInclude"] = ["*", *(f"{type}:{code}" for code in references)]
+    reverse = _reverse_includes(facts.registry, type)
+    if reverse:
+        described["searchRevInclude"] = reverse
+    described["searchParam"] = _search_parameters(parameters)
+    described["operation"] = _operations(facts)
+    return described
+
+
+def _reverse_includes(registry: Registry, type: str) -> list[str]:
+    return [
+        f"{source}:{code}"
+        for source in registry.types
+        for code, parameter in sorted(registry.parameters(source).items())
+        if parameter.type == "reference" and type in parameter.targets
+    ]
+
+
+def _search_parameters(parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
+    return [
+        {"name": code, "definition": parameter.url, "type": parameter.type, "documentation": _documentation(parameter)}
+        for code, parameter in sorted(parameters.items())
+        if parameter.type in TYPES and parameter.type != "special"
+    ]
+
+
+def _documentation(parameter: Parameter) -> str:
+    """Which modifiers and prefixes the parameter takes."""
+    kind = TYPES[parameter.type]
+    modifiers = ", ".join(f":{name}" for name in sorted({*kind.modifiers, "missing"}))
+    prefixes = "; prefixes eq, ne, gt, lt, ge, le, sa, eb, ap" if kind.prefixes else ""
+    return f"Modifiers {modifiers}{prefixes}"
+
+
+def _common(registry: Registry) -> Mapping[str, Parameter]:
+    """The parameters that every type has."""
+    codes: set[str] | None = None
+    for type in registry.types:
+        codes = set(registry.parameters(type)) if codes is None else codes & set(registry.parameters(type))
+    first: Iterable[str] = registry.types[:1]
+    return {code: registry.parameters(type)[code] for type in first for code in codes or ()}
+
+
+def _operations(facts: Facts) -> list[dict[str, str]]:
+    return [
+        {"name": each.code, "definition": each.definition, "documentation": each.documentation}
+        for each in facts.operations.values()
+        if not each.setting or getattr(facts.settings, each.setting)
+    ]

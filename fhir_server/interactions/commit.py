@@ -1,0 +1,98 @@
+"""Plan, commit, and plan again when the world moved in between (design: no check-then-act race anywhere)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
+from fhir_server.fhir.rewrite import reference_paths
+from fhir_server.interactions.action import Action, Done
+from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.plan import Plan, done, plan
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import (
+    AssertionFailed,
+    Committed,
+    StillReferenced,
+    TargetsMissing,
+    WriteConflict,
+)
+
+ATTEMPTS = 100
+_LONGEST_PAUSE = 0.05
+
+
+async def commit(context: Context, action: Action, base: str) -> Done:
+    """Carry out one action of a request of its own."""
+    made, committed = await _attempts(context, [action], base, bundle=False)
+    results = done(made, committed.written)
+    return results[0]
+
+
+async def commit_all(
+    context: Context, actions: list[Action], base: str, reads: Transaction
+) -> tuple[dict[str, Done], Committed]:
+    """Carry out the actions of a transaction bundle as one; what each came to, by the entry it stands in.
+
+    `reads` carries the reads and queries of the bundle, answered from the state after its writes.
+    """
+    made, committed = await _attempts(context, actions, base, bundle=True, reads=reads)
+    results: dict[str, Done] = {}
+    for (target, _), result in zip(made.steps, done(made, committed.written), strict=True):
+        results.setdefault(target.action.where, result)
+    return results, committed
+
+
+async def _attempts(
+    context: Context, actions: list[Action], base: str, bundle: bool, reads: Transaction = Transaction()
+) -> tuple[Plan, Committed]:
+    """Repeat plan and commit until the plan's assertions hold; the request's time limit ends it from outside."""
+    for attempt in range(ATTEMPTS):
+        made = await plan(context, actions, base, bundle)
+        transaction = made.transaction(reads)
+        if not (transaction.writes or transaction.reads or transaction.queries):
+            return made, Committed(())
+        try:
+            return made, await context.store.transact(transaction)
+        except (AssertionFailed, WriteConflict):
+            await asyncio.sleep(min(_LONGEST_PAUSE, 0.001 * attempt) * random.random())
+        except TargetsMissing as error:
+            raise _targets_missing(made, error) from None
+        except StillReferenced as error:
+            raise _still_referenced(error) from None
+    raise Conflict("Other writes kept changing what this one depends on; nothing was written. Try again.")
+
+
+def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:
+    issues = []
+    for reference in error.references:
+        target, text = made.required[reference]
+        path = f"{target.action.where}.resource" if target.action.where else target.action.type
+        wanted = {reference, f"{made.base}/{reference}"}
+        paths = tuple(found for found, _ in reference_paths(text.tree, path, wanted.__contains__))
+        issues.append(
+            Issue(
+                "error",
+                "not-found",
+                f"The reference to `{reference}` has no target: no such resource is stored here. "
+                "Create it first, or send both in one transaction.",
+                paths,
+            )
+        )
+    return Unprocessable(issues=issues)
+
+
+def _still_referenced(error: StillReferenced) -> FhirError:
+    issues = []
+    for target, sources in error.sources.items():
+        listed = ", ".join(f"`{source}`" for source in sources)
+        issues.append(
+            Issue(
+                "error",
+                "conflict",
+                f"`{target}` cannot be deleted: {listed} still refers to it. Delete or change these first.",
+                tuple(sources),
+            )
+        )
+    return Conflict(issues=issues)

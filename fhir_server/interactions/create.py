@@ -1,0 +1,23 @@
+"""create, conditional create included (https://hl7.org/fhir/R4/http.html#create)."""
+
+from __future__ import annotations
+
+from fhir_server.interactions.action import Action
+from fhir_server.interactions.commit import commit
+from fhir_server.interactions.conditional import criteria_pairs
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.writing import answer, body_of
+
+
+async def create(context: Context, request: Request) -> Response:
+    """201 and the new resource; with `If-None-Exist` 200 and the one that matches, 412 when several do."""
+    (type,) = request.path
+    criteria = request.headers.get("if-none-exist")
+    action = Action(
+        "POST",
+        type,
+        context.new_id(),
+        criteria=None if criteria is None else criteria_pairs(criteria),
+        text=body_of(request, type),
+    )
+    return answer(context, request, await commit(context, action, request.base))

@@ -1,0 +1,23 @@
+"""delete and conditional delete (https://hl7.org/fhir/R4/http.html#delete)."""
+
+from __future__ import annotations
+
+from fhir_server.interactions.action import Action
+from fhir_server.interactions.commit import commit
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import if_match
+from fhir_server.interactions.writing import answer, checked_id
+
+
+async def delete(context: Context, request: Request) -> Response:
+    """204, also when nothing was there; 409 while other resources refer to it."""
+    type, id = request.path
+    action = Action("DELETE", type, id, id=checked_id(id), if_match=if_match(request))
+    return answer(context, request, await commit(context, action, request.base))
+
+
+async def conditional_delete(context: Context, request: Request) -> Response:
+    """204; several matches are 412 unless the setting `conditional_delete` is `multiple`."""
+    (type,) = request.path
+    action = Action("DELETE", type, "", criteria=request.query, if_match=if_match(request))
+    return answer(context, request, await commit(context, action, request.base))

@@ -1,0 +1,110 @@
+"""history of an instance, a type and the system (https://hl7.org/fhir/R4/http.html#history)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.bundle import bundle, history_entry
+from fhir_server.fhir.datetimes import instant, interval
+from fhir_server.fhir.outcome import Invalid, NotFound
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.search import PAGE
+from fhir_server.interactions.shaping import FORMAT_PARAMETERS
+from fhir_server.search.paging import open_token, seal
+from fhir_server.store.protocol import HistoryPage, HistoryQuery
+
+_PARAMETERS = ("_since", "_at", "_count", "_format", "_pretty")
+
+
+async def history(context: Context, request: Request) -> Response:
+    """200 with versions newest first, deletions included; 404 for an instance that never existed."""
+    path = request.path[:-1]
+    query = _query(context, request, path)
+    page = await context.store.history(query)
+    if len(path) == 2 and not page.versions and await context.store.read(path[0], path[1]) is None:
+        raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
+    entries = [
+        history_entry(
+            request.base,
+            version.reference,
+            version.raw,
+            version.method,
+            version.version,
+            version.last_updated,
+            version.version == 1,
+        )
+        for version in page.versions
+    ]
+    head = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
+    if page.next is None and query.before is None:
+        head["total"] = len(entries)
+    return Response(200, bundle(head, _links(context, request, query, page), entries))
+
+
+def _query(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:
+    given: dict[str, str] = {}
+    for name, value in request.query:
+        if name in FORMAT_PARAMETERS:
+            continue
+        if name not in (*_PARAMETERS, PAGE):
+            raise Invalid(f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}.", code="not-supported")
+        if name in given:
+            raise Invalid(f"`{name}` may be given once.")
+        given[name] = value
+    types = path[:1] if path else ()
+    id = path[1] if len(path) == 2 else None
+    if PAGE in given:
+        return _continued(context, request, given[PAGE], types, id)
+    if "_since" in given and "_at" in given:
+        raise Invalid("`_since` and `_at` cannot be combined.")
+    return HistoryQuery(
+        types,
+        id,
+        since=_moment(context, "_since", given["_since"])[0] if "_since" in given else None,
+        at=_moment(context, "_at", given["_at"]) if "_at" in given else None,
+        count=_count(context, given.get("_count")),
+    )
+
+
+def _continued(
+    context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None
+) -> HistoryQuery:
+    payload = open_token(context.page_key, token, context.clock() // 1_000_000)
+    if tuple(payload["path"]) != request.path:
+        raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")
+    at = payload["at"]
+    return HistoryQuery(
+        types, id, payload["since"], None if at is None else tuple(at), payload["count"], tuple(payload["before"])
+    )
+
+
+def _moment(context: Context, name: str, value: str) -> tuple[int, int]:
+    try:
+        return interval(value.replace(" ", "+"), context.criteria("").zone)
+    except ValueError as error:
+        raise Invalid(f"`{name}={value}` is not a date or time: {error}", code="value") from None
+
+
+def _count(context: Context, value: str | None) -> int:
+    if value is None:
+        return context.settings.default_count
+    if not (value.isascii() and value.isdecimal()) or int(value[:9]) == 0:
+        raise Invalid(f"`_count={value}` is not a number of versions; use a whole number from 1.", code="value")
+    return min(int(value[:9]), context.settings.max_count)
+
+
+def _links(context: Context, request: Request, query: HistoryQuery, page: HistoryPage) -> list[tuple[str, str]]:
+    url = "/".join((request.base, *request.path))
+    pairs = "&".join(
+        f"{name}={value.replace('+', '%2B')}" for name, value in request.query if name in ("_since", "_at", "_count")
+    )
+    links = [("self", f"{url}?{pairs}" if pairs else url)]
+    if page.next is not None:
+        payload = {
+            "path": request.path,
+            "since": query.since,
+            "at": query.at,
+            "count": query.count,
+            "before": page.next,
+            "expires": context.clock() // 1_000_000 + context.settings.page_lifetime,
+        }
+        links.append(("next", f"{url}?{PAGE}={seal(context.page_key, payload)}"))
+    return links

@@ -1,0 +1,81 @@
+"""patch: JSON Patch and FHIRPath Patch, also conditional (https://hl7.org/fhir/R4/http.html#patch)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir import fhirpath_patch, json_patch
+from fhir_server.fhir.json_tree import decode
+from fhir_server.fhir.outcome import Invalid, UnsupportedMediaType
+from fhir_server.fhir.resource import check_tree
+from fhir_server.interactions.action import Action, Patch
+from fhir_server.interactions.commit import commit
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import if_match
+from fhir_server.interactions.writing import answer, checked_id
+
+JSON_PATCH = "application/json-patch+json"
+FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
+
+
+async def patch(context: Context, request: Request) -> Response:
+    """200 with the patched resource; a patch that changes nothing makes no new version."""
+    type, id = request.path
+    checked_id(id)
+    action = Action(
+        "PATCH",
+        type,
+        id,
+        id=id,
+        patch=patch_of(context, request.headers.get("content-type", ""), request.body),
+        if_match=if_match(request),
+    )
+    return answer(context, request, await commit(context, action, request.base))
+
+
+async def conditional_patch(context: Context, request: Request) -> Response:
+    """As `patch`, on the one resource that the criteria match: none is 404, several are 412."""
+    (type,) = request.path
+    action = Action(
+        "PATCH",
+        type,
+        "",
+        criteria=request.query,
+        patch=patch_of(context, request.headers.get("content-type", ""), request.body),
+        if_match=if_match(request),
+    )
+    return answer(context, request, await commit(context, action, request.base))
+
+
+def patch_of(context: Context, content_type: str, body: bytes) -> Patch:
+    """The patch in a body: a JSON Patch document, or a Parameters resource for FHIRPath Patch."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != JSON_PATCH and kind not in FHIR_TYPES:
+        raise UnsupportedMediaType(
+            f"A patch comes as `{JSON_PATCH}`, or as a Parameters resource in `application/fhir+json`; not as `{kind}`."
+        )
+    tree = decode(body)
+    check_tree(body, tree_of_floats(body))
+    if kind == JSON_PATCH:
+        return functools.partial(json_patch.apply, operations=tree)
+    if not isinstance(tree, dict) or tree.get("resourceType") != "Parameters":
+        raise Invalid(
+            f"A FHIRPath Patch is a Parameters resource; for a JSON Patch say `Content-Type: {JSON_PATCH}`.",
+            code="structure",
+        )
+    return functools.partial(_fhirpath, parameters=tree, definitions=context.definitions)
+
+
+def tree_of_floats(body: bytes) -> Any:
+    """The plain parsed tree, for the checks on duplicate keys and depth."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"The body is not valid JSON: {error}.", code="structure") from None
+
+
+def _fhirpath(tree: Any, parameters: Any, definitions: Any) -> Any:
+    return fhirpath_patch.apply(tree, parameters, definitions)

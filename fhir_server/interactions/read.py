@@ -1,0 +1,55 @@
+"""read and vread, conditional read included (https://hl7.org/fhir/R4/http.html#read)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.outcome import Deleted, FhirError, NotFound
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import not_modified
+from fhir_server.interactions.shaping import shaped
+from fhir_server.store.protocol import Stored
+
+
+async def read(context: Context, request: Request) -> Response:
+    """The current version: 404 when it never existed, 410 when it was deleted."""
+    type, id = request.path
+    stored = await context.store.read(type, id)
+    if stored is None:
+        raise NotFound(f"`{type}/{id}` does not exist on this server.")
+    if stored.raw is None:
+        raise deleted(stored)
+    return answer(context, request, stored)
+
+
+async def vread(context: Context, request: Request) -> Response:
+    """One version: 404 when there is no such version, 410 when it is a deletion."""
+    type, id, _, version = request.path
+    stored = await context.store.vread(type, id, int(version)) if _is_version(version) else None
+    if stored is None:
+        raise NotFound(f"`{type}/{id}` has no version `{version}`; `{type}/{id}/_history` lists the versions.")
+    if stored.raw is None:
+        raise deleted(stored)
+    return answer(context, request, stored)
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def deleted(stored: Stored) -> FhirError:
+    """410, with the deletion's version as ETag."""
+    return Deleted(
+        f"`{stored.type}/{stored.id}` was deleted (version {stored.version}); its history still has the earlier versions.",
+        headers=(("ETag", f'W/"{stored.version}"'),),
+    )
+
+
+def answer(context: Context, request: Request, stored: Stored) -> Response:
+    """200 with the resource as `_summary` and `_elements` ask for it, or 304."""
+    headers = request.headers
+    if ("if-none-match" in headers or "if-modified-since" in headers) and not_modified(
+        request, stored.version, stored.last_updated
+    ):
+        return Response(304, version=stored.version, last_updated=stored.last_updated)
+    assert stored.raw is not None
+    body = shaped(context, request, stored.type, stored.raw) if request.query else stored.raw
+    return Response(200, body, version=stored.version, last_updated=stored.last_updated)

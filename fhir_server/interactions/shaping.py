@@ -1,0 +1,46 @@
+"""`_summary` and `_elements` on a resource that is read (https://hl7.org/fhir/R4/search.html#summary)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.subset import subset, unknown_elements
+from fhir_server.interactions.exchange import Context, Request
+
+FORMAT_PARAMETERS = frozenset({"_format", "_pretty"})
+_SUMMARIES = ("true", "false", "text", "data")
+
+
+def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
+    """The part of the resource that the request's `_summary` or `_elements` asks for. Other parameters are refused."""
+    summary, elements = None, ()
+    for name, value in request.query:
+        if name == "_summary":
+            summary = _summary(value)
+        elif name == "_elements":
+            elements = tuple(part.strip() for part in value.split(",") if part.strip())
+        elif name not in FORMAT_PARAMETERS:
+            raise Invalid(
+                f"A read has no parameter `{name}`; it takes `_summary`, `_elements`, `_format` and `_pretty`.",
+                code="not-supported",
+            )
+    check_elements(context, type, elements)
+    if (summary is None or summary == "false") and not elements:
+        return raw
+    return subset(raw, type, context.definitions, None if summary == "false" else summary, elements)
+
+
+def check_elements(context: Context, type: str, elements: tuple[str, ...]) -> None:
+    """Refuse names in `_elements` that the type does not have."""
+    unknown = unknown_elements(type, elements, context.definitions)
+    if unknown:
+        names = ", ".join(f"`{name}`" for name in unknown)
+        valid = ", ".join(sorted(context.definitions.properties[type]))
+        raise Invalid(f"`_elements` names {names}, which `{type}` does not have. Valid ones: {valid}.", code="value")
+
+
+def _summary(value: str) -> str:
+    if value not in _SUMMARIES:
+        raise Invalid(
+            f"`_summary={value}` is not possible on a read; it takes true, false, text or data.", code="value"
+        )
+    return value

@@ -1,0 +1,187 @@
+"""transaction: all entries or none (https://hl7.org/fhir/R4/http.html#trules)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fhir_server.fhir.bundle import bundle, response_entry
+from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported
+from fhir_server.fhir.resource import Text
+from fhir_server.interactions import read
+from fhir_server.interactions.action import Action, Done
+from fhir_server.interactions.commit import commit_all
+from fhir_server.interactions.conditional import criteria_pairs
+from fhir_server.interactions.entries import Entry, entry_at, resource_slices
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import if_match
+from fhir_server.interactions.patch import patch_of
+from fhir_server.interactions.plan import SLICE
+from fhir_server.interactions.search import Asked, read_search, searchset
+from fhir_server.interactions.statuses import status_line
+from fhir_server.interactions.update import check_body_id
+from fhir_server.interactions.writing import checked_id, must_be_absent, success, typed
+from fhir_server.search.parse import Search
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import Committed, ReadFailed
+
+_AUTHORISED_AS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+@dataclass(slots=True)
+class Work:
+    """The entries of a transaction, sorted by what they ask for; positions are those in the Bundle."""
+
+    actions: list[Action] = field(default_factory=list)
+    reads: dict[int, Entry] = field(default_factory=dict)
+    searches: dict[int, tuple[Entry, Asked, Search]] = field(default_factory=dict)
+    versions: dict[int, Entry] = field(default_factory=dict)
+
+
+async def transaction(context: Context, request: Request, text: Text) -> Response:
+    """200 with an entry per entry in request order; any fault refuses the whole and names the entry."""
+    slices = resource_slices(text)
+    work = Work()
+    for position in range(len(slices)):
+        _sort_in(context, request, work, entry_at(request, text, slices, position), position)
+        if position % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    answers = {position: await _vread(context, entry) for position, entry in work.versions.items()}
+    reads = Transaction(
+        reads=tuple("/".join(entry.request.path) for entry in work.reads.values()),
+        queries=tuple(wanted.query for _, _, wanted in work.searches.values()),
+    )
+    try:
+        done, committed = await commit_all(context, work.actions, request.base, reads)
+    except ReadFailed as error:
+        raise _read_failed(work, error) from None
+    answers |= await _answers(context, work, committed)
+    wanted = request.prefers("return")
+    entries = []
+    for position in range(len(slices)):
+        result = done.get(f"Bundle.entry[{position}]")
+        entries.append(_written(request, result, wanted) if result is not None else answers[position])
+    return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
+
+
+def _sort_in(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
+    try:
+        if entry.request.method in _AUTHORISED_AS:
+            work.actions.append(_action(context, entry))
+        else:
+            _sort_in_get(context, request, work, entry, position)
+    except FhirError as error:
+        raise error.located(f"Bundle.entry[{position}]") from None
+
+
+def _sort_in_get(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
+    asked = entry.request
+    path = asked.path
+    if any(segment.startswith("$") or segment in ("_history", "metadata") for segment in path) and len(path) != 4:
+        raise NotSupported(
+            f"A transaction answers reads, version reads and searches; send `GET {'/'.join(path)}` by itself or in a batch."
+        )
+    if path:
+        _served(context, path[0])
+    interaction = "vread" if len(path) == 4 else "read" if len(path) == 2 else "search"
+    context.policy.authorise(asked.principal, interaction, path[0] if path else None, path[1] if path[1:] else None)
+    if interaction == "vread":
+        work.versions[position] = entry
+    elif interaction == "read":
+        work.reads[position] = entry
+    else:
+        lenient = (request.prefers("handling") or context.settings.handling) == "lenient"
+        search = Asked(path, asked.query, lenient)
+        work.searches[position] = (entry, search, read_search(context, asked, search))
+
+
+def _action(context: Context, entry: Entry) -> Action:
+    request = entry.request
+    method, path = request.method, request.path
+    type = path[0] if path else ""
+    _served(context, type)
+    if len(path) > 2 or (len(path) == 2 and (method == "POST" or path[1].startswith(("$", "_")))):
+        raise NotSupported(
+            f"A transaction cannot do `{method} {'/'.join(path)}`; it takes create, update, patch, delete and reads."
+        )
+    id = checked_id(path[1]) if len(path) == 2 else None
+    context.policy.authorise(request.principal, _AUTHORISED_AS[method], type, id)
+    criteria = request.query if id is None and method != "POST" else None
+    if method == "POST" and "if-none-exist" in request.headers:
+        criteria = criteria_pairs(request.headers["if-none-exist"])
+    text = None
+    if method in ("POST", "PUT"):
+        assert entry.text is not None
+        text = typed(entry.text, type)
+        if id is not None:
+            check_body_id(text, type, id)
+    return Action(
+        method,  # type: ignore[arg-type]
+        type,
+        context.new_id(),
+        id=id,
+        criteria=criteria,
+        text=text,
+        patch=patch_of(context, request.headers["content-type"], request.body) if method == "PATCH" else None,
+        if_match=if_match(request),
+        absent=must_be_absent(request) if method == "PUT" else False,
+        full_url=entry.full_url,
+        where=request.where,
+    )
+
+
+def _served(context: Context, type: str) -> None:
+    if type not in context.types:
+        raise NotFound(f"`{type}` is no resource type of this server." if type else "The entry's url is empty.")
+
+
+async def _vread(context: Context, entry: Entry) -> bytes:
+    """Versions never change, so they can be read before the writes."""
+    try:
+        return _as_entry(await read.vread(context, entry.request), entry)
+    except FhirError as error:
+        raise error.located(entry.request.where) from None
+
+
+async def _answers(context: Context, work: Work, committed: Committed) -> dict[int, bytes]:
+    answers = {}
+    for (position, entry), stored in zip(work.reads.items(), committed.found, strict=True):
+        answers[position] = _as_entry(read.answer(context, entry.request, stored), entry)
+    for (position, (entry, asked, wanted)), page in zip(work.searches.items(), committed.pages, strict=True):
+        body = await searchset(context, entry.request, asked, wanted, page)
+        answers[position] = _as_entry(Response(200, body), entry)
+    return answers
+
+
+def _as_entry(response: Response, entry: Entry) -> bytes:
+    about: dict[str, object] = {"status": status_line(response.status)}
+    if response.version is not None:
+        about["etag"] = f'W/"{response.version}"'
+    if response.last_updated is not None:
+        about["lastModified"] = instant(response.last_updated)
+    return response_entry(about, None, b"" if entry.request.method == "HEAD" else response.body)
+
+
+def _written(request: Request, done: Done, wanted: str | None) -> bytes:
+    about: dict[str, object] = {"status": status_line(done.status)}
+    if done.version:
+        about["etag"] = f'W/"{done.version}"'
+        about["lastModified"] = instant(done.last_updated)
+        if done.status != 204:
+            about["location"] = f"{request.base}/{done.type}/{done.id}/_history/{done.version}"
+    raw = b""
+    if wanted == "OperationOutcome" and done.status != 204:
+        about["outcome"] = success(done)
+    elif wanted == "representation":
+        raw = done.text()
+    return response_entry(about, None, raw)
+
+
+def _read_failed(work: Work, error: ReadFailed) -> FhirError:
+    where = next(
+        entry.request.where for entry in work.reads.values() if "/".join(entry.request.path) == error.reference
+    )
+    sentence = f"`{error.reference}` {'was deleted' if error.deleted else 'does not exist'}, so the transaction's read fails."
+    return (Deleted if error.deleted else NotFound)(sentence, expression=(where,))

@@ -1,0 +1,59 @@
+"""update, update-as-create and conditional update (https://hl7.org/fhir/R4/http.html#update)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.resource import Text
+from fhir_server.interactions.action import Action
+from fhir_server.interactions.commit import commit
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import if_match
+from fhir_server.interactions.writing import answer, body_of, checked_id, must_be_absent
+
+
+async def update(context: Context, request: Request) -> Response:
+    """200, or 201 when the resource was not there; an identical body makes no new version."""
+    type, id = request.path
+    checked_id(id)
+    text = body_of(request, type)
+    check_body_id(text, type, id)
+    action = Action(
+        "PUT",
+        type,
+        id,
+        id=id,
+        text=text,
+        if_match=if_match(request),
+        absent=must_be_absent(request),
+    )
+    return answer(context, request, await commit(context, action, request.base))
+
+
+def check_body_id(text: Text, type: str, id: str) -> None:
+    """The body of an update carries the id of its URL."""
+    own = text.tree.get("id")
+    if own is None:
+        raise Invalid(
+            f"The body has no `id`; an update of `{type}/{id}` needs `\"id\": \"{id}\"`.",
+            code="required",
+            expression=(f"{type}.id",),
+        )
+    if own != id:
+        raise Invalid(
+            f"The body has the id `{own}`, but the URL says `{id}`.", code="value", expression=(f"{type}.id",)
+        )
+
+
+async def conditional_update(context: Context, request: Request) -> Response:
+    """No match: created; one: updated; several: 412."""
+    (type,) = request.path
+    action = Action(
+        "PUT",
+        type,
+        context.new_id(),
+        criteria=request.query,
+        text=body_of(request, type),
+        if_match=if_match(request),
+        absent=must_be_absent(request),
+    )
+    return answer(context, request, await commit(context, action, request.base))

@@ -1,0 +1,81 @@
+"""What create, update, patch and delete share: the action from the request, and the answer from what was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
+from fhir_server.fhir.resource import Text, parse, valid_id
+from fhir_server.interactions.action import Done
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.headers import if_none_match
+
+_PREFERENCES = ("minimal", "representation", "OperationOutcome")
+
+
+def body_of(request: Request, type: str) -> Text:
+    """The resource in the body; its type has to be the URL's."""
+    return typed(parse(request.body), type)
+
+
+def typed(text: Text, type: str) -> Text:
+    """The same text, refused when its `resourceType` is another one."""
+    found = text.tree.get("resourceType")
+    if found == type:
+        return text
+    if found is None:
+        raise Invalid(f"The body has no `resourceType`; for this URL it is `{type}`.", code="structure")
+    raise Invalid(
+        f"The body is of type `{found}`, but the URL says `{type}`.", code="structure", expression=(f"{type}",)
+    )
+
+
+def checked_id(id: str) -> str:
+    """An id from a URL that something is to be written at."""
+    if not valid_id(id):
+        raise Invalid(f"`{id}` is not a FHIR id; use 1 to 64 letters, digits, `-` and `.`.", code="value")
+    return id
+
+
+def must_be_absent(request: Request) -> bool:
+    """Whether a write carries `If-None-Match: *`; other values have no meaning on writes."""
+    versions = if_none_match(request)
+    if versions is None:
+        return False
+    if versions:
+        raise Invalid(
+            f"`If-None-Match: {request.headers['if-none-match']}` has no meaning on a write; only `*` has.", code="value"
+        )
+    return True
+
+
+def answer(context: Context, request: Request, done: Done) -> Response:
+    """The response of a write, as `Prefer: return=` asks for it."""
+    location = f"{request.base}/{done.type}/{done.id}/_history/{done.version}" if done.version else None
+    if done.status == 204:
+        return Response(204, version=done.version or None)
+    wanted = request.prefers("return") or "representation"
+    if wanted not in _PREFERENCES:
+        wanted = "representation"
+    if wanted == "minimal":
+        body = b""
+    elif wanted == "OperationOutcome":
+        body = orjson.dumps(success(done))
+    else:
+        body = done.text()
+    return Response(
+        done.status,
+        body,
+        version=done.version,
+        last_updated=done.last_updated,
+        location=location if done.status == 201 or request.method in ("POST", "PUT", "PATCH") else None,
+    )
+
+
+def success(done: Done) -> dict[str, Any]:
+    """An OperationOutcome that says what was done."""
+    verb = "was created" if done.status == 201 else "is current"
+    sentence = f"`{done.type}/{done.id}` version {done.version} {verb}."
+    return operation_outcome([Issue("information", "informational", sentence)])

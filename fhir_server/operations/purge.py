@@ -1,0 +1,32 @@
+"""`$purge`: physical removal of one resource with its history; off unless the setting `purge` is on."""
+
+from __future__ import annotations
+
+import orjson
+
+from fhir_server.fhir.outcome import Conflict, Issue, NotFound, operation_outcome
+from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.store.operations import Transaction, Write
+from fhir_server.store.protocol import StillReferenced
+
+
+async def purge(context: Context, request: Request) -> Response:
+    """200 with an OperationOutcome; 404 when there is nothing, 409 while other resources refer to it."""
+    type, id = request.path[0], request.path[1]
+    stored = await context.store.read(type, id)
+    if stored is None:
+        raise NotFound(f"`{type}/{id}` does not exist on this server, so there is nothing to purge.")
+    if stored.raw is not None and context.settings.references == "enforce":
+        # the deletion checks, under the store's lock, that nothing refers to the resource any more
+        await _delete(context, type, id)
+    await context.store.purge(type, id)
+    sentence = f"`{type}/{id}` and its history were removed."
+    return Response(200, orjson.dumps(operation_outcome([Issue("information", "informational", sentence)])))
+
+
+async def _delete(context: Context, type: str, id: str) -> None:
+    try:
+        await context.store.transact(Transaction(writes=(Write("DELETE", type, id),), released=(f"{type}/{id}",)))
+    except StillReferenced as error:
+        sources = ", ".join(f"`{source}`" for source in error.sources[f"{type}/{id}"])
+        raise Conflict(f"`{type}/{id}` cannot be purged: {sources} still refers to it.") from None

@@ -1,0 +1,30 @@
+"""The audit seam: the dispatcher reports each interaction here once it has been answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One answered interaction; never a resource's content."""
+
+    principal: str
+    interaction: str
+    type: str | None
+    id: str | None
+    status: int
+    request_id: str
+
+
+class Audit(Protocol):
+    """Where audit events go."""
+
+    def __call__(self, event: Event) -> None:
+        """Take note of the event; must not block."""
+        ...
+
+
+def no_audit(event: Event) -> None:
+    """Keeps nothing."""

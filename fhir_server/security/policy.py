@@ -1,0 +1,44 @@
+"""The authorisation seam: one decision in the dispatcher, and clauses that every search inherits.
+
+Authentication is not built yet; `AllowAll` is the policy of a server that listens on loopback only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhir_server.search.query import EVERYTHING, Clause
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who makes the request."""
+
+    name: str = "anonymous"
+
+
+ANONYMOUS = Principal()
+
+
+class Policy(Protocol):
+    """What a principal may do. Called once per interaction, bundle entries included."""
+
+    def authorise(self, principal: Principal, interaction: str, type: str | None, id: str | None) -> None:
+        """Return, or raise Forbidden."""
+        ...
+
+    def restriction(self, principal: Principal, type: str) -> Clause:
+        """The clause that is added to every search for `type`, in chains, includes and history likewise."""
+        ...
+
+
+class AllowAll:
+    """Everybody may do everything."""
+
+    def authorise(self, principal: Principal, interaction: str, type: str | None, id: str | None) -> None:
+        """Allow."""
+
+    def restriction(self, principal: Principal, type: str) -> Clause:
+        """No restriction."""
+        return EVERYTHING

@@ -1,0 +1,67 @@
+"""All settings, one table: environment variables with prefix `FHIR_`, described in `docs/settings.md`."""
+
+from __future__ import annotations
+
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every field is one setting; its description is the one in the docs."""
+
+    model_config = SettingsConfigDict(env_prefix="FHIR_", frozen=True, extra="ignore")
+
+    store: str = Field("sqlite:///fhir.db", description="Store URI: `sqlite:///PATH` or `memory://`.")
+    base_url: str = Field(
+        "",
+        description="Public base URL of the server, such as `https://fhir.clinic.example/fhir`; empty: taken from "
+        "each request's Host and forwarded headers.",
+    )
+    path: str = Field("/fhir", description="Path below which the FHIR API is served.")
+    forwarded: bool = Field(
+        True, description="Whether `X-Forwarded-Host`, `-Proto`, `-Prefix` and `Forwarded` decide the base URL of links."
+    )
+    references: Literal["enforce", "allow"] = Field(
+        "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."
+    )
+    handling: Literal["strict", "lenient"] = Field(
+        "strict", description="What happens to unknown search parameters when the client has no `Prefer: handling=`."
+    )
+    conditional_delete: Literal["single", "multiple"] = Field(
+        "single", description="Whether a conditional delete may delete several matches."
+    )
+    purge: bool = Field(False, description="Whether `$purge` may remove a resource and its history physically.")
+    time_zone: str = Field("UTC", description="The practice's time zone, for dates written without an offset.")
+    default_count: int = Field(20, ge=1, description="Resources on a page when `_count` is not given.")
+    max_count: int = Field(1000, ge=1, description="Most resources on a page; a larger `_count` gets this many.")
+    max_included: int = Field(10_000, ge=1, description="Most resources that includes may add to one page.")
+    max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
+    request_timeout: float = Field(60.0, gt=0, description="Seconds after which a request is given up.")
+    page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
+    cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    capability: str = Field(
+        "", description="Path of a `capability.json` that names the resource types served; empty: all of R4."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"`{name}` is not a time zone; use an IANA name such as `America/New_York`.") from None
+        return name
+
+    @field_validator("path")
+    @classmethod
+    def _rooted(cls, path: str) -> str:
+        return "/" + path.strip("/")
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_slash(cls, url: str) -> str:
+        return url.rstrip("/")

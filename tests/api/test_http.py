@@ -1,0 +1,130 @@
+"""The HTTP layer: base URL, Binary in its own type, CORS, request ids, health."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from fhir_server.app import Knowledge, create
+from tests.conftest import Client, serving
+
+pytestmark = pytest.mark.anyio
+
+PATIENT = {"resourceType": "Patient", "id": "p"}
+
+
+async def test_forwarded_headers_decide_every_link(client: Client) -> None:
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ehr.example", "X-Forwarded-Prefix": "/clinic"}
+    made = await client.fhir("PUT", "/Patient/p", json=PATIENT, headers=headers)
+    assert made.headers["location"] == "https://ehr.example/clinic/fhir/Patient/p/_history/1"
+    found = (await client.fhir("GET", "/Patient", headers=headers)).json()
+    assert found["link"][0]["url"] == "https://ehr.example/clinic/fhir/Patient"
+    assert found["entry"][0]["fullUrl"] == "https://ehr.example/clinic/fhir/Patient/p"
+    forwarded = {"Forwarded": 'for=1.2.3.4;proto=https;host="b.example"'}
+    found = (await client.fhir("GET", "/Patient", headers=forwarded)).json()
+    assert found["entry"][0]["fullUrl"] == "https://b.example/fhir/Patient/p"
+
+
+async def test_the_base_url_setting_wins_and_makes_references_local(known: Knowledge, store_uri: str) -> None:
+    async with serving(known, store=store_uri, base_url="https://fhir.clinic.example/r4/") as client:
+        await client.fhir("PUT", "/Patient/p", json=PATIENT)
+        observation = {
+            "resourceType": "Observation",
+            "status": "final",
+            "code": {"text": "x"},
+            "subject": {"reference": "https://fhir.clinic.example/r4/Patient/p"},
+        }
+        made = await client.fhir("POST", "/Observation", json=observation)
+        assert made.headers["location"].startswith("https://fhir.clinic.example/r4/Observation/")
+        found = (await client.fhir("GET", "/Observation?subject=Patient/p")).json()
+        assert found["total"] == 1
+        missing = {**observation, "subject": {"reference": "https://fhir.clinic.example/r4/Patient/q"}}
+        assert (await client.fhir("POST", "/Observation", json=missing)).status_code == 422
+
+
+async def test_binary_in_its_own_type(client: Client) -> None:
+    content = bytes(range(256))
+    made = await client.fhir("POST", "/Binary", content=content, headers={"Content-Type": "image/png"})
+    assert made.status_code == 201
+    url = made.headers["location"].split("/_history")[0]
+    resource = (await client.fhir("GET", url, headers={"Accept": "application/fhir+json"})).json()
+    assert (resource["resourceType"], resource["contentType"]) == ("Binary", "image/png")
+    native = await client.fhir("GET", url, headers={"Accept": "image/png"})
+    assert (native.content, native.headers["content-type"]) == (content, "image/png")
+    assert native.headers["etag"] == 'W/"1"'
+    put = await client.fhir("PUT", "/Binary/b", content=b"text", headers={"Content-Type": "text/plain"})
+    assert put.status_code == 201
+    assert (await client.fhir("GET", "/Binary/b", headers={"Accept": "*/*"})).content == b"text"
+    as_json = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": "dGV4dA=="}
+    assert (await client.fhir("PUT", "/Binary/b", json=as_json)).headers["etag"] == 'W/"1"'
+
+
+async def test_cors(client: Client) -> None:
+    preflight = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+    allowed = await client.request("OPTIONS", "/Patient/p", headers=preflight)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "*"
+    answer = await client.fhir("GET", "/metadata", headers={"Origin": "https://app.example"})
+    assert "ETag" in answer.headers["access-control-expose-headers"]
+
+
+async def test_request_id(client: Client) -> None:
+    assert (await client.fhir("GET", "/metadata", headers={"X-Request-Id": "abc-1"})).headers["x-request-id"] == "abc-1"
+    made = (await client.fhir("GET", "/metadata")).headers["x-request-id"]
+    assert len(made) == 16
+
+
+async def test_log_lines_hold_no_content(known: Knowledge) -> None:
+    lines: list[dict[str, object]] = []
+
+    def log(level: str, message: str, **fields: object) -> None:
+        lines.append({"level": level, "message": message, **fields})
+
+    from fhir_server.app import running
+    from fhir_server.settings import Settings
+
+    async with running(Settings(store="memory://"), log=log, known=known) as server:
+        transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://test/fhir") as http:
+            await http.get("/Patient?name=Secret", headers={"X-Request-Id": "r1"})
+            await http.post("/Patient", json={"resourceType": "Patient", "name": [{"family": "Secret"}]})
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("GET", "/fhir/Patient", 200),
+        ("POST", "/fhir/Patient", 201),
+    ]
+    assert lines[0]["request_id"] == "r1"
+    assert "Secret" not in str(lines)
+
+
+async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FHIR_STORE", "memory://")
+    monkeypatch.setenv("FHIR_LOG_LEVEL", "error")
+    server = create()
+    messages: list[dict[str, object]] = []
+    events = iter([{"type": "lifespan.startup"}])
+
+    import asyncio
+
+    stop = asyncio.Event()
+
+    async def receive() -> dict[str, object]:
+        for event in events:
+            return event
+        await stop.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def send(message: dict[str, object]) -> None:
+        messages.append(message)
+
+    lifespan = asyncio.create_task(server({"type": "lifespan"}, receive, send))  # type: ignore[arg-type]
+    while not messages:
+        await asyncio.sleep(0.01)
+    assert messages[0]["type"] == "lifespan.startup.complete", messages
+    transport = httpx.ASGITransport(server)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for path in ("/livez", "/readyz", "/", "/fhir/metadata"):
+            assert (await http.get(path)).status_code == 200, path
+        assert (await http.get("/nothing")).status_code == 404
+    stop.set()
+    await lifespan
+    assert messages[-1]["type"] == "lifespan.shutdown.complete"

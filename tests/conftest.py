@@ -1,0 +1,76 @@
+"""Fixtures that many tests share: the definitions once per run, and a server in this process on each store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fhir_server.app import Knowledge, Running, learn, running
+from fhir_server.settings import Settings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+Serve = Callable[..., AbstractAsyncContextManager["Client"]]
+
+
+class Client(httpx.AsyncClient):
+    """An HTTP client of a server in this process; `server` is that server."""
+
+    server: Running
+
+    async def fhir(self, method: str, url: str, **options: object) -> httpx.Response:
+        """A request whose answer must not be a server fault."""
+        response = await self.request(method, url, **options)  # type: ignore[arg-type]
+        assert response.status_code < 500, response.text
+        return response
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of official definitions and sample data beside the project."""
+    if not SHARED.exists():
+        pytest.skip("the folder ../shared with definitions and sample data is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def known() -> Knowledge:
+    return learn(Settings())
+
+
+def faults_only(level: str, message: str, **fields: object) -> None:
+    """A log that shows server faults beside the failing test."""
+    if level == "error":
+        print(message, fields)
+
+
+@asynccontextmanager
+async def serving(known: Knowledge | None, **settings: object) -> AsyncIterator[Client]:
+    """A server in this process with these settings, and a client of it."""
+    async with running(Settings(**settings), log=faults_only, known=known) as server:  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        async with Client(transport=transport, base_url="http://test/fhir") as client:
+            client.server = server
+            yield client
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/fhir.db"
+
+
+@pytest.fixture
+async def client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
+    """A client of a server with default settings on each store."""
+    async with serving(known, store=store_uri) as client:
+        yield client

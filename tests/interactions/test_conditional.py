@@ -1,0 +1,142 @@
+"""Conditional create, update, patch and delete: https://hl7.org/fhir/R4/http.html#cond-update and its neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from fhir_server.app import Knowledge
+from tests.conftest import Client, serving
+
+pytestmark = pytest.mark.anyio
+
+
+def patient(number: str, **more: object) -> dict[str, object]:
+    return {"resourceType": "Patient", "identifier": [{"system": "https://clinic.example/mrn", "value": number}], **more}
+
+
+async def test_conditional_create(client: Client) -> None:
+    condition = {"If-None-Exist": "identifier=https://clinic.example/mrn|1"}
+    first = await client.fhir("POST", "/Patient", json=patient("1"), headers=condition)
+    second = await client.fhir("POST", "/Patient", json=patient("1"), headers=condition)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.headers["location"] == first.headers["location"]
+    await client.fhir("POST", "/Patient", json=patient("1"))
+    assert (await client.fhir("POST", "/Patient", json=patient("1"), headers=condition)).status_code == 412
+
+
+@pytest.mark.parametrize(
+    ("criteria", "status"),
+    [("", 412), ("nonsense=1", 400), ("name:fuzzy=x", 400), ("_count=1&identifier=1", 400), ("birthdate=zz1", 400)],
+)
+async def test_criteria_are_strict(client: Client, criteria: str, status: int) -> None:
+    headers = {"If-None-Exist": criteria, "Prefer": "handling=lenient"}
+    assert (await client.fhir("POST", "/Patient", json=patient("1"), headers=headers)).status_code == status
+
+
+async def test_conditional_update(client: Client) -> None:
+    url = "/Patient?identifier=1"
+    made = await client.fhir("PUT", url, json=patient("1"))
+    assert made.status_code == 201
+    changed = await client.fhir("PUT", url, json=patient("1", active=True))
+    assert (changed.status_code, changed.json()["id"]) == (200, made.json()["id"])
+    other = await client.fhir("PUT", url, json=patient("1", id="someone-else"))
+    assert other.status_code == 400
+    own = await client.fhir("PUT", "/Patient?identifier=2", json=patient("2", id="chosen"))
+    assert (own.status_code, own.json()["id"]) == (201, "chosen")
+    taken = await client.fhir("PUT", "/Patient?identifier=3", json=patient("3", id="chosen"))
+    assert taken.status_code == 409
+    await client.fhir("POST", "/Patient", json=patient("1"))
+    assert (await client.fhir("PUT", url, json=patient("1"))).status_code == 412
+    assert (await client.fhir("PUT", "/Patient", json=patient("1"))).status_code == 412
+
+
+async def test_conditional_patch(client: Client) -> None:
+    patch = [{"op": "add", "path": "/active", "value": True}]
+    headers = {"Content-Type": "application/json-patch+json"}
+    assert (await client.fhir("PATCH", "/Patient?identifier=1", json=patch, headers=headers)).status_code == 404
+    await client.fhir("POST", "/Patient", json=patient("1"))
+    done = await client.fhir("PATCH", "/Patient?identifier=1", json=patch, headers=headers)
+    assert (done.status_code, done.json()["active"]) == (200, True)
+    await client.fhir("POST", "/Patient", json=patient("1"))
+    assert (await client.fhir("PATCH", "/Patient?identifier=1", json=patch, headers=headers)).status_code == 412
+
+
+async def test_conditional_delete_of_one(client: Client) -> None:
+    assert (await client.fhir("DELETE", "/Patient?identifier=1")).status_code == 204
+    await client.fhir("PUT", "/Patient/a", json=patient("1", id="a"))
+    await client.fhir("PUT", "/Patient/b", json=patient("1", id="b"))
+    assert (await client.fhir("DELETE", "/Patient?identifier=1")).status_code == 412
+    assert (await client.fhir("DELETE", "/Patient?identifier=1&_id=a")).status_code == 204
+    assert (await client.fhir("GET", "/Patient/a")).status_code == 410
+    assert (await client.fhir("GET", "/Patient/b")).status_code == 200
+    assert (await client.fhir("DELETE", "/Patient")).status_code == 412
+
+
+async def test_conditional_delete_of_several(known: Knowledge, store_uri: str) -> None:
+    async with serving(known, store=store_uri, conditional_delete="multiple") as client:
+        for id in "abc":
+            await client.fhir("PUT", f"/Patient/{id}", json=patient("1" if id != "c" else "2", id=id))
+        assert (await client.fhir("DELETE", "/Patient?identifier=1")).status_code == 204
+        assert [(await client.fhir("GET", f"/Patient/{id}")).status_code for id in "abc"] == [410, 410, 200]
+
+
+async def test_64_identical_conditional_creates_make_one(client: Client) -> None:
+    headers = {"If-None-Exist": "identifier=1"}
+    answers = await asyncio.gather(
+        *(client.fhir("POST", "/Patient", json=patient("1"), headers=headers) for _ in range(64))
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 63}
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    assert (await client.fhir("GET", "/Patient?identifier=1")).json()["total"] == 1
+
+
+async def test_64_conditional_updates_make_one_resource(client: Client) -> None:
+    answers = await asyncio.gather(
+        *(
+            client.fhir("PUT", "/Patient?identifier=1", json=patient("1", birthDate=f"19{number:02d}-01-01"))
+            for number in range(64)
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 63}
+    found = (await client.fhir("GET", "/Patient?identifier=1")).json()
+    assert found["total"] == 1
+    assert found["entry"][0]["resource"]["meta"]["versionId"] == "64"
+
+
+async def test_64_updates_with_one_if_match_have_one_winner(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/p", json=patient("1", id="p"))
+    answers = await asyncio.gather(
+        *(
+            client.fhir(
+                "PUT",
+                "/Patient/p",
+                json=patient("1", id="p", birthDate=f"19{number:02d}-01-01"),
+                headers={"If-Match": 'W/"1"'},
+            )
+            for number in range(64)
+        )
+    )
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 412: 63}
+    assert (await client.fhir("GET", "/Patient/p")).headers["etag"] == 'W/"2"'
+
+
+async def test_32_patches_of_one_resource_all_take_effect(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/p", json=patient("1", id="p"))
+    answers = await asyncio.gather(
+        *(
+            client.fhir(
+                "PATCH",
+                "/Patient/p",
+                json=[{"op": "add", "path": "/identifier/-", "value": {"value": str(number)}}],
+                headers={"Content-Type": "application/json-patch+json"},
+            )
+            for number in range(32)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    final = (await client.fhir("GET", "/Patient/p")).json()
+    assert {each["value"] for each in final["identifier"]} == {"1", *map(str, range(32))}
+    assert final["meta"]["versionId"] == "33"

@@ -1,0 +1,80 @@
+"""`$meta`, `$meta-add`, `$meta-delete` and `$purge`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.app import Knowledge
+from tests.conftest import Client, serving
+
+pytestmark = pytest.mark.anyio
+
+TAG = {"system": "https://clinic.example/tags", "code": "vip"}
+
+
+def parameters(meta: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": meta}]}
+
+
+def meta_of(response: Any) -> dict[str, Any]:
+    (parameter,) = response.json()["parameter"]
+    assert parameter["name"] == "return"
+    meta: dict[str, Any] = parameter["valueMeta"]
+    return meta
+
+
+async def test_meta_add_and_delete(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+    added = await client.fhir("POST", "/Patient/p/$meta-add", json=parameters({"tag": [TAG], "profile": ["http://x/p"]}))
+    assert added.status_code == 200, added.text
+    assert meta_of(added)["tag"] == [TAG]
+    again = await client.fhir("POST", "/Patient/p/$meta-add", json=parameters({"tag": [{**TAG, "display": "VIP"}]}))
+    assert meta_of(again)["tag"] == [TAG]
+    assert again.headers["etag"] == 'W/"2"'
+    assert (await client.fhir("GET", "/Patient?_tag=vip")).json()["total"] == 1
+    assert meta_of(await client.fhir("GET", "/Patient/p/$meta"))["profile"] == ["http://x/p"]
+    assert "tag" not in meta_of(await client.fhir("GET", "/Patient/p/_history/1/$meta"))
+    removed = await client.fhir("POST", "/Patient/p/$meta-delete", json=parameters({"tag": [TAG]}))
+    assert "tag" not in meta_of(removed)
+    assert (await client.fhir("GET", "/Patient?_tag=vip")).json()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"resourceType": "Patient"}, {"resourceType": "Parameters"}, parameters({"tag": "vip"})]
+)
+async def test_meta_bad_bodies(client: Client, body: dict[str, Any]) -> None:
+    await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+    assert (await client.fhir("POST", "/Patient/p/$meta-add", json=body)).status_code == 400
+    assert (await client.fhir("GET", "/Patient/p")).headers["etag"] == 'W/"1"'
+
+
+async def test_meta_of_what_is_not_there(client: Client) -> None:
+    assert (await client.fhir("GET", "/Patient/none/$meta")).status_code == 404
+    body = parameters({"tag": [TAG]})
+    assert (await client.fhir("POST", "/Patient/none/$meta-add", json=body)).status_code == 404
+    assert (await client.fhir("DELETE", "/Patient/none/$meta")).status_code == 405
+
+
+async def test_purge(known: Knowledge, store_uri: str) -> None:
+    async with serving(known, store=store_uri, purge=True) as client:
+        await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+        observation = {
+            "resourceType": "Observation",
+            "id": "o",
+            "status": "final",
+            "code": {"text": "x"},
+            "subject": {"reference": "Patient/p"},
+        }
+        await client.fhir("PUT", "/Observation/o", json=observation)
+        assert (await client.fhir("POST", "/Patient/p/$purge")).status_code == 409
+        assert (await client.fhir("GET", "/Patient/p")).status_code == 200
+        for url in ("/Observation/o", "/Patient/p"):
+            assert (await client.fhir("POST", f"{url}/$purge")).status_code == 200
+            assert (await client.fhir("GET", url)).status_code == 404
+            assert (await client.fhir("GET", f"{url}/_history")).status_code == 404
+        assert (await client.fhir("GET", "/Patient?_id=p")).json()["total"] == 0
+        assert (await client.fhir("POST", "/Patient/p/$purge")).status_code == 404
+        made = await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+        assert made.headers["etag"] == 'W/"1"'
