@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
-
 
 def bundle(head: dict[str, Any], links: Iterable[tuple[str, str]], entries: Sequence[bytes]) -> bytes:
     """A Bundle: `head` holds id, type, meta and total; `links` are (relation, url)."""
@@ -38,20 +36,11 @@ def outcome_entry(outcome: dict[str, Any]) -> bytes:
     return orjson.dumps({"resource": outcome, "search": {"mode": "outcome"}})
 
 
-def history_entry(
-    base: str, reference: str, raw: bytes | None, method: str, version: int, last_updated: int, created: bool
-) -> bytes:
+def history_entry(full_url: str, request: dict[str, str], response: dict[str, str], raw: bytes | None) -> bytes:
     """One version in a history Bundle; a deletion has no resource."""
-    url = reference.partition("/")[0] if method == "POST" else reference
-    status = "204 No Content" if raw is None else "201 Created" if created else "200 OK"
-    about = orjson.dumps(
-        {
-            "request": {"method": method, "url": url},
-            "response": {"status": status, "etag": f'W/"{version}"', "lastModified": instant(last_updated)},
-        }
-    )
+    about = orjson.dumps({"request": request, "response": response})
     resource = b"" if raw is None else b',"resource":' + raw
-    return b'{"fullUrl":"%b/%b"%b,%b' % (base.encode(), reference.encode(), resource, about[1:])
+    return b'{"fullUrl":"%b"%b,%b' % (full_url.encode(), resource, about[1:])
 
 
 def response_entry(response: dict[str, Any], full_url: str | None, raw: bytes) -> bytes:

@@ -82,6 +82,8 @@ class FhirError(Exception):
 def _from_entry(path: str, entry: str) -> str:
     if path.startswith(entry):
         return path
+    if path.startswith("["):  # a position in a patch document
+        return f"{entry}.resource{path}"
     _, dot, rest = path.partition(".")
     return f"{entry}.resource{dot}{rest}"
 

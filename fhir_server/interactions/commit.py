@@ -19,7 +19,8 @@ from fhir_server.store.protocol import (
     WriteConflict,
 )
 
-ATTEMPTS = 100
+# The share of a request's time limit that is spent on planning again; the rest is for the answer.
+_RETRYING = 0.8
 _LONGEST_PAUSE = 0.05
 
 
@@ -47,8 +48,10 @@ async def commit_all(
 async def _attempts(
     context: Context, actions: list[Action], base: str, bundle: bool, reads: Transaction = Transaction()
 ) -> tuple[Plan, Committed]:
-    """Repeat plan and commit until the plan's assertions hold; the request's time limit ends it from outside."""
-    for attempt in range(ATTEMPTS):
+    """Repeat plan and commit until the plan's assertions hold, within the request's time limit."""
+    deadline = asyncio.get_running_loop().time() + _RETRYING * context.settings.request_timeout
+    attempt = 0
+    while True:
         made = await plan(context, actions, base, bundle)
         transaction = made.transaction(reads)
         if not (transaction.writes or transaction.reads or transaction.queries):
@@ -56,12 +59,16 @@ async def _attempts(
         try:
             return made, await context.store.transact(transaction)
         except (AssertionFailed, WriteConflict):
+            if asyncio.get_running_loop().time() > deadline:
+                raise Conflict(
+                    "Other writes kept changing what this one depends on; nothing was written. Try again."
+                ) from None
+            attempt += 1
             await asyncio.sleep(min(_LONGEST_PAUSE, 0.001 * attempt) * random.random())
         except TargetsMissing as error:
             raise _targets_missing(made, error) from None
         except StillReferenced as error:
             raise _still_referenced(error) from None
-    raise Conflict("Other writes kept changing what this one depends on; nothing was written. Try again.")
 
 
 def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:

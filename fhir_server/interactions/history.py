@@ -8,8 +8,9 @@ from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.search import PAGE
 from fhir_server.interactions.shaping import FORMAT_PARAMETERS
+from fhir_server.interactions.statuses import status_line
 from fhir_server.search.paging import open_token, seal
-from fhir_server.store.protocol import HistoryPage, HistoryQuery
+from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
 
 _PARAMETERS = ("_since", "_at", "_count", "_format", "_pretty")
 
@@ -21,22 +22,22 @@ async def history(context: Context, request: Request) -> Response:
     page = await context.store.history(query)
     if len(path) == 2 and not page.versions and await context.store.read(path[0], path[1]) is None:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
-    entries = [
-        history_entry(
-            request.base,
-            version.reference,
-            version.raw,
-            version.method,
-            version.version,
-            version.last_updated,
-            version.version == 1,
-        )
-        for version in page.versions
-    ]
+    entries = [_entry(request.base, version) for version in page.versions]
     head = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
     if page.next is None and query.before is None:
         head["total"] = len(entries)
     return Response(200, bundle(head, _links(context, request, query, page), entries))
+
+
+def _entry(base: str, version: Stored) -> bytes:
+    url = version.type if version.method == "POST" else version.reference
+    status = 204 if version.raw is None else 201 if version.version == 1 else 200
+    response = {
+        "status": status_line(status),
+        "etag": f'W/"{version.version}"',
+        "lastModified": instant(version.last_updated),
+    }
+    return history_entry(f"{base}/{version.reference}", {"method": version.method, "url": url}, response, version.raw)
 
 
 def _query(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:

@@ -115,27 +115,15 @@ async def _current(context: Context, identified: Identified) -> Mapping[str, Sto
         or target.action.method in ("PUT", "PATCH")
         or (target.action.method == "DELETE" and target.action.if_match is not None)
     ]
+    references = [target.reference for target in wanted if target.id]
+    if len(references) > 1:
+        return await context.store.read_many(references, deletions=True)
     found: dict[str, Stored] = {}
-    if len(wanted) > 1:
-        found.update(await context.store.read_many([target.reference for target in wanted]))
     for target in wanted:
-        # read_many leaves deletions out; only a precondition needs to know of them
-        if target.id and target.reference not in found and (len(wanted) == 1 or _has_precondition(target)):
-            stored = await context.store.read(target.action.type, target.id)
-            if stored is not None:
-                found[target.reference] = stored
+        stored = await context.store.read(target.action.type, target.id) if target.id else None
+        if stored is not None:
+            found[target.reference] = stored
     return found
-
-
-def _has_precondition(target: Target) -> bool:
-    """Whether the write depends on the version that is current."""
-    action = target.action
-    return (
-        action.absent
-        or action.if_match is not None
-        or action.patch is not None
-        or (target.create and action.method == "PUT")
-    )
 
 
 async def _texts(
@@ -218,7 +206,8 @@ def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> 
             f"The criteria match nothing, and `{target.reference}`, the id in the body, is another resource's; "
             "leave the id out or update that resource by its id."
         )
-    if _has_precondition(target):
+    # an update asserts what it read as well, so that of two equal ones in parallel the second makes no version
+    if action.method in ("PUT", "PATCH") or action.if_match is not None:
         version = 0 if current is None else current.version
         made.assertions.append(VersionIs(action.type, target.id, version))
 
@@ -231,7 +220,6 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
         raise Invalid(issues=issues)
     head, tail = spliced(text.raw, action.type, target.id)
     if current is not None and _unchanged(current, head, tail):
-        made.assertions.append(VersionIs(action.type, target.id, current.version))
         made.steps.append((target, current))
         return
     entries = context.index.entries(action.type, tree, base)

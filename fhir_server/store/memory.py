@@ -95,9 +95,10 @@ class MemoryStore:
         versions = self._versions.get(f"{type}/{id}", [])
         return versions[version - 1] if 1 <= version <= len(versions) else None
 
-    async def read_many(self, references: Iterable[str]) -> Mapping[str, Stored]:
-        """The current ones among the references."""
-        return {reference: self._versions[reference][-1] for reference in references if self.resolve(reference)}
+    async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
+        """The latest versions among the references."""
+        latest = {reference: self._versions[reference][-1] for reference in references if reference in self._versions}
+        return {reference: stored for reference, stored in latest.items() if deletions or stored.raw is not None}
 
     async def search(self, query: Query) -> Page:
         """A page of current resources."""

@@ -174,8 +174,8 @@ class Store(Protocol):
         """That version (a deletion has raw None), or None."""
         ...
 
-    async def read_many(self, references: Iterable[str]) -> Mapping[str, Stored]:
-        """The current, not deleted resources among `Type/id` references, by reference."""
+    async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
+        """The current resources among `Type/id` references, by reference; with `deletions` also the deleted ones."""
         ...
 
     async def search(self, query: Query) -> Page:

@@ -177,3 +177,6 @@ class WriteContract(Case):
         assert found["Patient/a"] == await store.read("Patient", "a")
         assert found["Patient/a"].version == 2
         assert await store.read_many([]) == {}
+        with_deletions = await store.read_many(asked, deletions=True)
+        assert set(with_deletions) == {"Observation/a", "Patient/a", "Patient/gone"}
+        assert with_deletions["Patient/gone"] == await store.read("Patient", "gone")

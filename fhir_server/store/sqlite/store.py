@@ -53,7 +53,7 @@ _VREAD = (
 )
 _READ_MANY = (
     "SELECT r.ref, r.version, r.updated, v.method, v.raw FROM json_each(?) j CROSS JOIN resource r CROSS JOIN version v"
-    " WHERE r.ref = j.value AND r.deleted = 0 AND v.seq = r.seq"
+    " WHERE r.ref = j.value AND r.deleted <= ? AND v.seq = r.seq"
 )
 # SQLite's integers end here; no version is larger.
 _LAST_VERSION = 2**63 - 1
@@ -125,12 +125,12 @@ class SqliteStore:
             raise store_error(error) from error
         return stored(*row) if row else None
 
-    async def read_many(self, references: Iterable[str]) -> Mapping[str, Stored]:
+    async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
         """See `protocol.Store.read_many`."""
         wanted = as_json(dict.fromkeys(references))
 
         def read(connection: sqlite3.Connection, _: Search) -> Mapping[str, Stored]:
-            return {row[0]: stored(*row) for row in connection.execute(_READ_MANY, (wanted,)).fetchall()}
+            return {row[0]: stored(*row) for row in connection.execute(_READ_MANY, (wanted, deletions)).fetchall()}
 
         return await self._in_pool(read)
 
