@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import secrets
 import sys
@@ -164,27 +165,35 @@ async def running(
     store = await open_store(settings.store, clock)
     try:
         context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
-        api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), _request_id)
+        api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         yield Running(_with_cors(api, settings), context)
     finally:
         await store.close()
 
 
-def _request_id() -> str:
-    return secrets.token_hex(8)
+def request_ids() -> Callable[[], str]:
+    """Ids for requests that bring none: a random part for the process, and a count."""
+    process, count = secrets.token_hex(4), itertools.count(1)
+    return lambda: f"{process}{next(count):08x}"
 
 
 def _with_cors(api: Application, settings: Settings) -> Application:
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if not origins:
         return api
-    return CORSMiddleware(  # type: ignore[return-value]
+    cors: Application = CORSMiddleware(  # type: ignore[assignment]
         api,  # type: ignore[arg-type]
         allow_origins=origins,
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["*"],
         expose_headers=["ETag", "Location", "Last-Modified", "X-Request-Id"],
     )
+
+    async def only_for_browsers(scope: Scope, receive: Receive, send: Send) -> None:
+        crosses = any(name == b"origin" for name, _ in scope["headers"])
+        await (cors if crosses else api)(scope, receive, send)
+
+    return only_for_browsers
 
 
 def create() -> Application:

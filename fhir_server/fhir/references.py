@@ -16,7 +16,6 @@ _ID = r"[A-Za-z0-9\-.]{1,64}"
 _TAIL = re.compile(rf"([A-Za-z]+)/({_ID})(?:/_history/({_ID}))?", re.ASCII).fullmatch
 _FOREIGN_TAIL = re.compile(rf"/([A-Za-z]+)/({_ID})(?:/_history/({_ID}))?$", re.ASCII).search
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:", re.ASCII).match
-_VERSION = "/_history/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +60,26 @@ def below(text: str, base: str) -> str:
 
 def local(text: str, base: str, types: Collection[str]) -> str | None:
     """`Type/id` of a local reference, its version dropped; None for every other kind."""
-    relative = below(text, base) if base else text
-    type, slash, id = relative.partition("/")
-    if not slash or type not in types:
-        return None
-    if _VERSION in id:
-        id = id.partition(_VERSION)[0]
-    return f"{type}/{id}" if _is_id(id) else None
+    type, _, id = text.partition("/")
+    if type in types and _is_id(id):  # nearly all
+        return text
+    tail = _TAIL(below(text, base))
+    return f"{tail[1]}/{tail[2]}" if tail and tail[1] in types else None
 
 
 def literal_references(resource: dict[str, Any], base: str, types: Collection[str]) -> tuple[str, ...]:
     """Every `Type/id` that a literal reference anywhere in the resource names, distinct and sorted.
 
     Left out: version-specific, foreign and `urn:` references and `#fragments`; those of contained resources count.
-    The entries of a Bundle are not looked at: they are resources of their own, resolved within that bundle.
+    The entries of a Bundle are not looked at: they are resources of their own, resolved within that bundle. A uri
+    element that R4 names `reference` too (Expression, DetectedIssue) counts when it reads `Type/id`.
     """
     if resource.get("resourceType") == "Bundle":
         resource = {key: value for key, value in resource.items() if key != "entry"}
     # A key is the only JSON string that a colon follows, so that a search in the compact text finds exactly the
     # members named `reference`, at a quarter of the cost of walking the tree.
     found = _pattern(base)(orjson.dumps(resource).decode())
-    return tuple(sorted({f"{type}/{id}" for type, id in found if type in types})) if found else ()
+    return tuple(sorted(text for text in set(found) if text.partition("/")[0] in types)) if found else ()
 
 
 _is_id = re.compile(_ID, re.ASCII).fullmatch
@@ -90,4 +88,4 @@ _is_id = re.compile(_ID, re.ASCII).fullmatch
 @lru_cache(maxsize=64)
 def _pattern(base: str) -> Any:
     prefix = f"(?:{re.escape(base)}/)?" if base else ""
-    return re.compile(rf'"reference":"{prefix}([A-Za-z]+)/({_ID})"', re.ASCII).findall
+    return re.compile(rf'"reference":"{prefix}([A-Za-z]+/{_ID})"', re.ASCII).findall

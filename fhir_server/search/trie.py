@@ -14,8 +14,8 @@ from fhir_server.fhir.path import All, Compare, Condition, Exists, Member, Path,
 from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.reference import leads_to
 
-Found = tuple[dict[str, Any], ...]
-"""Entries by code, in one dict per kind (`KINDS`). A value is a tuple while one element gave it, then a list."""
+Found = Sequence[dict[str, Any]]
+"""Entries by code, in one dict per kind (`KINDS`): a tuple as long as one element gave them all, then a list."""
 
 KINDS = ("terms", "dates", "numbers")
 
@@ -70,29 +70,33 @@ class Node:
         return self.plain and not self.leaves
 
 
-def walk(value: Any, node: Node, found: Found, around: Surroundings) -> None:
-    """Adds the entries of an element and all below it to `found`."""
-    _make(value, node, found, around)
-    if not node.plain:
-        _descend(value, node, found, around)
+def walk(values: Sequence[Any], node: Node, found: Found, around: Surroundings) -> None:
+    """Adds the entries of the values of an element, and of all below them, to `found`."""
+    for value in values:
+        if value is None:  # a list of primitives has null where a value has only extensions
+            continue
+        for extract, kind, codes in node.leaves:
+            entries = extract(value, around)
+            if entries:
+                sink = found[kind]
+                for code in codes:
+                    if code in sink:
+                        add(sink, code, entries)
+                    else:
+                        sink[code] = entries
+        if not node.plain:
+            _descend(value, node, found, around)
 
 
-def _make(value: Any, node: Node, found: Found, around: Surroundings) -> None:
-    for extract, kind, codes in node.leaves:
-        entries = extract(value, around)
-        if entries:
-            add(found[kind], codes, entries)
-
-
-def add(sink: dict[str, Any], codes: Sequence[str], entries: tuple[Any, ...]) -> None:
-    """Puts an element's entries under each code."""
-    for code in codes:
-        if code not in sink:
-            sink[code] = entries
-        elif sink[code].__class__ is list:
-            sink[code].extend(entries)
-        else:
-            sink[code] = [*sink[code], *entries]
+def add(sink: dict[str, Any], code: str, entries: tuple[Any, ...]) -> None:
+    """Puts more entries under a code; a list of its own, so that ten thousand members of a Group stay linear."""
+    earlier = sink.get(code)
+    if earlier is None:
+        sink[code] = entries
+    elif earlier.__class__ is list:
+        earlier.extend(entries)
+    else:
+        sink[code] = [*earlier, *entries]
 
 
 def _descend(value: Any, node: Node, found: Found, around: Surroundings) -> None:
@@ -100,28 +104,14 @@ def _descend(value: Any, node: Node, found: Found, around: Surroundings) -> None
         group(value, found, around)
     members = node.members
     for key in members if len(members) < len(value) else value:
-        below = members.get(key)
-        if below is None:
-            continue
-        child = value.get(key)
-        if child is None:
-            continue
-        if child.__class__ is not list:
-            _make(child, below, found, around)
-            if not below.plain:
-                _descend(child, below, found, around)
-            continue
-        for each in child:
-            if each is not None:
-                _make(each, below, found, around)
-                if not below.plain:
-                    _descend(each, below, found, around)
+        if key in members and key in value:
+            child = value[key]
+            walk(child if child.__class__ is list else (child,), members[key], found, around)
     for _, accepts, below in node.filters:
         if accepts(value, around):
-            walk(value, below, found, around)
+            walk((value,), below, found, around)
     for key, index, below in node.picked:
-        for chosen in value.get(key, ())[index : index + 1]:
-            walk(chosen, below, found, around)
+        walk(value.get(key, ())[index : index + 1], below, found, around)
 
 
 class Planter:
@@ -188,8 +178,8 @@ class Planter:
 
         def select(value: Any, around: Surroundings) -> Sequence[Any]:
             found: dict[str, Any] = {}
-            walk(value, node, (found,), around)
-            return found.get("") or ()
+            walk((value,), node, (found,), around)
+            return tuple(found.get("", ()))
 
         return select
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.entries import DateEntry, NumberEntry
@@ -13,8 +13,7 @@ from fhir_server.search.query import Clause, Or, Test
 from fhir_server.search.registry import Parameter, Registry
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What an element's entries depend on besides the element.
 
     `zone`: of dates without an offset. `base`: this server's URL ("" when unknown). `types`: resource types that exist.

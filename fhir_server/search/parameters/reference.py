@@ -6,6 +6,7 @@ contained resources have no entry. A Reference's identifier is found under the p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from fhir_server.fhir.references import local, parse
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import token
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
 from fhir_server.search.query import Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
@@ -82,14 +83,19 @@ def _canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
     return (f"{url}{SEPARATOR}{version}",) if url[:1] != "#" else ()
 
 
-def _resource(value: Any, around: Surroundings) -> tuple[str, ...]:
-    """`Bundle.entry[0].resource`: the resource stands where the reference to it would."""
-    return (f"{value['resourceType']}/{value['id']}",) if "id" in value else ()
+def standing_in(targets: Collection[str]) -> Extract:
+    """For `Bundle.entry[0].resource`: a resource of a target type stands where the reference to it would."""
+
+    def extract(value: Any, around: Surroundings) -> tuple[str, ...]:
+        type, id = value.get("resourceType"), value.get("id")
+        return (f"{type}/{id}",) if id and type in targets else ()
+
+    return extract
 
 
 REFERENCE = ParameterType(
     kind="terms",
-    extract={"Reference": _reference, "canonical": _canonical, "uri": _canonical, "Resource": _resource},
+    extract={"Reference": _reference, "canonical": _canonical, "uri": _canonical},
     clause=clause,
     modifiers=frozenset({"identifier"}),
 )

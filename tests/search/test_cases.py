@@ -1,0 +1,183 @@
+"""The rows of `cases/*.yaml`, each derived from the specification by hand, on every store (https://hl7.org/fhir/R4/search.html).
+
+A file has `resources`, stored an hour apart in the order given, and `rules`: a rule of the specification in a sentence,
+with rows `search: expected`. Expected is the list of ids in order (`Type/id` when several types are searched), or
+
+    finds, includes, unordered   the matches; the included resources as `Type/id`, in any order if so said
+    pages                        the ids of each page, following `next`
+    applied, warnings, lenient   the pairs in force (all, when not said) and the beginnings of the warnings
+    error                        a part of the sentence with which the search is refused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+import yaml
+
+from fhir_server.fhir import definitions
+from fhir_server.fhir.outcome import FhirError
+from fhir_server.search.compartment import compartment_clause
+from fhir_server.search.entries import Entries
+from fhir_server.search.include import included
+from fhir_server.search.index import Index
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_types
+from fhir_server.search.query import And, Scope
+from fhir_server.search.registry import build
+from fhir_server.store import memory, sqlite
+from fhir_server.store.operations import Content, Transaction, Write
+from fhir_server.store.protocol import Clock, Store, Stored
+
+START = 1_795_420_800_000_000  # 2026-11-23T08:00:00Z in µs
+HOUR = 3_600_000_000
+BASE = "http://fhir.example"
+
+FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+R4 = definitions.load()
+REGISTRY = build(R4)
+INDEX = Index(REGISTRY, R4, UTC)
+CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=START, zone=UTC)
+
+Opener = Callable[[Path, Clock], Awaitable[Store]]
+STORES: dict[str, Opener] = {
+    "memory": lambda folder, clock: memory.open_store("memory://", clock),
+    "sqlite": lambda folder, clock: sqlite.open_store(f"sqlite:///{folder}/cases.db", clock),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One search of a file and what it should find."""
+
+    file: Path
+    rule: str
+    search: str
+    expected: dict[str, Any]
+
+
+def _rows() -> Iterator[Row]:
+    for file in FILES:
+        for rule in yaml.safe_load(file.read_text(encoding="utf-8"))["rules"]:
+            for search, expected in rule["rows"].items():
+                yield Row(file, rule["rule"], search, expected if isinstance(expected, dict) else {"finds": expected})
+
+
+ROWS = tuple(_rows())
+
+
+class Loaded:
+    """The stores that hold the resources of each file, opened when first used, all on one event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stores: dict[tuple[str, Path], Store] = {}
+        self.loop = asyncio.Runner()
+
+    def store(self, name: str, file: Path) -> Store:
+        """The store of that kind with the resources of the file."""
+        if (name, file) not in self._stores:
+            self._stores[name, file] = self.loop.run(self._load(name, file))
+        return self._stores[name, file]
+
+    async def _load(self, name: str, file: Path) -> Store:
+        now = [START - HOUR]
+        folder = self._folder / f"{name}-{file.stem}"
+        folder.mkdir()
+        store = await STORES[name](folder, lambda: now[0])
+        for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+            now[0] += HOUR
+            await store.transact(Transaction(writes=(_write(resource),)))
+        return store
+
+    def close(self) -> None:
+        """Closes every store."""
+        for store in self._stores.values():
+            self.loop.run(store.close())
+        self.loop.close()
+
+
+def _write(resource: dict[str, Any]) -> Write:
+    meta = json.dumps(resource.get("meta", {}))[1:-1]
+    rest = json.dumps({name: value for name, value in resource.items() if name != "meta"})[1:-1]
+    content = Content(f'{{{rest},"meta":{{{meta + "," if meta else ""}'.encode(), b"}}")
+    entries = INDEX.entries(resource["resourceType"], resource, BASE)
+    return Write("PUT", resource["resourceType"], resource["id"], content, entries)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    loaded = Loaded(tmp_path_factory.mktemp("cases"))
+    yield loaded
+    loaded.close()
+
+
+@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.file.stem}-{row.search}")
+def test_row(row: Row, name: str, loaded: Loaded) -> None:
+    store = loaded.store(name, row.file)
+    if "error" in row.expected:
+        with pytest.raises(FhirError) as refused:
+            _search(row)
+        assert row.expected["error"] in str(refused.value), row.rule
+        assert refused.value.status in (400, 404)
+        return
+    search, pairs = _search(row)
+    applied = [tuple(pair) for pair in row.expected.get("applied", pairs)]
+    assert [*search.applied] == applied
+    warnings = row.expected.get("warnings", [])
+    assert [
+        issue.diagnostics[: len(warning)] for issue, warning in zip(search.issues, warnings, strict=True)
+    ] == warnings
+    pages, extra = loaded.loop.run(_run(store, search))
+    assert pages == row.expected.get("pages", [row.expected.get("finds")]), row.rule
+    if "includes" in row.expected:
+        order: Callable[[Sequence[str]], list[str]] = sorted if row.expected.get("unordered") else list
+        assert order(extra) == order(row.expected["includes"]), row.rule
+
+
+def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
+    path, _, text = row.search.partition("?")
+    pairs = parse_qsl(text, keep_blank_values=True)
+    segments = path.split("/")
+    types = (segments[-1],) if path else system_types(pairs, REGISTRY)
+    search = parse(types, pairs, CRITERIA, Options(lenient=row.expected.get("lenient", False)))
+    if len(segments) == 3:
+        (scope,) = search.query.scopes
+        where = And((compartment_clause(R4, segments[0], segments[1], scope.type), scope.where))
+        search = replace(search, query=replace(search.query, scopes=(Scope(scope.type, where),)))
+    return search, [pair for pair in pairs if pair[0] not in ELSEWHERE]
+
+
+async def _run(store: Store, search: Search) -> tuple[list[list[str]], list[str]]:
+    """The ids of each page, and what the first page includes."""
+    page = await store.search(search.query)
+    extra = await included(store, _entries, page.matches, search.includes, REGISTRY, 100)
+    several = len(search.query.scopes) > 1
+    pages = [page]
+    while page.next is not None:
+        page = await store.search(replace(search.query, after=page.next))
+        pages.append(page)
+    named = [[match.reference if several else match.id for match in page.matches] for page in pages]
+    return named, [resource.reference for resource in extra]
+
+
+def _entries(stored: Stored) -> Entries:
+    return INDEX.entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
+
+
+def test_there_are_rows_for_every_part_of_search() -> None:
+    assert len(ROWS) >= 200
+    assert len({(row.file, row.search, "lenient" in row.expected) for row in ROWS}) == len(ROWS)
+    assert {file.stem for file in FILES} >= {
+        *("string", "token", "reference", "date", "number", "quantity", "uri", "composite"),
+        *("chain", "has", "missing", "include", "sort", "paging", "compartment", "result"),
+    }

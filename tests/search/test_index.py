@@ -1,0 +1,132 @@
+"""Index entries of whole resources: https://hl7.org/fhir/R4/search.html."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from fhir_server.fhir import definitions
+from fhir_server.fhir.datetimes import interval
+from fhir_server.search.entries import NO_ENTRIES, Entries
+from fhir_server.search.index import Index
+from fhir_server.search.registry import Registry, build
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared"
+KNOWN = definitions.load()
+BASE = "http://test/fhir"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return build(KNOWN)
+
+
+@pytest.fixture(scope="module")
+def index(registry: Registry) -> Index:
+    return Index(registry, KNOWN)
+
+
+def test_an_observation(index: Index) -> None:
+    resource: dict[str, Any] = {
+        "resourceType": "Observation",
+        "id": "o1",
+        "meta": {"lastUpdated": "2026-01-01T00:00:00Z", "tag": [{"system": "s", "code": "t"}]},
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "1"}, {"system": "http://loinc.org", "code": "1"}]},
+        "subject": {"reference": f"{BASE}/Patient/p1"},
+        "effectiveDateTime": "2026-11-23",
+        "valueQuantity": {"value": 7.5, "unit": "g"},
+    }
+    quantity = (7.5, 7.5, "\x1f\x1fg")
+    composite = (("1", *quantity), ("1\x1fhttp://loinc.org", *quantity))
+    assert index.entries("Observation", resource, BASE) == Entries(
+        terms={
+            "_tag": ("t\x1fs",),
+            "status": ("final\x1f",),
+            "code": ("1\x1fhttp://loinc.org",),
+            "combo-code": ("1\x1fhttp://loinc.org",),
+            "subject": ("Patient/p1",),
+            "patient": ("Patient/p1",),
+        },
+        dates={"date": (interval("2026-11-23"),)},
+        numbers={
+            "value-quantity": (("", *quantity),),
+            "combo-value-quantity": (("", *quantity),),
+            "code-value-quantity": composite,
+            "combo-code-value-quantity": composite,
+        },
+        references=("Patient/p1",),
+    )
+
+
+def test_without_values_there_are_no_entries(index: Index) -> None:
+    assert index.entries("Observation", {"resourceType": "Observation"}) == NO_ENTRIES
+    nulls = {"resourceType": "Patient", "name": [{"given": [None, "Ann"], "_given": [{"id": "a"}, None]}]}
+    assert index.entries("Patient", nulls).terms["given"] == ("ann\x1fAnn",)
+
+
+def test_contained_resources_are_not_indexed_but_their_references_count(index: Index) -> None:
+    resource = {
+        "resourceType": "Observation",
+        "contained": [
+            {"resourceType": "Observation", "id": "c", "status": "final", "subject": {"reference": "Patient/2"}}
+        ],
+        "hasMember": [{"reference": "#c"}],
+    }
+    assert index.entries("Observation", resource) == Entries(references=("Patient/2",))
+
+
+def test_an_extension_is_indexed_by_its_value(index: Index) -> None:
+    url = "http://hl7.org/fhir/StructureDefinition/observation-geneticsGene"
+    value = {"coding": [{"system": "http://genes", "code": "BRCA1"}]}
+    resource = {
+        "resourceType": "Observation",
+        "extension": [{"url": url, "valueCodeableConcept": value}, {"url": "http://x", "valueCode": "no"}],
+    }
+    assert index.entries("Observation", resource).terms == {"gene-identifier": ("BRCA1\x1fhttp://genes",)}
+
+
+def test_the_first_entry_of_a_bundle_is_its_composition_or_message(index: Index) -> None:
+    entries = [
+        {"resource": {"resourceType": "Composition", "id": "c1"}},
+        {"resource": {"resourceType": "Patient", "id": "p"}},
+    ]
+    found = index.entries("Bundle", {"resourceType": "Bundle", "type": "document", "entry": entries})
+    assert found.terms["composition"] == ("Composition/c1",)
+    assert "message" not in found.terms
+
+
+def test_dates_without_offset_are_taken_in_the_zone(registry: Registry) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    found = Index(registry, KNOWN, berlin).entries("Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"})
+    assert found.dates["birthdate"] == (interval("1980-07-01", berlin),)
+
+
+def test_many_members_cost_in_proportion(index: Index) -> None:
+    group = {
+        "resourceType": "Group",
+        "member": [{"entity": {"reference": f"Patient/{number:06}"}} for number in range(50_000)],
+    }
+    found = index.entries("Group", group)  # quadratic, this would take half a minute
+    assert found.terms["member"] == found.references == tuple(f"Patient/{number:06}" for number in range(50_000))
+
+
+def test_values_are_distinct_and_sorted_on_all_official_examples(index: Index) -> None:
+    folder = SHARED / "data/r4-examples"
+    if not folder.exists():
+        pytest.skip("the official examples (../shared/data/r4-examples) are not here")
+    for path in sorted(folder.glob("*.json")):
+        resource = orjson.loads(path.read_bytes())
+        if resource["resourceType"] == "Parameters":
+            continue
+        found = index.entries(resource["resourceType"], resource, BASE)
+        for part in (found.terms, found.dates, found.numbers):
+            for code, values in part.items():
+                assert values, (path.name, code)
+                assert list(values) == sorted(set(values)), (path.name, code)
+        for values in found.dates.values():
+            assert all(low <= high for low, high in values), path.name

@@ -1,0 +1,106 @@
+"""The official search parameters of all types: https://hl7.org/fhir/R4/searchparameter-registry.html."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhir_server.fhir import definitions
+from fhir_server.search.index import BY_STORE, Index
+from fhir_server.search.registry import Component, Registry, build
+
+KNOWN = definitions.load()
+COMMON = {"_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return build(KNOWN)
+
+
+def test_every_concrete_type_but_parameters_is_served(registry: Registry) -> None:
+    assert set(registry.types) == set(KNOWN.resource_types) - {"Parameters"}
+    assert build(KNOWN, ["Patient", "Bundle"]).types == ("Bundle", "Patient")
+
+
+def test_every_type_has_the_common_parameters(registry: Registry) -> None:
+    for type in registry.types:
+        assert set(registry.parameters(type)) >= COMMON, type
+    assert "_text" in registry.parameters("Patient")
+    assert "_text" not in registry.parameters("Bundle")  # a Resource, but no DomainResource
+
+
+def test_no_official_parameter_is_skipped(registry: Registry) -> None:
+    built = {
+        (parameter.base, parameter.url) for type in registry.types for parameter in registry.parameters(type).values()
+    }
+    expected = {(base, facts.url) for facts in KNOWN.search_parameters for base in facts.base if base in registry.types}
+    assert expected <= built
+    special = {
+        parameter.code
+        for type in registry.types
+        for parameter in registry.parameters(type).values()
+        if parameter.type == "special"
+    }
+    # `near` is special in the standard; the others it leaves without an expression.
+    assert special == {"near", "_content", "_text", "_filter", "_query", "_list"}
+
+
+def test_every_expression_compiles(registry: Registry) -> None:
+    index = Index(registry, KNOWN)  # ValueError for the first that does not
+    expressed = [
+        parameter
+        for type in registry.types
+        for parameter in registry.parameters(type).values()
+        if parameter.type != "special" and parameter.code not in BY_STORE
+    ]
+    assert all(parameter.expression for parameter in expressed)
+    assert len(expressed) > 2_000
+    assert index.entries("Patient", {"resourceType": "Patient"}).terms == {"deceased": ("false\x1f",)}
+
+
+@pytest.mark.parametrize(
+    ("type", "code", "expression"),
+    [
+        ("Condition", "code", "Condition.code"),
+        ("MedicationRequest", "code", "(MedicationRequest.medication as CodeableConcept)"),
+        ("Observation", "patient", "Observation.subject.where(resolve() is Patient)"),
+        ("Immunization", "date", "Immunization.occurrence"),
+        ("Condition", "onset-date", "Condition.onset.as(dateTime) | Condition.onset.as(Period)"),
+        ("InsurancePlan", "name", "name | alias"),
+        ("Patient", "_tag", "Resource.meta.tag"),
+    ],
+)
+def test_a_shared_parameter_keeps_only_the_branches_of_the_type(
+    registry: Registry, type: str, code: str, expression: str
+) -> None:
+    assert registry.parameters(type)[code].expression == expression
+
+
+@pytest.mark.parametrize(
+    ("type", "code", "repeats"),
+    [
+        ("Patient", "birthdate", False),
+        ("Observation", "date", False),  # effective[x] is one element, whatever its type
+        ("Observation", "value-quantity", False),
+        ("Condition", "onset-date", False),
+        ("Encounter", "subject", False),
+        ("Observation", "patient", False),
+        ("Patient", "deceased", False),
+        ("Patient", "name", True),
+        ("Observation", "code", True),  # a concept may have several codings
+        ("Observation", "combo-value-quantity", True),
+        ("Patient", "general-practitioner", True),
+        ("Patient", "phonetic", True),
+        ("Goal", "target-date", True),  # Goal.target repeats
+    ],
+)
+def test_whether_a_parameter_repeats(registry: Registry, type: str, code: str, repeats: bool) -> None:
+    assert registry.parameters(type)[code].repeats is repeats
+
+
+def test_targets_and_components(registry: Registry) -> None:
+    assert set(registry.parameters("Encounter")["subject"].targets) == {"Group", "Patient"}
+    assert registry.parameters("Observation")["code-value-quantity"].components == (
+        Component("code", "token", "code"),
+        Component("value-quantity", "quantity", "value.as(Quantity)"),
+    )
