@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.search.escapes import split
 from fhir_server.search.parameters import TYPES, Criteria
-from fhir_server.search.query import EVERYTHING, NOTHING, Chain, Clause, Has, Not, Present
+from fhir_server.search.query import EVERYTHING, NOTHING, Chain, Clause, Has, Not, Or, Present
 from fhir_server.search.registry import Parameter
 from fhir_server.search.simplify import disjunction
 
@@ -107,7 +107,10 @@ def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
         raise Invalid(f"`{place.name}` takes `true` or `false`, not `{value}`.")
     if parameter.code in ("_id", "_lastUpdated"):  # every stored resource has both
         return NOTHING if value == "true" else EVERYTHING
-    return Not(Present(parameter.code)) if value == "true" else Present(parameter.code)
+    present: Clause = Present(parameter.code)
+    if parameter.type == "reference":  # a reference by identifier alone is indexed under a name of its own
+        present = Or((present, Present(f"{parameter.code}:identifier")))
+    return Not(present) if value == "true" else present
 
 
 def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str, criteria: Criteria) -> Clause:
