@@ -1,0 +1,31 @@
+"""The `fhir-server` command."""
+
+from __future__ import annotations
+
+import typer
+
+from fhir_server import __version__
+from fhir_server.commands.backup import backup
+from fhir_server.commands.bench import bench
+from fhir_server.commands.load import load
+from fhir_server.commands.reindex import reindex
+from fhir_server.commands.serve import serve
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
+for command in (serve, load, reindex, backup, bench):
+    cli.command()(command)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()
