@@ -1,0 +1,152 @@
+"""The sample clinic: valid R4, closed under reference, amounts that add up, and queries that answer what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fhir_server.fhir import json_tree
+from fhir_server.fhir.definitions import load
+from fhir_server.validation.structure import StructureValidator
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+FILES = sorted(EXAMPLES.glob("*.json"))
+QUERY_ROW = re.compile(r"^\| `([A-Z][^`]*)` \| .* \| (\d+) \|$", re.MULTILINE)
+
+
+def bundle(path: Path) -> dict[str, Any]:
+    return json_tree.decode(path.read_bytes())
+
+
+def resources(path: Path) -> list[dict[str, Any]]:
+    return [entry["resource"] for entry in bundle(path)["entry"]]
+
+
+def name(resource: dict[str, Any]) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
+
+
+def references(tree: Any) -> Iterator[str]:
+    """Every Reference.reference in a tree."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("reference"), str):
+            yield tree["reference"]
+        for value in tree.values():
+            yield from references(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from references(value)
+
+
+def of_type(type: str) -> dict[str, dict[str, Any]]:
+    return {item["id"]: item for path in FILES for item in resources(path) if item["resourceType"] == type}
+
+
+def amount(money: dict[str, Any]) -> Decimal:
+    value = money["value"]
+    return Decimal(bytes(value).decode() if isinstance(value, msgspec.Raw) else value)
+
+
+def amounts(adjudication: list[dict[str, Any]]) -> dict[str, Decimal]:
+    return {part["category"]["coding"][0]["code"]: amount(part["amount"]) for part in adjudication}
+
+
+def test_there_are_four_bundles() -> None:
+    assert [path.name for path in FILES] == ["1-practice.json", "2-people.json", "3-care.json", "4-billing.json"]
+
+
+def test_the_files_are_what_the_script_writes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "scripts.sample_clinic", str(tmp_path)], cwd=ROOT, check=True, timeout=60)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in FILES
+    }
+
+
+def test_every_resource_is_valid_r4() -> None:
+    validator = StructureValidator(load())
+    for path in FILES:
+        plain = msgspec.json.decode(path.read_bytes())
+        assert validator.issues(plain) == ()
+
+
+def test_every_entry_is_put_at_its_own_id_once() -> None:
+    seen: set[str] = set()
+    for path in FILES:
+        for entry in bundle(path)["entry"]:
+            place = name(entry["resource"])
+            assert entry["request"] == {"method": "PUT", "url": place}
+            assert entry["fullUrl"].endswith(f"/{place}")
+            assert place not in seen
+            seen.add(place)
+
+
+def test_every_reference_is_to_the_same_or_an_earlier_file() -> None:
+    present: set[str] = set()
+    for path in FILES:
+        present |= {name(item) for item in resources(path)}
+        dangling = {(name(item), target) for item in resources(path) for target in references(item)}
+        assert [pair for pair in sorted(dangling) if pair[1] not in present] == []
+
+
+def test_claims_add_up() -> None:
+    claims = of_type("Claim")
+    assert len(claims) == 12
+    for claim in claims.values():
+        for item in claim["item"]:
+            assert amount(item["net"]) == amount(item["unitPrice"]) * item["quantity"]["value"]
+        assert amount(claim["total"]) == sum(amount(item["net"]) for item in claim["item"])
+
+
+def test_explanations_add_up_and_answer_their_claim() -> None:
+    claims = of_type("Claim")
+    explanations = of_type("ExplanationOfBenefit")
+    assert claims.keys() - explanations.keys() == {"amina-november"}
+    for id, explanation in explanations.items():
+        assert explanation["claim"] == {"reference": f"Claim/{id}"}
+        shares = [amounts(item["adjudication"]) for item in explanation["item"]]
+        for item, share in zip(explanation["item"], shares, strict=True):
+            assert share["submitted"] == amount(item["net"]) >= share["eligible"]
+            assert share["eligible"] == share["copay"] + share["deductible"] + share["benefit"]
+        totals = amounts(explanation["total"])
+        assert totals == {category: sum(share[category] for share in shares) for category in totals}
+        assert totals["submitted"] == amount(claims[id]["total"])
+        assert totals["benefit"] == (amount(explanation["payment"]["amount"]) if "payment" in explanation else 0)
+
+
+def test_booked_appointments_hold_busy_slots_at_their_time() -> None:
+    slots = of_type("Slot")
+    held = set()
+    for appointment in of_type("Appointment").values():
+        for reference in appointment.get("slot", []):
+            slot = slots[reference["reference"].removeprefix("Slot/")]
+            assert (slot["start"], slot["end"], slot["status"]) == (appointment["start"], appointment["end"], "busy")
+            held.add(slot["id"])
+    assert held == {id for id, slot in slots.items() if slot["status"] == "busy"}
+
+
+@pytest.mark.anyio
+async def test_the_sample_loads_twice_without_change_and_the_queries_answer(client: Any) -> None:
+    for expected in ("201", "200"):
+        for path in FILES:
+            answer = await client.post("", content=path.read_bytes(), headers={"Content-Type": "application/fhir+json"})
+            assert answer.status_code == 200, answer.text
+            assert {entry["response"]["status"][:3] for entry in answer.json()["entry"]} == {expected}
+    patient = (await client.get("Patient/amina-okafor")).json()
+    assert patient["meta"]["versionId"] == "1"
+    rows = QUERY_ROW.findall((EXAMPLES / "queries.md").read_text(encoding="utf-8"))
+    assert len(rows) >= 15
+    found = {}
+    for query, _ in rows:
+        answer = await client.get(f"{query}&_total=accurate")
+        assert answer.status_code == 200, (query, answer.text)
+        found[query] = answer.json()["total"]
+    assert found == {query: int(count) for query, count in rows}
