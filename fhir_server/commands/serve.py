@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +39,8 @@ def serve(
         _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
     if not _is_free(host, port):
         _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
+    # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _print_urls(f"http://{host}:{port}{settings.path}", settings.store)
     uvicorn.run(
         "fhir_server.app:create",
