@@ -46,6 +46,8 @@ from fhir_server.validation.structure import StructureValidator
 
 STORES: dict[str, Opener] = {"memory": memory.open_store, "sqlite": sqlite.open_store}
 
+GC_THRESHOLD = 20_000
+
 _NOT_SERVED = frozenset({"Parameters"})
 
 
@@ -222,9 +224,11 @@ async def _lifespan(settings: Settings, around: FastAPI, api: list[Application],
         async with running(settings) as server:
             api.append(server.api)
             around.state.store = server.context.store
-            # what was made at start lives as long as the process: no collection needs to look at it again
+            # What was made at start lives as long as the process: no collection needs to look at it again. Parsed trees
+            # come by the hundred thousand and hold no cycles, so collections may come less often than by default.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(GC_THRESHOLD, 20, 50)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -24,12 +23,32 @@ _ESCAPED_COLON = re.compile(rb"\\u003[aA]")
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
 class Text:
-    """A JSON object as received: its bytes, and the tree they stand for. Neither is changed once made."""
+    """A JSON object as received: its bytes, and the tree they stand for. Neither is changed once made.
 
-    raw: bytes
-    tree: dict[str, Any]
+    The tree of a bundle's entry is parsed when it is first asked for, after references were rewritten in the bytes: then
+    `tree` raises Invalid as `parse` does.
+    """
+
+    __slots__ = ("_tree", "raw")
+
+    def __init__(self, raw: bytes, tree: dict[str, Any] | None = None) -> None:
+        self.raw = raw
+        self._tree = tree
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The parsed object."""
+        if self._tree is None:
+            self._tree = parse(self.raw)._tree
+        assert self._tree is not None
+        return self._tree
+
+    @property
+    def type(self) -> str:
+        """`resourceType`; "" when it is not there or no text."""
+        type = self.tree.get("resourceType")
+        return type if isinstance(type, str) else ""
 
 
 def parse(raw: bytes) -> Text:
@@ -56,14 +75,21 @@ def check_tree(raw: bytes, tree: Any) -> None:
     if _TOO_DEEP in dump:
         raise Invalid(f"The JSON nests deeper than {DEPTH_LIMIT} levels, which is the limit.", code="structure")
     if raw.count(b":") != dump.count(b":") or _ESCAPED_COLON.search(raw):
-        json.loads(raw, object_pairs_hook=_unique)
+        refuse_duplicates(raw)
+
+
+def refuse_duplicates(raw: bytes) -> None:
+    """Raises Invalid when an object of the text has a key twice; slow, for texts that look as if they had."""
+    json.loads(raw, object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in pairs:
         if key in tree:
-            raise Invalid(f"The JSON key `{key}` stands twice in one object; each key may stand once.", code="structure")
+            raise Invalid(
+                f"The JSON key `{key}` stands twice in one object; each key may stand once.", code="structure"
+            )
         tree[key] = value
     return tree
 

@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.json_tree import decode, encode
 from fhir_server.fhir.resource import Text
@@ -29,23 +27,22 @@ def rewrite(text: Text, lookup: Lookup, prefixes: tuple[bytes, ...], definitions
     raw = _REFERENCE.sub(lambda match: _replaced(match, lookup), text.raw)
     if b"\\/" in raw or b"\\u00" in raw:
         return _rewrite_tree(raw, lookup, definitions)
-    tree = text.tree if raw is text.raw or raw == text.raw else orjson.loads(raw)
     if any(prefix in raw for prefix in prefixes):
-        raw = _rewrite_urls(raw, tree, lookup, definitions)
-        tree = orjson.loads(raw)
-    return Text(raw, tree)
+        raw = _rewrite_urls(Text(raw), lookup, definitions)
+    return text if raw == text.raw else Text(raw)
 
 
 def _replaced(match: re.Match[bytes], lookup: Lookup) -> bytes:
-    new = lookup(match[2].decode())
+    new = lookup(match[2].decode(errors="replace"))
     return match[0] if new is None else match[1] + new.encode() + b'"'
 
 
-def _rewrite_urls(raw: bytes, tree: dict[str, Any], lookup: Lookup, definitions: Definitions) -> bytes:
-    """Replace the n-th occurrence of a quoted text in `raw` where the n-th such string of the tree has a URL type."""
+def _rewrite_urls(text: Text, lookup: Lookup, definitions: Definitions) -> bytes:
+    """Replace the n-th occurrence of a quoted text where the n-th such string of the tree has a URL type."""
+    raw, tree = text.raw, text.tree
     found = [
         (value, type in _URL_TYPES)
-        for _, value, type in strings(tree, tree["resourceType"], definitions)
+        for _, value, type in strings(tree, text.type, definitions)
         if lookup(value) is not None
     ]
     if any(rewritable for _, rewritable in found):
@@ -66,7 +63,7 @@ def _rewrite_tree(raw: bytes, lookup: Lookup, definitions: Definitions) -> Text:
     """The way for texts with escapes, where bytes cannot be compared: rewrite the lossless tree if anything changes."""
     tree = decode(raw)
     changed = False
-    for holder, value, type in [*strings(tree, tree["resourceType"], definitions)]:
+    for holder, value, type in [*strings(tree, Text(raw).type, definitions)]:
         container, key = holder
         new = lookup(value) if type in _URL_TYPES or type == "Reference.reference" else None
         if type == "xhtml":
@@ -76,8 +73,7 @@ def _rewrite_tree(raw: bytes, lookup: Lookup, definitions: Definitions) -> Text:
         if new is not None and new != value:
             container[key] = new
             changed = True
-    raw = encode(tree) if changed else raw
-    return Text(raw, orjson.loads(raw))
+    return Text(encode(tree) if changed else raw)
 
 
 def strings(tree: Any, type: str, definitions: Definitions) -> Iterator[tuple[tuple[Any, Any], str, str]]:
@@ -99,7 +95,12 @@ def strings(tree: Any, type: str, definitions: Definitions) -> Iterator[tuple[tu
             elif isinstance(item, dict):
                 if not known and key.startswith("_"):
                     name = "Element"
-                yield from strings(item, item.get("resourceType", "") if name == "Resource" else name, definitions)
+                yield from strings(item, _resource_type(item) if name == "Resource" else name, definitions)
+
+
+def _resource_type(tree: dict[str, Any]) -> str:
+    type = tree.get("resourceType")
+    return type if isinstance(type, str) else ""
 
 
 def reference_paths(tree: Any, path: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:

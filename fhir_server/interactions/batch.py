@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
+from typing import Any
 
 from fhir_server.fhir.bundle import bundle, response_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import FhirError, Invalid, operation_outcome
-from fhir_server.fhir.resource import Text
-from fhir_server.interactions.entries import bundle_of, entry_at, resource_slices
+from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.statuses import status_line
 from fhir_server.interactions.transaction import transaction
@@ -23,12 +21,12 @@ _ORDER = (("DELETE",), ("POST",), ("PUT", "PATCH"), ("GET", "HEAD"))
 
 async def batch_or_transaction(context: Context, request: Request) -> Response:
     """What a Bundle posted to the base URL asks for, by its type."""
-    text = bundle_of(context, request)
-    kind = text.tree["type"]
+    posted = posted_bundle(context, request)
+    kind = posted.type
     if kind == "transaction":
-        return await transaction(context, request, text)
+        return await transaction(context, request, posted)
     if kind == "batch":
-        return await batch(context, request, text)
+        return await batch(context, request, posted)
     raise Invalid(
         f"A Bundle of type `{kind}` cannot be processed here, only `batch` and `transaction`; "
         f"to store it as it is, POST it to `{request.base}/Bundle`.",
@@ -37,16 +35,15 @@ async def batch_or_transaction(context: Context, request: Request) -> Response:
     )
 
 
-async def batch(context: Context, request: Request, text: Text) -> Response:
+async def batch(context: Context, request: Request, posted: Posted) -> Response:
     """200 with an entry per entry, each with its own status and, where it failed, its outcome."""
-    slices = resource_slices(text)
-    entries = text.tree.get("entry", [])
+    entries = posted.entries
     answers: list[bytes] = [b""] * len(entries)
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def answer(position: int) -> None:
         async with gate:
-            answers[position] = await _answer(context, request, text, slices, position)
+            answers[position] = await _answer(context, request, posted, position)
 
     for kind in _ORDER:
         positions = [number for number, entry in enumerate(entries) if _method(entry) in kind]
@@ -57,15 +54,14 @@ async def batch(context: Context, request: Request, text: Text) -> Response:
     return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), answers))
 
 
-def _method(entry: dict[str, dict[str, str]]) -> str:
-    return entry.get("request", {}).get("method", "")
+def _method(entry: dict[str, Any]) -> str:
+    method: str = entry.get("request", {}).get("method", "")
+    return method
 
 
-async def _answer(
-    context: Context, request: Request, text: Text, slices: list[msgspec.Raw], position: int
-) -> bytes:
+async def _answer(context: Context, request: Request, posted: Posted, position: int) -> bytes:
     try:
-        entry = entry_at(request, text, slices, position)
+        entry = entry_at(request, posted, position)
         if entry.request.method == "POST" and not entry.request.path:
             raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
         response = await context.dispatch(context, entry.request)

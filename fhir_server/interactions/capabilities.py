@@ -83,7 +83,8 @@ def _rest(facts: Facts) -> dict[str, Any]:
         "searchParam": _search_parameters(_common(facts.registry)),
         "operation": _operations(facts),
         "compartment": [
-            f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}" for name in sorted(facts.definitions.compartments)
+            f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
+            for name in sorted(facts.definitions.compartments)
         ],
     }
 

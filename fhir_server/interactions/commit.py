@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 0.05
 
 async def commit(context: Context, action: Action, base: str) -> Done:
     """Carry out one action of a request of its own."""
-    made, committed = await _attempts(context, [action], base, bundle=False)
+    made, committed = await _attempts(context, [action], base, bundle=False, reads=Transaction())
     results = done(made, committed.written)
     return results[0]
 
@@ -46,7 +46,7 @@ async def commit_all(
 
 
 async def _attempts(
-    context: Context, actions: list[Action], base: str, bundle: bool, reads: Transaction = Transaction()
+    context: Context, actions: list[Action], base: str, bundle: bool, reads: Transaction
 ) -> tuple[Plan, Committed]:
     """Repeat plan and commit until the plan's assertions hold, within the request's time limit."""
     deadline = asyncio.get_running_loop().time() + _RETRYING * context.settings.request_timeout

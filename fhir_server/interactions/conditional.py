@@ -31,7 +31,9 @@ def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) -> Cla
         )
     for name, _ in pairs:
         if name.partition(":")[0] in _RESULT_PARAMETERS:
-            raise Invalid(f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it.")
+            raise Invalid(
+                f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it."
+            )
     search = parse((type,), pairs, context.criteria(base), STRICT)
     return search.query.scopes[0].where
 

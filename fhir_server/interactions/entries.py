@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text, parse
+from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
 from fhir_server.interactions.exchange import Context, Request
 from fhir_server.interactions.patch import JSON_PATCH
 
@@ -25,15 +25,7 @@ _INHERITED = ("prefer",)
 _NEEDS_RESOURCE = frozenset({"POST", "PUT", "PATCH"})
 
 
-class _Entry(msgspec.Struct):
-    resource: msgspec.Raw = msgspec.Raw()
-
-
-class _Bundle(msgspec.Struct):
-    entry: list[_Entry] = []
-
-
-_slices = msgspec.json.Decoder(_Bundle)
+_entries = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +37,68 @@ class Entry:
     text: Text | None
 
 
-def bundle_of(context: Context, request: Request) -> Text:
-    """The Bundle in a request's body, envelope checked; its resources are checked one by one later."""
-    text = parse(request.body)
-    if text.tree.get("resourceType") != "Bundle":
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A Bundle as posted: its type, its entries without their resources, and the bytes of these (None without one)."""
+
+    type: str
+    entries: list[dict[str, Any]]
+    resources: list[bytes | None]
+
+
+def posted_bundle(context: Context, request: Request) -> Posted:
+    """The Bundle in a request's body, envelope checked; its resources are parsed and checked one by one later."""
+    try:
+        parts = members(request.body)
+        entries = _entries.decode(parts["entry"]) if "entry" in parts else []
+    except msgspec.MsgspecError:
+        return _refused(context, request)
+    resources = [_bytes(entry.pop("resource", None)) for entry in entries]
+    if "entry" in parts:
+        parts["entry"] = msgspec.Raw(b"[%b]" % b",".join([join_members(dict(entry)) for entry in entries]))
+    envelope = join_members(dict(parts))
+    _check_keys(request.body, envelope, resources)
+    tree = parse(envelope).tree
+    if tree.get("resourceType") != "Bundle":
         raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
-    issues = context.validator.issues(_envelope(text.tree))
+    issues = context.validator.issues(_checkable(tree))
     if issues:
         raise Invalid(issues=issues)
-    return text
+    return Posted(tree["type"], tree.get("entry", []), resources)
 
 
-def _envelope(tree: dict[str, Any]) -> dict[str, Any]:
-    """The Bundle without the resources of its entries."""
+def _refused(context: Context, request: Request) -> Posted:
+    """The error for a body that is no JSON object, or no Bundle in its outermost structure."""
+    tree = parse(request.body).tree
+    issues = context.validator.issues(tree) if tree.get("resourceType") == "Bundle" else ()
+    if issues:
+        raise Invalid(issues=issues)
+    raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
+
+
+def _bytes(raw: msgspec.Raw | None) -> bytes | None:
+    return None if raw is None else bytes(raw)
+
+
+def _check_keys(body: bytes, envelope: bytes, resources: list[bytes | None]) -> None:
+    """Refuse a key that stands twice around the resources: decoding merged it, so that colons are missing."""
+    inside = sum(resource.count(b":") + 1 for resource in resources if resource is not None)
+    if body.count(b":") != envelope.count(b":") + inside:
+        refuse_duplicates(body)
+
+
+def _checkable(tree: dict[str, Any]) -> dict[str, Any]:
+    """The envelope for validation, where an entry that had nothing but a resource is not empty."""
     entries = tree.get("entry")
-    if not isinstance(entries, list):
+    if not entries:
         return tree
-    bare = [
-        {key: value for key, value in entry.items() if key != "resource"} or {"fullUrl": "urn:none"}
-        if isinstance(entry, dict)
-        else entry
-        for entry in entries
-    ]
-    return {**tree, "entry": bare}
+    return {**tree, "entry": [entry or {"fullUrl": "urn:none"} for entry in entries]}
 
 
-def entry_at(request: Request, bundle: Text, slices: list[msgspec.Raw], position: int) -> Entry:
+def entry_at(request: Request, posted: Posted, position: int) -> Entry:
     """The entry at a position. Raises Invalid, naming it, when it cannot be read as a request."""
     where = f"Bundle.entry[{position}]"
-    tree = bundle.tree["entry"][position]
+    tree = posted.entries[position]
     asked = tree.get("request")
     if asked is None:
         raise Invalid(
@@ -81,25 +106,15 @@ def entry_at(request: Request, bundle: Text, slices: list[msgspec.Raw], position
             code="required",
             expression=(where,),
         )
-    method, resource = asked["method"], tree.get("resource")
-    text = None
-    if resource is not None:
-        raw = slices[position]
-        if not isinstance(resource, dict):
-            raise Invalid("`resource` is not a JSON object.", code="structure", expression=(f"{where}.resource",))
-        text = Text(bytes(raw), resource)
-    if text is None and method in _NEEDS_RESOURCE:
+    method, raw = asked["method"], posted.resources[position]
+    if raw is None and method in _NEEDS_RESOURCE:
         raise Invalid(f"A `{method}` entry needs a `resource`.", code="required", expression=(f"{where}.resource",))
     path, query = _target(request, asked["url"])
     headers = {name: request.headers[name] for name in _INHERITED if name in request.headers}
     headers |= {header: asked[name] for name, header in _HEADERS.items() if name in asked}
     made = Request(method, path, query, headers, b"", request.base, request.principal, request.id, where)
+    text = None if raw is None else Text(raw)
     return Entry(_with_body(made, text), tree.get("fullUrl", ""), text)
-
-
-def resource_slices(bundle: Text) -> list[msgspec.Raw]:
-    """The bytes of each entry's resource, empty where there is none."""
-    return [entry.resource for entry in _slices.decode(bundle.raw).entry]
 
 
 def _target(request: Request, url: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -112,7 +127,7 @@ def _target(request: Request, url: str) -> tuple[tuple[str, ...], tuple[tuple[st
 def _with_body(request: Request, text: Text | None) -> Request:
     if text is None:
         return request
-    if request.method == "PATCH" and text.tree.get("resourceType") == "Binary":
+    if request.method == "PATCH" and text.type == "Binary":
         return _with_json_patch(request, text)
     return replace(request, body=text.raw, headers={**request.headers, "content-type": "application/fhir+json"})
 
@@ -132,4 +147,3 @@ def _with_json_patch(request: Request, text: Text) -> Request:
     except (binascii.Error, ValueError):
         raise Invalid("`data` of the Binary is not base64.", code="value", expression=(f"{where}.data",)) from None
     return replace(request, body=body, headers={**request.headers, "content-type": JSON_PATCH})
-

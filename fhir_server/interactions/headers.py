@@ -19,7 +19,7 @@ def if_match(request: Request) -> int | None:
         return None
     versions = _versions(text, "If-Match")
     if len(versions) != 1:
-        raise Invalid(f"`If-Match: {text}` has to name one version, such as `W/\"3\"`.", code="value")
+        raise Invalid(f'`If-Match: {text}` has to name one version, such as `W/"3"`.', code="value")
     return versions[0]
 
 
@@ -37,7 +37,7 @@ def _versions(text: str, header: str) -> tuple[int, ...]:
         match = _ETAG.fullmatch(part.strip())
         if match is None:
             raise Invalid(
-                f"`{header}: {text}` is not an entity tag; write the version as in the `ETag` of a read: `W/\"3\"`.",
+                f'`{header}: {text}` is not an entity tag; write the version as in the `ETag` of a read: `W/"3"`.',
                 code="value",
             )
         version = match[1] or match[2]

@@ -46,7 +46,9 @@ def _query(context: Context, request: Request, path: tuple[str, ...]) -> History
         if name in FORMAT_PARAMETERS:
             continue
         if name not in (*_PARAMETERS, PAGE):
-            raise Invalid(f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}.", code="not-supported")
+            raise Invalid(
+                f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}.", code="not-supported"
+            )
         if name in given:
             raise Invalid(f"`{name}` may be given once.")
         given[name] = value
@@ -65,9 +67,7 @@ def _query(context: Context, request: Request, path: tuple[str, ...]) -> History
     )
 
 
-def _continued(
-    context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None
-) -> HistoryQuery:
+def _continued(context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None) -> HistoryQuery:
     payload = open_token(context.page_key, token, context.clock() // 1_000_000)
     if tuple(payload["path"]) != request.path:
         raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")

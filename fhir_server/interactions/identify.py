@@ -12,6 +12,7 @@ from fhir_server.fhir.outcome import Conflict, Invalid, NotFound, TooCostly
 from fhir_server.interactions.action import Action
 from fhir_server.interactions.conditional import criteria_clause, criteria_query, several
 from fhir_server.interactions.exchange import Context, Pairs
+from fhir_server.interactions.writing import stored_tree
 from fhir_server.search.locks import locks
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import Clause
@@ -116,7 +117,10 @@ async def matching(
         text = target.action.text
         if target.action.method == "DELETE" or text is None:
             continue
-        candidate = Candidate(type, id, 0, context.index.entries(type, text.tree, base))
+        tree = stored_tree(text.tree, id)
+        if text.type != type or context.validator.issues(tree):
+            continue  # the plan refuses it when it comes to its turn
+        candidate = Candidate(type, id, 0, context.index.entries(type, tree, base))
         if matches(where, candidate, _Unlinked()):
             ids.append(id)
     return ids

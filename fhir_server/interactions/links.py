@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.fhir.resource import Text
@@ -62,7 +61,7 @@ def _prefix(url: str) -> bytes:
 async def conditional_references(context: Context, identified: Identified, text: Text, base: str) -> Text:
     """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one."""
     found: dict[str, str] = {}
-    for path, reference in reference_paths(text.tree, text.tree["resourceType"], lambda value: "?" in value):
+    for path, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
         match = _CONDITIONAL.fullmatch(reference)
         if match and match[1] in context.types and reference not in found:
             found[reference] = await _one_match(context, identified, (match[1], match[2]), path, base)
@@ -71,9 +70,7 @@ async def conditional_references(context: Context, identified: Identified, text:
     return rewrite(text, found.get, (), context.definitions)
 
 
-async def _one_match(
-    context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str
-) -> str:
+async def _one_match(context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str) -> str:
     type, query = criteria
     where = criteria_clause(context, type, criteria_pairs(query), base)
     ids = await matching(context, identified, type, where, 1, base)
@@ -90,7 +87,7 @@ def refuse_unresolved(text: Text) -> None:
     """Refuse `urn:uuid:` and `urn:oid:` references that name no entry of the bundle."""
     if not _URN.search(text.raw):
         return
-    type = text.tree["resourceType"]
+    type = text.type
     if type in ("Bundle", "Parameters"):
         return
     for path, reference in reference_paths(text.tree, type, lambda value: value.startswith(("urn:uuid:", "urn:oid:"))):

@@ -22,11 +22,12 @@ from fhir_server.fhir.outcome import (
     PreconditionFailed,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, parse, spliced, valid_id
+from fhir_server.fhir.resource import Text, parse, spliced
 from fhir_server.interactions.action import Action, Done
 from fhir_server.interactions.exchange import Context
 from fhir_server.interactions.identify import Identified, Target, identify
 from fhir_server.interactions.links import Links, conditional_references, refuse_unresolved
+from fhir_server.interactions.writing import check_identity, checked_id, stored_tree
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import Stored
 
@@ -171,9 +172,7 @@ def _patched(action: Action, target: Target, current: Stored | None) -> Text:
     return parse(encode(tree))
 
 
-def _step(
-    context: Context, made: Plan, target: Target, text: Text | None, current: Stored | None, base: str
-) -> None:
+def _step(context: Context, made: Plan, target: Target, text: Text | None, current: Stored | None, base: str) -> None:
     """Add one target's write, or what answers it, to the plan."""
     action = target.action
     _check_preconditions(made, target, current)
@@ -214,7 +213,8 @@ def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> 
 
 def _write(context: Context, made: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:
     action = target.action
-    tree = _identified_tree(text.tree, target)
+    check_identity(text, action.type, action.id)
+    tree = stored_tree(text.tree, checked_id(target.id))
     issues = context.validator.issues(tree)
     if issues:
         raise Invalid(issues=issues)
@@ -228,21 +228,6 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
             made.required.setdefault(reference, (target, text))
     made.steps.append((target, len(made.writes)))
     made.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
-
-
-def _identified_tree(tree: dict[str, Any], target: Target) -> dict[str, Any]:
-    """The tree as it will be stored: the id set, and what the server assigns taken out of meta."""
-    tree = {**tree, "id": target.id}
-    meta = tree.get("meta")
-    if isinstance(meta, dict) and ("versionId" in meta or "lastUpdated" in meta):
-        tree["meta"] = {key: value for key, value in meta.items() if key not in ("versionId", "lastUpdated")}
-    if tree.get("meta") == {}:
-        del tree["meta"]
-    if not valid_id(target.id):
-        raise Invalid(
-            f"`{target.id}` is not a FHIR id; use 1 to 64 letters, digits, `-` and `.`.", code="value"
-        )
-    return tree
 
 
 def _unchanged(current: Stored, head: bytes, tail: bytes) -> bool:

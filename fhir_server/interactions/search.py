@@ -163,9 +163,7 @@ async def _total(context: Context, wanted: Search, page: Page) -> int | None:
     return None
 
 
-def _links(
-    context: Context, request: Request, asked: Asked, wanted: Search, page: Page
-) -> list[tuple[str, str]]:
+def _links(context: Context, request: Request, asked: Asked, wanted: Search, page: Page) -> list[tuple[str, str]]:
     url = "/".join((request.base, *asked.path))
     links = [("self", f"{url}?{urlencode(wanted.applied, safe=':,|$/', quote_via=quote)}" if wanted.applied else url)]
     if page.next is not None:

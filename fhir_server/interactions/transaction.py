@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fhir_server.fhir.bundle import bundle, response_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported
-from fhir_server.fhir.resource import Text
 from fhir_server.interactions import read
 from fhir_server.interactions.action import Action, Done
 from fhir_server.interactions.commit import commit_all
 from fhir_server.interactions.conditional import criteria_pairs
-from fhir_server.interactions.entries import Entry, entry_at, resource_slices
+from fhir_server.interactions.entries import Entry, Posted, entry_at
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import SLICE
 from fhir_server.interactions.search import Asked, read_search, searchset
 from fhir_server.interactions.statuses import status_line
-from fhir_server.interactions.update import check_body_id
-from fhir_server.interactions.writing import checked_id, must_be_absent, success, typed
+from fhir_server.interactions.writing import checked_id, must_be_absent, success
 from fhir_server.search.parse import Search
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, ReadFailed
@@ -40,12 +37,11 @@ class Work:
     versions: dict[int, Entry] = field(default_factory=dict)
 
 
-async def transaction(context: Context, request: Request, text: Text) -> Response:
+async def transaction(context: Context, request: Request, posted: Posted) -> Response:
     """200 with an entry per entry in request order; any fault refuses the whole and names the entry."""
-    slices = resource_slices(text)
     work = Work()
-    for position in range(len(slices)):
-        _sort_in(context, request, work, entry_at(request, text, slices, position), position)
+    for position in range(len(posted.entries)):
+        _sort_in(context, request, work, entry_at(request, posted, position), position)
         if position % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     answers = {position: await _vread(context, entry) for position, entry in work.versions.items()}
@@ -60,7 +56,7 @@ async def transaction(context: Context, request: Request, text: Text) -> Respons
     answers |= await _answers(context, work, committed)
     wanted = request.prefers("return")
     entries = []
-    for position in range(len(slices)):
+    for position in range(len(posted.entries)):
         result = done.get(f"Bundle.entry[{position}]")
         entries.append(_written(request, result, wanted) if result is not None else answers[position])
     return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
@@ -113,10 +109,7 @@ def _action(context: Context, entry: Entry) -> Action:
         criteria = criteria_pairs(request.headers["if-none-exist"])
     text = None
     if method in ("POST", "PUT"):
-        assert entry.text is not None
-        text = typed(entry.text, type)
-        if id is not None:
-            check_body_id(text, type, id)
+        text = entry.text
     return Action(
         method,  # type: ignore[arg-type]
         type,
@@ -183,5 +176,7 @@ def _read_failed(work: Work, error: ReadFailed) -> FhirError:
     where = next(
         entry.request.where for entry in work.reads.values() if "/".join(entry.request.path) == error.reference
     )
-    sentence = f"`{error.reference}` {'was deleted' if error.deleted else 'does not exist'}, so the transaction's read fails."
+    sentence = (
+        f"`{error.reference}` {'was deleted' if error.deleted else 'does not exist'}, so the transaction's read fails."
+    )
     return (Deleted if error.deleted else NotFound)(sentence, expression=(where,))

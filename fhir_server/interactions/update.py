@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text
 from fhir_server.interactions.action import Action
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.exchange import Context, Request, Response
@@ -16,7 +14,6 @@ async def update(context: Context, request: Request) -> Response:
     type, id = request.path
     checked_id(id)
     text = body_of(request, type)
-    check_body_id(text, type, id)
     action = Action(
         "PUT",
         type,
@@ -27,21 +24,6 @@ async def update(context: Context, request: Request) -> Response:
         absent=must_be_absent(request),
     )
     return answer(context, request, await commit(context, action, request.base))
-
-
-def check_body_id(text: Text, type: str, id: str) -> None:
-    """The body of an update carries the id of its URL."""
-    own = text.tree.get("id")
-    if own is None:
-        raise Invalid(
-            f"The body has no `id`; an update of `{type}/{id}` needs `\"id\": \"{id}\"`.",
-            code="required",
-            expression=(f"{type}.id",),
-        )
-    if own != id:
-        raise Invalid(
-            f"The body has the id `{own}`, but the URL says `{id}`.", code="value", expression=(f"{type}.id",)
-        )
 
 
 async def conditional_update(context: Context, request: Request) -> Response:

@@ -17,19 +17,39 @@ _PREFERENCES = ("minimal", "representation", "OperationOutcome")
 
 def body_of(request: Request, type: str) -> Text:
     """The resource in the body; its type has to be the URL's."""
-    return typed(parse(request.body), type)
+    text = parse(request.body)
+    check_identity(text, type, None)
+    return text
 
 
-def typed(text: Text, type: str) -> Text:
-    """The same text, refused when its `resourceType` is another one."""
+def check_identity(text: Text, type: str, id: str | None) -> None:
+    """Refuse a body whose `resourceType` is not the URL's, or whose `id` is not where the URL has one."""
     found = text.tree.get("resourceType")
-    if found == type:
-        return text
     if found is None:
         raise Invalid(f"The body has no `resourceType`; for this URL it is `{type}`.", code="structure")
-    raise Invalid(
-        f"The body is of type `{found}`, but the URL says `{type}`.", code="structure", expression=(f"{type}",)
-    )
+    if found != type:
+        raise Invalid(
+            f"The body is of type `{found}`, but the URL says `{type}`.", code="structure", expression=(type,)
+        )
+    own = text.tree.get("id")
+    if id is None or own == id:
+        return
+    path = (f"{type}.id",)
+    if own is None:
+        sentence = f'The body has no `id`; an update of `{type}/{id}` needs `"id": "{id}"`.'
+        raise Invalid(sentence, code="required", expression=path)
+    raise Invalid(f"The body has the id `{own}`, but the URL says `{id}`.", code="value", expression=path)
+
+
+def stored_tree(tree: dict[str, Any], id: str) -> dict[str, Any]:
+    """The tree as it will be stored: the id set, and what the server assigns taken out of meta."""
+    tree = {**tree, "id": id}
+    meta = tree.get("meta")
+    if isinstance(meta, dict) and ("versionId" in meta or "lastUpdated" in meta):
+        tree["meta"] = {key: value for key, value in meta.items() if key not in ("versionId", "lastUpdated")}
+    if tree.get("meta") == {}:
+        del tree["meta"]
+    return tree
 
 
 def checked_id(id: str) -> str:
@@ -46,7 +66,8 @@ def must_be_absent(request: Request) -> bool:
         return False
     if versions:
         raise Invalid(
-            f"`If-None-Match: {request.headers['if-none-match']}` has no meaning on a write; only `*` has.", code="value"
+            f"`If-None-Match: {request.headers['if-none-match']}` has no meaning on a write; only `*` has.",
+            code="value",
         )
     return True
 
