@@ -1,0 +1,168 @@
+"""The same resources, at the same ids and times, in a server on each store; and how two answers are compared.
+
+The in-memory store is the oracle: it evaluates the search tree directly. Every other store is one line of `STORES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from fhir_server.app import Knowledge, Running, running
+from fhir_server.settings import Settings
+from tests.conftest import faults_only
+from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
+
+STORES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: f"sqlite:///{folder}/fhir.db",
+}
+ORACLE = "memory://"
+SYNTHEA_BUNDLES = 3
+START = 1_767_600_000_000_000
+"""2026-01-05T08:00:00Z, µs."""
+
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One search: a path below the base, its parameters, and whether they go in a form."""
+
+    path: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    form: bool = False
+
+    def __str__(self) -> str:
+        query = str(httpx.QueryParams(list(self.pairs)))
+        return f"POST {self.path}/_search {query}" if self.form else f"GET {self.path}?{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A client of the oracle's server and one of the other store's; `trees`: what both hold, by `Type/id`."""
+
+    oracle: httpx.AsyncClient
+    other: httpx.AsyncClient
+    trees: dict[str, dict[str, Any]]
+    server: Running
+
+
+class Clock:
+    """A time that stands still until it is told to go on, so that both servers write at the same moments."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def resources() -> Iterator[Sent]:
+    """The official examples, and Synthea's smallest bundles with the uuid of each full URL as id."""
+    yield from (sent for sent in examples() if sent.id is not None)
+    for path in files("synthea")[:SYNTHEA_BUNDLES]:
+        sent = entries(path.read_bytes())
+        locations = {each.full_url: f"{each.type}/{each.full_url.removeprefix('urn:uuid:')}" for each in sent}
+        for each in sent:
+            tree = orjson.loads(rewritten(each.raw, locations))
+            id = locations[each.full_url].partition("/")[2]
+            yield Sent(each.name, each.type, id, orjson.dumps({**tree, "id": id}))
+
+
+@asynccontextmanager
+async def both(known: Knowledge, uri: str) -> AsyncIterator[Both]:
+    """Both servers, loaded. Every seventh resource has a second version, and every fiftieth is deleted."""
+    clock = Clock()
+    async with AsyncExitStack() as stack:
+        clients: list[httpx.AsyncClient] = []
+        for store in (ORACLE, uri):
+            # includes, sorts and totals of everything must fit on a page
+            settings = Settings(store=store, references="allow", max_count=5000)
+            server = await stack.enter_async_context(running(settings, log=faults_only, clock=clock, known=known))
+            transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+            clients.append(
+                await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://test/fhir"))
+            )
+        trees = await _load(clients, clock)
+        clock.now += 3_600_000_000
+        yield Both(clients[0], clients[1], trees, server)
+
+
+async def _load(clients: Sequence[httpx.AsyncClient], clock: Clock) -> dict[str, dict[str, Any]]:
+    trees: dict[str, dict[str, Any]] = {}
+    for number, sent in enumerate(resources()):
+        # several resources share a lastUpdated, so that its ties are searched and sorted as well
+        clock.now += 1000 * (number % 3)
+        url = f"/{sent.type}/{sent.id}"
+        tree = orjson.loads(sent.raw)
+        await _everywhere(clients, "PUT", url, sent.raw)
+        trees[url[1:]] = tree
+        if number % 7 == 3:
+            trees[url[1:]] = {**tree, "language": "en-GB", "implicitRules": "http://example.org/rules"}
+            await _everywhere(clients, "PUT", url, orjson.dumps(trees[url[1:]]))
+        if number % 50 == 49:
+            del trees[url[1:]]
+            await _everywhere(clients, "DELETE", url)
+    return trees
+
+
+async def _everywhere(clients: Sequence[httpx.AsyncClient], method: str, url: str, body: bytes = b"") -> None:
+    for client in clients:
+        answer = await client.request(method, url, content=body, headers=JSON)
+        assert answer.status_code in (200, 201, 204), (url, answer.text)
+
+
+async def answer(client: httpx.AsyncClient, ask: Ask) -> httpx.Response:
+    if ask.form:
+        return await client.post(f"{ask.path}/_search", data=_form(ask.pairs), headers={"Accept": JSON["Accept"]})
+    return await client.get(ask.path, params=list(ask.pairs), headers=JSON)
+
+
+def _form(pairs: Pairs) -> dict[str, list[str]]:
+    """httpx takes repeated fields as lists."""
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def comparable(response: httpx.Response) -> dict[str, Any]:
+    """The answer without what differs between any two answers: the bundle's own id and time, and the page tokens."""
+    body = response.json()
+    if body["resourceType"] == "Bundle":
+        del body["id"], body["meta"]
+        body["link"] = [link if link["relation"] != "next" else "next" for link in body["link"]]
+    return {"status": response.status_code, "body": body}
+
+
+async def difference(both: Both, ask: Ask) -> str | None:
+    """None where both servers answer alike, else the search and what differs, for a person to read."""
+    first, second = await answer(both.oracle, ask), await answer(both.other, ask)
+    left, right = comparable(first), comparable(second)
+    if left == right and left["status"] < 500:
+        return None
+    return f"{ask}\n  oracle: {shown(left)}\n  other:  {shown(right)}"
+
+
+def shown(answer: dict[str, Any]) -> str:
+    """Status, total, links and the ids of an answer with their modes; the diagnostics of an error."""
+    body = answer["body"]
+    if body["resourceType"] != "Bundle":
+        return f"{answer['status']} {[issue.get('diagnostics') for issue in body.get('issue', ())]}"
+    found = [f"{entry['search']['mode'][0]}:{entry.get('fullUrl', '')[17:]}" for entry in body.get("entry", ())]
+    return f"{answer['status']} total {body.get('total')} {body['link']} {found}"
+
+
+def matches(page: dict[str, Any]) -> list[str]:
+    """`Type/id` of the matches on a page."""
+    return [
+        entry["fullUrl"].removeprefix("http://test/fhir/")
+        for entry in page.get("entry", ())
+        if entry["search"]["mode"] == "match"
+    ]
