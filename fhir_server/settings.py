@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     )
     path: str = Field("/fhir", description="Path below which the FHIR API is served.")
     forwarded: bool = Field(
-        True, description="Whether `X-Forwarded-Host`, `-Proto`, `-Prefix` and `Forwarded` decide the base URL of links."
+        True, description="Whether `X-Forwarded-Host`, `-Proto`, `-Prefix` and `Forwarded` decide links' base URL."
     )
     references: Literal["enforce", "allow"] = Field(
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."

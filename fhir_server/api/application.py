@@ -9,19 +9,31 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fhir_server.api import binary
-from fhir_server.api.errors import as_fhir_error
 from fhir_server.api.log import Log
-from fhir_server.api.negotiation import FHIR_JSON, check_body_type, pretty, response_type
-from fhir_server.api.request import ClientGone, Receive, Scope, base_url, body_of, headers_of, query_pairs, segments
+from fhir_server.api.negotiation import FHIR_JSON, check_body_type, is_fhir_json, pretty, response_type, takes_gzip
+from fhir_server.api.request import (
+    ClientGone,
+    Receive,
+    Scope,
+    base_url,
+    below_root,
+    body_of,
+    headers_of,
+    query_pairs,
+    segments,
+)
 from fhir_server.api.response import Send, Style, error_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
-from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.exchange import Context, Pairs, Request, Response
+from fhir_server.interactions.failures import as_fhir_error
+from fhir_server.interactions.search import form_pairs
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_DEFAULT_STYLE = Style(FHIR_JSON)
+# How an error is told before it is known what the client wants, by whether the request is a HEAD.
+_ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
 
 
 def fhir_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
@@ -32,7 +44,7 @@ def fhir_application(context: Context, log: Log, new_request_id: Callable[[], st
         began = time.perf_counter()
         headers = headers_of(scope)
         request_id = _request_id(headers.get("x-request-id"), new_request_id)
-        style = _DEFAULT_STYLE
+        style = _ERROR_STYLE[scope["method"] == "HEAD"]
         try:
             request, style = await _read(context, scope, receive, headers, request_id, root)
             response = await _answer(context, request, headers)
@@ -40,7 +52,6 @@ def fhir_application(context: Context, log: Log, new_request_id: Callable[[], st
             return
         except FhirError as error:
             response = error_response(error)
-            style = Style(FHIR_JSON, style.pretty, style.gzip, scope["method"] == "HEAD")
         except Exception as error:
             log("error", "unexpected error", request_id=request_id, error=_without_content(error))
             response = _unexpected(request_id)
@@ -68,24 +79,34 @@ async def _read(
     context: Context, scope: Scope, receive: Receive, headers: dict[str, str], request_id: str, root: str
 ) -> tuple[Request, Style]:
     method: str = scope["method"]
-    path = segments(scope["path"], scope.get("raw_path"))[root.count("/") if root else 0 :]
+    path = below_root(segments(scope["path"], scope.get("raw_path")), root)
     query = query_pairs(scope["query_string"])
+    style = _style(method, path, headers, query)
+    body = b""
+    if method in _WITH_BODY:
+        body = await body_of(receive, headers, context.settings.max_body)
+        if path[-1:] == ("_search",) and b"_" in body:
+            style = _style(method, path, headers, (*query, *form_pairs(body)))
+        body = _checked_body(method, path, headers, body)
+    base = base_url(context.settings, scope, headers)
+    return Request(method, path, query, headers, body, base, id=request_id), style
+
+
+def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:
+    """How to answer, as Accept, Accept-Encoding, `_format` and `_pretty` say."""
     format = indent = None
-    for name, value in query:
+    for name, value in pairs:
         if name == "_format":
             format = value
         elif name == "_pretty":
             indent = value
     accept = headers.get("accept")
-    native = binary.goes_native(method, path, accept, format) if path[:1] == ("Binary",) else False
+    native = path[:1] == ("Binary",) and (
+        binary.comes_native(method, path, headers.get("content-type"))
+        or binary.goes_native(method, path, accept, pairs)
+    )
     kind = FHIR_JSON if native else response_type(accept, format)
-    style = Style(kind, pretty(indent), "gzip" in headers.get("accept-encoding", ""), method == "HEAD")
-    body = b""
-    if method in _WITH_BODY:
-        body = await body_of(receive, headers, context.settings.max_body)
-        body = _checked_body(method, path, headers, body)
-    base = base_url(context.settings, scope, headers)
-    return Request(method, path, query, headers, body, base, id=request_id), style
+    return Style(kind, pretty(indent), takes_gzip(headers.get("accept-encoding", "")), method == "HEAD")
 
 
 def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
@@ -94,7 +115,9 @@ def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], b
         native = binary.as_resource(path, headers, body)
         headers["content-type"] = FHIR_JSON
         return native
-    if body and method != "PATCH" and path[-1:] != ("_search",):
+    # a patch has types of its own, which the interaction knows; if it is FHIR JSON, then of this version
+    own_type = method == "PATCH" and not is_fhir_json((content_type or "").partition(";")[0])
+    if body and path[-1:] != ("_search",) and not own_type:
         check_body_type(content_type)
     return body
 
@@ -112,18 +135,23 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
     except StoreError as error:
         raise as_fhir_error(error) from None
     if request.path[:1] == ("Binary",) and binary.goes_native(
-        request.method, request.path, headers.get("accept"), dict(request.query).get("_format")
+        request.method, request.path, headers.get("accept"), request.query
     ):
         return binary.as_content(response)
     return response
 
 
 def _unexpected(request_id: str) -> Response:
-    error = FhirError(f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`.")
+    error = FhirError(
+        f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`."
+    )
     return error_response(error)
 
 
 def _without_content(error: BaseException) -> dict[str, Any]:
     """Where an error came from; its message could hold a resource's content."""
     frames = traceback.extract_tb(error.__traceback__)
-    return {"type": type(error).__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]}
+    return {
+        "type": type(error).__name__,
+        "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
+    }

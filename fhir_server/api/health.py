@@ -8,6 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from fhir_server.store.protocol import Store, StoreUnavailable
 
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+
 
 def health_application(version: str, path: str) -> FastAPI:
     """The application around the FHIR API; it expects the open store in `app.state.store`."""

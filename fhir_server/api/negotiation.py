@@ -44,11 +44,14 @@ def _quality(text: str) -> float:
 def response_type(accept: str | None, format: str | None) -> str:
     """The content type of the answer; `_format` wins over `Accept`. Raises NotAcceptable."""
     if format is not None:
+        kind, *parameters = format.lower().split(";")
         # a plus sign in a query string arrives as a space
-        kind, _, rest = format.replace(" ", "+").partition(";")
-        version = dict([_parameter(rest)]).get("fhirversion", "4.0")
-        if kind.strip().lower() not in _FORMATS or version not in _VERSIONS:
-            raise NotAcceptable(f"`_format={format}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0.")
+        kind = kind.strip().replace(" ", "+")
+        version = dict(_parameter(piece) for piece in parameters).get("fhirversion", "4.0")
+        if kind not in _FORMATS or version not in _VERSIONS:
+            raise NotAcceptable(
+                f"`_format={format}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0."
+            )
         return FHIR_JSON if kind == "json" else kind
     if not accept:
         return FHIR_JSON
@@ -76,6 +79,16 @@ def check_body_type(content_type: str | None) -> None:
         raise UnsupportedMediaType(f"The body has no Content-Type; send it as `{FHIR_JSON}`.")
     if not is_fhir_json(content_type):
         raise UnsupportedMediaType(f"`Content-Type: {content_type}` is not possible; send the body as `{FHIR_JSON}`.")
+
+
+@functools.lru_cache(maxsize=256)
+def takes_gzip(header: str) -> bool:
+    """Whether an `Accept-Encoding` header takes gzip."""
+    for part in header.split(","):
+        coding, *parameters = part.split(";")
+        if coding.strip().lower() in ("gzip", "x-gzip"):
+            return _quality(dict(_parameter(piece) for piece in parameters).get("q", "1")) > 0
+    return False
 
 
 def pretty(value: str | None) -> bool:

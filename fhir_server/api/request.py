@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from fhir_server.fhir.outcome import Invalid, TooLarge, UnsupportedMediaType
+from fhir_server.fhir.outcome import Invalid, NotFound, TooLarge, UnsupportedMediaType
 from fhir_server.settings import Settings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Pairs = tuple[tuple[str, str], ...]
+
+
+# What goes into links: a header could bring anything, quotes included.
+_BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
 
 
 class ClientGone(Exception):
@@ -41,7 +47,17 @@ def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
     if not host:
         server = scope.get("server") or ("localhost", None)
         host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
-    return f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}"
+    return _checked_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
+
+
+@functools.lru_cache(maxsize=256)
+def _checked_base(url: str) -> str:
+    if _BASE.fullmatch(url):
+        return url
+    raise Invalid(
+        f"`{url}`, the base URL that Host and the forwarded headers make, is no http URL; correct these headers.",
+        code="value",
+    )
 
 
 def _forwarded(header: str) -> dict[str, str]:
@@ -55,6 +71,14 @@ def segments(path: str, raw_path: bytes | None) -> tuple[str, ...]:
     if raw_path is None or b"%" not in raw_path:
         return tuple(part for part in path.split("/") if part)
     return tuple(unquote(part) for part in raw_path.decode("latin-1").split("/") if part)
+
+
+def below_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
+    """The segments below the path of the API. NotFound for what only looks like it, as `/fhir%2Fx`."""
+    length = root.count("/")
+    if "/" + "/".join(path[:length]) != (root or "/"):
+        raise NotFound(f"There is nothing at `/{'/'.join(path)}`; the API is below `{root}`.")
+    return path[length:]
 
 
 def query_pairs(query: bytes) -> Pairs:
@@ -105,15 +129,20 @@ def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
     windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
     if coding not in windows:
         raise UnsupportedMediaType(f"`Content-Encoding: {coding}` is not possible; send gzip, or no encoding.")
-    inflater = zlib.decompressobj(windows[coding])
-    try:
-        text = inflater.decompress(body, limit + 1)
-    except zlib.error:
-        raise Invalid(f"The body is not valid {coding} data, as its Content-Encoding says.", code="structure") from None
-    if len(text) > limit:
-        raise _too_large(limit)
-    if not inflater.eof:
-        raise Invalid(f"The {coding} data of the body ends too early.", code="structure")
+    text = b""
+    while body:  # gzip data may consist of several members
+        inflater = zlib.decompressobj(windows[coding])
+        try:
+            text += inflater.decompress(body, limit + 1 - len(text))
+        except zlib.error:
+            raise Invalid(
+                f"The body is not valid {coding} data, as its Content-Encoding says.", code="structure"
+            ) from None
+        if len(text) > limit:
+            raise _too_large(limit)
+        if not inflater.eof:
+            raise Invalid(f"The {coding} data of the body ends too early.", code="structure")
+        body = inflater.unused_data
     return text
 
 

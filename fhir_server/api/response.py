@@ -84,4 +84,3 @@ async def _compressed(body: bytes) -> bytes:
 def indented(body: bytes) -> bytes:
     """The same JSON over several lines, numbers as they were written."""
     return msgspec.json.format(body, indent=2)
-

@@ -13,7 +13,7 @@ from fhir_server.security.audit import Event
 
 Shape = tuple[str, ...]
 
-_LITERALS = frozenset({"_history", "_search", "metadata"})
+_LITERALS = frozenset({"_history", "_search"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def route(context: Context, method: str, path: tuple[str, ...]) -> Route:
     """The route of a request. Raises NotFound or MethodNotAllowed with a sentence that says what exists."""
     if path and path[-1].startswith("$"):
         return _operation(context, method, path)
-    shape = tuple(part if part in _LITERALS else "*" for part in path)
+    # `metadata` is a word of its own only at the start: it is a possible id as well
+    shape = path if path == ("metadata",) else tuple(part if part in _LITERALS else "*" for part in path)
     found = _ROUTES.get(shape)
     # `HEAD` is a `GET` whose body is not sent
     known = found.get("GET" if method == "HEAD" else method) if found is not None else None
@@ -77,19 +78,30 @@ def check_type(context: Context, type: str) -> None:
 def _operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
     code = path[-1][1:]
     operation = OPERATIONS.get(code)
-    on_version = len(path) == 5 and path[2] == "_history"
     if operation is None or (operation.setting and not getattr(context.settings, operation.setting)):
         offered = ", ".join(f"`${name}`" for name, known in OPERATIONS.items() if not known.setting)
         switched = f" (the setting `{operation.setting}` is off)" if operation is not None else ""
-        raise NotFound(f"There is no operation `${code}` here{switched}. Operations are {offered}.", code="not-supported")
+        raise NotFound(
+            f"There is no operation `${code}` here{switched}. Operations are {offered}.", code="not-supported"
+        )
     if path[0] != path[-1]:
         check_type(context, path[0])
-    if len(path) != 3 and not (on_version and operation.version):
-        raise NotFound(f"`${code}` is called on an instance: `Type/id/${code}`.", code="not-supported")
-    if method not in operation.methods:
-        allowed = ", ".join(operation.methods)
-        raise MethodNotAllowed(f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),))
+    if _level(path) not in operation.levels(path[0] if len(path) > 1 else None):
+        forms = " or ".join(f"`{form}`" for form in operation.forms())
+        raise NotFound(f"`${code}` is called on {forms}.", code="not-supported")
+    if ("GET" if method == "HEAD" else method) not in operation.methods:
+        allowed = ", ".join((*operation.methods, *(("HEAD",) if "GET" in operation.methods else ())))
+        raise MethodNotAllowed(
+            f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),)
+        )
     return Route(f"${code}", operation.handler)
+
+
+def _level(path: tuple[str, ...]) -> str:
+    """What an operation's path is about: the system, a type, an instance or one of its versions."""
+    if len(path) == 5:
+        return "version" if path[2] == "_history" else ""
+    return {1: "system", 2: "type", 3: "instance"}.get(len(path), "")
 
 
 async def dispatch(context: Context, request: Request) -> Response:

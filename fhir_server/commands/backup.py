@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fhir_server.app import open_store
+from fhir_server.app import open_store, without_password
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
 from fhir_server.store.sqlite import SqliteStore
@@ -29,14 +29,17 @@ def backup(
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{target} holds a complete copy of {uri}; serve it with --store sqlite:///{target}")
+    typer.echo(f"{target} holds a complete copy of {without_password(uri)}; serve it with --store sqlite:///{target}")
 
 
 async def _backup(uri: str, target: Path) -> None:
     store = await open_store(uri)
     try:
         if not isinstance(store, SqliteStore):
-            raise ValueError(f"{uri} has its own way of backup (see the documentation); this command copies SQLite stores.")
+            raise ValueError(
+                f"{without_password(uri)} has its own way of backup, see its documentation page; "
+                "this command copies SQLite stores."
+            )
         with Progress() as progress:
             task = progress.add_task("pages", total=None)
             await store.backup(target, lambda done, total: progress.update(task, completed=done, total=total))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
+from fhir_server.app import without_password
 from fhir_server.settings import Settings
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -41,7 +42,7 @@ def serve(
         _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _print_urls(f"http://{host}:{port}{settings.path}", settings.store)
+    _print_urls(f"http://{host}:{port}{settings.path}", without_password(settings.store))
     uvicorn.run(
         "fhir_server.app:create",
         factory=True,

@@ -18,18 +18,25 @@ Lookup = Callable[[str], str | None]
 """What a reference text becomes, or None to leave it."""
 
 _REFERENCE = re.compile(rb'("reference"\s*:\s*")([^"\\]*)"')
+_DIV = re.compile(rb'"div"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _LINK = re.compile(rb"((?:href|src)=(?:\\\"|'))([^\"'\\]*)")
+_ESCAPED_REFERENCE = re.compile(rb'"reference"\s*:\s*"[^"\\]*\\')
 _URL_TYPES = frozenset({"url", "uri", "oid", "uuid"})
 
 
 def rewrite(text: Text, lookup: Lookup, prefixes: tuple[bytes, ...], definitions: Definitions) -> Text:
-    """The resource with every reference that `lookup` knows replaced; `prefixes` are what such references begin with."""
+    """The resource with every reference that `lookup` knows replaced; `prefixes` are what these begin with."""
+    if b"\\" in text.raw and _has_escapes(text.raw):
+        return _rewrite_tree(text.raw, lookup, definitions)
     raw = _REFERENCE.sub(lambda match: _replaced(match, lookup), text.raw)
-    if b"\\/" in raw or b"\\u00" in raw:
-        return _rewrite_tree(raw, lookup, definitions)
     if any(prefix in raw for prefix in prefixes):
         raw = _rewrite_urls(Text(raw), lookup, definitions)
     return text if raw == text.raw else Text(raw)
+
+
+def _has_escapes(raw: bytes) -> bool:
+    """Whether a reference may be written with escapes, so that its bytes are not its text."""
+    return b"\\/" in raw or b"\\u00" in raw or _ESCAPED_REFERENCE.search(raw) is not None
 
 
 def _replaced(match: re.Match[bytes], lookup: Lookup) -> bytes:
@@ -49,9 +56,12 @@ def _rewrite_urls(text: Text, lookup: Lookup, definitions: Definitions) -> bytes
         occurrences = iter(found)
         pattern = b"|".join(re.escape(value.encode()) for value in sorted({value for value, _ in found}))
         raw = re.sub(b'"(' + pattern + b')"', lambda match: _nth(match, next(occurrences), lookup), raw)
-    if isinstance(tree.get("text"), dict):
-        raw = _LINK.sub(lambda match: match[1] + (lookup(match[2].decode()) or match[2].decode()).encode(), raw)
-    return raw
+    return _DIV.sub(lambda div: _LINK.sub(lambda match: _linked(match, lookup), div[0]), raw)
+
+
+def _linked(match: re.Match[bytes], lookup: Lookup) -> bytes:
+    new = lookup(match[2].decode())
+    return match[0] if new is None else match[1] + new.encode()
 
 
 def _nth(match: re.Match[bytes], occurrence: tuple[str, bool], lookup: Lookup) -> bytes:

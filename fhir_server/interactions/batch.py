@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
+
 from fhir_server.fhir.bundle import bundle, response_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import FhirError, Invalid, operation_outcome
 from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
 from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.failures import as_fhir_error
 from fhir_server.interactions.statuses import status_line
 from fhir_server.interactions.transaction import transaction
+from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16
 
@@ -66,14 +70,19 @@ async def _answer(context: Context, request: Request, posted: Posted, position: 
             raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
         response = await context.dispatch(context, entry.request)
     except FhirError as error:
-        outcome = operation_outcome(error.issues)
-        return response_entry({"status": status_line(error.status), "outcome": outcome}, None, b"")
-    wants_body = entry.request.method == "GET" or request.prefers("return") in ("representation", "OperationOutcome")
-    return as_entry(response, wants_body)
+        return _failed(error)
+    except StoreError as error:
+        return _failed(as_fhir_error(error))
+    return _as_entry(response, entry.request.method, request.prefers("return"))
 
 
-def as_entry(response: Response, wants_body: bool) -> bytes:
-    """A response as an entry of a batch-response or transaction-response."""
+def _failed(error: FhirError) -> bytes:
+    outcome = operation_outcome(error.issues)
+    return response_entry({"status": status_line(error.status), "outcome": outcome}, None, b"")
+
+
+def _as_entry(response: Response, method: str, wanted: str | None) -> bytes:
+    """A response as an entry of the batch-response; of a write it holds the resource only where that is asked for."""
     about: dict[str, object] = {"status": status_line(response.status)}
     if response.location:
         about["location"] = response.location
@@ -81,4 +90,9 @@ def as_entry(response: Response, wants_body: bool) -> bytes:
         about["etag"] = f'W/"{response.version}"'
     if response.last_updated:
         about["lastModified"] = instant(response.last_updated)
-    return response_entry(about, None, response.body if wants_body and response.content_type is None else b"")
+    body = b"" if method == "HEAD" else response.body
+    if response.location:  # only writes have one
+        if wanted == "OperationOutcome" and body:
+            about["outcome"] = orjson.loads(body)
+        body = body if wanted == "representation" else b""
+    return response_entry(about, None, body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,6 +44,7 @@ class OperationFacts(Protocol):
     def documentation(self) -> str: ...
     @property
     def setting(self) -> str: ...
+    def levels(self, type: str | None) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,6 @@ def _rest(facts: Facts) -> dict[str, Any]:
         "resource": [_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _codes(facts, "system")],
         "searchParam": _search_parameters(_common(facts.registry)),
-        "operation": _operations(facts),
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
             for name in sorted(facts.definitions.compartments)
@@ -115,7 +115,7 @@ def _resource(facts: Facts, type: str) -> dict[str, Any]:
     if reverse:
         described["searchRevInclude"] = reverse
     described["searchParam"] = _search_parameters(parameters)
-    described["operation"] = _operations(facts)
+    described["operation"] = _operations(facts, type)
     return described
 
 
@@ -130,10 +130,20 @@ def _reverse_includes(registry: Registry, type: str) -> list[str]:
 
 def _search_parameters(parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
     return [
-        {"name": code, "definition": parameter.url, "type": parameter.type, "documentation": _documentation(parameter)}
+        {
+            "name": code,
+            "definition": parameter.url,
+            "type": _published(parameter),
+            "documentation": _documentation(parameter),
+        }
         for code, parameter in sorted(parameters.items())
         if parameter.type in TYPES and parameter.type != "special"
     ]
+
+
+def _published(parameter: Parameter) -> str:
+    """The parameter type as R4 has it."""
+    return "special" if parameter.type == "near" else parameter.type
 
 
 def _documentation(parameter: Parameter) -> str:
@@ -153,9 +163,14 @@ def _common(registry: Registry) -> Mapping[str, Parameter]:
     return {code: registry.parameters(type)[code] for type in first for code in codes or ()}
 
 
-def _operations(facts: Facts) -> list[dict[str, str]]:
+def _operations(facts: Facts, type: str) -> list[dict[str, str]]:
+    """The operations of a resource type and its instances."""
     return [
-        {"name": each.code, "definition": each.definition, "documentation": each.documentation}
+        {
+            "name": each.code,
+            "definition": each.definition.replace("{type}", type),
+            "documentation": each.documentation,
+        }
         for each in facts.operations.values()
-        if not each.setting or getattr(facts.settings, each.setting)
+        if each.levels(type) and (not each.setting or getattr(facts.settings, each.setting))
     ]

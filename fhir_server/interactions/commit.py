@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+import orjson
+
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.fhir.rewrite import reference_paths
 from fhir_server.interactions.action import Action, Done
@@ -52,11 +54,11 @@ async def _attempts(
     deadline = asyncio.get_running_loop().time() + _RETRYING * context.settings.request_timeout
     attempt = 0
     while True:
-        made = await plan(context, actions, base, bundle)
-        transaction = made.transaction(reads)
-        if not (transaction.writes or transaction.reads or transaction.queries):
-            return made, Committed(())
         try:
+            made = await plan(context, actions, base, bundle)
+            transaction = made.transaction(reads)
+            if not (transaction.writes or transaction.reads or transaction.queries):
+                return made, Committed(())
             return made, await context.store.transact(transaction)
         except (AssertionFailed, WriteConflict):
             if asyncio.get_running_loop().time() > deadline:
@@ -68,7 +70,7 @@ async def _attempts(
         except TargetsMissing as error:
             raise _targets_missing(made, error) from None
         except StillReferenced as error:
-            raise _still_referenced(error) from None
+            raise await _still_referenced(context, made, error) from None
 
 
 def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:
@@ -90,16 +92,22 @@ def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:
     return Unprocessable(issues=issues)
 
 
-def _still_referenced(error: StillReferenced) -> FhirError:
+async def _still_referenced(context: Context, made: Plan, error: StillReferenced) -> FhirError:
+    """409 that says where each reference stands and, in a transaction, which entry deletes its target."""
+    found = await context.store.read_many({source for sources in error.sources.values() for source in sources})
+    entries = {target.reference: target.action.where for target, _ in made.steps if target.action.method == "DELETE"}
     issues = []
     for target, sources in error.sources.items():
-        listed = ", ".join(f"`{source}`" for source in sources)
-        issues.append(
-            Issue(
-                "error",
-                "conflict",
-                f"`{target}` cannot be deleted: {listed} still refers to it. Delete or change these first.",
-                tuple(sources),
-            )
+        wanted = {target, f"{made.base}/{target}"}
+        listed = []
+        for source in sources:
+            tree = orjson.loads((found[source].raw if source in found else None) or b"{}")
+            paths = [path for path, _ in reference_paths(tree, source.partition("/")[0], wanted.__contains__)]
+            listed.append(f"`{source}`" + (f" ({', '.join(paths)})" if paths else ""))
+        sentence = (
+            f"`{target}` cannot be deleted, because it is still referred to by {', '.join(listed)}. "
+            "Delete or change that first."
         )
+        where = entries.get(target, "")
+        issues.append(Issue("error", "conflict", sentence, (where,) if where else ()))
     return Conflict(issues=issues)

@@ -5,25 +5,32 @@ https://hl7.org/fhir/R4/http.html#ccreate and the sections on conditional update
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
-
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
-from fhir_server.interactions.exchange import Context, Pairs
+from fhir_server.interactions.exchange import Context, Pairs, pairs_of
+from fhir_server.interactions.terminology import criteria_for
 from fhir_server.search.parse import ELSEWHERE, Options, parse
 from fhir_server.search.query import Clause, Query, Scope
 
 STRICT = Options(lenient=False, default_count=2, max_count=2)
 _RESULT_PARAMETERS = frozenset(
     {"_sort", "_count", "_include", "_revinclude", "_summary", "_total", "_elements", "_contained", "_containedType"}
+    | {"__explain"}
 )
 
 
-def criteria_pairs(text: str) -> Pairs:
-    """The pairs of a criteria text as in If-None-Exist or `Patient?identifier=1` (with or without `Type?`)."""
-    return tuple(parse_qsl(text.rpartition("?")[2], keep_blank_values=True))
+def criteria_pairs(text: str, type: str) -> Pairs:
+    """The pairs of an If-None-Exist, written with or without `Type?`. Raises Invalid when that is another type."""
+    before, mark, query = text.partition("?")
+    if not mark or "=" in before:  # the question mark, if any, is part of a value
+        return pairs_of(text)
+    if before.rpartition("/")[2] not in ("", type):
+        raise Invalid(
+            f"`If-None-Exist: {text}` has criteria for another type than `{type}`, which is created.", code="value"
+        )
+    return pairs_of(query)
 
 
-def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) -> Clause:
+async def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) -> Clause:
     """The clause of criteria. Raises PreconditionFailed for empty ones and Invalid for what is not a search filter."""
     if all(name in ELSEWHERE for name, _ in pairs):
         raise PreconditionFailed(
@@ -34,7 +41,7 @@ def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) -> Cla
             raise Invalid(
                 f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it."
             )
-    search = parse((type,), pairs, context.criteria(base), STRICT)
+    search = parse((type,), pairs, await criteria_for(context, pairs, base), STRICT)
     return search.query.scopes[0].where
 
 

@@ -6,18 +6,19 @@ from fhir_server.interactions.action import Action
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.conditional import criteria_pairs
 from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.writing import answer, body_of
+from fhir_server.interactions.writing import answer, body_of, check_write
 
 
 async def create(context: Context, request: Request) -> Response:
     """201 and the new resource; with `If-None-Exist` 200 and the one that matches, 412 when several do."""
     (type,) = request.path
+    check_write(request)
     criteria = request.headers.get("if-none-exist")
     action = Action(
         "POST",
         type,
         context.new_id(),
-        criteria=None if criteria is None else criteria_pairs(criteria),
+        criteria=None if criteria is None else criteria_pairs(criteria, type),
         text=body_of(request, type),
     )
     return answer(context, request, await commit(context, action, request.base))

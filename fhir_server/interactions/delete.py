@@ -6,12 +6,13 @@ from fhir_server.interactions.action import Action
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, checked_id
+from fhir_server.interactions.writing import answer, check_write, checked_id
 
 
 async def delete(context: Context, request: Request) -> Response:
     """204, also when nothing was there; 409 while other resources refer to it."""
     type, id = request.path
+    check_write(request)
     action = Action("DELETE", type, id, id=checked_id(id), if_match=if_match(request))
     return answer(context, request, await commit(context, action, request.base))
 
@@ -19,5 +20,6 @@ async def delete(context: Context, request: Request) -> Response:
 async def conditional_delete(context: Context, request: Request) -> Response:
     """204; several matches are 412 unless the setting `conditional_delete` is `multiple`."""
     (type,) = request.path
+    check_write(request, criteria=True)
     action = Action("DELETE", type, "", criteria=request.query, if_match=if_match(request))
     return answer(context, request, await commit(context, action, request.base))

@@ -6,13 +6,13 @@ import base64
 import binascii
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
-from fhir_server.interactions.exchange import Context, Request
+from fhir_server.interactions.exchange import Context, Pairs, Request, pairs_of
 from fhir_server.interactions.patch import JSON_PATCH
 
 _HEADERS = {
@@ -109,7 +109,7 @@ def entry_at(request: Request, posted: Posted, position: int) -> Entry:
     method, raw = asked["method"], posted.resources[position]
     if raw is None and method in _NEEDS_RESOURCE:
         raise Invalid(f"A `{method}` entry needs a `resource`.", code="required", expression=(f"{where}.resource",))
-    path, query = _target(request, asked["url"])
+    path, query = _target(request, asked["url"], where)
     headers = {name: request.headers[name] for name in _INHERITED if name in request.headers}
     headers |= {header: asked[name] for name, header in _HEADERS.items() if name in asked}
     made = Request(method, path, query, headers, b"", request.base, request.principal, request.id, where)
@@ -117,11 +117,20 @@ def entry_at(request: Request, posted: Posted, position: int) -> Entry:
     return Entry(_with_body(made, text), tree.get("fullUrl", ""), text)
 
 
-def _target(request: Request, url: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    relative = url.removeprefix(request.base).lstrip("/")
-    path, _, query = relative.partition("?")
-    segments = tuple(unquote(segment) for segment in path.split("/") if segment)
-    return segments, tuple(parse_qsl(query, keep_blank_values=True))
+def _target(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pairs]:
+    path, _, query = url.partition("?")
+    if "://" in path:
+        if path != request.base and not path.startswith(f"{request.base}/"):
+            raise Invalid(
+                f"The url `{url}` is not on this server; write it relative to `{request.base}`, such as `Patient/1`.",
+                code="value",
+                expression=(f"{where}.request.url",),
+            )
+        path = path.removeprefix(request.base)
+    try:
+        return tuple(unquote(segment) for segment in path.split("/") if segment), pairs_of(query)
+    except Invalid as error:
+        raise error.located(where) from None
 
 
 def _with_body(request: Request, text: Text | None) -> Request:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry
@@ -16,6 +18,14 @@ from fhir_server.store.protocol import Clock, Store
 from fhir_server.validation.structure import StructureValidator
 
 Pairs = tuple[tuple[str, str], ...]
+
+
+def pairs_of(query: str) -> Pairs:
+    """The decoded names and values of a query text. Raises Invalid for what is not percent-encoded UTF-8."""
+    try:
+        return tuple(parse_qsl(query, keep_blank_values=True, errors="strict"))
+    except ValueError:
+        raise Invalid(f"The query `{query}` is not percent-encoded UTF-8 text.", code="structure") from None
 
 
 @dataclass(frozen=True, slots=True)

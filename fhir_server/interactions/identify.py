@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fhir_server.fhir.outcome import Conflict, Invalid, NotFound, TooCostly
+from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.interactions.action import Action
 from fhir_server.interactions.conditional import criteria_clause, criteria_query, several
 from fhir_server.interactions.exchange import Context, Pairs
@@ -73,7 +73,7 @@ async def identify(context: Context, actions: list[Action], base: str) -> Identi
     for action in sorted(conditional, key=lambda action: _ORDER[action.method]):
         try:
             await _select(context, identified, action, base)
-        except (Invalid, Conflict, NotFound) as error:
+        except FhirError as error:
             raise error.located(action.where) if action.where else error from None
     return identified
 
@@ -83,7 +83,7 @@ _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
 
 async def _select(context: Context, identified: Identified, action: Action, base: str) -> None:
     assert action.criteria is not None
-    where = criteria_clause(context, action.type, action.criteria, base)
+    where = await criteria_clause(context, action.type, action.criteria, base)
     repeated = identified.created.get((action.type, action.criteria)) if action.method == "POST" else None
     if repeated is not None:
         identified.targets.append(Target(action, repeated.id, found=True))
@@ -112,10 +112,11 @@ async def matching(
     found = tuple(match.id for match in page.matches)
     identified.assertions.append(Matches(query, found))
     identified.locks.update(locks(type, where))
-    ids = [id for id in found if id not in pending]
+    # what is patched here counts as it was before: its patch is applied after the criteria were resolved
+    ids = [id for id in found if id not in pending or pending[id].action.method == "PATCH"]
     for id, target in pending.items():
         text = target.action.text
-        if target.action.method == "DELETE" or text is None:
+        if text is None:
             continue
         tree = stored_tree(text.tree, id)
         if text.type != type or context.validator.issues(tree):
@@ -139,7 +140,7 @@ def _update(action: Action, ids: list[str]) -> list[Target]:
         return [Target(action, own if isinstance(own, str) else action.fresh, create=True)]
     if own is not None and own != ids[0]:
         raise Invalid(
-            f"The body has the id `{own}`, but the criteria match `{action.type}/{ids[0]}`; leave the id out or correct it.",
+            f"The body has the id `{own}`, but the criteria match `{action.type}/{ids[0]}`; leave it out or correct it",
             code="value",
         )
     return [Target(action, ids[0])]

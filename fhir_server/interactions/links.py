@@ -10,8 +10,8 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import reference_paths, rewrite
-from fhir_server.interactions.conditional import criteria_clause, criteria_pairs
-from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.conditional import criteria_clause
+from fhir_server.interactions.exchange import Context, pairs_of
 from fhir_server.interactions.identify import Identified, Target, matching
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
@@ -28,12 +28,20 @@ class Links:
 
     @classmethod
     def of(cls, targets: Iterable[Target]) -> Links:
-        """The links of all entries that have a full URL and a resource."""
-        references = {
-            target.action.full_url: target.reference
-            for target in targets
-            if target.action.full_url and target.id and target.action.method != "DELETE"
-        }
+        """The links of all entries that have a full URL and a resource. Raises Invalid when one stands for two."""
+        first: dict[str, Target] = {}
+        for target in targets:
+            if not target.action.full_url or not target.id or target.action.method == "DELETE":
+                continue
+            other = first.setdefault(target.action.full_url, target)
+            if other.reference != target.reference:
+                raise Invalid(
+                    f"The entries {other.action.where} and {target.action.where} have the same fullUrl "
+                    f"`{target.action.full_url}`, so a reference to it could mean either; give each its own.",
+                    code="value",
+                    expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
+                )
+        references = {full_url: target.reference for full_url, target in first.items()}
         return cls(references, tuple(sorted({_prefix(url) for url in references})))
 
     def rewritten(self, text: Text, full_url: str, definitions: Definitions) -> Text:
@@ -49,7 +57,13 @@ class Links:
                 found = self.references.get(root + reference)
             return found
 
-        return rewrite(text, lookup, self.prefixes, definitions)
+        prefixes = self.prefixes if root is None else (*self.prefixes, *self._relative(root))
+        return rewrite(text, lookup, prefixes, definitions)
+
+    def _relative(self, root: str) -> set[bytes]:
+        """What references relative to `root` begin with: `Patient/`."""
+        below = (url.removeprefix(root) for url in self.references if url.startswith(root))
+        return {url[: url.find("/") + 1].encode() for url in below if "/" in url}
 
 
 def _prefix(url: str) -> bytes:
@@ -72,7 +86,7 @@ async def conditional_references(context: Context, identified: Identified, text:
 
 async def _one_match(context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str) -> str:
     type, query = criteria
-    where = criteria_clause(context, type, criteria_pairs(query), base)
+    where = await criteria_clause(context, type, pairs_of(query), base)
     ids = await matching(context, identified, type, where, 1, base)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
@@ -92,7 +106,7 @@ def refuse_unresolved(text: Text) -> None:
         return
     for path, reference in reference_paths(text.tree, type, lambda value: value.startswith(("urn:uuid:", "urn:oid:"))):
         raise Invalid(
-            f"The reference `{reference}` names no entry of this bundle; correct it, or add the entry with that fullUrl.",
+            f"The reference `{reference}` names no entry of this bundle; correct it, or add one with that fullUrl.",
             code="value",
             expression=(path,),
         )

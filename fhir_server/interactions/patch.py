@@ -15,16 +15,17 @@ from fhir_server.interactions.action import Action, Patch
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, checked_id
+from fhir_server.interactions.writing import answer, check_write, checked_id
 
 JSON_PATCH = "application/json-patch+json"
-FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
+FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/json+fhir"})
 
 
 async def patch(context: Context, request: Request) -> Response:
     """200 with the patched resource; a patch that changes nothing makes no new version."""
     type, id = request.path
     checked_id(id)
+    check_write(request)
     action = Action(
         "PATCH",
         type,
@@ -39,6 +40,7 @@ async def patch(context: Context, request: Request) -> Response:
 async def conditional_patch(context: Context, request: Request) -> Response:
     """As `patch`, on the one resource that the criteria match: none is 404, several are 412."""
     (type,) = request.path
+    check_write(request, criteria=True)
     action = Action(
         "PATCH",
         type,
@@ -55,7 +57,8 @@ def patch_of(context: Context, content_type: str, body: bytes) -> Patch:
     kind = content_type.partition(";")[0].strip().lower()
     if kind != JSON_PATCH and kind not in FHIR_TYPES:
         raise UnsupportedMediaType(
-            f"A patch comes as `{JSON_PATCH}`, or as a Parameters resource in `application/fhir+json`; not as `{kind}`."
+            f"A patch comes as `{JSON_PATCH}`, or as a Parameters resource in `application/fhir+json`; "
+            + (f"not as `{kind}`." if kind else "this one has no Content-Type.")
         )
     tree = decode(body)
     check_tree(body, tree_of_floats(body))

@@ -29,7 +29,7 @@ from fhir_server.interactions.identify import Identified, Target, identify
 from fhir_server.interactions.links import Links, conditional_references, refuse_unresolved
 from fhir_server.interactions.writing import check_identity, checked_id, stored_tree
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
-from fhir_server.store.protocol import Stored
+from fhir_server.store.protocol import Stored, WriteConflict
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
@@ -143,9 +143,10 @@ async def _texts(
             else:
                 assert action.text is not None
                 text = action.text
-            if links is not None:
+            inside = action.type == "Bundle"  # what the entries of a Bundle refer to is settled inside it
+            if links is not None and not inside:
                 text = links.rewritten(text, action.full_url, context.definitions)
-            if b"?" in text.raw:
+            if b"?" in text.raw and not inside:
                 text = await conditional_references(context, identified, text, base)
             if bundle or context.settings.references == "enforce":
                 refuse_unresolved(text)
@@ -177,7 +178,7 @@ def _step(context: Context, made: Plan, target: Target, text: Text | None, curre
     action = target.action
     _check_preconditions(made, target, current)
     if target.found:
-        made.steps.append((target, current or made.position(target)))
+        made.steps.append((target, _answering(made, target, current)))
     elif action.method == "DELETE":
         made.steps.append((target, len(made.writes)))
         made.writes.append(Write("DELETE", action.type, target.id))
@@ -186,6 +187,18 @@ def _step(context: Context, made: Plan, target: Target, text: Text | None, curre
     else:
         assert text is not None
         _write(context, made, target, text, current, base)
+
+
+def _answering(made: Plan, target: Target, current: Stored | None) -> Stored | int | None:
+    """What answers a conditional create that found something. Raises WriteConflict when it was deleted meanwhile."""
+    if target.action.method != "POST":
+        return None
+    if current is not None and current.raw is not None:
+        return current
+    position = made.position(target)
+    if position is None:
+        raise WriteConflict(f"{target.reference} was deleted while this was planned")
+    return position
 
 
 def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> None:

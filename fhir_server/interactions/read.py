@@ -23,7 +23,7 @@ async def read(context: Context, request: Request) -> Response:
 async def vread(context: Context, request: Request) -> Response:
     """One version: 404 when there is no such version, 410 when it is a deletion."""
     type, id, _, version = request.path
-    stored = await context.store.vread(type, id, int(version)) if _is_version(version) else None
+    stored = await context.store.vread(type, id, version_of(version))
     if stored is None:
         raise NotFound(f"`{type}/{id}` has no version `{version}`; `{type}/{id}/_history` lists the versions.")
     if stored.raw is None:
@@ -31,14 +31,15 @@ async def vread(context: Context, request: Request) -> Response:
     return answer(context, request, stored)
 
 
-def _is_version(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 18
+def version_of(text: str) -> int:
+    """The number of a version id; 0, which no version has, for a text that is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
 def deleted(stored: Stored) -> FhirError:
     """410, with the deletion's version as ETag."""
     return Deleted(
-        f"`{stored.type}/{stored.id}` was deleted (version {stored.version}); its history still has the earlier versions.",
+        f"`{stored.type}/{stored.id}` was deleted (version {stored.version}); its history has earlier versions.",
         headers=(("ETag", f'W/"{stored.version}"'),),
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -14,8 +15,10 @@ from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Invalid, NotFound, UnsupportedMediaType, operation_outcome
 from fhir_server.fhir.subset import subset
-from fhir_server.interactions.exchange import Context, Pairs, Request, Response
+from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
+from fhir_server.interactions.explain import explains, explanation, milliseconds
 from fhir_server.interactions.shaping import check_elements
+from fhir_server.interactions.terminology import criteria_for
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
@@ -41,7 +44,7 @@ class Asked:
 async def search(context: Context, request: Request) -> Response:
     """200 with a searchset; unknown parameters are 400 unless handling is lenient."""
     asked = _asked(context, request)
-    wanted = read_search(context, request, asked)
+    wanted = await read_search(context, request, asked)
     page = await _page(context, wanted)
     return Response(200, await searchset(context, request, asked, wanted, page))
 
@@ -59,7 +62,7 @@ def _asked(context: Context, request: Request) -> Asked:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.body and kind != FORM:
             raise UnsupportedMediaType(f"A search by POST has a body of type `{FORM}`; this one is `{kind}`.")
-        pairs = (*pairs, *_form(request.body))
+        pairs = (*pairs, *form_pairs(request.body))
     handling = request.prefers("handling") or context.settings.handling
     token = dict(pairs).get(PAGE)
     if token is None:
@@ -69,10 +72,11 @@ def _asked(context: Context, request: Request) -> Asked:
     return _continued(context, path, token)
 
 
-def _form(body: bytes) -> Pairs:
+def form_pairs(body: bytes) -> Pairs:
+    """The parameters in the body of a search by POST. Raises Invalid for what is not form-encoded UTF-8."""
     try:
-        return tuple(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))
-    except ValueError:
+        return pairs_of(body.decode())
+    except (UnicodeDecodeError, Invalid):
         raise Invalid("The search form in the body is not UTF-8 text in form encoding.", code="structure") from None
 
 
@@ -84,14 +88,13 @@ def _continued(context: Context, path: tuple[str, ...], token: str) -> Asked:
     return Asked(path, pairs, payload["lenient"], tuple(payload["after"]))
 
 
-def read_search(context: Context, request: Request, asked: Asked) -> Search:
+async def read_search(context: Context, request: Request, asked: Asked) -> Search:
     """The parsed search with compartment, policy and page position added."""
-    criteria = context.criteria(request.base)
+    criteria = await criteria_for(context, asked.pairs, request.base)
     options = Options(asked.lenient, context.settings.default_count, context.settings.max_count)
     types = _types(context, asked)
     wanted = parse(types, asked.pairs, criteria, options)
-    for type in types if len(types) == 1 else ():
-        check_elements(context, type, wanted.elements)
+    check_elements(context, types, wanted.elements)
     scopes = tuple(_restricted(context, request, asked, scope) for scope in wanted.query.scopes)
     return replace(wanted, query=replace(wanted.query, scopes=scopes, after=asked.after))
 
@@ -122,11 +125,13 @@ def _restricted(context: Context, request: Request, asked: Asked, scope: Scope) 
 async def searchset(context: Context, request: Request, asked: Asked, wanted: Search, page: Page) -> bytes:
     """The Bundle of a page: matches, what they include, warnings, links and the total where it is due."""
     entries_of = functools.partial(_entries, context, request.base)
+    explained, started = explains(request, asked.pairs), time.perf_counter()
     extra: Sequence[Stored] = ()
     if wanted.includes and page.matches:
         extra = await included(
             context.store, entries_of, page.matches, wanted.includes, context.registry, context.settings.max_included
         )
+    steps = (f"Including {len(extra)} resources took {milliseconds(started)}.",) if explained else ()
     shape = functools.partial(_shape, context, wanted)
     if len(page.matches) + len(extra) > 500 or wanted.elements or wanted.summary:
         await asyncio.sleep(0)
@@ -134,6 +139,8 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
     entries += [search_entry(request.base, found.type, found.id, shape(found), "include") for found in extra]
     if wanted.issues:
         entries.append(outcome_entry(operation_outcome(wanted.issues)))
+    if explained:
+        entries.append(await explanation(context, request, wanted, steps))
     head = {"id": context.new_id(), "meta": {"lastUpdated": instant(context.clock())}, "type": "searchset"}
     total = await _total(context, wanted, page)
     if total is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.subset import subset, unknown_elements
 from fhir_server.interactions.exchange import Context, Request
@@ -23,19 +25,24 @@ def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
                 f"A read has no parameter `{name}`; it takes `_summary`, `_elements`, `_format` and `_pretty`.",
                 code="not-supported",
             )
-    check_elements(context, type, elements)
+    check_elements(context, (type,), elements)
     if (summary is None or summary == "false") and not elements:
         return raw
     return subset(raw, type, context.definitions, None if summary == "false" else summary, elements)
 
 
-def check_elements(context: Context, type: str, elements: tuple[str, ...]) -> None:
-    """Refuse names in `_elements` that the type does not have."""
-    unknown = unknown_elements(type, elements, context.definitions)
-    if unknown:
-        names = ", ".join(f"`{name}`" for name in unknown)
-        valid = ", ".join(sorted(context.definitions.properties[type]))
-        raise Invalid(f"`_elements` names {names}, which `{type}` does not have. Valid ones: {valid}.", code="value")
+def check_elements(context: Context, types: Sequence[str], elements: tuple[str, ...]) -> None:
+    """Refuse names in `_elements` that none of the types has."""
+    unknown = elements
+    for type in types if elements else ():
+        unknown = unknown_elements(type, unknown, context.definitions)
+    if not unknown:
+        return
+    names = ", ".join(f"`{name}`" for name in unknown)
+    if len(types) > 1:
+        raise Invalid(f"`_elements` names {names}, which none of the types searched has.", code="value")
+    valid = ", ".join(sorted(context.definitions.properties[types[0]]))
+    raise Invalid(f"`_elements` names {names}, which `{types[0]}` does not have. Valid ones: {valid}.", code="value")
 
 
 def _summary(value: str) -> str:

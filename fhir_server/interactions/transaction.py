@@ -19,7 +19,7 @@ from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import SLICE
 from fhir_server.interactions.search import Asked, read_search, searchset
 from fhir_server.interactions.statuses import status_line
-from fhir_server.interactions.writing import checked_id, must_be_absent, success
+from fhir_server.interactions.writing import check_write, checked_id, must_be_absent, success
 from fhir_server.search.parse import Search
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, ReadFailed
@@ -41,7 +41,7 @@ async def transaction(context: Context, request: Request, posted: Posted) -> Res
     """200 with an entry per entry in request order; any fault refuses the whole and names the entry."""
     work = Work()
     for position in range(len(posted.entries)):
-        _sort_in(context, request, work, entry_at(request, posted, position), position)
+        await _sort_in(context, request, work, entry_at(request, posted, position), position)
         if position % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     answers = {position: await _vread(context, entry) for position, entry in work.versions.items()}
@@ -62,26 +62,26 @@ async def transaction(context: Context, request: Request, posted: Posted) -> Res
     return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
 
 
-def _sort_in(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
+async def _sort_in(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
     try:
         if entry.request.method in _AUTHORISED_AS:
             work.actions.append(_action(context, entry))
         else:
-            _sort_in_get(context, request, work, entry, position)
+            await _sort_in_get(context, request, work, entry, position)
     except FhirError as error:
         raise error.located(f"Bundle.entry[{position}]") from None
 
 
-def _sort_in_get(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
+async def _sort_in_get(context: Context, request: Request, work: Work, entry: Entry, position: int) -> None:
     asked = entry.request
     path = asked.path
-    if any(segment.startswith("$") or segment in ("_history", "metadata") for segment in path) and len(path) != 4:
+    interaction = _read_interaction(path)
+    if interaction is None:
         raise NotSupported(
-            f"A transaction answers reads, version reads and searches; send `GET {'/'.join(path)}` by itself or in a batch."
+            f"A transaction answers reads, version reads and searches; send `GET {'/'.join(path)}` by itself."
         )
     if path:
         _served(context, path[0])
-    interaction = "vread" if len(path) == 4 else "read" if len(path) == 2 else "search"
     context.policy.authorise(asked.principal, interaction, path[0] if path else None, path[1] if path[1:] else None)
     if interaction == "vread":
         work.versions[position] = entry
@@ -90,7 +90,16 @@ def _sort_in_get(context: Context, request: Request, work: Work, entry: Entry, p
     else:
         lenient = (request.prefers("handling") or context.settings.handling) == "lenient"
         search = Asked(path, asked.query, lenient)
-        work.searches[position] = (entry, search, read_search(context, asked, search))
+        work.searches[position] = (entry, search, await read_search(context, asked, search))
+
+
+def _read_interaction(path: tuple[str, ...]) -> str | None:
+    """Which of the reads that a transaction answers a path asks for; None for all others."""
+    if len(path) == 4 and path[2] == "_history":
+        return "vread"
+    if len(path) > 3 or path[:1] == ("metadata",) or any(part.startswith(("$", "_")) for part in path):
+        return None
+    return "read" if len(path) == 2 else "search"
 
 
 def _action(context: Context, entry: Entry) -> Action:
@@ -104,9 +113,10 @@ def _action(context: Context, entry: Entry) -> Action:
         )
     id = checked_id(path[1]) if len(path) == 2 else None
     context.policy.authorise(request.principal, _AUTHORISED_AS[method], type, id)
+    check_write(request, criteria=id is None and method != "POST")
     criteria = request.query if id is None and method != "POST" else None
     if method == "POST" and "if-none-exist" in request.headers:
-        criteria = criteria_pairs(request.headers["if-none-exist"])
+        criteria = criteria_pairs(request.headers["if-none-exist"], type)
     text = None
     if method in ("POST", "PUT"):
         text = entry.text

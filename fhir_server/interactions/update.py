@@ -6,13 +6,14 @@ from fhir_server.interactions.action import Action
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, body_of, checked_id, must_be_absent
+from fhir_server.interactions.writing import answer, body_of, check_write, checked_id, must_be_absent
 
 
 async def update(context: Context, request: Request) -> Response:
     """200, or 201 when the resource was not there; an identical body makes no new version."""
     type, id = request.path
     checked_id(id)
+    check_write(request)
     text = body_of(request, type)
     action = Action(
         "PUT",
@@ -29,6 +30,7 @@ async def update(context: Context, request: Request) -> Response:
 async def conditional_update(context: Context, request: Request) -> Response:
     """No match: created; one: updated; several: 412."""
     (type,) = request.path
+    check_write(request, criteria=True)
     action = Action(
         "PUT",
         type,

@@ -11,6 +11,14 @@ from fhir_server.fhir.resource import Text, parse, valid_id
 from fhir_server.interactions.action import Done
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_none_match
+from fhir_server.interactions.shaping import FORMAT_PARAMETERS
+
+# Which methods a precondition has a meaning for; anywhere else it would be ignored, and the client deceived.
+_PRECONDITIONS = {
+    "if-match": ("PUT", "PATCH", "DELETE"),
+    "if-none-match": ("PUT",),
+    "if-none-exist": ("POST",),
+}
 
 _PREFERENCES = ("minimal", "representation", "OperationOutcome")
 
@@ -57,6 +65,23 @@ def checked_id(id: str) -> str:
     if not valid_id(id):
         raise Invalid(f"`{id}` is not a FHIR id; use 1 to 64 letters, digits, `-` and `.`.", code="value")
     return id
+
+
+def check_write(request: Request, criteria: bool = False) -> None:
+    """Refuse preconditions that the method does not take, and query parameters unless they are the `criteria`."""
+    for header, methods in _PRECONDITIONS.items():
+        if header in request.headers and request.method not in methods:
+            name = header.title()
+            raise Invalid(
+                f"`{name}` has no meaning on a {request.method}; it goes with {', '.join(methods)}. Leave it out.",
+                code="not-supported",
+            )
+    for name, _ in () if criteria else request.query:
+        if name not in FORMAT_PARAMETERS:
+            raise Invalid(
+                f"A {request.method} of this URL has no parameter `{name}`; it takes `_format` and `_pretty`.",
+                code="not-supported",
+            )
 
 
 def must_be_absent(request: Request) -> bool:

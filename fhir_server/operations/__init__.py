@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.operations import meta, purge
+from fhir_server.operations import everything, lastn, meta, purge
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
+Level = Literal["system", "type", "instance", "version"]
+
+ANY = "*"
+_FORMS: Mapping[Level, str] = {"system": "", "type": "{}/", "instance": "{}/id/", "version": "{}/id/_history/version/"}
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation: its code (without `$`), the methods it answers, its OperationDefinition and its handler.
 
-    `version`: it can also be called on `Type/id/_history/version`. `setting`: the setting that switches it on.
+    `definition`: its URL, `{type}` in it standing for the resource type. `setting`: the setting that switches it on.
+    `at`: where it is called, per resource type (ANY for all of them).
     """
 
     code: str
@@ -23,8 +29,19 @@ class Operation:
     definition: str
     documentation: str
     handler: Handler
-    version: bool = False
+    at: Mapping[str, tuple[Level, ...]] = field(default_factory=lambda: {ANY: ("instance",)})
     setting: str = ""
+
+    def levels(self, type: str | None) -> tuple[Level, ...]:
+        """Where it is called for a resource type; for None, at the system."""
+        if type is None:
+            return tuple(level for level in self.at.get(ANY, ()) if level == "system")
+        return tuple(level for level in self.at.get(type, self.at.get(ANY, ())) if level != "system")
+
+    def forms(self) -> Iterator[str]:
+        """The URLs that it is called on, such as `Type/id/$meta`."""
+        for type, levels in self.at.items():
+            yield from (f"{_FORMS[level].format('Type' if type == ANY else type)}${self.code}" for level in levels)
 
 
 _HL7 = "http://hl7.org/fhir/OperationDefinition/"
@@ -38,7 +55,7 @@ OPERATIONS: dict[str, Operation] = {
             f"{_HL7}Resource-meta",
             "Profiles, tags and security labels of a resource.",
             meta.meta,
-            version=True,
+            at={ANY: ("instance", "version")},
         ),
         Operation(
             "meta-add",
@@ -61,6 +78,22 @@ OPERATIONS: dict[str, Operation] = {
             "Removes a resource with its whole history physically.",
             purge.purge,
             setting="purge",
+        ),
+        Operation(
+            "everything",
+            ("GET", "POST"),
+            f"{_HL7}{{type}}-everything",
+            "All resources of the compartment and what they refer to.",
+            everything.everything,
+            at={"Patient": ("type", "instance"), "Encounter": ("instance",)},
+        ),
+        Operation(
+            "lastn",
+            ("GET", "POST"),
+            f"{_HL7}Observation-lastn",
+            "The most recent observations of each code for a subject.",
+            lastn.lastn,
+            at={"Observation": ("type",)},
         ),
     )
 }

@@ -12,7 +12,7 @@ from fhir_server.interactions.action import Action
 from fhir_server.interactions.commit import commit
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.read import deleted
+from fhir_server.interactions.read import deleted, version_of
 from fhir_server.interactions.writing import checked_id
 
 Meta = dict[str, Any]
@@ -24,8 +24,7 @@ async def meta(context: Context, request: Request) -> Response:
     """The `meta` of the current version, or of the version in the URL, as Parameters."""
     path = request.path
     if len(path) == 5:
-        version = int(path[3]) if path[3].isdecimal() and len(path[3]) <= 18 else -1
-        stored = await context.store.vread(path[0], path[1], version)
+        stored = await context.store.vread(path[0], path[1], version_of(path[3]))
     else:
         stored = await context.store.read(path[0], path[1])
     if stored is None:

@@ -37,7 +37,10 @@ async def nothing_was_stored(client: Client) -> None:
         (b'{"resourceType":"Patient","name":[{"family":"a","f\\u0061mily":"b"}]}', "`family` stands twice"),
         (b'{"resourceType":"Patient","name":[{"family":"\\ud800"}]}', "not valid JSON"),
         (b'{"resourceType":"Patient","name":[{"family":"\xff"}]}', "not valid JSON"),
-        (b'{"resourceType":"Patient","extension":' + b'[{"extension":' * 60 + b"[]" + b"}]" * 60 + b"}", "deeper than 100"),
+        (
+            b'{"resourceType":"Patient","extension":' + b'[{"extension":' * 60 + b"[]" + b"}]" * 60 + b"}",
+            "deeper than 100",
+        ),
         (b'{"a":' * 100_000, "not valid JSON"),
         (b'{"resourceType":"Patient","multipleBirthInteger":1e999}', "not valid JSON"),
         (b'{"resourceType":"Patient","multipleBirthInteger":NaN}', "not valid JSON"),
@@ -126,7 +129,18 @@ async def test_no_content_type(client: Client) -> None:
     assert (await client.fhir("POST", "/Patient", content=b'{"resourceType":"Patient"}')).status_code == 415
 
 
-@pytest.mark.parametrize(("format", "status"), [("xml", 406), ("json", 200), ("application/fhir+json", 200), ("ttl", 406)])
+@pytest.mark.parametrize(
+    ("format", "status"),
+    [
+        ("xml", 406),
+        ("json", 200),
+        ("application/fhir+json", 200),
+        ("Application/FHIR+JSON", 200),
+        ("application/fhir+json; fhirVersion=4.0", 200),
+        ("application/fhir+json; fhirVersion=3.0", 406),
+        ("ttl", 406),
+    ],
+)
 async def test_format(client: Client, format: str, status: int) -> None:
     response = await client.fhir("GET", "/metadata", params={"_format": format}, headers={"Accept": "text/html"})
     assert response.status_code == status
@@ -139,6 +153,20 @@ async def test_gzip_both_ways(client: Client) -> None:
     read = await client.fhir("GET", "/Patient", headers={"Accept-Encoding": "gzip"})
     assert read.headers["content-encoding"] == "gzip"
     assert read.json()["entry"][0]["resource"]["name"][0]["text"] == "x" * 5000
+
+
+async def test_gzip_of_several_members(client: Client) -> None:
+    """RFC 1952: gzip data may consist of several members, which decompress to one text."""
+    body = gzip.compress(b'{"resourceType":') + gzip.compress(b'"Patient"}')
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    assert (await client.fhir("POST", "/Patient", content=body, headers=headers)).status_code == 201
+    assert (await client.fhir("POST", "/Patient", content=body + b"x", headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/fhir+json; fhirVersion=3.0"])
+async def test_content_type_of_a_patch(client: Client, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    assert (await client.fhir("PATCH", "/Patient/p", content=b"[]", headers=headers)).status_code == 415
 
 
 async def test_pretty(client: Client) -> None:
@@ -247,12 +275,15 @@ ANY_JSON = st.recursive(
 )
 NAMES = st.sampled_from(
     ["name", "birthdate", "gender", "identifier", "_id", "_sort", "_count", "_include", "_has:Observation:patient:code",
-     "general-practitioner.name", "_lastUpdated", "telecom:not", "name:exact", "_elements", "_summary", "__page", "_total"]
+     "general-practitioner.name", "_lastUpdated", "telecom:not", "name:exact", "_elements", "_summary",
+     "__page", "_total"]
 )  # fmt: skip
 
 
 def fields(type: str) -> st.SearchStrategy[dict[str, Any]]:
-    names = st.sampled_from(["name", "birthDate", "gender", "identifier", "contained", "extension", "meta", "id", "text"])
+    names = st.sampled_from(
+        ["name", "birthDate", "gender", "identifier", "contained", "extension", "meta", "id", "text"]
+    )
     return st.dictionaries(names, ANY_JSON, max_size=4).map(lambda tree: {"resourceType": type, **tree})
 
 
@@ -270,7 +301,9 @@ def test_arbitrary_queries_are_never_a_500(known: Knowledge, tmp_path: Any, kind
 async def _post(client: Client, body: Any) -> int:
     urls = (("POST", "/Patient"), ("PUT", "/Patient/p"), ("POST", "/"), ("PATCH", "/Patient/p"))
     statuses = [
-        (await client.request(method, url, content=json.dumps(body).encode("utf-8", "surrogatepass"), headers=JSON)).status_code
+        (
+            await client.request(method, url, content=json.dumps(body).encode("utf-8", "surrogatepass"), headers=JSON)
+        ).status_code
         for method, url in urls
     ]
     return max(statuses)

@@ -128,3 +128,104 @@ async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch
     stop.set()
     await lifespan
     assert messages[-1]["type"] == "lifespan.shutdown.complete"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Host": 'evil","resource":{"x"'},
+        {"X-Forwarded-Host": "a b"},
+        {"X-Forwarded-Host": "user@evil.example"},
+        {"X-Forwarded-Proto": "javascript"},
+        {"X-Forwarded-Prefix": '/x"y'},
+        {"Forwarded": 'host="a<b"'},
+        {"Host": 'evil"x'},
+    ],
+)
+async def test_headers_that_make_no_base_url(client: Client, headers: dict[str, str]) -> None:
+    """What Host and the forwarded headers say stands in every link and fullUrl: a quote in it would break the JSON."""
+    await client.fhir("PUT", "/Patient/p", json=PATIENT)
+    response = await client.fhir("GET", "/Patient", headers=headers)
+    assert response.status_code == 400
+    assert "base URL" in response.json()["issue"][0]["diagnostics"]
+
+
+@pytest.mark.parametrize("host", ["ehr.example", "ehr.example:8443", "[::1]:8000", "my_host", "127.0.0.1"])
+async def test_hosts(client: Client, host: str) -> None:
+    found = await client.fhir("GET", "/Patient", headers={"X-Forwarded-Host": host})
+    assert found.json()["link"][0]["url"] == f"http://{host}/fhir/Patient"
+
+
+async def test_binary_cannot_inject_headers(client: Client) -> None:
+    for context, expected in (("Patient/p", "Patient/p"), ("https://x.example/\r\nX-Evil: 1", None)):
+        body = {
+            "resourceType": "Binary",
+            "id": "b",
+            "contentType": "text/plain",
+            "securityContext": {"reference": context},
+        }
+        await client.fhir("PUT", "/Patient/p", json=PATIENT)
+        assert (await client.fhir("PUT", "/Binary/b", json=body)).is_success
+        native = await client.fhir("GET", "/Binary/b", headers={"Accept": "*/*"})
+        assert native.headers.get("x-security-context") == expected
+        assert native.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_binary_is_outside_the_rules_for_content_types(client: Client) -> None:
+    made = await client.fhir(
+        "POST", "/Binary", content=b"x", headers={"Content-Type": "image/png", "Accept": "image/png"}
+    )
+    assert made.status_code == 201
+    url = made.headers["location"].split("/_history")[0]
+    part = await client.fhir("GET", f"{url}?_elements=contentType", headers={"Accept": "*/*"})
+    assert part.json()["contentType"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/fhir%2FPatient", 404),
+        ("/fhir%2FPatient/p", 404),
+        ("/fhirx/Patient", 404),
+        ("/fhir/Patient%2Fp", 404),
+        ("/fhir/Patient/p/", 200),
+        ("/fhir//Patient/p", 200),
+        ("/fhir/Patient/%70", 200),
+    ],
+)
+async def test_paths_that_look_like_others(client: Client, path: str, status: int) -> None:
+    await client.fhir("PUT", "/Patient/p", json=PATIENT)
+    assert (await client.fhir("GET", f"http://test{path}")).status_code == status
+
+
+async def test_metadata_is_a_possible_id(client: Client) -> None:
+    assert (await client.fhir("PUT", "/Patient/metadata", json={**PATIENT, "id": "metadata"})).status_code == 201
+    assert (await client.fhir("GET", "/Patient/metadata")).json()["id"] == "metadata"
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"), [("gzip", "gzip"), ("br, gzip;q=0.5", "gzip"), ("gzip;q=0", None), ("br", None)]
+)
+async def test_accept_encoding(client: Client, header: str, coding: str | None) -> None:
+    response = await client.fhir("GET", "/metadata", headers={"Accept-Encoding": header})
+    assert response.headers.get("content-encoding") == coding
+
+
+async def test_errors_come_in_the_type_that_was_asked_for(client: Client) -> None:
+    response = await client.fhir("GET", "/Patient/nobody?_pretty=true", headers={"Accept": "application/json"})
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert response.text.startswith("{\n")
+    assert (await client.fhir("HEAD", "/Patient/nobody")).content == b""
+
+
+async def test_search_forms_may_hold_format_and_pretty(client: Client) -> None:
+    assert (await client.fhir("POST", "/Patient/_search", data={"_format": "xml"})).status_code == 406
+    assert (await client.fhir("POST", "/Patient/_search", data={"_pretty": "true"})).text.startswith("{\n")
+
+
+async def test_the_statement_offers_operations_only_where_they_are(client: Client) -> None:
+    rest = (await client.fhir("GET", "/metadata")).json()["rest"][0]
+    assert "operation" not in rest  # `$meta` and the others are called on instances
+    assert {each["name"] for each in rest["resource"][0]["operation"]} == {"meta", "meta-add", "meta-delete"}
+    await client.fhir("PUT", "/Patient/p", json=PATIENT)
+    assert (await client.fhir("HEAD", "/Patient/p/$meta")).status_code == 200

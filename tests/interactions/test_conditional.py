@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.store.operations import Transaction, Write
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
 
 
 def patient(number: str, **more: object) -> dict[str, object]:
-    return {"resourceType": "Patient", "identifier": [{"system": "https://clinic.example/mrn", "value": number}], **more}
+    return {
+        "resourceType": "Patient",
+        "identifier": [{"system": "https://clinic.example/mrn", "value": number}],
+        **more,
+    }
 
 
 async def test_conditional_create(client: Client) -> None:
@@ -140,3 +146,71 @@ async def test_32_patches_of_one_resource_all_take_effect(client: Client) -> Non
     final = (await client.fhir("GET", "/Patient/p")).json()
     assert {each["value"] for each in final["identifier"]} == {"1", *map(str, range(32))}
     assert final["meta"]["versionId"] == "33"
+
+
+@pytest.mark.parametrize(
+    ("criteria", "status"),
+    [
+        ("identifier=https://clinic.example/a?b|1", 201),
+        ("Patient?identifier=1", 201),
+        ("?identifier=1", 201),
+        ("http://test/fhir/Patient?identifier=1", 201),
+        ("Observation?identifier=1", 400),
+        ("identifier=%ff", 400),
+        ("", 412),
+        ("Patient?", 412),
+    ],
+)
+async def test_forms_of_if_none_exist(client: Client, criteria: str, status: int) -> None:
+    response = await client.fhir("POST", "/Patient", json=patient("1"), headers={"If-None-Exist": criteria})
+    assert response.status_code == status, response.text
+
+
+async def test_a_question_mark_in_the_criteria_is_part_of_the_value(client: Client) -> None:
+    body = {"resourceType": "Patient", "identifier": [{"system": "https://clinic.example/a?b", "value": "1"}]}
+    condition = {"If-None-Exist": "identifier=https://clinic.example/a?b|1"}
+    statuses = [(await client.fhir("POST", "/Patient", json=body, headers=condition)).status_code for _ in range(2)]
+    assert statuses == [201, 200]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "headers"),
+    [
+        ("POST", "/Patient", {"If-Match": 'W/"1"'}),
+        ("POST", "/Patient", {"If-None-Match": "*"}),
+        ("PUT", "/Patient/p", {"If-None-Exist": "identifier=1"}),
+        ("DELETE", "/Patient/p", {"If-None-Exist": "identifier=1"}),
+        ("DELETE", "/Patient/p", {"If-None-Match": "*"}),
+        ("POST", "/Patient?identifier=1", {}),
+        ("PUT", "/Patient/p?identifier=1", {}),
+        ("DELETE", "/Patient/p?_cascade=delete", {}),
+    ],
+)
+async def test_what_a_write_does_not_take_is_refused(
+    client: Client, method: str, url: str, headers: dict[str, str]
+) -> None:
+    """Nothing is silently ignored: a precondition that does not count would deceive the client."""
+    response = await client.fhir(method, url, json={"resourceType": "Patient", "id": "p"}, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["code"] == "not-supported"
+    assert (await client.fhir("GET", "/_history")).json()["total"] == 0
+
+
+async def test_conditional_create_whose_match_is_deleted_meanwhile(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The match is gone when its version is read: the request is planned again and creates."""
+    await client.fhir("PUT", "/Patient/a", json={**patient("1"), "id": "a"})
+    store = client.server.context.store
+    search = store.search
+
+    async def then_deleted(query: Any) -> Any:
+        page = await search(query)
+        if page.matches:
+            await store.transact(Transaction(writes=(Write("DELETE", "Patient", "a"),)))
+        return page
+
+    monkeypatch.setattr(type(store), "search", lambda self, query: then_deleted(query))
+    made = await client.fhir("POST", "/Patient", json=patient("1"), headers={"If-None-Exist": "identifier=1"})
+    assert made.status_code == 201
+    assert made.json()["identifier"][0]["value"] == "1"

@@ -248,3 +248,12 @@ async def test_unresolved_urn_is_refused_with_its_path(client: Client) -> None:
     response = await client.fhir("POST", "/Observation", json=body)
     assert response.status_code == 400
     assert response.json()["issue"][0]["expression"] == ["Observation.performer[1].reference"]
+
+
+async def test_elements_of_a_search_over_several_types(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/p1", json={**PATIENT, "id": "p1"})
+    found = (await client.fhir("GET", "/?_type=Patient,Observation&_elements=gender,status")).json()
+    assert found["entry"][0]["resource"].keys() == {"resourceType", "id", "meta", "gender"}
+    refused = await client.fhir("GET", "/?_type=Patient,Observation&_elements=gender,birthPlace")
+    assert refused.status_code == 400
+    assert "`birthPlace`" in refused.json()["issue"][0]["diagnostics"]

@@ -15,7 +15,8 @@ JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 
 async def fill(client: Client) -> None:
     text = (
-        b'{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.10,"unit":"mg"}}'
+        b'{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"},'
+        b'"valueQuantity":{"value":1.10,"unit":"mg"}}'
     )
     await client.fhir("PUT", "/Observation/o", content=text, headers={"Content-Type": "application/fhir+json"})
 
@@ -52,7 +53,9 @@ async def test_fhirpath_patch(client: Client) -> None:
         {"name": "name", "valueString": "note"},
         {"name": "value", "valueAnnotation": {"text": "seen"}},
     )
-    response = await client.fhir("PATCH", "/Observation/o", json=body, headers={"Content-Type": "application/fhir+json"})
+    response = await client.fhir(
+        "PATCH", "/Observation/o", json=body, headers={"Content-Type": "application/fhir+json"}
+    )
     assert response.status_code == 200, response.text
     assert response.json()["note"] == [{"text": "seen"}]
 

@@ -47,8 +47,14 @@ async def test_self_link_tells_the_search_and_post_equals_get(client: Client) ->
 
 async def test_pages_lead_through_all_matches_and_hide_the_terms_of_a_post(client: Client) -> None:
     for number in range(7):
-        await put(client, "Patient", f"p{number}", name=[{"family": "Secretname"}], birthDate=f"19{60 + number // 2}-01-01")
-    page = (await client.fhir("POST", "/Patient/_search", data={"family": "Secretname", "_sort": "-birthdate", "_count": "3"})).json()
+        await put(
+            client, "Patient", f"p{number}", name=[{"family": "Secretname"}], birthDate=f"19{60 + number // 2}-01-01"
+        )
+    page = (
+        await client.fhir(
+            "POST", "/Patient/_search", data={"family": "Secretname", "_sort": "-birthdate", "_count": "3"}
+        )
+    ).json()
     seen, urls = ids(page), []
     while following := [link["url"] for link in page["link"] if link["relation"] == "next"]:
         urls += following

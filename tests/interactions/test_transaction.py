@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fhir_server.store.protocol import BudgetExceeded
 from tests.conftest import Client
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,9 @@ def bundle(*entries: dict[str, Any], type: str = "transaction") -> dict[str, Any
     return {"resourceType": "Bundle", "type": type, "entry": list(entries)}
 
 
-def entry(method: str, url: str, resource: dict[str, Any] | None = None, full_url: str = "", **more: str) -> dict[str, Any]:
+def entry(
+    method: str, url: str, resource: dict[str, Any] | None = None, full_url: str = "", **more: str
+) -> dict[str, Any]:
     made: dict[str, Any] = {"request": {"method": method, "url": url, **more}}
     if resource is not None:
         made["resource"] = resource
@@ -92,7 +95,9 @@ async def test_relative_references_are_read_from_the_full_url(client: Client) ->
         bundle(
             entry("POST", "Patient", patient(), f"{old}Patient/77"),
             entry("POST", "Observation", observation("Patient/77"), f"{old}Observation/78"),
-            entry("POST", "Observation", observation(f"{old}Patient/77"), "urn:uuid:b0d3a3e0-0000-4000-8000-000000000001"),
+            entry(
+                "POST", "Observation", observation(f"{old}Patient/77"), "urn:uuid:b0d3a3e0-0000-4000-8000-000000000001"
+            ),
         ),
     )
     answers = response.json()["entry"]
@@ -120,14 +125,17 @@ async def test_escaped_references_are_rewritten_too(client: Client) -> None:
 async def test_all_or_nothing_names_the_failing_entry(client: Client) -> None:
     response = await post(
         client,
-        bundle(entry("PUT", "Patient/a", patient(id="a")), entry("PUT", "Patient/b", patient(id="b", gender="x", foo=1))),
+        bundle(
+            entry("PUT", "Patient/a", patient(id="a")), entry("PUT", "Patient/b", patient(id="b", gender="x", foo=1))
+        ),
     )
     assert response.status_code == 400
     paths = {path for issue in response.json()["issue"] for path in issue["expression"]}
     assert paths == {"Bundle.entry[1].resource.gender", "Bundle.entry[1].resource.foo"}
     assert (await client.fhir("GET", "/Patient/a")).status_code == 404
     missing = await post(
-        client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("POST", "Observation", observation("Patient/zz")))
+        client,
+        bundle(entry("PUT", "Patient/a", patient(id="a")), entry("POST", "Observation", observation("Patient/zz"))),
     )
     assert missing.status_code == 422
     assert missing.json()["issue"][0]["expression"] == ["Bundle.entry[1].resource.subject.reference"]
@@ -180,18 +188,14 @@ async def test_every_verb_in_one_transaction(client: Client) -> None:
 
 
 async def test_a_read_that_fails_refuses_the_transaction(client: Client) -> None:
-    response = await post(
-        client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("GET", "Patient/nobody"))
-    )
+    response = await post(client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("GET", "Patient/nobody")))
     assert response.status_code == 404
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry[1]"]
     assert (await client.fhir("GET", "/Patient/a")).status_code == 404
 
 
 async def test_two_writes_to_one_resource(client: Client) -> None:
-    response = await post(
-        client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("DELETE", "Patient/a"))
-    )
+    response = await post(client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("DELETE", "Patient/a")))
     assert response.status_code == 400
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0]", "Bundle.entry[1]"]
 
@@ -360,3 +364,162 @@ async def test_concurrent_transactions_on_the_same_resources(client: Client) -> 
     b = (await client.fhir("GET", "/Observation/b")).json()["valueInteger"]
     assert (a, b) == (100 - counted[200], counted[200])
     assert counted[200] >= 1
+
+
+async def test_a_bundle_inside_keeps_its_references(client: Client) -> None:
+    """What the entries of a stored Bundle refer to is settled inside it: https://hl7.org/fhir/R4/bundle.html#references"""
+    inner = bundle(
+        {"fullUrl": P, "resource": patient()},
+        {"fullUrl": E, "resource": observation(P)},
+        {"resource": observation("Patient/nobody")},
+        {"resource": observation("Patient?identifier=none")},
+        type="collection",
+    )
+    alone = await client.fhir("POST", "/Bundle", json=inner)
+    assert alone.status_code == 201, alone.text
+    within = await post(client, bundle(entry("POST", "Patient", patient(), P), entry("POST", "Bundle", inner)))
+    assert within.status_code == 200, within.text
+    stored = await client.fhir("GET", within.json()["entry"][1]["response"]["location"])
+    assert stored.json()["entry"] == inner["entry"]
+
+
+async def test_two_entries_with_one_full_url(client: Client) -> None:
+    """bdl-7: a fullUrl is unique in a Bundle."""
+    response = await post(
+        client,
+        bundle(
+            entry("POST", "Patient", patient(), P),
+            entry("POST", "Patient", patient(), P),
+            entry("POST", "Observation", observation(P)),
+        ),
+    )
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0].fullUrl", "Bundle.entry[1].fullUrl"]
+    same = entry("POST", "Patient", patient(identifier=[{"value": "1"}]), P, ifNoneExist="identifier=1")
+    assert (await post(client, bundle(same, same))).status_code == 200
+
+
+async def test_relative_urls_and_narrative_are_rewritten(client: Client) -> None:
+    old = "http://old.example/fhir/"
+    div = '<div xmlns="http://www.w3.org/1999/xhtml"><a href="Binary/5">x</a></div>'
+    text = {"status": "generated", "div": div}
+    response = await post(
+        client,
+        bundle(
+            entry("POST", "Binary", {"resourceType": "Binary", "contentType": "text/plain"}, f"{old}Binary/5"),
+            entry(
+                "POST",
+                "DocumentReference",
+                {
+                    "resourceType": "DocumentReference",
+                    "status": "current",
+                    "contained": [patient(id="c", text=text)],
+                    "content": [{"attachment": {"url": "Binary/5", "title": "Binary/5"}}],
+                    "description": 'href="Binary/5"',
+                },
+                f"{old}DocumentReference/6",
+            ),
+        ),
+        Prefer="return=representation",
+    )
+    binary, document = (answer["resource"] for answer in response.json()["entry"])
+    new = f"Binary/{binary['id']}"
+    assert document["content"][0]["attachment"] == {"url": new, "title": "Binary/5"}
+    assert document["contained"][0]["text"]["div"] == div.replace("Binary/5", new)
+    assert document["description"] == 'href="Binary/5"'
+
+
+async def test_conditional_reference_with_an_escaped_comma(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a", identifier=[{"value": "1,2"}]))
+    body = bundle(entry("POST", "Observation", observation(r"Patient?identifier=1\,2")))
+    answer = (await post(client, body, Prefer="return=representation")).json()["entry"][0]
+    assert answer["resource"]["subject"]["reference"] == "Patient/a"
+
+
+async def test_criteria_see_what_is_patched_in_the_bundle(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a", identifier=[{"value": "1"}]))
+    json_patch = base64.b64encode(b'[{"op":"add","path":"/gender","value":"female"}]').decode()
+    change = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": json_patch}
+    response = await post(
+        client,
+        bundle(
+            entry("PATCH", "Patient/a", change),
+            entry("POST", "Patient", patient(), ifNoneExist="identifier=1"),
+            entry("POST", "Observation", observation("Patient?identifier=1")),
+        ),
+    )
+    statuses = [answer["response"]["status"].split()[0] for answer in response.json()["entry"]]
+    assert statuses == ["200", "200", "201"]
+
+
+@pytest.mark.parametrize("url", ["Patient", "Patient?gender=male"])
+async def test_criteria_at_fault_name_their_entry(client: Client, url: str) -> None:
+    for id in "ab":
+        await client.fhir("PUT", f"/Patient/{id}", json=patient(id=id, gender="male"))
+    response = await post(client, bundle(entry("POST", "Patient", patient()), entry("PUT", url, patient())))
+    assert response.status_code == 412
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[1]"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["Patient/a/Observation/x/y", "Patient/a/Observation/_search", "Patient/_search", "Patient/a/$meta", "metadata"],
+)
+async def test_reads_that_a_transaction_does_not_answer(client: Client, url: str) -> None:
+    response = await post(client, bundle(entry("GET", url)))
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["code"] == "not-supported"
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("http://test/fhir/Patient/a", "200"),
+        ("/Patient/a", "200"),
+        ("http://test/fhirx/Patient/a", "400"),
+        ("http://other.example/fhir/Patient/a", "400"),
+        ("Patient?name=%ff", "400"),
+    ],
+)
+async def test_entry_urls(client: Client, url: str, status: str) -> None:
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a"))
+    answer = (await post(client, bundle(entry("GET", url), type="batch"))).json()["entry"][0]
+    assert answer["response"]["status"].split()[0] == status
+
+
+async def test_batch_answers_hold_what_they_are_asked_for(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a"))
+    meta = {"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": {"tag": [{"code": "t"}]}}]}
+    body = bundle(
+        entry("POST", "Patient/a/$meta-add", meta),
+        entry("POST", "Patient", patient()),
+        entry("HEAD", "Patient/a"),
+        type="batch",
+    )
+    plain = (await post(client, body)).json()["entry"]
+    assert plain[0]["resource"]["parameter"][0]["valueMeta"]["tag"] == [{"code": "t"}]
+    assert [sorted(each) for each in plain[1:]] == [["response"], ["response"]]
+    told = (await post(client, body, Prefer="return=OperationOutcome")).json()["entry"]
+    assert told[1]["response"]["outcome"]["resourceType"] == "OperationOutcome"
+    assert [sorted(each) for each in told[1:]] == [["response"], ["response"]]
+
+
+async def test_a_store_error_in_one_batch_entry_stays_there(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def too_long(query: object) -> None:
+        raise BudgetExceeded("The search took too long.")
+
+    monkeypatch.setattr(type(client.server.context.store), "search", lambda self, query: too_long(query))
+    body = bundle(entry("PUT", "Patient/a", patient(id="a")), entry("GET", "Patient?gender=male"), type="batch")
+    answers = (await post(client, body)).json()["entry"]
+    assert [answer["response"]["status"].split()[0] for answer in answers] == ["201", "413"]
+    assert answers[1]["response"]["outcome"]["issue"][0]["code"] == "too-costly"
+
+
+async def test_a_referrer_that_stays_is_named_with_its_path(client: Client) -> None:
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a"))
+    await client.fhir("PUT", "/Observation/o", json=observation("Patient/a", id="o"))
+    response = await post(client, bundle(entry("PUT", "Patient/b", patient(id="b")), entry("DELETE", "Patient/a")))
+    assert response.status_code == 409
+    issue = response.json()["issue"][0]
+    assert issue["expression"] == ["Bundle.entry[1]"]
+    assert "`Observation/o` (Observation.subject.reference)" in issue["diagnostics"]

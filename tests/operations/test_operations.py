@@ -27,7 +27,9 @@ def meta_of(response: Any) -> dict[str, Any]:
 
 async def test_meta_add_and_delete(client: Client) -> None:
     await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
-    added = await client.fhir("POST", "/Patient/p/$meta-add", json=parameters({"tag": [TAG], "profile": ["http://x/p"]}))
+    added = await client.fhir(
+        "POST", "/Patient/p/$meta-add", json=parameters({"tag": [TAG], "profile": ["http://x/p"]})
+    )
     assert added.status_code == 200, added.text
     assert meta_of(added)["tag"] == [TAG]
     again = await client.fhir("POST", "/Patient/p/$meta-add", json=parameters({"tag": [{**TAG, "display": "VIP"}]}))

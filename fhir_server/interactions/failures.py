@@ -1,4 +1,4 @@
-"""Every error as a FhirError: the one place where the store's errors get a status and a sentence."""
+"""The store's errors with a status and a sentence: one place, for a request and for a batch entry alike."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""`__explain=true` or `Prefer: explain`: how a search was read and found, as an outcome entry of its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from fhir_server.fhir.bundle import outcome_entry
+from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
+from fhir_server.interactions.exchange import Context, Pairs, Request
+from fhir_server.interactions.terminology import criteria_for
+from fhir_server.search.explain import readings
+from fhir_server.search.parse import Search
+from fhir_server.store.protocol import Explaining
+
+EXPLAIN = "__explain"
+
+
+def explains(request: Request, pairs: Pairs) -> bool:
+    """Whether the search is to be explained. Raises Invalid for a value that is neither `true` nor `false`."""
+    for name, value in pairs:
+        if name == EXPLAIN:
+            if value not in ("true", "false"):
+                raise Invalid(f"`{EXPLAIN}` takes `true` or `false`, not `{value}`.", code="value")
+            return value == "true"
+    return request.prefers("explain") in ("", "true")
+
+
+async def explanation(context: Context, request: Request, wanted: Search, steps: Sequence[str]) -> bytes:
+    """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
+    started = time.perf_counter()
+    criteria = await criteria_for(context, wanted.applied, request.base)
+    types = [scope.type for scope in wanted.query.scopes]
+    sentences = list(readings(types, wanted.applied, criteria))
+    sentences.append(f"Reading the parameters took {milliseconds(started)}.")
+    if wanted.query.sort:
+        keys = ", ".join(f"{'-' if key.descending else ''}{key.parameter}" for key in wanted.query.sort)
+        sentences.append(f"The order is by {keys}, then by type and id.")
+    if isinstance(context.store, Explaining):
+        sentences += await context.store.explain(wanted.query)
+    else:
+        sentences.append("This store does not tell its plan.")
+    issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]
+    return outcome_entry(operation_outcome(issues))
+
+
+def milliseconds(started: float) -> str:
+    """The time since `started` (`time.perf_counter`), such as `1.25 ms`."""
+    return f"{(time.perf_counter() - started) * 1000:.2f} ms"
