@@ -26,8 +26,8 @@ _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class Text:
     """A JSON object as received: its bytes, and the tree they stand for. Neither is changed once made.
 
-    The tree of a bundle's entry is parsed when it is first asked for, after references were rewritten in the bytes: then
-    `tree` raises Invalid as `parse` does.
+    The tree of a bundle's entry is parsed when it is first asked for, after references were rewritten in the bytes;
+    then `tree` raises Invalid as `parse` does.
     """
 
     __slots__ = ("_tree", "raw")
@@ -52,7 +52,7 @@ class Text:
 
 
 def parse(raw: bytes) -> Text:
-    """Parse strictly. Raises Invalid for what is not one JSON object, repeats a key at any depth or nests too deeply."""
+    """Parse strictly. Raises Invalid for what is not one JSON object, repeats a key or nests too deeply."""
     try:
         tree = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -20,7 +20,7 @@ from fhir_server.search.simplify import disjunction
 MAX_LINKS = 8
 MAX_BRANCHES = 400
 
-LATER = frozenset({"_text", "_content", "_filter", "_query", "_list"})
+LATER = frozenset({"_text", "_content", "_query"})
 """Parameters of the specification that this server does not evaluate."""
 
 

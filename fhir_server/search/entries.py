@@ -5,8 +5,8 @@ Encodings (one place, so that index and query cannot differ); `SEPARATOR` sorts 
 | value | term |
 |---|---|
 | string | normalised text, SEPARATOR, text as written |
-| token (Coding, CodeableConcept, Identifier, code, boolean, ContactPoint …) | code, SEPARATOR, system ("" without one) |
-| reference | `Type/id` when local (version dropped), else the absolute URL as written; canonical: url, SEPARATOR, version |
+| token (Coding, Identifier, code, boolean, ContactPoint …) | code, SEPARATOR, system ("" without one) |
+| reference | `Type/id` when local (version dropped), else the absolute URL; canonical: url, SEPARATOR, version |
 | uri | the text as written |
 | composite of terms | each component's search form, joined by COMPOSITE |
 """

@@ -17,7 +17,10 @@ from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.composite import Combine, combination, kind_of
 from fhir_server.search.parameters.criteria import Extract, Surroundings
+from fhir_server.search.parameters.places import place
+from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
 from fhir_server.search.parameters.reference import IDENTIFIER, identifier, standing_in
+from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, Planter, PlantLeaf, add, walk
 
@@ -26,6 +29,13 @@ BY_STORE = frozenset({"_id", "_lastUpdated"})
 
 _TRUE, _FALSE = (f"true{SEPARATOR}",), (f"false{SEPARATOR}",)
 
+
+_PSEUDO: Mapping[str, Sequence[tuple[str, Mapping[str, Extract], int]]] = {
+    "reference": ((IDENTIFIER, {"Reference": identifier}, KINDS.index("terms")),),
+    "token": ((TEXT, TEXTS, KINDS.index("terms")), (OF_TYPE, TYPED_IDENTIFIERS, KINDS.index("terms"))),
+    "quantity": ((CANONICAL, CANONICAL_EXTRACT, KINDS.index("numbers")),),
+}
+"""Per parameter type, what its elements are also indexed by: suffix of the pseudo-parameter, extraction, kind."""
 
 Plan = tuple[tuple[str, ...], list[str], int, Combine]
 """(keys of the components, codes of the composites that combine them so, kind, combination)."""
@@ -92,8 +102,9 @@ def _plant(planter: Planter, root: Node, parameter: Parameter, steps: Path) -> i
     extracts = kind.extract
     if parameter.type == "reference":
         extracts = {**extracts, "Resource": standing_in(parameter.targets)}
-        logical = _leaf(planter, {"Reference": identifier}, parameter.code + IDENTIFIER)
-        planter.plant(root, parameter.base, steps, logical)
+    for suffix, pseudo, at in _PSEUDO.get(parameter.type, ()):
+        name = parameter.code if suffix == IDENTIFIER else place(parameter.code, steps)
+        planter.plant(root, parameter.base, steps, _leaf(planter, pseudo, name + suffix, at))
     return planter.plant(root, parameter.base, steps, _leaf(planter, extracts, parameter.code, KINDS.index(kind.kind)))
 
 

@@ -8,6 +8,7 @@ from functools import cmp_to_key
 from typing import Protocol
 
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry
+from fhir_server.search.geodesy import great_circle
 from fhir_server.search.query import (
     And,
     Chain,
@@ -19,6 +20,8 @@ from fhir_server.search.query import (
     Has,
     Ids,
     LastUpdated,
+    Lineage,
+    Near,
     Not,
     NumberRange,
     Or,
@@ -27,6 +30,7 @@ from fhir_server.search.query import (
     Sort,
     SortKey,
     StartsWith,
+    TermRange,
     Test,
 )
 
@@ -74,13 +78,17 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
         case StartsWith(parameter, prefix):
             return _some_term(parameter, lambda term: term.startswith(prefix))
         case Contains(parameter, text):
-            return _some_term(parameter, lambda term: text in term.partition(SEPARATOR)[0])
-        case EndsWith(parameter, suffix):
-            return _some_term(parameter, lambda term: term.endswith(suffix))
+            return _some_term(parameter, lambda term: text in _text(term))
+        case EndsWith(parameter, suffix, normalised):
+            return _some_term(parameter, lambda term: (_text(term) if normalised else term).endswith(suffix))
+        case TermRange(parameter, low, high):
+            return _some_term(parameter, lambda term: (low or "") <= term and (high is None or term < high))
         case DateRange(parameter, tests):
             return lambda candidate: any(_passes(tests, *entry) for entry in _dates(candidate, parameter))
         case NumberRange(parameter):
             return lambda candidate: any(_fits(clause, entry) for entry in _numbers(candidate, parameter))
+        case Near(parameter):
+            return lambda candidate: any(_is_near(clause, entry) for entry in _numbers(candidate, parameter))
         case Present(parameter):
             return lambda candidate: _present(candidate, parameter)
         case Ids(ids):
@@ -91,6 +99,8 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
             return _chain(clause, follow)
         case Has():
             return _has(clause, follow)
+        case Lineage(parameter, ids, direction):
+            return _lineage(parameter, frozenset(ids), direction, follow)
         case And(clauses):
             every = [predicate(part, follow) for part in clauses]
             return lambda candidate: all(holds(candidate) for holds in every)
@@ -138,6 +148,11 @@ def _some_term(parameter: str, holds: Callable[[str], bool]) -> Predicate:
     return lambda candidate: any(map(holds, candidate.entries.terms.get(parameter, ())))
 
 
+def _text(term: str) -> str:
+    """The normalised text of a string's term."""
+    return term.partition(SEPARATOR)[0]
+
+
 def _dates(candidate: Candidate, parameter: str) -> tuple[DateEntry, ...]:
     return candidate.entries.dates.get(parameter, ())
 
@@ -169,6 +184,11 @@ def _fits(clause: NumberRange, entry: NumberEntry) -> bool:
     return key == clause.key and _passes(clause.tests, low, high) and _has_unit(clause.unit, unit)
 
 
+def _is_near(clause: Near, entry: NumberEntry) -> bool:
+    key, latitude, longitude, _ = entry
+    return key == "" and great_circle(clause.latitude, clause.longitude, latitude, longitude) <= clause.metres
+
+
 def _has_unit(wanted: tuple[str | None, str] | None, unit: str) -> bool:
     if wanted is None:
         return True
@@ -195,6 +215,29 @@ def _has(clause: Has, follow: Follow) -> Predicate:
     sources = (source for source in follow.of_type(clause.type) if where(source))
     pointed_to = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
     return lambda candidate: candidate.reference in pointed_to
+
+
+def _lineage(parameter: str, ids: frozenset[str], direction: str, follow: Follow) -> Predicate:
+    def upwards(type: str, start: Iterable[str]) -> set[str]:
+        """The references at the start and all above them; resources of other types lead nowhere."""
+        reached = set(start)
+        waiting = list(reached)
+        while waiting:
+            resource = follow.resolve(waiting.pop())
+            if resource and resource.type == type:
+                above = set(resource.entries.terms.get(parameter, ())) - reached
+                reached |= above
+                waiting += above
+        return reached
+
+    def below(candidate: Candidate) -> bool:
+        roots = [f"{candidate.type}/{id}" for id in ids]
+        return not upwards(candidate.type, [candidate.reference]).isdisjoint(roots)
+
+    def above(candidate: Candidate) -> bool:
+        return candidate.reference in upwards(candidate.type, [f"{candidate.type}/{id}" for id in ids])
+
+    return below if direction == "below" else above
 
 
 def _sort_value(key: Sort, candidate: Candidate) -> int | float | str | None:

@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import Invalid, Issue
 from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
+from fhir_server.search.filter import filter_clause
 from fhir_server.search.include import Include
+from fhir_server.search.list import list_clause
 from fhir_server.search.parameters import Criteria
+from fhir_server.search.parameters.places import places
+from fhir_server.search.parameters.quantity import CANONICAL
 from fhir_server.search.query import Clause, Query, Scope
 from fhir_server.search.registry import Registry
 from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
@@ -16,8 +20,11 @@ from fhir_server.search.simplify import Single, conjunction
 
 Pairs = Sequence[tuple[str, str]]
 
-ELSEWHERE = frozenset({"_format", "_pretty"})
-"""Parameters of every FHIR request, answered by the HTTP layer."""
+OF_EVERY_TYPE = {"_filter": filter_clause, "_list": list_clause}
+"""Criteria that are no search parameters of a type: they apply to whatever type is searched, and to no chain."""
+
+ELSEWHERE = frozenset({"_format", "_pretty", "__explain"})
+"""Parameters that do not change what is searched: answered by the HTTP layer and by `interactions.explain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,14 @@ def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
 
 def _add(clauses: dict[str, list[Clause]], name: str, value: str, criteria: Criteria) -> None:
     """Adds what `name=value` asks of each type; all or none of them."""
+    code, _, modifier = name.partition(":")
+    if code in OF_EVERY_TYPE and value:
+        if modifier:
+            raise Invalid(f"`{code}` has no modifiers, so `{name}` cannot be applied.")
+        found = {type: OF_EVERY_TYPE[code](type, value, criteria) for type in clauses}
+        for type, clause in found.items():
+            clauses[type].append(clause)
+        return
     if len(clauses) > 1 and not name.startswith("_has:"):
         parameter_of(tuple(clauses), name.partition(".")[0].partition(":")[0], criteria)
     asked = {type: clause_of(type, name, value, criteria) for type in clauses}
@@ -114,7 +129,13 @@ def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry,
 
 def _single(registry: Registry) -> Single:
     def single(type: str, code: str) -> bool:
-        parameter = registry.parameters(type).get(code)
+        table = registry.parameters(type)
+        parameter = table.get(code)
+        if parameter is None and code.endswith(CANONICAL):
+            place = (code.removesuffix(CANONICAL),)
+            parameter = next(
+                (each for each in table.values() if each.type == "quantity" and places(each) == place), None
+            )
         return parameter is not None and not parameter.repeats
 
     return single

@@ -48,10 +48,23 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class EndsWith:
-    """Some term of `parameter` ends with `suffix` (token criteria `system|`: the term is code, separator, system)."""
+    """Some term of `parameter` ends with `suffix` (token criteria `system|`: the term is code, separator, system).
+
+    With `normalised`, it is the part before `entries.SEPARATOR` that ends so: the normalised text of a string.
+    """
 
     parameter: str
     suffix: str
+    normalised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TermRange:
+    """Some term of `parameter` is at least `low` and below `high`, by code points; None is no bound."""
+
+    parameter: str
+    low: str | None
+    high: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,19 @@ class NumberRange:
     tests: tuple[Test, ...]
     key: str = ""
     unit: tuple[str | None, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Some position of `parameter` is at most `metres` from a point, on the great circle (`geodesy.great_circle`).
+
+    A position is a number entry with the key "", its `low` the latitude and its `high` the longitude, in degrees.
+    """
+
+    parameter: str
+    latitude: float
+    longitude: float
+    metres: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +143,19 @@ class Has:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """The resource is one of `ids`, or below (above) one of them over any number of references of `parameter`.
+
+    `parameter` refers to the resource above, which is of the same type. Circles are walked once round. What is below a
+    resource that is absent is found; the absent resource itself is not.
+    """
+
+    parameter: str
+    ids: tuple[str, ...]
+    direction: Literal["above", "below"]
+
+
+@dataclass(frozen=True, slots=True)
 class And:
     """Every clause holds; an empty And holds always."""
 
@@ -142,13 +181,16 @@ Clause = (
     | StartsWith
     | Contains
     | EndsWith
+    | TermRange
     | DateRange
     | NumberRange
+    | Near
     | Present
     | Ids
     | LastUpdated
     | Chain
     | Has
+    | Lineage
     | And
     | Or
     | Not
@@ -160,7 +202,7 @@ NOTHING = Or()
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, or the store's own `_id`/`_lastUpdated`.
+    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, or the store's own two.
 
     Ascending takes the lowest value of a resource (a date's or number's `low`), descending the highest (`high`);
     resources without a value come last in both directions.

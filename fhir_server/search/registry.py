@@ -22,7 +22,7 @@ class Component:
 class Parameter:
     """One search parameter as it applies to one resource type.
 
-    `type`: string | token | reference | date | number | quantity | uri | composite | special.
+    `type`: string | token | reference | date | number | quantity | uri | composite | near | special.
     `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
     values; False lets a store merge the bounds of a range.
     """
@@ -62,6 +62,9 @@ _NOT_CRITERIA = frozenset({"_has", "_type"})
 
 _SWAPPED = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
 """R4 gives these composites' two components each other's expression (corrected in R4B)."""
+
+_OF_THEIR_OWN = {"http://hl7.org/fhir/SearchParameter/Location-near": "near"}
+"""Special parameters that are parameter types here."""
 
 _SINGLE = frozenset(
     {"boolean", "code", "string", "markdown", "uri", "url", "canonical", "oid", "uuid", "id", "integer", "decimal"}
@@ -113,7 +116,7 @@ def _parameter(
     return Parameter(
         code=facts.code,
         base=type,
-        type=facts.type if branches else "special",
+        type=_OF_THEIR_OWN.get(facts.url, facts.type) if branches else "special",
         url=facts.url,
         expression=" | ".join(branch.text for branch in branches),
         targets=facts.targets,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from fhir_server.search.explain import described
 from fhir_server.search.match import Candidate, predicate, select_page
 from fhir_server.search.query import Clause, Query
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
@@ -107,6 +109,18 @@ class MemoryStore:
     async def count(self, query: Query) -> int:
         """The number of matches."""
         return sum(1 for _ in self._matched(query))
+
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """See `protocol.Explaining.explain`: everything of a type is looked at."""
+        started = time.perf_counter()
+        page = self._page(query)
+        took = (time.perf_counter() - started) * 1000
+        lines = [
+            f"{scope.type}: all {len(self._current.get(scope.type, ()))} resources are tested, there is no index: "
+            f"{described(scope.where)}."
+            for scope in query.scopes
+        ]
+        return (*lines, f"The search took {took:.2f} ms and found {len(page.matches)} on this page.")
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """The references whose current resource matches."""

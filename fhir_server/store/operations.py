@@ -28,7 +28,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One new version of `type`/`id`; `content` None is a deletion (of what is absent or deleted: nothing is written)."""
+    """One new version of `type`/`id`; `content` None is a deletion (nothing is written where nothing is there)."""
 
     method: Method
     type: str
@@ -82,7 +82,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write made: version 0 when there was nothing to delete; `created` when no current version was there before."""
+    """What a write made: version 0 when there was nothing to delete; `created` when none was current before."""
 
     type: str
     id: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Clause, Query, SortKey
@@ -199,7 +199,10 @@ class Store(Protocol):
         ...
 
     async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-        """Make the index entries of all current resources of `types` anew; returns how many. Never overwrites a newer version's."""
+        """Make the index entries of all current resources of `types` anew; returns how many.
+
+        Never overwrites the entries of a newer version.
+        """
         ...
 
     async def purge(self, type: str, id: str) -> bool:
@@ -216,6 +219,15 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what is queued and release everything."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A store that tells how it finds things."""
+
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
         ...
 
 

@@ -16,6 +16,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -33,6 +34,7 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_types
 from fhir_server.search.query import And, Scope
 from fhir_server.search.registry import build
+from fhir_server.search.terminology import Name, Terminology
 from fhir_server.store import memory, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Clock, Store, Stored
@@ -144,12 +146,24 @@ def test_row(row: Row, name: str, loaded: Loaded) -> None:
         assert order(extra) == order(row.expected["includes"]), row.rule
 
 
+@cache
+def _terminology(file: Path) -> Terminology:
+    """The value sets and code systems among the resources of a file."""
+    stored: dict[Name, tuple[Any, ...]] = {}
+    for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+        kind = resource["resourceType"]
+        if kind in ("ValueSet", "CodeSystem") and "url" in resource:
+            stored[kind, resource["url"]] = stored[kind, f"{kind}/{resource['id']}"] = (resource,)
+    return Terminology(stored)
+
+
 def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
     path, _, text = row.search.partition("?")
     pairs = parse_qsl(text, keep_blank_values=True)
     segments = path.split("/")
     types = (segments[-1],) if path else system_types(pairs, REGISTRY)
-    search = parse(types, pairs, CRITERIA, Options(lenient=row.expected.get("lenient", False)))
+    criteria = replace(CRITERIA, terminology=_terminology(row.file))
+    search = parse(types, pairs, criteria, Options(lenient=row.expected.get("lenient", False)))
     if len(segments) == 3:
         (scope,) = search.query.scopes
         where = And((compartment_clause(R4, segments[0], segments[1], scope.type), scope.where))

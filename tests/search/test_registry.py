@@ -41,8 +41,8 @@ def test_no_official_parameter_is_skipped(registry: Registry) -> None:
         for parameter in registry.parameters(type).values()
         if parameter.type == "special"
     }
-    # `near` is special in the standard; the others it leaves without an expression.
-    assert special == {"near", "_content", "_text", "_filter", "_query", "_list"}
+    # The standard leaves them without an expression.
+    assert special == {"_content", "_text", "_filter", "_query", "_list"}
 
 
 def test_every_expression_compiles(registry: Registry) -> None:

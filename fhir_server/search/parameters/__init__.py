@@ -8,6 +8,7 @@ from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.parameters.composite import COMPOSITES
 from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings
 from fhir_server.search.parameters.date import DATE
+from fhir_server.search.parameters.near import NEAR
 from fhir_server.search.parameters.number import NUMBER
 from fhir_server.search.parameters.quantity import QUANTITY
 from fhir_server.search.parameters.reference import REFERENCE
@@ -29,6 +30,7 @@ TYPES: Mapping[str, ParameterType] = {
     "quantity": QUANTITY,
     "uri": URI,
     "composite": COMPOSITES,
+    "near": NEAR,
     "special": SPECIAL,
 }
 

@@ -107,8 +107,11 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
         starts = components[-1].type == "string"
         return StartsWith(parameter.code, wanted) if starts else Equals(parameter.code, (wanted,))
     ranges = [(component, value) for component, value in pairs if component.type in _RANGES]
-    unit, alternatives = _searched_range(parameter, ranges, criteria)
-    return any_of(NumberRange(parameter.code, tests, key=forms[0], unit=unit) for tests in alternatives)
+    searched = _searched_range(parameter, ranges, criteria)
+    return any_of(
+        NumberRange(parameter.code, tests, key=forms[0], unit=unit)
+        for unit, tests in quantity.in_common_units(*searched)
+    )
 
 
 def _searched_form(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:

@@ -11,6 +11,7 @@ from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.entries import DateEntry, NumberEntry
 from fhir_server.search.query import Clause, Or, Test
 from fhir_server.search.registry import Parameter, Registry
+from fhir_server.search.terminology import NOTHING_STORED, Terminology
 
 
 class Surroundings(NamedTuple):
@@ -28,12 +29,16 @@ class Surroundings(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What the meaning of a search value depends on besides the value. `now` (µs) is the present moment, for `ap`."""
+    """What the meaning of a search value depends on besides the value. `now` (µs) is the present moment, for `ap`.
+
+    `terminology`: R4's own value sets and code systems, and those of the server that the criteria at hand name.
+    """
 
     registry: Registry
     base: str
     now: int
     zone: tzinfo = UTC
+    terminology: Terminology = NOTHING_STORED
 
 
 Entry = str | DateEntry | NumberEntry

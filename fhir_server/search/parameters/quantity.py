@@ -1,37 +1,99 @@
 """Quantity parameters: a number and perhaps its unit (https://hl7.org/fhir/R4/search.html#quantity).
 
-A quantity with a comparator (`<5`) is the open range that it stands for; units are compared as written.
+A quantity with a comparator (`<5`) is the open range that it stands for. Quantities in UCUM units have a second entry,
+in base units, under the pseudo-parameter `place:canonical`: a criterion in a UCUM unit holds in all commensurable ones.
+Other units are compared as written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import inf, nextafter
 from typing import Any
 
+from fhir_server.fhir import ucum
 from fhir_server.search.entries import SEPARATOR, NumberEntry
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import number
 from fhir_server.search.parameters.criteria import (
     Alternatives,
     Criteria,
+    Extract,
     ParameterType,
     Surroundings,
     any_of,
     wrong,
 )
-from fhir_server.search.query import Clause, NumberRange
+from fhir_server.search.parameters.places import places
+from fhir_server.search.query import Clause, NumberRange, Test
 from fhir_server.search.registry import Parameter
 
 FORM = "a quantity is `[prefix]value`, `[prefix]value|system|code` or `[prefix]value||code` (code or unit)."
+CANONICAL = ":canonical"
 CURRENCY = "urn:iso:std:iso:4217"
 
 Unit = tuple[str | None, str]
+Tests = tuple[Test, ...]
+
+_BASE = ucum.Canonical("", 1.0)
+
+COMMON = (
+    *("g/L", "g/dL", "mg/L", "mg/dL", "mg/mL", "ug/L", "ug/dL", "ug/mL", "ng/L", "ng/dL", "ng/mL", "pg/mL"),
+    *("mol/L", "mmol/L", "umol/L", "nmol/L", "pmol/L", "meq/L", "10*3/uL", "10*6/uL", "10*9/L", "10*12/L"),
+    *("/uL", "U/L", "U/mL", "ukat/L", "[IU]/L", "[IU]/mL", "k[IU]/L", "m[IU]/L", "m[IU]/mL", "mm[Hg]", "kPa"),
+    *("cm[H2O]", "Cel", "[degF]", "K", "m", "cm", "mm", "[in_i]", "[ft_i]", "kg", "g", "mg", "ug", "ng", "pg"),
+    *("[lb_av]", "[oz_av]", "L", "dL", "mL", "uL", "fL", "[foz_us]", "s", "min", "h", "d", "wk", "mo", "a"),
+    *("/min", "/s", "/h", "Hz", "kg/m2", "g/m2", "L/min", "mL/min", "mL/s", "mL/h", "%", "1", "mmol", "umol"),
+    *("nmol", "meq", "mg/kg", "ug/kg", "g/kg", "mg/d", "g/d", "kcal", "kJ"),
+)
+"""Units that a composite is searched in besides its own, if commensurable."""
 
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The quantities that prefix, value and unit ask for."""
     unit, alternatives = parsed(parameter, text)
-    return any_of(NumberRange(parameter.code, tests, unit=unit) for tests in alternatives)
+    exact = [NumberRange(parameter.code, tests, unit=unit) for tests in alternatives]
+    scale = _scale(unit)
+    if unit is None or scale is None:
+        return any_of(exact)
+    converted = [
+        NumberRange(name + CANONICAL, _converted(tests, scale, _BASE), unit=("", scale.unit))
+        for name in places(parameter)
+        for tests in alternatives
+    ]
+    return any_of(converted if unit[0] else (*exact, *converted))
+
+
+def in_common_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[Unit | None, Tests]]:
+    """The tests in the unit given, then converted to each unit of `COMMON` that is commensurable with it.
+
+    For composites, which have no entries in base units: those would cost more than all else that is indexed.
+    """
+    scale = _scale(unit)
+    for tests in alternatives:
+        yield unit, tests
+        if unit is None or scale is None:
+            continue
+        for code, other in _commensurable(scale.unit):
+            if (ucum.SYSTEM, code) != unit:
+                yield (ucum.SYSTEM, code), _converted(tests, scale, other)
+
+
+def _scale(unit: Unit | None) -> ucum.Canonical | None:
+    """The searched unit in base units, if it is (or, without a system, may be) a UCUM unit that can be converted."""
+    return ucum.canonical(unit[1]) if unit and unit[0] in (None, ucum.SYSTEM) else None
+
+
+def _converted(tests: Tests, given: ucum.Canonical, wanted: ucum.Canonical) -> Tests:
+    return tuple(Test(test.end, test.comparison, given.convert(test.value, wanted)) for test in tests)
+
+
+@lru_cache(maxsize=64)
+def _commensurable(base: str) -> Sequence[tuple[str, ucum.Canonical]]:
+    """The common units with these base units."""
+    known = [(code, ucum.canonical(code)) for code in COMMON]
+    return [(code, scale) for code, scale in known if scale is not None and scale.unit == base]
 
 
 def parsed(parameter: Parameter, text: str) -> tuple[Unit | None, Alternatives]:
@@ -51,6 +113,33 @@ def _quantity(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     comparator = value.get("comparator")
     low, high = _compared(comparator, amount) if comparator else (amount, amount)
     return (("", low, high, _unit(value)),)
+
+
+def _in_base_units(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+    """The entry of a quantity under `place:canonical`; none for a unit that cannot be converted."""
+    if value.get("system") != ucum.SYSTEM:
+        return ()
+    amount, scale = value.get("value"), ucum.canonical(value.get("code", ""))
+    if amount is None or scale is None:
+        return ()
+    amount, comparator = scale.value(amount), value.get("comparator")
+    low, high = _compared(comparator, amount) if comparator else (amount, amount)
+    return (("", low, high, f"{SEPARATOR}{scale.unit}{SEPARATOR}"),)
+
+
+def _entries_in_base_units(extract: Extract) -> Extract:
+    """The same for what has several values in one unit."""
+
+    def converted(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+        found: list[NumberEntry] = []
+        for key, low, high, unit in extract(value, around):
+            system, _, rest = unit.partition(SEPARATOR)
+            scale = ucum.canonical(rest.partition(SEPARATOR)[0]) if system == ucum.SYSTEM else None
+            if scale is not None:
+                found.append((key, scale.value(low), scale.value(high), f"{SEPARATOR}{scale.unit}{SEPARATOR}"))
+        return tuple(found)
+
+    return converted
 
 
 def _compared(comparator: str, amount: float) -> tuple[float, float]:
@@ -102,10 +191,18 @@ def _sample(text: str) -> float | None:
         return None
 
 
+_QUANTITIES = ("Quantity", "SimpleQuantity", "Age", "Duration", "Distance", "Count")
+
+CANONICAL_EXTRACT: Mapping[str, Extract] = {
+    **dict.fromkeys(_QUANTITIES, _in_base_units),
+    "Range": _entries_in_base_units(_range),
+    "SampledData": _entries_in_base_units(_sampled_data),
+}
+
 QUANTITY = ParameterType(
     kind="numbers",
     extract={
-        **dict.fromkeys(("Quantity", "SimpleQuantity", "Age", "Duration", "Distance", "Count"), _quantity),
+        **dict.fromkeys(_QUANTITIES, _quantity),
         "Money": _money,
         "Range": _range,
         "SampledData": _sampled_data,

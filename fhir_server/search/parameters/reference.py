@@ -14,7 +14,7 @@ from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.references import local, parse
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters import token
+from fhir_server.search.parameters import hierarchy, token
 from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
 from fhir_server.search.query import Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
@@ -25,7 +25,9 @@ FORM = "a reference is `Type/id`, `id`, an absolute URL, or the URL of a canonic
 
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
-    """By `Type/id`, by id in every target type, by URL or by canonical; the modifier is a type or `identifier`."""
+    """By `Type/id`, by id in every target type, by URL or by canonical, as the modifier says."""
+    if modifier in ("above", "below"):
+        return hierarchy.clause(parameter, modifier, text, clause(parameter, None, text, criteria), criteria)
     if modifier == "identifier":
         return token.clause(replace(parameter, code=parameter.code + IDENTIFIER), None, text, criteria)
     parts = [unescape(part) for part in split(text, "|")]
@@ -97,5 +99,5 @@ REFERENCE = ParameterType(
     kind="terms",
     extract={"Reference": _reference, "canonical": _canonical, "uri": _canonical},
     clause=clause,
-    modifiers=frozenset({"identifier"}),
+    modifiers=frozenset({"identifier", "above", "below"}),
 )

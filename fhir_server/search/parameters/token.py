@@ -10,6 +10,7 @@ from typing import Any
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
+from fhir_server.search.parameters import coded, wording
 from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, wrong
 from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
 from fhir_server.search.registry import Parameter
@@ -31,6 +32,12 @@ def parsed(parameter: Parameter, text: str) -> tuple[str | None, str]:
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The code in any system, in the system or without one; `:not` is the same clause, negated by the caller."""
+    if modifier in coded.MODIFIERS:
+        return _by_terminology(parameter, modifier, text, criteria)
+    if modifier == "text":
+        return wording.text_clause(parameter, text)
+    if modifier == "of-type":
+        return wording.of_type_clause(parameter, text)
     system, code = parsed(parameter, text)
     if parameter.code == "_id":
         if system is not None:
@@ -41,6 +48,14 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if not code:
         return EndsWith(parameter.code, f"{SEPARATOR}{system}")
     return Equals(parameter.code, (f"{code}{SEPARATOR}{system}",))
+
+
+def _by_terminology(parameter: Parameter, modifier: str, text: str, criteria: Criteria) -> Clause:
+    if parameter.code == "_id":
+        raise wrong(parameter, text, f"an id is in no code system, so `:{modifier}` does not apply.")
+    if modifier in ("in", "not-in"):
+        return coded.within(parameter, text, criteria)
+    return coded.subsumed(parameter, modifier, parsed(parameter, text), criteria)
 
 
 def forms(term: str) -> tuple[str, str]:
@@ -98,6 +113,6 @@ TOKEN = ParameterType(
         "ContactPoint": _contact_point,
     },
     clause=clause,
-    modifiers=frozenset({"not"}),
-    negated=frozenset({"not"}),
+    modifiers=frozenset({"not", "text", "of-type", *coded.MODIFIERS}),
+    negated=frozenset({"not", "not-in"}),
 )

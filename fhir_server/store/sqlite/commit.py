@@ -1,4 +1,4 @@
-"""What one database transaction does: several transactions of the protocol, checked one after the other, written together.
+"""What one database transaction does: several transactions of the protocol, checked in turn and written together.
 
 The state of every resource that the group names is read at once, each transaction is checked and applied to it in
 memory, and the rows of all go to the file together: few statements, sorted rows. A transaction is checked whole before
@@ -9,12 +9,11 @@ query must see it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
-
-import orjson
 
 from fhir_server.search.query import Query
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
@@ -27,10 +26,11 @@ from fhir_server.store.protocol import (
     Stored,
     TargetsMissing,
 )
-from fhir_server.store.sqlite import rows
+from fhir_server.store.sqlite import rows, statements
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.targets import absent
 
 MILLISECOND = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,32 +40,49 @@ _STATES = (
     "SELECT json_group_array(json_array(r.ref, r.rid, r.version, r.updated, r.seq, r.deleted))"
     " FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value"
 )
-_BODIES = (
-    "SELECT json_group_array(json_array(e.rid, e.body)) FROM json_each(?) j CROSS JOIN entries e WHERE e.rid = j.value"
+_COLUMNS = (
+    "SELECT json_group_array(json_array(e.rid, e.quick, e.terms, e.numbers))"
+    " FROM json_each(?) j CROSS JOIN entries e WHERE e.rid = j.value"
 )
 _NEXT = (
     "SELECT (SELECT max(rid) FROM resource), (SELECT max(seq) FROM version), (SELECT max(updated) FROM version),"
     " (SELECT value FROM meta WHERE key = 'purged_seq'), (SELECT value FROM meta WHERE key = 'purged_updated')"
 )
 _SOURCES = (
-    "SELECT r.ref FROM term t CROSS JOIN resource r WHERE t.tp = ? AND t.value = ? AND r.rid = t.rid"
+    "SELECT r.ref FROM link l CROSS JOIN resource r WHERE l.tp = ? AND l.target = ? AND r.rid = l.rid"
     " AND r.type NOT IN (SELECT value FROM json_each(?)) AND r.ref NOT IN (SELECT value FROM json_each(?)) LIMIT ?"
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A write with its entries in the forms that the file keeps; made before the lock is taken."""
+
+    write: Write
+    reference: str
+    tree: rows.Tree
+    columns: rows.Columns
+
+
+def draft(write: Write) -> Draft:
+    """Prepare a write."""
+    tree = rows.tree_of(write.entries) if write.content is not None else {}
+    return Draft(write, f"{write.type}/{write.id}", tree, rows.columns_of(tree))
+
+
 @dataclass(slots=True)
 class State:
-    """A resource as the group sees it; `stored` and `body` are its entries' JSON in the file and by now."""
+    """A resource as the group sees it. `stored`, `columns`: its entries in the file and by now; `new`: no row yet."""
 
     rid: int
     version: int = 0
     updated: int = 0
     seq: int = 0
     live: bool = False
-    dirty: bool = False
-    stored: str | None = None
-    body: str = rows.NO_BODY
-    tree: rows.Tree | None = None
+    new: bool = False
+    stored: rows.Columns | None = None
+    columns: rows.Columns = rows.NO_COLUMNS
+    tree: rows.Tree = field(default_factory=dict)
     method: Method = "POST"
     raw: bytes | None = None
 
@@ -83,43 +100,43 @@ class Group:
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
         self._now = max(now // MILLISECOND * MILLISECOND, updated or 0, purged_updated or 0)
         self._states: dict[str, State] = {}
+        self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
         self._stamps: dict[int, str] = {}
 
-    def load(self, transactions: Iterable[Transaction]) -> None:
-        """Read the state of every resource that the transactions name, and number the new ones."""
-        written: set[str] = set()
+    def load(self, transactions: Sequence[Transaction], drafts: Sequence[Sequence[Draft]]) -> None:
+        """Read the state of every resource that the transactions name or link to, and number the new ones."""
+        numbered: set[str] = set()
         named: set[str] = set()
-        for transaction in transactions:
-            written.update([f"{write.type}/{write.id}" for write in transaction.writes])
-            named.update(transaction.required, transaction.reads)
+        written: set[str] = set()
+        for transaction, prepared in zip(transactions, drafts, strict=True):
+            for each in prepared:
+                written.add(each.reference)
+                numbered |= rows.targets_of(each.tree)
+            named.update(transaction.required, transaction.reads, transaction.released)
             named.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
-        found = self._read_states(sorted(written | named))
-        existing = [found[reference].rid for reference in written & found.keys()]
-        if existing:
-            bodies = dict(self._one_json(_BODIES, rows.as_json(sorted(existing))))
-            for reference in written & found.keys():
-                state = found[reference]
-                state.body = state.stored = bodies.get(state.rid, rows.NO_BODY)
-        # Numbered in the order of the references: both B-trees of `resource` are filled in key order.
-        for reference in sorted(written - found.keys()):
-            self._rid += 1
-            found[reference] = State(self._rid)
-        self._states = found
-
-    def _read_states(self, references: Sequence[str]) -> dict[str, State]:
-        return {
-            reference: State(rid, version, updated, seq, not deleted)
-            for reference, rid, version, updated, seq, deleted in self._one_json(_STATES, rows.as_json(references))
+        numbered |= written
+        self._learn(numbered | named)
+        existing = {
+            state.rid: state for name in written if (state := self._states.get(name)) is not None and state.live
         }
+        if existing:
+            for rid, *columns in statements.one_json(self._connection, _COLUMNS, sorted(existing)):
+                existing[rid].stored = existing[rid].columns = (columns[0], columns[1], columns[2])
+        # Numbered in the order of the references: both B-trees of `resource` are filled in key order.
+        for reference in sorted(numbered - self._states.keys()):
+            self._rid += 1
+            self._states[reference] = State(self._rid, new=True)
 
-    def _one_json(self, statement: str, parameter: str) -> list[Any]:
-        found: list[Any] = orjson.loads(self._connection.execute(statement, (parameter,)).fetchone()[0])
-        return found
+    def _learn(self, references: Iterable[str]) -> None:
+        for reference, rid, version, updated, seq, deleted in statements.one_json(
+            self._connection, _STATES, sorted(references)
+        ):
+            self._states[reference] = State(rid, version, updated, seq, not deleted)
 
-    def run(self, transaction: Transaction) -> Committed:
+    def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
-        writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
+        writes = {each.reference: each.write for each in drafts}
         for assertion in transaction.assertions:
             if not self._holds(assertion):
                 raise AssertionFailed(assertion)
@@ -131,7 +148,7 @@ class Group:
         for reference in transaction.reads:
             if not self._exists(reference, writes):
                 raise ReadFailed(reference, deleted=self._version(reference) > 0)
-        written = tuple([self._write(reference, write) for reference, write in writes.items()])
+        written = tuple([self._write(each) for each in drafts])
         found = tuple(self._read(reference) for reference in transaction.reads)
         return Committed(written, found, tuple(self._page(query) for query in transaction.queries))
 
@@ -157,11 +174,12 @@ class Group:
 
     def _check_released(self, transaction: Transaction, writes: dict[str, Write]) -> None:
         self.flush()
-        exempt = rows.as_json(self._names.code(self._connection, type) for type in transaction.exempt)
-        touched = rows.as_json(writes)
+        exempt = statements.as_json(self._names.code(self._connection, type) for type in transaction.exempt)
+        touched = statements.as_json(writes)
         sources: dict[str, list[str]] = {}
         for target in transaction.released:
-            values = (REFERENCES, target, exempt, touched, _SOURCES_SHOWN)
+            state = self._states.get(target)
+            values = (REFERENCES, state.rid if state else None, exempt, touched, _SOURCES_SHOWN)
             found = [source for (source,) in self._connection.execute(_SOURCES, values).fetchall()]
             found += [
                 source
@@ -174,22 +192,21 @@ class Group:
         if sources:
             raise StillReferenced(sources)
 
-    def _write(self, reference: str, write: Write) -> Written:
-        state, content = self._states[reference], write.content
+    def _write(self, each: Draft) -> Written:
+        write, state = each.write, self._states[each.reference]
+        content = write.content
         if content is None and not state.live:
             return Written(write.type, write.id, 0, 0, False)
         created = content is not None and not state.live
         updated = max(self._now, state.updated + MILLISECOND)
         self._seq += 1
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
-        state.live, state.method, state.dirty = content is not None, write.method, True
-        if content is None:
-            state.raw, state.tree, state.body = None, None, rows.NO_BODY
-        else:
+        state.live, state.method = content is not None, write.method
+        self._dirty[each.reference] = state
+        state.tree, state.columns, state.raw = each.tree, each.columns, None
+        if content is not None:
             member = f'"versionId":"{state.version}","lastUpdated":"{self._stamp(updated)}"'
             state.raw = b"".join((content.head, member.encode(), content.tail))
-            state.tree = rows.tree_of(write.entries)
-            state.body = rows.body_of(state.tree)
         type = self._names.of_type(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
@@ -219,31 +236,52 @@ class Group:
         if not self._versions:
             return
         connection, removed, added = self._connection, rows.IndexRows(), rows.IndexRows()
-        resources, bodies = [], []
-        for reference in sorted(reference for reference, state in self._states.items() if state.dirty):
-            state = self._states[reference]
-            state.dirty = False
+        resources, columns = [], []
+        linked: set[str] = set()
+        dirty, self._dirty = self._dirty, {}
+        for reference, state in dirty.items():
+            state.new = False
             codes = self._names.of_type(reference.partition("/")[0])
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
-            if state.body != state.stored:
+            if state.columns != state.stored:
+                linked |= rows.targets_of(state.tree)
                 self._index(state, codes, removed, added)
-                bodies.append((state.rid, state.body))
-                state.stored = state.body
-        rows.insert(connection, "resource", resources)
-        rows.insert(connection, "version", self._versions)
-        rows.insert(connection, "entries", bodies)
-        rows.delete_index(connection, removed)
-        rows.insert_index(connection, added)
+                columns.append((state.rid, *state.columns))
+                state.stored = state.columns
+        resources += self._absent(linked)
+        statements.insert(connection, "resource", sorted(resources, key=itemgetter(1)))
+        statements.insert(connection, "version", self._versions)
+        statements.insert(connection, "entries", sorted(columns))
+        statements.delete_index(connection, removed)
+        statements.insert_index(connection, added)
         self._versions = []
 
-    def _index(self, state: State, codes: dict[str, int], removed: rows.IndexRows, added: rows.IndexRows) -> None:
+    def _absent(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:
+        """Rows for the targets that were never stored, and are not being stored either."""
+        found: list[tuple[Any, ...]] = []
+        for reference in linked:
+            state = self._states[reference]
+            if state.new:
+                state.new = False
+                found.append(absent(state.rid, reference))
+        return found
+
+    def _index(self, state: State, codes: Mapping[str, int], removed: rows.IndexRows, added: rows.IndexRows) -> None:
         """The index rows between what the file has for a resource and what it should have."""
-        if state.stored is None or state.stored == rows.NO_BODY:
-            added.add(state.tree or {}, codes, state.rid)
+        if state.stored is None:
+            added.add(state.tree, codes, self._numbers(state.tree), state.rid)
             return
-        gone, fresh = rows.changed(orjson.loads(state.stored), orjson.loads(state.body))
-        if any(gone.get(part, {}).keys() - codes.keys() for part in "tdn"):
+        before, old, new = rows.tree_from(state.stored), rows.IndexRows(), rows.IndexRows()
+        if rows.parameters_of(before) - codes.keys():
             self._names.refresh(self._connection)  # another process stored this resource under newer names
-        removed.add(gone, codes, state.rid)
-        added.add(fresh, codes, state.rid)
+        old.add(before, codes, self._numbers(before), state.rid)
+        new.add(state.tree, codes, self._numbers(state.tree), state.rid)
+        removed.extend(old.without(new))
+        added.extend(new.without(old))
+
+    def _numbers(self, tree: rows.Tree) -> dict[str, int]:
+        targets = rows.targets_of(tree)
+        if targets - self._states.keys():
+            self._learn(targets - self._states.keys())
+        return {target: self._states[target].rid for target in targets}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import (
     And,
     Chain,
@@ -22,16 +24,24 @@ from fhir_server.search.query import (
     Has,
     Ids,
     LastUpdated,
+    Lineage,
+    Near,
     Not,
     NumberRange,
     Or,
     Present,
     StartsWith,
+    TermRange,
     Test,
 )
-from fhir_server.store.sqlite.conditions import OPERATORS, Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.lineage import drive_lineage
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.rows import as_json, ordered
+from fhir_server.store.sqlite.nearness import drive_near
+from fhir_server.store.sqlite.rows import is_local, ordered
+from fhir_server.store.sqlite.statements import as_json
+
+TextClause = StartsWith | Contains | EndsWith | TermRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,11 @@ class Context:
         return self.names.code(self.connection, type)
 
 
+_COLUMNS = {"d": "quick", "l": "quick", "t": "terms", "n": "numbers"}
+
+
 def path(part: str, parameter: str) -> str:
-    """The JSON path of a parameter's entries in `entries.body`."""
+    """The JSON path of a parameter's entries in their column of `entries`."""
     return f'$.{part}."{parameter}"'
 
 
@@ -76,36 +89,72 @@ def probe(clause: Clause, type: str, alias: str, context: Context) -> Sql:
 
 
 def _probe_equals(clause: Equals, type: str, alias: str, context: Context) -> Sql:
-    condition, values = one_of("value", clause.terms)
+    if len(clause.terms) > 16 and not any(map(is_local, clause.terms)):  # many: the resource's own few are looked up
+        return _in_json("t", clause, alias, ("j.value IN (SELECT value FROM json_each(?))", (as_json(clause.terms),)))
     tp = context.tp(type, clause.parameter)
-    return f"EXISTS (SELECT 1 FROM term WHERE tp = ? AND {condition} AND rid = {alias}.rid)", (tp, *values)
+    found = [
+        (f"EXISTS (SELECT 1 FROM {table} WHERE tp = ? AND {condition} AND rid = {alias}.rid)", (tp, *values))
+        for table, condition, values in _equal(clause.terms)
+    ]
+    text, all_values = both(found, "OR")
+    return (f"({text})" if len(found) > 1 else text), all_values
 
 
-def _in_body(alias: str, where: str, condition: Sql) -> Sql:
-    source = "entries x CROSS JOIN json_each(x.body, ?) j"
-    return f"EXISTS (SELECT 1 FROM {source} WHERE x.rid = {alias}.rid AND {condition[0]})", (where, *condition[1])
+def _equal(terms: Sequence[str]) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """The tables where terms are, and the conditions that find them: local references are links."""
+    links = [term for term in terms if is_local(term)]
+    texts = [term for term in terms if not is_local(term)] if links else terms
+    found: list[tuple[str, str, tuple[Any, ...]]] = []
+    if texts or not links:
+        found.append(("term", *one_of("value", texts)))
+    if len(links) == 1:
+        found.append(("link", "target = (SELECT rid FROM resource WHERE ref = ?)", (links[0],)))
+    elif links:
+        targets = "SELECT t.rid FROM json_each(?) j CROSS JOIN resource t WHERE t.ref = j.value"
+        found.append(("link", f"target IN ({targets})", (as_json(links),)))
+    return found
 
 
-def _probe_text(clause: StartsWith | Contains | EndsWith, type: str, alias: str, context: Context) -> Sql:
-    return _in_body(alias, path("t", clause.parameter), text_condition(clause, "j.value"))
+def _in_json(part: str, clause: Any, alias: str, condition: Sql) -> Sql:
+    """Some entry of the clause's parameter, `j.value`, fulfils a condition."""
+    source = f"entries x CROSS JOIN json_each(x.{_COLUMNS[part]}, ?) j"
+    values = (path(part, clause.parameter), *condition[1])
+    return f"EXISTS (SELECT 1 FROM {source} WHERE x.rid = {alias}.rid AND {condition[0]})", values
+
+
+def _probe_text(clause: TextClause, type: str, alias: str, context: Context) -> Sql:
+    condition = text_condition(clause, "j.value")
+    text, values = both((_in_json(part, clause, alias, condition) for part in _text_parts(clause)), "OR")
+    return f"({text})", values
+
+
+def _text_parts(clause: TextClause) -> str:
+    """The parts of the entries where such a text can be: no local reference contains a separator."""
+    return "t" if isinstance(clause, StartsWith) and SEPARATOR in clause.prefix else "tl"
 
 
 def _probe_date(clause: DateRange, type: str, alias: str, context: Context) -> Sql:
-    inside = bounds(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
-    return _in_body(alias, path("d", clause.parameter), inside)
+    return _in_json("d", clause, alias, _interval(clause))
+
+
+def _interval(clause: DateRange) -> Sql:
+    return bounds(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
 
 
 def _probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:
-    inside = bounds(clause.tests, "json_extract(j.value, '$[1]')", "json_extract(j.value, '$[2]')", ordered)
-    key: Sql = ("json_extract(j.value, '$[0]') = ?", (clause.key,))
-    unit = unit_condition(clause.unit, "json_extract(j.value, '$[3]')")
-    return _in_body(alias, path("n", clause.parameter), both((key, inside, unit)))
+    condition, values = _number_condition(clause, type, context)
+    return f"EXISTS (SELECT 1 FROM number WHERE rid = {alias}.rid AND {condition})", values
+
+
+def _number_condition(clause: NumberRange, type: str, context: Context) -> Sql:
+    found: Sql = ("tp = ? AND key = ?", (context.tp(type, clause.parameter), clause.key))
+    return both((found, bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
 
 
 def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:
-    where = tuple(path(part, clause.parameter) for part in "tdn")
-    text = "(json_type(x.body, ?) IS NOT NULL OR json_type(x.body, ?) IS NOT NULL OR json_type(x.body, ?) IS NOT NULL)"
-    return f"EXISTS (SELECT 1 FROM entries x WHERE x.rid = {alias}.rid AND {text})", where
+    where = tuple(path(part, clause.parameter) for part in _COLUMNS)
+    text = " OR ".join(f"json_type(x.{column}, ?) IS NOT NULL" for column in _COLUMNS.values())
+    return f"EXISTS (SELECT 1 FROM entries x WHERE x.rid = {alias}.rid AND ({text}))", where
 
 
 def _probe_ids(clause: Ids, type: str, alias: str, context: Context) -> Sql:
@@ -120,21 +169,27 @@ def _probe_chain(clause: Chain, type: str, alias: str, context: Context) -> Sql:
     target = f"{alias}t"
     inner, values = probe(clause.where, clause.type, target, context)
     text = (
-        f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.body, ?) j CROSS JOIN resource {target}"
+        f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.quick, ?) j CROSS JOIN resource {target}"
         f" WHERE x.rid = {alias}.rid AND {target}.ref = j.value AND {target}.type = ? AND {target}.deleted = 0"
         f" AND {inner})"
     )
-    return text, (path("t", clause.parameter), context.code(clause.type), *values)
+    return text, (path("l", clause.parameter), context.code(clause.type), *values)
 
 
 def _probe_has(clause: Has, type: str, alias: str, context: Context) -> Sql:
     source = f"{alias}s"
     inner, values = probe(clause.where, clause.type, source, context)
     text = (
-        f"EXISTS (SELECT 1 FROM term x CROSS JOIN resource {source}"
-        f" WHERE x.tp = ? AND x.value = {alias}.ref AND {source}.rid = x.rid AND {inner})"
+        f"EXISTS (SELECT 1 FROM link x CROSS JOIN resource {source}"
+        f" WHERE x.tp = ? AND x.target = {alias}.rid AND {source}.rid = x.rid AND {inner})"
     )
     return text, (context.tp(clause.type, clause.parameter), *values)
+
+
+def _probe_listed(clause: Near | Lineage, type: str, alias: str, context: Context) -> Sql:
+    """By reading what the clause finds, once for all resources that are tested."""
+    found = drive_near(clause, type, context) if isinstance(clause, Near) else drive_lineage(clause, type, context)
+    return f"{alias}.rid IN ({found[0]})", found[1]
 
 
 def _probe_and(clause: And, type: str, alias: str, context: Context) -> Sql:
@@ -147,8 +202,17 @@ def _probe_and(clause: And, type: str, alias: str, context: Context) -> Sql:
 def _probe_or(clause: Or, type: str, alias: str, context: Context) -> Sql:
     if not clause.clauses:
         return "?", (0,)  # a literal 0 lets SQLite drop the rest of the condition, then it misses what an index needs
+    first = clause.clauses[0]
+    dates = [part for part in clause.clauses if isinstance(part, DateRange) and part not in context.small]
+    if isinstance(first, DateRange) and len(dates) == len(clause.clauses) == _same_parameter(dates):
+        text, values = both(map(_interval, dates), "OR")
+        return _in_json("d", first, alias, (f"({text})", values))
     text, values = both((probe(part, type, alias, context) for part in clause.clauses), "OR")
     return f"({text})", values
+
+
+def _same_parameter(dates: Sequence[DateRange]) -> int:
+    return sum(part.parameter == dates[0].parameter for part in dates)
 
 
 def _probe_not(clause: Not, type: str, alias: str, context: Context) -> Sql:
@@ -161,13 +225,16 @@ _PROBES: dict[type, Callable[..., Sql]] = {
     StartsWith: _probe_text,
     Contains: _probe_text,
     EndsWith: _probe_text,
+    TermRange: _probe_text,
     DateRange: _probe_date,
     NumberRange: _probe_number,
+    Near: _probe_listed,
     Present: _probe_present,
     Ids: _probe_ids,
     LastUpdated: _probe_updated,
     Chain: _probe_chain,
     Has: _probe_has,
+    Lineage: _probe_listed,
     And: _probe_and,
     Or: _probe_or,
     Not: _probe_not,
@@ -183,15 +250,30 @@ def drive(clause: Clause, type: str, context: Context) -> Sql | None:
     return found(clause, type, context) if found else None
 
 
+def _union(parts: Sequence[Sql]) -> Sql:
+    """The distinct `rid`s of several SELECTs; a reader that stops early lets them stop too, which UNION would not."""
+    text, values = both(parts, "UNION ALL")
+    return f"SELECT DISTINCT rid FROM ({text})", values
+
+
 def _drive_equals(clause: Equals, type: str, context: Context) -> Sql:
-    condition, values = one_of("value", clause.terms)
-    distinct = "" if len(clause.terms) == 1 else "DISTINCT "
-    return f"SELECT {distinct}rid FROM term WHERE tp = ? AND {condition}", (context.tp(type, clause.parameter), *values)
+    tp = context.tp(type, clause.parameter)
+    found: list[Sql] = [
+        (f"SELECT rid FROM {table} WHERE tp = ? AND {condition}", (tp, *values))
+        for table, condition, values in _equal(clause.terms)
+    ]
+    return found[0] if len(clause.terms) == 1 else _union(found)
 
 
-def _drive_text(clause: StartsWith | Contains | EndsWith, type: str, context: Context) -> Sql:
+def _drive_text(clause: TextClause, type: str, context: Context) -> Sql:
+    tp = context.tp(type, clause.parameter)
     condition, values = text_condition(clause, "value")
-    return f"SELECT DISTINCT rid FROM term WHERE tp = ? AND {condition}", (context.tp(type, clause.parameter), *values)
+    linked, its_values = text_condition(clause, "t.ref")
+    found: list[Sql] = [(f"SELECT rid FROM term WHERE tp = ? AND {condition}", (tp, *values))]
+    if "l" in _text_parts(clause):
+        links = f"SELECT x.rid FROM link x CROSS JOIN resource t WHERE x.tp = ? AND t.rid = x.target AND {linked}"
+        found.append((links, (tp, *its_values)))
+    return _union(found)
 
 
 def _drive_date(clause: DateRange, type: str, context: Context) -> Sql:
@@ -235,24 +317,14 @@ def _sample(context: Context, source: str, condition: Sql, tp: int) -> int:
 
 
 def _drive_number(clause: NumberRange, type: str, context: Context) -> Sql:
-    tp, head = context.tp(type, clause.parameter), "SELECT rid FROM number"
-    inside, values = bounds(clause.tests, "low", "high", ordered)
-    unit, units = unit_condition(clause.unit, "unit")
-    common = (tp, clause.key, *values, *units)
-    floors = [t for t in clause.tests if t.end == "high" and t.comparison in ("gt", "ge")]
-    if not floors:
-        return f"SELECT DISTINCT rid FROM number NOT INDEXED WHERE tp = ? AND key = ? AND {inside} AND {unit}", common
-    # A floor under `high` alone: points are found by `low`, the few wide entries by an index of their own.
-    floor, limits = both((f"low {OPERATORS[t.comparison]} ?", (ordered(t.value),)) for t in floors)
-    points = f"{head} NOT INDEXED WHERE tp = ? AND key = ? AND {inside} AND {unit} AND {floor}"
-    wide = f"{head} INDEXED BY number_wide WHERE tp = ? AND key = ? AND low < high AND {inside} AND {unit}"
-    return f"{points} UNION {wide}", (*common, *limits, *common)
+    condition, values = _number_condition(clause, type, context)
+    return f"SELECT DISTINCT rid FROM number WHERE {condition}", values
 
 
 def _drive_present(clause: Present, type: str, context: Context) -> Sql:
     tp = context.tp(type, clause.parameter)
-    tables = ("term", "date", "number")
-    return " UNION ".join(f"SELECT rid FROM {table} WHERE tp = ?" for table in tables), (tp, tp, tp)
+    tables = ("term", "link", "date", "number")
+    return _union([(f"SELECT rid FROM {table} WHERE tp = ?", (tp,)) for table in tables])
 
 
 def _drive_ids(clause: Ids, type: str, context: Context) -> Sql:
@@ -276,7 +348,7 @@ def select(columns: str, clause: Clause, type: str, alias: str, context: Context
 
 
 def entered(parts: Sequence[Clause], by: Clause | None, type: str, alias: str, context: Context) -> tuple[Sql, Sql]:
-    """The FROM and WHERE of the matches of all `parts`, entered by one of them (None: by every resource of the type)."""
+    """The FROM and WHERE of the matches of all `parts`, entered by one of them (None: by all resources of the type)."""
     rest = [probe(part, type, alias, context) for part in parts if part is not by]
     driver = drive(by, type, context) if by is not None else None
     if driver is None:
@@ -287,18 +359,18 @@ def entered(parts: Sequence[Clause], by: Clause | None, type: str, alias: str, c
 
 
 def _drive_chain(clause: Chain, type: str, context: Context) -> Sql:
-    inner, values = select("b.ref", clause.where, clause.type, "b", context)
-    text = f"SELECT DISTINCT x.rid FROM ({inner}) y CROSS JOIN term x WHERE x.tp = ? AND x.value = y.ref"
+    inner, values = select("b.rid", clause.where, clause.type, "b", context)
+    text = f"SELECT DISTINCT x.rid FROM ({inner}) y CROSS JOIN link x WHERE x.tp = ? AND x.target = y.rid"
     return text, (*values, context.tp(type, clause.parameter))
 
 
 def _drive_has(clause: Has, type: str, context: Context) -> Sql:
     inner, values = select("b.rid", clause.where, clause.type, "b", context)
     text = (
-        f"SELECT DISTINCT t.rid FROM ({inner}) y CROSS JOIN entries e CROSS JOIN json_each(e.body, ?) j"
+        f"SELECT DISTINCT t.rid FROM ({inner}) y CROSS JOIN entries e CROSS JOIN json_each(e.quick, ?) j"
         " CROSS JOIN resource t WHERE e.rid = y.rid AND t.ref = j.value AND t.type = ? AND t.deleted = 0"
     )
-    return text, (*values, path("t", clause.parameter), context.code(type))
+    return text, (*values, path("l", clause.parameter), context.code(type))
 
 
 def _drive_or(clause: Or, type: str, context: Context) -> Sql | None:
@@ -306,7 +378,7 @@ def _drive_or(clause: Or, type: str, context: Context) -> Sql | None:
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
         return None
-    return both(((f"SELECT rid FROM ({text})", values) for text, values in known), "UNION")
+    return _union([(f"SELECT rid FROM ({text})", values) for text, values in known])
 
 
 def _drive_and(clause: And, type: str, context: Context) -> Sql | None:
@@ -318,20 +390,24 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     StartsWith: _drive_text,
     Contains: _drive_text,
     EndsWith: _drive_text,
+    TermRange: _drive_text,
     DateRange: _drive_date,
     NumberRange: _drive_number,
+    Near: drive_near,
     Present: _drive_present,
     Ids: _drive_ids,
     LastUpdated: _drive_updated,
     Chain: _drive_chain,
     Has: _drive_has,
+    Lineage: drive_lineage,
     Or: _drive_or,
     And: _drive_and,
 }
 
 # Which clause enters a nested search when nobody has counted: the rarer kind of match first.
 _RANKS: tuple[type, ...] = (
-    Ids, Equals, NumberRange, StartsWith, Has, Chain, DateRange, Contains, EndsWith, And, Or, LastUpdated, Present,
+    Ids, Lineage, Equals, NumberRange, StartsWith, Has, Chain, DateRange, Near, TermRange, Contains,
+    EndsWith, And, Or, LastUpdated, Present,
 )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import Contains, EndsWith, StartsWith, Test
-from fhir_server.store.sqlite.rows import as_json
+from fhir_server.search.query import Contains, EndsWith, StartsWith, TermRange, Test
+from fhir_server.store.sqlite.statements import as_json
 
 Sql = tuple[str, tuple[Any, ...]]
 """SQL text and the values of its `?` marks, in order."""
@@ -38,14 +38,23 @@ def successor(prefix: str) -> str | None:
     return stripped[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
 
 
-def text_condition(clause: StartsWith | Contains | EndsWith, column: str) -> Sql:
+def text_condition(clause: StartsWith | Contains | EndsWith | TermRange, column: str) -> Sql:
     match clause:
+        case TermRange(low=low, high=high):
+            parts = [(f"{column} >= ?", (low or "",)), *([(f"{column} < ?", (high,))] if high is not None else [])]
+            return both(parts)
+        case EndsWith(suffix=suffix, normalised=True):
+            # Text has no separator: followed by one, it ends the normalised part.
+            return f"instr({column} || ?, ?) BETWEEN 1 AND instr({column} || ?, ?)", (
+                *(SEPARATOR, suffix + SEPARATOR),
+                *(SEPARATOR, SEPARATOR),
+            )
         case StartsWith(prefix=prefix):
             end = successor(prefix)
             if end is None:
                 return f"{column} >= ?", (prefix,)
             return f"{column} >= ? AND {column} < ?", (prefix, end)
-        case Contains(text=""):
+        case Contains(text="") | EndsWith(suffix=""):
             return f"{column} >= ?", ("",)
         case Contains(text=text):
             # Text has no separator: found before it starts means found within the normalised part.

@@ -8,7 +8,7 @@ from typing import Any
 from fhir_server.store.protocol import Changes, Expired, HistoryPage, HistoryQuery, Stored
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.rows import as_json
+from fhir_server.store.sqlite.statements import as_json
 
 _NEWEST = (
     "SELECT max(coalesce((SELECT max(updated) FROM version), 0),"

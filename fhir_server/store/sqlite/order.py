@@ -51,19 +51,23 @@ def key_of(sort: Sort) -> Key:
             return Key(("r.ref", ()), descending)
         case "lastUpdated", _:
             return Key(("r.updated", ()), descending)
-        case "term", False:
-            return Key(("json_extract(e.body, ?)", (path("t", parameter) + "[0]",)), descending)
-        case "term", True:
-            return Key(("json_extract(e.body, ?)", (path("t", parameter) + "[#-1]",)), descending)
+        case "term", _:
+            return Key(_of_terms(parameter, "[#-1]" if descending else "[0]"), descending)
         case "date", False:
-            return Key(("json_extract(e.body, ?)", (path("d", parameter) + "[0][0]",)), descending)
+            return Key(("json_extract(e.quick, ?)", (path("d", parameter) + "[0][0]",)), descending)
         case "date", True:
             end, part = "max(json_extract(value, '$[1]'))", "d"
         case _, True:
             end, part = "max(json_extract(value, '$[2]'))", "n"
         case _:
             end, part = "min(json_extract(value, '$[1]'))", "n"
-    return Key((f"(SELECT {end} FROM json_each(e.body, ?))", (path(part, parameter),)), descending)
+    column = "quick" if part == "d" else "numbers"
+    return Key((f"(SELECT {end} FROM json_each(e.{column}, ?))", (path(part, parameter),)), descending)
+
+
+def _of_terms(parameter: str, end: str) -> Sql:
+    text = "coalesce(json_extract(e.terms, ?), json_extract(e.quick, ?))"
+    return text, (path("t", parameter) + end, path("l", parameter) + end)
 
 
 def to_sql(sort: Sequence[Sort], after: SortKey, type: str) -> tuple[Value, ...]:
@@ -72,7 +76,9 @@ def to_sql(sort: Sequence[Sort], after: SortKey, type: str) -> tuple[Value, ...]
 
 
 def _to_sql(sort: Sort, value: int | float | str | None, type: str) -> Value:
-    if value is None or isinstance(value, str):
+    if value is None:
+        return None
+    if isinstance(value, str):
         return f"{type}/{value}" if sort.kind == "id" else value
     return ordered(value) if sort.kind == "number" else int(value)
 
@@ -101,7 +107,7 @@ def position(keys: Sequence[Key], after: Sequence[Value], reference: str) -> Sql
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """All resources of a type in the order of the first sort key. `once`: the row is the resource's first in this order."""
+    """Resources of a type in the order of the first sort key. `once`: the row is the resource's first in this order."""
 
     source: str
     condition: Sql
@@ -125,13 +131,15 @@ def walk(sort: Sort, type: str, context: Context) -> Walk | None:
         key = Key(("r.updated", ()), sort.descending, indexed=True)
         return Walk("resource r INDEXED BY resource_updated", condition, key, live=True)
     tp = context.tp(type, sort.parameter)
-    if sort.kind == "term":
-        return _walk_terms(sort, tp)
     if sort.kind == "date":
         return _walk_dates(sort, tp)
-    return _walk_numbers(sort, tp, context)
+    if sort.kind == "number" or context.connection.execute(_LINKS, (tp,)).fetchone()[0]:
+        return None
+    return _walk_terms(sort, tp)
 
 
+# Links are in the order in which their targets came.
+_LINKS = "SELECT EXISTS (SELECT 1 FROM link WHERE tp = ?)"
 _WALKED = "w.tp = ? AND r.rid = w.rid AND e.rid = w.rid"
 
 
@@ -141,7 +149,7 @@ def _along(table: str) -> str:
 
 def _walk_terms(sort: Sort, tp: int) -> Walk:
     end = "[#-1]" if sort.descending else "[0]"
-    once: Sql = ("json_extract(e.body, ?) = w.value", (path("t", sort.parameter) + end,))
+    once: Sql = ("json_extract(e.terms, ?) = w.value", (path("t", sort.parameter) + end,))
     key = Key(("w.value", ()), sort.descending, indexed=True)
     return Walk(_along("term w"), (_WALKED, (tp,)), key, once, live=True)
 
@@ -151,28 +159,10 @@ def _walk_dates(sort: Sort, tp: int) -> Walk:
     if sort.descending:
         low, high = "json_extract(value, '$[0]')", "json_extract(value, '$[1]')"
         later = f"{high} > w.high OR ({high} = w.high AND {low} > w.low)"
-        once: Sql = (f"NOT EXISTS (SELECT 1 FROM json_each(e.body, ?) WHERE {later})", (where,))
+        once: Sql = (f"NOT EXISTS (SELECT 1 FROM json_each(e.quick, ?) WHERE {later})", (where,))
         key = Key(("w.high", ()), True, indexed=True)
         return Walk(_along("date w INDEXED BY date_high"), (_WALKED, (tp,)), key, once, live=True)
-    first = "json_extract(e.body, ?) = w.low AND json_extract(e.body, ?) = w.high"
+    first = "json_extract(e.quick, ?) = w.low AND json_extract(e.quick, ?) = w.high"
     once = (first, (f"{where}[0][0]", f"{where}[0][1]"))
     key = Key(("w.low", ()), False, indexed=True)
     return Walk(_along("date w NOT INDEXED"), (_WALKED, (tp,)), key, once, live=True)
-
-
-_UNWALKABLE = (
-    "SELECT EXISTS (SELECT 1 FROM number NOT INDEXED WHERE tp = ? AND key > '')"
-    " OR EXISTS (SELECT 1 FROM number INDEXED BY number_wide WHERE tp = ? AND key = '' AND low < high)"
-)
-
-
-def _walk_numbers(sort: Sort, tp: int, context: Context) -> Walk | None:
-    # The index is in the order of the low ends: that of the high ends too, as long as all entries are points.
-    if context.connection.execute(_UNWALKABLE, (tp, tp)).fetchone()[0]:
-        return None
-    low, unit = "json_extract(value, '$[1]')", "json_extract(value, '$[3]')"
-    sign = ">" if sort.descending else "<"
-    earlier = f"{low} {sign} w.low OR ({low} = w.low AND {unit} {sign} w.unit)"
-    once: Sql = (f"NOT EXISTS (SELECT 1 FROM json_each(e.body, ?) WHERE {earlier})", (path("n", sort.parameter),))
-    key = Key(("w.low", ()), sort.descending, indexed=True)
-    return Walk(_along("number w NOT INDEXED"), (f"{_WALKED} AND w.key = ''", (tp,)), key, once, live=True)

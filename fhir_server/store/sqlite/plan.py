@@ -1,7 +1,8 @@
-"""How a page is found: enter by the rarest clause and sort its few resources, or walk along the order and stop early.
+"""How a page is found: enter by a rare clause and sort its few resources, or walk along the order and stop early.
 
-The sizes of the clauses are counted up to a limit in their indexes. With n candidates among N resources and a page of
-p, sorting costs n and walking p·N/n, so the rarest clause is entered when n² < p·N, and the order walked otherwise.
+The matches of each clause are counted in its index, up to a limit. With n candidates among N resources and a page of p,
+entering costs n tests and a sort, walking p·N/matches tests; each test's cost is that of its clauses, cheap and rarely
+true ones first. A walk that meets fewer matches than expected is stopped in time, and the clause entered after all.
 """
 
 from __future__ import annotations
@@ -9,34 +10,50 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 from fhir_server.search.query import (
+    And,
     Chain,
     Clause,
     Contains,
     DateRange,
     EndsWith,
+    Equals,
     Has,
+    Ids,
+    LastUpdated,
+    Lineage,
+    Near,
+    Not,
     NumberRange,
     Or,
     Present,
     StartsWith,
+    TermRange,
 )
 from fhir_server.store.sqlite.compile import Context, conjunction, drivable, drive
 
 CAP = 4000
 """Index rows counted at most per clause: beyond, walking is cheaper at any size that this store is made for."""
 
-_UNCOUNTED = (Contains, EndsWith, Present)
-_READ_AT_ONCE = (StartsWith, Contains, EndsWith, DateRange, NumberRange, Chain, Has, Or)
+_LEAST_CAP = 200
 
-# Reading an index row into a set against testing one resource by its JSON, as measured.
-_ROWS_PER_PROBE = 16
+_UNCOUNTED = (Contains, EndsWith, Present)
+_READ_AT_ONCE = (StartsWith, TermRange, Contains, EndsWith, DateRange, NumberRange, Near, Lineage, Chain, Has, Or)
+
+# Costs in µs, as measured: of testing one resource, of reading one match from the index, and of each further step.
+_TEST_COSTS: Mapping[type, float] = {
+    Equals: 1.5, NumberRange: 2.0, Near: 4.0, Lineage: 4.0, Ids: 0.2, LastUpdated: 0.2, DateRange: 4.0, StartsWith: 8.0,
+    TermRange: 8.0, Contains: 8.0, EndsWith: 8.0, Present: 6.0, Chain: 7.0, Has: 5.0,
+}  # fmt: skip
+_READ_COSTS: Mapping[type, float] = {Chain: 1.0, Has: 6.0}
+_READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.4, 1.3, 4.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`enter`: the clause to enter by (None: none can); `walk`: try along the order first, for at most `rows` resources."""
+    """`enter`: the clause to enter by (None: none can); `walk`: try along the order first, for `rows` resources."""
 
     parts: tuple[Clause, ...]
     enter: Clause | None
@@ -62,36 +79,60 @@ class Sizes:
         return max(1, count)
 
 
-def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes) -> Plan:
-    """Choose for one type and a page of `limit` resources."""
+def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes, sorts: bool = False) -> Plan:
+    """Choose for one type and a page of `limit` resources; `sorts`: by more than the id."""
     parts = conjunction(where)
     drivers = tuple(dict.fromkeys(part for part in parts if drivable(part)))
     if not drivers:
         return Plan(parts, None, True, 0, context)
     total = sizes.of_type(context.connection, context.code(type))
-    counted = count_clauses(drivers, type, context)
-    guess = {part: float(counted.get(part, max(CAP, total // 4))) for part in drivers}
-    best = min(drivers, key=lambda part: guess[part])
-    share = 1.0
+    # About where entering one clause alone begins to cost more than walking.
+    cap = CAP if limit == 1 else min(CAP, max(_LEAST_CAP, int(1.5 * sqrt(limit * total))))
+    counted = count_clauses(drivers, type, context, cap)
+    guess = {part: float(counted.get(part, max(cap, total // 4))) for part in drivers}
+    shares = {part: min(1.0, guess.get(part, total / 2) / total) for part in parts}
+    parts = tuple(sorted(parts, key=lambda part: _test_cost(part) / (1.001 - shares[part])))
+    best = min(drivers, key=lambda part: guess[part] * _READ_COSTS.get(part.__class__, _READ_COST))
+    matches = float(total)
     for part in drivers:
-        share *= min(1.0, guess[part] / total)
-    expected = max(total * share, 0.5)
-    rows = min(float(total), limit * total / expected)
-    walk = rows < guess[best]
+        matches *= shares[part]
+    rows = min(float(total), limit * total / max(matches, 0.5))
+    others = [part for part in parts if part is not best]
+    entering = guess[best] * (_READ_COSTS.get(best.__class__, _READ_COST) + _FOUND_COST + _testing(others, shares))
+    entering += _SORTED_COST * matches if sorts else 0.0
+    walking = rows * (_WALKED_COST + _testing(parts, shares))
+    walk = walking < entering
     small = _small(counted, best, rows if walk else guess[best])
     return Plan(parts, best, walk, int(rows), replace(context, small=small))
 
 
-def count_clauses(clauses: Sequence[Clause], type: str, context: Context) -> Mapping[Clause, int]:
-    """The matches of each clause by itself; those with CAP or more, and those dear to count, are left out."""
+def _test_cost(clause: Clause) -> float:
+    if isinstance(clause, Not):
+        return _test_cost(clause.clause)
+    if isinstance(clause, And | Or):
+        return sum(map(_test_cost, clause.clauses))
+    return _TEST_COSTS[clause.__class__]
+
+
+def _testing(parts: Sequence[Clause], shares: Mapping[Clause, float]) -> float:
+    """What testing a resource for all the parts costs, when each is tested only if those before it hold."""
+    cost, reached = 0.0, 1.0
+    for part in parts:
+        cost += reached * _test_cost(part)
+        reached *= shares[part]
+    return cost
+
+
+def count_clauses(clauses: Sequence[Clause], type: str, context: Context, cap: int = CAP) -> Mapping[Clause, int]:
+    """The matches of each clause by itself; those with `cap` or more, and those dear to count, are left out."""
     wanted = [(part, drive(part, type, context)) for part in clauses if not isinstance(part, _UNCOUNTED)]
     known = [(part, sql) for part, sql in wanted if sql is not None]
     if not known:
         return {}
-    columns = ", ".join(f"(SELECT count(*) FROM ({text} LIMIT {CAP}))" for _, (text, _) in known)
-    values = [value for _, (_, values) in known for value in values]
+    columns = ", ".join(f"(SELECT count(*) FROM ({text} LIMIT ?))" for _, (text, _) in known)
+    values = [value for _, (_, values) in known for value in (*values, cap)]
     found = context.connection.execute(f"SELECT {columns}", values).fetchone()
-    return {part: count for (part, _), count in zip(known, found, strict=True) if count < CAP}
+    return {part: count for (part, _), count in zip(known, found, strict=True) if count < cap}
 
 
 def _small(counted: Mapping[Clause, int], best: Clause, probes: float) -> frozenset[Clause]:
@@ -99,5 +140,6 @@ def _small(counted: Mapping[Clause, int], best: Clause, probes: float) -> frozen
     return frozenset(
         part
         for part, count in counted.items()
-        if part is not best and isinstance(part, _READ_AT_ONCE) and count < probes * _ROWS_PER_PROBE
+        if part is not best and isinstance(part, _READ_AT_ONCE)
+        if count * _READ_COSTS.get(part.__class__, _READ_COST) < probes * _test_cost(part)
     )

@@ -1,12 +1,15 @@
-"""A resource's index entries as rows of the index tables and as JSON, and what changes between two versions."""
+"""A resource's index entries as rows of the index tables and as JSON.
+
+The JSON is what an update compares with, and what a search reads when it comes from the resource: in three texts, so
+that the frequent questions (where does it point to, when was it) parse little.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -14,16 +17,11 @@ import orjson
 from fhir_server.search.entries import Entries
 from fhir_server.store.sqlite.schema import REFERENCES
 
-NO_BODY = "{}"
-
 _DOUBLE = struct.Struct("<d")
 _INTEGER = struct.Struct("<q")
 _MANTISSA = 2**63 - 1
 
-# Rows per statement: few statements, because sqlite3 gives up the GIL at each one and has to win it back from a busy
-# event loop; powers of two, so that few texts serve every number of rows.
-_CHUNK = 512
-_MOST_DELETED = 32
+_LOCAL = re.compile(r"[A-Z][A-Za-z]*/[A-Za-z0-9\-.]{1,64}").fullmatch
 
 
 def ordered(value: float) -> int:
@@ -38,152 +36,113 @@ def unordered(value: int) -> float:
     return found
 
 
+def is_local(term: str) -> bool:
+    """Whether a term is a local reference, `Type/id`: kept as a link to that resource's number instead of its text."""
+    return "/" in term and _LOCAL(term) is not None
+
+
 Tree = dict[str, Any]
-"""Entries as JSON: `t` terms, `d` dates, `n` numbers (ordered), each by parameter, and `r` references."""
+"""Entries as JSON, by parameter: `t` terms, `l` terms of parameters that hold links, `d` dates, `n` numbers (ordered);
+and `r`, all references."""
+
+Columns = tuple[str, str, str]
+"""The tree as the columns of `entries`: `quick` (`d`, `l`), `terms` (`t`, `r`) and `numbers` (`n`)."""
+
+NO_COLUMNS: Columns = ("{}", "{}", "{}")
 
 
 def tree_of(entries: Entries) -> Tree:
     """The JSON tree of entries; empty parts and parameters are left out."""
     tree: Tree = {}
-    if entries.terms:
-        tree["t"] = _filled(entries.terms)
-    if entries.dates:
-        tree["d"] = _filled(entries.dates)
-    if entries.numbers:
-        tree["n"] = {
-            parameter: [(key, ordered(low), ordered(high), unit) for key, low, high, unit in values]
-            for parameter, values in entries.numbers.items()
-            if values
-        }
-    if entries.references:
-        tree["r"] = entries.references
+    terms, links = {}, {}
+    for parameter, values in entries.terms.items():
+        if any(map(is_local, values)):
+            links[parameter] = values
+        elif values:
+            terms[parameter] = values
+    dates = {parameter: values for parameter, values in entries.dates.items() if values}
+    numbers = {
+        parameter: [(key, ordered(low), ordered(high), unit) for key, low, high, unit in values]
+        for parameter, values in entries.numbers.items()
+        if values
+    }
+    for part, found in (("t", terms), ("l", links), ("d", dates), ("n", numbers), ("r", entries.references)):
+        if found:
+            tree[part] = found
     return tree
 
 
-def _filled(part: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    if type(part) is dict and all(part.values()):
-        return part
-    return {parameter: values for parameter, values in part.items() if values}
+def columns_of(tree: Tree) -> Columns:
+    """The tree as JSON texts."""
+    return _text(tree, "d", "l"), _text(tree, "t", "r"), _text(tree, "n")
 
 
-def body_of(tree: Tree) -> str:
-    """The text kept in `entries.body`."""
-    return orjson.dumps(tree).decode()
+def _text(tree: Tree, *parts: str) -> str:
+    return orjson.dumps({part: tree[part] for part in parts if part in tree}).decode()
+
+
+def tree_from(columns: Columns) -> Tree:
+    """The tree that was stored."""
+    tree: Tree = {}
+    for text in columns:
+        tree |= orjson.loads(text)
+    return tree
+
+
+def parameters_of(tree: Tree) -> set[str]:
+    """The parameters that have entries in a tree."""
+    return {parameter for part in "tldn" for parameter in tree.get(part, ())}
+
+
+def targets_of(tree: Tree) -> set[str]:
+    """The resources that a tree links to, as `Type/id`."""
+    found = set(tree.get("r", ()))
+    for values in tree.get("l", {}).values():
+        found.update(filter(is_local, values))
+    return found
+
+
+Row = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class IndexRows:
-    """Rows of the three index tables."""
+    """Rows of the index tables, each in its table's order of columns."""
 
-    term: list[tuple[int, str, int]] = field(default_factory=list)
-    date: list[tuple[int, int, int, int]] = field(default_factory=list)
-    number: list[tuple[int, str, int, int, str, int]] = field(default_factory=list)
+    term: list[Row] = field(default_factory=list)
+    link: list[Row] = field(default_factory=list)
+    date: list[Row] = field(default_factory=list)
+    number: list[Row] = field(default_factory=list)
 
-    def add(self, tree: Tree, codes: Mapping[str, int], rid: int) -> None:
-        """Add the rows of a tree."""
-        terms = tree.get("t")
-        if terms:
-            for parameter, values in terms.items():
-                tp = codes[parameter]
-                for value in values:
+    def tables(self) -> tuple[tuple[str, list[Row]], ...]:
+        """The rows by table."""
+        return ("term", self.term), ("link", self.link), ("date", self.date), ("number", self.number)
+
+    def add(self, tree: Tree, codes: Mapping[str, int], numbers: Mapping[str, int], rid: int) -> None:
+        """Add the rows of a resource's tree; `codes` by parameter, `numbers` (`rid`) by target."""
+        self.term += [(codes[name], value, rid) for name, values in tree.get("t", {}).items() for value in values]
+        for name, values in tree.get("l", {}).items():
+            tp = codes[name]
+            for value in values:
+                if is_local(value):
+                    self.link.append((tp, numbers[value], rid))
+                else:
                     self.term.append((tp, value, rid))
-        for parameter, intervals in tree.get("d", {}).items():
-            tp = codes[parameter]
-            for low, high in intervals:
-                self.date.append((tp, low, high, rid))
-        for parameter, values in tree.get("n", {}).items():
-            tp = codes[parameter]
-            for key, low, high, unit in values:
-                self.number.append((tp, key, low, high, unit, rid))
-        for reference in tree.get("r", ()):
-            self.term.append((REFERENCES, reference, rid))
+        self.link += [(REFERENCES, numbers[target], rid) for target in tree.get("r", ())]
+        for name, values in tree.get("d", {}).items():
+            self.date += [(codes[name], low, high, rid) for low, high in values]
+        for name, values in tree.get("n", {}).items():
+            self.number += [(codes[name], key, rid, low, high, unit) for key, low, high, unit in values]
 
+    def extend(self, other: IndexRows) -> None:
+        """Add other rows."""
+        for (_, mine), (_, theirs) in zip(self.tables(), other.tables(), strict=True):
+            mine += theirs
 
-def changed(old: Tree, new: Tree) -> tuple[Tree, Tree]:
-    """The parts of two decoded trees that differ: what to remove and what to add."""
-    removed: Tree = {}
-    added: Tree = {}
-    for part in ("t", "d", "n"):
-        before, after = old.get(part, {}), new.get(part, {})
-        for parameter in before.keys() | after.keys():
-            gone, fresh = _difference(before.get(parameter, ()), after.get(parameter, ()))
-            if gone:
-                removed.setdefault(part, {})[parameter] = gone
-            if fresh:
-                added.setdefault(part, {})[parameter] = fresh
-    removed["r"], added["r"] = _difference(old.get("r", ()), new.get("r", ()))
-    return removed, added
-
-
-def _difference(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    if before == after:
-        return [], []
-    old, new = {_key(value) for value in before}, {_key(value) for value in after}
-    return [value for value in before if _key(value) not in new], [value for value in after if _key(value) not in old]
-
-
-def _key(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _statements(head: str, row: str, tail: str, between: str = ",") -> dict[int, str]:
-    sizes = [2**power for power in range(_CHUNK.bit_length())]
-    return {size: f"{head} {between.join([row] * size)} {tail}" for size in sizes}
-
-
-_INSERTS = {
-    "term": _statements("INSERT OR IGNORE INTO term VALUES", "(?,?,?)", ""),
-    "date": _statements("INSERT OR IGNORE INTO date VALUES", "(?,?,?,?)", ""),
-    "number": _statements("INSERT OR IGNORE INTO number VALUES", "(?,?,?,?,?,?)", ""),
-    "entries": _statements("INSERT OR REPLACE INTO entries VALUES", "(?,?)", ""),
-    "version": _statements("INSERT INTO version VALUES", "(?,?,?,?,?,?,?)", ""),
-    "resource": _statements(
-        "INSERT INTO resource VALUES",
-        "(?,?,?,?,?,?,?)",
-        "ON CONFLICT (rid) DO UPDATE SET version = excluded.version, updated = excluded.updated, seq = excluded.seq,"
-        " deleted = excluded.deleted",
-    ),
-}
-# One lookup per row; SQLite would scan the table for `(…) IN (VALUES …)`.
-_DELETES = {
-    "term": _statements("DELETE FROM term WHERE", "(tp = ? AND value = ? AND rid = ?)", "", " OR "),
-    "date": _statements("DELETE FROM date WHERE", "(tp = ? AND low = ? AND high = ? AND rid = ?)", "", " OR "),
-    "number": _statements(
-        "DELETE FROM number WHERE",
-        "(tp = ? AND key = ? AND low = ? AND high = ? AND unit = ? AND rid = ?)",
-        "",
-        " OR ",
-    ),
-}
-
-
-def _run(
-    connection: sqlite3.Connection, statements: dict[int, str], rows: Sequence[tuple[Any, ...]], most: int = _CHUNK
-) -> None:
-    start, total = 0, len(rows)
-    while start < total:
-        size = min(most, 1 << ((total - start).bit_length() - 1))
-        connection.execute(statements[size], tuple(chain.from_iterable(rows[start : start + size])))
-        start += size
-
-
-def insert(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows in their order, in as few statements as may be."""
-    _run(connection, _INSERTS[table], rows)
-
-
-def insert_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
-    """Insert index rows in key order: neighbours share pages."""
-    for table, found in (("term", rows.term), ("date", rows.date), ("number", rows.number)):
-        _run(connection, _INSERTS[table], sorted(found))
-
-
-def delete_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
-    """Delete index rows."""
-    for table, found in (("term", rows.term), ("date", rows.date), ("number", rows.number)):
-        _run(connection, _DELETES[table], sorted(found), _MOST_DELETED)
-
-
-def as_json(values: Iterable[Any]) -> str:
-    """A JSON array for `json_each(?)`: one stable statement text for any number of values."""
-    return orjson.dumps(list(values)).decode()
+    def without(self, other: IndexRows) -> IndexRows:
+        """The rows that are not among the other's."""
+        kept = (
+            [row for row in mine if row not in excluded]
+            for (_, mine), excluded in zip(self.tables(), (set(rows) for _, rows in other.tables()), strict=True)
+        )
+        return IndexRows(*kept)

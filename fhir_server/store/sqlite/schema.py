@@ -3,12 +3,16 @@
 Each version's text is stored once, in `version`; `resource` holds the newest version's place. Index rows exist for
 current resources only, so that a row found is a resource found:
 
-    resource  rid, ref `Type/id`, type, version, updated (µs), seq of its newest version, deleted
+    resource  rid, ref `Type/id`, type, version, updated (µs), seq of its newest version, deleted;
+              version 0: never stored here, but referred to
     version   every version of every resource in commit order (`seq`)
-    term      (tp, value, rid)    tp: the number of `Type.parameter` in `name`; REFERENCES: every literal reference
+    term      (tp, value, rid)    tp: the number of `Type.parameter` in `name`
+    link      (tp, target, rid)   terms that are local references, by the target's rid: small, and neighbours of what
+                                  was stored at the same time, while texts of random ids scatter over all pages.
+                                  tp REFERENCES: every literal reference
     date      (tp, low, high, rid)
-    number    (tp, key, low, high, unit, rid)    low, high: `rows.ordered`
-    entries   the resource's index entries as JSON: what an update compares with, chains and sorts read
+    number    (tp, key, rid, low, high, unit)    low, high: `rows.ordered`; by resource, for the same reason
+    entries   the resource's index entries as JSON (`rows.Columns`)
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from urllib.parse import quote
 from fhir_server.store.protocol import StoreError, StoreUnavailable, TooLargeForStore
 
 REFERENCES = 0
-"""The `tp` under which every literal reference of a resource is a term."""
+"""The `tp` under which every literal reference of a resource is a link."""
 
 CACHE_KIB = {"writer": 32 * 1024, "reader": 8 * 1024}
 BUSY_MS = 10_000
@@ -43,15 +47,16 @@ CREATE INDEX version_updated ON version (updated);
 CREATE INDEX version_type ON version (type, updated);
 CREATE TABLE term (
   tp INTEGER NOT NULL, value TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (tp, value, rid)) WITHOUT ROWID;
+CREATE TABLE link (
+  tp INTEGER NOT NULL, target INTEGER NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (tp, target, rid)) WITHOUT ROWID;
 CREATE TABLE date (
   tp INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, rid INTEGER NOT NULL,
   PRIMARY KEY (tp, low, high, rid)) WITHOUT ROWID;
 CREATE INDEX date_high ON date (tp, high, low, rid);
 CREATE TABLE number (
-  tp INTEGER NOT NULL, key TEXT NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, unit TEXT NOT NULL,
-  rid INTEGER NOT NULL, PRIMARY KEY (tp, key, low, high, unit, rid)) WITHOUT ROWID;
-CREATE INDEX number_wide ON number (tp, key, high) WHERE low < high;
-CREATE TABLE entries (rid INTEGER PRIMARY KEY, body TEXT NOT NULL);
+  tp INTEGER NOT NULL, key TEXT NOT NULL, rid INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,
+  unit TEXT NOT NULL, PRIMARY KEY (tp, key, rid, low, high, unit)) WITHOUT ROWID;
+CREATE TABLE entries (rid INTEGER PRIMARY KEY, quick TEXT NOT NULL, terms TEXT NOT NULL, numbers TEXT NOT NULL);
 """
 
 

@@ -21,9 +21,11 @@ from fhir_server.store.protocol import BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import order
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
+from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.nearness import distance
 from fhir_server.store.sqlite.plan import Plan, Sizes, plan
-from fhir_server.store.sqlite.rows import as_json
+from fhir_server.store.sqlite.statements import as_json
 
 SECONDS = 20.0
 """A query that takes longer is stopped with BudgetExceeded."""
@@ -48,6 +50,7 @@ class Search:
         self._seconds = seconds
         self._deadline = float("inf")
         connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
+        connection.create_function("distance", 4, distance, deterministic=True)
 
     def page(self, query: Query) -> Page:
         """A page of matches. Raises BudgetExceeded."""
@@ -68,12 +71,13 @@ class Search:
         """Those of the references, all of one type, that match. Raises BudgetExceeded."""
         if not references:
             return frozenset()
-        condition, values = probe(where, references[0].partition("/")[0], "r", self._context)
-        text = (
-            "SELECT json_group_array(r.ref) FROM json_each(?) j CROSS JOIN resource r"
-            f" WHERE r.ref = j.value AND r.deleted = 0 AND {condition}"
-        )
+        type = references[0].partition("/")[0]
         with self._budget():
+            condition, values = probe(expanded(where, type, self._context), type, "r", self._context)
+            text = (
+                "SELECT json_group_array(r.ref) FROM json_each(?) j CROSS JOIN resource r"
+                f" WHERE r.ref = j.value AND r.deleted = 0 AND {condition}"
+            )
             found = self._connection.execute(text, (as_json(references), *values)).fetchone()[0]
         return frozenset(orjson.loads(found))
 
@@ -83,7 +87,11 @@ class Search:
     @contextmanager
     def _budget(self) -> Iterator[None]:
         self._deadline = time.monotonic() + self._seconds
+        # One snapshot for the plan and the page; inside the writer's transaction there is one already.
+        alone = not self._connection.in_transaction
         try:
+            if alone:
+                self._connection.execute("BEGIN")
             yield
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
@@ -91,10 +99,12 @@ class Search:
             raise BudgetExceeded(f"The search took longer than {self._seconds:g} seconds.") from error
         finally:
             self._deadline = float("inf")
+            if alone:
+                self._connection.execute("COMMIT")
 
     def _count(self, scope: Scope) -> int:
         context = self._context
-        chosen = plan(scope.where, scope.type, 1, context, self._sizes)
+        chosen = plan(expanded(scope.where, scope.type, context), scope.type, 1, context, self._sizes)
         if chosen.enter is not None and len(chosen.parts) == 1:
             # Index rows exist for current resources only: nothing else needs a look.
             found = drive(chosen.enter, scope.type, context)
@@ -118,7 +128,8 @@ class Search:
         return found[:limit]
 
     def _of_scope(self, scope: Scope, query: Query, limit: int) -> list[Found]:
-        chosen = plan(scope.where, scope.type, limit, self._context, self._sizes)
+        where = expanded(scope.where, scope.type, self._context)
+        chosen = plan(where, scope.type, limit, self._context, self._sizes, bool(query.sort))
         run = _Run(self._connection, chosen, scope.type, query)
         if not chosen.walk:
             return run.entered(limit)
@@ -186,16 +197,22 @@ class _Run:
 
     def _by_reference(self, limit: int) -> list[Found]:
         descending = bool(self._sort) and self._sort[0].descending
-        keys = [order.Key(("r.ref", ()), descending, indexed=True)] if self._sort else []
-        start: order.Value = self._reference
+        first = [order.Key(("r.ref", ()), descending, indexed=True)] if self._sort else []
+        keys = [*first, *(order.key_of(sort) for sort in self._sort[1:])]
         conditions: list[Sql] = [("r.deleted = 0", ()), *self._probes()]
+        start: str | None = None
         if self._after is not None:
-            # With several types the last match's id may be this type's too, then its reference decides.
-            conditions.append(order.position(keys, self._after[: len(keys)], self._reference))
-            start = self._after[0] if self._sort else self._reference
-        along = order.walk_by_reference(self._type, descending, str(start) if self._after is not None else None)
-        conditions.insert(0, along.condition)
-        return self._rows(keys, (along.source, ()), both(conditions), limit)
+            # With several types the last match's id may be this type's too; then more than the id decides.
+            conditions.append(order.position(keys, self._after, self._reference))
+            if self._sort and self._after[0] is None:
+                return []  # beyond the resources without an id, of which there are none
+            start = str(self._after[0]) if self._sort else self._reference
+        along = order.walk_by_reference(self._type, descending, start)
+        source = along.source
+        if len(keys) > 1:
+            source += " CROSS JOIN entries e"
+            conditions.append(("e.rid = r.rid", ()))
+        return self._rows(keys, (source, ()), both([along.condition, *conditions]), limit)
 
     def _along(self, along: order.Walk, limit: int) -> list[Found]:
         assert along.key is not None
@@ -229,8 +246,7 @@ class _Run:
         names = [f"k{number}" for number in range(len(keys))]
         # A missing first key is one value for all: nothing to sort by.
         ordering = [key.order for key in keys if key.expression[0] != "NULL"]
-        if not (keys and keys[0].indexed and keys[0].expression[0] == "r.ref"):
-            ordering.append(("r.ref", ()))
+        ordering.append(("r.ref", ()))
         by = both(ordering, ",")
         columns = "".join(f"{key.expression[0]} AS {name}, " for key, name in zip(keys, names, strict=True))
         listed = "".join(f"p.{name}, " for name in names)

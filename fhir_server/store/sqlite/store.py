@@ -30,12 +30,13 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
 )
 from fhir_server.store.sqlite import upkeep
+from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
-from fhir_server.store.sqlite.rows import as_json
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.statements import as_json
 from fhir_server.store.sqlite.writer import Writer
 
 READERS = 3
@@ -91,10 +92,10 @@ class SqliteStore:
         self._names.refresh(writing)
         self._reading = connect(path, writer=False)
         self._readers: SimpleQueue[tuple[sqlite3.Connection, Search]] = SimpleQueue()
-        sizes = Sizes()
+        self._sizes = Sizes()
         for _ in range(READERS):
             connection = connect(path, writer=False)
-            self._readers.put((connection, Search(connection, self._names, sizes)))
+            self._readers.put((connection, Search(connection, self._names, self._sizes)))
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._writing = writing
         self._writer = Writer(writing, path, self._names, clock)
@@ -141,6 +142,12 @@ class SqliteStore:
     async def count(self, query: Query) -> int:
         """See `protocol.Store.count`."""
         return await self._in_pool(lambda _, search: search.count(query))
+
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """See `protocol.Explaining.explain`."""
+        return await self._in_pool(
+            lambda connection, search: explain(connection, search, self._names, self._sizes, query)
+        )
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """See `protocol.Store.matching`."""

@@ -8,14 +8,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import orjson
-
 from fhir_server.store.protocol import Extract, Progress
-from fhir_server.store.sqlite import rows
+from fhir_server.store.sqlite import rows, statements
 from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.schema import REFERENCES
+from fhir_server.store.sqlite.targets import absent, number_targets
 
 _BATCH = 200
 _BACKUP_PAGES = 2048
+
+
+_INDEXED = (
+    "SELECT r.rid, v.raw, e.quick, e.terms, e.numbers"
+    " FROM resource r NOT INDEXED CROSS JOIN version v CROSS JOIN entries e"
+    " WHERE r.rid > ? AND r.type = ? AND r.deleted = 0 AND v.seq = r.seq AND e.rid = r.rid ORDER BY r.rid LIMIT ?"
+)
+_PURGED = (
+    "SELECT r.rid, e.quick, e.terms, e.numbers FROM resource r LEFT JOIN entries e ON e.rid = r.rid"
+    " WHERE r.ref = ? AND r.version > 0"
+)
+_LINKED = (
+    "SELECT EXISTS (SELECT 1 FROM link WHERE tp = ? AND target = ?)"
+    " OR EXISTS (SELECT 1 FROM name n CROSS JOIN link l WHERE l.tp = n.code AND l.target = ?)"
+)
 
 
 def count_types(connection: sqlite3.Connection, names: Names, types: Sequence[str]) -> int:
@@ -30,40 +45,40 @@ def reindexing(
     """Work that indexes the resources of a type with `rid` above `after`, a batch: the last `rid`, and how many."""
 
     def work(connection: sqlite3.Connection) -> tuple[int, int]:
-        select = (
-            "SELECT r.rid, r.ref, v.raw, e.body FROM resource r NOT INDEXED CROSS JOIN version v CROSS JOIN entries e"
-            " WHERE r.rid > ? AND r.type = ? AND r.deleted = 0 AND v.seq = r.seq AND e.rid = r.rid"
-            " ORDER BY r.rid LIMIT ?"
-        )
-        found = connection.execute(select, (after, names.code(connection, type), _BATCH)).fetchall()
-        removed, added, bodies = rows.IndexRows(), rows.IndexRows(), []
-        for rid, _, raw, stored in found:
+        found = connection.execute(_INDEXED, (after, names.code(connection, type), _BATCH)).fetchall()
+        removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
+        for rid, raw, *columns in found:
             tree = rows.tree_of(extract(type, raw))
-            body = rows.body_of(tree)
-            if body == stored:
+            fresh = rows.columns_of(tree)
+            if fresh == tuple(columns):
                 continue
-            before = orjson.loads(stored)
-            codes = _codes(connection, names, type, before, tree)
-            gone, fresh = rows.changed(before, orjson.loads(body))
-            removed.add(gone, codes, rid)
-            added.add(fresh, codes, rid)
-            bodies.append((rid, body))
-        rows.insert(connection, "entries", bodies)
-        rows.delete_index(connection, removed)
-        rows.insert_index(connection, added)
+            old = index_rows(connection, names, type, rows.tree_from((columns[0], columns[1], columns[2])), rid)
+            new = index_rows(connection, names, type, tree, rid)
+            removed.extend(old.without(new))
+            added.extend(new.without(old))
+            changed.append((rid, *fresh))
+        statements.insert(connection, "entries", changed)
+        statements.delete_index(connection, removed)
+        statements.insert_index(connection, added)
         return (found[-1][0] if found else after), len(found)
 
     return work
 
 
-def _codes(connection: sqlite3.Connection, names: Names, type: str, *trees: rows.Tree) -> dict[str, int]:
-    """Codes of the trees' parameters; new ones are made in the open transaction, so the process may not keep them yet."""
+def index_rows(connection: sqlite3.Connection, names: Names, type: str, tree: rows.Tree, rid: int) -> rows.IndexRows:
+    """The rows of a tree; numbers its targets and names its parameters in the open transaction if need be."""
+    found = rows.IndexRows()
+    found.add(tree, _codes(connection, names, type, tree), number_targets(connection, rows.targets_of(tree)), rid)
+    return found
+
+
+def _codes(connection: sqlite3.Connection, names: Names, type: str, tree: rows.Tree) -> dict[str, int]:
+    """Codes of the tree's parameters. New ones are made in the open transaction: the process may not keep them yet."""
     codes = dict(names.of_type(type))
-    wanted = {parameter for tree in trees for part in "tdn" for parameter in tree.get(part, ())}
-    for name in sorted(f"{type}.{parameter}" for parameter in wanted - codes.keys()):
+    for parameter in sorted(rows.parameters_of(tree) - codes.keys()):
+        name = f"{type}.{parameter}"
         connection.execute("INSERT OR IGNORE INTO name (name) VALUES (?)", (name,))
-        code = connection.execute("SELECT code FROM name WHERE name = ?", (name,)).fetchone()[0]
-        codes[name.partition(".")[2]] = code
+        codes[parameter] = connection.execute("SELECT code FROM name WHERE name = ?", (name,)).fetchone()[0]
     return codes
 
 
@@ -71,21 +86,25 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
     """Work that removes a resource, its versions and its index rows; False if it was not there."""
 
     def work(connection: sqlite3.Connection) -> bool:
-        select = "SELECT r.rid, e.body FROM resource r LEFT JOIN entries e ON e.rid = r.rid WHERE r.ref = ?"
-        found = connection.execute(select, (reference,)).fetchone()
+        found = connection.execute(_PURGED, (reference,)).fetchone()
         if found is None:
             return False
-        rid, body = found
-        tree, removed = orjson.loads(body or rows.NO_BODY), rows.IndexRows()
-        removed.add(tree, _codes(connection, names, reference.partition("/")[0], tree), rid)
-        rows.delete_index(connection, removed)
+        rid, *columns = found
+        type = reference.partition("/")[0]
+        names.code(connection, type)
+        tree = rows.tree_from((columns[0], columns[1], columns[2])) if columns[0] else {}
+        statements.delete_index(connection, index_rows(connection, names, type, tree, rid))
         # What was given out stays behind: a change token and a history's horizon must never go back.
         for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
             highest = f"SELECT ?, max({column}) FROM version WHERE true"
             better = "DO UPDATE SET value = max(value, excluded.value)"
             connection.execute(f"INSERT INTO meta {highest} ON CONFLICT (key) {better}", (key,))
-        for table in ("entries", "version", "resource"):
-            connection.execute(f"DELETE FROM {table} WHERE rid = ?", (rid,))
+        connection.execute("DELETE FROM entries WHERE rid = ?", (rid,))
+        connection.execute("DELETE FROM version WHERE rid = ?", (rid,))
+        if connection.execute(_LINKED, (REFERENCES, rid, rid)).fetchone()[0]:
+            statements.insert(connection, "resource", [absent(rid, reference)])
+        else:
+            connection.execute("DELETE FROM resource WHERE rid = ?", (rid,))
         return True
 
     return work
@@ -113,6 +132,6 @@ def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> N
 
 
 def settle(connection: sqlite3.Connection) -> None:
-    """Fold the write-ahead log into the file. No ANALYZE: the searches name their indexes and join orders themselves."""
+    """Fold the write-ahead log into the file. No ANALYZE: the searches name their indexes and join orders."""
     with suppress(sqlite3.Error):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

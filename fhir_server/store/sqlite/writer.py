@@ -28,7 +28,7 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
     TargetsMissing,
 )
-from fhir_server.store.sqlite.commit import Group
+from fhir_server.store.sqlite.commit import Group, draft
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import store_error
@@ -73,7 +73,7 @@ class Writer:
         self._thread.start()
 
     async def submit(self, task: Transaction | Work) -> Any:
-        """Run a task in a database transaction; returns when it is durable. Raises what it raises, or StoreUnavailable."""
+        """Run a task in a database transaction, durable on return. Raises what the task raises, or StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable("The database is closed; nothing was written.")
         job = Job(task, self._loop.create_future())
@@ -162,17 +162,18 @@ class Writer:
             return error
 
     def _commit(self, transactions: Sequence[Transaction]) -> list[Committed | Exception]:
-        """One database transaction. A refused transaction's exception stands in its place; any other error is raised."""
+        """One database transaction. A refusal stands in the place of its transaction; any other error is raised."""
+        drafts = [[draft(write) for write in transaction.writes] for transaction in transactions]
         missing = self._names.missing(write for transaction in transactions for write in transaction.writes)
         if missing:
             self._names.intern(self._connection, missing)
         outcomes: list[Committed | Exception] = []
         with self._transaction():
             group = Group(self._connection, self._names, self._search, self._clock())
-            group.load(transactions)
-            for transaction in transactions:
+            group.load(transactions, drafts)
+            for transaction, prepared in zip(transactions, drafts, strict=True):
                 try:
-                    outcomes.append(group.run(transaction))
+                    outcomes.append(group.run(transaction, prepared))
                 except _CLEAN_REFUSALS as refusal:
                     outcomes.append(refusal)
             group.flush()

@@ -131,10 +131,10 @@ def test_sampled_data_is_searched_by_its_bounds(index: Index) -> None:
 def test_eq_is_one_bounded_range(clause_of: Callable[..., Any]) -> None:
     tests = (Bound("low", "ge", 99.5), Bound("low", "lt", 100.5), Bound("high", "lt", 100.5))
     assert clause_of("RiskAssessment", "probability", "100") == NumberRange("probability", tests)
-    assert clause_of("Observation", "value-quantity", "ne100||mg") == Or(
+    assert clause_of("Observation", "value-quantity", "ne100||pieces") == Or(
         (
-            NumberRange("value-quantity", (Bound("low", "lt", 99.5),), unit=(None, "mg")),
-            NumberRange("value-quantity", (Bound("high", "ge", 100.5),), unit=(None, "mg")),
+            NumberRange("value-quantity", (Bound("low", "lt", 99.5),), unit=(None, "pieces")),
+            NumberRange("value-quantity", (Bound("high", "ge", 100.5),), unit=(None, "pieces")),
         )
     )
 

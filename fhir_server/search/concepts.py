@@ -1,0 +1,218 @@
+"""The concepts of a code system: hierarchy and filters (https://hl7.org/fhir/R4/codesystem.html#hierarchy).
+
+A concept is below another one by standing inside it, by its property `parent` or `subsumedBy`, or by being named in the
+other one's property `child`; a concept may be below several.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.terminology import Json
+
+_STANDARD = "http://hl7.org/fhir/concept-properties#"
+_UP = frozenset({"parent", "subsumedBy"})
+_DOWN = frozenset({"child"})
+_INACTIVE = frozenset({"retired", "inactive"})
+_BY_CODE = frozenset({"concept", "code"})
+
+# A pattern whose repeated groups repeat inside, or that repeats often, may take time without end.
+_REPEATED_GROUP = re.compile(r"\)[*+{]")
+_REPEATS = re.compile(r"(?<!\\)[*+{]")
+_MOST_REPEATS = 4
+
+
+class Unevaluable(Invalid):
+    """What a value set contains cannot be told in full from what this server knows."""
+
+    code = "not-supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Concepts:
+    """A code system by code: `parents` and `children` are the direct ones, `properties` hold (name, value as text).
+
+    `complete`: every concept of the system is here. `is_a`: the hierarchy is one of kinds, not of parts or groups.
+    """
+
+    url: str
+    complete: bool
+    is_a: bool
+    displays: Mapping[str, str]
+    parents: Mapping[str, tuple[str, ...]]
+    children: Mapping[str, tuple[str, ...]]
+    properties: Mapping[str, tuple[tuple[str, str], ...]]
+    declared: frozenset[str]
+
+    def below(self, code: str) -> frozenset[str]:
+        """The code and all that it subsumes."""
+        return _reached(code, self.children)
+
+    def above(self, code: str) -> frozenset[str]:
+        """The code and all that subsume it."""
+        return _reached(code, self.parents)
+
+    def inactive(self, code: str) -> bool:
+        """Whether the code is not in use any more, as far as its properties say."""
+        return any(
+            (name == "inactive" and value == "true") or (name == "status" and value in _INACTIVE)
+            for name, value in self.properties[code]
+        )
+
+
+def _reached(code: str, steps: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    found = {code}
+    level = [code]
+    while level:
+        level = [further for each in level for further in steps.get(each, ()) if further not in found]
+        found.update(level)
+    return frozenset(found)
+
+
+def concepts_of(system: Json) -> Concepts:
+    """The CodeSystem taken apart."""
+    properties: dict[str, tuple[tuple[str, str], ...]] = {}
+    displays: dict[str, str] = {}
+    parents: dict[str, dict[str, None]] = {}
+    children: dict[str, dict[str, None]] = {}
+    declared = {each["code"]: _standard(each) for each in system.get("property", ())}
+    for concept, parent in _walk(system.get("concept", ())):
+        code = concept["code"]
+        displays[code] = concept.get("display", "")
+        properties[code] = tuple(
+            (declared.get(name, name), value) for name, value in map(_value, concept.get("property", ()))
+        )
+        above = [parent] if parent is not None else []
+        above += [value for name, value in properties[code] if name in _UP]
+        edges = [(each, code) for each in above]
+        edges += [(code, value) for name, value in properties[code] if name in _DOWN]
+        for upper, lower in edges:
+            children.setdefault(upper, {})[lower] = None
+            parents.setdefault(lower, {})[upper] = None
+    used = {name for given in properties.values() for name, _ in given}
+    return Concepts(
+        url=system["url"],
+        complete=system.get("content") == "complete",
+        is_a=system.get("hierarchyMeaning", "is-a") == "is-a",
+        displays=displays,
+        parents={code: tuple(found) for code, found in parents.items()},
+        children={code: tuple(found) for code, found in children.items()},
+        properties=properties,
+        declared=frozenset({*declared.values(), *used}),
+    )
+
+
+def _walk(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
+    """Every concept with the code of the one that it stands in."""
+    waiting: list[tuple[Json, str | None]] = [(concept, None) for concept in concepts]
+    while waiting:
+        concept, parent = waiting.pop()
+        yield concept, parent
+        waiting += [(inner, concept["code"]) for inner in concept.get("concept", ())]
+
+
+def _standard(declared: Json) -> str:
+    """A property's own code, or the standard one that its `uri` says it is."""
+    uri = declared.get("uri", "")
+    return uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+
+
+def _value(property: Json) -> tuple[str, str]:
+    """(code, value as text) of a `concept.property`."""
+    value = next((each for name, each in property.items() if name.startswith("value")), "")
+    if isinstance(value, bool):
+        return property["code"], "true" if value else "false"
+    return property["code"], str(value.get("code", "")) if isinstance(value, dict) else str(value)
+
+
+# --- filters: https://hl7.org/fhir/R4/valueset-filter-operator.html --------------------------------------------------
+
+Codes = frozenset[str]
+
+
+def filtered(concepts: Concepts, filter: Json) -> Codes:
+    """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
+    operator, property, value = filter["op"], filter["property"], filter["value"]
+    if not concepts.complete:
+        raise Unevaluable(
+            f"the filter `{property} {operator} {value}` needs all concepts of `{concepts.url}`, "
+            "and this server does not have them"
+        )
+    if operator in _HIERARCHICAL:
+        if property not in _BY_CODE or not concepts.is_a:
+            raise Unevaluable(f"`{concepts.url}` has no is-a hierarchy for the filter `{property} {operator} {value}`")
+        if value not in concepts.properties:
+            raise Unevaluable(f"`{concepts.url}` has no concept `{value}` for the filter `{property} {operator}`")
+        return _HIERARCHICAL[operator](concepts, value)
+    passes = _BY_VALUE[operator](value)
+    return frozenset(code for code in concepts.properties if passes(_values(concepts, code, property)))
+
+
+_HIERARCHICAL: Mapping[str, Callable[[Concepts, str], Codes]] = {
+    "is-a": lambda concepts, code: concepts.below(code),
+    "descendent-of": lambda concepts, code: concepts.below(code) - {code},
+    "is-not-a": lambda concepts, code: frozenset(concepts.properties) - concepts.below(code),
+    "generalizes": lambda concepts, code: concepts.above(code),
+}
+
+Passes = Callable[[tuple[str, ...]], bool]
+
+
+def _values(concepts: Concepts, code: str, property: str) -> tuple[str, ...]:
+    if property in _BY_CODE:
+        return (code,)
+    if property == "parent":
+        return concepts.parents.get(code, ())
+    if property == "child":
+        return concepts.children.get(code, ())
+    if property == "display" and concepts.displays[code]:
+        return (concepts.displays[code],)
+    if property not in concepts.declared:
+        raise Unevaluable(f"nothing is known of the property `{property}` of `{concepts.url}`")
+    return tuple(value for name, value in concepts.properties[code] if name == property)
+
+
+def _regex(pattern: str) -> Passes:
+    if _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > _MOST_REPEATS:
+        raise Unevaluable(
+            f"the pattern `{pattern}` repeats a group, or more than {_MOST_REPEATS} times: it may not end"
+        )
+    try:
+        matches = re.compile(pattern).fullmatch
+    except re.error as error:
+        raise Unevaluable(f"`{pattern}` is no regular expression ({error})") from None
+    return lambda values: any(matches(value) for value in values)
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(","))
+
+
+def _equal(text: str) -> Passes:
+    return lambda values: text in values
+
+
+def _in(text: str) -> Passes:
+    listed = _listed(text)
+    return lambda values: not listed.isdisjoint(values)
+
+
+def _not_in(text: str) -> Passes:
+    listed = _listed(text)
+    return lambda values: listed.isdisjoint(values)
+
+
+def _exists(text: str) -> Passes:
+    return lambda values: bool(values) == (text == "true")
+
+
+_BY_VALUE: Mapping[str, Callable[[str], Passes]] = {
+    "=": _equal,
+    "in": _in,
+    "not-in": _not_in,
+    "exists": _exists,
+    "regex": _regex,
+}

@@ -1,0 +1,128 @@
+"""Writes fhir_server/fhir/tables/terminology/r4.json: the value sets and code systems of the official R4 core package.
+
+    python scripts/generate_terminology.py ../shared/definitions/hl7.fhir.r4.core.tgz
+
+Kept are codes, hierarchy, properties that filters look at, and what composes a value set. Texts are left out (display,
+definition, designation, property dates): searching needs none, and they are most of the bytes. The same package always
+gives the same bytes. https://hl7.org/fhir/R4/terminology-module.html
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from generate_definitions import (
+    TABLES,
+    Resources,
+    compact,
+    element_types,
+    read_package,
+    required_value_set,
+    search_parameter_table,
+)
+
+TABLE = TABLES / "terminology" / "r4.json"
+
+BOOLEAN_SYSTEM = "http://terminology.hl7.org/CodeSystem/special-values"
+"""The implicit system of a boolean as a token: https://hl7.org/fhir/R4/search.html#token"""
+
+_PATH = re.compile(r"[A-Z][A-Za-z]+(?:\.[a-z][A-Za-z]*)+")
+
+
+def members(resource: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those members of a resource that it has."""
+    return {name: resource[name] for name in names if name in resource}
+
+
+def concept(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A concept without its texts."""
+    kept = members(given, "code")
+    properties = [each for each in given.get("property", ()) if "valueDateTime" not in each]
+    if properties:
+        kept["property"] = properties
+    if "concept" in given:
+        kept["concept"] = [concept(each) for each in given["concept"]]
+    return kept
+
+
+def code_system(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """A CodeSystem as far as search looks at it."""
+    kept = members(resource, "url", "version", "content", "hierarchyMeaning")
+    if "property" in resource:
+        kept["property"] = [members(each, "code", "uri") for each in resource["property"]]
+    kept["concept"] = [concept(each) for each in resource.get("concept", ())]
+    return kept
+
+
+def value_set(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """A ValueSet as far as search looks at it."""
+    kept = members(resource, "url", "version", "expansion")
+    compose = members(resource["compose"], "inactive")
+    for part in ("include", "exclude"):
+        if part in resource["compose"]:
+            compose[part] = [included(each) for each in resource["compose"][part]]
+    return {**kept, "compose": compose}
+
+
+def included(include: Mapping[str, Any]) -> dict[str, Any]:
+    """One `compose.include` or `exclude`, concepts by their codes."""
+    kept = members(include, "system", "version", "filter", "valueSet")
+    if "concept" in include:
+        kept["concept"] = [members(each, "code") for each in include["concept"]]
+    return kept
+
+
+def systems(url: str, value_sets: Resources) -> set[str]:
+    """The code systems that a value set takes codes from."""
+    found: set[str] = set()
+    for include in value_sets.get(url, {}).get("compose", {}).get("include", ()):
+        found |= {include["system"]} if "system" in include else set()
+        for imported in include.get("valueSet", ()):
+            found |= systems(imported.partition("|")[0], value_sets)
+    return found
+
+
+def implied_systems(package: Mapping[str, Resources]) -> dict[str, list[str]]:
+    """The systems that codes of searched elements have without saying so: path → systems of its required binding."""
+    elements = {
+        element["path"]: element
+        for structure in package["StructureDefinition"].values()
+        if structure["kind"] == "resource" and structure.get("derivation") != "constraint"
+        for element in structure["snapshot"]["element"][1:]
+    }
+    found: dict[str, list[str]] = {}
+    for path in searched_paths(row[4] for row in search_parameter_table(package) if row[2] == "token"):
+        element = elements.get(path, {})
+        types = element_types(element, True) if element else []
+        if types == ["boolean"]:
+            found[path] = [BOOLEAN_SYSTEM]
+        elif types == ["code"]:
+            found[path] = sorted(systems(required_value_set(element) or "", package["ValueSet"]))
+    return {path: named for path, named in found.items() if named}
+
+
+def searched_paths(expressions: Iterable[str]) -> set[str]:
+    """The plain paths among the alternatives of expressions."""
+    parts = {part.strip() for expression in expressions for part in expression.split("|")}
+    return {part for part in parts if _PATH.fullmatch(part)}
+
+
+def main(package_file: str) -> None:
+    """Generates the table: one line for each resource."""
+    package = read_package(Path(package_file))
+    parts = {
+        "codeSystems": [code_system(package["CodeSystem"][url]) for url in sorted(package["CodeSystem"])],
+        "valueSets": [value_set(package["ValueSet"][url]) for url in sorted(package["ValueSet"])],
+    }
+    texts = [f'"{name}":[\n' + ",\n".join(map(compact, rows)) + "\n]" for name, rows in parts.items()]
+    texts.append(f'"implied":{compact(implied_systems(package))}')
+    text = "{" + ",\n".join(texts) + "}\n"
+    TABLE.write_text(text, encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

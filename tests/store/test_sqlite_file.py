@@ -1,0 +1,232 @@
+"""The SQLite file: its schema and migrations, backup, and what several processes must agree on (sqlite/schema.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from fhir_server.search.query import And, Equals, Present
+from fhir_server.store.contract.case import HOUR, Ticks, dates, delete, ids, numbers, post, put, terms, write
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
+from fhir_server.store.sqlite import SqliteStore, open_store, schema
+
+
+def with_store(path: Path, test: Callable[[SqliteStore, Ticks], Awaitable[None]]) -> None:
+    async def run() -> None:
+        clock = Ticks()
+        store = await open_store(f"sqlite:///{path}", clock)
+        try:
+            async with asyncio.timeout(60):
+                await test(store, clock)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+async def _nothing(store: SqliteStore, clock: Ticks) -> None:
+    await store.ready()
+
+
+def _version(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.close()
+    return version
+
+
+@pytest.mark.parametrize("uri", ["sqlite://a.db", "sqlite:///", "sqlite:///a.db?mode=rw", "memory://", "a.db"])
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match="Use `sqlite:///PATH`"):
+        asyncio.run(open_store(uri, Ticks()))
+
+
+def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with_store(Path("clinic.db"), _nothing)
+    assert (tmp_path / "clinic.db").is_file()
+
+
+def test_a_new_file_has_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with_store(path, _nothing)
+    assert _version(path) == len(schema.MIGRATIONS)
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with_store(path, _nothing)
+    newer = len(schema.MIGRATIONS) + 1
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {newer}")
+    connection.close()
+    with pytest.raises(StoreUnavailable, match=f"schema version {newer}, made by a newer server") as refused:
+        with_store(path, _nothing)
+    assert str(path) in str(refused.value)
+
+
+def test_an_older_file_is_migrated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+
+    async def fill(store: SqliteStore, clock: Ticks) -> None:
+        await write(store, put("Patient/a", terms(code=["x"])))
+
+    def add_column(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE meta ADD COLUMN note TEXT")
+
+    async def check(store: SqliteStore, clock: Ticks) -> None:
+        assert await ids(store, "Patient", Equals("code", ("x",))) == ["a"]
+
+    with_store(path, fill)
+    before = _version(path)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_column))
+    with_store(path, check)
+    with_store(path, check)
+    assert _version(path) == before + 1
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+    with_store(path, _nothing)
+    before = _version(path)
+
+    def break_off(connection: sqlite3.Connection) -> None:
+        connection.execute("DROP TABLE term")
+        connection.execute("DROP TABLE nowhere")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, break_off))
+    with pytest.raises(StoreUnavailable, match="no such table: nowhere"):
+        with_store(path, _nothing)
+    monkeypatch.undo()
+    assert _version(path) == before
+    with_store(path, _nothing)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_text("The quick brown fox jumps over the lazy dog. " * 100)
+    with pytest.raises(StoreUnavailable, match="not an SQLite database"):
+        with_store(path, _nothing)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="check that its folder exists"):
+        with_store(tmp_path / "nowhere" / "a.db", _nothing)
+
+
+def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
+    """Made while others write: it is one moment of the store, whole."""
+    path, copy = tmp_path / "a.db", tmp_path / "copy.db"
+    seen: list[tuple[int, int]] = []
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        await store.transact(Transaction(tuple(post(f"Patient/{n}", terms(code=["x"])) for n in range(2000))))
+        stop = asyncio.Event()
+
+        async def go_on() -> int:
+            number = 0
+            while not stop.is_set():
+                await write(store, post(f"Patient/later{number}a"), post(f"Patient/later{number}b"))
+                number += 1
+            return number
+
+        writing = asyncio.create_task(go_on())
+        await store.backup(copy, lambda done, total: seen.append((done, total)))
+        stop.set()
+        assert await writing > 0
+        secret = await store.secret()
+
+        async def check(other: SqliteStore, clock: Ticks) -> None:
+            assert await other.secret() == secret
+            assert len(await ids(other, "Patient", Equals("code", ("x",)))) == 1000  # a page at most
+            later = [id for id in await ids(other, "Patient", And()) if id.startswith("later")]
+            assert len(later) % 2 == 0
+            assert (await write(other, put("Patient/0"))).written[0].version == 2
+
+        other = await open_store(f"sqlite:///{copy}", clock)
+        try:
+            await check(other, clock)
+        finally:
+            await other.close()
+
+    with_store(path, test)
+    assert seen[-1][0] == seen[-1][1] > 0
+    assert sorted(done for done, _ in seen) == [done for done, _ in seen]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_two_processes_agree_on_names(tmp_path: Path) -> None:
+    """Each learns the other's parameters; an update removes rows of parameters that only the other one has seen."""
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        other = await open_store(f"sqlite:///{path}", clock)
+        await write(store, put("Patient/a", terms(one=["x"])))
+        await write(other, put("Patient/a", terms(two=["y"])))
+        assert await ids(store, "Patient", Equals("two", ("y",))) == ["a"]
+        assert await ids(other, "Patient", Equals("one", ("x",))) == []
+        await write(other, put("Group/g", terms(three=["z"])))
+        await write(store, delete("Group/g"), put("Patient/a"))
+        assert await ids(other, "Group", Present("three")) == []
+        assert await ids(other, "Patient", Present("two")) == []
+        await other.close()
+
+    with_store(path, test)
+
+
+def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> None:
+    """Change tokens and horizons that were given out stay valid when the newest resource goes."""
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        await write(store, put("Patient/kept", terms(code=["x"])))
+        clock.forward(HOUR)
+        await write(store, put("Patient/gone", terms(code=["x"], link=["Patient/kept"])))
+        await write(store, put("Patient/gone", dates(date=[(1, 2)])))
+        token, horizon = (await store.changes(None)).token, (await store.history(HistoryQuery())).horizon
+        assert await store.purge("Patient", "gone") is True
+        assert (await store.changes(token)).versions == ()
+        assert (await store.history(HistoryQuery())).horizon == horizon
+        clock.forward(-HOUR)
+        (written,) = (await write(store, put("Patient/new"))).written
+        assert written.last_updated >= horizon
+        assert [version.id for version in (await store.changes(token)).versions] == ["new"]
+
+    with_store(path, test)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT ref FROM resource ORDER BY ref").fetchall() == [
+        ("Patient/kept",),
+        ("Patient/new",),
+    ]
+    for table in ("link", "date", "number"):
+        assert connection.execute(f"SELECT * FROM {table}").fetchall() == []
+    for table, count in (("version", 2), ("entries", 2), ("term", 1)):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (count,)
+    connection.close()
+
+
+def test_reindex_goes_in_batches_beside_other_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    done: list[tuple[int, int]] = []
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        writes = [post(f"Patient/{n:03}", terms(old=[f"v{n}"])) for n in range(450)]
+        await store.transact(Transaction((*writes, post("Group/g", terms(old=["kept"])))))
+        entries = terms(new=["y"], link=["Patient/later"], references=["Patient/later"])
+        indexing = asyncio.create_task(
+            store.reindex(["Patient"], lambda type, raw: entries, lambda *each: done.append(each))
+        )
+        await write(store, put("Patient/000", numbers(value=[("", 1.0, 1.0, "")])))
+        assert await indexing == 450
+        assert await ids(store, "Patient", Present("old")) == []
+        assert len(await ids(store, "Patient", Equals("new", ("y",)))) >= 449
+        assert len(await ids(store, "Patient", Equals("link", ("Patient/later",)))) >= 449
+        assert await ids(store, "Group", Present("old")) == ["g"]
+
+    with_store(path, test)
+    assert done == [(200, 450), (400, 450), (450, 450)]
