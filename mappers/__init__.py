@@ -1,1 +1,1 @@
-"""The mapping modules between FHIR and the formats of scheduling and billing; they depend on `fhir_server.fhir` only."""
+"""The mapping modules between FHIR and the formats of scheduling and billing; they use `fhir_server.fhir` only."""

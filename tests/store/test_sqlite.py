@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fhir_server.store.contract import Differential, DurableContract, StoreContract
 from fhir_server.store.protocol import Clock, Store
-from fhir_server.store.sqlite import open_store
+from fhir_server.store.sqlite import open_store, search
+from fhir_server.store.sqlite.compile import drivable
 
 
-class TestSqlite(StoreContract, DurableContract, Differential):
+class _Opened:
     @pytest.fixture(autouse=True)
     def _folder(self) -> Iterator[None]:
         self.folder = Path(tempfile.mkdtemp())
+        self.opened = 0
         yield
         shutil.rmtree(self.folder)
 
     async def open_store(self, clock: Clock) -> Store:
-        name = tempfile.mktemp(suffix=".db", dir=self.folder)
-        self.uri = f"sqlite:///{name}"
-        return await open_store(self.uri, clock)
+        self.opened += 1
+        return await self.open_again(clock)
 
     async def open_again(self, clock: Clock) -> Store:
-        return await open_store(self.uri, clock)
+        return await open_store(f"sqlite:///{self.folder}/{self.opened}.db", clock)
+
+
+class TestSqlite(_Opened, StoreContract, DurableContract, Differential):
+    pass
+
+
+class TestAnyPlan(_Opened, Differential):
+    """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
+
+    examples = 40
+
+    @pytest.fixture(autouse=True)
+    def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        chance, choose = random.Random(7), search.plan
+
+        def any_plan(*given: Any) -> Any:
+            chosen = choose(*given)
+            enter = chance.choice([part for part in chosen.parts if drivable(part)] or [None])
+            small = frozenset(
+                part for part in chosen.parts if drivable(part) and part != enter and chance.random() < 0.5
+            )
+            return replace(
+                chosen,
+                enter=enter,
+                walk=enter is None or chance.random() < 0.7,
+                rows=chance.choice([0, 10**6]),  # a walk that gives up at once, and one that never does
+                context=replace(chosen.context, small=small),
+            )
+
+        monkeypatch.setattr(search, "plan", any_plan)

@@ -1,0 +1,135 @@
+"""The feed of committed versions: what is there by now, then the change stream (https://www.mongodb.com/docs/manual/changeStreams/).
+
+From the beginning, `history` is walked by `order`, up to the newest at the first call; then the change stream takes
+over at the database's time of that call, in commit order. A version that commits during the walk comes in the stream,
+and in rare cases in both: readers tell it by its version. A token names the place in one of the two.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bson import Timestamp, decode, encode
+from bson.errors import BSONError
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+
+from fhir_server.store.mongo.documents import stored_version
+from fhir_server.store.mongo.indexes import HISTORY, Collection, Database
+from fhir_server.store.protocol import Changes, Expired, Stored
+
+AWAIT_MS = 20
+"""How long the database waits for a change before it answers that there is none."""
+
+_INSERTS: list[dict[str, Any]] = [{"$match": {"operationType": "insert"}}, {"$project": {"documentKey": 1}}]
+
+# ChangeStreamHistoryLost, ChangeStreamFatalError, InvalidResumeToken, FailedToParse, TypeMismatch, BadValue, and
+# the code that servers give for a token they cannot read.
+_LOST = frozenset({286, 280, 260, 9, 14, 2, 40647})
+
+Place = dict[str, Any]
+"""A decoded token: {walk: [order, _id], upto, time} in the walk; {time} or {resume} in the stream."""
+
+
+async def changes(database: Database, after: str | None, limit: int) -> Changes:
+    """Versions after a token. Raises Expired for one that this database cannot go on from."""
+    place = await _beginning(database) if after is None else _parse(after)
+    if "walk" in place:
+        return await _walked(database, place, limit)
+    while True:
+        ids, place = await _streamed(database, place, limit)
+        versions = await _versions(database, ids)
+        if versions or not ids:
+            return Changes(versions, _token(place))
+
+
+async def _beginning(database: Database) -> Place:
+    now: Timestamp = (await database.command("ping"))["operationTime"]
+    async with _not_before(database, now) as session:
+        newest = await _durable(database).find_one({}, {"order": 1}, sort=[("order", -1)], session=session)
+    return {"walk": [0, ""], "upto": newest["order"] if newest else 0, "time": now}
+
+
+def _durable(database: Database) -> Collection:
+    """`history` without what a new primary may still take back."""
+    return database[HISTORY].with_options(read_concern=ReadConcern("majority"))
+
+
+@asynccontextmanager
+async def _not_before(database: Database, time: Timestamp) -> AsyncIterator[AsyncClientSession]:
+    """A session whose reads show all that was committed at that time of the database."""
+    async with database.client.start_session(causal_consistency=True) as session:
+        session.advance_operation_time(time)
+        yield session
+
+
+async def _walked(database: Database, place: Place, limit: int) -> Changes:
+    order, id = place["walk"]
+    later = {"$or": [{"order": {"$gt": order}}, {"order": order, "_id": {"$gt": id}}]}
+    wanted = {"order": {"$gte": order, "$lte": place["upto"]}, **later}
+    async with _not_before(database, place["time"]) as session:
+        cursor = _durable(database).find(wanted, sort=[("order", 1), ("_id", 1)], limit=limit, session=session)
+        async with cursor:
+            found = [document async for document in cursor]
+    # Events at that very time are of what the walk found.
+    ended: Place = {"time": Timestamp(place["time"].time, place["time"].inc + 1)}
+    if len(found) == limit and found:
+        ended = {**place, "walk": [found[-1]["order"], found[-1]["_id"]]}
+    return Changes(tuple(map(stored_version, found)), _token(ended))
+
+
+async def _streamed(database: Database, place: Place, limit: int) -> tuple[list[str], Place]:
+    """The `_id`s of new versions, and where they end."""
+    start: dict[str, Any] = (
+        {"resume_after": place["resume"]} if "resume" in place else {"start_at_operation_time": place["time"]}
+    )
+    ids: list[str] = []
+    try:
+        async with await database[HISTORY].watch(_INSERTS, max_await_time_ms=AWAIT_MS, **start) as stream:
+            while len(ids) < limit:
+                change = await stream.try_next()
+                if change is None:
+                    break
+                ids.append(change["documentKey"]["_id"])
+            reached = stream.resume_token
+    except OperationFailure as error:
+        if error.code not in _LOST:
+            raise
+        raise Expired(
+            "The database no longer keeps the changes after this token (its oplog has moved on). Read the history "
+            "anew: ask for changes from the beginning, and go on from the token given then."
+        ) from error
+    return ids, {"resume": dict(reached)} if reached else place
+
+
+async def _versions(database: Database, ids: Sequence[str]) -> tuple[Stored, ...]:
+    """The versions that were not purged since, in the order of the ids."""
+    if not ids:
+        return ()
+    async with database[HISTORY].find({"_id": {"$in": list(ids)}}) as cursor:
+        found = {document["_id"]: document async for document in cursor}
+    return tuple([stored_version(found[id]) for id in ids if id in found])
+
+
+def _token(place: Place) -> str:
+    return urlsafe_b64encode(encode(place)).decode()
+
+
+def _parse(token: str) -> Place:
+    try:
+        place = decode(urlsafe_b64decode(token.encode()))
+        if "walk" in place:
+            order, id = place["walk"]
+            known = isinstance(order, int) and isinstance(id, str) and isinstance(place["upto"], int)
+            known = known and isinstance(place["time"], Timestamp)
+        else:
+            known = "resume" in place or isinstance(place.get("time"), Timestamp)
+    except (ValueError, BSONError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise Expired(f"`{token}` is not a change token of this database.")
+    return place

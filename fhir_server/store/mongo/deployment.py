@@ -1,0 +1,93 @@
+"""Opening a database: the wait for the server, what the deployment must be able to do, schema version and secret.
+
+Transactions need a replica set or a sharded cluster (https://www.mongodb.com/docs/manual/reference/command/hello/).
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from bson import Binary
+from pymongo import AsyncMongoClient
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+from fhir_server.store.mongo.indexes import META, Database, Document
+from fhir_server.store.protocol import StoreUnavailable
+
+SCHEMA_VERSION = 1
+
+WAIT_MS = 15_000
+"""How long a start waits for the server, and each operation for a primary, unless the URI says otherwise."""
+
+_CONNECT_MS = 5_000
+_LIFETIME = 60.0
+
+
+def connect(uri: str) -> tuple[AsyncMongoClient[Document], str]:
+    """A client of `mongodb://…/DB` and the database's name; nothing is sent yet. Raises ValueError for another URI."""
+    try:
+        client: AsyncMongoClient[Document] = AsyncMongoClient(uri, **_defaults(uri), appname="fhir-server")
+        return client, client.get_default_database().name
+    except (ConfigurationError, InvalidURI, ValueError) as error:
+        # Never the URI itself: it may hold a password.
+        raise ValueError(
+            f"The MongoDB URI cannot be used: {error}. Write `mongodb://HOST[:PORT][,HOST…]/DATABASE[?options]`."
+        ) from error
+
+
+def _defaults(uri: str) -> dict[str, Any]:
+    """The options of ours that the URI does not set."""
+    given = {option.partition("=")[0].lower() for option in uri.partition("?")[2].split("&")}
+    wanted = {"serverSelectionTimeoutMS": WAIT_MS, "connectTimeoutMS": _CONNECT_MS}
+    return {name: value for name, value in wanted.items() if name.lower() not in given}
+
+
+async def check(client: AsyncMongoClient[Document]) -> None:
+    """Wait for the server, and refuse one that cannot do transactions. Raises StoreUnavailable."""
+    try:
+        hello = await client.admin.command("hello")
+    except ServerSelectionTimeoutError as error:
+        raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_brief(error)}.") from error
+    except PyMongoError as error:
+        raise StoreUnavailable(f"MongoDB cannot be used: {_brief(error)}.") from error
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise StoreUnavailable(
+            "This MongoDB server is a standalone: it has no transactions, which this store needs. Make it a replica "
+            "set, of one member if need be: start `mongod` with `--replSet rs0`, run `rs.initiate()` once in "
+            "`mongosh`, and add `replicaSet=rs0` to the URI."
+        )
+
+
+def _brief(error: PyMongoError) -> str:
+    return str(error).partition(", Timeout:")[0].rstrip(".")
+
+
+async def lifetime(client: AsyncMongoClient[Document]) -> float:
+    """Seconds for which the database keeps a transaction open; its default where this user may not ask."""
+    try:
+        found = await client.admin.command({"getParameter": 1, "transactionLifetimeLimitSeconds": 1})
+    except OperationFailure:
+        return _LIFETIME
+    return float(found.get("transactionLifetimeLimitSeconds", _LIFETIME))
+
+
+async def check_schema(database: Database) -> None:
+    """Note the schema version in a new database; refuse another one. Raises StoreUnavailable."""
+    change = {"$setOnInsert": {"version": SCHEMA_VERSION}}
+    await database[META].update_one({"_id": "schema"}, change, upsert=True)
+    found = await database[META].find_one({"_id": "schema"})
+    version = found["version"] if found else None
+    if version != SCHEMA_VERSION:
+        raise StoreUnavailable(
+            f"The database `{database.name}` has schema version {version}, which this server does not know (it knows "
+            f"{SCHEMA_VERSION}). Start the server that made it, or restore a backup made before the upgrade."
+        )
+
+
+async def secret(database: Database) -> bytes:
+    """The database's 32 random bytes, made by the first process that asks."""
+    change = {"$setOnInsert": {"value": Binary(secrets.token_bytes(32))}}
+    await database[META].update_one({"_id": "secret"}, change, upsert=True)
+    found = await database[META].find_one({"_id": "secret"})
+    return bytes(found["value"]) if found else b""

@@ -1,0 +1,100 @@
+"""Resources as MongoDB documents: the current one in its type's collection, every version in `history`.
+
+    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers; a deletion ends at method
+    history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
+
+`terms` holds `parameter=value` texts, and `=Type/id` for every literal reference, so that one multikey index answers
+them all (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). The blank before the version
+sorts below every character of an id: the ids of `history` are in the order of reference, then version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import Int64, ObjectId, encode
+
+from fhir_server.search.entries import Entries
+from fhir_server.store.mongo.indexes import Document
+from fhir_server.store.operations import Write
+from fhir_server.store.protocol import Stored, TooLargeForStore
+
+_DIGITS = 10
+LAST_VERSION = 10**_DIGITS - 1
+
+LARGEST = 16 * 1024 * 1024
+"""Bytes of the largest document that MongoDB takes."""
+
+# Below this size no entries make a document too large; above it the document is measured exactly.
+_SURELY_FITS = 4 * 1024 * 1024
+_MEASURED_ENTRIES = 20_000
+
+SHOWN = {"version": 1, "updated": 1, "method": 1, "raw": 1, "live": 1}
+"""The projection of a current document that `stored` needs."""
+
+
+def version_id(reference: str, version: int) -> str:
+    """The `_id` of a version in `history`."""
+    return f"{reference} {version:0{_DIGITS}}"
+
+
+def versions_of(reference: str) -> Document:
+    """The filter of all versions of a resource: a range of `_id`."""
+    return {"_id": {"$gte": f"{reference} ", "$lt": f"{reference}!"}}
+
+
+def stored(type: str, document: Document) -> Stored:
+    """A current document."""
+    updated, method, raw = document["updated"], document["method"], document.get("raw")
+    return Stored(type, document["_id"], document["version"], updated, method, raw)
+
+
+def stored_version(document: Document) -> Stored:
+    """A document of `history`."""
+    reference, _, version = document["_id"].rpartition(" ")
+    type, _, id = reference.partition("/")
+    return Stored(type, id, int(version), document["updated"], document["method"], document.get("raw"))
+
+
+def entry_fields(entries: Entries) -> Document:
+    """The fields that a resource is found by; empty ones are left out."""
+    terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
+    terms += [f"={reference}" for reference in entries.references]
+    dates = [
+        {"p": parameter, "l": Int64(low), "h": Int64(high)}
+        for parameter, values in entries.dates.items()
+        for low, high in values
+    ]
+    numbers = [
+        {"p": parameter, "k": key, "l": low, "h": high, "u": unit}
+        for parameter, values in entries.numbers.items()
+        for key, low, high, unit in values
+    ]
+    found: dict[str, list[Any]] = {"terms": terms, "dates": dates, "numbers": numbers}
+    return {name: values for name, values in found.items() if values}
+
+
+def documents(stored: Stored, order: int, transaction: ObjectId, write: Write) -> tuple[Document, Document]:
+    """The current document and the one for `history` of a new version. Raises TooLargeForStore."""
+    common: Document = {"updated": Int64(stored.last_updated), "order": Int64(order), "method": stored.method}
+    live = stored.raw is not None
+    current: Document = {"_id": stored.id, "version": stored.version, **common, "live": live}
+    version: Document = {"_id": version_id(stored.reference, stored.version), "type": stored.type, **common}
+    version["transaction"] = transaction
+    if stored.raw is not None:
+        current["raw"] = version["raw"] = stored.raw
+        current.update(entry_fields(write.entries))
+        _check_size(current, stored)
+    return current, version
+
+
+def _check_size(document: Document, stored: Stored) -> None:
+    entries = sum(len(document.get(name, ())) for name in ("terms", "dates", "numbers"))
+    if len(stored.raw or b"") < _SURELY_FITS and entries < _MEASURED_ENTRIES:
+        return
+    size = len(encode(document))
+    if size > LARGEST:
+        raise TooLargeForStore(
+            f"`{stored.reference}` takes {size:,} bytes with its index entries, more than the {LARGEST:,} that the "
+            "database takes in one document; nothing was written. Send it in parts, or keep its data elsewhere."
+        )

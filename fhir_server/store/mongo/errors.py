@@ -1,0 +1,86 @@
+"""The driver's errors as the store's (https://www.mongodb.com/docs/manual/reference/error-codes/)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from fhir_server.store.protocol import BudgetExceeded, StoreError, StoreUnavailable, TooLargeForStore
+
+TRANSIENT, UNKNOWN_COMMIT = "TransientTransactionError", "UnknownTransactionCommitResult"
+
+LIFETIME_PASSED, NO_SUCH_TRANSACTION = 290, 251
+
+_DUPLICATE_KEY, _WRITE_CONFLICT = 11000, 112
+# LockTimeout, WriteConflict, SnapshotUnavailable, NoSuchTransaction, PreparedTransactionInProgress
+_CONFLICTS = frozenset({24, _WRITE_CONFLICT, 246, NO_SUCH_TRANSACTION, 267})
+# ExceededMemoryLimit, TransactionTooLarge, BSONObjectTooLarge, and two that mongod gives without a name
+_TOO_LARGE = frozenset({146, 257, 10334, 17419, 17420})
+_UNAUTHORISED = frozenset({13, 18})
+
+CLOSED = "The MongoDB store is closed; nothing was written."
+TOO_LONG = (
+    "The transaction took longer than the database keeps one open (`transactionLifetimeLimitSeconds`); nothing was "
+    "written. Send it in several smaller transactions."
+)
+
+
+def is_duplicate(error: PyMongoError) -> bool:
+    """Whether an `_id` was there already."""
+    if isinstance(error, BulkWriteError):
+        return _DUPLICATE_KEY in _codes(error)
+    return isinstance(error, DuplicateKeyError)
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Whether the same transaction may succeed when it is tried again from its start."""
+    if error.has_error_label(TRANSIENT) or is_duplicate(error):
+        return True
+    if isinstance(error, BulkWriteError):
+        return bool(_CONFLICTS & _codes(error))
+    return isinstance(error, OperationFailure) and error.code in _CONFLICTS
+
+
+def _codes(error: BulkWriteError) -> set[int]:
+    return {each.get("code", 0) for each in error.details.get("writeErrors", ())}
+
+
+def store_error(error: PyMongoError) -> StoreError:
+    """The error as the protocol names it, its text a full sentence."""
+    if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE:
+        return TooLargeForStore(f"The database takes no document or transaction that large ({error}).")
+    if isinstance(error, ExecutionTimeout):
+        return BudgetExceeded("The search took longer than the time it is given.")
+    if isinstance(error, NetworkTimeout | WTimeoutError):
+        return StoreUnavailable("MongoDB does not answer in time. Try again.")
+    if isinstance(error, ConnectionFailure):
+        return StoreUnavailable("MongoDB has no primary that can be reached; nothing was written. Try again.")
+    if isinstance(error, OperationFailure) and error.code in _UNAUTHORISED:
+        return StoreUnavailable(f"MongoDB refuses this user: {_message(error)}. Check its password and its roles.")
+    return StoreUnavailable(f"The database failed: {_message(error)}.")
+
+
+def _message(error: PyMongoError) -> str:
+    details = getattr(error, "details", None) or {}
+    return str(details.get("errmsg") or error).rstrip(".")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises the store's errors for the driver's."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise store_error(error) from error

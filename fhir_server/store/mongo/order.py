@@ -1,0 +1,113 @@
+"""The order of a search's matches as MQL: sort keys and page positions.
+
+Missing values come last both ways, ties are by id (https://hl7.org/fhir/R4/search.html#sort); MongoDB sorts null first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fhir_server.search.query import Sort, SortKey
+from fhir_server.store.mongo.compile import NOTHING, Filter, every, some, successor
+from fhir_server.store.mongo.indexes import Document
+
+_FIELDS = {"id": "_id", "lastUpdated": "updated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One sort key: the field that holds it, and the expression that computes the field (None: it is stored)."""
+
+    sort: Sort
+    field: str
+    expression: Any = None
+
+    @property
+    def order(self) -> dict[str, int]:
+        """Its part of `$sort`."""
+        if self.sort.descending:
+            return {self.field: -1}
+        return {f"{self.field}_missing": 1, self.field: 1} if self.expression else {self.field: 1}
+
+    def value(self, document: Document) -> int | float | str | None:
+        """The position's value in a found document."""
+        found: int | float | str | None = document[self.field]
+        if isinstance(found, str) and self.sort.kind == "term":
+            return found.partition("=")[2]
+        return found
+
+    def stored_value(self, value: int | float | str | None) -> int | float | str | None:
+        """A position's value as the field has it."""
+        return f"{self.sort.parameter}={value}" if self.sort.kind == "term" and value is not None else value
+
+    def beyond(self, value: Any) -> Filter | None:
+        """The filter of what comes after a value; None when nothing does."""
+        if value is None:
+            return None
+        further = {self.field: {"$lt" if self.sort.descending else "$gt": value}}
+        return some((further, {self.field: None})) if self.expression else further
+
+
+def keys_of(sort: Sequence[Sort]) -> tuple[Key, ...]:
+    """The sort keys; computed ones in the fields k0, k1 …"""
+    return tuple(
+        Key(each, _FIELDS[each.kind]) if each.kind in _FIELDS else Key(each, f"k{number}", _expression(each))
+        for number, each in enumerate(sort)
+    )
+
+
+def _expression(sort: Sort) -> Any:
+    """The lowest value of the parameter, or the highest when descending; null without one."""
+    pick = "$max" if sort.descending else "$min"
+    if sort.kind == "term":
+        low, high = f"{sort.parameter}=", successor(f"{sort.parameter}=")
+        own = {"$and": [{"$gte": ["$$this", low]}, {"$lt": ["$$this", high]}]}
+        return {pick: {"$filter": {"input": {"$ifNull": ["$terms", []]}, "cond": own}}}
+    array = "$dates" if sort.kind == "date" else "$numbers"
+    own = {"$eq": ["$$this.p", sort.parameter]}
+    entries = {"$filter": {"input": {"$ifNull": [array, []]}, "cond": own}}
+    end = "$$this.h" if sort.descending else "$$this.l"
+    return {pick: {"$map": {"input": entries, "in": end}}}
+
+
+def position(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
+    """What comes after a page position in the collection of a type."""
+    equal: list[Filter] = []
+    cases: list[Filter] = []
+    for key, given in zip(keys, after, strict=False):
+        value = key.stored_value(given)
+        beyond = key.beyond(value)
+        if beyond is not None:
+            cases.append(every((*equal, beyond)))
+        equal.append({key.field: value})
+    tie = _tie(str(after[-1]), type)
+    if tie is not None:
+        cases.append(every((*equal, tie)))
+    return every((_start(keys, after), some(cases))) if cases else NOTHING
+
+
+def _tie(reference: str, type: str) -> Filter | None:
+    """What of a type comes after a reference; None: nothing."""
+    other, _, id = reference.partition("/")
+    if type == other:
+        return {"_id": {"$gt": id}}
+    return {} if type > other else None
+
+
+def _start(keys: Sequence[Key], after: SortKey) -> Filter:
+    """Implied by the position when the first key is stored, in the form that lets an index scan start there."""
+    if not keys or keys[0].expression or after[0] is None:
+        return {}
+    return {keys[0].field: {"$lte" if keys[0].sort.descending else "$gte": after[0]}}
+
+
+def ordering(keys: Sequence[Key]) -> dict[str, int]:
+    """The `$sort` document; `_id` decides what is left."""
+    found: dict[str, int] = {}
+    for key in keys:
+        for field, direction in key.order.items():
+            found.setdefault(field, direction)
+    found.setdefault("_id", 1)
+    return found

@@ -1,0 +1,183 @@
+"""`protocol.Store` on a MongoDB replica set or sharded cluster (https://www.mongodb.com/docs/languages/python/pymongo-driver/current/)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pymongo
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.errors import PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from fhir_server.search.query import Clause, Query
+from fhir_server.store.mongo import changes as feed
+from fhir_server.store.mongo import deployment, upkeep
+from fhir_server.store.mongo.commit import Place, read_current
+from fhir_server.store.mongo.documents import LAST_VERSION, SHOWN, stored, stored_version, version_id
+from fhir_server.store.mongo.errors import CLOSED, store_error, translated
+from fhir_server.store.mongo.floor import Floor
+from fhir_server.store.mongo.history import history
+from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
+from fhir_server.store.mongo.search import Search
+from fhir_server.store.mongo.transact import Limits, Transactor
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import (
+    BudgetExceeded,
+    Changes,
+    Clock,
+    Committed,
+    Extract,
+    HistoryPage,
+    HistoryQuery,
+    Page,
+    Progress,
+    Stored,
+    StoreUnavailable,
+)
+
+READY_SECONDS = 3.0
+
+
+async def open_store(uri: str, clock: Clock) -> MongoStore:
+    """Open `mongodb://…/DB` or `mongodb+srv://…/DB`; collections and indexes are made where absent.
+
+    Raises ValueError for another URI; StoreUnavailable when no server answers within `deployment.WAIT_MS`, when it
+    cannot do transactions, or when the database has another schema version or other indexes of the same names.
+    """
+    client, name = deployment.connect(uri)
+    try:
+        await deployment.check(client)
+        database = client.get_database(name, write_concern=WriteConcern("majority"))
+        await deployment.check_schema(database)
+        await deployment.secret(database)
+        collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
+        await collections.prepare()
+        return MongoStore(client, name, collections, clock, await deployment.lifetime(client))
+    except PyMongoError as error:
+        await client.close()
+        raise store_error(error) from error
+    except BaseException:
+        await client.close()
+        raise
+
+
+class MongoStore:
+    """See `protocol.Store`. Made by `open_store`, on the event loop that will use it."""
+
+    def __init__(
+        self, client: AsyncMongoClient[Document], name: str, collections: Collections, clock: Clock, lifetime: float
+    ) -> None:
+        majority = WriteConcern("majority")
+        self._client = client
+        self._database = client.get_database(name, read_preference=ReadPreference.PRIMARY, write_concern=majority)
+        # The URI's `readPreference` is for searches; all else must see what was just written.
+        self._search = Search(client.get_database(name))
+        self._floor = Floor(self._database, clock)
+        place = Place(self._database, Search(self._database), self._floor)
+        self._transactor = Transactor(client, place, collections, Limits(lifetime=lifetime))
+        self._running = 0
+        self._rest = asyncio.Event()
+        self._rest.set()
+        self._closed = False
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
+        if len({(write.type, write.id) for write in transaction.writes}) < len(transaction.writes):
+            raise ValueError("A transaction has at most one write per resource.")
+        async with self._used():
+            return await self._transactor.run(transaction)
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """See `protocol.Store.read`."""
+        async with self._used():
+            found = await self._database[type].find_one({"_id": id}, SHOWN)
+        return stored(type, found) if found else None
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """See `protocol.Store.vread`."""
+        if not 0 < version <= LAST_VERSION:
+            return None
+        async with self._used():
+            found = await self._database[HISTORY].find_one({"_id": version_id(f"{type}/{id}", version)})
+        return stored_version(found) if found else None
+
+    async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
+        """See `protocol.Store.read_many`."""
+        async with self._used():
+            found = await read_current(self._database, references)
+        return found if deletions else {reference: each for reference, each in found.items() if each.raw is not None}
+
+    async def search(self, query: Query) -> Page:
+        """See `protocol.Store.search`."""
+        async with self._used():
+            return await self._search.page(query)
+
+    async def count(self, query: Query) -> int:
+        """See `protocol.Store.count`."""
+        async with self._used():
+            return await self._search.count(query)
+
+    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `protocol.Store.matching`."""
+        async with self._used():
+            return await self._search.matching(references, where)
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        """See `protocol.Store.history`."""
+        async with self._used():
+            return await history(self._database, self._floor, query)
+
+    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """See `protocol.Store.changes`; a token may be used again and lives as long as the database's oplog."""
+        async with self._used():
+            return await feed.changes(self._database, after, limit)
+
+    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
+        """See `protocol.Store.reindex`: a few hundred resources at a time."""
+        async with self._used():
+            return await upkeep.reindex(self._database, types, extract, progress)
+
+    async def purge(self, type: str, id: str) -> bool:
+        """See `protocol.Store.purge`."""
+        async with self._used():
+            return await upkeep.purge(self._client, self._database, type, id)
+
+    async def secret(self) -> bytes:
+        """See `protocol.Store.secret`."""
+        async with self._used():
+            return await deployment.secret(self._database)
+
+    async def ready(self) -> None:
+        """See `protocol.Store.ready`: asks the primary."""
+        try:
+            async with self._used():
+                with pymongo.timeout(READY_SECONDS):
+                    await self._database.command("ping")
+        except BudgetExceeded as error:
+            raise StoreUnavailable(f"MongoDB does not answer within {READY_SECONDS:g} seconds.") from error
+
+    async def close(self) -> None:
+        """See `protocol.Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._rest.wait()
+        await self._floor.close()
+        await self._client.close()
+
+    @asynccontextmanager
+    async def _used(self) -> AsyncIterator[None]:
+        """While an operation runs: the client stays open, and its errors become the store's."""
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
+        self._running += 1
+        self._rest.clear()
+        try:
+            with translated():
+                yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._rest.set()

@@ -1,0 +1,153 @@
+"""Transactions from queue to commit: tried again while others win, committed once (https://www.mongodb.com/docs/manual/core/transactions/).
+
+A transient error repeats the whole transaction, an unknown outcome the commit alone. When even that stays unknown, the
+version that would have been written tells, by the transaction's id, whether it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+from bson import ObjectId
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from fhir_server.store.mongo.commit import Attempt, CreatedAlready, Place, Work, was_committed
+from fhir_server.store.mongo.errors import (
+    LIFETIME_PASSED,
+    NO_SUCH_TRANSACTION,
+    TOO_LONG,
+    UNKNOWN_COMMIT,
+    is_transient,
+    store_error,
+)
+from fhir_server.store.mongo.indexes import Collections, Document
+from fhir_server.store.mongo.locks import Queue, Stripes, queued
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import (
+    Committed,
+    StoreError,
+    StoreUnavailable,
+    TooLargeForStore,
+    WriteConflict,
+)
+
+SECONDS = 20.0
+"""How long a transaction is tried again before it is a conflict (or the database unavailable)."""
+
+COMMIT_MS = 10_000
+"""How long the database may take to make a commit durable on a majority before it is asked again."""
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.2
+
+OUTCOME_UNKNOWN = (
+    "MongoDB was lost while it committed, so whether the transaction was written is unknown. Read the resources "
+    "before you try again, or repeat it with preconditions."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds for which a transaction is tried again, and for which the database keeps one open."""
+
+    retry: float = SECONDS
+    lifetime: float = 60.0
+
+
+class Transactor:
+    """Runs the transactions of one process."""
+
+    def __init__(
+        self, client: AsyncMongoClient[Document], place: Place, collections: Collections, limits: Limits
+    ) -> None:
+        self._client = client
+        self._place = place
+        self._collections = collections
+        self._limits = limits
+        self._queue = Queue()
+        self._stripes = Stripes()
+
+    async def run(self, transaction: Transaction) -> Committed:
+        """See `protocol.Store.transact`."""
+        deadline = time.monotonic() + self._limits.retry
+        async with self._queue.turn(queued(transaction)):
+            try:
+                await self._collections.ensure(sorted({write.type for write in transaction.writes}))
+                if not transaction.writes:
+                    return await self._repeated(Work(transaction, ObjectId(), 0, ()), deadline)
+                async with self._place.floor.entered() as now:
+                    work = Work(transaction, ObjectId(), now, self._stripes.names(transaction))
+                    return await self._repeated(work, deadline)
+            except PyMongoError as error:
+                raise store_error(error) from error
+
+    async def _repeated(self, work: Work, deadline: float) -> Committed:
+        tries, trusting = 0, True
+        while True:
+            started = time.monotonic()
+            try:
+                return await self._once(work, trusting, deadline)
+            except CreatedAlready as error:
+                cause: Exception = error
+                trusting = False
+            except PyMongoError as error:
+                if self._outlived(error, started):
+                    raise TooLargeForStore(TOO_LONG) from error
+                if not is_transient(error):
+                    raise
+                cause, trusting = error, False
+            tries += 1
+            if time.monotonic() > deadline:
+                raise _given_up(cause) from cause
+            await asyncio.sleep(random.random() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
+
+    def _outlived(self, error: PyMongoError, started: float) -> bool:
+        code = getattr(error, "code", None)
+        passed = time.monotonic() - started >= self._limits.lifetime
+        return code == LIFETIME_PASSED or (code == NO_SUCH_TRANSACTION and passed)
+
+    async def _once(self, work: Work, trusting: bool, deadline: float) -> Committed:
+        async with self._client.start_session(causal_consistency=False) as session:
+            await session.start_transaction(
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority", wtimeout=COMMIT_MS),
+                read_preference=ReadPreference.PRIMARY,
+                max_commit_time_ms=COMMIT_MS,
+            )
+            attempt = Attempt(self._place, session, work, trusting)
+            # Leaving the session aborts what was not committed.
+            committed = await attempt.run()
+            await self._commit(session, attempt, deadline)
+            self._place.floor.committed(attempt.newest())
+            return committed
+
+    async def _commit(self, session: AsyncClientSession, attempt: Attempt, deadline: float) -> None:
+        unknown = False
+        while True:
+            try:
+                return await session.commit_transaction()
+            except PyMongoError as error:
+                if error.has_error_label(UNKNOWN_COMMIT):
+                    unknown = True
+                    if time.monotonic() > deadline:
+                        raise StoreUnavailable(OUTCOME_UNKNOWN) from error
+                    await asyncio.sleep(random.random() * _LONGEST_PAUSE)
+                    continue
+                if unknown and await was_committed(self._place.database, attempt.work, attempt.made):
+                    return None
+                raise
+
+
+def _given_up(cause: Exception) -> StoreError:
+    if isinstance(cause, ConnectionFailure):
+        return store_error(cause)
+    if getattr(cause, "code", None) == NO_SUCH_TRANSACTION:
+        return TooLargeForStore(TOO_LONG)
+    return WriteConflict("Other transactions kept changing the same resources; nothing was written.")

@@ -1,0 +1,176 @@
+"""Clauses, sorts and page positions as MQL: what the indexes are entered by (docs/stores/mongodb.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.query import (
+    EVERYTHING,
+    NOTHING,
+    And,
+    Clause,
+    Contains,
+    DateRange,
+    EndsWith,
+    Equals,
+    Ids,
+    LastUpdated,
+    Not,
+    NumberRange,
+    Or,
+    Present,
+    Sort,
+    SortKey,
+    StartsWith,
+)
+from fhir_server.search.query import (
+    Test as Bound,
+)
+from fhir_server.store.mongo.compile import filter_of, successor
+from fhir_server.store.mongo.order import keys_of, ordering, position
+from fhir_server.store.mongo.search import pipeline
+
+GENDER = {"terms": f"gender=male{SEPARATOR}"}
+MALE = Equals("gender", (f"male{SEPARATOR}",))
+
+FILTERS: tuple[tuple[Clause, dict[str, Any]], ...] = (
+    (EVERYTHING, {}),
+    (NOTHING, {"_id": {"$in": []}}),
+    (MALE, GENDER),
+    (Equals("code", ("a", "b")), {"terms": {"$in": ["code=a", "code=b"]}}),
+    (StartsWith("name", "ann"), {"terms": {"$elemMatch": {"$gte": "name=ann", "$lt": "name=ano"}}}),
+    (StartsWith("name", ""), {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name>"}}}),
+    (Contains("name", "a.b"), {"terms": {"$regex": f"^name=[^{SEPARATOR}]*a\\.b"}}),
+    (EndsWith("code", SEPARATOR + "urn"), {"terms": {"$regex": rf"^code=[\s\S]*{SEPARATOR}urn(?![\s\S])"}}),
+    # The end of the interval that a test does not name is bounded too: an index begins with either.
+    (
+        DateRange("date", (Bound("low", "ge", 10), Bound("high", "lt", 20))),
+        {"dates": {"$elemMatch": {"p": "date", "l": {"$gte": 10, "$lt": 20}, "h": {"$lt": 20, "$gte": 10}}}},
+    ),
+    (
+        DateRange("date", (Bound("high", "gt", 10),)),
+        {"dates": {"$elemMatch": {"p": "date", "h": {"$gt": 10}}}},
+    ),
+    (
+        DateRange("date", (Bound("high", "gt", 10), Bound("high", "gt", 12))),
+        {"dates": {"$elemMatch": {"p": "date", "h": {"$gt": 12}}}},
+    ),
+    (
+        NumberRange("value", (Bound("low", "ge", 5.0),), "k", ("urn", "mg")),
+        {
+            "numbers": {
+                "$elemMatch": {
+                    "p": "value",
+                    "k": "k",
+                    "l": {"$gte": 5.0},
+                    "h": {"$gte": 5.0},
+                    "u": {"$gte": f"urn{SEPARATOR}mg{SEPARATOR}", "$lt": f"urn{SEPARATOR}mg "},
+                }
+            }
+        },
+    ),
+    (
+        Present("name"),
+        {
+            "$or": [
+                {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name>"}}},
+                {"dates.p": "name"},
+                {"numbers.p": "name"},
+            ]
+        },
+    ),
+    (Ids(("a",)), {"_id": "a"}),
+    (Ids(("a", "b")), {"_id": {"$in": ["a", "b"]}}),
+    (LastUpdated((Bound("low", "ge", 1), Bound("high", "lt", 9))), {"updated": {"$gte": 1, "$lt": 9}}),
+    (LastUpdated(()), {}),
+    (And((MALE, EVERYTHING)), GENDER),
+    (And((MALE, Ids(("a",)))), {"$and": [GENDER, {"_id": "a"}]}),
+    (Or((MALE, Ids(("a",)))), {"$or": [GENDER, {"_id": "a"}]}),
+    (Or((MALE, EVERYTHING)), {}),
+    (Not(MALE), {"$nor": [GENDER]}),
+)
+
+
+@pytest.mark.parametrize(("clause", "expected"), FILTERS, ids=lambda value: type(value).__name__)
+def test_filters(clause: Clause, expected: dict[str, Any]) -> None:
+    assert filter_of(clause) == expected
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [("a", "b"), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000"), ("", None), ("\U0010ffff", None), ("é", "ê")],
+)
+def test_the_successor_of_a_prefix(prefix: str, expected: str | None) -> None:
+    assert successor(prefix) == expected
+
+
+ORDERS: tuple[tuple[tuple[Sort, ...], dict[str, int]], ...] = (
+    ((), {"_id": 1}),
+    ((Sort("_id", "id", True),), {"_id": -1}),
+    ((Sort("_lastUpdated", "lastUpdated", True),), {"updated": -1, "_id": 1}),
+    # MongoDB sorts null first: ascending needs a flag, descending has it last anyway.
+    ((Sort("name", "term"),), {"k0_missing": 1, "k0": 1, "_id": 1}),
+    (
+        (Sort("date", "date", True), Sort("name", "term")),
+        {"k0": -1, "k1_missing": 1, "k1": 1, "_id": 1},
+    ),
+)
+
+
+@pytest.mark.parametrize(("sort", "expected"), ORDERS, ids=str)
+def test_orders(sort: tuple[Sort, ...], expected: dict[str, int]) -> None:
+    found = ordering(keys_of(sort))
+    assert list(found.items()) == list(expected.items()), "the order of the keys counts"
+
+
+UPDATED, NAME = Sort("_lastUpdated", "lastUpdated"), Sort("name", "term")
+
+POSITIONS: tuple[tuple[tuple[Sort, ...], SortKey, dict[str, Any]], ...] = (
+    ((), ("Patient/b",), {"_id": {"$gt": "b"}}),
+    ((), ("Observation/b",), {}),
+    ((), ("Person/b",), {"_id": {"$in": []}}),
+    (
+        (UPDATED,),
+        (7, "Patient/b"),
+        {
+            "$and": [
+                {"updated": {"$gte": 7}},
+                {"$or": [{"updated": {"$gt": 7}}, {"$and": [{"updated": 7}, {"_id": {"$gt": "b"}}]}]},
+            ]
+        },
+    ),
+    (
+        (NAME,),
+        ("ann", "Patient/b"),
+        {
+            "$or": [
+                {"$or": [{"k0": {"$gt": "name=ann"}}, {"k0": None}]},
+                {"$and": [{"k0": "name=ann"}, {"_id": {"$gt": "b"}}]},
+            ]
+        },
+    ),
+    ((NAME,), (None, "Patient/b"), {"$and": [{"k0": None}, {"_id": {"$gt": "b"}}]}),
+)
+
+
+@pytest.mark.parametrize(("sort", "after", "expected"), POSITIONS, ids=str)
+def test_positions(sort: tuple[Sort, ...], after: SortKey, expected: dict[str, Any]) -> None:
+    found = position(keys_of(sort), after, "Patient")
+    assert found == expected
+
+
+def test_a_search_by_stored_keys_sorts_along_an_index() -> None:
+    """$match, $sort, $limit come first and together: the database reads the index in order and stops."""
+    stages = pipeline(GENDER, keys_of((Sort("_lastUpdated", "lastUpdated", True),)), None, "Patient", 21)
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
+    assert stages[0] == {"$match": GENDER}
+
+
+def test_a_search_by_computed_keys_carries_no_entries() -> None:
+    """What is sorted is the text and the keys, not the index entries."""
+    stages = pipeline(GENDER, keys_of((NAME,)), ("ann", "Patient/b"), "Patient", 21)
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$match", "$set", "$sort", "$limit"]
+    assert set(stages[1]["$project"]) == {"version", "updated", "method", "raw", "live", "k0"}

@@ -1,0 +1,106 @@
+"""Searches enter by the index that was made for them, as the database's `explain` tells.
+
+A real server (`FHIR_TEST_MONGO_URL`) chooses by itself. SecantusDB is told the index: its planner scans the collection
+for much that MongoDB answers by index (mongo_divergences.md), but with a hint it says honestly whether it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pymongo
+import pytest
+
+from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.search.query import (
+    And,
+    Clause,
+    Contains,
+    DateRange,
+    EndsWith,
+    Equals,
+    LastUpdated,
+    NumberRange,
+    StartsWith,
+)
+from fhir_server.search.query import (
+    Test as Bound,
+)
+from fhir_server.store.contract.case import MILLISECOND, Ticks, put, write
+from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo.compile import LIVE, every, filter_of
+
+REAL = "FHIR_TEST_MONGO_URL" in os.environ
+
+CODE = Equals("code", ("c7",))
+DATE = DateRange("date", (Bound("low", "ge", 5), Bound("low", "lt", 9)))
+LATE = DateRange("date", (Bound("high", "gt", 295),))
+
+CASES: dict[str, tuple[Clause, set[str]]] = {
+    "equals": (CODE, {"terms"}),
+    "one of": (Equals("code", ("c7", "c8")), {"terms"}),
+    "prefix": (StartsWith("name", "n12"), {"terms"}),
+    "contains": (Contains("name", "12"), {"terms"}),
+    "system": (EndsWith("code", SEPARATOR + "urn"), {"terms"}),
+    "from a date": (DATE, {"dates_low", "dates_high"}),
+    "to a date": (LATE, {"dates_high"}),
+    "number": (NumberRange("value", (Bound("low", "ge", 5.0), Bound("high", "lt", 9.0))), {"numbers"}),
+    "updated": (LastUpdated((Bound("low", "ge", 2**60),)), {"updated", "updated_down"}),
+    "two criteria": (And((CODE, DATE)), {"terms", "dates_low", "dates_high"}),
+    "two terms": (And((CODE, Equals("name", ("n7",)))), {"terms"}),
+}
+
+
+@pytest.fixture(scope="module")
+def filled(mongo_url: str) -> Any:
+    """The collection of 300 Observations."""
+    uri = mongo_url.replace("/?", "/test_explain?") if "/?" in mongo_url else f"{mongo_url.rstrip('/')}/test_explain"
+
+    async def fill() -> None:
+        clock = Ticks()
+        store = await open_store(uri, clock)
+        entries = [
+            Entries({"code": (f"c{n}",), "name": (f"n{n}",)}, {"date": ((n, n),)}, {"value": (("", n, n, ""),)})
+            for n in range(300)
+        ]
+        await write(store, *(put(f"Observation/{n}", each) for n, each in enumerate(entries)))
+        clock.forward(MILLISECOND)
+        await store.close()
+
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        client.drop_database("test_explain")
+        asyncio.run(fill())
+        yield client["test_explain"]["Observation"]
+        client.drop_database("test_explain")
+
+
+def _stages(plan: Any) -> list[dict[str, Any]]:
+    """Every stage of a winning plan."""
+    if isinstance(plan, list):
+        return [stage for each in plan for stage in _stages(each)]
+    if not isinstance(plan, dict):
+        return []
+    own = [plan] if "stage" in plan else []
+    return own + [stage for value in plan.values() for stage in _stages(value)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_searches_scan_an_index(filled: Any, name: str) -> None:
+    clause, indexes = CASES[name]
+    cursor = filled.find(every((filter_of(clause), LIVE))).limit(21)
+    if not REAL:
+        cursor = cursor.hint(min(indexes))
+    plan = cursor.explain()["queryPlanner"]["winningPlan"]
+    found = _stages(plan)
+    assert not any(stage["stage"] == "COLLSCAN" for stage in found), plan
+    assert {stage["indexName"] for stage in found if stage["stage"] == "IXSCAN"} <= indexes
+    assert any(stage["stage"] == "IXSCAN" for stage in found), plan
+
+
+@pytest.mark.skipif(not REAL, reason="SecantusDB's explain is not honest about SORT; set FHIR_TEST_MONGO_URL")
+@pytest.mark.parametrize("order", [[("updated", 1), ("_id", 1)], [("updated", -1), ("_id", 1)], [("_id", 1)]], ids=str)
+def test_sorts_by_stored_keys_read_an_index_in_order(filled: Any, order: list[tuple[str, int]]) -> None:
+    plan = filled.find(LIVE).sort(order).limit(21).explain()["queryPlanner"]["winningPlan"]
+    assert not any(stage["stage"] in ("SORT", "COLLSCAN") for stage in _stages(plan)), plan

@@ -1,0 +1,78 @@
+"""The index table keeps MongoDB's rules, and the database has what the table says (docs/stores/mongodb.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pymongo
+import pytest
+
+from fhir_server.store.contract.case import Ticks, put, write
+from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo.indexes import (
+    ARRAYS,
+    CURRENT,
+    HISTORY,
+    LEASE_SECONDS,
+    LOCK_SECONDS,
+    LOCKS,
+    OTHERS,
+    WRITERS,
+    Index,
+)
+from fhir_server.store.protocol import StoreUnavailable
+
+ALL = {"current": CURRENT, **OTHERS}
+
+
+@pytest.mark.parametrize("collection", ALL)
+def test_the_table_keeps_the_limits(collection: str) -> None:
+    """At most 20 indexes of ours; MongoDB refuses an index over two arrays (CannotIndexParallelArrays)."""
+    indexes = ALL[collection]
+    assert len(indexes) <= 20
+    assert len({index.name for index in indexes}) == len(indexes)
+    for index in indexes:
+        arrays = {path.partition(".")[0] for path, _ in index.keys} & ARRAYS
+        assert len(arrays) <= 1, index.name
+        assert len({path for path, _ in index.keys}) == len(index.keys), index.name
+
+
+def test_the_table_has_no_index_that_another_begins_with() -> None:
+    for indexes in ALL.values():
+        keys = [index.keys for index in indexes]
+        for one in keys:
+            assert [each for each in keys if each[: len(one)] == one] == [one]
+
+
+def _made(uri: str) -> dict[str, dict[str, Any]]:
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        database = client.get_default_database()
+        return {name: database[name].index_information() for name in database.list_collection_names()}
+
+
+def test_the_indexes_are_made(mongo_uri: str) -> None:
+    async def body() -> None:
+        store = await open_store(mongo_uri, Ticks())
+        await write(store, put("Patient/a"))
+        await store.close()
+
+    asyncio.run(body())
+    made = _made(mongo_uri)
+
+    def expected(indexes: tuple[Index, ...]) -> dict[str, list[tuple[str, int]]]:
+        return {"_id_": [("_id", 1)], **{index.name: list(index.keys) for index in indexes}}
+
+    wanted = {"Patient": CURRENT, **OTHERS}
+    for name, indexes in wanted.items():
+        assert {each: facts["key"] for each, facts in made[name].items()} == expected(indexes)
+    assert made[LOCKS]["expiry"]["expireAfterSeconds"] == LOCK_SECONDS
+    assert made[WRITERS]["expiry"]["expireAfterSeconds"] == LEASE_SECONDS
+    assert "expireAfterSeconds" not in str(made[HISTORY])
+
+
+def test_an_index_of_another_shape_is_refused(mongo_uri: str) -> None:
+    with pymongo.MongoClient[dict[str, Any]](mongo_uri) as client:
+        client.get_default_database()[HISTORY].create_index([("something", 1)], name="system")
+    with pytest.raises(StoreUnavailable, match="An index of the collection `history` is not the one"):
+        asyncio.run(open_store(mongo_uri, Ticks()))

@@ -1,0 +1,169 @@
+"""How many commands a read, a create, a bundle and a search send to the database (docs/stores/mongodb.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from pymongo import monitoring
+
+from fhir_server.search.query import Chain, Equals, Has, Sort
+from fhir_server.store.contract.case import Ticks, delete, post, put, query, terms, token, write
+from fhir_server.store.mongo import open_store
+from fhir_server.store.operations import Matches
+from fhir_server.store.protocol import HistoryQuery, Store
+
+_UNCOUNTED = frozenset({"hello", "ismaster", "endSessions"})
+
+
+class Commands(monitoring.CommandListener):
+    """Counts the commands sent while it listens; the driver keeps a listener for good."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] | None = None
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        heartbeat = event.command_name == "update" and event.command.get("update") == "writers"
+        if self.sent is not None and event.command_name not in _UNCOUNTED and not heartbeat:
+            collection = event.command.get(event.command_name)
+            self.sent.append(
+                f"{event.command_name} {collection}" if isinstance(collection, str) else event.command_name
+            )
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Of no interest here."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Of no interest here."""
+
+
+@pytest.fixture(scope="module")
+def listener() -> Commands:
+    made = Commands()
+    monitoring.register(made)
+    return made
+
+
+@pytest.fixture
+def sent(listener: Commands, mongo_uri: str) -> Iterator[Callable[[Callable[[Store], Awaitable[object]]], list[str]]]:
+    """What an operation sends, once the process has its collections and its place among the writers."""
+
+    async def measured(operation: Callable[[Store], Awaitable[object]]) -> list[str]:
+        store = await open_store(mongo_uri, Ticks())
+        try:
+            tag = terms(code=[token("a")], subject=["Patient/p"], references=["Patient/p"])
+            others = (put("Practitioner/d"), put("Encounter/e"), put("Condition/c"))
+            await write(store, put("Patient/p"), put("Observation/o", tag), *others)
+            listener.sent = []
+            await operation(store)
+            return listener.sent
+        finally:
+            listener.sent = None
+            await store.close()
+
+    yield lambda operation: asyncio.run(measured(operation))
+
+
+Sent = Callable[[Callable[[Store], Awaitable[object]]], list[str]]
+
+
+def test_read(sent: Sent) -> None:
+    assert sent(lambda store: store.read("Patient", "p")) == ["find Patient"]
+    assert sent(lambda store: store.vread("Patient", "p", 1)) == ["find history"]
+
+
+def test_create(sent: Sent) -> None:
+    """Two writes; without references or criteria nothing is read and no lock touched."""
+    assert sent(lambda store: write(store, post("Patient/new"))) == [
+        "insert Patient",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
+def test_create_with_references_of_two_types(sent: Sent) -> None:
+    """Two writes, a read per referenced type, and all locks in one command."""
+    required = ("Patient/p", "Practitioner/d")
+    made = post("Observation/new", terms(references=required))
+    assert sent(lambda store: write(store, made, required=required)) == [
+        "find Patient",
+        "find Practitioner",
+        "update locks",
+        "insert Observation",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
+def test_conditional_create(sent: Sent) -> None:
+    nothing = Matches(query("Patient", Equals("identifier", (token("1"),))), ())
+    assert sent(
+        lambda store: write(store, post("Patient/new"), assertions=(nothing,), locks=("Patient.identifier=1",))
+    ) == ["aggregate Patient", "update locks", "insert Patient", "insert history", "commitTransaction"]
+
+
+def test_update(sent: Sent) -> None:
+    assert sent(lambda store: write(store, put("Patient/p"))) == [
+        "find Patient",
+        "update Patient",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
+def test_delete(sent: Sent) -> None:
+    """What refers to it is asked of all types at once."""
+    assert sent(lambda store: write(store, delete("Condition/c"), released=("Condition/c",))) == [
+        "find Condition",
+        "update locks",
+        "listCollections",
+        "aggregate Condition",
+        "update Condition",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
+def test_transaction_of_four_entries(sent: Sent) -> None:
+    """{Patient, Encounter, 2 Observations} that refer to each other: a write per type and one for the history."""
+    to_patient = terms(references=["Patient/new"])
+    writes = (post("Patient/new"), post("Encounter/new", to_patient), *(post(f"Observation/{n}") for n in (1, 2)))
+    assert sent(lambda store: write(store, *writes)) == [
+        "insert Patient",
+        "insert Encounter",
+        "insert Observation",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
+def test_many_writes_go_in_few_commands(sent: Sent) -> None:
+    counted = Counter(sent(lambda store: write(store, *(post(f"Patient/{n}") for n in range(1500)))))
+    assert counted == {"insert Patient": 1, "insert history": 1, "commitTransaction": 1}
+
+
+def test_searches(sent: Sent) -> None:
+    code = Equals("code", (token("a"),))
+    assert sent(lambda store: store.search(query("Observation", code))) == ["aggregate Observation"]
+    date = (Sort("date", "date", True),)
+    assert sent(lambda store: store.search(query("Observation", code, sort=date))) == ["aggregate Observation"]
+    chain = Chain("subject", "Patient", Equals("gender", (token("male"),)))
+    assert sent(lambda store: store.search(query("Observation", chain))) == [
+        "aggregate Patient",
+        "aggregate Observation",
+    ]
+    has = Has("Observation", "subject", code)
+    assert sent(lambda store: store.search(query("Patient", has))) == ["aggregate Observation", "aggregate Patient"]
+    assert sent(lambda store: store.count(query("Observation", code))) == ["aggregate Observation"]
+
+
+def test_included_resources_are_one_query_per_type(sent: Sent) -> None:
+    found = ["Patient/p", "Encounter/e", "Condition/c", "Patient/never"]
+    assert sorted(sent(lambda store: store.read_many(found))) == ["find Condition", "find Encounter", "find Patient"]
+
+
+def test_history(sent: Sent) -> None:
+    """The newest version and the writers give the horizon, then one page."""
+    assert sent(lambda store: store.history(HistoryQuery())) == ["find history", "find writers", "find history"]
