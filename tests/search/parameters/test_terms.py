@@ -140,7 +140,8 @@ def test_a_concept_with_text_alone_is_not_missing(index: Index) -> None:
 
 
 def test_not_is_left_to_the_caller(clause_of: Callable[..., Any]) -> None:
-    assert TYPES["token"].negated == {"not"} == TYPES["token"].modifiers
+    assert TYPES["token"].negated == {"not", "not-in"}
+    assert TYPES["token"].modifiers == {"above", "below", "in", "not", "not-in", "of-type", "text"}
     assert clause_of("Patient", "gender:not", "male") == clause_of("Patient", "gender", "male")
 
 
