@@ -29,9 +29,10 @@ def rewrite(text: Text, lookup: Lookup, prefixes: tuple[bytes, ...], definitions
     if b"\\" in text.raw and _has_escapes(text.raw):
         return _rewrite_tree(text.raw, lookup, definitions)
     raw = _REFERENCE.sub(lambda match: _replaced(match, lookup), text.raw)
+    rewritten = text if raw == text.raw else Text(raw)
     if any(prefix in raw for prefix in prefixes):
-        raw = _rewrite_urls(Text(raw), lookup, definitions)
-    return text if raw == text.raw else Text(raw)
+        raw = _rewrite_urls(rewritten, lookup, definitions)
+    return rewritten if raw == rewritten.raw else Text(raw)
 
 
 def _has_escapes(raw: bytes) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
 from fhir_server.interactions.exchange import Context, Pairs, Request, pairs_of
-from fhir_server.interactions.patch import JSON_PATCH
+from fhir_server.interactions.patch import FHIR_JSON, JSON_PATCH
 
 _HEADERS = {
     "ifMatch": "if-match",
@@ -112,9 +112,14 @@ def entry_at(request: Request, posted: Posted, position: int) -> Entry:
     path, query = _target(request, asked["url"], where)
     headers = {name: request.headers[name] for name in _INHERITED if name in request.headers}
     headers |= {header: asked[name] for name, header in _HEADERS.items() if name in asked}
-    made = Request(method, path, query, headers, b"", request.base, request.principal, request.id, where)
-    text = None if raw is None else Text(raw)
-    return Entry(_with_body(made, text), tree.get("fullUrl", ""), text)
+    text, body = None, b""
+    if raw is not None:
+        text, body = Text(raw), raw
+        headers["content-type"] = FHIR_JSON
+    made = Request(method, path, query, headers, body, request.base, request.principal, request.id, where)
+    if method == "PATCH" and text is not None and text.type == "Binary":
+        made = _with_json_patch(made, text)
+    return Entry(made, tree.get("fullUrl", ""), text)
 
 
 def _target(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pairs]:
@@ -127,18 +132,12 @@ def _target(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pa
                 expression=(f"{where}.request.url",),
             )
         path = path.removeprefix(request.base)
+    if "%" not in path and not query:
+        return tuple([segment for segment in path.split("/") if segment]), ()
     try:
         return tuple(unquote(segment) for segment in path.split("/") if segment), pairs_of(query)
     except Invalid as error:
         raise error.located(where) from None
-
-
-def _with_body(request: Request, text: Text | None) -> Request:
-    if text is None:
-        return request
-    if request.method == "PATCH" and text.type == "Binary":
-        return _with_json_patch(request, text)
-    return replace(request, body=text.raw, headers={**request.headers, "content-type": "application/fhir+json"})
 
 
 def _with_json_patch(request: Request, text: Text) -> Request:

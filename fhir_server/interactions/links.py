@@ -25,6 +25,7 @@ class Links:
 
     references: Mapping[str, str]
     prefixes: tuple[bytes, ...]
+    relative: Mapping[str, set[bytes]]
 
     @classmethod
     def of(cls, targets: Iterable[Target]) -> Links:
@@ -42,7 +43,7 @@ class Links:
                     expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
                 )
         references = {full_url: target.reference for full_url, target in first.items()}
-        return cls(references, tuple(sorted({_prefix(url) for url in references})))
+        return cls(references, tuple(sorted({_prefix(url) for url in references})), _relative(references))
 
     def rewritten(self, text: Text, full_url: str, definitions: Definitions) -> Text:
         """The resource with its references to other entries replaced; relative ones are read from `full_url`."""
@@ -57,13 +58,16 @@ class Links:
                 found = self.references.get(root + reference)
             return found
 
-        prefixes = self.prefixes if root is None else (*self.prefixes, *self._relative(root))
+        prefixes = self.prefixes if root is None else (*self.prefixes, *self.relative.get(root, ()))
         return rewrite(text, lookup, prefixes, definitions)
 
-    def _relative(self, root: str) -> set[bytes]:
-        """What references relative to `root` begin with: `Patient/`."""
-        below = (url.removeprefix(root) for url in self.references if url.startswith(root))
-        return {url[: url.find("/") + 1].encode() for url in below if "/" in url}
+
+def _relative(urls: Iterable[str]) -> dict[str, set[bytes]]:
+    """What references relative to each root among the full URLs begin with: `https://…/fhir/` → `Patient/` …"""
+    relative: dict[str, set[bytes]] = {}
+    for match in filter(None, map(_RESTFUL.fullmatch, urls)):
+        relative.setdefault(match[1], set()).add(f"{match[2]}/".encode())
+    return relative
 
 
 def _prefix(url: str) -> bytes:

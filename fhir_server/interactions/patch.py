@@ -18,7 +18,8 @@ from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.writing import answer, check_write, checked_id
 
 JSON_PATCH = "application/json-patch+json"
-FHIR_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/json+fhir"})
+FHIR_JSON = "application/fhir+json"
+FHIR_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 
 
 async def patch(context: Context, request: Request) -> Response:

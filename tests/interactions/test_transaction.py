@@ -523,3 +523,21 @@ async def test_a_referrer_that_stays_is_named_with_its_path(client: Client) -> N
     issue = response.json()["issue"][0]
     assert issue["expression"] == ["Bundle.entry[1]"]
     assert "`Observation/o` (Observation.subject.reference)" in issue["diagnostics"]
+
+
+async def test_a_large_bundle_with_restful_full_urls(client: Client) -> None:
+    """References in it are read relative to their entry; the work grows with its size, not with the square of it."""
+    root = "https://old.example/fhir"
+    people = [entry("POST", "Patient", patient(), f"{root}/Patient/{number}") for number in range(400)]
+    seen = [
+        entry("POST", "Observation", observation(f"Patient/{number}"), f"{root}/Observation/{number}")
+        for number in range(400)
+    ]
+    response = await post(client, bundle(*people, *seen))
+    assert response.status_code == 200
+    locations = [
+        each["response"]["location"].split("/_")[0].removeprefix("http://test/fhir/")
+        for each in response.json()["entry"]
+    ]
+    stored = (await client.fhir("GET", f"/{locations[799]}")).json()
+    assert stored["subject"]["reference"] == locations[399]
