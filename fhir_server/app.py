@@ -92,12 +92,17 @@ def id_source() -> Callable[[], str]:
     return new_id
 
 
+def unknown_store(uri: str) -> UnknownStore:
+    """The error for a URI whose scheme no store has."""
+    known = ", ".join(f"`{scheme}://…`" for scheme in STORES)
+    return UnknownStore(f"`{without_password(uri)}` names no store; stores are {known}.")
+
+
 async def open_store(uri: str, clock: Clock = now) -> Store:
     """The store of a URI. Raises UnknownStore, or what the store says when it cannot open."""
     opener = STORES.get(uri.partition(":")[0])
     if opener is None:
-        known = ", ".join(f"`{scheme}://…`" for scheme in STORES)
-        raise UnknownStore(f"`{without_password(uri)}` names no store; stores are {known}.")
+        raise unknown_store(uri)
     return await opener(uri, clock)
 
 

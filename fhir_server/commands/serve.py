@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
-from fhir_server.app import without_password
+from fhir_server.app import STORES, unknown_store, without_password
 from fhir_server.settings import Settings
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -36,6 +36,8 @@ def serve(
     if store is not None:
         os.environ["FHIR_STORE"] = store
     settings = _settings()
+    if settings.store.partition(":")[0] not in STORES:
+        _refuse(str(unknown_store(settings.store)))
     if settings.store.startswith("memory:") and workers > 1:
         _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
     if not _is_free(host, port):
