@@ -9,7 +9,6 @@ import os
 import secrets
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -79,15 +78,29 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def id_source() -> Callable[[], str]:
-    """Fresh resource ids: random UUIDs (version 4), drawn many at a time since each call to the system costs 20 µs."""
-    fresh: list[str] = []
+def id_source(clock: Clock) -> Callable[[], str]:
+    """Fresh resource ids: UUIDs of version 7 (RFC 9562), which begin with the time.
+
+    Ids in the order of their making keep neighbours in the index neighbours in time; random ones would touch a page
+    each (`docs/decisions/0010`). Random bits are drawn many at a time: each call to the system costs 20 µs.
+    """
+    fresh: list[int] = []
+    moment = count = 0
 
     def new_id() -> str:
+        nonlocal moment, count
         if not fresh:
-            pool = os.urandom(16 * 256)
-            fresh.extend(str(uuid.UUID(bytes=pool[at : at + 16], version=4)) for at in range(0, len(pool), 16))
-        return fresh.pop()
+            pool = os.urandom(8 * 256)
+            fresh.extend(int.from_bytes(pool[at : at + 8]) for at in range(0, len(pool), 8))
+        chance, milliseconds = fresh.pop(), clock() // 1000
+        if milliseconds > moment:
+            moment, count = milliseconds, 0
+        elif count < 0xFFF:
+            count += 1
+        else:
+            moment, count = moment + 1, 0
+        digits = f"{moment << 16 | 0x7000 | count:016x}{chance & 2**62 - 1 | 1 << 63:016x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     return new_id
 
@@ -157,7 +170,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         validator=known.validator,
         settings=settings,
         clock=clock,
-        new_id=id_source(),
+        new_id=id_source(clock),
         policy=AllowAll(),
         audit=no_audit,
         types=frozenset(known.types),

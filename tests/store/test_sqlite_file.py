@@ -230,3 +230,32 @@ def test_reindex_goes_in_batches_beside_other_writes(tmp_path: Path) -> None:
 
     with_store(path, test)
     assert done == [(200, 450), (400, 450), (450, 450)]
+
+
+def test_the_log_is_folded_beside_the_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the writing goes on, the log begins anew instead of growing (https://www.sqlite.org/wal.html)."""
+    monkeypatch.setattr("fhir_server.store.sqlite.checkpoint.WRITES", 20)
+    monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._LONGEST_LOG", 100)
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        for number in range(400):
+            await write(store, post(f"Patient/{number}", terms(code=[f"v{number}"]), text="x" * 5000))
+        written = 400 * 5000
+        assert path.stat().st_size > written // 2
+        assert (tmp_path / "a.db-wal").stat().st_size < written
+
+    with_store(path, test)
+
+
+def test_the_log_is_folded_when_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._IDLE_SECONDS", 0.05)
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        await write(store, post("Patient/a", text="x" * 50_000))
+        async with asyncio.timeout(10):
+            while path.stat().st_size < 50_000:
+                await asyncio.sleep(0.02)
+
+    with_store(path, test)

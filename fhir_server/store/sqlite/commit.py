@@ -9,11 +9,11 @@ query must see it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_server.search.query import Query
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
@@ -54,20 +54,26 @@ _SOURCES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A write with its entries in the forms that the file keeps; made before the lock is taken."""
 
     write: Write
     reference: str
-    tree: rows.Tree
+    keys: rows.Keys
     columns: rows.Columns
 
 
-def draft(write: Write) -> Draft:
-    """Prepare a write."""
-    tree = rows.tree_of(write.entries) if write.content is not None else {}
-    return Draft(write, f"{write.type}/{write.id}", tree, rows.columns_of(tree))
+_NO_KEYS = rows.Keys()
+_NO_COLUMNS: rows.Columns = ("{}", "{}", "{}")
+
+
+def draft(write: Write, names: Names) -> Draft:
+    """Prepare a write. Raises KeyError when the type or a parameter has no number yet."""
+    codes = names.of_type(write.type)
+    keys, columns = _NO_KEYS, _NO_COLUMNS
+    if write.content is not None:
+        keys, columns = rows.keys_and_columns(write.entries, codes)
+    return Draft(write, f"{write.type}/{write.id}", keys, columns)
 
 
 @dataclass(slots=True)
@@ -81,8 +87,8 @@ class State:
     live: bool = False
     new: bool = False
     stored: rows.Columns | None = None
-    columns: rows.Columns = rows.NO_COLUMNS
-    tree: rows.Tree = field(default_factory=dict)
+    columns: rows.Columns | None = None
+    keys: rows.Keys = _NO_KEYS
     method: Method = "POST"
     raw: bytes | None = None
 
@@ -112,7 +118,7 @@ class Group:
         for transaction, prepared in zip(transactions, drafts, strict=True):
             for each in prepared:
                 written.add(each.reference)
-                numbered |= rows.targets_of(each.tree)
+                numbered |= each.keys.targets
             named.update(transaction.required, transaction.reads, transaction.released)
             named.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
         numbered |= written
@@ -122,7 +128,7 @@ class Group:
         }
         if existing:
             for rid, *columns in statements.one_json(self._connection, _COLUMNS, sorted(existing)):
-                existing[rid].stored = existing[rid].columns = (columns[0], columns[1], columns[2])
+                existing[rid].stored = (columns[0], columns[1], columns[2])
         # Numbered in the order of the references: both B-trees of `resource` are filled in key order.
         for reference in sorted(numbered - self._states.keys()):
             self._rid += 1
@@ -203,7 +209,7 @@ class Group:
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
         state.live, state.method = content is not None, write.method
         self._dirty[each.reference] = state
-        state.tree, state.columns, state.raw = each.tree, each.columns, None
+        state.keys, state.columns, state.raw = each.keys, each.columns, None
         if content is not None:
             member = f'"versionId":"{state.version}","lastUpdated":"{self._stamp(updated)}"'
             state.raw = b"".join((content.head, member.encode(), content.tail))
@@ -244,8 +250,8 @@ class Group:
             codes = self._names.of_type(reference.partition("/")[0])
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
-            if state.columns != state.stored:
-                linked |= rows.targets_of(state.tree)
+            if state.columns is not None and state.columns != state.stored:
+                linked |= state.keys.targets
                 self._index(state, codes, removed, added)
                 columns.append((state.rid, *state.columns))
                 state.stored = state.columns
@@ -267,21 +273,23 @@ class Group:
                 found.append(absent(state.rid, reference))
         return found
 
-    def _index(self, state: State, codes: Mapping[str, int], removed: rows.IndexRows, added: rows.IndexRows) -> None:
+    def _index(self, state: State, codes: rows.Codes, removed: rows.IndexRows, added: rows.IndexRows) -> None:
         """The index rows between what the file has for a resource and what it should have."""
         if state.stored is None:
-            added.add(state.tree, codes, self._numbers(state.tree), state.rid)
+            added.add(state.keys, self._rids(state.keys), state.rid)
             return
-        before, old, new = rows.tree_from(state.stored), rows.IndexRows(), rows.IndexRows()
-        if rows.parameters_of(before) - codes.keys():
+        try:
+            before = rows.keys_of(state.stored, codes)
+        except KeyError:
             self._names.refresh(self._connection)  # another process stored this resource under newer names
-        old.add(before, codes, self._numbers(before), state.rid)
-        new.add(state.tree, codes, self._numbers(state.tree), state.rid)
-        removed.extend(old.without(new))
-        added.extend(new.without(old))
+            before = rows.keys_of(state.stored, codes)
+        gone, fresh = before.without(state.keys), state.keys.without(before)
+        removed.add(gone, self._rids(gone), state.rid)
+        added.add(fresh, self._rids(fresh), state.rid)
 
-    def _numbers(self, tree: rows.Tree) -> dict[str, int]:
-        targets = rows.targets_of(tree)
-        if targets - self._states.keys():
-            self._learn(targets - self._states.keys())
-        return {target: self._states[target].rid for target in targets}
+    def _rids(self, keys: rows.Keys) -> dict[str, int]:
+        try:
+            return {target: self._states[target].rid for _, target in keys.links}
+        except KeyError:
+            self._learn(keys.targets - self._states.keys())
+            return {target: self._states[target].rid for _, target in keys.links}

@@ -32,9 +32,9 @@ from fhir_server.search.query import (
     Present,
     StartsWith,
     TermRange,
-    Test,
 )
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.intervals import drive_date
 from fhir_server.store.sqlite.lineage import drive_lineage
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import drive_near
@@ -276,46 +276,6 @@ def _drive_text(clause: TextClause, type: str, context: Context) -> Sql:
     return _union(found)
 
 
-def _drive_date(clause: DateRange, type: str, context: Context) -> Sql:
-    condition, values = bounds(clause.tests, "low", "high", int)
-    return (
-        f"SELECT DISTINCT rid FROM date {date_index(clause, type, context)} WHERE tp = ? AND {condition}",
-        (context.tp(type, clause.parameter), *values),
-    )
-
-
-# Sampled when both a lower and an upper limit are given on different ends: which index range is shorter?
-_SAMPLE = 1000
-
-
-def date_index(clause: DateRange, type: str, context: Context) -> str:
-    """The index whose range is shorter: that of the low ends or that of the high ends."""
-    low = [test for test in clause.tests if test.end == "low" or test.comparison in ("lt", "le")]
-    high = [test for test in clause.tests if test.end == "high" or test.comparison in ("gt", "ge")]
-    by_high = "INDEXED BY date_high"
-    if not low or not high:
-        return by_high if high else "NOT INDEXED"
-    if _closed(low):
-        return "NOT INDEXED"
-    if _closed(high):
-        return by_high
-    tp = context.tp(type, clause.parameter)
-    below = _sample(context, f"FROM date {by_high} WHERE tp = ? AND ", bounds(high, "high", "high", int), tp)
-    above = _sample(context, "FROM date NOT INDEXED WHERE tp = ? AND ", bounds(low, "low", "low", int), tp)
-    return by_high if below < above else "NOT INDEXED"
-
-
-def _closed(tests: Sequence[Test]) -> bool:
-    words = {test.comparison[0] for test in tests}
-    return words == {"l", "g"}
-
-
-def _sample(context: Context, source: str, condition: Sql, tp: int) -> int:
-    text = f"SELECT count(*) FROM (SELECT 1 {source}{condition[0]} LIMIT {_SAMPLE})"
-    count: int = context.connection.execute(text, (tp, *condition[1])).fetchone()[0]
-    return count
-
-
 def _drive_number(clause: NumberRange, type: str, context: Context) -> Sql:
     condition, values = _number_condition(clause, type, context)
     return f"SELECT DISTINCT rid FROM number WHERE {condition}", values
@@ -391,7 +351,7 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     Contains: _drive_text,
     EndsWith: _drive_text,
     TermRange: _drive_text,
-    DateRange: _drive_date,
+    DateRange: drive_date,
     NumberRange: _drive_number,
     Near: drive_near,
     Present: _drive_present,

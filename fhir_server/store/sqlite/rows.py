@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import orjson
 
-from fhir_server.search.entries import Entries
+from fhir_server.search.entries import Entries, NumberEntry
 from fhir_server.store.sqlite.schema import REFERENCES
 
 _DOUBLE = struct.Struct("<d")
@@ -41,65 +42,99 @@ def is_local(term: str) -> bool:
     return "/" in term and _LOCAL(term) is not None
 
 
-Tree = dict[str, Any]
-"""Entries as JSON, by parameter: `t` terms, `l` terms of parameters that hold links, `d` dates, `n` numbers (ordered);
-and `r`, all references."""
+Codes = Mapping[str, int]
+"""The numbers of a type's parameters (`names.Names`)."""
 
 Columns = tuple[str, str, str]
-"""The tree as the columns of `entries`: `quick` (`d`, `l`), `terms` (`t`, `r`) and `numbers` (`n`)."""
+"""The columns of `entries`, JSON by parameter: `quick` (`d` dates, `l` terms of parameters that hold links), `terms`
+(`t` the other terms; `r` all references) and `numbers` (`n`, ordered). What is empty is left out."""
 
-NO_COLUMNS: Columns = ("{}", "{}", "{}")
+
+class Keys(NamedTuple):
+    """The index rows of one resource but for its `rid`: links by `Type/id`, everything by the parameter's number."""
+
+    terms: Sequence[tuple[int, str]] = ()
+    links: Sequence[tuple[int, str]] = ()
+    dates: Sequence[tuple[int, int, int]] = ()
+    numbers: Sequence[tuple[int, str, int, int, str]] = ()
+
+    @property
+    def targets(self) -> set[str]:
+        """The resources linked to, as `Type/id`."""
+        return {target for _, target in self.links}
+
+    def without(self, other: Keys) -> Keys:
+        """The keys that are not among the other's."""
+        return Keys(
+            _without(self.terms, other.terms),
+            _without(self.links, other.links),
+            _without(self.dates, other.dates),
+            _without(self.numbers, other.numbers),
+        )
 
 
-def tree_of(entries: Entries) -> Tree:
-    """The JSON tree of entries; empty parts and parameters are left out."""
-    tree: Tree = {}
-    terms, links = {}, {}
-    for parameter, values in entries.terms.items():
-        if any(map(is_local, values)):
-            links[parameter] = values
-        elif values:
-            terms[parameter] = values
-    dates = {parameter: values for parameter, values in entries.dates.items() if values}
-    numbers = {
-        parameter: [(key, ordered(low), ordered(high), unit) for key, low, high, unit in values]
-        for parameter, values in entries.numbers.items()
-        if values
+def _without(mine: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    excluded = set(others)
+    return [key for key in mine if key not in excluded]
+
+
+def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
+    """What the file keeps of entries. Raises KeyError for a parameter that has no number yet."""
+    ordered_numbers = {
+        name: [_ordered(value) for value in values] for name, values in entries.numbers.items() if values
     }
-    for part, found in (("t", terms), ("l", links), ("d", dates), ("n", numbers), ("r", entries.references)):
-        if found:
-            tree[part] = found
-    return tree
+    dates, references = {name: values for name, values in entries.dates.items() if values}, entries.references
+    keys = _keys(entries.terms.items(), dates, ordered_numbers, references, codes)
+    linked = {tp for tp, _ in keys.links}
+    texts, links = {}, {}
+    for name, values in entries.terms.items():
+        if codes[name] in linked:
+            links[name] = values
+        elif values:
+            texts[name] = values
+    quick = _text(("d", dates), ("l", links))
+    return keys, (quick, _text(("t", texts), ("r", references)), _text(("n", ordered_numbers)))
 
 
-def columns_of(tree: Tree) -> Columns:
-    """The tree as JSON texts."""
-    return _text(tree, "d", "l"), _text(tree, "t", "r"), _text(tree, "n")
+def keys_of(columns: Columns, codes: Codes) -> Keys:
+    """The keys of what is stored. Raises KeyError for a parameter that has no number here yet."""
+    quick, texts, numbers = map(orjson.loads, columns)
+    terms = chain(texts.get("t", {}).items(), quick.get("l", {}).items())
+    return _keys(terms, quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
 
 
-def _text(tree: Tree, *parts: str) -> str:
-    return orjson.dumps({part: tree[part] for part in parts if part in tree}).decode()
+def _keys(
+    terms: Iterable[tuple[str, Iterable[str]]],
+    dates: Mapping[str, Iterable[Any]],
+    numbers: Mapping[str, Iterable[Any]],
+    references: Iterable[str],
+    codes: Codes,
+) -> Keys:
+    texts: list[tuple[int, str]] = []
+    links = [(REFERENCES, reference) for reference in references]
+    for name, values in terms:
+        tp = codes[name]
+        for value in values:
+            if "/" in value and _LOCAL(value):
+                links.append((tp, value))
+            else:
+                texts.append((tp, value))
+    return Keys(
+        texts,
+        links,
+        [(codes[name], low, high) for name, values in dates.items() for low, high in values],
+        [(codes[name], key, low, high, unit) for name, values in numbers.items() for key, low, high, unit in values],
+    )
 
 
-def tree_from(columns: Columns) -> Tree:
-    """The tree that was stored."""
-    tree: Tree = {}
-    for text in columns:
-        tree |= orjson.loads(text)
-    return tree
+def _ordered(entry: NumberEntry) -> tuple[str, int, int, str]:
+    key, low, high, unit = entry
+    first = ordered(low)
+    return key, first, first if high == low else ordered(high), unit
 
 
-def parameters_of(tree: Tree) -> set[str]:
-    """The parameters that have entries in a tree."""
-    return {parameter for part in "tldn" for parameter in tree.get(part, ())}
-
-
-def targets_of(tree: Tree) -> set[str]:
-    """The resources that a tree links to, as `Type/id`."""
-    found = set(tree.get("r", ()))
-    for values in tree.get("l", {}).values():
-        found.update(filter(is_local, values))
-    return found
+def _text(*parts: tuple[str, Any]) -> str:
+    return orjson.dumps({part: found for part, found in parts if found}).decode()
 
 
 Row = tuple[Any, ...]
@@ -118,31 +153,9 @@ class IndexRows:
         """The rows by table."""
         return ("term", self.term), ("link", self.link), ("date", self.date), ("number", self.number)
 
-    def add(self, tree: Tree, codes: Mapping[str, int], numbers: Mapping[str, int], rid: int) -> None:
-        """Add the rows of a resource's tree; `codes` by parameter, `numbers` (`rid`) by target."""
-        self.term += [(codes[name], value, rid) for name, values in tree.get("t", {}).items() for value in values]
-        for name, values in tree.get("l", {}).items():
-            tp = codes[name]
-            for value in values:
-                if is_local(value):
-                    self.link.append((tp, numbers[value], rid))
-                else:
-                    self.term.append((tp, value, rid))
-        self.link += [(REFERENCES, numbers[target], rid) for target in tree.get("r", ())]
-        for name, values in tree.get("d", {}).items():
-            self.date += [(codes[name], low, high, rid) for low, high in values]
-        for name, values in tree.get("n", {}).items():
-            self.number += [(codes[name], key, rid, low, high, unit) for key, low, high, unit in values]
-
-    def extend(self, other: IndexRows) -> None:
-        """Add other rows."""
-        for (_, mine), (_, theirs) in zip(self.tables(), other.tables(), strict=True):
-            mine += theirs
-
-    def without(self, other: IndexRows) -> IndexRows:
-        """The rows that are not among the other's."""
-        kept = (
-            [row for row in mine if row not in excluded]
-            for (_, mine), excluded in zip(self.tables(), (set(rows) for _, rows in other.tables()), strict=True)
-        )
-        return IndexRows(*kept)
+    def add(self, keys: Keys, targets: Mapping[str, int], rid: int) -> None:
+        """Add the rows of a resource; `targets`: the numbers (`rid`) of what it links to."""
+        self.term += [(tp, value, rid) for tp, value in keys.terms]
+        self.link += [(tp, targets[target], rid) for tp, target in keys.links]
+        self.date += [(tp, low, high, rid) for tp, low, high in keys.dates]
+        self.number += [(tp, key, rid, low, high, unit) for tp, key, low, high, unit in keys.numbers]

@@ -87,7 +87,9 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         connection.execute("PRAGMA page_size = 4096")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 16000")
+        # `checkpoint.py` does it sooner, unless something keeps it from it.
+        connection.execute("PRAGMA wal_autocheckpoint = 100000")
+        connection.execute("PRAGMA journal_size_limit = 134217728")
     if not writer:
         connection.execute("PRAGMA query_only = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB['writer' if writer else 'reader']}")

@@ -10,13 +10,13 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 from typing import Any
 
 import orjson
 
 from fhir_server.search.match import compare
-from fhir_server.search.query import Clause, Query, Scope, SortKey
+from fhir_server.search.query import Clause, Query, Scope, Sort, SortKey
 from fhir_server.store.protocol import BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import order
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
@@ -124,7 +124,7 @@ class Search:
             if wanted > 0:
                 found += self._of_scope(scope, query, wanted)
         if len(query.scopes) > 1 and query.sort:
-            found.sort(key=cmp_to_key(lambda left, right: compare(query.sort, left[0], right[0])))
+            found.sort(key=cmp_to_key(partial(_compare, query.sort)))
         return found[:limit]
 
     def _of_scope(self, scope: Scope, query: Query, limit: int) -> list[Found]:
@@ -150,6 +150,10 @@ class Search:
             return None
         finally:
             self._connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
+
+
+def _compare(sort: tuple[Sort, ...], left: Found, right: Found) -> int:
+    return compare(sort, left[0], right[0])
 
 
 class _Run:

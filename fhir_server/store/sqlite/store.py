@@ -30,6 +30,7 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
 )
 from fhir_server.store.sqlite import upkeep
+from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
 from fhir_server.store.sqlite.names import Names
@@ -56,6 +57,9 @@ _READ_MANY = (
     "SELECT r.ref, r.version, r.updated, v.method, v.raw FROM json_each(?) j CROSS JOIN resource r CROSS JOIN version v"
     " WHERE r.ref = j.value AND r.deleted <= ? AND v.seq = r.seq"
 )
+# So many reads take less time than handing them to another thread.
+_FEW = 10
+
 # SQLite's integers end here; no version is larger.
 _LAST_VERSION = 2**63 - 1
 
@@ -70,7 +74,7 @@ async def open_store(uri: str, clock: Clock) -> SqliteStore:
         writing = connect(path, writer=True, readonly=readonly)
         if not readonly:
             migrate(writing, path)
-        return SqliteStore(path, writing, clock)
+        return SqliteStore(path, writing, clock, readonly)
     except sqlite3.Error as error:
         raise store_error(error) from error
 
@@ -86,7 +90,7 @@ def _parse(uri: str) -> tuple[Path, bool]:
 class SqliteStore:
     """See `protocol.Store`. Made by `open_store`, on the event loop that will use it."""
 
-    def __init__(self, path: Path, writing: sqlite3.Connection, clock: Clock) -> None:
+    def __init__(self, path: Path, writing: sqlite3.Connection, clock: Clock, readonly: bool = False) -> None:
         self._path = path
         self._names = Names()
         self._names.refresh(writing)
@@ -98,7 +102,7 @@ class SqliteStore:
             self._readers.put((connection, Search(connection, self._names, self._sizes)))
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._writing = writing
-        self._writer = Writer(writing, path, self._names, clock)
+        self._writer = Writer(writing, path, self._names, clock, None if readonly else Checkpoints(path))
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
@@ -119,21 +123,26 @@ class SqliteStore:
         return self._one(_VREAD, (f"{type}/{id}", version)) if 0 < version <= _LAST_VERSION else None
 
     def _one(self, statement: str, values: tuple[Any, ...]) -> Stored | None:
+        row = next(iter(self._here(statement, values)), None)
+        return stored(*row) if row else None
+
+    def _here(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The rows of a short statement, on the event loop."""
         self._check_open()
         try:
-            row = self._reading.execute(statement, values).fetchone()
+            return self._reading.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise store_error(error) from error
-        return stored(*row) if row else None
 
     async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
         """See `protocol.Store.read_many`."""
-        wanted = as_json(dict.fromkeys(references))
-
-        def read(connection: sqlite3.Connection, _: Search) -> Mapping[str, Stored]:
-            return {row[0]: stored(*row) for row in connection.execute(_READ_MANY, (wanted, deletions)).fetchall()}
-
-        return await self._in_pool(read)
+        wanted = list(dict.fromkeys(references))
+        values = (as_json(wanted), deletions)
+        if len(wanted) <= _FEW:
+            rows = self._here(_READ_MANY, values)
+        else:
+            rows = await self._in_pool(lambda connection, _: connection.execute(_READ_MANY, values).fetchall())
+        return {row[0]: stored(*row) for row in rows}
 
     async def search(self, query: Query) -> Page:
         """See `protocol.Store.search`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,14 +48,15 @@ def reindexing(
         found = connection.execute(_INDEXED, (after, names.code(connection, type), _BATCH)).fetchall()
         removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
         for rid, raw, *columns in found:
-            tree = rows.tree_of(extract(type, raw))
-            fresh = rows.columns_of(tree)
-            if fresh == tuple(columns):
+            entries = extract(type, raw)
+            codes = _codes(connection, names, type, [*entries.terms, *entries.dates, *entries.numbers])
+            keys, fresh = rows.keys_and_columns(entries, codes)
+            stored = (columns[0], columns[1], columns[2])
+            if fresh == stored:
                 continue
-            old = index_rows(connection, names, type, rows.tree_from((columns[0], columns[1], columns[2])), rid)
-            new = index_rows(connection, names, type, tree, rid)
-            removed.extend(old.without(new))
-            added.extend(new.without(old))
+            before = rows.keys_of(stored, codes)
+            for keys_of_one, table_rows in ((before.without(keys), removed), (keys.without(before), added)):
+                table_rows.add(keys_of_one, number_targets(connection, keys_of_one.targets), rid)
             changed.append((rid, *fresh))
         statements.insert(connection, "entries", changed)
         statements.delete_index(connection, removed)
@@ -65,20 +66,17 @@ def reindexing(
     return work
 
 
-def index_rows(connection: sqlite3.Connection, names: Names, type: str, tree: rows.Tree, rid: int) -> rows.IndexRows:
-    """The rows of a tree; numbers its targets and names its parameters in the open transaction if need be."""
-    found = rows.IndexRows()
-    found.add(tree, _codes(connection, names, type, tree), number_targets(connection, rows.targets_of(tree)), rid)
-    return found
-
-
-def _codes(connection: sqlite3.Connection, names: Names, type: str, tree: rows.Tree) -> dict[str, int]:
-    """Codes of the tree's parameters. New ones are made in the open transaction: the process may not keep them yet."""
-    codes = dict(names.of_type(type))
-    for parameter in sorted(rows.parameters_of(tree) - codes.keys()):
-        name = f"{type}.{parameter}"
-        connection.execute("INSERT OR IGNORE INTO name (name) VALUES (?)", (name,))
-        codes[parameter] = connection.execute("SELECT code FROM name WHERE name = ?", (name,)).fetchone()[0]
+def _codes(connection: sqlite3.Connection, names: Names, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:
+    """The numbers of all the type's parameters. New ones are given in the open transaction: this process, which
+    may yet see it rolled back, does not keep them."""
+    select = "SELECT name, code FROM name WHERE name >= ? AND name < ?"
+    found = connection.execute(select, (f"{type}.", f"{type}/")).fetchall()
+    codes = {name.partition(".")[2]: code for name, code in found}
+    for parameter in sorted(set(parameters) - codes.keys()):
+        row = connection.execute(
+            "INSERT INTO name (name) VALUES (?) RETURNING code", (f"{type}.{parameter}",)
+        ).fetchone()
+        codes[parameter] = row[0]
     return codes
 
 
@@ -90,10 +88,11 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
         if found is None:
             return False
         rid, *columns = found
-        type = reference.partition("/")[0]
-        names.code(connection, type)
-        tree = rows.tree_from((columns[0], columns[1], columns[2])) if columns[0] else {}
-        statements.delete_index(connection, index_rows(connection, names, type, tree, rid))
+        if columns[0]:
+            codes = _codes(connection, names, reference.partition("/")[0])
+            keys, removed = rows.keys_of((columns[0], columns[1], columns[2]), codes), rows.IndexRows()
+            removed.add(keys, number_targets(connection, keys.targets), rid)
+            statements.delete_index(connection, removed)
         # What was given out stays behind: a change token and a history's horizon must never go back.
         for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
             highest = f"SELECT ?, max({column}) FROM version WHERE true"

@@ -28,7 +28,8 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
     TargetsMissing,
 )
-from fhir_server.store.sqlite.commit import Group, draft
+from fhir_server.store.sqlite.checkpoint import Checkpoints
+from fhir_server.store.sqlite.commit import Draft, Group, draft
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import store_error
@@ -60,10 +61,13 @@ Outcome = Any
 class Writer:
     """Owns the writing connection. `submit` is called on the event loop, everything else runs on the thread."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, names: Names, clock: Clock) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, names: Names, clock: Clock, checkpoints: Checkpoints | None
+    ) -> None:
         self._connection = connection
         self._names = names
         self._clock = clock
+        self._checkpoints = checkpoints
         self._search = Search(connection, names, Sizes())
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -90,6 +94,8 @@ class Writer:
             self._closed = True
             self._queue.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
+        if self._checkpoints is not None:
+            await self._loop.run_in_executor(None, self._checkpoints.stop)
         if self._turnstile is not None:
             os.close(self._turnstile)
             self._turnstile = None
@@ -102,6 +108,8 @@ class Writer:
             try:
                 with self._turn():
                     running = self._gather(jobs)
+                    if self._checkpoints is not None:
+                        self._checkpoints.finish_if_due(self._connection)
                     outcomes = self._settle([job for job in jobs if job is not None and job.claim.acquire(False)])
             except BaseException as error:
                 settled = {job for job, _ in outcomes}
@@ -161,12 +169,17 @@ class Writer:
         except BaseException as error:
             return error
 
+    def _drafts(self, transactions: Sequence[Transaction]) -> list[list[Draft]]:
+        return [[draft(write, self._names) for write in transaction.writes] for transaction in transactions]
+
     def _commit(self, transactions: Sequence[Transaction]) -> list[Committed | Exception]:
         """One database transaction. A refusal stands in the place of its transaction; any other error is raised."""
-        drafts = [[draft(write) for write in transaction.writes] for transaction in transactions]
-        missing = self._names.missing(write for transaction in transactions for write in transaction.writes)
-        if missing:
-            self._names.intern(self._connection, missing)
+        try:
+            drafts = self._drafts(transactions)
+        except KeyError:
+            writes = (write for transaction in transactions for write in transaction.writes)
+            self._names.intern(self._connection, self._names.missing(writes))
+            drafts = self._drafts(transactions)
         outcomes: list[Committed | Exception] = []
         with self._transaction():
             group = Group(self._connection, self._names, self._search, self._clock())
@@ -177,6 +190,8 @@ class Writer:
                 except _CLEAN_REFUSALS as refusal:
                     outcomes.append(refusal)
             group.flush()
+        if self._checkpoints is not None:
+            self._checkpoints.committed(sum(map(len, drafts)))
         return outcomes
 
     @contextmanager

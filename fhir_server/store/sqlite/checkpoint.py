@@ -1,0 +1,76 @@
+"""Folding the write-ahead log into the file, so that no commit has to wait for it (https://www.sqlite.org/wal.html#ckpt).
+
+A passive checkpoint copies what is committed while others read and write; SQLite starts the log anew when a commit
+finds all of it copied. Under steady writing that moment never comes by itself: then the writer copies the short rest
+between two commits.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from fhir_server.store.sqlite.schema import connect
+
+WRITES = 2000
+"""Writes after which the log is folded; about 30 MB of it."""
+
+_LONGEST_LOG = 16_000
+_IDLE_SECONDS = 2.0
+
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+
+
+class Checkpoints:
+    """A thread with a connection of its own. `committed` and `finish_if_due` are called by the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writes = 0
+        self._due = False
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sqlite-checkpoint", daemon=True)
+        self._thread.start()
+
+    def committed(self, writes: int) -> None:
+        """Count a commit; wakes the thread when enough has come together."""
+        self._writes += writes
+        if self._writes >= WRITES:
+            self._writes = 0
+            self._wake.set()
+
+    def finish_if_due(self, connection: sqlite3.Connection) -> None:
+        """Between two commits: copy what came while the thread copied, if the log has grown long."""
+        if self._due:
+            self._due = False
+            with suppress(sqlite3.Error):
+                connection.execute(_CHECKPOINT).fetchall()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(sqlite3.Error):
+            connection = connect(self._path, writer=True)
+            try:
+                while not self._stopping:
+                    enough = self._wake.wait(_IDLE_SECONDS)
+                    self._wake.clear()
+                    # When little is written, the log is folded while nobody writes.
+                    if enough or self._writes:
+                        self._writes = 0
+                        self._fold(connection)
+            finally:
+                connection.close()
+
+    def _fold(self, connection: sqlite3.Connection) -> None:
+        # A full disk or a busy file: the next time will do; the log keeps everything until then.
+        with suppress(sqlite3.Error):
+            _, frames, _ = connection.execute(_CHECKPOINT).fetchone()
+            self._due = frames > _LONGEST_LOG
