@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fhir_server.search.explain import described
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.sqlite.compile import Context
+from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import CAP, Sizes, count_clauses, plan
 from fhir_server.store.sqlite.search import Search
@@ -42,7 +43,8 @@ def explain(
 def _planned(scope: Scope, query: Query, context: Context, sizes: Sizes) -> Iterator[str]:
     """What the planner chose for one type, and how many index rows each clause would read."""
     total = sizes.of_type(context.connection, context.code(scope.type))
-    chosen = plan(scope.where, scope.type, query.count + 1, context, sizes)
+    where = expanded(scope.where, scope.type, context)
+    chosen = plan(where, scope.type, query.count + 1, context, sizes, bool(query.sort))
     counted = count_clauses(chosen.parts, scope.type, context)
     for part in chosen.parts:
         rows = f"{counted[part]} index rows" if part in counted else f"{CAP} index rows or more, or not counted"
