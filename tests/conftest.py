@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import hypothesis
+import pymongo
 import pytest
 
 from fhir_server.app import Knowledge, Running, learn, running
@@ -66,6 +70,38 @@ async def serving(known: Knowledge | None, **settings: object) -> AsyncIterator[
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server
             yield client
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """A MongoDB server that can do transactions, without a database: the one at `FHIR_TEST_MONGO_URL`, else SecantusDB.
+
+    What SecantusDB differs in: store/mongo_divergences.md.
+    """
+    given = os.environ.get("FHIR_TEST_MONGO_URL")
+    if given:
+        yield given
+        return
+    secantus = pytest.importorskip("secantus", reason="SecantusDB is not installed and FHIR_TEST_MONGO_URL not set")
+    server = secantus.SecantusDBServer(port=0, storage_path=":memory:")
+    server.start()
+    yield f"{server.uri}?directConnection=true"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def new_mongo_uri(mongo_url: str) -> Iterator[Callable[[], str]]:
+    """Makes URIs of new databases, all dropped after the module."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(f"test_{uuid.uuid4().hex}")
+        return urlunsplit(urlsplit(mongo_url)._replace(path=f"/{names[-1]}"))
+
+    yield make
+    with pymongo.MongoClient[dict[str, object]](mongo_url) as client:
+        for name in names:
+            client.drop_database(name)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

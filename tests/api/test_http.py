@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -102,8 +105,6 @@ async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch
     server = create()
     messages: list[dict[str, object]] = []
     events = iter([{"type": "lifespan.startup"}])
-
-    import asyncio
 
     stop = asyncio.Event()
 
@@ -229,3 +230,46 @@ async def test_the_statement_offers_operations_only_where_they_are(client: Clien
     assert {each["name"] for each in rest["resource"][0]["operation"]} == {"meta", "meta-add", "meta-delete"}
     await client.fhir("PUT", "/Patient/p", json=PATIENT)
     assert (await client.fhir("HEAD", "/Patient/p/$meta")).status_code == 200
+
+
+async def test_the_time_limit_of_a_request(known: Knowledge) -> None:
+    """A request that takes longer is given up with 408 and a sentence; the server goes on."""
+    async with serving(known, store="memory://", request_timeout=0.05) as client:
+        store = client.server.context.store
+        read = store.read
+
+        async def slow(type: str, id: str) -> object:
+            await asyncio.sleep(1)
+            return await read(type, id)
+
+        store.read = slow  # type: ignore[method-assign,assignment]
+        late = await client.fhir("GET", "/Patient/p")
+        assert late.status_code == 408
+        assert late.json()["issue"][0]["code"] == "timeout"
+        assert "0.05 seconds" in late.json()["issue"][0]["diagnostics"]
+        store.read = read  # type: ignore[method-assign]
+        assert (await client.fhir("GET", "/Patient/p")).status_code == 404
+
+
+async def test_the_capability_file_says_which_types_are_served(tmp_path: Path) -> None:
+    listed = tmp_path / "capability.json"
+    listed.write_text('{"resourceTypes": ["Patient", "Observation"]}')
+    async with serving(None, store="memory://", capability=str(listed)) as client:
+        statement = (await client.fhir("GET", "/metadata")).json()
+        assert [each["type"] for each in statement["rest"][0]["resource"]] == ["Observation", "Patient"]
+        assert (await client.fhir("GET", "/Patient")).status_code == 200
+        refused = await client.fhir("POST", "/Claim", json={"resourceType": "Claim"})
+        assert refused.status_code == 404
+        assert "not served" in refused.json()["issue"][0]["diagnostics"]
+    listed.write_text('{"resourceTypes": ["Patient", "Nonsense"]}')
+    with pytest.raises(ValueError, match="Nonsense"):
+        async with serving(None, store="memory://", capability=str(listed)):
+            pass
+
+
+async def test_lenient_handling_by_setting(known: Knowledge) -> None:
+    async with serving(known, store="memory://", handling="lenient") as client:
+        found = (await client.fhir("GET", "/Patient?nonsense=1&gender=male")).json()
+        assert found["link"][0]["url"] == "http://test/fhir/Patient?gender=male"
+        strict = await client.fhir("GET", "/Patient?nonsense=1", headers={"Prefer": "handling=strict"})
+        assert strict.status_code == 400

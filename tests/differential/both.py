@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
+import pytest
 
 from fhir_server.app import Knowledge, Running, running
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
 from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
 
-STORES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder}/fhir.db",
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "sqlite": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('store')}/fhir.db",
+    "mongodb": lambda request: request.getfixturevalue("new_mongo_uri")(),
 }
 ORACLE = "memory://"
 SYNTHEA_BUNDLES = 3

@@ -20,10 +20,8 @@ WALKS_FAST, WALKS_LONG = 25, 150
 
 
 @pytest.fixture(scope="module", params=sorted(STORES))
-async def servers(
-    request: pytest.FixtureRequest, known: Knowledge, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Both]:
-    async with both(known, STORES[request.param](tmp_path_factory.mktemp("store"))) as servers:
+async def servers(request: pytest.FixtureRequest, known: Knowledge) -> AsyncIterator[Both]:
+    async with both(known, STORES[request.param](request)) as servers:
         yield servers
 
 

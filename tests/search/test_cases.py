@@ -35,7 +35,7 @@ from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_t
 from fhir_server.search.query import And, Scope
 from fhir_server.search.registry import build
 from fhir_server.search.terminology import Name, Terminology
-from fhir_server.store import memory, sqlite
+from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Clock, Store, Stored
 
@@ -49,11 +49,17 @@ REGISTRY = build(R4)
 INDEX = Index(REGISTRY, R4, UTC)
 CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=START, zone=UTC)
 
-Opener = Callable[[Path, Clock], Awaitable[Store]]
+Opener = Callable[[pytest.FixtureRequest, Clock], Awaitable[Store]]
 STORES: dict[str, Opener] = {
-    "memory": lambda folder, clock: memory.open_store("memory://", clock),
-    "sqlite": lambda folder, clock: sqlite.open_store(f"sqlite:///{folder}/cases.db", clock),
+    "memory": lambda request, clock: memory.open_store("memory://", clock),
+    "sqlite": lambda request, clock: sqlite.open_store(f"sqlite:///{_folder(request)}/cases.db", clock),
+    "mongodb": lambda request, clock: mongo.open_store(request.getfixturevalue("new_mongo_uri")(), clock),
 }
+
+
+def _folder(request: pytest.FixtureRequest) -> Path:
+    factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    return factory.mktemp("cases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,8 @@ ROWS = tuple(_rows())
 class Loaded:
     """The stores that hold the resources of each file, opened when first used, all on one event loop."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
         self._stores: dict[tuple[str, Path], Store] = {}
         self.loop = asyncio.Runner()
 
@@ -92,9 +98,7 @@ class Loaded:
 
     async def _load(self, name: str, file: Path) -> Store:
         now = [START - HOUR]
-        folder = self._folder / f"{name}-{file.stem}"
-        folder.mkdir()
-        store = await STORES[name](folder, lambda: now[0])
+        store = await STORES[name](self._request, lambda: now[0])
         for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
             now[0] += HOUR
             await store.transact(Transaction(writes=(_write(resource),)))
@@ -116,8 +120,8 @@ def _write(resource: dict[str, Any]) -> Write:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
-    loaded = Loaded(tmp_path_factory.mktemp("cases"))
+def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
+    loaded = Loaded(request)
     yield loaded
     loaded.close()
 

@@ -25,6 +25,7 @@ from fhir_server.search.query import (
     Sort,
     SortKey,
     StartsWith,
+    TermRange,
 )
 from fhir_server.search.query import (
     Test as Bound,
@@ -45,6 +46,14 @@ FILTERS: tuple[tuple[Clause, dict[str, Any]], ...] = (
     (StartsWith("name", ""), {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name>"}}}),
     (Contains("name", "a.b"), {"terms": {"$regex": f"^name=[^{SEPARATOR}]*a\\.b"}}),
     (EndsWith("code", SEPARATOR + "urn"), {"terms": {"$regex": rf"^code=[\s\S]*{SEPARATOR}urn(?![\s\S])"}}),
+    # Of a string's term only the normalised text, before the separator, is looked at.
+    (EndsWith("name", "on", True), {"terms": {"$regex": rf"^name=[^{SEPARATOR}]*on(?:{SEPARATOR}|(?![\s\S]))"}}),
+    (EndsWith("name", f"on{SEPARATOR}", True), {"_id": {"$in": []}}),
+    (Contains("name", f"on{SEPARATOR}"), {"_id": {"$in": []}}),
+    (TermRange("name", "ann", "bob"), {"terms": {"$elemMatch": {"$gte": "name=ann", "$lt": "name=bob"}}}),
+    # An open end is the end of the parameter, or the terms of others would be found.
+    (TermRange("name", "ann", None), {"terms": {"$elemMatch": {"$gte": "name=ann", "$lt": "name>"}}}),
+    (TermRange("name", None, "bob"), {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name=bob"}}}),
     # The end of the interval that a test does not name is bounded too: an index begins with either.
     (
         DateRange("date", (Bound("low", "ge", 10), Bound("high", "lt", 20))),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pymongo
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.search.query import (
     And,
+    Chain,
     Clause,
     Contains,
     DateRange,
@@ -23,14 +26,17 @@ from fhir_server.search.query import (
     Equals,
     LastUpdated,
     NumberRange,
+    Or,
     StartsWith,
+    TermRange,
 )
 from fhir_server.search.query import (
     Test as Bound,
 )
-from fhir_server.store.contract.case import MILLISECOND, Ticks, put, write
+from fhir_server.store.contract.case import MILLISECOND, Ticks, put, query, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.compile import LIVE, every, filter_of
+from fhir_server.store.protocol import BudgetExceeded, Explaining
 
 REAL = "FHIR_TEST_MONGO_URL" in os.environ
 
@@ -44,6 +50,9 @@ CASES: dict[str, tuple[Clause, set[str]]] = {
     "prefix": (StartsWith("name", "n12"), {"terms"}),
     "contains": (Contains("name", "12"), {"terms"}),
     "system": (EndsWith("code", SEPARATOR + "urn"), {"terms"}),
+    "ending": (EndsWith("name", "12", True), {"terms"}),
+    "term range": (TermRange("name", "n1", "n2"), {"terms"}),
+    "20,000 values": (Equals("code", ("c7", *(f"x{n}" for n in range(20_000)))), {"terms"}),
     "from a date": (DATE, {"dates_low", "dates_high"}),
     "to a date": (LATE, {"dates_high"}),
     "number": (NumberRange("value", (Bound("low", "ge", 5.0), Bound("high", "lt", 9.0))), {"numbers"}),
@@ -53,14 +62,17 @@ CASES: dict[str, tuple[Clause, set[str]]] = {
 }
 
 
+def _uri(mongo_url: str) -> str:
+    return urlunsplit(urlsplit(mongo_url)._replace(path="/test_explain"))
+
+
 @pytest.fixture(scope="module")
 def filled(mongo_url: str) -> Any:
     """The collection of 300 Observations."""
-    uri = mongo_url.replace("/?", "/test_explain?") if "/?" in mongo_url else f"{mongo_url.rstrip('/')}/test_explain"
 
     async def fill() -> None:
         clock = Ticks()
-        store = await open_store(uri, clock)
+        store = await open_store(_uri(mongo_url), clock)
         entries = [
             Entries({"code": (f"c{n}",), "name": (f"n{n}",)}, {"date": ((n, n),)}, {"value": (("", n, n, ""),)})
             for n in range(300)
@@ -97,6 +109,41 @@ def test_searches_scan_an_index(filled: Any, name: str) -> None:
     assert not any(stage["stage"] == "COLLSCAN" for stage in found), plan
     assert {stage["indexName"] for stage in found if stage["stage"] == "IXSCAN"} <= indexes
     assert any(stage["stage"] == "IXSCAN" for stage in found), plan
+
+
+def test_a_search_tells_what_it_asked(filled: Any, mongo_url: str) -> None:
+    """A sentence for each question: its aggregation, the plan, what was examined; then the whole with its time."""
+
+    async def explained() -> tuple[str, ...]:
+        store = await open_store(_uri(mongo_url), Ticks())
+        try:
+            assert isinstance(store, Explaining)
+            chain = Chain("subject", "Patient", Equals("gender", ("male",)))
+            return await store.explain(query("Observation", And((Or((chain, CODE)), DateRange("date", ())))))
+        finally:
+            await store.close()
+
+    chained, asked, last = asyncio.run(explained())
+    assert chained.startswith('MongoDB: `Patient` is asked `[{"$match": {"$and": [{"terms": "gender=male"}')
+    assert asked.startswith('MongoDB: `Observation` is asked `[{"$match"') and "code=c7" in asked
+    assert re.search(r"\d+ index keys and \d+ documents examined for \d+ found in \d+ ms\.$", asked)
+    assert re.fullmatch(r"The search asked 2 questions in [0-9.]+ ms and found 1 on this page\.", last)
+    if REAL:
+        assert "IXSCAN `terms`" in asked
+
+
+def test_criteria_that_no_question_holds_are_too_costly(filled: Any, mongo_url: str) -> None:
+    """MongoDB takes a command of 16 MB."""
+
+    async def search() -> None:
+        store = await open_store(_uri(mongo_url), Ticks())
+        try:
+            await store.search(query("Observation", Equals("code", tuple(f"{n:01000}" for n in range(17_000)))))
+        finally:
+            await store.close()
+
+    with pytest.raises(BudgetExceeded, match="more values or resources"):
+        asyncio.run(search())
 
 
 @pytest.mark.skipif(not REAL, reason="SecantusDB's explain is not honest about SORT; set FHIR_TEST_MONGO_URL")

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pymongo import monitoring
 
-from fhir_server.search.query import Chain, Equals, Has, Sort
-from fhir_server.store.contract.case import Ticks, delete, post, put, query, terms, token, write
+from fhir_server.search.query import Chain, Equals, Has, Lineage, Near, Sort
+from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, terms, token, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.operations import Matches
 from fhir_server.store.protocol import HistoryQuery, Store
@@ -157,6 +157,25 @@ def test_searches(sent: Sent) -> None:
     has = Has("Observation", "subject", code)
     assert sent(lambda store: store.search(query("Patient", has))) == ["aggregate Observation", "aggregate Patient"]
     assert sent(lambda store: store.count(query("Observation", code))) == ["aggregate Observation"]
+
+
+def test_a_hierarchy_is_a_question_for_each_level(sent: Sent) -> None:
+    """One that finds something below, one that finds nothing more, then the search itself."""
+
+    async def search(store: Store) -> None:
+        below = Lineage("partof", ("top",), "below")
+        assert await ids(store, "Location", below) == ["top", "ward"]
+
+    async def fill_and_search(store: Store) -> None:
+        await write(store, put("Location/top"), put("Location/ward", terms(partof=["Location/top"])))
+        await search(store)
+
+    assert sent(fill_and_search)[-3:] == ["aggregate Location"] * 3
+
+
+def test_a_distance_is_one_question_more(sent: Sent) -> None:
+    near = Near("near", 0.0, 0.0, 1000.0)
+    assert sent(lambda store: store.search(query("Location", near))) == ["aggregate Location"] * 2
 
 
 def test_included_resources_are_one_query_per_type(sent: Sent) -> None:

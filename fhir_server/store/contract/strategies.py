@@ -19,6 +19,8 @@ from fhir_server.search.query import (
     Has,
     Ids,
     LastUpdated,
+    Lineage,
+    Near,
     Not,
     NumberRange,
     Or,
@@ -28,6 +30,7 @@ from fhir_server.search.query import (
     Sort,
     SortKey,
     StartsWith,
+    TermRange,
     Test,
 )
 from fhir_server.store.contract.case import HOUR, START, delete, put
@@ -42,7 +45,8 @@ _TERMS = ("t", "code")
 _POINTERS = ("subject", "link")
 _DATES = ("date",)
 _NUMBERS = ("value",)
-_NAMES = (*_TERMS, *_POINTERS, *_DATES, *_NUMBERS, "unknown")
+_POSITIONS = ("position",)
+_NAMES = (*_TERMS, *_POINTERS, *_DATES, *_NUMBERS, *_POSITIONS, "unknown")
 
 _LETTERS = st.text("abAÉé%_*[\\'\"| \ud7ff\U0010ffff", max_size=3)
 _SYSTEMS = st.sampled_from(("", "a", "urn:a", "urn:b"))
@@ -50,6 +54,8 @@ _term = st.one_of(_LETTERS, st.builds(lambda code, system: code + SEPARATOR + sy
 _pointer = st.sampled_from((*REFERENCES, "http://x.org/Patient/a", "Patient/absent", "Patient"))
 _moment = st.one_of(st.integers(0, 6), st.sampled_from((OPEN_LOW, OPEN_HIGH)))
 _amount = st.sampled_from((-1.5, 0.0, 1.0, 1.25, 2.0, 1e9))
+_latitude, _longitude = st.sampled_from((-89.0, 0.0, 1.0, 90.0)), st.sampled_from((-180.0, 0.0, 1.25, 170.0))
+_metres = st.sampled_from((0.0, 60_000.0, 1e6, 3e7))
 _unit = st.sampled_from(("", f"s{SEPARATOR}mg{SEPARATOR}milligram", f"s{SEPARATOR}g{SEPARATOR}g", f"{SEPARATOR * 2}mg"))
 _key = st.sampled_from(("", "k"))
 
@@ -67,14 +73,18 @@ def _by_name(names: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.Searc
 
 
 _interval = st.tuples(_moment, _moment).map(_ordered)
+_position = st.builds(lambda key, latitude, longitude: (key, latitude, longitude, ""), _key, _latitude, _longitude)
 _number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(_amount, _amount).map(_ordered), _unit)
 
 entries: st.SearchStrategy[Entries] = st.builds(
-    lambda terms, pointers, dates, numbers, references: Entries(terms | pointers, dates, numbers, references),
+    lambda terms, pointers, dates, numbers, positions, references: Entries(
+        terms | pointers, dates, numbers | positions, references
+    ),
     _by_name(_TERMS, _term),
     _by_name(_POINTERS, _pointer),
     _by_name(_DATES, _interval),
     _by_name(_NUMBERS, _number),
+    _by_name(_POSITIONS, _position),
     st.one_of(st.just(()), _several(st.sampled_from(REFERENCES))),
 )
 
@@ -89,15 +99,21 @@ _term_name = st.sampled_from((*_TERMS, *_POINTERS, "unknown"))
 _wanted_unit = st.one_of(st.none(), st.tuples(st.sampled_from((None, "s")), st.sampled_from(("mg", "g", "milligram"))))
 _time = st.integers(0, 8).map(lambda hours: START + hours * HOUR)
 
+_some_ids = st.lists(st.sampled_from(IDS), max_size=3).map(tuple)
+
 _leaves: st.SearchStrategy[Clause] = st.one_of(
     st.builds(Equals, _term_name, st.lists(_any_term, max_size=3).map(tuple)),
     st.builds(StartsWith, _term_name, _any_term),
     st.builds(Contains, _term_name, st.text("abAÉé%_*[\\'\"| \ud7ff", min_size=1, max_size=3)),
     st.builds(EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
+    st.builds(EndsWith, _term_name, _LETTERS, st.just(True)),
+    st.builds(TermRange, _term_name, st.none() | _any_term, st.none() | _any_term),
     st.builds(DateRange, st.sampled_from(_DATES), _tests(_moment)),
     st.builds(NumberRange, st.sampled_from(_NUMBERS), _tests(_amount), _key, _wanted_unit),
+    st.builds(Near, st.sampled_from(_POSITIONS), _latitude, _longitude, _metres),
+    st.builds(Lineage, st.sampled_from(_POINTERS), _some_ids, st.sampled_from(("above", "below"))),
     st.builds(Present, st.sampled_from(_NAMES)),
-    st.builds(Ids, st.lists(st.sampled_from(IDS), max_size=3).map(tuple)),
+    st.builds(Ids, _some_ids),
     st.builds(LastUpdated, _tests(_time)),
 )
 

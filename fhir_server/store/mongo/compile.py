@@ -1,4 +1,4 @@
-"""Clauses of the search tree as MQL filters, after chains were followed (https://hl7.org/fhir/R4/search.html).
+"""Clauses of the search tree as MQL filters, after what needs questions of its own was followed (https://hl7.org/fhir/R4/search.html).
 
 All tests of one interval stand in one `$elemMatch`, so that one entry passes them and the index is entered by all its
 keys. Texts are compared by code point; patterns are anchored at the parameter, which bounds the index scan.
@@ -25,6 +25,7 @@ from fhir_server.search.query import (
     Or,
     Present,
     StartsWith,
+    TermRange,
     Test,
 )
 
@@ -39,10 +40,11 @@ _LOWER = frozenset({"$gt", "$gte"})
 
 # `$` would also match before a line's end at the end of the text.
 _END = r"(?![\s\S])"
+_TEXT = f"[^{SEPARATOR}]*"
 
 
 def filter_of(clause: Clause) -> Filter:
-    """The current documents that match; `clause` holds no Chain and no Has (see `follow.py`)."""
+    """The current documents that match; `clause` holds no Chain, Has, Lineage or Near (see `follow.py`)."""
     return _COMPILED[clause.__class__](clause)
 
 
@@ -95,11 +97,26 @@ def _starts_with(clause: StartsWith) -> Filter:
 
 
 def _contains(clause: Contains) -> Filter:
-    return {"terms": {"$regex": f"^{_escaped(clause.parameter)}=[^{SEPARATOR}]*{_escaped(clause.text)}"}}
+    if SEPARATOR in clause.text:
+        return NOTHING
+    return {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}
 
 
 def _ends_with(clause: EndsWith) -> Filter:
-    return {"terms": {"$regex": rf"^{_escaped(clause.parameter)}=[\s\S]*{_escaped(clause.suffix)}{_END}"}}
+    """With `normalised` the text before the separator, which a suffix with one in it cannot end."""
+    parameter, suffix = _escaped(clause.parameter), _escaped(clause.suffix)
+    if not clause.normalised:
+        return {"terms": {"$regex": rf"^{parameter}=[\s\S]*{suffix}{_END}"}}
+    if SEPARATOR in clause.suffix:
+        return NOTHING
+    return {"terms": {"$regex": f"^{parameter}={_TEXT}{suffix}(?:{SEPARATOR}|{_END})"}}
+
+
+def _term_range(clause: TermRange) -> Filter:
+    every_term = starting(f"{clause.parameter}=")
+    bounds = {"$gte": clause.low, "$lt": clause.high}
+    named = {operator: f"{clause.parameter}={end}" for operator, end in bounds.items() if end is not None}
+    return {"terms": {"$elemMatch": every_term | named}}
 
 
 def _date_range(clause: DateRange) -> Filter:
@@ -159,6 +176,7 @@ _COMPILED: dict[type, Callable[[Any], Filter]] = {
     StartsWith: _starts_with,
     Contains: _contains,
     EndsWith: _ends_with,
+    TermRange: _term_range,
     DateRange: _date_range,
     NumberRange: _number_range,
     Present: _present,

@@ -28,6 +28,8 @@ _DUPLICATE_KEY, _WRITE_CONFLICT = 11000, 112
 _CONFLICTS = frozenset({24, _WRITE_CONFLICT, 246, NO_SUCH_TRANSACTION, 267})
 # ExceededMemoryLimit, TransactionTooLarge, BSONObjectTooLarge, and two that mongod gives without a name
 _TOO_LARGE = frozenset({146, 257, 10334, 17419, 17420})
+# QueryExceededMemoryLimitNoDiskUseAllowed
+_TOO_COSTLY = frozenset({292})
 _UNAUTHORISED = frozenset({13, 18})
 
 CLOSED = "The MongoDB store is closed; nothing was written."
@@ -63,6 +65,8 @@ def store_error(error: PyMongoError) -> StoreError:
         return TooLargeForStore(f"The database takes no document or transaction that large ({error}).")
     if isinstance(error, ExecutionTimeout):
         return BudgetExceeded("The search took longer than the time it is given.")
+    if getattr(error, "code", None) in _TOO_COSTLY:
+        return BudgetExceeded("The search sorts more than the database holds in memory. Add criteria to it.")
     if isinstance(error, NetworkTimeout | WTimeoutError):
         return StoreUnavailable("MongoDB does not answer in time. Try again.")
     if isinstance(error, ConnectionFailure):

@@ -1,4 +1,4 @@
-"""Chains and `_has`, followed before the search they are part of (https://hl7.org/fhir/R4/search.html#chaining).
+"""Chains, `_has`, hierarchies and distances, answered before the search they are part of (https://hl7.org/fhir/R4/search.html#chaining).
 
 The inner criteria are answered first; the outer clause then names the resources found. What is left knows no other
 collection, so that one index scan answers it. At most MOST resources are named: beyond, the search is too costly.
@@ -6,18 +6,28 @@ collection, so that one index scan answers it. At most MOST resources are named:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Not, Or
-from fhir_server.store.mongo.compile import LIVE, every, filter_of, starting
+from fhir_server.search.geodesy import great_circle, latitudes
+from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
+from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
 from fhir_server.store.mongo.indexes import Database, Document
 from fhir_server.store.protocol import BudgetExceeded
 
 MOST = 50_000
+
+Stage = Mapping[str, Any]
+Listen = Callable[[str, Sequence[Stage]], None]
+"""(type, pipeline) of each question, before it is asked."""
+
+
+def unheard(type: str, pipeline: Sequence[Stage]) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +37,10 @@ class Follow:
     database: Database
     session: AsyncClientSession | None
     milliseconds: int
+    listen: Listen = unheard
 
     async def followed(self, clause: Clause, type: str) -> Clause:
-        """The clause on resources of `type` without Chain and Has. Raises BudgetExceeded."""
+        """The clause on resources of `type` without Chain, Has, Lineage and Near. Raises BudgetExceeded."""
         match clause:
             case And(clauses):
                 return And(tuple([await self.followed(part, type) for part in clauses]))
@@ -41,30 +52,69 @@ class Follow:
                 return await self._chain(clause)
             case Has():
                 return await self._has(clause, type)
+            case Lineage():
+                return await self._lineage(clause, type)
+            case Near():
+                return await self._near(clause, type)
             case _:
                 return clause
 
     async def _chain(self, clause: Chain) -> Clause:
         where = filter_of(await self.followed(clause.where, clause.type))
-        wanted = [{"$match": every((where, LIVE))}, {"$project": {"_id": 1}}]
+        wanted: list[Stage] = [{"$match": every((where, LIVE))}, {"$project": {"_id": 1}}]
         found = [document["_id"] async for document in self._some(clause.type, wanted)]
         return Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in found))
 
     async def _has(self, clause: Has, type: str) -> Clause:
         where = filter_of(await self.followed(clause.where, clause.type))
-        prefix = f"{clause.parameter}={type}/"
+        return Ids(tuple(await self._referred(clause.type, where, f"{clause.parameter}={type}/")))
+
+    async def _referred(self, type: str, where: Filter, prefix: str) -> list[str]:
+        """What follows the prefix in the terms of the resources of a type that match, each once."""
         pointing = starting(prefix)
         own = {"$and": [{operator: ["$$this", value]} for operator, value in pointing.items()]}
-        wanted: list[dict[str, Any]] = [
+        wanted: list[Stage] = [
             {"$match": every(({"terms": {"$elemMatch": pointing}}, where, LIVE))},
             {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": own}}}},
             {"$unwind": "$target"},
             {"$group": {"_id": "$target"}},
         ]
-        return Ids(tuple([document["_id"][len(prefix) :] async for document in self._some(clause.type, wanted)]))
+        return [document["_id"][len(prefix) :] async for document in self._some(type, wanted)]
 
-    async def _some(self, type: str, pipeline: list[dict[str, Any]]) -> AsyncIterator[Document]:
+    async def _lineage(self, clause: Lineage, type: str) -> Clause:
+        """A question for each level; what was reached before is not asked again, so that a circle ends."""
+        step = self._below if clause.direction == "below" else self._above
+        reached, level = set(clause.ids), set(clause.ids)
+        deadline = time.monotonic() + self.milliseconds / 1000
+        while level:
+            if len(reached) > MOST or time.monotonic() > deadline:
+                raise BudgetExceeded(f"The hierarchy of `{clause.parameter}` in `{type}` is too large to be walked.")
+            level = set(await step(clause.parameter, type, level)) - reached
+            reached |= level
+        return Ids(tuple(sorted(reached)))
+
+    async def _below(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
+        above = Equals(parameter, tuple(f"{type}/{id}" for id in ids))
+        wanted: list[Stage] = [{"$match": every((filter_of(above), LIVE))}, {"$project": {"_id": 1}}]
+        return [document["_id"] async for document in self._some(type, wanted)]
+
+    async def _above(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
+        return await self._referred(type, one_of("_id", list(ids)), f"{parameter}={type}/")
+
+    async def _near(self, clause: Near, type: str) -> Clause:
+        """The positions between two latitudes, each measured here."""
+        south, north = latitudes(clause.latitude, clause.metres)
+        here = {"p": clause.parameter, "k": "", "l": {"$gte": south, "$lte": north}}
+        own = {"$and": [{"$eq": ["$$this.p", clause.parameter]}, {"$eq": ["$$this.k", ""]}]}
+        wanted: list[Stage] = [
+            {"$match": every(({"numbers": {"$elemMatch": here}}, LIVE))},
+            {"$project": {"numbers": {"$filter": {"input": "$numbers", "cond": own}}}},
+        ]
+        return Ids(tuple([each["_id"] async for each in self._some(type, wanted) if _is_near(clause, each["numbers"])]))
+
+    async def _some(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
         limited = [*pipeline, {"$limit": MOST + 1}]
+        self.listen(type, limited)
         seen = 0
         async with await self.database[type].aggregate(
             limited, session=self.session, maxTimeMS=self.milliseconds
@@ -73,6 +123,13 @@ class Follow:
                 seen += 1
                 if seen > MOST:
                     raise BudgetExceeded(
-                        f"A chain or `_has` over `{type}` matches more than {MOST:,} resources. Add criteria to it."
+                        f"A chain, `_has`, hierarchy or distance over `{type}` matches more than {MOST:,} resources. "
+                        "Add criteria to it."
                     )
                 yield document
+
+
+def _is_near(clause: Near, positions: Iterable[Document]) -> bool:
+    return any(
+        great_circle(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
+    )

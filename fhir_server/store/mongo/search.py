@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cmp_to_key
-from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DocumentTooLarge
 
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of
 from fhir_server.store.mongo.documents import SHOWN, stored
-from fhir_server.store.mongo.follow import Follow
+from fhir_server.store.mongo.follow import Follow, Listen, Stage, unheard
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.protocol import Page, Stored
+from fhir_server.store.protocol import BudgetExceeded, Page, Stored
 
 MILLISECONDS = 20_000
 """A question that takes longer is stopped by the database; the search raises BudgetExceeded."""
 
 Found = tuple[SortKey, Stored]
-Stage = Mapping[str, Any]
 
 
 class Search:
     """Answers searches from one database; inside a transaction when given its session."""
 
-    def __init__(self, database: Database, milliseconds: int = MILLISECONDS) -> None:
+    def __init__(self, database: Database, milliseconds: int = MILLISECONDS, listen: Listen = unheard) -> None:
         self._database = database
         self._milliseconds = milliseconds
+        self._listen = listen
 
     async def page(self, query: Query, session: AsyncClientSession | None = None) -> Page:
         """A page of matches. Raises BudgetExceeded and the driver's errors."""
@@ -43,7 +44,8 @@ class Search:
         for scope in sorted(query.scopes, key=lambda scope: scope.type):
             wanted = query.count + 1 if query.sort else query.count + 1 - len(found)
             if wanted > 0:
-                found += await self._of_scope(scope, query, wanted, session)
+                with _small_enough():
+                    found += await self._of_scope(scope, query, wanted, session)
         if len(query.scopes) > 1 and query.sort:
             found.sort(key=cmp_to_key(by_position))
         page = found[: query.count]
@@ -53,8 +55,9 @@ class Search:
         """The number of matches. Raises BudgetExceeded and the driver's errors."""
         total = 0
         for scope in query.scopes:
-            wanted = await self._filter(scope.where, scope.type, None)
-            total += await self._database[scope.type].count_documents(wanted, maxTimeMS=self._milliseconds)
+            with _small_enough():
+                wanted = await self._filter(scope.where, scope.type, None)
+                total += await self._database[scope.type].count_documents(wanted, maxTimeMS=self._milliseconds)
         return total
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
@@ -63,13 +66,13 @@ class Search:
             return frozenset()
         type = references[0].partition("/")[0]
         ids = list({reference.partition("/")[2] for reference in references})
-        wanted = every(({"_id": {"$in": ids}}, await self._filter(where, type, None)))
-        cursor = self._database[type].find(wanted, {"_id": 1}, max_time_ms=self._milliseconds)
-        async with cursor:
-            return frozenset([f"{type}/{document['_id']}" async for document in cursor])
+        with _small_enough():
+            wanted = every(({"_id": {"$in": ids}}, await self._filter(where, type, None)))
+            async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=self._milliseconds) as cursor:
+                return frozenset([f"{type}/{document['_id']}" async for document in cursor])
 
     async def _filter(self, where: Clause, type: str, session: AsyncClientSession | None) -> Filter:
-        follow = Follow(self._database, session, self._milliseconds)
+        follow = Follow(self._database, session, self._milliseconds, self._listen)
         return every((filter_of(await follow.followed(where, type)), LIVE))
 
     async def _of_scope(
@@ -77,6 +80,7 @@ class Search:
     ) -> list[Found]:
         keys = order.keys_of(query.sort)
         stages = pipeline(await self._filter(scope.where, scope.type, session), keys, query.after, scope.type, limit)
+        self._listen(scope.type, stages)
         async with await self._database[scope.type].aggregate(
             stages, session=session, maxTimeMS=self._milliseconds
         ) as cursor:
@@ -87,6 +91,17 @@ class Search:
                 )
                 async for document in cursor
             ]
+
+
+@contextmanager
+def _small_enough() -> Iterator[None]:
+    """A question is a document of its own, which the database bounds like any other."""
+    try:
+        yield
+    except DocumentTooLarge as error:
+        raise BudgetExceeded(
+            "The criteria name more values or resources than the database takes in one question. Ask for less at once."
+        ) from error
 
 
 def pipeline(where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int) -> list[Stage]:

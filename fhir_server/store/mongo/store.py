@@ -14,13 +14,14 @@ from pymongo.write_concern import WriteConcern
 from fhir_server.search.query import Clause, Query
 from fhir_server.store.mongo import changes as feed
 from fhir_server.store.mongo import deployment, upkeep
+from fhir_server.store.mongo import explain as explaining
 from fhir_server.store.mongo.commit import Place, read_current
 from fhir_server.store.mongo.documents import LAST_VERSION, SHOWN, stored, stored_version, version_id
 from fhir_server.store.mongo.errors import CLOSED, store_error, translated
 from fhir_server.store.mongo.floor import Floor
 from fhir_server.store.mongo.history import history
 from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
-from fhir_server.store.mongo.search import Search
+from fhir_server.store.mongo.search import MILLISECONDS, Search
 from fhir_server.store.mongo.transact import Limits, Transactor
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
@@ -73,7 +74,8 @@ class MongoStore:
         self._client = client
         self._database = client.get_database(name, read_preference=ReadPreference.PRIMARY, write_concern=majority)
         # The URI's `readPreference` is for searches; all else must see what was just written.
-        self._search = Search(client.get_database(name))
+        self._searched = client.get_database(name)
+        self._search = Search(self._searched)
         self._floor = Floor(self._database, clock)
         place = Place(self._database, Search(self._database), self._floor)
         self._transactor = Transactor(client, place, collections, Limits(lifetime=lifetime))
@@ -123,6 +125,11 @@ class MongoStore:
         """See `protocol.Store.matching`."""
         async with self._used():
             return await self._search.matching(references, where)
+
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """See `protocol.Explaining`."""
+        async with self._used():
+            return await explaining.explain(self._searched, query, MILLISECONDS)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
