@@ -19,7 +19,9 @@ _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
 def serve(
-    store: Annotated[str | None, typer.Option(help="Store URI: sqlite:///PATH or memory:// (FHIR_STORE).")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="sqlite:///PATH, mongodb://HOST/DATABASE or memory:// (FHIR_STORE).")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes on the one store.")] = 1,
@@ -54,6 +56,7 @@ def serve(
         access_log=False,
         log_config=_log_config(settings.log_level),
         timeout_graceful_shutdown=int(settings.request_timeout),
+        proxy_headers=False,
         server_header=False,
         date_header=True,
         h11_max_incomplete_event_size=64 * 1024,

@@ -5,6 +5,7 @@ Forms and calendar rules: https://hl7.org/fhir/R4/datatypes.html#dateTime.
 
 from __future__ import annotations
 
+import functools
 import re
 from calendar import isleap, monthrange
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -38,6 +39,7 @@ def interval(text: str, zone: tzinfo = UTC) -> tuple[int, int]:
         raise ValueError(f"`{text}` is not a day of the calendar.") from None
 
 
+@functools.lru_cache(maxsize=256)  # the writes of one commit share their time
 def instant(micros: int) -> str:
     """`2026-11-23T08:00:00.000Z` for µs since 1970 UTC (milliseconds, cut off)."""
     return (_NAIVE_EPOCH + timedelta(0, 0, micros)).isoformat(timespec="milliseconds") + "Z"
