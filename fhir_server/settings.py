@@ -14,7 +14,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FHIR_", frozen=True, extra="ignore")
 
-    store: str = Field("sqlite:///fhir.db", description="Store URI: `sqlite:///PATH` or `memory://`.")
+    store: str = Field(
+        "sqlite:///fhir.db", description="Store URI: `sqlite:///PATH`, `mongodb://HOST/DATABASE` or `memory://`."
+    )
     base_url: str = Field(
         "",
         description="Public base URL of the server, such as `https://fhir.clinic.example/fhir`; empty: taken from "

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fhir_server.app import open_store, without_password
+from fhir_server.app import STORES, now, unknown_store, without_password
 from fhir_server.settings import Settings
+from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
-from fhir_server.store.sqlite import SqliteStore
 
 
 def backup(
@@ -33,13 +33,16 @@ def backup(
 
 
 async def _backup(uri: str, target: Path) -> None:
-    store = await open_store(uri)
+    scheme = uri.partition(":")[0]
+    if scheme not in STORES:
+        raise unknown_store(uri)
+    if scheme != "sqlite":
+        raise ValueError(
+            f"{without_password(uri)} has its own way of backup, see its documentation page; "
+            "this command copies SQLite stores."
+        )
+    store = await sqlite.open_store(uri, now)
     try:
-        if not isinstance(store, SqliteStore):
-            raise ValueError(
-                f"{without_password(uri)} has its own way of backup, see its documentation page; "
-                "this command copies SQLite stores."
-            )
         with Progress() as progress:
             task = progress.add_task("pages", total=None)
             await store.backup(target, lambda done, total: progress.update(task, completed=done, total=total))

@@ -19,15 +19,11 @@ _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
 def serve(
-    store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH, mongodb://HOST/DATABASE or memory:// (FHIR_STORE).")
-    ] = None,
+    store: Annotated[str | None, typer.Option(help="sqlite:///…, mongodb://… or memory:// (FHIR_STORE).")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes on the one store.")] = 1,
-    allow_unauthenticated: Annotated[
-        bool, typer.Option(help="Serve other machines although nobody is asked who they are.")
-    ] = False,
+    allow_unauthenticated: Annotated[bool, typer.Option(help="Serve other machines; no one is identified.")] = False,
 ) -> None:
     """Serve the FHIR API over HTTP."""
     if not is_loopback(host) and not allow_unauthenticated:

@@ -1,21 +1,21 @@
 """Errors as FHIR issue codes, and the OperationOutcome they become (https://hl7.org/fhir/R4/operationoutcome.html).
 
-    FhirError
-    ├── Invalid               400  invalid | structure | value | required …
-    ├── NotSupported          400  not-supported
-    ├── Forbidden             403  forbidden
-    ├── NotFound              404  not-found
-    ├── MethodNotAllowed      405  not-supported
-    ├── NotAcceptable         406  not-supported
-    ├── TimedOut              408  timeout
-    ├── Conflict              409  conflict
-    ├── Deleted               410  deleted
-    ├── PreconditionFailed    412  conflict
-    ├── TooLarge              413  too-long
-    ├── TooCostly             413  too-costly
-    ├── UnsupportedMediaType  415  not-supported
-    ├── Unprocessable         422  business-rule
-    └── Unavailable           503  transient
+FhirError
+├── Invalid               400  invalid | structure | value | required …
+├── NotSupported          400  not-supported
+├── Forbidden             403  forbidden
+├── NotFound              404  not-found
+├── MethodNotAllowed      405  not-supported
+├── NotAcceptable         406  not-supported
+├── TimedOut              408  timeout
+├── Conflict              409  conflict
+├── Deleted               410  deleted
+├── PreconditionFailed    412  conflict
+├── TooLarge              413  too-long
+├── TooCostly             413  too-costly
+├── UnsupportedMediaType  415  not-supported
+├── Unprocessable         422  business-rule
+└── Unavailable           503  transient
 """
 
 from __future__ import annotations

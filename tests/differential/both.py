@@ -24,7 +24,8 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "mongodb": lambda request: request.getfixturevalue("new_mongo_uri")(),
 }
 ORACLE = "memory://"
-SYNTHEA_BUNDLES = 3
+FEW_BUNDLES = 3
+"""Of Synthea's, the smallest: what the fast run loads beside the official examples."""
 START = 1_767_600_000_000_000
 """2026-01-05T08:00:00Z, µs."""
 
@@ -64,10 +65,10 @@ class Clock:
         return self.now
 
 
-def resources() -> Iterator[Sent]:
-    """The official examples, and Synthea's smallest bundles with the uuid of each full URL as id."""
+def resources(bundles: int | None) -> Iterator[Sent]:
+    """The official examples, and Synthea's smallest bundles (None: all) with the uuid of each full URL as id."""
     yield from (sent for sent in examples() if sent.id is not None)
-    for path in files("synthea")[:SYNTHEA_BUNDLES]:
+    for path in files("synthea")[:bundles]:
         sent = entries(path.read_bytes())
         locations = {each.full_url: f"{each.type}/{each.full_url.removeprefix('urn:uuid:')}" for each in sent}
         for each in sent:
@@ -77,8 +78,11 @@ def resources() -> Iterator[Sent]:
 
 
 @asynccontextmanager
-async def both(known: Knowledge, uri: str) -> AsyncIterator[Both]:
-    """Both servers, loaded. Every seventh resource has a second version, and every fiftieth is deleted."""
+async def both(known: Knowledge, uri: str, bundles: int | None = FEW_BUNDLES) -> AsyncIterator[Both]:
+    """Both servers, loaded with so many Synthea bundles (None: all).
+
+    Every seventh resource has a second version, and every fiftieth is deleted.
+    """
     clock = Clock()
     async with AsyncExitStack() as stack:
         clients: list[httpx.AsyncClient] = []
@@ -90,14 +94,14 @@ async def both(known: Knowledge, uri: str) -> AsyncIterator[Both]:
             clients.append(
                 await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://test/fhir"))
             )
-        trees = await _load(clients, clock)
+        trees = await _load(clients, clock, bundles)
         clock.now += 3_600_000_000
         yield Both(clients[0], clients[1], trees, server)
 
 
-async def _load(clients: Sequence[httpx.AsyncClient], clock: Clock) -> dict[str, dict[str, Any]]:
+async def _load(clients: Sequence[httpx.AsyncClient], clock: Clock, bundles: int | None) -> dict[str, dict[str, Any]]:
     trees: dict[str, dict[str, Any]] = {}
-    for number, sent in enumerate(resources()):
+    for number, sent in enumerate(resources(bundles)):
         # several resources share a lastUpdated, so that its ties are searched and sorted as well
         clock.now += 1000 * (number % 3)
         url = f"/{sent.type}/{sent.id}"

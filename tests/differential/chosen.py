@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 
+from tests.differential import chosen_reach, chosen_types
 from tests.differential.both import Ask, matches
 
 Expected = Literal["some", "none", "refused"]
@@ -255,4 +256,8 @@ Observation?subject:Slot=1
 Patient?__page=forged
 """
 
-CHOSEN = (*_chosen("some", _SOME), *_chosen("none", _NONE), *_chosen("refused", _REFUSED))
+CHOSEN = (
+    *_chosen("some", _SOME + chosen_types.SOME + chosen_reach.SOME),
+    *_chosen("none", _NONE + chosen_types.NONE + chosen_reach.NONE),
+    *_chosen("refused", _REFUSED + chosen_types.REFUSED + chosen_reach.REFUSED),
+)

@@ -12,6 +12,7 @@ from bson import Binary
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
+from fhir_server.store.mongo.errors import store_error
 from fhir_server.store.mongo.indexes import META, Database, Document
 from fhir_server.store.protocol import StoreUnavailable
 
@@ -50,7 +51,7 @@ async def check(client: AsyncMongoClient[Document]) -> None:
     except ServerSelectionTimeoutError as error:
         raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_brief(error)}.") from error
     except PyMongoError as error:
-        raise StoreUnavailable(f"MongoDB cannot be used: {_brief(error)}.") from error
+        raise store_error(error) from error
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise StoreUnavailable(
             "This MongoDB server is a standalone: it has no transactions, which this store needs. Make it a replica "
