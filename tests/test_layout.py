@@ -148,3 +148,9 @@ def test_no_file_speaks_of_one_machine(pattern: re.Pattern[str]) -> None:
             if pattern.search(line):
                 found.append(f"{name(path)}:{number} {line.strip()[:80]}")
     assert found == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """The test folders are no packages: two modules of one name cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(each for each in set(names) if names.count(each) > 1)

@@ -43,6 +43,16 @@ def history_entry(full_url: str, request: dict[str, str], response: dict[str, st
     return b'{"fullUrl":"%b"%b,%b' % (full_url.encode(), resource, about[1:])
 
 
+def written_entry(status: str, location: str, version: int, last_updated: str) -> bytes:
+    """One entry of a transaction-response for a write whose resource is not sent back."""
+    return b'{"response":{"status":"%b","location":%b,"etag":"W/\\"%d\\"","lastModified":"%b"}}' % (
+        status.encode(),
+        orjson.dumps(location),
+        version,
+        last_updated.encode(),
+    )
+
+
 def response_entry(response: dict[str, Any], full_url: str | None, raw: bytes) -> bytes:
     """One entry of a batch-response or transaction-response."""
     parts = []

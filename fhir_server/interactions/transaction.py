@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from fhir_server.fhir.bundle import bundle, response_entry
+from fhir_server.fhir.bundle import bundle, response_entry, written_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported
 from fhir_server.interactions import read
@@ -168,18 +168,19 @@ def _as_entry(response: Response, entry: Entry) -> bytes:
 
 
 def _written(request: Request, done: Done, wanted: str | None) -> bytes:
-    about: dict[str, object] = {"status": status_line(done.status)}
-    if done.version:
-        about["etag"] = f'W/"{done.version}"'
-        about["lastModified"] = instant(done.last_updated)
-        if done.status != 204:
-            about["location"] = f"{request.base}/{done.type}/{done.id}/_history/{done.version}"
-    raw = b""
-    if wanted == "OperationOutcome" and done.status != 204:
+    status = status_line(done.status)
+    if not done.version:
+        return response_entry({"status": status}, None, b"")
+    etag, last_modified = f'W/"{done.version}"', instant(done.last_updated)
+    if done.status == 204:
+        return response_entry({"status": status, "etag": etag, "lastModified": last_modified}, None, b"")
+    location = f"{request.base}/{done.type}/{done.id}/_history/{done.version}"
+    if wanted not in ("OperationOutcome", "representation"):
+        return written_entry(status, location, done.version, last_modified)
+    about: dict[str, object] = {"status": status, "location": location, "etag": etag, "lastModified": last_modified}
+    if wanted == "OperationOutcome":
         about["outcome"] = success(done)
-    elif wanted == "representation":
-        raw = done.text()
-    return response_entry(about, None, raw)
+    return response_entry(about, None, done.text() if wanted == "representation" else b"")
 
 
 def _read_failed(work: Work, error: ReadFailed) -> FhirError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -74,6 +75,8 @@ REFERRED = {"Organization/clinic", "Practitioner/dr", "Location/room", "Binary/s
 @pytest.fixture
 async def ward(client: Client) -> Client:
     for resource in RESOURCES:
+        if resource["id"] == "late":
+            await asyncio.sleep(0.003)  # `_since` counts milliseconds: what is written from here on is later
         made = await client.fhir("PUT", f"/{resource['resourceType']}/{resource['id']}", json=resource)
         assert made.status_code == 201, made.text
     return client
