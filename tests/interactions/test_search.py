@@ -108,3 +108,18 @@ async def test_system_search(client: Client) -> None:
     assert ids((await client.fhir("GET", "/?_tag=t&_type=Patient,Observation")).json()) == ["o", "a"]
     assert ids((await client.fhir("GET", "/?_tag=t")).json()) == ["o", "a"]
     assert ids((await client.fhir("POST", "/_search", data={"_id": "o"})).json()) == ["o"]
+
+
+async def test_chains_of_every_length_that_is_allowed(client: Client) -> None:
+    """Eight links are the limit; longer ones are refused with a sentence, on every store alike."""
+    await put(client, "Organization", "o0", name="top")
+    for number in range(1, 9):
+        parent = {"reference": f"Organization/o{number - 1}"}
+        await put(client, "Organization", f"o{number}", name=f"n{number}", partOf=parent)
+    for links in range(1, 9):
+        chain = ".".join(["partof"] * links)
+        assert ids((await client.fhir("GET", f"/Organization?{chain}.name=top")).json()) == [f"o{links}"]
+        reverse = "_has:Organization:partof:" * links
+        assert ids((await client.fhir("GET", f"/Organization?{reverse}name=n8")).json()) == [f"o{8 - links}"]
+        assert ids((await client.fhir("GET", f"/Organization?{chain}.name=nobody")).json()) == []
+    assert (await client.fhir("GET", f"/Organization?{'.'.join(['partof'] * 9)}.name=top")).status_code == 413

@@ -1,15 +1,21 @@
-"""Prefixes of tokens (`code` without a system) as the few terms that begin so, which one index row can answer for."""
+"""Clauses as this snapshot of the database answers them: terms for a token's prefix, ids for a long chain's end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Chain, Clause, Equals, Has, Not, Or, StartsWith
-from fhir_server.store.sqlite.compile import Context
+from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Not, Or, StartsWith
+from fhir_server.store.protocol import BudgetExceeded
+from fhir_server.store.sqlite.compile import Context, select
 from fhir_server.store.sqlite.conditions import successor
 
 _MOST = 8
+
+# SQLite's parser takes about five of our SELECTs inside each other (its stack has 100 places): the end of a longer
+# chain is asked first, and its ids stand for it.
+_MOST_LINKS = 3
+_MOST_IDS = 50_000
 
 # Goes from term to term, one descent each, however many resources have it.
 _DISTINCT = (
@@ -32,9 +38,31 @@ def expanded(clause: Clause, type: str, context: Context) -> Clause:
         case Not(inner):
             return Not(expanded(inner, type, context))
         case Chain(where=where) | Has(where=where):
-            return replace(clause, where=expanded(where, clause.type, context))
+            inner = expanded(where, clause.type, context)
+            return replace(clause, where=inner if _links(inner) < _MOST_LINKS else _ids(inner, clause.type, context))
         case _:
             return clause
+
+
+def _links(clause: Clause) -> int:
+    """How deep chains and reverse chains stand inside each other."""
+    match clause:
+        case And(clauses) | Or(clauses):
+            return max(map(_links, clauses), default=0)
+        case Not(inner):
+            return _links(inner)
+        case Chain(where=where) | Has(where=where):
+            return 1 + _links(where)
+        case _:
+            return 0
+
+
+def _ids(clause: Clause, type: str, context: Context) -> Ids:
+    text, values = select("b.ref", clause, type, "b", context)
+    rows = context.connection.execute(f"{text} LIMIT {_MOST_IDS + 1}", values).fetchall()
+    if len(rows) > _MOST_IDS:
+        raise BudgetExceeded(f"A chain goes through more than {_MOST_IDS} resources of type `{type}`.")
+    return Ids(tuple([reference.partition("/")[2] for (reference,) in rows]))
 
 
 def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
