@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.statements import as_json
-from fhir_server.store.sqlite.writer import Writer
+from fhir_server.store.sqlite.writer import Writer, alone
 
 READERS = 3
 """Threads for searches: more than the cores that a small machine has would only compete."""
@@ -71,10 +71,11 @@ async def open_store(uri: str, clock: Clock) -> SqliteStore:
     """
     path, readonly = _parse(uri)
     try:
-        writing = connect(path, writer=True, readonly=readonly)
-        if not readonly:
-            migrate(writing, path)
-        return SqliteStore(path, writing, clock, readonly)
+        async with nullcontext() if readonly else alone(path):
+            writing = connect(path, writer=True, readonly=readonly)
+            if not readonly:
+                migrate(writing, path)
+            return SqliteStore(path, writing, clock, readonly)
     except sqlite3.Error as error:
         raise store_error(error) from error
 

@@ -12,8 +12,8 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from fhir_server.store.sqlite.search import Search
 WAIT_SECONDS = 30.0
 """How long a write waits for its turn."""
 
+_TURNSTILE_PAUSE = 0.01
 _MOST_WRITES = 2000
 _CLEAN_REFUSALS = (AssertionFailed, TargetsMissing, StillReferenced, ReadFailed)
 
@@ -72,7 +73,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
-        self._turnstile = _open_turnstile(path)
+        self._turnstile = open_turnstile(path)
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -208,7 +209,29 @@ class Writer:
             raise
 
 
-def _open_turnstile(path: Path) -> int | None:
+@asynccontextmanager
+async def alone(path: Path) -> AsyncIterator[None]:
+    """Hold the turnstile while a file is opened: two processes that make it at once would lock each other out.
+
+    Waits as long as a write does; after that it goes on without, and SQLite itself says what it cannot do.
+    """
+    turnstile = open_turnstile(path)
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    try:
+        while turnstile is not None and asyncio.get_running_loop().time() < deadline:
+            try:
+                fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_TURNSTILE_PAUSE)
+        yield
+    finally:
+        if turnstile is not None:
+            os.close(turnstile)
+
+
+def open_turnstile(path: Path) -> int | None:
+    """The lock file beside the database, or None where there can be none."""
     try:
         return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
