@@ -25,13 +25,15 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 async def both_answer(client: httpx.AsyncClient) -> None:
-    """Open many connections until both workers have some: request ids that the server makes begin with the process."""
+    """Open new connections until both workers have answered: request ids of the server begin with the process."""
     seen: set[str] = set()
-    for _ in range(20):
-        answers = await asyncio.gather(*(client.get("/Patient/none") for _ in range(PARALLEL)))
+    fresh = {"Connection": "close"}  # a kept connection would go to the same worker for good
+    for _ in range(100):
+        answers = await asyncio.gather(*(client.get("/Patient/none", headers=fresh) for _ in range(PARALLEL)))
         seen |= {answer.headers["x-request-id"][:8] for answer in answers}
         if len(seen) == 2:
             return
+        await asyncio.sleep(0.1)  # the second one may still be starting
     raise AssertionError(f"only {seen} answered")
 
 
