@@ -53,12 +53,7 @@ def written_entry(status: str, location: str, version: int, last_updated: str) -
     )
 
 
-def response_entry(response: dict[str, Any], full_url: str | None, raw: bytes) -> bytes:
+def response_entry(response: dict[str, Any], raw: bytes) -> bytes:
     """One entry of a batch-response or transaction-response."""
-    parts = []
-    if full_url:
-        parts.append(b'"fullUrl":' + orjson.dumps(full_url))
-    if raw:
-        parts.append(b'"resource":' + raw)
-    parts.append(b'"response":' + orjson.dumps(response))
-    return b"{" + b",".join(parts) + b"}"
+    resource = b'"resource":' + raw + b"," if raw else b""
+    return b'{%b"response":%b}' % (resource, orjson.dumps(response))

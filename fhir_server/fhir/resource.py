@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -111,7 +112,7 @@ def members(raw: bytes) -> dict[str, msgspec.Raw]:
     return _raw_members.decode(raw)
 
 
-def join_members(parts: dict[str, bytes | msgspec.Raw]) -> bytes:
+def join_members(parts: Mapping[str, bytes | msgspec.Raw]) -> bytes:
     """A JSON object of members whose values are given as text."""
     return b"{" + b",".join([b'"%b":%b' % (key.encode(), value) for key, value in parts.items()]) + b"}"
 

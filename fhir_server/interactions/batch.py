@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
-
 from fhir_server.fhir.bundle import bundle, response_entry
-from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import FhirError, Invalid, operation_outcome
 from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.failures import as_fhir_error
-from fhir_server.interactions.statuses import status_line
+from fhir_server.interactions.statuses import response_as_entry, status_line
 from fhir_server.interactions.transaction import transaction
 from fhir_server.store.protocol import StoreError
 
@@ -73,26 +70,9 @@ async def _answer(context: Context, request: Request, posted: Posted, position: 
         return _failed(error)
     except StoreError as error:
         return _failed(as_fhir_error(error))
-    return _as_entry(response, entry.request.method, request.prefers("return"))
+    return response_as_entry(response, entry.request.method, request.prefers("return"))
 
 
 def _failed(error: FhirError) -> bytes:
     outcome = operation_outcome(error.issues)
-    return response_entry({"status": status_line(error.status), "outcome": outcome}, None, b"")
-
-
-def _as_entry(response: Response, method: str, wanted: str | None) -> bytes:
-    """A response as an entry of the batch-response; of a write it holds the resource only where that is asked for."""
-    about: dict[str, object] = {"status": status_line(response.status)}
-    if response.location:
-        about["location"] = response.location
-    if response.version:
-        about["etag"] = f'W/"{response.version}"'
-    if response.last_updated:
-        about["lastModified"] = instant(response.last_updated)
-    body = b"" if method == "HEAD" else response.body
-    if response.location:  # only writes have one
-        if wanted == "OperationOutcome" and body:
-            about["outcome"] = orjson.loads(body)
-        body = body if wanted == "representation" else b""
-    return response_entry(about, None, body)
+    return response_entry({"status": status_line(error.status), "outcome": outcome}, b"")

@@ -55,8 +55,8 @@ def posted_bundle(context: Context, request: Request) -> Posted:
         return _refused(context, request)
     resources = [_bytes(entry.pop("resource", None)) for entry in entries]
     if "entry" in parts:
-        parts["entry"] = msgspec.Raw(b"[%b]" % b",".join([join_members(dict(entry)) for entry in entries]))
-    envelope = join_members(dict(parts))
+        parts["entry"] = msgspec.Raw(b"[%b]" % b",".join([join_members(entry) for entry in entries]))
+    envelope = join_members(parts)
     _check_keys(request.body, envelope, resources)
     tree = parse(envelope).tree
     if tree.get("resourceType") != "Bundle":

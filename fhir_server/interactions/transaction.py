@@ -18,7 +18,7 @@ from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import SLICE
 from fhir_server.interactions.search import Asked, read_search, searchset
-from fhir_server.interactions.statuses import status_line
+from fhir_server.interactions.statuses import response_as_entry, status_line
 from fhir_server.interactions.writing import check_write, checked_id, must_be_absent, success
 from fhir_server.search.parse import Search
 from fhir_server.store.operations import Transaction
@@ -143,7 +143,7 @@ def _served(context: Context, type: str) -> None:
 async def _vread(context: Context, entry: Entry) -> bytes:
     """Versions never change, so they can be read before the writes."""
     try:
-        return _as_entry(await read.vread(context, entry.request), entry)
+        return response_as_entry(await read.vread(context, entry.request), entry.request.method, None)
     except FhirError as error:
         raise error.located(entry.request.where) from None
 
@@ -151,36 +151,27 @@ async def _vread(context: Context, entry: Entry) -> bytes:
 async def _answers(context: Context, work: Work, committed: Committed) -> dict[int, bytes]:
     answers = {}
     for (position, entry), stored in zip(work.reads.items(), committed.found, strict=True):
-        answers[position] = _as_entry(read.answer(context, entry.request, stored), entry)
+        answers[position] = response_as_entry(read.answer(context, entry.request, stored), entry.request.method, None)
     for (position, (entry, asked, wanted)), page in zip(work.searches.items(), committed.pages, strict=True):
         body = await searchset(context, entry.request, asked, wanted, page)
-        answers[position] = _as_entry(Response(200, body), entry)
+        answers[position] = response_as_entry(Response(200, body), entry.request.method, None)
     return answers
-
-
-def _as_entry(response: Response, entry: Entry) -> bytes:
-    about: dict[str, object] = {"status": status_line(response.status)}
-    if response.version is not None:
-        about["etag"] = f'W/"{response.version}"'
-    if response.last_updated is not None:
-        about["lastModified"] = instant(response.last_updated)
-    return response_entry(about, None, b"" if entry.request.method == "HEAD" else response.body)
 
 
 def _written(request: Request, done: Done, wanted: str | None) -> bytes:
     status = status_line(done.status)
     if not done.version:
-        return response_entry({"status": status}, None, b"")
+        return response_entry({"status": status}, b"")
     etag, last_modified = f'W/"{done.version}"', instant(done.last_updated)
     if done.status == 204:
-        return response_entry({"status": status, "etag": etag, "lastModified": last_modified}, None, b"")
+        return response_entry({"status": status, "etag": etag, "lastModified": last_modified}, b"")
     location = f"{request.base}/{done.type}/{done.id}/_history/{done.version}"
     if wanted not in ("OperationOutcome", "representation"):
         return written_entry(status, location, done.version, last_modified)
     about: dict[str, object] = {"status": status, "location": location, "etag": etag, "lastModified": last_modified}
     if wanted == "OperationOutcome":
         about["outcome"] = success(done)
-    return response_entry(about, None, done.text() if wanted == "representation" else b"")
+    return response_entry(about, done.text() if wanted == "representation" else b"")
 
 
 def _read_failed(work: Work, error: ReadFailed) -> FhirError:
