@@ -29,11 +29,14 @@ from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
 from fhir_server.fhir import definitions as fhir_definitions
 from fhir_server.fhir.definitions import Definitions
+from fhir_server.interactions.background import Background
 from fhir_server.interactions.capabilities import Facts, statement
 from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.in_force import InForce, SearchParameters
+from fhir_server.interactions.profiles import store_profiles
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
-from fhir_server.search.index import Index
+from fhir_server.operations.reindex import resumed
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import no_audit
@@ -162,11 +165,12 @@ def learn(settings: Settings) -> Knowledge:
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, clock: Clock = now) -> Context:
     """Everything that the interactions work with."""
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
+    parameters = SearchParameters(store, known.definitions, known.registry, zone)
     return Context(
         store=store,
         definitions=known.definitions,
-        registry=known.registry,
-        index=Index(known.registry, known.definitions, zone),
+        parameters=parameters,
+        background=Background(),
         validator=known.validator,
         settings=settings,
         clock=clock,
@@ -175,17 +179,24 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         audit=no_audit,
         types=frozenset(known.types),
         page_key=page_key,
-        criteria=lambda base: Criteria(zone=zone, now=clock(), base=base, registry=known.registry),
+        criteria=lambda base: Criteria(zone=zone, now=clock(), base=base, registry=parameters.current.registry),
         dispatch=dispatch,
-        capability=_capability(settings, known, clock),
+        capability=_capability(settings, known, parameters, clock),
     )
 
 
-def _capability(settings: Settings, known: Knowledge, clock: Clock) -> Callable[[str], bytes]:
-    """The CapabilityStatement by base URL, made when it is first asked for."""
-    date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
-    facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, known.registry, settings, __version__, date)
-    return functools.lru_cache(maxsize=16)(lambda base: orjson.dumps(statement(facts, base)))
+def _capability(
+    settings: Settings, known: Knowledge, parameters: SearchParameters, clock: Clock
+) -> Callable[[str], bytes]:
+    """The CapabilityStatement by base URL, made when it is first asked for and after the parameters changed."""
+
+    @functools.lru_cache(maxsize=16)
+    def made(base: str, in_force: InForce) -> bytes:
+        date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
+        facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, in_force.registry, settings, __version__, date)
+        return orjson.dumps(statement(facts, base))
+
+    return lambda base: made(base, parameters.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +215,13 @@ async def running(
     store = await open_store(settings.store, clock)
     try:
         context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
+        await store_profiles(context, Path(settings.profiles) if settings.profiles else shipped("profiles"))
+        await context.parameters.adopt()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
-        yield Running(_with_cors(api, settings), context)
+        try:
+            yield Running(_with_cors(api, settings), context)
+        finally:
+            await context.background.close()
     finally:
         await store.close()
 
@@ -267,6 +283,7 @@ async def _lifespan(settings: Settings, around: FastAPI, api: list[Application],
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
+            await resumed(server.context)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
     cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    profiles: str = Field(
+        "",
+        description="Folder of definitions (JSON files and packages, `.tgz`) that are stored at every start: "
+        "SearchParameters, value sets; empty: the ones that come with the server.",
+    )
     capability: str = Field(
         "", description="Path of a `capability.json` that names the resource types served; empty: all of R4."
     )

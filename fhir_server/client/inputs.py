@@ -1,17 +1,20 @@
-"""Finds and reads the files that `fhir-server load` is given: JSON, NDJSON, either of them gzipped (https://hl7.org/fhir/R4/nd-json.html)."""
+"""Finds and reads the files that `fhir-server load` is given: JSON, NDJSON, either gzipped, and FHIR packages (https://hl7.org/fhir/R4/nd-json.html)."""
 
 from __future__ import annotations
 
 import gzip
 import re
+import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from fhir_server.fhir import package
+
 LINES = (".ndjson", ".jsonl")
-SUFFIXES = (".json", *LINES)
+SUFFIXES = (".json", *LINES, package.SUFFIX)
 
 # What others point to is loaded first; a file's name says what is in it (`Organization.ndjson`, `Patient-1.json`,
 # Synthea's `hospitalInformation1559.json`). The rest, and what a name hides, is settled by the retry rounds.
@@ -72,7 +75,7 @@ class Found:
 
 
 def find(paths: Iterable[Path]) -> Found:
-    """All files at `paths`, folders searched to any depth for `.json`, `.ndjson`, `.jsonl`, each also with `.gz`."""
+    """All files at `paths`, folders to any depth: `.json`, `.ndjson`, `.jsonl`, each also with `.gz`, and `.tgz`."""
     files: dict[Path, InputFile] = {}
     failures: list[Failure] = []
     left_aside = 0
@@ -92,16 +95,30 @@ def find(paths: Iterable[Path]) -> Found:
 
 
 def read(file: InputFile) -> Iterator[Document | Failure]:
-    """The JSON texts of a file, NDJSON line by line; what cannot be read ends as one Failure."""
+    """The JSON texts of a file, NDJSON line by line, a package's one by one; what cannot be read ends as a Failure."""
     try:
+        if file.path.suffix == package.SUFFIX:
+            yield from _packed(file)
+            return
         with file.path.open("rb") as raw:
             text = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if file.path.suffix == ".gz" else raw
             if _is_lines(file.path):
                 yield from _lines(str(file.path), text, raw)
             else:
                 yield Document(str(file.path), None, text.read(), file.size)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         yield Failure(str(file.path), "", None, _unreadable(file.path, error))
+
+
+def _packed(file: InputFile) -> Iterator[Document]:
+    """The resources of a package; all but the last carry no weight, since a member's share of the file is not known."""
+    last: Document | None = None
+    for name, text in package.resources(file.path):
+        if last is not None:
+            yield last
+        last = Document(f"{file.path}:{name}", None, text, 0)
+    if last is not None:
+        yield replace(last, weight=file.size)
 
 
 def _lines(source: str, text: BinaryIO, raw: BinaryIO) -> Iterator[Document]:

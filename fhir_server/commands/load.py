@@ -39,7 +39,9 @@ class _Plan:
 
 
 def load(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files and folders: JSON, NDJSON, .gz.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Files and folders: JSON, NDJSON, .gz, packages (.tgz).")
+    ],
     server: Annotated[str | None, typer.Option(help="Base URL of the FHIR server to load into.")] = None,
     store: Annotated[str | None, typer.Option(help="Store to load straight into, such as sqlite:///fhir.db.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests under way at the same time.")] = 4,

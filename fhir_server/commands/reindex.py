@@ -1,16 +1,17 @@
-"""`fhir-server reindex`: index entries made anew, after search parameters changed."""
+"""`fhir-server reindex`: index entries made anew, after search parameters or settings changed."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Annotated
 
-import orjson
 import typer
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fhir_server.app import running
-from fhir_server.search.entries import Entries
+from fhir_server.fhir.outcome import FhirError
+from fhir_server.interactions.reindexing import Job, Taken, begin, resume, run
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
 
@@ -18,31 +19,34 @@ from fhir_server.store.protocol import StoreError
 def reindex(
     types: Annotated[list[str] | None, typer.Argument(help="Resource types; all when none is named.")] = None,
     store: Annotated[str | None, typer.Option(help="Store URI (FHIR_STORE).")] = None,
+    rate: Annotated[int, typer.Option(min=0, help="Resources a second at most; 0 for as many as there can be.")] = 0,
 ) -> None:
     """Make the search index of stored resources anew; the server may go on reading and writing."""
     settings = Settings() if store is None else Settings(store=store)
     try:
-        done = asyncio.run(_reindex(settings, types or []))
-    except (StoreError, ValueError, OSError) as error:
+        job = asyncio.run(_reindex(settings, types or [], rate))
+    except (FhirError, StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{done} resources indexed.")
+    except Taken:
+        typer.echo("Another process has taken this reindex over; `GET $reindex` tells how far it is.", err=True)
+        raise typer.Exit(1) from None
+    if job.status == "failed":
+        typer.echo(f"{job.done} resources indexed, then: {job.message}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{job.done} resources indexed.")
 
 
-async def _reindex(settings: Settings, types: list[str]) -> int:
+async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
     async with running(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no resource type of this server.")
-
-        def extract(type: str, raw: bytes) -> Entries:
-            return context.index.entries(type, orjson.loads(raw), settings.base_url)
-
-        with Progress() as progress:
+        job = await resume(context) or await begin(context, types or sorted(context.types), settings.base_url, rate)
+        columns = TextColumn("resources"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("resources", total=None)
-            return await context.store.reindex(
-                types or sorted(context.types),
-                extract,
-                lambda done, total: progress.update(task, completed=done, total=total),
+            return await run(
+                context, job, lambda done, total: progress.update(task, completed=done, total=total), rests=rate > 0
             )

@@ -68,6 +68,14 @@ class Some:
     conditions: tuple[Condition, ...]
 
 
+class ExpressionError(ValueError):
+    """An expression that cannot be applied; `position` counts its characters from 1."""
+
+    def __init__(self, sentence: str, position: int) -> None:
+        super().__init__(sentence)
+        self.position = position
+
+
 Step = Member | Where
 Path = tuple[Step, ...]
 Condition = Compare | Exists | Resolves | All | Some
@@ -90,8 +98,14 @@ class Branch:
 
 
 def parse(expression: str) -> tuple[Branch, ...]:
-    """The alternatives of an expression. Raises ValueError with a sentence when it goes beyond the subset."""
-    return _Parser(expression).union()
+    """The alternatives of an expression. Raises ExpressionError with a sentence when it goes beyond the subset."""
+    parser = _Parser(expression)
+    try:
+        return parser.union()
+    except ExpressionError:
+        raise
+    except ValueError as error:  # a step that does not fit the one before it
+        raise ExpressionError(f"`{expression}`: {error}", parser.position()) from None
 
 
 def parse_for(expression: str, type: str) -> tuple[Branch, ...]:
@@ -100,12 +114,28 @@ def parse_for(expression: str, type: str) -> tuple[Branch, ...]:
 
 
 def keys(properties: Mapping[str, Property], member: Member) -> Iterator[tuple[str, Property]]:
-    """The JSON keys that a member may stand for: one, or those of a choice (`value`: `valueQuantity`, …)."""
+    """The JSON keys that a member may stand for: one, or those of a choice (`value`: `valueQuantity`, …).
+
+    The key of one choice (`valueDateTime`), which FHIRPath would have as `value`, is taken too: US Core writes it so.
+    """
     for key, property in properties.items():
-        if property.element.name == member.name and (
+        if member.name in (property.element.name, key) and (
             member.type is None or _lowered(property.type) == _lowered(member.type)
         ):
             yield key, property
+
+
+def missing_step(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> str:
+    """The name of the first step that leads to no element; of the last one, when all lead on."""
+    found = {type}
+    name = ""
+    for step in steps:
+        if isinstance(step, Member):
+            name = step.name
+            found = {each.type for owner in found for _, each in keys(properties.get(owner, {}), step)}
+            if not found:
+                break
+    return name
 
 
 def _lowered(type: str) -> str:
@@ -128,7 +158,9 @@ class _Parser:
         while position < end:
             token = _TOKEN.match(expression, position)
             if not token:
-                raise ValueError(f"`{expression}` has something unreadable at `{expression[position:]}`.")
+                raise ExpressionError(
+                    f"`{expression}` has something unreadable at `{expression[position:]}`.", position + 1
+                )
             start = token.start(token.lastindex or 0)
             self._tokens.append((expression[start : token.end()], start, token.end()))
             position = token.end()
@@ -194,7 +226,7 @@ class _Parser:
             steps = result
         while True:
             if self._take("["):
-                steps = _indexed(steps, int(self._next()))
+                steps = _indexed(steps, self._number())
                 self._expect("]")
             elif self._take("."):
                 result = self._step(steps, self._next())
@@ -213,7 +245,7 @@ class _Parser:
         self._expect(")")
         if isinstance(found, Resolves):
             if not self._take("is"):
-                raise ValueError(f"`{self._text}` uses `resolve()` without `is`.")
+                raise ExpressionError(f"`{self._text}` uses `resolve()` without `is`.", self.position())
             return Resolves(self._next())
         return found
 
@@ -234,7 +266,10 @@ class _Parser:
                 return _indexed(steps, 0)
             case "resolve" if not steps:
                 return Resolves("")
-        raise ValueError(f"`{self._text}` uses the function `{name}`, which search expressions here cannot have.")
+        raise ExpressionError(
+            f"`{self._text}` uses the function `{name}`, which search expressions here cannot have.",
+            self.position(back=2),
+        )
 
     def _literal(self) -> str | bool | float:
         token = self._next()
@@ -245,6 +280,13 @@ class _Parser:
         if token[0].isdigit():
             return float(token) if "." in token else int(token)
         raise self._error()
+
+    def _number(self) -> int:
+        token = self._next()
+        if not token.isdigit():
+            self._at -= 1
+            raise self._error()
+        return int(token)
 
     def _take(self, token: str) -> bool:
         if self._at < len(self._tokens) and self._tokens[self._at][0] == token:
@@ -258,13 +300,18 @@ class _Parser:
 
     def _next(self) -> str:
         if self._at >= len(self._tokens):
-            raise ValueError(f"`{self._text}` ends too early.")
+            raise ExpressionError(f"`{self._text}` ends too early.", self.position())
         self._at += 1
         return self._tokens[self._at - 1][0]
 
-    def _error(self) -> ValueError:
+    def _error(self) -> ExpressionError:
         rest = self._text[self._tokens[self._at][1] :] if self._at < len(self._tokens) else "the end"
-        return ValueError(f"`{self._text}` cannot be read from `{rest}` on.")
+        return ExpressionError(f"`{self._text}` cannot be read from `{rest}` on.", self.position())
+
+    def position(self, back: int = 0) -> int:
+        """Where the next token starts, or one some tokens back; after the last one, the end of the expression."""
+        at = self._at - back
+        return self._tokens[at][1] + 1 if at < len(self._tokens) else len(self._text) + 1
 
 
 def _extension(url: str | bool | float) -> Path:

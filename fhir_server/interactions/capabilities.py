@@ -21,6 +21,7 @@ async def capabilities(context: Context, request: Request) -> Response:
     mode = dict(request.query).get("mode", "full")
     if mode not in _MODES:
         raise Invalid(f"`mode={mode}` is not possible; it takes {', '.join(_MODES)}.", code="value")
+    await context.parameters.renew()
     return Response(200, context.capability(request.base))
 
 
@@ -82,6 +83,7 @@ def _rest(facts: Facts) -> dict[str, Any]:
         "resource": [_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _codes(facts, "system")],
         "searchParam": _search_parameters(_common(facts.registry)),
+        "operation": _operations(facts, None),
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
             for name in sorted(facts.definitions.compartments)
@@ -151,7 +153,8 @@ def _documentation(parameter: Parameter) -> str:
     kind = TYPES[parameter.type]
     modifiers = ", ".join(f":{name}" for name in sorted({*kind.modifiers, "missing"}))
     prefixes = "; prefixes eq, ne, gt, lt, ge, le, sa, eb, ap" if kind.prefixes else ""
-    return f"Modifiers {modifiers}{prefixes}"
+    waiting = " Not searchable yet: stored resources wait for a reindex." if parameter.pending else ""
+    return f"Modifiers {modifiers}{prefixes}.{waiting}"
 
 
 def _common(registry: Registry) -> Mapping[str, Parameter]:
@@ -163,12 +166,12 @@ def _common(registry: Registry) -> Mapping[str, Parameter]:
     return {code: registry.parameters(type)[code] for type in first for code in codes or ()}
 
 
-def _operations(facts: Facts, type: str) -> list[dict[str, str]]:
-    """The operations of a resource type and its instances."""
+def _operations(facts: Facts, type: str | None) -> list[dict[str, str]]:
+    """The operations of a resource type and its instances; for None, of the system."""
     return [
         {
             "name": each.code,
-            "definition": each.definition.replace("{type}", type),
+            "definition": each.definition.replace("{type}", type or ""),
             "documentation": each.documentation,
         }
         for each in facts.operations.values()

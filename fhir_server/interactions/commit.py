@@ -14,8 +14,10 @@ from fhir_server.interactions.exchange import Context
 from fhir_server.interactions.plan import Plan, done, plan
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
+    REGISTERED,
     AssertionFailed,
     Committed,
+    RegistryChanged,
     StillReferenced,
     TargetsMissing,
     WriteConflict,
@@ -59,8 +61,13 @@ async def _attempts(
             transaction = made.transaction(reads)
             if not (transaction.writes or transaction.reads or transaction.queries):
                 return made, Committed(())
-            return made, await context.store.transact(transaction)
-        except (AssertionFailed, WriteConflict):
+            committed = await context.store.transact(transaction)
+            if any(write.type == REGISTERED for write in transaction.writes):
+                await context.parameters.adopt()
+            return made, committed
+        except (AssertionFailed, RegistryChanged, WriteConflict) as error:
+            if isinstance(error, RegistryChanged):
+                await context.parameters.renew()
             if asyncio.get_running_loop().time() > deadline:
                 raise Conflict(
                     "Other writes kept changing what this one depends on; nothing was written. Try again."

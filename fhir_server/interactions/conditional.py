@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.interactions.exchange import Context, Pairs, pairs_of
-from fhir_server.interactions.terminology import criteria_for
-from fhir_server.search.parse import ELSEWHERE, Options, parse
+from fhir_server.interactions.reading import read_pairs
+from fhir_server.search.parse import ELSEWHERE, Options
 from fhir_server.search.query import Clause, Query, Scope
 
 STRICT = Options(lenient=False, default_count=2, max_count=2)
@@ -41,7 +41,7 @@ async def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) 
             raise Invalid(
                 f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it."
             )
-    search = parse((type,), pairs, await criteria_for(context, pairs, base), STRICT)
+    search = await read_pairs(context, (type,), pairs, base, STRICT)
     return search.query.scopes[0].where
 
 

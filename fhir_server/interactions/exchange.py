@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
+from fhir_server.interactions.background import Background
+from fhir_server.interactions.in_force import SearchParameters
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry
@@ -74,8 +76,8 @@ class Context:
 
     store: Store
     definitions: Definitions
-    registry: Registry
-    index: Index
+    parameters: SearchParameters
+    background: Background
     validator: StructureValidator
     settings: Settings
     clock: Clock
@@ -90,6 +92,16 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters in force now."""
+        return self.parameters.current.registry
+
+    @property
+    def index(self) -> Index:
+        """What makes index entries by the search parameters in force now."""
+        return self.parameters.current.index
 
 
 Dispatch = Callable[[Context, Request], Awaitable[Response]]

@@ -29,7 +29,7 @@ from fhir_server.interactions.identify import Identified, Target, identify
 from fhir_server.interactions.links import Links, conditional_references, refuse_unresolved
 from fhir_server.interactions.writing import check_identity, checked_id, stored_tree
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
-from fhir_server.store.protocol import Stored, WriteConflict
+from fhir_server.store.protocol import REGISTERED, Stored, WriteConflict
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
@@ -42,6 +42,7 @@ class Plan:
     """A transaction and, per action (in the order given), what it will have come to."""
 
     base: str = ""
+    registry: int | None = None
     writes: list[Write] = field(default_factory=list)
     assertions: list[Assertion] = field(default_factory=list)
     locks: set[str] = field(default_factory=set)
@@ -68,16 +69,18 @@ class Plan:
             released=tuple(self.released),
             exempt=REFERENCE_EXEMPT,
             locks=tuple(sorted(self.locks)),
+            registry=self.registry,
         )
 
 
 async def plan(context: Context, actions: list[Action], base: str, bundle: bool) -> Plan:
     """Plan all actions as one transaction. Raises a FhirError that names the entries at fault."""
+    registry = context.parameters.current.number
     identified = await identify(context, actions, base)
     _refuse_double_writes(identified)
     found = await _current(context, identified)
     texts = await _texts(context, identified, base, found, bundle)
-    made = Plan(base, assertions=identified.assertions, locks=identified.locks)
+    made = Plan(base, registry, assertions=identified.assertions, locks=identified.locks)
     problems: list[Issue] = []
     for number, target in enumerate(identified.targets):
         try:
@@ -231,6 +234,8 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
     issues = context.validator.issues(tree)
     if issues:
         raise Invalid(issues=issues)
+    if action.type == REGISTERED:
+        _check_parameter(context, tree)
     head, tail = spliced(text.raw, action.type, target.id)
     if current is not None and _unchanged(current, head, tail):
         made.steps.append((target, current))
@@ -241,6 +246,13 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
             made.required.setdefault(reference, (target, text))
     made.steps.append((target, len(made.writes)))
     made.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
+
+
+def _check_parameter(context: Context, tree: dict[str, Any]) -> None:
+    """Refuse a SearchParameter that would be in force, but cannot be applied."""
+    issues = context.parameters.faults(tree)
+    if issues:
+        raise Unprocessable(issues=issues)
 
 
 def _unchanged(current: Stored, head: bytes, tail: bytes) -> bool:

@@ -17,13 +17,13 @@ from fhir_server.fhir.outcome import Invalid, NotFound, UnsupportedMediaType, op
 from fhir_server.fhir.subset import subset
 from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
 from fhir_server.interactions.explain import explains, explanation, milliseconds
+from fhir_server.interactions.reading import read_pairs
 from fhir_server.interactions.shaping import check_elements
-from fhir_server.interactions.terminology import criteria_for
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
 from fhir_server.search.paging import open_token, seal
-from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_types
+from fhir_server.search.parse import ELSEWHERE, Options, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.store.protocol import Page, Stored
 
@@ -90,10 +90,9 @@ def _continued(context: Context, path: tuple[str, ...], token: str) -> Asked:
 
 async def read_search(context: Context, request: Request, asked: Asked) -> Search:
     """The parsed search with compartment, policy and page position added."""
-    criteria = await criteria_for(context, asked.pairs, request.base)
     options = Options(asked.lenient, context.settings.default_count, context.settings.max_count)
     types = _types(context, asked)
-    wanted = parse(types, asked.pairs, criteria, options)
+    wanted = await read_pairs(context, types, asked.pairs, request.base, options)
     check_elements(context, types, wanted.elements)
     scopes = tuple(_restricted(context, request, asked, scope) for scope in wanted.query.scopes)
     return replace(wanted, query=replace(wanted.query, scopes=scopes, after=asked.after))

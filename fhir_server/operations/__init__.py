@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.operations import everything, lastn, meta, purge
+from fhir_server.operations import everything, lastn, meta, purge, reindex
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
 Level = Literal["system", "type", "instance", "version"]
@@ -78,6 +78,14 @@ OPERATIONS: dict[str, Operation] = {
             "Removes a resource with its whole history physically.",
             purge.purge,
             setting="purge",
+        ),
+        Operation(
+            "reindex",
+            ("GET", "POST"),
+            "https://fhir-server.example/OperationDefinition/reindex",
+            "Makes the search index of stored resources anew; GET tells how far it is.",
+            reindex.reindex,
+            at={ANY: ("system", "type")},
         ),
         Operation(
             "everything",

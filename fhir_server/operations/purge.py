@@ -7,7 +7,7 @@ import orjson
 from fhir_server.fhir.outcome import Conflict, Issue, NotFound, operation_outcome
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.store.operations import Transaction, Write
-from fhir_server.store.protocol import StillReferenced
+from fhir_server.store.protocol import REGISTERED, StillReferenced
 
 
 async def purge(context: Context, request: Request) -> Response:
@@ -20,6 +20,8 @@ async def purge(context: Context, request: Request) -> Response:
         # the deletion checks, under the store's lock, that nothing refers to the resource any more
         await _delete(context, type, id)
     await context.store.purge(type, id)
+    if type == REGISTERED:
+        await context.parameters.adopt()
     sentence = f"`{type}/{id}` and its history were removed."
     return Response(200, orjson.dumps(operation_outcome([Issue("information", "informational", sentence)])))
 

@@ -85,8 +85,19 @@ def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[P
         raise Unapplied(f"This server does not support the search parameter `{code}`.")
     found = tuple(table[code] for table in tables if code in table)
     if len(found) == len(tables):
+        check_indexed(found)
         return found
     raise Unapplied(f"{_owner(types)} no search parameter `{code}`. Valid ones: {_valid_parameters(tables)}.")
+
+
+def check_indexed(parameters: Iterable[Parameter]) -> None:
+    """Raises Unapplied for a parameter that the resources written before it are not indexed by."""
+    for parameter in parameters:
+        if parameter.pending:
+            raise Unapplied(
+                f"`{parameter.base}.{parameter.code}` is new: resources that were stored before it are not indexed by "
+                f"it yet. Run `fhir-server reindex {parameter.base}`, or POST to `$reindex`; then it can be searched."
+            )
 
 
 def _owner(types: Sequence[str]) -> str:

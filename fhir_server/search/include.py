@@ -116,7 +116,7 @@ def _referred(
 def _codes(include: Include, parameters: Mapping[str, Parameter]) -> Sequence[str]:
     if include.parameter != "*":
         return (include.parameter,)
-    return [code for code, parameter in parameters.items() if parameter.type == "reference"]
+    return [code for code, each in parameters.items() if each.type == "reference" and not each.pending]
 
 
 def _referring(level: Iterable[Resource], includes: Iterable[Include], registry: Registry) -> tuple[Scope, ...]:

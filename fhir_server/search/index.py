@@ -6,12 +6,14 @@ The resource is taken as valid R4; contained resources and extensions that no pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from datetime import UTC, tzinfo
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.path import Member, Path, parse, parse_for
+from fhir_server.fhir.path import ExpressionError, Member, Path, missing_step, parse, parse_for
 from fhir_server.fhir.references import literal_references
 from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.search.parameters import TYPES
@@ -50,6 +52,13 @@ class Index:
         self._types = frozenset(definitions.resource_types)
         self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
 
+    def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
+        """This index with the parameters that another registry has for some of the types."""
+        planter = Planter(definitions.properties)
+        other = copy(self)
+        other._tries = self._tries | {type: _trie(planter, type, registry.parameters(type).values()) for type in types}
+        return other
+
     def entries(self, type: str, resource: dict[str, Any], base: str = "") -> Entries:
         """The entries of a resource of a served type; absolute references below `base`, this server's URL, are local.
 
@@ -65,6 +74,18 @@ class Index:
                 if len(values) > 1:
                     sink[code] = _ordered(values)
         return Entries(found[0], found[1], found[2], literal_references(resource, base, self._types))
+
+
+def check(definitions: Definitions, parameter: Parameter) -> None:
+    """Raises ExpressionError where the expression of a parameter finds nothing that its type can index."""
+    planter = Planter(definitions.properties)
+    for branch in parse_for(parameter.expression, parameter.base):
+        try:
+            _trie(planter, parameter.base, (replace(parameter, expression=branch.text),))
+        except ValueError as error:
+            step = missing_step(definitions.properties, parameter.base, branch.steps)
+            at = parameter.expression.find(branch.text)
+            raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 
 
 def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:

@@ -24,7 +24,9 @@ class Parameter:
 
     `type`: string | token | reference | date | number | quantity | uri | composite | near | special.
     `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
-    values; False lets a store merge the bounds of a range.
+    values; False lets a store merge the bounds of a range. `edition`: which version of which stored SearchParameter
+    says so, "" for those of R4. `pending`: resources written before it are not indexed by it yet, so that no search
+    may use it.
     """
 
     code: str
@@ -35,6 +37,16 @@ class Parameter:
     targets: tuple[str, ...] = ()
     components: tuple[Component, ...] = ()
     repeats: bool = True
+    edition: str = ""
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A SearchParameter of this installation, and its `edition`: a text that differs for each version of it."""
+
+    facts: SearchParameterFacts
+    edition: str
 
 
 class Registry:
@@ -75,8 +87,12 @@ _SINGLE = frozenset(
 """Datatypes of which one element gives at most one entry."""
 
 
+Indexed = Mapping[str, Mapping[str, str]]
+"""By type and code, the edition of the custom parameter by which all resources of the type are indexed."""
+
+
 def build(definitions: Definitions, types: Sequence[str] | None = None) -> Registry:
-    """The parameters of the served types (None: every concrete type but Parameters).
+    """R4's parameters of the served types (None: every concrete type but Parameters).
 
     A parameter that the standard leaves without an expression, or whose type is special, becomes `special`: it has no
     entries and cannot be searched. Raises ValueError for an expression beyond `fhir.path`.
@@ -87,13 +103,30 @@ def build(definitions: Definitions, types: Sequence[str] | None = None) -> Regis
     for facts in definitions.search_parameters:
         if facts.code in _NOT_CRITERIA:
             continue
-        components = _components(facts, by_url)
-        for type in _bases(facts, served):
-            tables[type][facts.code] = _parameter(definitions, facts, type, components)
+        components = components_of(facts, by_url)
+        for type in bases(facts, served):
+            tables[type][facts.code] = parameter_for(definitions, facts, type, components)
     return Registry(tables)
 
 
-def _bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
+def extended(registry: Registry, definitions: Definitions, custom: Sequence[Custom], indexed: Indexed) -> Registry:
+    """The registry with custom parameters; where two have the same code for a type, the first is in force.
+
+    Raises ValueError for an expression beyond `fhir.path`, and for a composite of parameters that are not known.
+    """
+    by_url = {facts.url: facts for facts in (*definitions.search_parameters, *(each.facts for each in custom))}
+    tables = {type: dict(registry.parameters(type)) for type in registry.types}
+    for each in custom:
+        components = components_of(each.facts, by_url)
+        for type in bases(each.facts, registry.types):
+            if each.facts.code not in tables[type]:
+                pending = indexed.get(type, {}).get(each.facts.code) != each.edition
+                parameter = parameter_for(definitions, each.facts, type, components)
+                tables[type][each.facts.code] = replace(parameter, edition=each.edition, pending=pending)
+    return Registry(tables)
+
+
+def bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
     """The served types that a parameter is for."""
     for type in served:
         abstract = {"Resource"} if type in _PLAIN_RESOURCES else {"Resource", "DomainResource"}
@@ -101,7 +134,11 @@ def _bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
             yield type
 
 
-def _components(facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts]) -> tuple[Component, ...]:
+def components_of(facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts]) -> tuple[Component, ...]:
+    """The parts of a composite. Raises ValueError when it names a parameter that is not known."""
+    unknown = [url for url, _ in facts.components if url not in by_url]
+    if unknown:
+        raise ValueError(f"`{facts.code}` is composed of `{unknown[0]}`, which is not known here.")
     found = tuple(Component(by_url[url].code, by_url[url].type, expression) for url, expression in facts.components)
     if facts.url in _SWAPPED:
         first, second = found
@@ -109,9 +146,10 @@ def _components(facts: SearchParameterFacts, by_url: Mapping[str, SearchParamete
     return found
 
 
-def _parameter(
+def parameter_for(
     definitions: Definitions, facts: SearchParameterFacts, type: str, components: tuple[Component, ...]
 ) -> Parameter:
+    """A parameter as it applies to one type. Raises ValueError for an expression beyond `fhir.path`."""
     branches = parse_for(facts.expression, type) if facts.expression else ()
     return Parameter(
         code=facts.code,

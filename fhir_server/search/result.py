@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
 from fhir_server.fhir.outcome import Invalid, NotSupported
-from fhir_server.search.criterion import Unapplied, parameter_of
+from fhir_server.search.criterion import Unapplied, check_indexed, parameter_of
 from fhir_server.search.include import Include
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.query import Sort
@@ -166,6 +166,7 @@ def _check_reference(asked: Asked, source: str, code: str, target: str) -> None:
             f"`{source}` has no reference parameter `{code}` for `{asked.name}`. "
             f"Valid ones: {', '.join(f'`{known}`' for known in sorted(references))}."
         )
+    check_indexed([references[code]])
     targets = references[code].targets
     if target and targets and target not in targets:
         raise Invalid(

@@ -5,7 +5,6 @@ No method awaits while it works on the state, so each is atomic towards all othe
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import defaultdict
@@ -18,6 +17,8 @@ from fhir_server.search.match import Candidate, predicate, select_page
 from fhir_server.search.query import Clause, Query
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
+    REGISTERED,
+    REINDEXED_AT_ONCE,
     AssertionFailed,
     Changes,
     Clock,
@@ -28,8 +29,9 @@ from fhir_server.store.protocol import (
     HistoryPage,
     HistoryQuery,
     Page,
-    Progress,
     ReadFailed,
+    RegistryChanged,
+    Reindexed,
     StillReferenced,
     Stored,
     StoreUnavailable,
@@ -66,12 +68,15 @@ class MemoryStore:
         self._commits = 0
         self._newest = 0
         self._secret = secrets.token_bytes(32)
+        self._registry = 0
+        self._kept: dict[str, bytes] = {}
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
         await self.ready()
         _check_distinct(transaction.writes)
+        self._check_registry(transaction.registry)
         for assertion in transaction.assertions:
             if not self._holds(assertion):
                 raise AssertionFailed(assertion)
@@ -85,6 +90,7 @@ class MemoryStore:
         except BaseException:
             self._roll_back(undo, mark)
             raise
+        self._registry += any(each.type == REGISTERED and each.version for each in written)
         return Committed(written, found, pages)
 
     async def read(self, type: str, id: str) -> Stored | None:
@@ -142,19 +148,38 @@ class MemoryStore:
         versions = [entry for entry in self._log if entry[0] > start][:limit]
         return Changes(tuple(version for _, version in versions), str(versions[-1][0] if versions else start))
 
-    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-        """Make the entries of the current resources of `types` anew, one at a time."""
-        references = [candidate.reference for type in types for candidate in self.of_type(type)]
-        for done, reference in enumerate(references, start=1):
-            self._reindex(reference, extract)
-            progress(done, len(references))
-            await asyncio.sleep(0)
-        return len(references)
+    async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
+        """Make the entries of the next resources anew, by id."""
+        self._check_registry(registry)
+        left = sorted(candidate.id for candidate in self.of_type(type) if after is None or candidate.id > after)
+        batch = left[:REINDEXED_AT_ONCE]
+        for id in batch:
+            self._reindex(f"{type}/{id}", extract)
+        return Reindexed(len(batch), batch[-1] if len(left) > len(batch) else None)
+
+    async def registry(self) -> int:
+        """How often a REGISTERED resource was written or purged."""
+        return self._registry
+
+    async def settled(self) -> None:
+        """Return: no transaction awaits anything."""
+
+    async def kept(self, key: str) -> bytes | None:
+        """What is under the key."""
+        return self._kept.get(key)
+
+    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """Put the value there unless something else came first."""
+        if self._kept.get(key) != before:
+            return False
+        self._kept[key] = value
+        return True
 
     async def purge(self, type: str, id: str) -> bool:
         """Forget the resource."""
         if self._versions.pop(f"{type}/{id}", None) is None:
             return False
+        self._registry += type == REGISTERED
         self._current[type].pop(id, None)
         self._log = [entry for entry in self._log if (entry[1].type, entry[1].id) != (type, id)]
         return True
@@ -180,6 +205,10 @@ class MemoryStore:
     def of_type(self, type: str) -> Iterable[Candidate]:
         """`match.Follow.of_type`."""
         return tuple(self._current[type].values()) if type in self._current else ()
+
+    def _check_registry(self, number: int | None) -> None:
+        if number not in (None, self._registry):
+            raise RegistryChanged(f"the registry is {self._registry}, not {number}")
 
     def _holds(self, assertion: Assertion) -> bool:
         if isinstance(assertion, VersionIs):

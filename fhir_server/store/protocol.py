@@ -27,6 +27,10 @@ class AssertionFailed(StoreError):
         self.assertion = assertion
 
 
+class RegistryChanged(StoreError):
+    """Search parameters were written since the plan was made; nothing was written. The interaction plans again."""
+
+
 class TargetsMissing(StoreError):
     """References that must exist do not (or are deleted); nothing was written. `references` holds each `Type/id`."""
 
@@ -151,7 +155,21 @@ Extract = Callable[[str, bytes], Entries]
 """(type, raw) → index entries; pure."""
 
 Progress = Callable[[int, int], None]
-"""(resources done, resources in all) → None."""
+"""(done, in all) → None."""
+
+REGISTERED = "SearchParameter"
+"""The resource type whose writes and purges raise the number of the registry."""
+
+REINDEXED_AT_ONCE = 200
+"""Resources in a batch of `Store.reindex`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """A batch of `Store.reindex`: how many resources, and the position to go on from (None: the type is done)."""
+
+    count: int
+    next: str | None
 
 
 class Store(Protocol):
@@ -161,8 +179,8 @@ class Store(Protocol):
         """Apply all writes or none. Durable when it returns.
 
         Per resource `version` goes up by one (deletions are versions too) and `last_updated` rises strictly.
-        Raises AssertionFailed, TargetsMissing, StillReferenced, ReadFailed, WriteConflict, TooLargeForStore,
-        StoreUnavailable.
+        Raises AssertionFailed, RegistryChanged, TargetsMissing, StillReferenced, ReadFailed, WriteConflict,
+        TooLargeForStore, StoreUnavailable.
         """
         ...
 
@@ -198,11 +216,27 @@ class Store(Protocol):
         """Versions committed after the token (None: from the beginning). Raises Expired."""
         ...
 
-    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-        """Make the index entries of all current resources of `types` anew; returns how many.
+    async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
+        """Make the index entries of the next current resources of a type anew, in an order that stands still.
 
-        Never overwrites the entries of a newer version.
+        Never overwrites the entries of a newer version. Raises RegistryChanged when the registry has another number.
         """
+        ...
+
+    async def registry(self) -> int:
+        """A number that rises, in the same transaction, with every write or purge of a REGISTERED resource."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when every transaction that had begun before the call, in whatever process, has ended."""
+        ...
+
+    async def kept(self, key: str) -> bytes | None:
+        """What `keep` last put under a key; None without it."""
+        ...
+
+    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not."""
         ...
 
     async def purge(self, type: str, id: str) -> bool:

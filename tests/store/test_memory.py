@@ -43,7 +43,7 @@ class TestMemory(StoreContract):
     async def test_a_failing_extract_changes_nothing_of_that_resource(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         with pytest.raises(ZeroDivisionError):
-            await store.reindex(("Patient",), lambda type, raw: 1 // 0, lambda done, total: None)  # type: ignore[arg-type,return-value]
+            await store.reindex("Patient", lambda type, raw: 1 // 0, registry=0)  # type: ignore[arg-type,return-value]
         assert await store.read("Patient", "a") is not None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from fhir_server.search.entries import NO_ENTRIES, SEPARATOR, DateEntry, Entries, NumberEntry
 from fhir_server.search.query import EVERYTHING, Clause, Query, Scope, SortKey
 from fhir_server.store.operations import Content, Transaction, Write
-from fhir_server.store.protocol import Clock, Committed, HistoryQuery, Store, Stored, WriteConflict
+from fhir_server.store.protocol import Clock, Committed, Extract, HistoryQuery, Store, Stored, WriteConflict
 
 START = 1_795_420_800_000_000
 """2026-11-23T08:00:00Z in µs."""
@@ -187,6 +187,19 @@ async def changes_walk(store: Store, after: str | None = None, limit: int = 1000
         found += changes.versions
         after = changes.token
     raise AssertionError("The changes do not end.")
+
+
+async def reindex(store: Store, types: Iterable[str], extract: Extract) -> int:
+    """All batches of the types; returns how many resources."""
+    registry, done = await store.registry(), 0
+    for type in types:
+        after: str | None = None
+        for _ in range(PAGES):
+            batch = await store.reindex(type, extract, registry, after)
+            done, after = done + batch.count, batch.next
+            if after is None:
+                break
+    return done
 
 
 def labels(versions: Iterable[Stored]) -> list[tuple[str, int]]:

@@ -19,12 +19,21 @@ from fhir_server.store.contract.case import (
     ids,
     put,
     query,
+    reindex,
     stored,
     terms,
     write,
 )
 from fhir_server.store.operations import Transaction, Write
-from fhir_server.store.protocol import HistoryQuery, StillReferenced, Store, TargetsMissing
+from fhir_server.store.protocol import (
+    REGISTERED,
+    REINDEXED_AT_ONCE,
+    HistoryQuery,
+    RegistryChanged,
+    StillReferenced,
+    Store,
+    TargetsMissing,
+)
 
 _TEXT = re.compile(rb'"text":"([^"]*)"')
 
@@ -50,10 +59,7 @@ class UpkeepContract(Case):
         await write(store, *(put(f"Patient/{id}", old, id) for id in "abc"), put("Observation/o", old, "o"))
         await write(store, delete("Patient/c"))
         before = await history_walk(store, HistoryQuery())
-        progress: list[tuple[int, int]] = []
-        done = await store.reindex(("Patient", "Encounter"), text_entries, lambda *step: progress.append(step))
-        assert done == 2
-        assert progress[-1] == (2, 2) and progress == sorted(progress)
+        assert await reindex(store, ("Patient", "Encounter"), text_entries) == 2
         assert await ids(store, "Patient", Present("old")) == []
         assert await ids(store, "Patient", Present("text")) == ["a", "b"]
         assert await ids(store, "Patient", Equals("text", ("b", "c"))) == ["b"]
@@ -65,12 +71,12 @@ class UpkeepContract(Case):
     async def test_reindex_renews_references(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Observation/o", NO_ENTRIES, "x"))
         referring = terms(subject=["Patient/p"], references=["Patient/p"])
-        await store.reindex(("Observation",), lambda type, raw: referring, lambda done, total: None)
+        await reindex(store, ("Observation",), lambda type, raw: referring)
         assert await ids(store, "Observation", Chain("subject", "Patient", EVERYTHING)) == ["o"]
         assert await ids(store, "Patient", Has("Observation", "subject", EVERYTHING)) == ["p"]
         with pytest.raises(StillReferenced):
             await store.transact(Transaction((delete("Patient/p"),), released=("Patient/p",)))
-        await store.reindex(("Observation",), lambda type, raw: NO_ENTRIES, lambda done, total: None)
+        await reindex(store, ("Observation",), lambda type, raw: NO_ENTRIES)
         assert await ids(store, "Observation", Present("subject")) == []
         await write(store, delete("Patient/p"), released=("Patient/p",))
 
@@ -88,12 +94,82 @@ class UpkeepContract(Case):
         for round in (1, 2, 3):
             await asyncio.gather(
                 rewrite(round),
-                *(store.reindex(("Patient",), text_entries, lambda done, total: None) for _ in range(3)),
+                *(reindex(store, ("Patient",), text_entries) for _ in range(3)),
             )
             expected = [name for name in names if round < 3 or name >= "10"]
             assert await ids(store, "Patient", Equals("text", (f"v{round}",))) == expected
             assert await ids(store, "Patient", Present("text")) == expected
             assert await ids(store, "Patient", Equals("text", tuple(f"v{old}" for old in range(round)))) == []
+
+    @stored
+    async def test_reindex_goes_batch_by_batch(self, store: Store, clock: Ticks) -> None:
+        names = [f"{number:04}" for number in range(2 * REINDEXED_AT_ONCE + 1)]
+        await write(store, *(indexed(f"Patient/{name}", "old") for name in names))
+        counts, after = [], None
+        for _ in range(3):
+            batch = await store.reindex("Patient", lambda type, raw: terms(text=["new"]), 0, after)
+            counts.append(batch.count)
+            after = batch.next
+            assert len(await ids(store, "Patient", Equals("text", ("new",)))) == sum(counts)
+        assert counts == [REINDEXED_AT_ONCE, REINDEXED_AT_ONCE, 1]
+        assert after is None
+
+    @stored
+    async def test_the_registry_rises_with_search_parameters(self, store: Store, clock: Ticks) -> None:
+        assert await store.registry() == 0
+        await write(store, put("Patient/a"), delete(f"{REGISTERED}/never"))
+        assert await store.registry() == 0
+        await write(store, put(f"{REGISTERED}/x"), put("Patient/b"), registry=0)
+        assert await store.registry() == 1
+        with pytest.raises(RegistryChanged):
+            await write(store, put("Patient/c"), registry=0)
+        assert await store.read("Patient", "c") is None
+        with pytest.raises(RegistryChanged):
+            await store.reindex("Patient", text_entries, 0)
+        await write(store, delete(f"{REGISTERED}/x"), registry=1)
+        assert await store.registry() == 2
+        with pytest.raises(TargetsMissing):
+            await write(store, put(f"{REGISTERED}/y"), required=("Patient/none",))
+        assert await store.registry() == 2, "what is not written does not count"
+        await store.purge(REGISTERED, "x")
+        assert await store.registry() == 3
+        await write(store, put("Patient/c"))
+        await write(store, put("Patient/d"), registry=3)
+
+    @stored
+    async def test_writes_beside_a_change_of_the_registry(self, store: Store, clock: Ticks) -> None:
+        async def attempt(number: int) -> bool:
+            try:
+                await write(store, put(f"Patient/{number}"), registry=0)
+            except RegistryChanged:
+                return False
+            return True
+
+        change = asyncio.create_task(write(store, put(f"{REGISTERED}/x")))
+        done = await asyncio.gather(*(attempt(number) for number in range(30)))
+        await change
+        await store.settled()
+        assert await attempt(99) is False
+        assert await ids(store, "Patient", EVERYTHING) == sorted(str(n) for n, written in enumerate(done) if written)
+
+    @stored
+    async def test_settled_waits_for_what_has_begun(self, store: Store, clock: Ticks) -> None:
+        begun = [asyncio.create_task(write(store, put(f"Patient/{number}"))) for number in range(10)]
+        await asyncio.sleep(0)
+        clock.forward(10_000_000)
+        await store.settled()
+        await asyncio.gather(*begun)
+
+    @stored
+    async def test_keeping_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
+        assert await store.kept("job") is None
+        assert await store.keep("job", b"one", b"other") is False
+        assert await store.keep("job", b"one", None) is True
+        assert await store.keep("job", b"two", None) is False
+        assert await store.kept("job") == b"one"
+        both = await asyncio.gather(*(store.keep("job", b"%d" % number, b"one") for number in range(8)))
+        assert sum(both) == 1
+        assert await store.kept("other") is None
 
     @stored
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:

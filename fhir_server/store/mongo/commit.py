@@ -22,8 +22,10 @@ from fhir_server.store.mongo.floor import MILLISECOND, Floor
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
+from fhir_server.store.mongo.upkeep import check_registry, raise_registry
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
+    REGISTERED,
     AssertionFailed,
     Committed,
     ReadFailed,
@@ -89,6 +91,8 @@ class Attempt:
         """Check and write. Raises the protocol's errors, CreatedAlready and the driver's."""
         transaction = self.work.transaction
         writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
+        if transaction.registry is not None and writes:
+            await check_registry(self.place.database, transaction.registry, self.session)
         await self._read_states(self._named(writes))
         for assertion in transaction.assertions:
             if not await self._holds(assertion):
@@ -105,6 +109,8 @@ class Attempt:
             if not self._exists(reference, writes):
                 raise ReadFailed(reference, deleted=reference in writes or self._state(reference).version > 0)
         written = await self._write(writes)
+        if any(each.type == REGISTERED and each.version for each in written):
+            await raise_registry(self.place.database, self.session)
         found = await self._read(transaction.reads)
         pages = [await self.place.search.page(query, self.session) for query in transaction.queries]
         return Committed(written, found, tuple(pages))

@@ -40,6 +40,9 @@ IDLE = 10.0
 RENEWED_WITHIN = 30.0
 """Seconds since the last renewal within which a transaction may start."""
 
+SKEW = 1_000_000
+"""By how many µs the clocks of the processes may differ for `settled`."""
+
 PURGED = "purged"
 """The `_id` in `writers` that keeps the newest time ever purged: what was visible once stays a floor."""
 
@@ -100,6 +103,14 @@ class Floor:
         horizon: int = min([newest, *floors, *self._open.values()])
         self._least = max(self._least, horizon)
         return horizon
+
+    async def settled(self) -> None:
+        """Wait until every transaction that any process had begun before the call has ended."""
+        begun = set(self._open)
+        passed = {"$lte": Int64(self._clock() + SKEW)}
+        others = {"_id": {"$nin": [self._id, PURGED]}, "floor": passed}
+        while not begun.isdisjoint(self._open) or await self._writers.find_one(others) is not None:
+            await asyncio.sleep(BEAT / 4)
 
     async def close(self) -> None:
         """Give the document up; only when no transaction runs."""

@@ -33,7 +33,7 @@ from fhir_server.store.protocol import (
     HistoryPage,
     HistoryQuery,
     Page,
-    Progress,
+    Reindexed,
     Stored,
     StoreUnavailable,
 )
@@ -141,10 +141,30 @@ class MongoStore:
         async with self._used():
             return await feed.changes(self._database, after, limit)
 
-    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-        """See `protocol.Store.reindex`: a few hundred resources at a time."""
+    async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
+        """See `protocol.Store.reindex`: by id."""
         async with self._used():
-            return await upkeep.reindex(self._database, types, extract, progress)
+            return await upkeep.reindex(self._database, type, extract, registry, after or "")
+
+    async def registry(self) -> int:
+        """See `protocol.Store.registry`."""
+        async with self._used():
+            return await upkeep.registry(self._database)
+
+    async def settled(self) -> None:
+        """See `protocol.Store.settled`: waits for the floors of all writers to pass this moment."""
+        async with self._used():
+            await self._floor.settled()
+
+    async def kept(self, key: str) -> bytes | None:
+        """See `protocol.Store.kept`."""
+        async with self._used():
+            return await upkeep.kept(self._database, key)
+
+    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """See `protocol.Store.keep`."""
+        async with self._used():
+            return await upkeep.keep(self._database, key, value, before)
 
     async def purge(self, type: str, id: str) -> bool:
         """See `protocol.Store.purge`."""

@@ -4,39 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bson import Int64
+from bson import Binary, Int64
 from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.store.mongo.documents import entry_fields, versions_of
 from fhir_server.store.mongo.floor import PURGED
-from fhir_server.store.mongo.indexes import ARRAYS, HISTORY, WRITERS, Database, Document
-from fhir_server.store.protocol import Extract, Progress
-
-_BATCH = 200
+from fhir_server.store.mongo.indexes import ARRAYS, HISTORY, META, WRITERS, Database, Document
+from fhir_server.store.protocol import REGISTERED, REINDEXED_AT_ONCE, Extract, RegistryChanged, Reindexed
 
 
-async def reindex(database: Database, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-    """Make the entries of all current resources of the types anew, a batch at a time; returns how many."""
-    total = 0
-    for type in set(types):
-        total += await database[type].count_documents({"live": True})
-    done = 0
-    for type in dict.fromkeys(types):
-        last = ""
-        while batch := await _batch(database, type, last):
-            last = batch[-1]["_id"]
-            await _renew(database, type, batch, extract)
-            done += len(batch)
-            progress(done, max(done, total))
-    return done
+async def reindex(database: Database, type: str, extract: Extract, registry: int, after: str) -> Reindexed:
+    """Make the entries of the next current resources of a type anew, by id."""
+    batch = await _batch(database, type, after)
+    await check_registry(database, registry)
+    if batch:
+        await _renew(database, type, batch, extract)
+    return Reindexed(len(batch), batch[-1]["_id"] if len(batch) == REINDEXED_AT_ONCE else None)
+
+
+async def registry(database: Database, session: AsyncClientSession | None = None) -> int:
+    """How often a REGISTERED resource was written or purged."""
+    found = await database[META].find_one({"_id": "registry"}, session=session)
+    return found["number"] if found else 0
+
+
+async def check_registry(database: Database, number: int, session: AsyncClientSession | None = None) -> None:
+    """Raises RegistryChanged unless the registry has that number."""
+    there = await registry(database, session)
+    if there != number:
+        raise RegistryChanged(f"the registry is {there}, not {number}")
+
+
+async def raise_registry(database: Database, session: AsyncClientSession) -> None:
+    """Count one more change; of two transactions that do, one is tried again."""
+    await database[META].update_one({"_id": "registry"}, {"$inc": {"number": 1}}, upsert=True, session=session)
+
+
+async def kept(database: Database, key: str) -> bytes | None:
+    """What is under a key."""
+    found = await database[META].find_one({"_id": f"kept {key}"})
+    return bytes(found["value"]) if found else None
+
+
+async def keep(database: Database, key: str, value: bytes, before: bytes | None) -> bool:
+    """Put a value under a key if `before` is there; False if not."""
+    meta, id = database[META], f"kept {key}"
+    if before is None:
+        try:
+            await meta.insert_one({"_id": id, "value": Binary(value)})
+        except DuplicateKeyError:
+            return False
+        return True
+    done = await meta.update_one({"_id": id, "value": Binary(before)}, {"$set": {"value": Binary(value)}})
+    return done.matched_count == 1
 
 
 async def _batch(database: Database, type: str, last: str) -> list[Document]:
-    wanted = {"_id": {"$gt": last}, "live": True}
-    cursor = database[type].find(wanted, {"raw": 1, "version": 1, "order": 1}, sort=[("_id", 1)], limit=_BATCH)
+    wanted, shown = {"_id": {"$gt": last}, "live": True}, {"raw": 1, "version": 1, "order": 1}
+    cursor = database[type].find(wanted, shown, sort=[("_id", 1)], limit=REINDEXED_AT_ONCE)
     async with cursor:
         return [document async for document in cursor]
 
@@ -68,6 +97,8 @@ async def purge(client: AsyncMongoClient[Document], database: Database, type: st
         await database[WRITERS].update_one({"_id": PURGED}, floor, upsert=True, session=session)
         await database[type].delete_one({"_id": id}, session=session)
         await database[HISTORY].delete_many(versions, session=session)
+        if type == REGISTERED:
+            await raise_registry(database, session)
         return True
 
     async with client.start_session() as session:

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 from fhir_server.search.query import Query
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
+    REGISTERED,
     AssertionFailed,
     Committed,
     Page,
     ReadFailed,
+    RegistryChanged,
     StillReferenced,
     Stored,
     TargetsMissing,
@@ -36,6 +38,8 @@ MILLISECOND = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SOURCES_SHOWN = 10
 
+RAISE_REGISTRY = "UPDATE meta SET value = value + 1 WHERE key = 'registry'"
+
 _STATES = (
     "SELECT json_group_array(json_array(r.ref, r.rid, r.version, r.updated, r.seq, r.deleted))"
     " FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value"
@@ -46,7 +50,8 @@ _COLUMNS = (
 )
 _NEXT = (
     "SELECT (SELECT max(rid) FROM resource), (SELECT max(seq) FROM version), (SELECT max(updated) FROM version),"
-    " (SELECT value FROM meta WHERE key = 'purged_seq'), (SELECT value FROM meta WHERE key = 'purged_updated')"
+    " (SELECT value FROM meta WHERE key = 'purged_seq'), (SELECT value FROM meta WHERE key = 'purged_updated'),"
+    " (SELECT value FROM meta WHERE key = 'registry')"
 )
 _SOURCES = (
     "SELECT r.ref FROM link l CROSS JOIN resource r WHERE l.tp = ? AND l.target = ? AND r.rid = l.rid"
@@ -100,7 +105,7 @@ class Group:
         self._connection = connection
         self._names = names
         self._search = search
-        rid, seq, updated, purged_seq, purged_updated = connection.execute(_NEXT).fetchone()
+        rid, seq, updated, purged_seq, purged_updated, self._registry = connection.execute(_NEXT).fetchone()
         self._rid = rid or 0
         self._seq = max(seq or 0, purged_seq or 0)
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
@@ -142,6 +147,8 @@ class Group:
 
     def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
+        if transaction.registry not in (None, self._registry):
+            raise RegistryChanged(f"the registry is {self._registry}, not {transaction.registry}")
         writes = {each.reference: each.write for each in drafts}
         for assertion in transaction.assertions:
             if not self._holds(assertion):
@@ -155,6 +162,9 @@ class Group:
             if not self._exists(reference, writes):
                 raise ReadFailed(reference, deleted=self._version(reference) > 0)
         written = tuple([self._write(each) for each in drafts])
+        if any(each.type == REGISTERED and each.version for each in written):
+            self._registry += 1
+            self._connection.execute(RAISE_REGISTRY)
         found = tuple(self._read(reference) for reference in transaction.reads)
         return Committed(written, found, tuple(self._page(query) for query in transaction.queries))
 

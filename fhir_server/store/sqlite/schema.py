@@ -63,7 +63,7 @@ CREATE TABLE entries (rid INTEGER PRIMARY KEY, quick TEXT NOT NULL, terms TEXT N
 def _create(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         connection.execute(statement)
-    connection.execute("INSERT INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
+    connection.execute("INSERT INTO meta VALUES ('secret', ?), ('registry', 0)", (secrets.token_bytes(32),))
 
 
 Migration = Callable[[sqlite3.Connection], None]

@@ -26,6 +26,7 @@ from fhir_server.store.protocol import (
     HistoryQuery,
     Page,
     Progress,
+    Reindexed,
     Stored,
     StoreUnavailable,
 )
@@ -171,19 +172,27 @@ class SqliteStore:
         """See `protocol.Store.changes`; the token is a number that rises with each version."""
         return await self._in_pool(lambda connection, _: changes(connection, after, limit))
 
-    async def reindex(self, types: Sequence[str], extract: Extract, progress: Progress) -> int:
-        """See `protocol.Store.reindex`: a few hundred resources at a time, each batch in a transaction of its own."""
-        total = await self._in_pool(lambda connection, _: upkeep.count_types(connection, self._names, types))
-        done = 0
-        for type in types:
-            last = 0
-            while True:
-                work = upkeep.reindexing(self._names, type, last, extract)
-                last, indexed = await self._writer.submit(work)
-                if not indexed:
-                    break
-                done += indexed
-                progress(done, max(done, total))
+    async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
+        """See `protocol.Store.reindex`: by the order in which the resources came, a database transaction a batch."""
+        work = upkeep.reindexing(self._names, type, extract, registry, int(after or 0))
+        done: Reindexed = await self._writer.submit(work)
+        return done
+
+    async def registry(self) -> int:
+        """See `protocol.Store.registry`; runs on the event loop."""
+        number: int = self._here(upkeep.REGISTRY, ())[0][0]
+        return number
+
+    async def settled(self) -> None:
+        """See `protocol.Store.settled`: transactions follow each other, whichever process they are of."""
+
+    async def kept(self, key: str) -> bytes | None:
+        """See `protocol.Store.kept`."""
+        return await self._in_pool(lambda connection, _: upkeep.kept(connection, key))
+
+    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """See `protocol.Store.keep`."""
+        done: bool = await self._writer.submit(upkeep.keeping(key, value, before))
         return done
 
     async def purge(self, type: str, id: str) -> bool:

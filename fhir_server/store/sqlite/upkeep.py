@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fhir_server.store.protocol import Extract, Progress
+from fhir_server.store.protocol import (
+    REGISTERED,
+    REINDEXED_AT_ONCE,
+    Extract,
+    Progress,
+    RegistryChanged,
+    Reindexed,
+)
 from fhir_server.store.sqlite import rows, statements
+from fhir_server.store.sqlite.commit import RAISE_REGISTRY
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.targets import absent, number_targets
 
-_BATCH = 200
 _BACKUP_PAGES = 2048
 
 
@@ -33,19 +40,20 @@ _LINKED = (
 )
 
 
-def count_types(connection: sqlite3.Connection, names: Names, types: Sequence[str]) -> int:
-    """How many current resources the types have."""
-    select = "SELECT count(*) FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0"
-    return sum(connection.execute(select, (names.code(connection, type),)).fetchone()[0] for type in set(types))
+REGISTRY = "SELECT value FROM meta WHERE key = 'registry'"
 
 
 def reindexing(
-    names: Names, type: str, after: int, extract: Extract
-) -> Callable[[sqlite3.Connection], tuple[int, int]]:
-    """Work that indexes the resources of a type with `rid` above `after`, a batch: the last `rid`, and how many."""
+    names: Names, type: str, extract: Extract, registry: int, after: int
+) -> Callable[[sqlite3.Connection], Reindexed]:
+    """Work that indexes the resources of a type with `rid` above `after`, a batch."""
 
-    def work(connection: sqlite3.Connection) -> tuple[int, int]:
-        found = connection.execute(_INDEXED, (after, names.code(connection, type), _BATCH)).fetchall()
+    def work(connection: sqlite3.Connection) -> Reindexed:
+        number = connection.execute(REGISTRY).fetchone()[0]
+        if number != registry:
+            raise RegistryChanged(f"the registry is {number}, not {registry}")
+        values = (after, names.code(connection, type), REINDEXED_AT_ONCE)
+        found = connection.execute(_INDEXED, values).fetchall()
         removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
         for rid, raw, *columns in found:
             entries = extract(type, raw)
@@ -61,9 +69,27 @@ def reindexing(
         statements.insert(connection, "entries", changed)
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
-        return (found[-1][0] if found else after), len(found)
+        return Reindexed(len(found), str(found[-1][0]) if len(found) == REINDEXED_AT_ONCE else None)
 
     return work
+
+
+def keeping(key: str, value: bytes, before: bytes | None) -> Callable[[sqlite3.Connection], bool]:
+    """Work that puts a value under a key if `before` is there; False if not."""
+
+    def work(connection: sqlite3.Connection) -> bool:
+        if kept(connection, key) != before:
+            return False
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"kept {key}", value))
+        return True
+
+    return work
+
+
+def kept(connection: sqlite3.Connection, key: str) -> bytes | None:
+    """What is under a key."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"kept {key}",)).fetchone()
+    return bytes(row[0]) if row else None
 
 
 def _codes(connection: sqlite3.Connection, names: Names, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:
@@ -98,6 +124,8 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
             highest = f"SELECT ?, max({column}) FROM version WHERE true"
             better = "DO UPDATE SET value = max(value, excluded.value)"
             connection.execute(f"INSERT INTO meta {highest} ON CONFLICT (key) {better}", (key,))
+        if reference.startswith(f"{REGISTERED}/"):
+            connection.execute(RAISE_REGISTRY)
         connection.execute("DELETE FROM entries WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM version WHERE rid = ?", (rid,))
         if connection.execute(_LINKED, (REFERENCES, rid, rid)).fetchone()[0]:

@@ -24,6 +24,7 @@ from fhir_server.store.protocol import (
     Clock,
     Committed,
     ReadFailed,
+    RegistryChanged,
     StillReferenced,
     StoreUnavailable,
     TargetsMissing,
@@ -40,7 +41,7 @@ WAIT_SECONDS = 30.0
 
 _TURNSTILE_PAUSE = 0.01
 _MOST_WRITES = 2000
-_CLEAN_REFUSALS = (AssertionFailed, TargetsMissing, StillReferenced, ReadFailed)
+_CLEAN_REFUSALS = (AssertionFailed, RegistryChanged, TargetsMissing, StillReferenced, ReadFailed)
 
 Work = Callable[[sqlite3.Connection], Any]
 """What runs inside a database transaction of its own."""

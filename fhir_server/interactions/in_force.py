@@ -1,0 +1,147 @@
+"""The search parameters in force: R4's, and the active SearchParameters stored here (https://hl7.org/fhir/R4/searchparameter.html).
+
+Each process learns them from the store. A write carries the number of the registry that its entries were made by, and
+is refused and planned again when that is not the store's: nothing is stored without the entries of a parameter in
+force. What was stored before has them after a reindex; until then the parameter is pending, and no search may use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.outcome import Issue
+from fhir_server.search.custom import IN_FORCE, TYPE, facts_of, problems
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.index import Index
+from fhir_server.search.parse import ELSEWHERE, OF_EVERY_TYPE
+from fhir_server.search.query import Query, Scope, StartsWith
+from fhir_server.search.registry import Custom, Indexed, Parameter, Registry, extended
+from fhir_server.search.result import PARAMETERS
+from fhir_server.store.protocol import Store, Stored
+
+INDEXED = "indexed"
+"""The key under which the store keeps `registry.Indexed`, as JSON."""
+
+_PAGE = 500
+_RESERVED = frozenset({*PARAMETERS, *OF_EVERY_TYPE, *ELSEWHERE, "_has"})
+_WORD = re.compile(r"[A-Za-z0-9_\-]+")
+_NAMING = frozenset({"_sort", "_include", "_revinclude", "_filter"})
+"""Parameters whose values name other parameters."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InForce:
+    """One state of the search parameters. `number`: the store's registry when it was read; `indexed`: its text.
+
+    `codes`: those of the custom parameters.
+    """
+
+    number: int
+    indexed: bytes | None
+    registry: Registry
+    index: Index
+    codes: frozenset[str] = frozenset()
+
+    def pending(self, type: str) -> tuple[Parameter, ...]:
+        """The parameters of a type that wait for a reindex."""
+        return tuple(each for each in self.registry.parameters(type).values() if each.pending)
+
+    def custom(self, type: str) -> tuple[Parameter, ...]:
+        """The parameters of a type that are not R4's."""
+        return tuple(each for each in self.registry.parameters(type).values() if each.edition)
+
+    def names(self, pairs: Iterable[tuple[str, str]]) -> bool:
+        """Whether a search may use a custom parameter."""
+        if not self.codes:
+            return False
+        texts = [f"{name} {value}" if name.partition(":")[0] in _NAMING else name for name, value in pairs]
+        return any(not self.codes.isdisjoint(_WORD.findall(text)) for text in texts)
+
+
+class SearchParameters:
+    """What is in force in this process; `current` is replaced as a whole, never changed."""
+
+    def __init__(self, store: Store, definitions: Definitions, registry: Registry, zone: tzinfo) -> None:
+        self._store = store
+        self._definitions = definitions
+        self._published = registry
+        self._zone = zone
+        self._plain = Index(registry, definitions, zone)
+        self.current = InForce(0, None, registry, self._plain)
+
+    def faults(self, resource: Mapping[str, Any]) -> tuple[Issue, ...]:
+        """Why a valid SearchParameter cannot be put in force; () when it can."""
+        return self._faults(resource, self.current.registry)
+
+    async def renew(self) -> bool:
+        """Learn what changed in the store; False if nothing did."""
+        while True:
+            number, indexed = await self._store.registry(), await self._store.kept(INDEXED)
+            if (number, indexed) == (self.current.number, self.current.indexed):
+                return False
+            custom = await self._stored() if number else []
+            if number == await self._store.registry():
+                self.current = self._built(number, indexed, custom)
+                return True
+
+    async def adopt(self) -> None:
+        """After a change: learn it; what is new for a type that has no resources needs no reindex."""
+        await self.renew()
+        waiting = [type for type in self.current.registry.types if self.current.pending(type)]
+        if waiting:
+            await self._store.settled()
+            empty = [type for type in waiting if not await self._holds(type)]
+            await self.mark(empty, self.current)
+
+    async def mark(self, types: Sequence[str], by: InForce) -> None:
+        """Note that all resources of the types are indexed by the parameters that `by` had in force."""
+        while types:
+            before = await self._store.kept(INDEXED)
+            indexed: dict[str, dict[str, str]] = orjson.loads(before or b"{}")
+            indexed |= {type: {each.code: each.edition for each in by.custom(type)} for type in types}
+            if await self._store.keep(INDEXED, orjson.dumps(indexed), before):
+                break
+        await self.renew()
+
+    async def _holds(self, type: str) -> bool:
+        return bool((await self._store.search(Query((Scope(type),), count=1))).matches)
+
+    async def _stored(self) -> list[Stored]:
+        """The active SearchParameters of the store, by id."""
+        if TYPE not in self._published.types:
+            return []
+        query = Query((Scope(TYPE, StartsWith("status", f"{IN_FORCE}{SEPARATOR}")),), count=_PAGE)
+        found: list[Stored] = []
+        while True:
+            page = await self._store.search(query)
+            found += page.matches
+            if page.next is None:
+                return found
+            query = replace(query, after=page.next)
+
+    def _built(self, number: int, indexed: bytes | None, stored: Sequence[Stored]) -> InForce:
+        there: Indexed = orjson.loads(indexed or b"{}")
+        custom: list[Custom] = []
+        registry = self._published
+        found = [(each, orjson.loads(each.raw or b"{}")) for each in stored]
+        for composite in (False, True):  # composites last: their components may be custom themselves
+            for each, resource in found:
+                # one that an earlier version of this server took, or whose component is gone, is not in force
+                applies = (resource["type"] == "composite") is composite and not self._faults(resource, registry)
+                if applies:
+                    custom.append(Custom(facts_of(resource), f"{each.id}@{each.last_updated}"))
+            registry = extended(self._published, self._definitions, custom, there) if custom else registry
+        changed = [type for type in registry.types if any(p.edition for p in registry.parameters(type).values())]
+        index = self._plain.renewed(registry, self._definitions, changed) if changed else self._plain
+        codes = frozenset(each.facts.code for each in custom)
+        return InForce(number, indexed, registry, index, codes)
+
+    def _faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
+        return problems(resource, self._definitions, registry, _RESERVED)

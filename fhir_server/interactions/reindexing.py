@@ -1,0 +1,157 @@
+"""A reindex as a job that the store keeps: online, one batch at a time, resumed by whoever finds it left.
+
+Batches go type by type in an order that stands still, and the job says how far they came. When the search parameters
+in force change meanwhile, it begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import orjson
+
+from fhir_server.fhir.outcome import Conflict
+from fhir_server.interactions.exchange import Context
+from fhir_server.search.entries import Entries
+from fhir_server.search.query import Query, Scope
+from fhir_server.store.protocol import Progress, RegistryChanged, StoreError
+
+JOB = "reindex"
+"""The key under which the store keeps the job, as JSON."""
+
+LEFT_AFTER = 60_000_000
+"""µs without a sign of life after which a running job is taken for left, and may be resumed."""
+
+Status = Literal["running", "complete", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One reindex. `at`: the position in `types`; `after`: where the next batch of that type begins.
+
+    `number`: the registry that the entries are made by; -1 before the first batch. `rate`: resources a second at most,
+    0 for as many as it takes to leave the store half the time. Times are µs.
+    """
+
+    id: str
+    types: tuple[str, ...]
+    base: str
+    started: int
+    beat: int
+    rate: int = 0
+    number: int = -1
+    at: int = 0
+    after: str | None = None
+    done: int = 0
+    total: int = 0
+    status: Status = "running"
+    message: str = ""
+
+
+class Taken(Exception):
+    """Another process has the job."""
+
+
+async def found(context: Context) -> Job | None:
+    """The last job, running or ended."""
+    text = await context.store.kept(JOB)
+    return _read(text) if text else None
+
+
+def _read(text: bytes) -> Job:
+    members = orjson.loads(text)
+    return Job(**{**members, "types": tuple(members["types"])})
+
+
+def left(context: Context, job: Job) -> bool:
+    """Whether a running job has nobody that runs it."""
+    return job.status == "running" and context.clock() - job.beat > LEFT_AFTER
+
+
+async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0) -> Job:
+    """A new job. Raises Conflict while another one runs."""
+    before = await context.store.kept(JOB)
+    running = _read(before) if before else None
+    if running is not None and running.status == "running" and not left(context, running):
+        raise Conflict(
+            f"A reindex is running: {running.done} of {running.total} resources are done. `GET $reindex` tells when it "
+            "is complete; start another one then."
+        )
+    now = context.clock()
+    job = Job(context.new_id(), tuple(dict.fromkeys(types)), base, now, now, rate)
+    if not await context.store.keep(JOB, orjson.dumps(asdict(job)), before):
+        raise Conflict("Another reindex was started in the same moment. `GET $reindex` tells how far it is.")
+    return job
+
+
+async def resume(context: Context) -> Job | None:
+    """The job that somebody left, now this process's; None when there is none."""
+    job = await found(context)
+    if job is None or not left(context, job):
+        return None
+    try:
+        return await _kept(context, job, replace(job, beat=context.clock()))
+    except Taken:
+        return None
+
+
+async def run(context: Context, job: Job, progress: Progress = lambda done, total: None, rests: bool = True) -> Job:
+    """Carry a job to its end; what stops it is its message. Raises Taken when another process has taken it."""
+    try:
+        while job.status == "running":
+            started = time.monotonic()
+            indexed = job.done
+            job = await _kept(context, job, await _step(context, job))
+            progress(job.done, max(job.done, job.total))
+            await asyncio.sleep(_pause(job, job.done - indexed, time.monotonic() - started) if rests else 0)
+    except (StoreError, ValueError) as error:
+        failed = replace(job, status="failed", message=str(error), beat=context.clock())
+        return await _kept(context, job, failed)
+    return job
+
+
+def _pause(job: Job, indexed: int, took: float) -> float:
+    return max(0.0, indexed / job.rate - took) if job.rate else took
+
+
+async def _step(context: Context, job: Job) -> Job:
+    """The job after one more batch."""
+    in_force = context.parameters.current
+    if job.number != in_force.number or job.number != await context.store.registry():
+        return await _from_the_start(context, job)
+    if job.at == len(job.types):
+        await context.parameters.mark(job.types, in_force)
+        return replace(job, status="complete", beat=context.clock())
+
+    def extract(type: str, raw: bytes) -> Entries:
+        return in_force.index.entries(type, orjson.loads(raw), job.base)
+
+    type = job.types[job.at]
+    try:
+        batch = await context.store.reindex(type, extract, job.number, job.after)
+    except RegistryChanged:
+        return await _from_the_start(context, job)
+    at = job.at + (batch.next is None)
+    return replace(job, at=at, after=batch.next, done=job.done + batch.count, beat=context.clock())
+
+
+async def _from_the_start(context: Context, job: Job) -> Job:
+    """Whoever writes from now on knows the parameters: what was written before is what is left to do."""
+    await context.parameters.renew()
+    await context.store.settled()
+    total = 0
+    for type in job.types:
+        total += await context.store.count(Query((Scope(type),)))
+    number = context.parameters.current.number
+    return replace(job, number=number, at=0, after=None, done=0, total=total, beat=context.clock())
+
+
+async def _kept(context: Context, before: Job, after: Job) -> Job:
+    """The job as it is now kept. Raises Taken."""
+    if not await context.store.keep(JOB, orjson.dumps(asdict(after)), orjson.dumps(asdict(before))):
+        raise Taken
+    return after

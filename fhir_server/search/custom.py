@@ -1,0 +1,142 @@
+"""SearchParameters of this installation: what a resource says, and whether it can be applied (https://hl7.org/fhir/R4/searchparameter.html).
+
+Those with the status `active` are in force. A code that R4 has for a type stays R4's there: a SearchParameter that is
+derived from R4's, or has its expression, is accepted as a description of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fhir_server.fhir.definitions import Definitions, SearchParameterFacts
+from fhir_server.fhir.outcome import Issue
+from fhir_server.fhir.path import ExpressionError, parse, parse_for
+from fhir_server.search import index
+from fhir_server.search.parameters import TYPES
+from fhir_server.search.registry import Parameter, Registry, bases, components_of, parameter_for
+
+TYPE = "SearchParameter"
+IN_FORCE = "active"
+
+_CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
+_ABSTRACT = ("Resource", "DomainResource")
+
+Reserved = frozenset[str]
+"""Names that the search syntax has for itself, such as `_sort`."""
+
+
+def facts_of(resource: Mapping[str, Any]) -> SearchParameterFacts:
+    """What a valid SearchParameter resource says."""
+    return SearchParameterFacts(
+        code=resource["code"],
+        url=resource["url"],
+        type=resource["type"],
+        base=tuple(resource["base"]),
+        expression=resource.get("expression", ""),
+        targets=tuple(resource.get("target", ())),
+        components=tuple((each["definition"], each["expression"]) for each in resource.get("component", ())),
+        multiple_and=resource.get("multipleAnd", True),
+        multiple_or=resource.get("multipleOr", True),
+        comparators=tuple(resource.get("comparator", ())),
+        modifiers=tuple(resource.get("modifier", ())),
+    )
+
+
+def problems(
+    resource: Mapping[str, Any], definitions: Definitions, registry: Registry, reserved: Reserved = frozenset()
+) -> tuple[Issue, ...]:
+    """Why a valid SearchParameter resource that is `active` cannot be applied; () when it can.
+
+    `registry`: the parameters in force without this one.
+    """
+    if resource["status"] != IN_FORCE:
+        return ()
+    facts = facts_of(resource)
+    return tuple(
+        Issue("error", "business-rule", sentence, (f"{TYPE}.{element}",))
+        for element, sentence in _faults(facts, resource, definitions, registry, reserved)
+    )
+
+
+def _faults(
+    facts: SearchParameterFacts,
+    resource: Mapping[str, Any],
+    definitions: Definitions,
+    registry: Registry,
+    reserved: Reserved,
+) -> Iterator[tuple[str, str]]:
+    """(element, sentence) for each fault."""
+    if not _CODE.fullmatch(facts.code) or facts.code in reserved:
+        yield (
+            "code",
+            f"`{facts.code}` cannot be the code of a search parameter here: it takes letters, digits, `-` and `_`, "
+            "and must not be a name of the search syntax itself.",
+        )
+        return
+    unknown = [base for base in facts.base if base not in (*registry.types, *_ABSTRACT, *definitions.resource_types)]
+    if unknown:
+        yield "base", f"`{unknown[0]}` is no resource type of R4."
+        return
+    if facts.type not in TYPES or facts.type == "special":
+        yield "type", f"A search parameter of type `{facts.type}` cannot be evaluated by its expression."
+        return
+    described = [type for type in bases(facts, registry.types) if facts.code in registry.parameters(type)]
+    for type in described:
+        other = registry.parameters(type)[facts.code]
+        if other.url != facts.url and not _describes(facts, resource, other, type):
+            yield (
+                "code",
+                f"`{type}` has a search parameter `{facts.code}` already, `{other.url}`; choose another code, "
+                "or say `derivedFrom` where this one only describes that one.",
+            )
+    yield from _compiled(facts, definitions, registry, [t for t in bases(facts, registry.types) if t not in described])
+
+
+def _describes(facts: SearchParameterFacts, resource: Mapping[str, Any], other: Parameter, type: str) -> bool:
+    """Whether the new one is no more than a description of a parameter of R4."""
+    if other.edition:
+        return False
+    if resource.get("derivedFrom") == other.url:
+        return True
+    try:
+        return " | ".join(branch.text for branch in parse_for(facts.expression, type)) == other.expression
+    except ExpressionError:
+        return False
+
+
+def _compiled(
+    facts: SearchParameterFacts, definitions: Definitions, registry: Registry, types: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """The faults of the expressions for these types: the first one, with its position."""
+    if not facts.expression:
+        if types:
+            yield "expression", "An active search parameter needs an expression, such as `Patient.birthDate`."
+        return
+    known = {each.url: each for each in definitions.search_parameters}
+    known |= {
+        each.url: SearchParameterFacts(
+            each.code, each.url, each.type, (), "", each.targets, (), multiple_and=True, multiple_or=True,
+            comparators=(), modifiers=(),
+        )
+        for type in registry.types
+        for each in registry.parameters(type).values()
+    }  # fmt: skip
+    try:
+        components = components_of(facts, known)
+    except ValueError as error:
+        yield "component", f"{error} Store that one first."
+        return
+    try:
+        parse(facts.expression)
+        for type in types:
+            parameter = parameter_for(definitions, facts, type, components)
+            if not parameter.expression:
+                yield "expression", f"`{facts.expression}` has no part for `{type}`, which is in `base`."
+                return
+            index.check(definitions, parameter)
+    except ExpressionError as error:
+        yield "expression", f"{error} (at character {error.position} of `{facts.expression}`)"
+    except ValueError as error:
+        yield "component", str(error)
