@@ -83,6 +83,16 @@ def test_create(sent: Sent) -> None:
     ]
 
 
+def test_a_write_of_the_server_also_reads_the_registry(sent: Sent) -> None:
+    """The search parameters that its entries were made by must still be in force."""
+    assert sent(lambda store: write(store, post("Patient/new"), registry=0)) == [
+        "find meta",
+        "insert Patient",
+        "insert history",
+        "commitTransaction",
+    ]
+
+
 def test_create_with_references_of_two_types(sent: Sent) -> None:
     """Two writes, a read per referenced type, and all locks in one command."""
     required = ("Patient/p", "Practitioner/d")
