@@ -36,7 +36,7 @@ from fhir_server.interactions.in_force import InForce, SearchParameters
 from fhir_server.interactions.profiles import store_profiles
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
-from fhir_server.operations.reindex import resumed
+from fhir_server.operations.reindex import look_after
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import no_audit
@@ -283,7 +283,7 @@ async def _lifespan(settings: Settings, around: FastAPI, api: list[Application],
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            await resumed(server.context)
+            server.context.background.start(look_after(server.context))
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

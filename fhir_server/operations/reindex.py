@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 import orjson
@@ -14,13 +15,14 @@ from fhir_server.interactions.reindexing import Job
 from fhir_server.operations.given import given, whole_number
 
 _RETRY_SECONDS = "2"
+_LOOK_SECONDS = 10.0
 
 
 async def reindex(context: Context, request: Request) -> Response:
     """POST starts it: 202, and the URL that tells how far it is. GET there: 202 while it runs, then 200."""
     if request.method == "POST":
         return await _started(context, request)
-    await resumed(context)
+    await _resumed(context)
     job = await reindexing.found(context)
     if job is None:
         raise NotFound("No reindex was ever started here. POST to `$reindex` starts one.")
@@ -29,11 +31,19 @@ async def reindex(context: Context, request: Request) -> Response:
     return Response(200, orjson.dumps(_parameters(job)))
 
 
-async def resumed(context: Context) -> None:
-    """Go on with a job that somebody left."""
+async def look_after(context: Context) -> None:
+    """Go on with a job that was running when its process ended, as soon as it is certain that nobody runs it."""
+    while (job := await reindexing.found(context)) is not None and job.status == "running":
+        if await _resumed(context):
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _resumed(context: Context) -> bool:
     job = await reindexing.resume(context)
     if job is not None:
         context.background.start(_run(context, job))
+    return job is not None
 
 
 async def _started(context: Context, request: Request) -> Response:

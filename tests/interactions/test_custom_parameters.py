@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import json
 import tarfile
@@ -13,8 +14,9 @@ from typing import Any
 import orjson
 import pytest
 
-from fhir_server.app import Knowledge
+from fhir_server.app import Knowledge, now
 from fhir_server.interactions import reindexing
+from fhir_server.operations.reindex import look_after
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -318,6 +320,34 @@ async def test_a_reindex_that_was_left_is_gone_on_with(client: Client) -> None:
             break
         await asyncio.sleep(0.02)
     assert await ids(client, "Patient?eyes=brown") == ["0", "1", "2"]
+
+
+async def test_a_start_goes_on_with_what_a_dead_process_left(known: Knowledge, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/fhir.db"
+    async with serving(known, store=uri) as client:
+        entries = [
+            {"resource": patient(f"{n:03}", "brown"), "request": {"method": "PUT", "url": f"Patient/{n:03}"}}
+            for n in range(450)
+        ]
+        await client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries})
+        await put(client, parameter())
+        # a rate so low that only the first batch is done when the server ends
+        assert (await client.post("Patient/$reindex?rate=10")).status_code == 202
+        while (job := await reindexing.found(client.server.context)) is None or job.done < 200:
+            await asyncio.sleep(0.02)
+    async with serving(known, store=uri) as client:
+        context = client.server.context
+        left = await reindexing.found(context)
+        assert left is not None and (left.status, left.done) == ("running", 200)
+        assert "stored before it" in await refused(client, "Patient?eyes=brown")
+        later = dataclasses.replace(context, clock=lambda: now() + 2 * reindexing.LEFT_AFTER)
+        before = await context.store.kept(reindexing.JOB)
+        await context.store.keep(reindexing.JOB, orjson.dumps(dataclasses.asdict(left) | {"rate": 0}), before)
+        await look_after(later)
+        while (job := await reindexing.found(context)) is not None and job.status == "running":
+            await asyncio.sleep(0.02)
+        assert job is not None and (job.status, job.done) == ("complete", 450), "the first batch was not done again"
+        assert len(await ids(client, "Patient?eyes=brown&_count=1000")) == 450
 
 
 async def test_reindex_beside_writes_loses_nothing(everywhere: Client) -> None:
