@@ -20,12 +20,11 @@ def bundle(head: dict[str, Any], links: Iterable[tuple[str, str]], entries: Sequ
     return b'%b,"entry":[%b]}' % (text[:-1], b",".join(entries))
 
 
-def search_entry(base: str, type: str, id: str, raw: bytes, mode: str) -> bytes:
-    """One entry of a searchset; `mode` is match or include."""
-    return b'{"fullUrl":"%b/%b/%b","resource":%b,"search":{"mode":"%b"}}' % (
+def search_entry(base: str, reference: str, raw: bytes, mode: str) -> bytes:
+    """One entry of a searchset; `reference` is `Type/id`, `mode` is match or include."""
+    return b'{"fullUrl":"%b/%b","resource":%b,"search":{"mode":"%b"}}' % (
         base.encode(),
-        type.encode(),
-        id.encode(),
+        reference.encode(),
         raw,
         mode.encode(),
     )

@@ -30,13 +30,15 @@ async def explanation(context: Context, request: Request, wanted: Search, steps:
     """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
     started = time.perf_counter()
     criteria = await criteria_for(context, wanted.applied, request.base)
-    types = [scope.type for scope in wanted.query.scopes]
+    types = [scope.type for scope in (wanted.inside or wanted.query).scopes]
     sentences = list(readings(types, wanted.applied, criteria))
     sentences.append(f"Reading the parameters took {milliseconds(started)}.")
     if wanted.query.sort:
         keys = ", ".join(f"{'-' if key.descending else ''}{key.parameter}" for key in wanted.query.sort)
         sentences.append(f"The order is by {keys}, then by type and id.")
-    if isinstance(context.store, Explaining):
+    if not wanted.query.scopes:
+        sentences.append("Nothing but contained resources is searched.")
+    elif isinstance(context.store, Explaining):
         sentences += await context.store.explain(wanted.query)
     else:
         sentences.append("This store does not tell its plan.")

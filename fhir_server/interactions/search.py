@@ -13,13 +13,15 @@ import orjson
 
 from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
 from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, NotFound, UnsupportedMediaType, operation_outcome
+from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, operation_outcome
 from fhir_server.fhir.subset import subset
+from fhir_server.interactions.contained import Found, Reading, search_inside
 from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
 from fhir_server.interactions.explain import explains, explanation, milliseconds
 from fhir_server.interactions.reading import read_pairs
 from fhir_server.interactions.shaping import check_elements
 from fhir_server.search.compartment import compartment_clause, compartment_types
+from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
 from fhir_server.search.paging import open_token, seal
@@ -45,11 +47,14 @@ async def search(context: Context, request: Request) -> Response:
     """200 with a searchset; unknown parameters are 400 unless handling is lenient."""
     asked = _asked(context, request)
     wanted = await read_search(context, request, asked)
-    page = await _page(context, wanted)
+    page = await _page(context, request, wanted)
     return Response(200, await searchset(context, request, asked, wanted, page))
 
 
-async def _page(context: Context, wanted: Search) -> Page:
+async def _page(context: Context, request: Request, wanted: Search) -> Page | Found:
+    if wanted.inside:
+        reading = Reading(functools.partial(context.index.entries, base=request.base), context.types)
+        return await search_inside(context.store, wanted.query, wanted.inside, reading)
     if wanted.query.count == 0:
         return Page((), None)
     return await context.store.search(wanted.query)
@@ -93,9 +98,18 @@ async def read_search(context: Context, request: Request, asked: Asked) -> Searc
     options = Options(asked.lenient, context.settings.default_count, context.settings.max_count)
     types = _types(context, asked)
     wanted = await read_pairs(context, types, asked.pairs, request.base, options)
-    check_elements(context, types, wanted.elements)
+    inside = wanted.inside
+    check_elements(context, context.registry.types if inside and not inside.alone else types, wanted.elements)
     scopes = tuple(_restricted(context, request, asked, scope) for scope in wanted.query.scopes)
-    return replace(wanted, query=replace(wanted.query, scopes=scopes, after=asked.after))
+    if inside:
+        if len(asked.path) == 3:
+            raise NotSupported(
+                "Contained resources belong to no compartment of their own, so `_contained` cannot be applied here; "
+                f"search `{asked.path[2]}` itself."
+            )
+        containers = tuple(_restricted(context, request, asked, scope) for scope in inside.containers)
+        inside = replace(inside, containers=containers)
+    return replace(wanted, query=replace(wanted.query, scopes=scopes, after=asked.after), inside=inside)
 
 
 def _types(context: Context, asked: Asked) -> tuple[str, ...]:
@@ -121,21 +135,23 @@ def _restricted(context: Context, request: Request, asked: Asked, scope: Scope) 
     return scope if len(clauses) == 1 else Scope(scope.type, And(tuple(clauses)))
 
 
-async def searchset(context: Context, request: Request, asked: Asked, wanted: Search, page: Page) -> bytes:
+async def searchset(context: Context, request: Request, asked: Asked, wanted: Search, page: Page | Found) -> bytes:
     """The Bundle of a page: matches, what they include, warnings, links and the total where it is due."""
     entries_of = functools.partial(_entries, context, request.base)
     explained, started = explains(request, asked.pairs), time.perf_counter()
-    extra: Sequence[Stored] = ()
+    extra: Sequence[Stored | Contained] = ()
     if wanted.includes and page.matches:
         extra = await included(
             context.store, entries_of, page.matches, wanted.includes, context.registry, context.settings.max_included
         )
     steps = (f"Including {len(extra)} resources took {milliseconds(started)}.",) if explained else ()
+    if explained and isinstance(page, Found):
+        steps = (f"{page.looked} containers were looked into; they give {page.inside} matches.", *steps)
     shape = functools.partial(_shape, context, wanted)
     if len(page.matches) + len(extra) > 500 or wanted.elements or wanted.summary:
         await asyncio.sleep(0)
-    entries = [search_entry(request.base, found.type, found.id, shape(found), "match") for found in page.matches]
-    entries += [search_entry(request.base, found.type, found.id, shape(found), "include") for found in extra]
+    entries = [search_entry(request.base, found.reference, shape(found), "match") for found in page.matches]
+    entries += [search_entry(request.base, found.reference, shape(found), "include") for found in extra]
     if wanted.issues:
         entries.append(outcome_entry(operation_outcome(wanted.issues)))
     if explained:
@@ -147,11 +163,11 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
     return bundle(head, _links(context, request, asked, wanted, page), entries)
 
 
-def _entries(context: Context, base: str, stored: Stored) -> Entries:
+def _entries(context: Context, base: str, stored: Stored | Contained) -> Entries:
     return context.index.entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
 
 
-def _shape(context: Context, wanted: Search, stored: Stored) -> bytes:
+def _shape(context: Context, wanted: Search, stored: Stored | Contained) -> bytes:
     assert stored.raw is not None
     summary = wanted.summary if wanted.summary in ("true", "text", "data") else None
     if summary is None and not wanted.elements:
@@ -159,17 +175,19 @@ def _shape(context: Context, wanted: Search, stored: Stored) -> bytes:
     return subset(stored.raw, stored.type, context.definitions, summary, wanted.elements)
 
 
-async def _total(context: Context, wanted: Search, page: Page) -> int | None:
+async def _total(context: Context, wanted: Search, page: Page | Found) -> int | None:
     """Given when it is asked for, or known because all matches are on this page."""
     query: Query = wanted.query
     if query.count == 0 or wanted.total in ("accurate", "estimate"):
-        return await context.store.count(query)
+        return await context.store.count(query) + (page.inside if isinstance(page, Found) else 0)
     if wanted.total is None and page.next is None and query.after is None:
         return len(page.matches)
     return None
 
 
-def _links(context: Context, request: Request, asked: Asked, wanted: Search, page: Page) -> list[tuple[str, str]]:
+def _links(
+    context: Context, request: Request, asked: Asked, wanted: Search, page: Page | Found
+) -> list[tuple[str, str]]:
     url = "/".join((request.base, *asked.path))
     links = [("self", f"{url}?{urlencode(wanted.applied, safe=':,|$/', quote_via=quote)}" if wanted.applied else url)]
     if page.next is not None:

@@ -90,7 +90,12 @@ async def _sort_in_get(context: Context, request: Request, work: Work, entry: En
     else:
         lenient = (request.prefers("handling") or context.settings.handling) == "lenient"
         search = Asked(path, asked.query, lenient)
-        work.searches[position] = (entry, search, await read_search(context, asked, search))
+        wanted = await read_search(context, asked, search)
+        if wanted.inside:
+            raise NotSupported(
+                "A transaction does not look into containers; send the search with `_contained` by itself."
+            )
+        work.searches[position] = (entry, search, wanted)
 
 
 def _read_interaction(path: tuple[str, ...]) -> str | None:

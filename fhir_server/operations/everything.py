@@ -257,7 +257,7 @@ def _searchset(context: Context, request: Request, asked: Asked, page: Page, ext
     matches = [match for match in page.matches if asked.wants(match.type)]
     parts = (("match", matches), ("include", extra))
     entries = [
-        search_entry(request.base, found.type, found.id, found.raw or b"{}", mode)
+        search_entry(request.base, found.reference, found.raw or b"{}", mode)
         for mode, listed in parts
         for found in listed
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.fhir.outcome import Invalid, NotSupported, TooCostly
 from fhir_server.interactions.exchange import Context, Pairs, Request, Response
 from fhir_server.interactions.search import Asked, read_search, searchset
 from fhir_server.operations.given import given, whole_number
@@ -45,6 +45,8 @@ async def lastn(context: Context, request: Request) -> Response:
     handling = request.prefers("handling") or context.settings.handling
     asked = Asked((TYPE,), criteria, handling == "lenient")
     wanted = await read_search(context, request, asked)
+    if wanted.inside:
+        raise NotSupported("`$lastn` does not look into containers; leave `_contained` out.")
     found = await _all(context, request.base, replace(wanted.query, sort=(Sort("date", "date", True),), count=_PAGE))
     matches = tuple(observation.stored for observation in latest(found, most))
     shown = tuple(pair for pair in pairs if pair[0] == _MAX)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 SEPARATOR = "\x1f"
 COMPOSITE = "\x1e"
+CONTAINED = "_contained"
+"""The pseudo-parameter whose terms are the types of the resources that a resource contains."""
 
 # Ends of open intervals, µs; outside every FHIR date and inside 64 bits.
 OPEN_LOW = -(2**62)

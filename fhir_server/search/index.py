@@ -1,6 +1,7 @@
 """Index entries of a resource, by the expressions of its type's search parameters (https://hl7.org/fhir/R4/search.html).
 
-The resource is taken as valid R4; contained resources and extensions that no parameter names are not indexed.
+The resource is taken as valid R4; extensions that no parameter names are not indexed, and of contained resources only
+the types are: `search.contained` looks into them when a search asks for them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Member, Path, missing_step, parse, parse_for
 from fhir_server.fhir.references import literal_references
-from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.composite import Combine, combination, kind_of
 from fhir_server.search.parameters.criteria import Extract, Surroundings
@@ -73,6 +74,8 @@ class Index:
             for code, values in sink.items():
                 if len(values) > 1:
                     sink[code] = _ordered(values)
+        if "contained" in resource:
+            found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in resource["contained"]}))
         return Entries(found[0], found[1], found[2], literal_references(resource, base, self._types))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import Invalid, Issue
+from fhir_server.search.contained import Inside, inside
 from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
 from fhir_server.search.filter import filter_clause
 from fhir_server.search.include import Include
@@ -33,6 +34,8 @@ class Search:
 
     `query`: the first page. `applied`: the parameters in force, in order and as given, for the self link. `issues`: one
     warning for each ignored parameter (lenient handling). `total`, `summary`: None where the client did not say.
+    `inside`: the search among contained resources, None where they are not searched; the query has no scopes where
+    they alone are.
     """
 
     query: Query
@@ -42,6 +45,7 @@ class Search:
     total: Total | None = None
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
+    inside: Inside | None = None
 
 
 def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Options) -> Search:
@@ -55,13 +59,14 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
     applied: list[tuple[str, str]] = []
     issues: list[Issue] = []
     result = Result()
+    returned = _returned(types, pairs, criteria.registry)
     for name, value in pairs:
         code, _, modifier = name.partition(":")
         if code in ELSEWHERE:
             continue
         try:
             if code in PARAMETERS:
-                result = with_parameter(result, Asked(types, code, modifier, value, criteria))
+                result = with_parameter(result, Asked(types, code, modifier, value, criteria, returned))
             else:
                 _add(clauses, name, value, criteria)
         except Unapplied as error:
@@ -71,15 +76,30 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
         else:
             applied.append((name, value))
     _check_together(result)
+    query = _query(clauses, result, criteria.registry, options)
     return Search(
-        _query(clauses, result, criteria.registry, options),
+        replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),
         tuple(issues),
         result.includes,
         result.total,
         result.summary,
         result.elements,
+        _inside(query, result, criteria.registry),
     )
+
+
+def _inside(query: Query, result: Result, registry: Registry) -> Inside | None:
+    if result.contained == "false":
+        return None
+    return inside(query.scopes, registry.types, alone=result.contained_type == "contained")
+
+
+def _returned(types: Sequence[str], pairs: Pairs, registry: Registry) -> Sequence[str]:
+    """The types that matches may have: any, where containers are returned for what they contain."""
+    given = dict(pairs)
+    containers = given.get("_contained") in ("true", "both") and given.get("_containedType") != "contained"
+    return registry.types if containers else types
 
 
 def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:

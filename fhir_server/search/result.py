@@ -16,8 +16,12 @@ from fhir_server.search.registry import Parameter
 
 Total = Literal["none", "estimate", "accurate"]
 Summary = Literal["true", "text", "data", "count", "false"]
+ContainedMode = Literal["false", "true", "both"]
+ContainedType = Literal["container", "contained"]
 TOTALS: tuple[Total, ...] = get_args(Total)
 SUMMARIES: tuple[Summary, ...] = get_args(Summary)
+CONTAINED_MODES: tuple[ContainedMode, ...] = get_args(ContainedMode)
+CONTAINED_TYPES: tuple[ContainedType, ...] = get_args(ContainedType)
 
 V = TypeVar("V", bound=str)
 
@@ -47,18 +51,24 @@ class Result:
     total: Total | None = None
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
+    contained: ContainedMode = "false"
+    contained_type: ContainedType = "container"
     given: frozenset[str] = field(default=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One result parameter of a search over `types`: `name` without its `modifier` ("" for none)."""
+    """One result parameter of a search over `types`: `name` without its `modifier` ("" for none).
+
+    `returned`: the types that matches may have.
+    """
 
     types: Sequence[str]
     name: str
     modifier: str
     value: str
     criteria: Criteria
+    returned: Sequence[str]
 
 
 def with_parameter(result: Result, asked: Asked) -> Result:
@@ -143,7 +153,7 @@ def _parsed_include(asked: Asked) -> Include:
     _check_types(asked, source, target)
     _check_reference(asked, source, code, target)
     include = Include(source, code, target, reverse, iterate)
-    if not iterate and not reverse and source not in asked.types:
+    if not iterate and not reverse and source not in asked.returned:
         raise Unapplied(
             f"`{asked.name}={asked.value}` cannot include anything, since no `{source}` is searched for; "
             "to follow included resources, write `_include:iterate`."
@@ -173,7 +183,7 @@ def _check_reference(asked: Asked, source: str, code: str, target: str) -> None:
             f"`{source}.{code}` cannot refer to `{target}`. Valid types: {', '.join(f'`{type}`' for type in targets)}."
         )
     reached = {target} if target else set(targets)
-    if asked.name == "_revinclude" and not asked.modifier and reached and reached.isdisjoint(asked.types):
+    if asked.name == "_revinclude" and not asked.modifier and reached and reached.isdisjoint(asked.returned):
         raise Unapplied(
             f"`{asked.name}={asked.value}` cannot include anything, since `{source}.{code}` does not refer to "
             f"{' or '.join(f'`{type}`' for type in asked.types)}."
@@ -186,19 +196,11 @@ def references_of(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
 
 
 def _contained(result: Result, asked: Asked) -> Result:
-    if asked.value != "false":
-        raise NotSupported(
-            f"This server does not search contained resources, so `_contained` cannot be `{asked.value}`."
-        )
-    return result
+    return replace(result, contained=_one_of(CONTAINED_MODES, asked))
 
 
 def _contained_type(result: Result, asked: Asked) -> Result:
-    if asked.value != "container":
-        raise NotSupported(
-            f"This server does not search contained resources, so `_containedType` cannot be `{asked.value}`."
-        )
-    return result
+    return replace(result, contained_type=_one_of(CONTAINED_TYPES, asked))
 
 
 def _type(result: Result, asked: Asked) -> Result:

@@ -1,7 +1,8 @@
 """The rows of `cases/*.yaml`, each derived from the specification by hand, on every store (https://hl7.org/fhir/R4/search.html).
 
 A file has `resources`, stored an hour apart in the order given, and `rules`: a rule of the specification in a sentence,
-with rows `search: expected`. Expected is the list of ids in order (`Type/id` when several types are searched), or
+with rows `search: expected`. Expected is the list of ids in order (`Type/id` when several types are searched, or with
+contained resources), or
 
     finds, includes, unordered   the matches; the included resources as `Type/id`, in any order if so said
     pages                        the ids of each page, following `next`
@@ -16,7 +17,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,7 +27,9 @@ import yaml
 
 from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import FhirError
+from fhir_server.interactions.contained import Found, Reading, search_inside
 from fhir_server.search.compartment import compartment_clause
+from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
 from fhir_server.search.index import Index
@@ -37,7 +40,7 @@ from fhir_server.search.registry import build
 from fhir_server.search.terminology import Name, Terminology
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
-from fhir_server.store.protocol import Clock, Store, Stored
+from fhir_server.store.protocol import Clock, Page, Store, Stored
 
 START = 1_795_420_800_000_000  # 2026-11-23T08:00:00Z in µs
 HOUR = 3_600_000_000
@@ -47,6 +50,7 @@ FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 R4 = definitions.load()
 REGISTRY = build(R4)
 INDEX = Index(REGISTRY, R4, UTC)
+READING = Reading(partial(INDEX.entries, base=BASE), REGISTRY.types)
 CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=START, zone=UTC)
 
 Opener = Callable[[pytest.FixtureRequest, Clock], Awaitable[Store]]
@@ -177,18 +181,24 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
 
 async def _run(store: Store, search: Search) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    page = await store.search(search.query)
+    page = await _page(store, search)
     extra = await included(store, _entries, page.matches, search.includes, REGISTRY, 100)
-    several = len(search.query.scopes) > 1
+    several = len(search.query.scopes) > 1 or search.inside
     pages = [page]
     while page.next is not None:
-        page = await store.search(replace(search.query, after=page.next))
+        page = await _page(store, replace(search, query=replace(search.query, after=page.next)))
         pages.append(page)
     named = [[match.reference if several else match.id for match in page.matches] for page in pages]
     return named, [resource.reference for resource in extra]
 
 
-def _entries(stored: Stored) -> Entries:
+async def _page(store: Store, search: Search) -> Page | Found:
+    if search.inside:
+        return await search_inside(store, search.query, search.inside, READING)
+    return await store.search(search.query)
+
+
+def _entries(stored: Stored | Contained) -> Entries:
     return INDEX.entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
 
 

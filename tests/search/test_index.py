@@ -69,7 +69,7 @@ def test_without_values_there_are_no_entries(index: Index) -> None:
     assert index.entries("Patient", nulls).terms["given"] == ("ann\x1fAnn",)
 
 
-def test_contained_resources_are_not_indexed_but_their_references_count(index: Index) -> None:
+def test_of_contained_resources_the_types_and_the_references_are_indexed(index: Index) -> None:
     resource = {
         "resourceType": "Observation",
         "contained": [
@@ -77,7 +77,9 @@ def test_contained_resources_are_not_indexed_but_their_references_count(index: I
         ],
         "hasMember": [{"reference": "#c"}],
     }
-    assert index.entries("Observation", resource) == Entries(references=("Patient/2",))
+    assert index.entries("Observation", resource) == Entries(
+        {"_contained": ("Observation",)}, references=("Patient/2",)
+    )
 
 
 def test_an_extension_is_indexed_by_its_value(index: Index) -> None:

@@ -1,0 +1,132 @@
+"""Searches among contained resources: `_contained` and `_containedType` (https://hl7.org/fhir/R4/search.html#contained).
+
+What is contained has no index of its own: the containers, found by the types that they contain, are looked through.
+Matches of both kinds have one order: by the sort keys, then by the reference that is returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cmp_to_key
+
+import orjson
+
+from fhir_server.fhir.outcome import TooCostly
+from fhir_server.search.contained import Contained, IndexEntries, Inside, contained_in, matched
+from fhir_server.search.match import Candidate, compare, sort_key
+from fhir_server.search.query import Query, Scope, SortKey
+from fhir_server.store.protocol import Page, Store, Stored
+
+MOST_CONTAINERS = 5_000
+"""Containers that one search looks into."""
+
+_AT_ONCE = 500
+_IN_A_ROW = 50
+
+Match = tuple[SortKey, Stored | Contained]
+"""A position in the order, and what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page as `store.protocol.Page`.
+
+    `inside`: how many matches on all pages are there for what is contained. `looked`: containers looked into.
+    """
+
+    matches: tuple[Stored | Contained, ...]
+    next: SortKey | None
+    inside: int
+    looked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is needed to look into containers: how resources are indexed, and the served types."""
+
+    index: IndexEntries
+    types: Collection[str]
+
+
+async def search_inside(store: Store, query: Query, inside: Inside, reading: Reading) -> Found:
+    """A page of what `query` finds and of what is found inside containers. Raises TooCostly for too many containers."""
+    matches, looked = await _matches(store, query, inside, reading)
+    page = await store.search(query) if query.count and query.scopes else Page((), None)
+    if query.count == 0:
+        return Found((), None, len(matches), looked)
+    left = [match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0]
+    left += [(_position(query, found, reading), found) for found in page.matches]
+    left.sort(key=cmp_to_key(lambda one, other: compare(query.sort, one[0], other[0])))
+    shown = left[: query.count]
+    more = page.next is not None or len(left) > len(shown)
+    return Found(tuple(found for _, found in shown), shown[-1][0] if more else None, len(matches), looked)
+
+
+def _position(query: Query, found: Stored, reading: Reading) -> SortKey:
+    entries = reading.index(found.type, orjson.loads(found.raw or b"{}"))
+    return sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
+
+
+async def _matches(store: Store, query: Query, inside: Inside, reading: Reading) -> tuple[list[Match], int]:
+    """Everything that is found inside containers, in any order: each resource, or each container once.
+
+    Also tells how many containers there are.
+    """
+    looked = 0
+    alone: list[Match] = []
+    by_container: dict[str, Match] = {}
+    async for containers in _containers(store, inside):
+        looked += len(containers)
+        family = await _contents(containers.values(), reading)
+        for scope in inside.scopes:
+            for found in await matched(scope.where, scope.type, family, store):
+                key = sort_key(query.sort, found)
+                if inside.alone:
+                    alone.append((key, found))
+                    continue
+                at = (*key[:-1], found.within)
+                earlier = by_container.get(found.within)
+                if earlier is None or compare(query.sort, at, earlier[0]) < 0:
+                    by_container[found.within] = at, containers[found.within]
+    if inside.alone:
+        return alone, looked
+    ordinary = await _found_anyway(store, by_container, query.scopes)
+    return [match for reference, match in by_container.items() if reference not in ordinary], looked
+
+
+async def _containers(store: Store, inside: Inside) -> AsyncIterator[dict[str, Stored]]:
+    """The containers by reference, some hundred at a time."""
+    query: Query | None = Query(inside.containers, count=_AT_ONCE)
+    looked = 0
+    while query is not None:
+        page = await store.search(query)
+        looked += len(page.matches)
+        if looked > MOST_CONTAINERS or (looked == MOST_CONTAINERS and page.next):
+            types = " or ".join(f"`{scope.type}`" for scope in inside.scopes[:5])
+            raise TooCostly(
+                f"More than {MOST_CONTAINERS} resources contain a {types}; contained resources have no index. "
+                "Name a time by `_lastUpdated`, or search without `_contained`."
+            )
+        yield {each.reference: each for each in page.matches}
+        query = None if page.next is None else replace(query, after=page.next)
+
+
+async def _contents(containers: Iterable[Stored], reading: Reading) -> list[Contained]:
+    family: list[Contained] = []
+    for number, stored in enumerate(containers):
+        if number % _IN_A_ROW == 0:
+            await asyncio.sleep(0)
+        family += contained_in(stored, reading.index, reading.types)
+    return family
+
+
+async def _found_anyway(store: Store, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:
+    """Those of the containers that the search finds for their own sake."""
+    found: set[str] = set()
+    for scope in scopes:
+        own = [reference for reference in references if reference.startswith(f"{scope.type}/")]
+        if own:
+            found |= await store.matching(own, scope.where)
+    return found
