@@ -56,7 +56,9 @@ async def search_inside(store: Store, query: Query, inside: Inside, reading: Rea
     page = await store.search(query) if query.count and query.scopes else Page((), None)
     if query.count == 0:
         return Found((), None, len(matches), looked)
-    left = [match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0]
+    left: list[Match] = [
+        match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0
+    ]
     left += [(_position(query, found, reading), found) for found in page.matches]
     left.sort(key=cmp_to_key(lambda one, other: compare(query.sort, one[0], other[0])))
     shown = left[: query.count]

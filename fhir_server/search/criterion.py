@@ -126,7 +126,7 @@ def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
 
 def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str, criteria: Criteria) -> Clause:
     kind = TYPES[parameter.type]
-    if modifier and modifier not in kind.modifiers:
+    if modifier and modifier not in kind.modifiers_of(parameter):
         _check_type_modifier(parameter, modifier, criteria)
     alternatives = split(value, ",")
     if "" in alternatives:
@@ -144,7 +144,7 @@ def _check_type_modifier(parameter: Parameter, modifier: str, criteria: Criteria
 
 
 def _valid_modifiers(parameter: Parameter) -> str:
-    modifiers = sorted({"missing", *TYPES[parameter.type].modifiers})
+    modifiers = sorted({"missing", *TYPES[parameter.type].modifiers_of(parameter)})
     targets = sorted(parameter.targets) if parameter.type == "reference" else []
     return "Valid ones: " + ", ".join(f"`:{modifier}`" for modifier in (*modifiers, *targets)) + "."
 

@@ -6,15 +6,24 @@ absence of an equal one. Strings are compared without case and accents, by code 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 from fhir_server.fhir.datetimes import interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.criterion import Place, clause_of, parameter_of
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.filter_grammar import Comparison, Filter, Joined, Negated, Step, parse
+from fhir_server.search.filter_grammar import (
+    TERMINOLOGY,
+    Comparison,
+    Filter,
+    Joined,
+    Negated,
+    Step,
+    parse,
+    with_systems,
+)
 from fhir_server.search.parameters import TYPES, Criteria
+from fhir_server.search.parameters.coded import implies
 from fhir_server.search.parameters.criteria import any_of, wrong
 from fhir_server.search.parameters.string import normalise
 from fhir_server.search.parameters.token import parsed
@@ -34,14 +43,6 @@ from fhir_server.search.query import (
 )
 from fhir_server.search.registry import Parameter
 from fhir_server.search.simplify import disjunction
-
-_SYSTEMS = {
-    "loinc": "http://loinc.org",
-    "snomed": "http://snomed.info/sct",
-    "rxnorm": "http://www.nlm.nih.gov/research/umls/rxnorm",
-    "ucum": "http://unitsofmeasure.org",
-}
-_NAMED_SYSTEM = re.compile(r"(?<![^|$])(loinc|snomed|rxnorm|ucum)(?=\|)")
 
 _GROUPS: Mapping[tuple[str, str], tuple[str, tuple[str, str]]] = {
     ("Group", "characteristic"): ("characteristic-value", ("code", "value")),
@@ -128,7 +129,7 @@ def _group(type: str, asked: Comparison, criteria: Criteria) -> Clause:
     if isinstance(within, Comparison) and len(within.path) == len(rest) == 1:
         values = {within.path[0].name: (within.operator, within.value), rest[0].name: (asked.operator, asked.value)}
         if set(values) == set(children) and {operator for operator, _ in values.values()} <= {"eq", "re"}:
-            text = _with_systems("$".join(values[child][1] for child in children))
+            text = with_systems("$".join(values[child][1] for child in children))
             parameter = parameter_of((type,), code, criteria)[0]
             return TYPES[parameter.type].clause(parameter, None, text, criteria)
     one, other = children
@@ -153,18 +154,13 @@ def _tested(parameter: Parameter, operator: str, value: str, criteria: Criteria)
     return possible[operator](parameter, operator, value, criteria)
 
 
-def _with_systems(value: str) -> str:
-    """The value with the names of code systems that a filter may use replaced by their URIs."""
-    return _NAMED_SYSTEM.sub(lambda found: _SYSTEMS[found.group()], value)
-
-
 def _prefix(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """The operators that are prefixes of search values too."""
-    return TYPES[parameter.type].clause(parameter, None, operator + _with_systems(value), criteria)
+    return TYPES[parameter.type].clause(parameter, None, operator + with_systems(value), criteria)
 
 
 def _plain(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
-    return TYPES[parameter.type].clause(parameter, None, _with_systems(value), criteria)
+    return TYPES[parameter.type].clause(parameter, None, with_systems(value), criteria)
 
 
 def _period(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
@@ -213,7 +209,7 @@ def _uri(parameter: Parameter, operator: str, value: str, criteria: Criteria) ->
 
 
 def _token(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
-    value = _with_systems(value)
+    value = with_systems(value)
     equal = TYPES[parameter.type].clause(parameter, None, value, criteria)
     if operator == "eq":
         return equal
@@ -222,18 +218,17 @@ def _token(parameter: Parameter, operator: str, value: str, criteria: Criteria) 
     system, code = parsed(parameter, value)
     if not code:
         raise wrong(parameter, value, "`ne` needs a code.")
+    if system and implies(parameter, system, code, criteria):
+        system = ""  # as these elements are indexed
     low = code + SEPARATOR + (system or "")
     high = code + _AFTER if system is None else low + _JUST_ABOVE
     return any_of((TermRange(parameter.code, None, low), TermRange(parameter.code, high, None)))
 
 
-_MODIFIERS = {"ss": "below", "sb": "above", "in": "in", "ni": "not-in"}
-
-
 def _by_terminology(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """`ss`: the value subsumes a stored concept, which is then below it; `sb` the other way round."""
-    text = _with_systems(value).replace(",", "\\,")
-    return clause_of(parameter.base, f"{parameter.code}:{_MODIFIERS[operator]}", text, criteria)
+    text = with_systems(value).replace(",", "\\,")
+    return clause_of(parameter.base, f"{parameter.code}:{TERMINOLOGY[operator]}", text, criteria)
 
 
 _Compile = Callable[[Parameter, str, str, Criteria], Clause]
@@ -243,7 +238,7 @@ _OPERATORS: Mapping[str, Mapping[str, _Compile]] = {
     "number": _COMPARED,
     "date": {**_COMPARED, "co": _period, "po": _period},
     "quantity": _COMPARED,
-    "token": {**dict.fromkeys(("eq", "ne"), _token), **dict.fromkeys(_MODIFIERS, _by_terminology)},
+    "token": {**dict.fromkeys(("eq", "ne"), _token), **dict.fromkeys(TERMINOLOGY, _by_terminology)},
     "uri": dict.fromkeys(("eq", "ne", "co", "sw", "ew"), _uri),
     "reference": {"re": _plain},
     "composite": {"eq": _plain},

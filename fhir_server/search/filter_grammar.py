@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,17 @@ OPERATORS = (
     *("eq", "ne", "co", "sw", "ew", "gt", "lt", "ge", "le", "ap", "sa", "eb", "pr", "po"),
     *("ss", "sb", "in", "ni", "re"),
 )
+
+TERMINOLOGY = {"ss": "below", "sb": "above", "in": "in", "ni": "not-in"}
+"""The operators that need value sets or code systems, and the modifiers of search parameters that do the same."""
+
+_SYSTEMS = {
+    "loinc": "http://loinc.org",
+    "snomed": "http://snomed.info/sct",
+    "rxnorm": "http://www.nlm.nih.gov/research/umls/rxnorm",
+    "ucum": "http://unitsofmeasure.org",
+}
+_NAMED_SYSTEM = re.compile(r"(?<![^|$])(loinc|snomed|rxnorm|ucum)(?=\|)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,26 @@ _SPACE = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*", re.ASCII)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(r"[^\s)\]]+")
+
+
+def with_systems(value: str) -> str:
+    """The value with the names of code systems that a filter may use replaced by their URIs."""
+    return _NAMED_SYSTEM.sub(lambda found: _SYSTEMS[found.group()], value)
+
+
+def comparisons(part: Filter) -> Iterator[Comparison]:
+    """Every comparison in a filter, those in brackets too."""
+    match part:
+        case Joined(_, parts):
+            for each in parts:
+                yield from comparisons(each)
+        case Negated(negated):
+            yield from comparisons(negated)
+        case Comparison(path):
+            yield part
+            for step in path:
+                if step.where is not None:
+                    yield from comparisons(step.where)
 
 
 def parse(text: str) -> Filter:

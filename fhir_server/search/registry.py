@@ -24,9 +24,9 @@ class Parameter:
 
     `type`: string | token | reference | date | number | quantity | uri | composite | near | special.
     `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
-    values; False lets a store merge the bounds of a range. `edition`: which version of which stored SearchParameter
-    says so, "" for those of R4. `pending`: resources written before it are not indexed by it yet, so that no search
-    may use it.
+    values; False lets a store merge the bounds of a range. `datatypes`: the FHIR types of its elements, sorted.
+    `edition`: which version of which stored SearchParameter says so, "" for those of R4. `pending`: resources written
+    before it are not indexed by it yet, so that no search may use it.
     """
 
     code: str
@@ -37,6 +37,7 @@ class Parameter:
     targets: tuple[str, ...] = ()
     components: tuple[Component, ...] = ()
     repeats: bool = True
+    datatypes: tuple[str, ...] = ()
     edition: str = ""
     pending: bool = False
 
@@ -160,7 +161,26 @@ def parameter_for(
         targets=facts.targets,
         components=components,
         repeats=_repeats(definitions, type, branches),
+        datatypes=_datatypes(definitions, type, branches),
     )
+
+
+def _datatypes(definitions: Definitions, type: str, branches: Sequence[Branch]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for branch in branches:
+        found.update({"boolean"} if branch.truth else _ends(definitions.properties, type, branch.steps))
+    return tuple(sorted(found))
+
+
+def _ends(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> Iterator[str]:
+    """The types of the elements that a path leads to."""
+    if not steps:
+        yield type
+    elif isinstance(steps[0], Member):
+        for _, property in keys(properties.get(type, {}), steps[0]):
+            yield from _ends(properties, property.type, steps[1:])
+    else:
+        yield from _ends(properties, type, steps[1:])
 
 
 def _repeats(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:

@@ -15,6 +15,7 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.fhir.terminology import Json, published
 from fhir_server.search.concepts import Concepts, Unevaluable, concepts_of, filtered
 from fhir_server.search.escapes import split, unescape
+from fhir_server.search.filter_grammar import TERMINOLOGY, comparisons, parse, with_systems
 
 Kind = Literal["ValueSet", "CodeSystem"]
 Name = tuple[Kind, str]
@@ -232,16 +233,27 @@ def expanded(value_set: Json) -> Codes | None:
 
 
 def needed(pairs: Iterable[tuple[str, str]]) -> tuple[Name, ...]:
-    """The names of all that the terminology modifiers among search pairs speak of; () for nearly every search."""
-    asked = [(name, value) for name, value in pairs if name.endswith(_SUFFIXES)]
+    """The names of all that the terminology modifiers among search pairs speak of; () for nearly every search.
+
+    The operators of a `_filter` that need terminology count too. Raises Invalid for a filter that cannot be read.
+    """
     names: dict[Name, None] = {}
-    for name, value in asked:
-        for text in split(value, ","):
-            if name.endswith("in"):
-                names["ValueSet", unescape(text).partition("|")[0]] = None
-            elif "|" in text:
-                names["CodeSystem", unescape(split(text, "|")[0])] = None
+    for name, value in pairs:
+        if name.endswith(_SUFFIXES):
+            for text in split(value, ","):
+                names |= _named(name.rpartition(":")[2], text)
+        elif name == "_filter" and value:
+            for asked in comparisons(parse(value)):
+                if asked.operator in TERMINOLOGY:
+                    names |= _named(TERMINOLOGY[asked.operator], with_systems(asked.value))
     return tuple(names)
+
+
+def _named(modifier: str, text: str) -> dict[Name, None]:
+    """What one value of a terminology modifier names."""
+    if modifier in ("in", "not-in"):
+        return {("ValueSet", unescape(text).partition("|")[0]): None}
+    return {("CodeSystem", unescape(split(text, "|")[0])): None} if "|" in text else {}
 
 
 def dependencies(definition: Json) -> tuple[Name, ...]:

@@ -52,6 +52,9 @@ def known(*resources: dict[str, Any]) -> Terminology:
         ([("subject:Patient.gender:not-in", VS)], (("ValueSet", VS),)),
         ([("_has:Observation:subject:code:below", f"{CS}|a,{CS}|b")], (("CodeSystem", CS),)),
         ([("url:below", "http://example.org/fhir")], ()),
+        ([("_filter", f"not (code in {VS}|1) and code ss {CS}|a")], (("ValueSet", VS), ("CodeSystem", CS))),
+        ([("_filter", "subject[gender sb loinc|x].birthdate pr true")], (("CodeSystem", "http://loinc.org"),)),
+        ([("_filter", "name eq in"), ("_filter", "")], ()),
     ],
 )
 def test_the_names_that_searches_need(pairs: list[tuple[str, str]], names: tuple[Any, ...]) -> None:
@@ -234,6 +237,11 @@ async def test_stored_definitions_are_found_with_what_they_need(stocked: Client)
     assert await ids(stocked, f"/Observation?code:not-in={VS}") == ["c"]
     assert await ids(stocked, f"/Observation?code:below={CS}|a") == ["a", "b"]
     assert await ids(stocked, f"/Observation?code:above={CS}|b") == ["a", "b"]
+    for operator, value, found in (
+        *(("in", VS, ["a", "b"]), ("in", f"{VS}:outer", ["a", "b"]), ("ni", VS, ["c"])),
+        *(("ss", f"{CS}|a", ["a", "b"]), ("sb", f"{CS}|b", ["a", "b"])),
+    ):
+        assert await ids(stocked, f"/Observation?_filter=code {operator} {value}") == found, (operator, value)
 
 
 @pytest.mark.anyio

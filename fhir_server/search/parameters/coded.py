@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.references import local
 from fhir_server.fhir.terminology import published
+from fhir_server.search.concepts import concepts_of
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import Criteria, any_of, wrong
@@ -12,7 +15,9 @@ from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals
 from fhir_server.search.registry import Parameter
 from fhir_server.search.terminology import MODIFIERS, Codes
 
-__all__ = ["MODIFIERS", "subsumed", "within"]
+__all__ = ["MODIFIERS", "implied_systems", "implies", "subsumed", "within"]
+
+_BARE = frozenset({"boolean", "code"})
 
 
 def within(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
@@ -27,7 +32,7 @@ def within(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
 def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str], criteria: Criteria) -> Clause:
     """`:below`: the code or one that it subsumes; `:above`: the code or one that subsumes it."""
     system, code = given
-    implied = _implied(parameter)
+    implied = implied_systems(parameter)
     if system is None and len(implied) == 1:
         (system,) = implied
     if not system or not code:
@@ -40,14 +45,26 @@ def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str],
     return _any_code(parameter, Codes(frozenset((system, each) for each in found)))
 
 
-def _implied(parameter: Parameter) -> frozenset[str]:
+def implies(parameter: Parameter, system: str, code: str, criteria: Criteria) -> bool:
+    """Whether elements that hold a bare code may have `system|code`; "" stands for any code of the system."""
+    if not system or _BARE.isdisjoint(parameter.datatypes):
+        return False
+    implied = implied_systems(parameter)
+    if system not in implied or len(implied) == 1 or not code:
+        return system in implied
+    found = criteria.terminology.find("CodeSystem", system)
+    return found is None or code in concepts_of(found).properties
+
+
+@lru_cache(maxsize=4096)
+def implied_systems(parameter: Parameter) -> frozenset[str]:
     """The systems of elements that hold a bare code: what their required bindings draw on."""
     known = published().implied
     return frozenset(system for path in parameter.expression.split(" | ") for system in known.get(path, ()))
 
 
 def _any_code(parameter: Parameter, codes: Codes) -> Clause:
-    implied = _implied(parameter)
+    implied = implied_systems(parameter)
     terms = {f"{code}{SEPARATOR}{system}" for system, code in codes.listed}
     terms.update(f"{code}{SEPARATOR}" for system, code in codes.listed if system in implied)
     systems = {*codes.systems, *(() if implied.isdisjoint(codes.systems) else ("",))}

@@ -22,7 +22,7 @@ from fhir_server.fhir.outcome import NotSupported
 from fhir_server.fhir.references import parse
 from fhir_server.search.entries import COMPOSITE, SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters import date, number, quantity, string, token
+from fhir_server.search.parameters import coded, date, number, quantity, string, token
 from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, any_of, wrong
 from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
 from fhir_server.search.registry import Component, Parameter
@@ -119,6 +119,9 @@ def _searched_form(parameter: Parameter, component: Component, text: str, criter
         system, code = token.parsed(parameter, text)
         if not code:
             raise NotSupported(f"`{parameter.code}={text}`: a composite needs the code of `{component.code}`.")
+        defining = criteria.registry.parameters(parameter.base).get(component.code)
+        if defining and system and coded.implies(defining, system, code, criteria):
+            system = ""  # elements of type code are indexed without the system that their binding implies
         return code if system is None else f"{code}{SEPARATOR}{system}"
     if component.type == "string":
         return string.normalise(unescape(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, Literal, NamedTuple
 
@@ -52,7 +52,8 @@ class ParameterType:
 
     `kind`: the part of Entries its entries go to. `extract`: per FHIR type of the element, how entries are made of it.
     `clause(parameter, modifier, text, criteria)`: what one alternative, still escaped, asks for; raises Invalid.
-    `negated`: modifiers whose clause is to be wrapped, with all its alternatives, in Not.
+    `negated`: modifiers whose clause is to be wrapped, with all its alternatives, in Not. `only`: modifiers that need
+    elements of certain FHIR types.
     """
 
     kind: Literal["terms", "dates", "numbers"]
@@ -62,6 +63,12 @@ class ParameterType:
     negated: frozenset[str] = frozenset()
     prefixes: bool = False
     sort_kind: Literal["term", "date", "number"] | None = "term"
+    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def modifiers_of(self, parameter: Parameter) -> frozenset[str]:
+        """The modifiers that apply to the elements of a parameter of this type, `missing` and types aside."""
+        unfit = {modifier for modifier, types in self.only.items() if types.isdisjoint(parameter.datatypes)}
+        return self.modifiers - unfit
 
 
 PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})

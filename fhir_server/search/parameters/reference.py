@@ -20,6 +20,8 @@ from fhir_server.search.query import Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
 IDENTIFIER = ":identifier"
+_CANONICAL = frozenset({"canonical", "uri", "Extension"})
+"""Types of elements that hold the URL of a canonical resource, perhaps with a version."""
 _identifier = token.TOKEN.extract["Identifier"]
 FORM = "a reference is `Type/id`, `id`, an absolute URL, or the URL of a canonical resource, perhaps with `|version`."
 
@@ -44,7 +46,7 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if modifier and reference.type != modifier:
         raise Invalid(f"`{parameter.code}:{modifier}={text}` names another type than `{modifier}`.")
     term = f"{reference.type}/{reference.id}" if reference.kind == "local" else url
-    if term == url and reference.kind == "local":
+    if term == url and _CANONICAL.isdisjoint(parameter.datatypes):
         return Equals(parameter.code, (term,))
     return any_of((Equals(parameter.code, tuple({term: 0, url: 0})), StartsWith(parameter.code, f"{url}{SEPARATOR}")))
 

@@ -1,7 +1,8 @@
 """Token parameters: a code, and perhaps its system (https://hl7.org/fhir/R4/search.html#token).
 
-Elements of type code, string, uri, id and boolean have no system of their own; neither has a ContactPoint, whose value
-is the code. Codes are compared as written, case included.
+Elements of type code and boolean are indexed without a system; they are found by the one that their binding implies.
+Elements of type string, uri and id have none; neither has a ContactPoint, whose value is the code. Codes are compared
+as written, case included.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import coded, wording
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, wrong
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
 from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
 from fhir_server.search.registry import Parameter
 
@@ -45,9 +46,10 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
         return Ids((code,))
     if system is None:
         return StartsWith(parameter.code, f"{code}{SEPARATOR}")
+    systems = (system, "") if coded.implies(parameter, system, code, criteria) else (system,)
     if not code:
-        return EndsWith(parameter.code, f"{SEPARATOR}{system}")
-    return Equals(parameter.code, (f"{code}{SEPARATOR}{system}",))
+        return any_of(EndsWith(parameter.code, f"{SEPARATOR}{each}") for each in systems)
+    return Equals(parameter.code, tuple(f"{code}{SEPARATOR}{each}" for each in systems))
 
 
 def _by_terminology(parameter: Parameter, modifier: str, text: str, criteria: Criteria) -> Clause:
@@ -115,4 +117,5 @@ TOKEN = ParameterType(
     clause=clause,
     modifiers=frozenset({"not", "text", "of-type", *coded.MODIFIERS}),
     negated=frozenset({"not", "not-in"}),
+    only={"of-type": frozenset({"Identifier", "Extension"})},
 )
