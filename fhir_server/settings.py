@@ -24,7 +24,8 @@ class Settings(BaseSettings):
     )
     path: str = Field("/fhir", description="Path below which the FHIR API is served.")
     forwarded: bool = Field(
-        True, description="Whether `X-Forwarded-Host`, `-Proto`, `-Prefix` and `Forwarded` decide links' base URL."
+        True,
+        description="Whether `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` decide links' base URL.",
     )
     references: Literal["enforce", "allow"] = Field(
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."

@@ -20,6 +20,9 @@ Pairs = tuple[tuple[str, str], ...]
 # What goes into links: a header could bring anything, quotes included.
 _BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
 
+_PORT = re.compile(r":[0-9]+$")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
@@ -44,6 +47,7 @@ def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
         scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip()
         host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
         prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
+        host = _with_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
     if not host:
         server = scope.get("server") or ("localhost", None)
         host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
@@ -58,6 +62,13 @@ def _checked_base(url: str) -> str:
         f"`{url}`, the base URL that Host and the forwarded headers make, is no http URL; correct these headers.",
         code="value",
     )
+
+
+def _with_port(scheme: str, host: str, port: str) -> str:
+    """The host with the port that a proxy was reached at, unless it names one or the port goes without saying."""
+    if not port or not host or _PORT.search(host) or port == _DEFAULT_PORTS.get(scheme):
+        return host
+    return f"{host}:{port}"
 
 
 def _forwarded(header: str) -> dict[str, str]:

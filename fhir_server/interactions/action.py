@@ -21,7 +21,8 @@ class Action:
 
     `id`: the id in the URL, None for a create and for conditional interactions. `fresh`: the id that a new resource
     gets, fixed before the first attempt so that a repeated plan makes the same resource. `criteria`: the search pairs
-    of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current.
+    of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
+    `headers.ANY_VERSION`.
     `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "".
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.search.parameters import TYPES
+from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.settings import Settings
 
@@ -80,9 +81,10 @@ def statement(facts: Facts, base: str) -> dict[str, Any]:
 def _rest(facts: Facts) -> dict[str, Any]:
     return {
         "mode": "server",
+        "documentation": "\n".join(_common_documentation(facts)),
         "resource": [_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _codes(facts, "system")],
-        "searchParam": _search_parameters(_common(facts.registry)),
+        "searchParam": [*_search_parameters(_common(facts.registry)), *_syntax(facts.registry)],
         "operation": _operations(facts, None),
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
@@ -130,17 +132,45 @@ def _reverse_includes(registry: Registry, type: str) -> list[str]:
     ]
 
 
+def _common_documentation(facts: Facts) -> Iterator[str]:
+    """What holds for every parameter of a type and for the operations of every resource type, said once."""
+    yield "Every search parameter takes the modifier `:missing`. The others, and the prefixes, go by parameter type:\n"
+    for name, kind in TYPES.items():
+        if kind.modifiers or kind.prefixes:
+            modifiers = ", ".join(f"`:{each}`" for each in sorted(kind.modifiers - kind.only.keys()))
+            types = ", `:[type]`" if name == "reference" else ""
+            parts = [f"modifiers {modifiers}{types}"] if modifiers else []
+            parts += [f"prefixes {', '.join(f'`{each}`' for each in sorted(PREFIXES))}"] if kind.prefixes else []
+            yield f"- {name}: {'; '.join(parts)}"
+    yield "\nA parameter that takes more says so. Operations of every resource type:\n"
+    for each in facts.operations.values():
+        if _switched_on(facts, each) and _of_every_type(facts, each):
+            yield f"- `${each.code}`: {each.documentation}"
+
+
 def _search_parameters(parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
     return [
-        {
-            "name": code,
-            "definition": parameter.url,
-            "type": _published(parameter),
-            "documentation": _documentation(parameter),
-        }
-        for code, parameter in sorted(parameters.items())
+        _search_parameter(parameter, _documentation(parameter))
+        for _, parameter in sorted(parameters.items())
         if parameter.type in TYPES and parameter.type != "special"
     ]
+
+
+def _search_parameter(parameter: Parameter, documentation: str) -> dict[str, Any]:
+    described = {"name": parameter.code, "definition": parameter.url, "type": _published(parameter)}
+    return {**described, "documentation": documentation} if documentation else described
+
+
+SYNTAX = {
+    "_filter": "An expression over the search parameters of the type: all logical and comparison operators, paths.",
+    "_list": "The ids of Lists, separated by commas: finds what they refer to. No functional lists.",
+}
+"""Criteria of every type that are no parameters of one; `search.parse.OF_EVERY_TYPE` reads them."""
+
+
+def _syntax(registry: Registry) -> list[dict[str, Any]]:
+    parameters = registry.parameters(registry.types[0]) if registry.types else {}
+    return [_search_parameter(parameters[code], text) for code, text in SYNTAX.items()]
 
 
 def _published(parameter: Parameter) -> str:
@@ -149,12 +179,17 @@ def _published(parameter: Parameter) -> str:
 
 
 def _documentation(parameter: Parameter) -> str:
-    """Which modifiers and prefixes the parameter takes."""
+    """What is special about the parameter; "" when its type says all."""
+    if parameter.type == "near":
+        return (
+            "`latitude|longitude|distance|units`: positions at most that far away on the great circle; "
+            "50 km without a distance, km without units (UCUM codes of length, `mi`, `ft`)."
+        )
     kind = TYPES[parameter.type]
-    modifiers = ", ".join(f":{name}" for name in sorted({*kind.modifiers, "missing"}))
-    prefixes = "; prefixes eq, ne, gt, lt, ge, le, sa, eb, ap" if kind.prefixes else ""
-    waiting = " Not searchable yet: stored resources wait for a reindex." if parameter.pending else ""
-    return f"Modifiers {modifiers}{prefixes}.{waiting}"
+    further = sorted(kind.modifiers_of(parameter) & kind.only.keys())
+    more = f"Also takes {', '.join(f'`:{each}`' for each in further)}. " if further else ""
+    waiting = "Not searchable yet: stored resources wait for a reindex." if parameter.pending else ""
+    return (more + waiting).strip()
 
 
 def _common(registry: Registry) -> Mapping[str, Parameter]:
@@ -172,8 +207,16 @@ def _operations(facts: Facts, type: str | None) -> list[dict[str, str]]:
         {
             "name": each.code,
             "definition": each.definition.replace("{type}", type or ""),
-            "documentation": each.documentation,
+            **({} if type and _of_every_type(facts, each) else {"documentation": each.documentation}),
         }
         for each in facts.operations.values()
-        if each.levels(type) and (not each.setting or getattr(facts.settings, each.setting))
+        if each.levels(type) and _switched_on(facts, each)
     ]
+
+
+def _switched_on(facts: Facts, operation: OperationFacts) -> bool:
+    return not operation.setting or bool(getattr(facts.settings, operation.setting))
+
+
+def _of_every_type(facts: Facts, operation: OperationFacts) -> bool:
+    return all(operation.levels(type) for type in facts.registry.types)

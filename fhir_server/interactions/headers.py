@@ -12,11 +12,20 @@ from fhir_server.interactions.exchange import Request
 _ETAG = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"|([0-9]{1,18})')
 
 
+ANY_VERSION = -2
+"""What `If-Match: *` names: whatever version is current."""
+
+
 def if_match(request: Request) -> int | None:
-    """The version that `If-Match` names; None without the header. Raises Invalid for a malformed entity tag."""
+    """The version that `If-Match` names, ANY_VERSION for `*`, None without the header.
+
+    Raises Invalid for a malformed entity tag.
+    """
     text = request.headers.get("if-match")
     if text is None:
         return None
+    if text.strip() == "*":
+        return ANY_VERSION
     versions = _versions(text, "If-Match")
     if len(versions) != 1:
         raise Invalid(f'`If-Match: {text}` has to name one version, such as `W/"3"`.', code="value")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from fhir_server.fhir.bundle import bundle, history_entry
 from fhir_server.fhir.datetimes import instant, interval
 from fhir_server.fhir.outcome import Invalid, NotFound
@@ -22,16 +25,33 @@ async def history(context: Context, request: Request) -> Response:
     page = await context.store.history(query)
     if len(path) == 2 and not page.versions and await context.store.read(path[0], path[1]) is None:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
-    entries = [_entry(request.base, version) for version in page.versions]
+    created = await _created(context, page.versions)
+    entries = [_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
     head = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
     if page.next is None and query.before is None:
         head["total"] = len(entries)
     return Response(200, bundle(head, _links(context, request, query, page), entries))
 
 
-def _entry(base: str, version: Stored) -> bytes:
+async def _created(context: Context, versions: Sequence[Stored]) -> set[tuple[str, int]]:
+    """The versions (reference, number) that made a resource: first ones, and PUTs right after a deletion."""
+    shown = {(each.reference, each.version): each for each in versions}
+
+    async def revived(version: Stored) -> bool:
+        key = version.type, version.id, version.version - 1
+        before = shown.get((version.reference, key[2])) or await context.store.vread(*key)
+        return before is not None and before.raw is None
+
+    later = [each for each in versions if each.version > 1 and each.method == "PUT" and each.raw is not None]
+    answers = await asyncio.gather(*map(revived, later))
+    made = [each for each, created in zip(later, answers, strict=True) if created]
+    first = [each for each in versions if each.version == 1]
+    return {(each.reference, each.version) for each in (*first, *made)}
+
+
+def _entry(base: str, version: Stored, created: bool) -> bytes:
     url = version.type if version.method == "POST" else version.reference
-    status = 204 if version.raw is None else 201 if version.version == 1 else 200
+    status = 204 if version.raw is None else 201 if created else 200
     response = {
         "status": status_line(status),
         "etag": f'W/"{version.version}"',

@@ -25,6 +25,7 @@ from fhir_server.fhir.outcome import (
 from fhir_server.fhir.resource import Text, parse, spliced
 from fhir_server.interactions.action import Action, Done
 from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.headers import ANY_VERSION
 from fhir_server.interactions.identify import Identified, Target, identify
 from fhir_server.interactions.links import Links, conditional_references, refuse_unresolved
 from fhir_server.interactions.writing import check_identity, checked_id, stored_tree
@@ -210,12 +211,8 @@ def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> 
         raise PreconditionFailed(
             f"`{target.reference}` exists (version {current.version}), but `If-None-Match: *` asks that it does not."
         )
-    if action.if_match is not None and (current is None or current.raw is None or current.version != action.if_match):
-        there = "it does not exist" if current is None or current.raw is None else f"version {current.version} is"
-        raise PreconditionFailed(
-            f"`If-Match` names version {action.if_match} of `{target.reference}` as current, but {there}; "
-            "read it again and repeat the change on what is there now."
-        )
+    if action.if_match is not None:
+        _check_version(action.if_match, target, current)
     if target.create and action.method == "PUT" and current is not None and current.raw is not None:
         raise Conflict(
             f"The criteria match nothing, and `{target.reference}`, the id in the body, is another resource's; "
@@ -225,6 +222,21 @@ def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> 
     if action.method in ("PUT", "PATCH") or action.if_match is not None:
         version = 0 if current is None else current.version
         made.assertions.append(VersionIs(action.type, target.id, version))
+
+
+def _check_version(version: int, target: Target, current: Stored | None) -> None:
+    """Raises PreconditionFailed unless that version, or any for ANY_VERSION, is current."""
+    if current is not None and current.raw is not None:
+        if version in (ANY_VERSION, current.version):
+            return
+        there = f"version {current.version} is"
+    else:
+        there = "it does not exist"
+    named = "some version" if version == ANY_VERSION else f"version {version}"
+    raise PreconditionFailed(
+        f"`If-Match` names {named} of `{target.reference}` as current, but {there}; "
+        "read it again and repeat the change on what is there now."
+    )
 
 
 def _write(context: Context, made: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:

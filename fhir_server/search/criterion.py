@@ -23,6 +23,8 @@ MAX_BRANCHES = 400
 LATER = frozenset({"_text", "_content", "_query"})
 """Parameters of the specification that this server does not evaluate."""
 
+_REASONS = {"_query": ": it has no named queries. Ask by search parameters, or call an operation"}
+
 
 class Unapplied(Invalid):
     """A parameter that is unknown, unsupported or empty: the one thing that `Prefer: handling=lenient` forgives."""
@@ -82,7 +84,7 @@ def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[P
     """The parameter `code` of each type; Unapplied, with the valid ones listed, where a type lacks it."""
     tables = [criteria.registry.parameters(type) for type in types]
     if code in LATER or any(code in table and table[code].type == "special" for table in tables):
-        raise Unapplied(f"This server does not support the search parameter `{code}`.")
+        raise Unapplied(f"This server does not support the search parameter `{code}`{_REASONS.get(code, '')}.")
     found = tuple(table[code] for table in tables if code in table)
     if len(found) == len(tables):
         check_indexed(found)

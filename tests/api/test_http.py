@@ -28,6 +28,23 @@ async def test_forwarded_headers_decide_every_link(client: Client) -> None:
     assert found["entry"][0]["fullUrl"] == "https://b.example/fhir/Patient/p"
 
 
+async def test_the_forwarded_port_is_named_where_it_is_needed(client: Client) -> None:
+    https = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ehr.example"}
+    for headers, base in (
+        ({**https, "X-Forwarded-Port": "8443"}, "https://ehr.example:8443"),
+        ({**https, "X-Forwarded-Port": "443"}, "https://ehr.example"),
+        ({"X-Forwarded-Host": "ehr.example", "X-Forwarded-Port": "80"}, "http://ehr.example"),
+        ({"X-Forwarded-Host": "ehr.example", "X-Forwarded-Port": "443"}, "http://ehr.example:443"),
+        ({**https, "X-Forwarded-Host": "ehr.example:9443", "X-Forwarded-Port": "8443"}, "https://ehr.example:9443"),
+        ({**https, "X-Forwarded-Host": "[2001:db8::1]", "X-Forwarded-Port": "8443"}, "https://[2001:db8::1]:8443"),
+        ({**https, "X-Forwarded-Port": "8443, 80"}, "https://ehr.example:8443"),
+    ):
+        found = (await client.fhir("GET", "/Patient", headers=headers)).json()
+        assert found["link"][0]["url"] == f"{base}/fhir/Patient", headers
+    wrong = await client.fhir("GET", "/Patient", headers={**https, "X-Forwarded-Port": "eight"})
+    assert wrong.status_code == 400
+
+
 async def test_the_base_url_setting_wins_and_makes_references_local(known: Knowledge, store_uri: str) -> None:
     async with serving(known, store=store_uri, base_url="https://fhir.clinic.example/r4/") as client:
         await client.fhir("PUT", "/Patient/p", json=PATIENT)

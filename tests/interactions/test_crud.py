@@ -257,3 +257,25 @@ async def test_elements_of_a_search_over_several_types(client: Client) -> None:
     refused = await client.fhir("GET", "/?_type=Patient,Observation&_elements=gender,birthPlace")
     assert refused.status_code == 400
     assert "`birthPlace`" in refused.json()["issue"][0]["diagnostics"]
+
+
+async def test_if_match_with_a_star_wants_any_version(client: Client) -> None:
+    """RFC 9110, 13.1.1: `*` is met by whatever is current, and by nothing where there is nothing."""
+    star = {"If-Match": "*"}
+    body = {**PATIENT, "id": "star"}
+    refused = await client.fhir("PUT", "/Patient/star", json=body, headers=star)
+    assert refused.status_code == 412
+    assert "names some version of `Patient/star` as current, but it does not exist" in refused.text
+    assert (await client.fhir("DELETE", "/Patient/star", headers=star)).status_code == 412
+    assert (await client.fhir("PUT", "/Patient?_id=star", json=body, headers=star)).status_code == 412
+    assert (await client.fhir("DELETE", "/Patient?_id=star", headers=star)).status_code == 412
+    await client.fhir("PUT", "/Patient/star", json=body)
+    updated = await client.fhir("PUT", "/Patient/star", json={**body, "active": False}, headers=star)
+    assert (updated.status_code, updated.headers["etag"]) == (200, 'W/"2"')
+    patch = {"content": b'[{"op":"replace","path":"/active","value":true}]'}
+    kind = {"Content-Type": "application/json-patch+json"}
+    assert (await client.fhir("PATCH", "/Patient/star", **patch, headers={**star, **kind})).status_code == 200
+    assert (await client.fhir("DELETE", "/Patient/star", headers=star)).status_code == 204
+    assert (await client.fhir("PUT", "/Patient/star", json=body, headers=star)).status_code == 412
+    zero = await client.fhir("PUT", "/Patient/star", json=body, headers={"If-Match": 'W/"0"'})
+    assert zero.status_code == 412

@@ -102,3 +102,20 @@ async def test_never_existed(client: Client) -> None:
     assert (await client.fhir("GET", "/Patient/none/_history")).status_code == 404
     empty = await client.fhir("GET", "/Patient/_history")
     assert (empty.status_code, empty.json()["total"]) == (200, 0)
+
+
+async def test_a_put_after_a_deletion_made_the_resource_anew(client: Client) -> None:
+    for year in ("1980", "1981", None, "1982", "1983"):
+        if year is None:
+            await client.fhir("DELETE", "/Patient/back")
+        else:
+            await client.fhir("PUT", "/Patient/back", json={"resourceType": "Patient", "id": "back", "birthDate": year})
+    for url in ("/Patient/back/_history", "/Patient/_history", "/_history"):
+        entries = (await client.fhir("GET", url)).json()["entry"]
+        assert [each["response"]["status"][:3] for each in entries] == ["200", "201", "204", "200", "201"], url
+    statuses, url = [], "/_history?_count=1"
+    while url:
+        page = (await client.fhir("GET", url)).json()
+        statuses.append(page["entry"][0]["response"]["status"][:3])
+        url = next((link["url"] for link in page["link"] if link["relation"] == "next"), "")
+    assert statuses == ["200", "201", "204", "200", "201"]

@@ -1,0 +1,70 @@
+"""The CapabilityStatement tells what search can do, and is small (https://hl7.org/fhir/R4/capabilitystatement.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhir_server.interactions.capabilities import SYNTAX
+from fhir_server.search.parameters import TYPES
+from fhir_server.search.parse import OF_EVERY_TYPE
+from tests.conftest import Client
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def rest(client: Client) -> dict[str, Any]:
+    response = await client.fhir("GET", "/metadata")
+    assert len(response.content) < 800_000
+    statement: dict[str, Any] = response.json()
+    return statement["rest"][0]
+
+
+def named(parameters: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in parameters}
+
+
+async def test_modifiers_are_told_per_type_and_where_a_parameter_takes_more(rest: dict[str, Any]) -> None:
+    told = rest["documentation"]
+    for name, kind in TYPES.items():
+        line = next((line for line in told.splitlines() if line.startswith(f"- {name}:")), "")
+        for modifier in kind.modifiers - {"of-type"}:
+            assert f"`:{modifier}`" in line, (name, modifier)
+        assert kind.prefixes == ("`sa`" in line), name
+    assert "`:missing`" in told
+    patient = named(next(each for each in rest["resource"] if each["type"] == "Patient")["searchParam"])
+    assert "`:of-type`" in patient["identifier"]["documentation"]
+    assert "documentation" not in patient["gender"]
+    location = named(next(each for each in rest["resource"] if each["type"] == "Location")["searchParam"])
+    assert location["near"]["type"] == "special"
+    assert "latitude|longitude|distance|units" in location["near"]["documentation"]
+
+
+async def test_every_parameter_that_can_be_searched_is_listed(client: Client, rest: dict[str, Any]) -> None:
+    registry = client.server.context.registry
+    for resource in rest["resource"]:
+        searchable = {each.code for each in registry.parameters(resource["type"]).values() if each.type != "special"}
+        assert set(named(resource["searchParam"])) == searchable
+    common = named(rest["searchParam"])
+    assert {"_id", "_lastUpdated", "_tag", "_filter", "_list"} <= set(common)
+    assert common["_filter"]["definition"] == "http://hl7.org/fhir/SearchParameter/filter"
+    assert set(SYNTAX) == set(OF_EVERY_TYPE)
+
+
+async def test_operations_of_every_type_are_told_once(rest: dict[str, Any]) -> None:
+    assert "- `$meta-add`: Adds profiles" in rest["documentation"]
+    patient = named(next(each for each in rest["resource"] if each["type"] == "Patient")["operation"])
+    assert patient["meta-add"].keys() == {"name", "definition"}
+    assert patient["everything"]["documentation"]
+
+
+async def test_named_queries_are_refused_with_what_to_do(client: Client) -> None:
+    response = await client.fhir("GET", "/Patient?_query=x")
+    issue = response.json()["issue"][0]
+    assert (response.status_code, issue["code"]) == (400, "not-supported")
+    assert issue["diagnostics"] == (
+        "This server does not support the search parameter `_query`: it has no named queries. "
+        "Ask by search parameters, or call an operation."
+    )
