@@ -373,7 +373,7 @@ _value = (
     | _moment.filter(lambda text: len(text) != 4 or text > "2019").map(lambda text: {"valueDateTime": text})
     | st.just({})
 )
-_wanted_code = _any("1", "2", "urn:a|1", "urn:b|1", "|1")
+_wanted_code = _any("1", "2", "urn:a|1", "urn:a|2", "urn:b|1", "|1")
 
 COMPOSITE = Kind(
     {
@@ -384,7 +384,7 @@ COMPOSITE = Kind(
                 "component": components,
                 **value,
             },
-            _some(_coding),
+            _some(st.builds(lambda code: {"system": "urn:a", "code": code}, _any("1", "2")) | _coding),
             _value,
             _some(_component),
         )
