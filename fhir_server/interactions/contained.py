@@ -60,7 +60,11 @@ async def search_inside(store: Store, query: Query, inside: Inside, reading: Rea
         match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0
     ]
     left += [(_position(query, found, reading), found) for found in page.matches]
-    left.sort(key=cmp_to_key(lambda one, other: compare(query.sort, one[0], other[0])))
+
+    def by_position(one: Match, other: Match) -> int:
+        return compare(query.sort, one[0], other[0])
+
+    left.sort(key=cmp_to_key(by_position))
     shown = left[: query.count]
     more = page.next is not None or len(left) > len(shown)
     return Found(tuple(found for _, found in shown), shown[-1][0] if more else None, len(matches), looked)
