@@ -43,19 +43,24 @@ from fhir_server.security.audit import no_audit
 from fhir_server.security.policy import AllowAll
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
-from fhir_server.store.protocol import Clock, Opener, Store, StoreError
+from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 
 
-async def _open_mongo(uri: str, clock: Clock) -> Store:
+async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
     # the driver is loaded only where it is used: it costs a start 0.2 s and 15 MB
     from fhir_server.store import mongo
 
-    return await mongo.open_store(uri, clock)
+    return await mongo.open_store(uri, clock, budget)
+
+
+async def _open_memory(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
+    # for tests and trials: it evaluates every search on every resource, and nothing stops it
+    return await memory.open_store(uri, clock)
 
 
 STORES: dict[str, Opener] = {
-    "memory": memory.open_store,
+    "memory": _open_memory,
     "sqlite": sqlite.open_store,
     "mongodb": _open_mongo,
     "mongodb+srv": _open_mongo,
@@ -114,12 +119,12 @@ def unknown_store(uri: str) -> UnknownStore:
     return UnknownStore(f"`{without_password(uri)}` names no store; stores are {known}.")
 
 
-async def open_store(uri: str, clock: Clock = now) -> Store:
+async def open_store(uri: str, clock: Clock = now, budget: Budget = BUDGET) -> Store:
     """The store of a URI. Raises UnknownStore, or what the store says when it cannot open."""
     opener = STORES.get(uri.partition(":")[0])
     if opener is None:
         raise unknown_store(uri)
-    return await opener(uri, clock)
+    return await opener(uri, clock, budget)
 
 
 def served_types(settings: Settings, definitions: Definitions) -> tuple[str, ...]:
@@ -212,7 +217,7 @@ async def running(
     settings: Settings, log: Log | None = None, clock: Clock = now, known: Knowledge | None = None
 ) -> AsyncIterator[Running]:
     """The FHIR API on its open store; the store is closed at the end."""
-    store = await open_store(settings.store, clock)
+    store = await open_store(settings.store, clock, Budget(settings.search_seconds, settings.search_rows))
     try:
         context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
         await store_profiles(context, Path(settings.profiles) if settings.profiles else shipped("profiles"))

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     default_count: int = Field(20, ge=1, description="Resources on a page when `_count` is not given.")
     max_count: int = Field(1000, ge=1, description="Most resources on a page; a larger `_count` gets this many.")
     max_included: int = Field(10_000, ge=1, description="Most resources that includes may add to one page.")
+    search_seconds: float = Field(20.0, gt=0, description="Seconds after which a search is stopped.")
+    search_rows: int = Field(
+        1_000_000, ge=1, description="Most rows of the index that a search may look at before it is stopped."
+    )
     max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
     request_timeout: float = Field(60.0, gt=0, description="Seconds after which a request is given up.")
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")

@@ -10,6 +10,12 @@ from fhir_server.store.protocol import (
     TooLargeForStore,
 )
 
+_NARROW = (
+    "Add a parameter that few resources match, such as an identifier, a `patient`, a code or a narrower date, or leave "
+    "out what makes it look at every resource: `_sort` by a parameter without an order of its own, `:contains` with "
+    "less than three characters, `:not`, `:missing`."
+)
+
 
 def as_fhir_error(error: StoreError) -> FhirError:
     """A store's error as the response tells it."""
@@ -18,5 +24,5 @@ def as_fhir_error(error: StoreError) -> FhirError:
     if isinstance(error, TooLargeForStore):
         return TooCostly(f"{error} Nothing was written.")
     if isinstance(error, BudgetExceeded):
-        return TooCostly(f"{error} Narrow the search: add a parameter, or a smaller `_count`.")
+        return TooCostly(f"{error} {_NARROW}")
     return Conflict(f"Another write came in between: {error}. Nothing was written; try again.")

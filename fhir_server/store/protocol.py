@@ -69,7 +69,7 @@ class StoreUnavailable(StoreError):
 
 
 class BudgetExceeded(StoreError):
-    """A query passed its row or time budget."""
+    """A search would need too much; it was stopped. Str is a full sentence that names the limit."""
 
 
 class Expired(StoreError):
@@ -265,8 +265,37 @@ class Explaining(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one question to the store may take, beyond which it is stopped with BudgetExceeded.
+
+    `seconds`; `rows`: index rows and resources looked at, as the store counts or estimates them.
+    """
+
+    seconds: float = 20.0
+    rows: int = 1_000_000
+
+    def out_of_time(self) -> BudgetExceeded:
+        """The error of a search that takes longer."""
+        return BudgetExceeded(
+            f"The search was stopped after {self.seconds:g} seconds, the longest that one search may take."
+        )
+
+    def out_of_rows(self) -> BudgetExceeded:
+        """The error of a search that looks at more."""
+        return BudgetExceeded(
+            f"The search was stopped after about {self.rows:,} rows of the index, the most that one search may look at."
+        )
+
+
+BUDGET = Budget()
+"""What a search may take where nobody said otherwise."""
+
 Clock = Callable[[], int]
 """The time now, µs since 1970 UTC."""
 
-Opener = Callable[[str, Clock], Awaitable[Store]]
-"""(store URI, clock) → an open store."""
+
+class Opener(Protocol):
+    """Opens a store: (store URI, clock, what a search may take) → the open store."""
+
+    def __call__(self, uri: str, clock: Clock, budget: Budget = BUDGET, /) -> Awaitable[Store]: ...

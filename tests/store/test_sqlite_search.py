@@ -50,7 +50,7 @@ from fhir_server.store.contract.case import (
     write,
 )
 from fhir_server.store.operations import Transaction, Write
-from fhir_server.store.protocol import BudgetExceeded
+from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite.conditions import successor
 from fhir_server.store.sqlite.names import Names
@@ -194,9 +194,9 @@ def test_a_search_that_takes_too_long_is_stopped(clinic: Path) -> None:
     connection = connect(clinic, writer=False)
     names = Names()
     names.refresh(connection)
-    search = Search(connection, names, Sizes(), seconds=0.0)
+    search = Search(connection, names, Sizes(), Budget(seconds=0.0))
     dear = query("Observation", Not(Or((Contains("code", "nowhere"), Contains("category", "nothing")))))
-    with pytest.raises(BudgetExceeded, match="took longer than 0 seconds"):
+    with pytest.raises(BudgetExceeded, match="stopped after 0 seconds"):
         for _ in range(100):
             search.count(dear)
     assert not connection.in_transaction

@@ -21,10 +21,12 @@ from fhir_server.store.mongo.errors import CLOSED, store_error, translated
 from fhir_server.store.mongo.floor import Floor
 from fhir_server.store.mongo.history import history
 from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
-from fhir_server.store.mongo.search import MILLISECONDS, Search
+from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.transact import Limits, Transactor
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
+    BUDGET,
+    Budget,
     BudgetExceeded,
     Changes,
     Clock,
@@ -41,7 +43,7 @@ from fhir_server.store.protocol import (
 READY_SECONDS = 3.0
 
 
-async def open_store(uri: str, clock: Clock) -> MongoStore:
+async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> MongoStore:
     """Open `mongodb://…/DB` or `mongodb+srv://…/DB`; collections and indexes are made where absent.
 
     Raises ValueError for another URI; StoreUnavailable when no server answers within `deployment.WAIT_MS`, when it
@@ -55,7 +57,7 @@ async def open_store(uri: str, clock: Clock) -> MongoStore:
         await deployment.secret(database)
         collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
         await collections.prepare()
-        return MongoStore(client, name, collections, clock, await deployment.lifetime(client))
+        return MongoStore(client, name, collections, clock, await deployment.lifetime(client), budget)
     except PyMongoError as error:
         await client.close()
         raise store_error(error) from error
@@ -68,14 +70,21 @@ class MongoStore:
     """See `protocol.Store`. Made by `open_store`, on the event loop that will use it."""
 
     def __init__(
-        self, client: AsyncMongoClient[Document], name: str, collections: Collections, clock: Clock, lifetime: float
+        self,
+        client: AsyncMongoClient[Document],
+        name: str,
+        collections: Collections,
+        clock: Clock,
+        lifetime: float,
+        budget: Budget,
     ) -> None:
         majority = WriteConcern("majority")
         self._client = client
         self._database = client.get_database(name, read_preference=ReadPreference.PRIMARY, write_concern=majority)
         # The URI's `readPreference` is for searches; all else must see what was just written.
         self._searched = client.get_database(name)
-        self._search = Search(self._searched)
+        self._milliseconds = max(1, int(budget.seconds * 1000))
+        self._search = Search(self._searched, self._milliseconds)
         self._floor = Floor(self._database, clock)
         place = Place(self._database, Search(self._database), self._floor)
         self._transactor = Transactor(client, place, collections, Limits(lifetime=lifetime))
@@ -129,7 +138,7 @@ class MongoStore:
     async def explain(self, query: Query) -> tuple[str, ...]:
         """See `protocol.Explaining`."""
         async with self._used():
-            return await explaining.explain(self._searched, query, MILLISECONDS)
+            return await explaining.explain(self._searched, query, self._milliseconds)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""

@@ -17,7 +17,7 @@ import orjson
 
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, Sort, SortKey
-from fhir_server.store.protocol import BudgetExceeded, Page, Stored
+from fhir_server.store.protocol import BUDGET, Budget, Page, Stored
 from fhir_server.store.sqlite import order
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
@@ -26,9 +26,6 @@ from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import distance
 from fhir_server.store.sqlite.plan import Plan, Sizes, plan
 from fhir_server.store.sqlite.statements import as_json
-
-SECONDS = 20.0
-"""A query that takes longer is stopped with BudgetExceeded."""
 
 _STEPS_PER_LOOK = 400_000
 # Virtual machine steps of one resource on a walk, and of one probe of it: with both a walk is stopped in time.
@@ -40,14 +37,14 @@ Found = tuple[SortKey, Stored]
 
 
 class Search:
-    """Runs searches on a connection, one at a time. `seconds`: the time budget of one call."""
+    """Runs searches on a connection, one at a time; each call has the budget to itself."""
 
-    def __init__(self, connection: sqlite3.Connection, names: Names, sizes: Sizes, seconds: float = SECONDS) -> None:
+    def __init__(self, connection: sqlite3.Connection, names: Names, sizes: Sizes, budget: Budget = BUDGET) -> None:
         self._connection = connection
         self._context = Context(names, connection)
         self._names = names
         self._sizes = sizes
-        self._seconds = seconds
+        self._budget = budget
         self._deadline = float("inf")
         connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
         connection.create_function("distance", 4, distance, deterministic=True)
@@ -56,7 +53,7 @@ class Search:
         """A page of matches. Raises BudgetExceeded."""
         if query.count == 0:
             return Page((), None)
-        with self._budget():
+        with self._limited():
             found = self._found(query, query.count + 1)
         more = len(found) > query.count
         page = found[: query.count]
@@ -64,7 +61,7 @@ class Search:
 
     def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded."""
-        with self._budget():
+        with self._limited():
             return sum(self._count(scope) for scope in query.scopes)
 
     def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
@@ -72,7 +69,7 @@ class Search:
         if not references:
             return frozenset()
         type = references[0].partition("/")[0]
-        with self._budget():
+        with self._limited():
             condition, values = probe(expanded(where, type, self._context), type, "r", self._context)
             text = (
                 "SELECT json_group_array(r.ref) FROM json_each(?) j CROSS JOIN resource r"
@@ -85,8 +82,8 @@ class Search:
         return time.monotonic() > self._deadline
 
     @contextmanager
-    def _budget(self) -> Iterator[None]:
-        self._deadline = time.monotonic() + self._seconds
+    def _limited(self) -> Iterator[None]:
+        self._deadline = time.monotonic() + self._budget.seconds
         # One snapshot for the plan and the page; inside the writer's transaction there is one already.
         alone = not self._connection.in_transaction
         try:
@@ -96,7 +93,7 @@ class Search:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
-            raise BudgetExceeded(f"The search took longer than {self._seconds:g} seconds.") from error
+            raise self._budget.out_of_time() from error
         finally:
             self._deadline = float("inf")
             if alone:

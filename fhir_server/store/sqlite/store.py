@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 from fhir_server.search.query import Clause, Query
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
+    BUDGET,
+    Budget,
     Changes,
     Clock,
     Committed,
@@ -65,7 +67,7 @@ _FEW = 10
 _LAST_VERSION = 2**63 - 1
 
 
-async def open_store(uri: str, clock: Clock) -> SqliteStore:
+async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteStore:
     """Open `sqlite:///PATH` (`sqlite:////…` for an absolute path; `?mode=ro` opens it read-only), made if absent.
 
     Raises ValueError for another URI, StoreUnavailable when the file cannot be opened or was made by a newer server.
@@ -76,7 +78,7 @@ async def open_store(uri: str, clock: Clock) -> SqliteStore:
             writing = connect(path, writer=True, readonly=readonly)
             if not readonly:
                 migrate(writing, path)
-            return SqliteStore(path, writing, clock, readonly)
+            return SqliteStore(path, writing, clock, budget, readonly)
     except sqlite3.Error as error:
         raise store_error(error) from error
 
@@ -92,7 +94,9 @@ def _parse(uri: str) -> tuple[Path, bool]:
 class SqliteStore:
     """See `protocol.Store`. Made by `open_store`, on the event loop that will use it."""
 
-    def __init__(self, path: Path, writing: sqlite3.Connection, clock: Clock, readonly: bool = False) -> None:
+    def __init__(
+        self, path: Path, writing: sqlite3.Connection, clock: Clock, budget: Budget, readonly: bool = False
+    ) -> None:
         self._path = path
         self._names = Names()
         self._names.refresh(writing)
@@ -101,7 +105,7 @@ class SqliteStore:
         self._sizes = Sizes()
         for _ in range(READERS):
             connection = connect(path, writer=False)
-            self._readers.put((connection, Search(connection, self._names, self._sizes)))
+            self._readers.put((connection, Search(connection, self._names, self._sizes, budget)))
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._writing = writing
         self._writer = Writer(writing, path, self._names, clock, None if readonly else Checkpoints(path))
