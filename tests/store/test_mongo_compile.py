@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
@@ -30,9 +30,11 @@ from fhir_server.search.query import (
 from fhir_server.search.query import (
     Test as Bound,
 )
+from fhir_server.search.sorts import SORTS
 from fhir_server.store.mongo.compile import filter_of, successor
 from fhir_server.store.mongo.order import keys_of, ordering, position
 from fhir_server.store.mongo.search import pipeline
+from fhir_server.store.mongo.sortkeys import fields, read, written
 
 GENDER = {"terms": f"gender=male{SEPARATOR}"}
 MALE = Equals("gender", (f"male{SEPARATOR}",))
@@ -120,10 +122,13 @@ ORDERS: tuple[tuple[tuple[Sort, ...], dict[str, int]], ...] = (
     ((), {"_id": 1}),
     ((Sort("_id", "id", True),), {"_id": -1}),
     ((Sort("_lastUpdated", "lastUpdated", True),), {"updated": -1, "_id": 1}),
+    # A declared sort: the field that its index is over, ties by id.
+    ((Sort("birthdate", "date", True),), {"sort.birthdate.d": -1, "_id": 1}),
+    ((Sort("family", "term"), Sort("given", "term")), {"sort.family.a": 1, "sort.given.a": 1, "_id": 1}),
     # MongoDB sorts null first: ascending needs a flag, descending has it last anyway.
-    ((Sort("name", "term"),), {"k0_missing": 1, "k0": 1, "_id": 1}),
+    ((Sort("address-city", "term"),), {"k0_missing": 1, "k0": 1, "_id": 1}),
     (
-        (Sort("date", "date", True), Sort("name", "term")),
+        (Sort("date", "date", True), Sort("address-city", "term")),
         {"k0": -1, "k1_missing": 1, "k1": 1, "_id": 1},
     ),
 )
@@ -131,11 +136,12 @@ ORDERS: tuple[tuple[tuple[Sort, ...], dict[str, int]], ...] = (
 
 @pytest.mark.parametrize(("sort", "expected"), ORDERS, ids=str)
 def test_orders(sort: tuple[Sort, ...], expected: dict[str, int]) -> None:
-    found = ordering(keys_of(sort))
+    found = ordering(keys_of(sort, "Patient"))
     assert list(found.items()) == list(expected.items()), "the order of the keys counts"
 
 
-UPDATED, NAME = Sort("_lastUpdated", "lastUpdated"), Sort("name", "term")
+UPDATED, NAME, CITY = Sort("_lastUpdated", "lastUpdated"), Sort("name", "term"), Sort("address-city", "term")
+BIRTH_DOWN = Sort("birthdate", "date", True)
 
 POSITIONS: tuple[tuple[tuple[Sort, ...], SortKey, dict[str, Any]], ...] = (
     ((), ("Patient/b",), {"_id": {"$gt": "b"}}),
@@ -151,35 +157,100 @@ POSITIONS: tuple[tuple[tuple[Sort, ...], SortKey, dict[str, Any]], ...] = (
             ]
         },
     ),
+    # A declared sort is a text that is never absent: one range of its index begins at the position, at its border too.
     (
         (NAME,),
         ("ann", "Patient/b"),
         {
-            "$or": [
-                {"$or": [{"k0": {"$gt": "name=ann"}}, {"k0": None}]},
-                {"$and": [{"k0": "name=ann"}, {"_id": {"$gt": "b"}}]},
+            "$and": [
+                {"sort.name.a": {"$gte": "=ann"}},
+                {"$or": [{"sort.name.a": {"$gt": "=ann"}}, {"$and": [{"sort.name.a": "=ann"}, {"_id": {"$gt": "b"}}]}]},
             ]
         },
     ),
-    ((NAME,), (None, "Patient/b"), {"$and": [{"k0": None}, {"_id": {"$gt": "b"}}]}),
+    (
+        (NAME,),
+        (None, "Patient/b"),
+        {"$and": [{"sort.name.a": {"$gte": ">"}}, {"$and": [{"sort.name.a": ">"}, {"_id": {"$gt": "b"}}]}]},
+    ),
+    (
+        (BIRTH_DOWN,),
+        (None, "Patient/b"),
+        {"$and": [{"sort.birthdate.d": {"$lte": ""}}, {"$and": [{"sort.birthdate.d": ""}, {"_id": {"$gt": "b"}}]}]},
+    ),
+    (
+        (CITY,),
+        ("bonn", "Patient/b"),
+        {
+            "$or": [
+                {"$or": [{"k0": {"$gt": "address-city=bonn"}}, {"k0": None}]},
+                {"$and": [{"k0": "address-city=bonn"}, {"_id": {"$gt": "b"}}]},
+            ]
+        },
+    ),
+    ((CITY,), (None, "Patient/b"), {"$and": [{"k0": None}, {"_id": {"$gt": "b"}}]}),
 )
 
 
 @pytest.mark.parametrize(("sort", "after", "expected"), POSITIONS, ids=str)
 def test_positions(sort: tuple[Sort, ...], after: SortKey, expected: dict[str, Any]) -> None:
-    found = position(keys_of(sort), after, "Patient")
+    found = position(keys_of(sort, "Patient"), after, "Patient")
     assert found == expected
 
 
 def test_a_search_by_stored_keys_sorts_along_an_index() -> None:
     """$match, $sort, $limit come first and together: the database reads the index in order and stops."""
-    stages = pipeline(GENDER, keys_of((Sort("_lastUpdated", "lastUpdated", True),)), None, "Patient", 21)
+    stages = pipeline(GENDER, keys_of((Sort("_lastUpdated", "lastUpdated", True),), "Patient"), None, "Patient", 21)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
     assert stages[0] == {"$match": GENDER}
 
 
 def test_a_search_by_computed_keys_carries_no_entries() -> None:
     """What is sorted is the text and the keys, not the index entries."""
-    stages = pipeline(GENDER, keys_of((NAME,)), ("ann", "Patient/b"), "Patient", 21)
+    stages = pipeline(GENDER, keys_of((CITY,), "Patient"), ("ann", "Patient/b"), "Patient", 21)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$match", "$set", "$sort", "$limit"]
     assert set(stages[1]["$project"]) == {"version", "updated", "method", "raw", "live", "k0"}
+
+
+def test_what_comes_after_the_id_in_a_sort_decides_nothing() -> None:
+    """The walk along `_id` stays one; the values of the other keys are in the page's position alone."""
+    keys = keys_of((Sort("_id", "id"), CITY), "Patient")
+    stages = pipeline(GENDER, keys, ("b", "bonn", "Patient/b"), "Patient", 21)
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
+    assert stages[1] == {"$sort": {"_id": 1}}
+    assert "bonn" not in str(stages) and "k1" in stages[3]["$project"]
+
+
+def test_the_key_of_a_declared_sort() -> None:
+    """Texts in the order of the values, the open ends of periods too; what is missing is beyond all of them."""
+    entries = Entries(
+        {"name": ("ann", "zoe"), "family": ("",)},
+        {"birthdate": ((OPEN_LOW, 5), (-7, OPEN_HIGH)), "death-date": ((-7, 5),)},
+    )
+    found = fields("Patient", entries)
+    assert set(found) == set(SORTS["Patient"])
+    assert found["name"] == {"a": "=ann", "d": "=zoe"}
+    assert found["gender"] == {"a": ">", "d": ""}
+    low, high = found["birthdate"]["a"], found["birthdate"]["d"]
+    earlier, later = found["death-date"]["a"], found["death-date"]["d"]
+    assert "" < low < earlier < later < high < ">" and len({len(text) for text in (low, earlier, later, high)}) == 1
+    assert found["family"]["d"] > "" and found["name"]["d"] < ">"
+    assert fields("Basic", entries) == {}
+
+
+@pytest.mark.parametrize(
+    ("sort", "value"),
+    [
+        (NAME, "ann"),
+        (NAME, ""),
+        (NAME, None),
+        (BIRTH_DOWN, OPEN_LOW),
+        (BIRTH_DOWN, OPEN_HIGH),
+        (BIRTH_DOWN, -7),
+        (BIRTH_DOWN, None),
+    ],
+    ids=str,
+)
+def test_the_key_of_a_declared_sort_is_read_as_it_was_written(sort: Sort, value: int | str | None) -> None:
+    end = "d" if sort.descending else "a"
+    assert read(sort, {"sort": {sort.parameter: {end: written(sort, value)}}}) == value

@@ -8,11 +8,11 @@ from typing import Any
 import pymongo
 import pytest
 
+from fhir_server.search.sorts import SORTS
 from fhir_server.store.contract.case import Ticks, put, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.indexes import (
     ARRAYS,
-    CURRENT,
     HISTORY,
     LEASE_SECONDS,
     LOCK_SECONDS,
@@ -20,10 +20,11 @@ from fhir_server.store.mongo.indexes import (
     OTHERS,
     WRITERS,
     Index,
+    current,
 )
 from fhir_server.store.protocol import StoreUnavailable
 
-ALL = {"current": CURRENT, **OTHERS}
+ALL = {"Basic": current("Basic"), **{type: current(type) for type in SORTS}, **OTHERS}
 
 
 @pytest.mark.parametrize("collection", ALL)
@@ -63,9 +64,12 @@ def test_the_indexes_are_made(mongo_uri: str) -> None:
     def expected(indexes: tuple[Index, ...]) -> dict[str, list[tuple[str, int]]]:
         return {"_id_": [("_id", 1)], **{index.name: list(index.keys) for index in indexes}}
 
-    wanted = {"Patient": CURRENT, **OTHERS}
+    wanted = {"Patient": current("Patient"), **OTHERS}
     for name, indexes in wanted.items():
         assert {each: facts["key"] for each, facts in made[name].items()} == expected(indexes)
+    partial = {name for name, facts in made["Patient"].items() if "partialFilterExpression" in facts}
+    assert partial == {f"sort_{code}{end}" for code in SORTS["Patient"] for end in ("", "_down")}
+    assert made["Patient"]["sort_birthdate_down"]["partialFilterExpression"] == {"live": True}
     assert made[LOCKS]["expiry"]["expireAfterSeconds"] == LOCK_SECONDS
     assert made[WRITERS]["expiry"]["expireAfterSeconds"] == LEASE_SECONDS
     assert "expireAfterSeconds" not in str(made[HISTORY])

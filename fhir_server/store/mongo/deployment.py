@@ -19,9 +19,10 @@ from fhir_server.store.protocol import StoreUnavailable
 SCHEMA_VERSION = 1
 
 WAIT_MS = 15_000
-"""How long a start waits for the server, and each operation for a primary, unless the URI says otherwise."""
+"""How long a start waits for the server, an operation for a primary or a connection, unless the URI says otherwise."""
 
 _CONNECT_MS = 5_000
+_MANY = 1_000
 _LIFETIME = 60.0
 
 
@@ -37,10 +38,16 @@ def connect(uri: str) -> tuple[AsyncMongoClient[Document], str]:
         ) from error
 
 
+def searches_at_once(client: AsyncMongoClient[Document]) -> int:
+    """How many searches may have a connection: three in four, so that slow ones leave some to reads and writes."""
+    connections = int(client.options.pool_options.max_pool_size or _MANY)
+    return max(1, connections * 3 // 4)
+
+
 def _defaults(uri: str) -> dict[str, Any]:
     """The options of ours that the URI does not set."""
     given = {option.partition("=")[0].lower() for option in uri.partition("?")[2].split("&")}
-    wanted = {"serverSelectionTimeoutMS": WAIT_MS, "connectTimeoutMS": _CONNECT_MS}
+    wanted = {"serverSelectionTimeoutMS": WAIT_MS, "connectTimeoutMS": _CONNECT_MS, "waitQueueTimeoutMS": WAIT_MS}
     return {name: value for name, value in wanted.items() if name.lower() not in given}
 
 

@@ -1,11 +1,12 @@
 """Resources as MongoDB documents: the current one in its type's collection, every version in `history`.
 
-    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers; a deletion ends at method
+    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers, sort; a deletion: to method
     history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
 
 `terms` holds `parameter=value` texts, and `=Type/id` for every literal reference, so that one multikey index answers
-them all (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). The blank before the version
-sorts below every character of an id: the ids of `history` are in the order of reference, then version.
+them all (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`.
+The blank before the version sorts below every character of an id: the ids of `history` are in the order of reference,
+then version.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from bson import Int64, ObjectId, encode
 
 from fhir_server.search.entries import Entries
 from fhir_server.store.mongo.indexes import Document
+from fhir_server.store.mongo.sortkeys import FIELD, fields
 from fhir_server.store.operations import Write
 from fhir_server.store.protocol import Stored, TooLargeForStore
 
@@ -56,7 +58,7 @@ def stored_version(document: Document) -> Stored:
     return Stored(type, id, int(version), document["updated"], document["method"], document.get("raw"))
 
 
-def entry_fields(entries: Entries) -> Document:
+def entry_fields(type: str, entries: Entries) -> Document:
     """The fields that a resource is found by; empty ones are left out."""
     terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
     terms += [f"={reference}" for reference in entries.references]
@@ -70,7 +72,7 @@ def entry_fields(entries: Entries) -> Document:
         for parameter, values in entries.numbers.items()
         for key, low, high, unit in values
     ]
-    found: dict[str, list[Any]] = {"terms": terms, "dates": dates, "numbers": numbers}
+    found: dict[str, Any] = {"terms": terms, "dates": dates, "numbers": numbers, FIELD: fields(type, entries)}
     return {name: values for name, values in found.items() if values}
 
 
@@ -83,7 +85,7 @@ def documents(stored: Stored, order: int, transaction: ObjectId, write: Write) -
     version["transaction"] = transaction
     if stored.raw is not None:
         current["raw"] = version["raw"] = stored.raw
-        current.update(entry_fields(write.entries))
+        current.update(entry_fields(stored.type, write.entries))
         _check_size(current, stored)
     return current, version
 

@@ -14,6 +14,7 @@ from pymongo.errors import (
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
+    WaitQueueTimeoutError,
     WTimeoutError,
 )
 
@@ -26,10 +27,10 @@ LIFETIME_PASSED, NO_SUCH_TRANSACTION = 290, 251
 _DUPLICATE_KEY, _WRITE_CONFLICT = 11000, 112
 # LockTimeout, WriteConflict, SnapshotUnavailable, NoSuchTransaction, PreparedTransactionInProgress
 _CONFLICTS = frozenset({24, _WRITE_CONFLICT, 246, NO_SUCH_TRANSACTION, 267})
-# ExceededMemoryLimit, TransactionTooLarge, BSONObjectTooLarge, and two that mongod gives without a name
-_TOO_LARGE = frozenset({146, 257, 10334, 17419, 17420})
-# QueryExceededMemoryLimitNoDiskUseAllowed
-_TOO_COSTLY = frozenset({292})
+# TransactionTooLarge, BSONObjectTooLarge, and two that mongod gives without a name
+_TOO_LARGE = frozenset({257, 10334, 17419, 17420})
+# ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, and those of sorts and groups in earlier versions
+_TOO_COSTLY = frozenset({146, 292, 16819, 16820, 16945})
 _UNAUTHORISED = frozenset({13, 18})
 
 CLOSED = "The MongoDB store is closed; nothing was written."
@@ -66,7 +67,11 @@ def store_error(error: PyMongoError) -> StoreError:
     if isinstance(error, ExecutionTimeout):
         return BudgetExceeded("The search took longer than the time it is given.")
     if getattr(error, "code", None) in _TOO_COSTLY:
-        return BudgetExceeded("The search sorts more than the database holds in memory. Add criteria to it.")
+        return BudgetExceeded("The search was stopped: it sorts or gathers more than the database holds in memory.")
+    if isinstance(error, WaitQueueTimeoutError):
+        return StoreUnavailable(
+            "All connections of this process to MongoDB stayed in use (`maxPoolSize` in the URI). Try again."
+        )
     if isinstance(error, NetworkTimeout | WTimeoutError):
         return StoreUnavailable("MongoDB does not answer in time. Try again.")
     if isinstance(error, ConnectionFailure):

@@ -8,35 +8,37 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fhir_server.search.query import Query
-from fhir_server.store.mongo.follow import Stage
 from fhir_server.store.mongo.indexes import Database
+from fhir_server.store.mongo.questions import Stage, limited
 from fhir_server.store.mongo.search import Search
+from fhir_server.store.protocol import Budget
 
 MOST_QUESTIONS = 10
 MOST_CHARACTERS = 2_000
 """What of a pipeline a sentence shows at most; it says how long the rest is."""
 
 
-async def explain(database: Database, query: Query, milliseconds: int) -> tuple[str, ...]:
+async def explain(database: Database, query: Query, budget: Budget) -> tuple[str, ...]:
     """Runs the search once more, listening, then has the database explain each question that it was asked.
 
     Raises BudgetExceeded and the driver's errors.
     """
     asked: list[tuple[str, Sequence[Stage]]] = []
-    search = Search(database, milliseconds, listen=lambda type, pipeline: asked.append((type, pipeline)))
+    search = Search(database, budget, listen=lambda type, pipeline: asked.append((type, pipeline)))
     started = time.perf_counter()
     page = await search.page(query)
     took = (time.perf_counter() - started) * 1000
     lines = []
     for type, pipeline in asked[:MOST_QUESTIONS]:
         command = {"aggregate": type, "pipeline": list(pipeline), "cursor": {}}
-        told = await database.command(
-            "explain",
-            command,
-            verbosity="executionStats",
-            maxTimeMS=milliseconds,
-            read_preference=database.read_preference,
-        )
+        with limited(budget):
+            told = await database.command(
+                "explain",
+                command,
+                verbosity="executionStats",
+                maxTimeMS=max(1, int(budget.seconds * 1000)),
+                read_preference=database.read_preference,
+            )
         lines.append(f"MongoDB: `{type}` is asked `{_shown(pipeline)}`: {_told(told)}.")
     lines.append(
         f"The search asked {len(asked)} questions in {took:.2f} ms and found {len(page.matches)} on this page."

@@ -6,38 +6,24 @@ collection, so that one index scan answers it. At most MOST resources are named:
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from pymongo.asynchronous.client_session import AsyncClientSession
 
 from fhir_server.search.geodesy import great_circle, latitudes
 from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
-from fhir_server.store.mongo.indexes import Database, Document
+from fhir_server.store.mongo.indexes import Document
+from fhir_server.store.mongo.questions import Questions, Stage
 from fhir_server.store.protocol import BudgetExceeded
 
 MOST = 50_000
 
-Stage = Mapping[str, Any]
-Listen = Callable[[str, Sequence[Stage]], None]
-"""(type, pipeline) of each question, before it is asked."""
-
-
-def unheard(type: str, pipeline: Sequence[Stage]) -> None:
-    """Nobody listens."""
-
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Where the inner criteria are asked: the database, the session of an open transaction, and ms per question."""
+    """Where the inner criteria are asked."""
 
-    database: Database
-    session: AsyncClientSession | None
-    milliseconds: int
-    listen: Listen = unheard
+    questions: Questions
 
     async def followed(self, clause: Clause, type: str) -> Clause:
         """The clause on resources of `type` without Chain, Has, Lineage and Near. Raises BudgetExceeded."""
@@ -85,10 +71,11 @@ class Follow:
         """A question for each level; what was reached before is not asked again, so that a circle ends."""
         step = self._below if clause.direction == "below" else self._above
         reached, level = set(clause.ids), set(clause.ids)
-        deadline = time.monotonic() + self.milliseconds / 1000
         while level:
-            if len(reached) > MOST or time.monotonic() > deadline:
-                raise BudgetExceeded(f"The hierarchy of `{clause.parameter}` in `{type}` is too large to be walked.")
+            if len(reached) > MOST:
+                raise BudgetExceeded(
+                    f"The hierarchy of `{clause.parameter}` in `{type}` has more than {MOST:,} resources. Begin lower."
+                )
             level = set(await step(clause.parameter, type, level)) - reached
             reached |= level
         return Ids(tuple(sorted(reached)))
@@ -113,13 +100,9 @@ class Follow:
         return Ids(tuple([each["_id"] async for each in self._some(type, wanted) if _is_near(clause, each["numbers"])]))
 
     async def _some(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
-        limited = [*pipeline, {"$limit": MOST + 1}]
-        self.listen(type, limited)
         seen = 0
-        async with await self.database[type].aggregate(
-            limited, session=self.session, maxTimeMS=self.milliseconds
-        ) as cursor:
-            async for document in cursor:
+        async with self.questions.ask(type, [*pipeline, {"$limit": MOST + 1}]) as found:
+            async for document in found:
                 seen += 1
                 if seen > MOST:
                     raise BudgetExceeded(

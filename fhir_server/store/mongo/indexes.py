@@ -14,6 +14,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from fhir_server.search.sorts import SORTS
+from fhir_server.store.mongo.sortkeys import FIELD, path
 from fhir_server.store.protocol import StoreUnavailable
 
 Document = dict[str, Any]
@@ -32,11 +34,15 @@ LEASE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index: its name, keys with their direction, whether it leaves out documents without them, and its TTL in s."""
+    """An index: its name, keys with their direction, what it leaves out, and its TTL in s.
+
+    `sparse`: documents without the keys; `live`: deletions, so that only a filter by `live` can use it.
+    """
 
     name: str
     keys: tuple[tuple[str, int], ...]
     sparse: bool = False
+    live: bool = False
     expires: int | None = None
 
     def model(self) -> IndexModel:
@@ -44,6 +50,8 @@ class Index:
         options: dict[str, Any] = {"name": self.name}
         if self.sparse:
             options["sparse"] = True
+        if self.live:
+            options["partialFilterExpression"] = {"live": True}
         if self.expires is not None:
             options["expireAfterSeconds"] = self.expires
         return IndexModel(list(self.keys), **options)
@@ -59,6 +67,17 @@ CURRENT = (
 )
 """Of the collection of each resource type; its `_id` is the order of a search without `_sort`."""
 
+
+def current(type: str) -> tuple[Index, ...]:
+    """All of the collection of a resource type: two more for each declared sort, which no other search considers."""
+    walks = [
+        Index(f"sort_{parameter}{'_down' * down}", ((path(parameter, down), -1 if down else 1), ("_id", 1)), live=True)
+        for parameter in SORTS.get(type, ())
+        for down in (False, True)
+    ]
+    return (*CURRENT, *walks)
+
+
 OTHERS: Mapping[str, tuple[Index, ...]] = {
     HISTORY: (
         Index("system", (("updated", -1), ("_id", 1))),
@@ -72,6 +91,9 @@ OTHERS: Mapping[str, tuple[Index, ...]] = {
 
 ARRAYS = frozenset({"terms", "dates", "numbers"})
 """The fields of a current document that are arrays."""
+
+ENTRIES = ARRAYS | {FIELD}
+"""The fields of a current document that its index entries make."""
 
 
 def is_type(collection: str) -> bool:
@@ -98,7 +120,7 @@ class Collections:
         """Make or verify those that this process has not seen; outside of any transaction."""
         for name in names:
             if name not in self._made:
-                await _make(self._database[name], OTHERS.get(name, CURRENT))
+                await _make(self._database[name], OTHERS[name] if name in OTHERS else current(name))
                 self._made.add(name)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.search.query import Sort, SortKey
+from fhir_server.store.mongo import sortkeys
 from fhir_server.store.mongo.compile import NOTHING, Filter, every, some, successor
 from fhir_server.store.mongo.indexes import Document
 
@@ -25,6 +26,11 @@ class Key:
     expression: Any = None
 
     @property
+    def declared(self) -> bool:
+        """Whether documents hold it for the sake of sorting (`sortkeys.py`)."""
+        return not self.expression and self.sort.kind not in _FIELDS
+
+    @property
     def order(self) -> dict[str, int]:
         """Its part of `$sort`."""
         if self.sort.descending:
@@ -33,6 +39,8 @@ class Key:
 
     def value(self, document: Document) -> int | float | str | None:
         """The position's value in a found document."""
+        if self.declared:
+            return sortkeys.read(self.sort, document)
         found: int | float | str | None = document[self.field]
         if isinstance(found, str) and self.sort.kind == "term":
             return found.partition("=")[2]
@@ -40,22 +48,47 @@ class Key:
 
     def stored_value(self, value: int | float | str | None) -> int | float | str | None:
         """A position's value as the field has it."""
+        if self.declared:
+            return sortkeys.written(self.sort, value)
         return f"{self.sort.parameter}={value}" if self.sort.kind == "term" and value is not None else value
 
-    def beyond(self, value: Any) -> Filter | None:
-        """The filter of what comes after a value; None when nothing does."""
+    def beyond(self, value: int | float | str | None) -> Filter | None:
+        """The filter of what comes after a position's value; None when nothing does."""
         if value is None:
             return None
-        further = {self.field: {"$lt" if self.sort.descending else "$gt": value}}
+        further = {self.field: {"$lt" if self.sort.descending else "$gt": self.stored_value(value)}}
         return some((further, {self.field: None})) if self.expression else further
 
+    def from_there(self, value: int | float | str | None) -> Filter:
+        """Of a stored key: what is at a position's value or comes after it."""
+        return {self.field: {"$lte" if self.sort.descending else "$gte": self.stored_value(value)}}
 
-def keys_of(sort: Sequence[Sort]) -> tuple[Key, ...]:
-    """The sort keys; computed ones in the fields k0, k1 …"""
-    return tuple(
-        Key(each, _FIELDS[each.kind]) if each.kind in _FIELDS else Key(each, f"k{number}", _expression(each))
-        for number, each in enumerate(sort)
-    )
+    def up_to(self, value: int | float | str | None) -> Filter:
+        """Of a stored key: what comes before a position's value or is at it."""
+        return {self.field: {"$gte" if self.sort.descending else "$lte": self.stored_value(value)}}
+
+
+def keys_of(sort: Sequence[Sort], type: str) -> tuple[Key, ...]:
+    """The sort keys of a type's resources; computed ones in the fields k0, k1 …"""
+    return tuple(_key(each, number, type) for number, each in enumerate(sort))
+
+
+def _key(sort: Sort, number: int, type: str) -> Key:
+    if sort.kind in _FIELDS:
+        return Key(sort, _FIELDS[sort.kind])
+    if sortkeys.is_declared(type, sort):
+        return Key(sort, sortkeys.path(sort.parameter, sort.descending))
+    return Key(sort, f"k{number}", _expression(sort))
+
+
+def deciding(keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Those that decide the order: none after the id."""
+    found: list[Key] = []
+    for key in keys:
+        found.append(key)
+        if key.sort.kind == "id":
+            break
+    return tuple(found)
 
 
 def _expression(sort: Sort) -> Any:
@@ -77,15 +110,14 @@ def position(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
     equal: list[Filter] = []
     cases: list[Filter] = []
     for key, given in zip(keys, after, strict=False):
-        value = key.stored_value(given)
-        beyond = key.beyond(value)
+        beyond = key.beyond(given)
         if beyond is not None:
             cases.append(every((*equal, beyond)))
-        equal.append({key.field: value})
+        equal.append({key.field: key.stored_value(given)})
     tie = _tie(str(after[-1]), type)
     if tie is not None:
         cases.append(every((*equal, tie)))
-    return every((_start(keys, after), some(cases))) if cases else NOTHING
+    return every((start(keys, after), some(cases))) if cases else NOTHING
 
 
 def _tie(reference: str, type: str) -> Filter | None:
@@ -96,11 +128,11 @@ def _tie(reference: str, type: str) -> Filter | None:
     return {} if type > other else None
 
 
-def _start(keys: Sequence[Key], after: SortKey) -> Filter:
+def start(keys: Sequence[Key], after: SortKey) -> Filter:
     """Implied by the position when the first key is stored, in the form that lets an index scan start there."""
-    if not keys or keys[0].expression or after[0] is None:
+    if not keys or keys[0].expression or (after[0] is None and not keys[0].declared):
         return {}
-    return {keys[0].field: {"$lte" if keys[0].sort.descending else "$gte": after[0]}}
+    return keys[0].from_there(after[0])
 
 
 def ordering(keys: Sequence[Key]) -> dict[str, int]:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from functools import cmp_to_key
 
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DocumentTooLarge
 
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of
 from fhir_server.store.mongo.documents import SHOWN, stored
-from fhir_server.store.mongo.follow import Follow, Listen, Stage, unheard
+from fhir_server.store.mongo.follow import Follow
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.protocol import BudgetExceeded, Page, Stored
-
-MILLISECONDS = 20_000
-"""A question that takes longer is stopped by the database; the search raises BudgetExceeded."""
+from fhir_server.store.mongo.questions import Listen, Questions, Stage, limited, unheard
+from fhir_server.store.protocol import BUDGET, Budget, Page, Stored
 
 Found = tuple[SortKey, Stored]
 
 
 class Search:
-    """Answers searches from one database; inside a transaction when given its session."""
+    """Answers searches from one database, each within the budget; inside a transaction when given its session."""
 
-    def __init__(self, database: Database, milliseconds: int = MILLISECONDS, listen: Listen = unheard) -> None:
+    def __init__(self, database: Database, budget: Budget = BUDGET, listen: Listen = unheard) -> None:
         self._database = database
-        self._milliseconds = milliseconds
+        self._budget = budget
         self._listen = listen
 
     async def page(self, query: Query, session: AsyncClientSession | None = None) -> Page:
@@ -37,15 +34,16 @@ class Search:
         if query.count == 0:
             return Page((), None)
         found: list[Found] = []
+        questions = self._questions(session)
 
         def by_position(left: Found, right: Found) -> int:
             return compare(query.sort, left[0], right[0])
 
-        for scope in sorted(query.scopes, key=lambda scope: scope.type):
-            wanted = query.count + 1 if query.sort else query.count + 1 - len(found)
-            if wanted > 0:
-                with _small_enough():
-                    found += await self._of_scope(scope, query, wanted, session)
+        with limited(self._budget):
+            for scope in sorted(query.scopes, key=lambda scope: scope.type):
+                wanted = query.count + 1 if query.sort else query.count + 1 - len(found)
+                if wanted > 0:
+                    found += await _of_scope(questions, scope, query, wanted)
         if len(query.scopes) > 1 and query.sort:
             found.sort(key=cmp_to_key(by_position))
         page = found[: query.count]
@@ -54,10 +52,12 @@ class Search:
     async def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded and the driver's errors."""
         total = 0
-        for scope in query.scopes:
-            with _small_enough():
-                wanted = await self._filter(scope.where, scope.type, None)
-                total += await self._database[scope.type].count_documents(wanted, maxTimeMS=self._milliseconds)
+        questions = self._questions(None)
+        with limited(self._budget):
+            for scope in query.scopes:
+                wanted = await _filter(questions, scope.where, scope.type)
+                left = questions.milliseconds()
+                total += await self._database[scope.type].count_documents(wanted, maxTimeMS=left)
         return total
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
@@ -66,51 +66,71 @@ class Search:
             return frozenset()
         type = references[0].partition("/")[0]
         ids = list({reference.partition("/")[2] for reference in references})
-        with _small_enough():
-            wanted = every(({"_id": {"$in": ids}}, await self._filter(where, type, None)))
-            async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=self._milliseconds) as cursor:
+        questions = self._questions(None)
+        with limited(self._budget):
+            wanted = every(({"_id": {"$in": ids}}, await _filter(questions, where, type)))
+            left = questions.milliseconds()
+            async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=left) as cursor:
                 return frozenset([f"{type}/{document['_id']}" async for document in cursor])
 
-    async def _filter(self, where: Clause, type: str, session: AsyncClientSession | None) -> Filter:
-        follow = Follow(self._database, session, self._milliseconds, self._listen)
-        return every((filter_of(await follow.followed(where, type)), LIVE))
-
-    async def _of_scope(
-        self, scope: Scope, query: Query, limit: int, session: AsyncClientSession | None
-    ) -> list[Found]:
-        keys = order.keys_of(query.sort)
-        stages = pipeline(await self._filter(scope.where, scope.type, session), keys, query.after, scope.type, limit)
-        self._listen(scope.type, stages)
-        async with await self._database[scope.type].aggregate(
-            stages, session=session, maxTimeMS=self._milliseconds
-        ) as cursor:
-            return [
-                (
-                    (*(key.value(document) for key in keys), f"{scope.type}/{document['_id']}"),
-                    stored(scope.type, document),
-                )
-                async for document in cursor
-            ]
+    def _questions(self, session: AsyncClientSession | None) -> Questions:
+        deadline = time.monotonic() + self._budget.seconds
+        return Questions(self._database, session, self._budget, deadline, self._listen)
 
 
-@contextmanager
-def _small_enough() -> Iterator[None]:
-    """A question is a document of its own, which the database bounds like any other."""
-    try:
-        yield
-    except DocumentTooLarge as error:
-        raise BudgetExceeded(
-            "The criteria name more values or resources than the database takes in one question. Ask for less at once."
-        ) from error
+async def _filter(questions: Questions, where: Clause, type: str) -> Filter:
+    followed = await Follow(questions).followed(where, type)
+    return every((filter_of(followed), LIVE))
+
+
+async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int) -> list[Found]:
+    type = scope.type
+    keys = order.keys_of(query.sort, type)
+    where = await _filter(questions, scope.where, type)
+    deciding = order.deciding(keys)
+    if len(deciding) > 1 and not deciding[0].expression:
+        where = every((where, await _bound(questions, where, deciding[0], query.after, (type, limit))))
+    if any(key.expression for key in deciding):
+        await questions.within_rows(type, where)
+    stages = pipeline(where, keys, query.after, type, limit)
+    return [
+        ((*(key.value(document) for key in keys), f"{type}/{document['_id']}"), stored(type, document))
+        for document in await questions.all(type, stages)
+    ]
+
+
+async def _bound(
+    questions: Questions, where: Filter, first: order.Key, after: SortKey | None, wanted: tuple[str, int]
+) -> Filter:
+    """What further keys have to order, so that a page does not need every match sorted.
+
+    A walk along the first key alone finds the value up to which there are enough matches: `wanted` is (type, how many).
+    """
+    type, limit = wanted
+    beyond = {} if after is None else first.beyond(after[0])
+    if beyond is None:
+        return {first.field: first.stored_value(after[0])} if after else {}
+    stages: list[Stage] = [
+        {"$match": every((where, beyond))},
+        {"$sort": {**first.order, "_id": 1}},
+        {"$skip": limit - 1},
+        {"$limit": 1},
+        {"$project": {first.field: 1}},
+    ]
+    last = await questions.all(type, stages)
+    return first.up_to(first.value(last[0])) if last else {}
 
 
 def pipeline(where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int) -> list[Stage]:
     """The aggregation of one page of one type. Stored keys sort along an index; computed ones need every match."""
-    computed = {key.field: key.expression for key in keys if key.expression}
-    later = order.position(keys, after, type) if after is not None else {}
-    sort: list[Stage] = [{"$sort": order.ordering(keys)}, {"$limit": limit}]
+    deciding = order.deciding(keys)
+    later = order.position(deciding, after, type) if after is not None else {}
+    sort: list[Stage] = [{"$sort": order.ordering(deciding)}, {"$limit": limit}]
+    shown = SHOWN | {key.field: key.expression or 1 for key in keys}
+    computed = [key.field for key in deciding if key.expression]
     if not computed:
-        return [{"$match": every((where, later))}, *sort, {"$project": SHOWN}]
+        return [{"$match": every((where, later))}, *sort, {"$project": shown}]
     missing = {f"{field}_missing": {"$eq": [f"${field}", None]} for field in computed}
+    start = order.start(deciding, after) if after is not None else {}
     positioned: list[Stage] = [{"$match": later}] if later else []
-    return [{"$match": where}, {"$project": SHOWN | computed}, *positioned, {"$set": missing}, *sort]
+    return [{"$match": every((where, start))}, {"$project": shown}, *positioned, {"$set": missing}, *sort]

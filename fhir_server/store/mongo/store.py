@@ -83,11 +83,12 @@ class MongoStore:
         self._database = client.get_database(name, read_preference=ReadPreference.PRIMARY, write_concern=majority)
         # The URI's `readPreference` is for searches; all else must see what was just written.
         self._searched = client.get_database(name)
-        self._milliseconds = max(1, int(budget.seconds * 1000))
-        self._search = Search(self._searched, self._milliseconds)
+        self._budget = budget
+        self._search = Search(self._searched, budget)
         self._floor = Floor(self._database, clock)
-        place = Place(self._database, Search(self._database), self._floor)
+        place = Place(self._database, Search(self._database, budget), self._floor)
         self._transactor = Transactor(client, place, collections, Limits(lifetime=lifetime))
+        self._searches = asyncio.Semaphore(deployment.searches_at_once(client))
         self._running = 0
         self._rest = asyncio.Event()
         self._rest.set()
@@ -122,23 +123,23 @@ class MongoStore:
 
     async def search(self, query: Query) -> Page:
         """See `protocol.Store.search`."""
-        async with self._used():
+        async with self._searching():
             return await self._search.page(query)
 
     async def count(self, query: Query) -> int:
         """See `protocol.Store.count`."""
-        async with self._used():
+        async with self._searching():
             return await self._search.count(query)
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """See `protocol.Store.matching`."""
-        async with self._used():
+        async with self._searching():
             return await self._search.matching(references, where)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         """See `protocol.Explaining`."""
-        async with self._used():
-            return await explaining.explain(self._searched, query, self._milliseconds)
+        async with self._searching():
+            return await explaining.explain(self._searched, query, self._budget)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
@@ -202,6 +203,20 @@ class MongoStore:
         await self._rest.wait()
         await self._floor.close()
         await self._client.close()
+
+    @asynccontextmanager
+    async def _searching(self) -> AsyncIterator[None]:
+        """While a search runs, which waits as long for its turn as it may take."""
+        async with self._used():
+            try:
+                async with asyncio.timeout(self._budget.seconds):
+                    await self._searches.acquire()
+            except TimeoutError as error:
+                raise self._budget.out_of_time() from error
+            try:
+                yield
+            finally:
+                self._searches.release()
 
     @asynccontextmanager
     async def _used(self) -> AsyncIterator[None]:

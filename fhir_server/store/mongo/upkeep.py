@@ -13,7 +13,7 @@ from pymongo.write_concern import WriteConcern
 
 from fhir_server.store.mongo.documents import entry_fields, versions_of
 from fhir_server.store.mongo.floor import PURGED
-from fhir_server.store.mongo.indexes import ARRAYS, HISTORY, META, WRITERS, Database, Document
+from fhir_server.store.mongo.indexes import ENTRIES, HISTORY, META, WRITERS, Database, Document
 from fhir_server.store.protocol import REGISTERED, REINDEXED_AT_ONCE, Extract, RegistryChanged, Reindexed
 
 
@@ -73,8 +73,8 @@ async def _batch(database: Database, type: str, last: str) -> list[Document]:
 async def _renew(database: Database, type: str, batch: Sequence[Document], extract: Extract) -> None:
     changes: list[UpdateOne] = []
     for document in batch:
-        fields = entry_fields(extract(type, document["raw"]))
-        gone = dict.fromkeys(ARRAYS - fields.keys(), "")
+        fields = entry_fields(type, extract(type, document["raw"]))
+        gone = dict.fromkeys(ENTRIES - fields.keys(), "")
         # Only the version that was read: a newer one has its own entries. `order` tells a life after a purge.
         same = {name: document[name] for name in ("_id", "version", "order")}
         change: Document = {"$unset": gone} if gone else {}

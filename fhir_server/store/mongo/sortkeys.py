@@ -1,0 +1,72 @@
+"""The declared sorts as fields of a current document: `sort.<parameter>.a` upwards, `.d` downwards (https://hl7.org/fhir/R4/search.html#sort).
+
+Always a text, never absent, so that one range of an index begins at any page position:
+
+| value | as `a` | as `d` |
+|---|---|---|
+| terms | `=` and the lowest | `=` and the highest |
+| dates | the lowest low end, 19 digits | the highest high end, 19 digits |
+| none | `>`, above all | ``, below all |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.search.entries import OPEN_LOW, Entries
+from fhir_server.search.query import Sort
+from fhir_server.search.sorts import SORTS
+
+FIELD = "sort"
+
+_DIGITS = 19
+_LAST = {"a": ">", "d": ""}
+
+
+def is_declared(type: str, sort: Sort) -> bool:
+    """Whether the documents of a type hold the key."""
+    return sort.kind in ("term", "date") and sort.parameter in SORTS.get(type, ())
+
+
+def path(parameter: str, descending: bool) -> str:
+    """The field of a declared sort."""
+    return f"{FIELD}.{parameter}.{_end(descending)}"
+
+
+def fields(type: str, entries: Entries) -> dict[str, dict[str, str]]:
+    """The value of the field `sort`."""
+    found: dict[str, dict[str, str]] = {}
+    for parameter in SORTS.get(type, ()):
+        if terms := entries.terms.get(parameter):
+            found[parameter] = {"a": f"={terms[0]}", "d": f"={terms[-1]}"}
+        elif dates := entries.dates.get(parameter):
+            high = dates[0][1] if len(dates) == 1 else max([high for _, high in dates])
+            found[parameter] = {"a": _moment(dates[0][0]), "d": _moment(high)}
+        else:
+            found[parameter] = _LAST
+    return found
+
+
+def written(sort: Sort, value: int | float | str | None) -> str:
+    """A position's value as the field has it."""
+    if value is None:
+        return _LAST[_end(sort.descending)]
+    return f"={value}" if isinstance(value, str) else _moment(int(value))
+
+
+def read(sort: Sort, document: dict[str, Any]) -> int | str | None:
+    """The position's value in a found document."""
+    end = _end(sort.descending)
+    text: str = document[FIELD][sort.parameter][end]
+    if text == _LAST[end]:
+        return None
+    return text[1:] if sort.kind == "term" else int(text) + OPEN_LOW
+
+
+def _end(descending: bool) -> str:
+    return "d" if descending else "a"
+
+
+def _moment(microseconds: int) -> str:
+    """In the order of numbers: from the open end at 0."""
+    return f"{microseconds - OPEN_LOW:0{_DIGITS}}"
