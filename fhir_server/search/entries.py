@@ -38,12 +38,15 @@ class Entries:
 
     `references` holds every literal reference to a local resource (`Type/id`, version-specific ones and contained ones
     left out), whether or not a search parameter covers it: referential integrity is decided by it.
+    `strings` holds the codes (present or not) whose terms are strings, which `:contains` is asked of: a store may index
+    the trigrams of their normalised text. It says how terms are kept, not what they are.
     """
 
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dates: Mapping[str, tuple[DateEntry, ...]] = field(default_factory=dict)
     numbers: Mapping[str, tuple[NumberEntry, ...]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
+    strings: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 NO_ENTRIES = Entries()

@@ -185,7 +185,7 @@ def _string(parameter: Parameter, operator: str, value: str, criteria: Criteria)
     found: Mapping[str, Clause] = {
         "eq": StartsWith(code, text + SEPARATOR),
         "ne": any_of((below, above)),
-        "co": Contains(code, text),
+        "co": Contains(code, text, strings=True),
         "sw": StartsWith(code, text),
         "ew": EndsWith(code, text, normalised=True),
         "gt": above,

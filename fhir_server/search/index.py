@@ -51,6 +51,10 @@ class Index:
         planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
+        self._strings = {
+            type: frozenset(code for code, each in registry.parameters(type).items() if each.type == "string")
+            for type in registry.types
+        }
         self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
 
     def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
@@ -76,7 +80,8 @@ class Index:
                     sink[code] = _ordered(values)
         if "contained" in resource:
             found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in resource["contained"]}))
-        return Entries(found[0], found[1], found[2], literal_references(resource, base, self._types))
+        references = literal_references(resource, base, self._types)
+        return Entries(found[0], found[1], found[2], references, self._strings[type])
 
 
 def check(definitions: Definitions, parameter: Parameter) -> None:

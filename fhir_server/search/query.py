@@ -41,10 +41,14 @@ class StartsWith:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """Some string term of `parameter` contains `text` in its normalised part (before `index.SEPARATOR`)."""
+    """Some term of `parameter` contains `text` in its normalised part (before `entries.SEPARATOR`).
+
+    `strings`: the parameter is one of `Entries.strings`, so that what a store keeps of those may answer it.
+    """
 
     parameter: str
     text: str
+    strings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if modifier == "exact":
         return Equals(parameter.code, (f"{normalised}{SEPARATOR}{wanted}",))
     if modifier == "contains":
-        return Contains(parameter.code, normalised)
+        return Contains(parameter.code, normalised, strings=True)
     return StartsWith(parameter.code, normalised)
 
 

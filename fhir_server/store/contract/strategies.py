@@ -48,7 +48,7 @@ _NUMBERS = ("value",)
 _POSITIONS = ("position",)
 _NAMES = (*_TERMS, *_POINTERS, *_DATES, *_NUMBERS, *_POSITIONS, "unknown")
 
-_LETTERS = st.text("abAÉé%_*[\\'\"| \ud7ff\U0010ffff", max_size=3)
+_LETTERS = st.text("abAÉé%_*[\\'\"| \ud7ff\U0010ffff", max_size=5)
 _SYSTEMS = st.sampled_from(("", "a", "urn:a", "urn:b"))
 _term = st.one_of(_LETTERS, st.builds(lambda code, system: code + SEPARATOR + system, _LETTERS, _SYSTEMS))
 _pointer = st.sampled_from((*REFERENCES, "http://x.org/Patient/a", "Patient/absent", "Patient"))
@@ -78,7 +78,7 @@ _number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(
 
 entries: st.SearchStrategy[Entries] = st.builds(
     lambda terms, pointers, dates, numbers, positions, references: Entries(
-        terms | pointers, dates, numbers | positions, references
+        terms | pointers, dates, numbers | positions, references, frozenset({"t"})
     ),
     _by_name(_TERMS, _term),
     _by_name(_POINTERS, _pointer),
@@ -99,12 +99,14 @@ _term_name = st.sampled_from((*_TERMS, *_POINTERS, "unknown"))
 _wanted_unit = st.one_of(st.none(), st.tuples(st.sampled_from((None, "s")), st.sampled_from(("mg", "g", "milligram"))))
 _time = st.integers(0, 8).map(lambda hours: START + hours * HOUR)
 
+_part = st.text("abAÉé%_*[\\'\"| \ud7ff", min_size=1, max_size=4)
 _some_ids = st.lists(st.sampled_from(IDS), max_size=3).map(tuple)
 
 _leaves: st.SearchStrategy[Clause] = st.one_of(
     st.builds(Equals, _term_name, st.lists(_any_term, max_size=3).map(tuple)),
     st.builds(StartsWith, _term_name, _any_term),
-    st.builds(Contains, _term_name, st.text("abAÉé%_*[\\'\"| \ud7ff", min_size=1, max_size=3)),
+    st.builds(Contains, _term_name, _part),
+    st.builds(Contains, st.just("t"), _part, st.just(True)),
     st.builds(EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
     st.builds(EndsWith, _term_name, _LETTERS, st.just(True)),
     st.builds(TermRange, _term_name, st.none() | _any_term, st.none() | _any_term),
