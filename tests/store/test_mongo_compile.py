@@ -32,6 +32,8 @@ from fhir_server.search.query import (
 )
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.mongo.compile import filter_of, successor
+from fhir_server.store.mongo.documents import entry_fields
+from fhir_server.store.mongo.grams import asked, widened
 from fhir_server.store.mongo.order import keys_of, ordering, position
 from fhir_server.store.mongo.search import pipeline
 from fhir_server.store.mongo.sortkeys import fields, read, written
@@ -47,6 +49,19 @@ FILTERS: tuple[tuple[Clause, dict[str, Any]], ...] = (
     (StartsWith("name", "ann"), {"terms": {"$elemMatch": {"$gte": "name=ann", "$lt": "name=ano"}}}),
     (StartsWith("name", ""), {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name>"}}}),
     (Contains("name", "a.b"), {"terms": {"$regex": f"^name=[^{SEPARATOR}]*a\\.b"}}),
+    # Of strings the trigrams are kept: one is the text, more are necessary only, less are none.
+    (Contains("name", "a.b", True), {"terms": "name~a.b"}),
+    (
+        Contains("name", "a.bc", True),
+        {
+            "$and": [
+                {"terms": {"$all": ["name~a.b", "name~.bc"]}},
+                {"terms": {"$regex": f"^name=[^{SEPARATOR}]*a\\.bc"}},
+            ]
+        },
+    ),
+    (Contains("name", "ab", True), {"terms": {"$regex": f"^name=[^{SEPARATOR}]*ab"}}),
+    (Contains("name", f"anna{SEPARATOR}", True), {"_id": {"$in": []}}),
     (EndsWith("code", SEPARATOR + "urn"), {"terms": {"$regex": rf"^code=[\s\S]*{SEPARATOR}urn(?![\s\S])"}}),
     # Of a string's term only the normalised text, before the separator, is looked at.
     (EndsWith("name", "on", True), {"terms": {"$regex": rf"^name=[^{SEPARATOR}]*on(?:{SEPARATOR}|(?![\s\S]))"}}),
@@ -219,6 +234,44 @@ def test_what_comes_after_the_id_in_a_sort_decides_nothing() -> None:
     assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
     assert stages[1] == {"$sort": {"_id": 1}}
     assert "bonn" not in str(stages) and "k1" in stages[3]["$project"]
+
+
+def test_the_trigrams_of_strings() -> None:
+    """Of the normalised text, each once for a parameter; none of other terms, nor across two texts or the separator."""
+    terms = {
+        "name": (f"anna{SEPARATOR}Änna", f"annabel{SEPARATOR}Annabel", f"zo{SEPARATOR}Zo"),
+        "code": (f"anna{SEPARATOR}",),
+    }
+    found = entry_fields("Basic", Entries(terms, strings=frozenset({"name", "address"})))["terms"]
+    assert [term for term in found if "~" in term] == ["name~abe", "name~ann", "name~bel", "name~nab", "name~nna"]
+
+
+def test_a_long_text_is_looked_up_by_a_few_of_its_trigrams() -> None:
+    text = "abcdefghijklmnopqrstuvwxyz"
+    found = asked(Contains("name", text, True))
+    assert len(found) == 8 and set(found) <= {f"name~{text[n : n + 3]}" for n in range(24)}
+    assert list(asked(Contains("name", "aaaaaa", True))) == ["name~aaa"]
+    assert not asked(Contains("name", text))
+
+
+SHORT = Contains("name", "an", True)
+
+
+@pytest.mark.parametrize(
+    ("clause", "looked_at"),
+    [
+        (MALE, MALE),
+        (Contains("name", "ann", True), Contains("name", "ann", True)),
+        (SHORT, StartsWith("name", "")),
+        (Contains("url", "http://x"), StartsWith("url", "")),
+        (EndsWith("code", SEPARATOR + "urn"), StartsWith("code", "")),
+        (And((MALE, Or((SHORT, Ids(("a",)))))), And((MALE, Or((StartsWith("name", ""), Ids(("a",))))))),
+        (And((MALE, Not(SHORT))), And((MALE, Not(SHORT)))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_looks_at_all_terms_of_a_parameter(clause: Clause, looked_at: Clause) -> None:
+    assert widened(clause) == looked_at
 
 
 def test_the_key_of_a_declared_sort() -> None:

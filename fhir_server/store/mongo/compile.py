@@ -28,6 +28,7 @@ from fhir_server.search.query import (
     TermRange,
     Test,
 )
+from fhir_server.store.mongo import grams
 
 Filter = dict[str, Any]
 
@@ -97,9 +98,14 @@ def _starts_with(clause: StartsWith) -> Filter:
 
 
 def _contains(clause: Contains) -> Filter:
+    """By its trigrams, then by the text; one trigram is the text."""
     if SEPARATOR in clause.text:
         return NOTHING
-    return {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}
+    asked = grams.asked(clause)
+    if len(clause.text) == grams.LENGTH and asked:
+        return {"terms": asked[0]}
+    pattern: Filter = {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}
+    return every(({"terms": {"$all": list(asked)}}, pattern)) if asked else pattern
 
 
 def _ends_with(clause: EndsWith) -> Filter:

@@ -3,10 +3,11 @@
     current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers, sort; a deletion: to method
     history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
 
-`terms` holds `parameter=value` texts, and `=Type/id` for every literal reference, so that one multikey index answers
-them all (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`.
-The blank before the version sorts below every character of an id: the ids of `history` are in the order of reference,
-then version.
+`terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`grams.py`) and `=Type/id` for every
+literal reference, so that one multikey index answers them all
+(https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`. The blank
+before the version sorts below every character of an id: the ids of `history` are in the order of reference, then
+version.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from bson import Int64, ObjectId, encode
 
 from fhir_server.search.entries import Entries
+from fhir_server.store.mongo import grams
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.sortkeys import FIELD, fields
 from fhir_server.store.operations import Write
@@ -62,6 +64,8 @@ def entry_fields(type: str, entries: Entries) -> Document:
     """The fields that a resource is found by; empty ones are left out."""
     terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
     terms += [f"={reference}" for reference in entries.references]
+    if entries.strings:
+        terms += grams.terms_of(entries)
     dates = [
         {"p": parameter, "l": Int64(low), "h": Int64(high)}
         for parameter, values in entries.dates.items()

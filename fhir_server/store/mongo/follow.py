@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fhir_server.search.geodesy import great_circle, latitudes
 from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
+from fhir_server.store.mongo.grams import widened
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.questions import Questions, Stage
 from fhir_server.store.protocol import BudgetExceeded
@@ -24,6 +25,14 @@ class Follow:
     """Where the inner criteria are asked."""
 
     questions: Questions
+
+    async def filter(self, where: Clause, type: str) -> Filter:
+        """The current resources of `type` that match. Raises BudgetExceeded."""
+        followed = await self.followed(where, type)
+        widest = widened(followed)
+        if widest != followed:
+            await self.questions.within_rows(type, every((filter_of(widest), LIVE)))
+        return every((filter_of(followed), LIVE))
 
     async def followed(self, clause: Clause, type: str) -> Clause:
         """The clause on resources of `type` without Chain, Has, Lineage and Near. Raises BudgetExceeded."""
@@ -46,21 +55,21 @@ class Follow:
                 return clause
 
     async def _chain(self, clause: Chain) -> Clause:
-        where = filter_of(await self.followed(clause.where, clause.type))
-        wanted: list[Stage] = [{"$match": every((where, LIVE))}, {"$project": {"_id": 1}}]
+        where = await self.filter(clause.where, clause.type)
+        wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
         found = [document["_id"] async for document in self._some(clause.type, wanted)]
         return Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in found))
 
     async def _has(self, clause: Has, type: str) -> Clause:
-        where = filter_of(await self.followed(clause.where, clause.type))
+        where = await self.filter(clause.where, clause.type)
         return Ids(tuple(await self._referred(clause.type, where, f"{clause.parameter}={type}/")))
 
     async def _referred(self, type: str, where: Filter, prefix: str) -> list[str]:
-        """What follows the prefix in the terms of the resources of a type that match, each once."""
+        """What follows the prefix in the terms of the resources of a type that match the filter, each once."""
         pointing = starting(prefix)
         own = {"$and": [{operator: ["$$this", value]} for operator, value in pointing.items()]}
         wanted: list[Stage] = [
-            {"$match": every(({"terms": {"$elemMatch": pointing}}, where, LIVE))},
+            {"$match": every(({"terms": {"$elemMatch": pointing}}, where))},
             {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": own}}}},
             {"$unwind": "$target"},
             {"$group": {"_id": "$target"}},
@@ -86,7 +95,7 @@ class Follow:
         return [document["_id"] async for document in self._some(type, wanted)]
 
     async def _above(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
-        return await self._referred(type, one_of("_id", list(ids)), f"{parameter}={type}/")
+        return await self._referred(type, every((one_of("_id", list(ids)), LIVE)), f"{parameter}={type}/")
 
     async def _near(self, clause: Near, type: str) -> Clause:
         """The positions between two latitudes, each measured here."""

@@ -105,6 +105,14 @@ def _expression(sort: Sort) -> Any:
     return {pick: {"$map": {"input": entries, "in": end}}}
 
 
+def walks(keys: Sequence[Key]) -> bool:
+    """Whether an index holds the order that the deciding keys make: of one stored key, ties by id."""
+    if not keys:
+        return True
+    first, *others = keys
+    return not first.expression and all(key.sort.kind == "id" and not key.sort.descending for key in others)
+
+
 def position(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
     """What comes after a page position in the collection of a type."""
     equal: list[Filter] = []

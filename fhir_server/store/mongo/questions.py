@@ -58,13 +58,12 @@ class Questions:
     async def within_rows(self, type: str, where: Filter) -> None:
         """Raises BudgetExceeded when more resources match than a search may look at.
 
-        A type that has no more is not asked; the database knows how many there are, but not in a transaction.
+        A type that holds no more is not asked: the database knows how many there are, deletions included.
         """
         rows = self.budget.rows
-        if self.session is None:
-            held = await self.database[type].estimated_document_count(maxTimeMS=self.milliseconds())
-            if held <= rows:
-                return
+        # Outside the transaction, which may not ask it.
+        if await self.database[type].estimated_document_count(maxTimeMS=self.milliseconds()) <= rows:
+            return
         one_more: list[Stage] = [{"$match": where}, {"$skip": rows}, {"$limit": 1}, {"$project": {"_id": 1}}]
         if await self.all(type, one_more):
             raise self.budget.out_of_rows()

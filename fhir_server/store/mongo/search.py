@@ -11,7 +11,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order
-from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of
+from fhir_server.store.mongo.compile import Filter, every
 from fhir_server.store.mongo.documents import SHOWN, stored
 from fhir_server.store.mongo.follow import Follow
 from fhir_server.store.mongo.indexes import Database
@@ -55,7 +55,7 @@ class Search:
         questions = self._questions(None)
         with limited(self._budget):
             for scope in query.scopes:
-                wanted = await _filter(questions, scope.where, scope.type)
+                wanted = await Follow(questions).filter(scope.where, scope.type)
                 left = questions.milliseconds()
                 total += await self._database[scope.type].count_documents(wanted, maxTimeMS=left)
         return total
@@ -68,7 +68,7 @@ class Search:
         ids = list({reference.partition("/")[2] for reference in references})
         questions = self._questions(None)
         with limited(self._budget):
-            wanted = every(({"_id": {"$in": ids}}, await _filter(questions, where, type)))
+            wanted = every(({"_id": {"$in": ids}}, await Follow(questions).filter(where, type)))
             left = questions.milliseconds()
             async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=left) as cursor:
                 return frozenset([f"{type}/{document['_id']}" async for document in cursor])
@@ -78,20 +78,16 @@ class Search:
         return Questions(self._database, session, self._budget, deadline, self._listen)
 
 
-async def _filter(questions: Questions, where: Clause, type: str) -> Filter:
-    followed = await Follow(questions).followed(where, type)
-    return every((filter_of(followed), LIVE))
-
-
 async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int) -> list[Found]:
     type = scope.type
     keys = order.keys_of(query.sort, type)
-    where = await _filter(questions, scope.where, type)
+    where = await Follow(questions).filter(scope.where, type)
     deciding = order.deciding(keys)
-    if len(deciding) > 1 and not deciding[0].expression:
-        where = every((where, await _bound(questions, where, deciding[0], query.after, (type, limit))))
-    if any(key.expression for key in deciding):
-        await questions.within_rows(type, where)
+    if not order.walks(deciding):
+        if not deciding[0].expression:
+            where = every((where, await _bound(questions, where, deciding[0], query.after, (type, limit))))
+        start = order.start(deciding, query.after) if query.after else {}
+        await questions.within_rows(type, every((where, start)))
     stages = pipeline(where, keys, query.after, type, limit)
     return [
         ((*(key.value(document) for key in keys), f"{type}/{document['_id']}"), stored(type, document))
