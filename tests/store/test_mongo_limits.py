@@ -1,0 +1,188 @@
+"""What a search may take on MongoDB: rows, time, memory and connections (docs/stores/mongodb.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pymongo.errors import OperationFailure, WaitQueueTimeoutError
+
+from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.search.query import (
+    EVERYTHING,
+    And,
+    Chain,
+    Clause,
+    Contains,
+    EndsWith,
+    Equals,
+    Has,
+    Not,
+    Or,
+    Query,
+    Sort,
+    StartsWith,
+)
+from fhir_server.store.contract.case import Ticks, put, query, write
+from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo.errors import store_error
+from fhir_server.store.mongo.search import Search
+from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Store, StoreUnavailable
+
+HELD = 12
+FEW = Equals("code", (f"few{SEPARATOR}urn",))
+MANY = Equals("code", (f"many{SEPARATOR}urn",))
+VALUE, DATE, CODE = Sort("value", "number"), Sort("date", "date", True), Sort("code", "term")
+
+With = Callable[..., Any]
+
+
+@pytest.fixture
+def on_observations(mongo_uri: str) -> With:
+    """Runs on a store of twelve Observations, three of them of a rare code, all of two dates."""
+
+    async def run(ask: Callable[[Store], Awaitable[Any]], budget: Budget, options: str) -> Any:
+        joined = f"{mongo_uri}{'&' if '?' in mongo_uri else '?'}{options}" if options else mongo_uri
+        store = await open_store(joined, Ticks(), budget)
+        try:
+            await write(store, put("Patient/p"), *(put(f"Observation/{n:02}", _entries(n)) for n in range(HELD)))
+            return await ask(store)
+        finally:
+            await store.close()
+
+    def start(ask: Callable[[Store], Awaitable[Any]], budget: Budget = BUDGET, options: str = "") -> Any:
+        return asyncio.run(run(ask, budget, options))
+
+    return start
+
+
+def _entries(n: int) -> Entries:
+    code = "few" if n < 3 else "many"
+    return Entries(
+        {"code": (f"{code}{SEPARATOR}urn",), "subject": ("Patient/p",), "note": (f"note {n}{SEPARATOR}Note {n}",)},
+        {"date": ((n % 2, n % 2),)},
+        {"value": (("", float(-n), float(-n), ""),)},
+        strings=frozenset({"note"}),
+    )
+
+
+REFUSED: dict[str, tuple[Clause, tuple[Sort, ...]]] = {
+    "a sort that is not declared": (EVERYTHING, (VALUE,)),
+    "also of many matches": (MANY, (VALUE,)),
+    "many matches of one value of the first key": (EVERYTHING, (CODE, DATE)),
+    "a short text": (Contains("note", "no", strings=True), ()),
+    "a text of what is no string": (Contains("code", "man"), ()),
+    "an ending": (EndsWith("code", SEPARATOR + "urn"), ()),
+    "one of several": (Or((FEW, Contains("note", "no", strings=True))), ()),
+    "a short text among many": (And((MANY, Contains("note", "no", strings=True))), ()),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_looks_at_more_rows_is_too_costly(on_observations: With, name: str) -> None:
+    where, sort = REFUSED[name]
+    asked = query("Observation", where, sort=sort, count=4)
+    with pytest.raises(BudgetExceeded, match="about 5 rows of the index"):
+        on_observations(lambda store: store.search(asked), Budget(rows=5))
+    # As many as there are, are not too many.
+    page: Page = on_observations(lambda store: store.search(asked), Budget(rows=HELD))
+    assert len(page.matches) == 4
+
+
+def test_what_is_inside_a_chain_counts_too(on_observations: With) -> None:
+    short = Contains("note", "no", strings=True)
+    for clause, type in (
+        (Has("Observation", "subject", short), "Patient"),
+        (Chain("part", "Observation", short), "Basic"),
+    ):
+        with pytest.raises(BudgetExceeded, match="about 5 rows of the index"):
+            on_observations(lambda store, type=type, clause=clause: store.search(query(type, clause)), Budget(rows=5))
+
+
+ANSWERED: dict[str, tuple[Clause, tuple[Sort, ...], str]] = {
+    "a declared sort walks an index": (EVERYTHING, (DATE,), "01 03 05 07"),
+    "a sort of few matches": (FEW, (VALUE,), "02 01 00"),
+    "a text of three characters": (Contains("note", "e 1", strings=True), (), "01 10 11"),
+    "a short text of few": (And((FEW, Contains("note", "no", strings=True))), (), "00 01 02"),
+    "a negation is tested on what is found": (And((FEW, Not(Contains("note", "1", strings=True)))), (), "00 02"),
+    "a prefix is a range": (StartsWith("note", "note 1"), (), "01 10 11"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_what_looks_at_no_more_is_answered(on_observations: With, name: str) -> None:
+    where, sort, expected = ANSWERED[name]
+    asked = query("Observation", where, sort=sort, count=4)
+    page: Page = on_observations(lambda store: store.search(asked), Budget(rows=5))
+    assert [match.id for match in page.matches] == expected.split()
+
+
+def test_further_keys_are_sorted_within_the_part_that_a_page_needs(on_observations: With) -> None:
+    """The first page needs the six of the later date, the next ones the six of the earlier."""
+
+    async def walk(store: Store) -> list[list[str]]:
+        pages, after = [], None
+        while True:
+            page = await store.search(query("Observation", sort=(DATE, VALUE), count=4, after=after))
+            pages.append([match.id for match in page.matches])
+            after = page.next
+            if after is None:
+                return pages
+
+    pages = on_observations(walk, Budget(rows=HELD))
+    assert pages == [["11", "09", "07", "05"], ["03", "01", "10", "08"], ["06", "04", "02", "00"]]
+    first = query("Observation", sort=(DATE, VALUE), count=4)
+    assert len(on_observations(lambda store: store.search(first), Budget(rows=6)).matches) == 4
+    with pytest.raises(BudgetExceeded):
+        on_observations(lambda store: store.search(first), Budget(rows=5))
+
+
+def test_a_search_has_one_time_for_all_its_questions(on_observations: With) -> None:
+    budget = Budget(seconds=0.000_001)
+    with pytest.raises(BudgetExceeded, match="stopped after 1e-06 seconds"):
+        on_observations(lambda store: store.search(query("Observation", FEW)), budget)
+    with pytest.raises(BudgetExceeded, match="stopped after 1e-06 seconds"):
+        on_observations(lambda store: store.count(query("Observation", FEW)), budget)
+
+
+@pytest.mark.parametrize("code", [146, 292, 16819])
+def test_what_needs_too_much_memory_is_too_costly(code: int) -> None:
+    """ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, and a sort's in earlier versions."""
+    found = store_error(OperationFailure("memory", code))
+    assert isinstance(found, BudgetExceeded) and "more than the database holds in memory" in str(found)
+
+
+def test_no_connection_in_time_is_no_lost_primary() -> None:
+    found = store_error(WaitQueueTimeoutError("Timed out"))
+    assert isinstance(found, StoreUnavailable) and "`maxPoolSize`" in str(found)
+
+
+def test_slow_searches_leave_connections_to_reads_and_writes(
+    on_observations: With, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of four run at once; the others wait no longer than a search may take."""
+    running, release = 0, asyncio.Event()
+
+    async def slow(self: Search, asked: Query, session: object = None) -> Page:
+        nonlocal running
+        running += 1
+        await release.wait()
+        return Page((), None)
+
+    async def ask(store: Store) -> list[Page | BaseException]:
+        monkeypatch.setattr(Search, "page", slow)
+        searches = [asyncio.create_task(store.search(query("Observation"))) for _ in range(6)]
+        await asyncio.sleep(0.01)
+        assert running == 3
+        await write(store, put("Observation/new"))
+        assert await store.read("Observation", "new") is not None
+        await asyncio.wait(searches, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.sleep(0.2)
+        release.set()
+        return await asyncio.gather(*searches, return_exceptions=True)
+
+    found = on_observations(ask, Budget(seconds=0.3), "maxPoolSize=4")
+    assert [isinstance(each, Page) for each in found] == [True] * 3 + [False] * 3
+    assert all(isinstance(each, BudgetExceeded) for each in found[3:])
