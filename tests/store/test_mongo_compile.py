@@ -37,6 +37,7 @@ from fhir_server.store.mongo.grams import asked, widened
 from fhir_server.store.mongo.order import keys_of, ordering, position
 from fhir_server.store.mongo.search import pipeline
 from fhir_server.store.mongo.sortkeys import fields, read, written
+from fhir_server.store.protocol import StoreUnavailable
 
 GENDER = {"terms": f"gender=male{SEPARATOR}"}
 MALE = Equals("gender", (f"male{SEPARATOR}",))
@@ -289,6 +290,12 @@ def test_the_key_of_a_declared_sort() -> None:
     assert "" < low < earlier < later < high < ">" and len({len(text) for text in (low, earlier, later, high)}) == 1
     assert found["family"]["d"] > "" and found["name"]["d"] < ">"
     assert fields("Basic", entries) == {}
+
+
+def test_a_resource_from_before_a_sort_was_declared_is_no_silent_gap() -> None:
+    for document in ({"_id": "p"}, {"_id": "p", "sort": {"family": {"a": "=x", "d": "=x"}}}):
+        with pytest.raises(StoreUnavailable, match="`p` has no key for sorting by `birthdate` yet"):
+            read(BIRTH_DOWN, document)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,17 @@ def test_criteria_that_no_question_holds_are_too_costly(filled: Any, mongo_url: 
 
 
 @pytest.mark.skipif(not REAL, reason="SecantusDB's explain is not honest about SORT; set FHIR_TEST_MONGO_URL")
-@pytest.mark.parametrize("order", [[("updated", 1), ("_id", 1)], [("updated", -1), ("_id", 1)], [("_id", 1)]], ids=str)
+@pytest.mark.parametrize(
+    "order",
+    [
+        [("updated", 1), ("_id", 1)],
+        [("updated", -1), ("_id", 1)],
+        [("_id", 1)],
+        [("sort.date.d", -1), ("_id", 1)],
+        [("sort.code.a", 1), ("_id", 1)],
+    ],
+    ids=str,
+)
 def test_sorts_by_stored_keys_read_an_index_in_order(filled: Any, order: list[tuple[str, int]]) -> None:
     plan = filled.find(LIVE).sort(order).limit(21).explain()["queryPlanner"]["winningPlan"]
     assert not any(stage["stage"] in ("SORT", "COLLSCAN") for stage in _stages(plan)), plan

@@ -101,6 +101,13 @@ def test_what_is_inside_a_chain_counts_too(on_observations: With) -> None:
             on_observations(lambda store, type=type, clause=clause: store.search(query(type, clause)), Budget(rows=5))
 
 
+def test_what_is_asked_of_a_few_resources_looks_at_no_others(on_observations: With) -> None:
+    short = Contains("note", "1", strings=True)
+    asked = ["Observation/00", "Observation/01", "Observation/10"]
+    found = on_observations(lambda store: store.matching(asked, short), Budget(rows=5))
+    assert found == {"Observation/01", "Observation/10"}
+
+
 ANSWERED: dict[str, tuple[Clause, tuple[Sort, ...], str]] = {
     "a declared sort walks an index": (EVERYTHING, (DATE,), "01 03 05 07"),
     "a sort of few matches": (FEW, (VALUE,), "02 01 00"),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pymongo import monitoring
 
-from fhir_server.search.query import Chain, Equals, Has, Lineage, Near, Sort
+from fhir_server.search.query import Chain, Contains, Equals, Has, Lineage, Near, Sort
 from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, terms, token, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.operations import Matches
@@ -167,6 +167,28 @@ def test_searches(sent: Sent) -> None:
     has = Has("Observation", "subject", code)
     assert sent(lambda store: store.search(query("Patient", has))) == ["aggregate Observation", "aggregate Patient"]
     assert sent(lambda store: store.count(query("Observation", code))) == ["aggregate Observation"]
+
+
+def test_sorts(sent: Sent) -> None:
+    """A declared one is read from an index; for others the size of the type is asked, which costs nothing to know."""
+    size, asked = "count Observation", "aggregate Observation"
+    value, code, date = Sort("value", "number"), Sort("code", "term"), Sort("date", "date")
+    for sort, commands in (
+        ((code,), [asked]),
+        ((code, Sort("_id", "id")), [asked]),
+        ((Sort("_id", "id"), value), [asked]),
+        ((value,), [size, asked]),
+        ((date, value), [asked, size, asked]),
+        ((value, date), [size, asked]),
+    ):
+        assert sent(lambda store, sort=sort: store.search(query("Observation", sort=sort))) == commands, sort
+
+
+def test_scans_of_a_parameter(sent: Sent) -> None:
+    strings = query("Observation", Contains("note", "abc", strings=True))
+    assert sent(lambda store: store.search(strings)) == ["aggregate Observation"]
+    short = query("Observation", Contains("note", "ab", strings=True))
+    assert sent(lambda store: store.search(short)) == ["count Observation", "aggregate Observation"]
 
 
 def test_a_hierarchy_is_a_question_for_each_level(sent: Sent) -> None:

@@ -26,13 +26,13 @@ class Follow:
 
     questions: Questions
 
-    async def filter(self, where: Clause, type: str) -> Filter:
-        """The current resources of `type` that match. Raises BudgetExceeded."""
+    async def filter(self, where: Clause, type: str, among: Filter | None = None) -> Filter:
+        """The current resources of `type` that match, if need be among those of a filter. Raises BudgetExceeded."""
         followed = await self.followed(where, type)
         widest = widened(followed)
         if widest != followed:
-            await self.questions.within_rows(type, every((filter_of(widest), LIVE)))
-        return every((filter_of(followed), LIVE))
+            await self.questions.within_rows(type, every((among or {}, filter_of(widest), LIVE)))
+        return every((among or {}, filter_of(followed), LIVE))
 
     async def followed(self, clause: Clause, type: str) -> Clause:
         """The clause on resources of `type` without Chain, Has, Lineage and Near. Raises BudgetExceeded."""

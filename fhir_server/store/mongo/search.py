@@ -68,7 +68,7 @@ class Search:
         ids = list({reference.partition("/")[2] for reference in references})
         questions = self._questions(None)
         with limited(self._budget):
-            wanted = every(({"_id": {"$in": ids}}, await Follow(questions).filter(where, type)))
+            wanted = await Follow(questions).filter(where, type, {"_id": {"$in": ids}})
             left = questions.milliseconds()
             async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=left) as cursor:
                 return frozenset([f"{type}/{document['_id']}" async for document in cursor])

@@ -16,6 +16,7 @@ from typing import Any
 from fhir_server.search.entries import OPEN_LOW, Entries
 from fhir_server.search.query import Sort
 from fhir_server.search.sorts import SORTS
+from fhir_server.store.protocol import StoreUnavailable
 
 FIELD = "sort"
 
@@ -55,9 +56,18 @@ def written(sort: Sort, value: int | float | str | None) -> str:
 
 
 def read(sort: Sort, document: dict[str, Any]) -> int | str | None:
-    """The position's value in a found document."""
+    """The position's value in a found document.
+
+    Raises StoreUnavailable for one that was written before the sort was declared.
+    """
     end = _end(sort.descending)
-    text: str = document[FIELD][sort.parameter][end]
+    try:
+        text: str = document[FIELD][sort.parameter][end]
+    except KeyError:
+        raise StoreUnavailable(
+            f"The resource `{document['_id']}` has no key for sorting by `{sort.parameter}` yet. Run "
+            "`fhir-server reindex`, then try again."
+        ) from None
     if text == _LAST[end]:
         return None
     return text[1:] if sort.kind == "term" else int(text) + OPEN_LOW
