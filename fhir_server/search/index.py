@@ -51,17 +51,18 @@ class Index:
         planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
-        self._strings = {
-            type: frozenset(code for code, each in registry.parameters(type).items() if each.type == "string")
-            for type in registry.types
-        }
+        self._strings = {type: _strings(registry, type) for type in registry.types}
         self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
 
     def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
         """This index with the parameters that another registry has for some of the types."""
         planter = Planter(definitions.properties)
         other = copy(self)
-        other._tries = self._tries | {type: _trie(planter, type, registry.parameters(type).values()) for type in types}
+        changed = tuple(types)
+        other._strings = self._strings | {type: _strings(registry, type) for type in changed}
+        other._tries = self._tries | {
+            type: _trie(planter, type, registry.parameters(type).values()) for type in changed
+        }
         return other
 
     def entries(self, type: str, resource: dict[str, Any], base: str = "") -> Entries:
@@ -94,6 +95,11 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
             step = missing_step(definitions.properties, parameter.base, branch.steps)
             at = parameter.expression.find(branch.text)
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
+
+
+def _strings(registry: Registry, type: str) -> frozenset[str]:
+    """See `Entries.strings`."""
+    return frozenset(code for code, parameter in registry.parameters(type).items() if parameter.type == "string")
 
 
 def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:

@@ -109,6 +109,19 @@ async def test_new_parameters_are_searched_after_a_reindex(everywhere: Client) -
     assert await ids(client, "Patient?_sort=-eyes") == ["later", "new", "old"]
 
 
+async def test_a_string_is_searched_by_a_part_of_its_text(everywhere: Client) -> None:
+    """R4: `:contains` matches the value anywhere in the field; what is kept for it of strings, new ones have too."""
+    client = everywhere
+    await put(client, patient("old", "brown"))
+    await put(client, parameter(type="string"))
+    await put(client, patient("new", "light-brown"))
+    await put(client, patient("other", "green"))
+    await reindexed(client)
+    for part in ("ro", "row", "brown"):
+        assert await ids(client, f"Patient?eyes:contains={part}") == ["new", "old"]
+    assert await ids(client, "Patient?eyes:contains=t-brown") == ["new"]
+
+
 async def test_the_capability_statement_says_what_waits(client: Client) -> None:
     async def listed() -> dict[str, Any] | None:
         rest = (await client.get("metadata")).json()["rest"][0]
