@@ -101,6 +101,15 @@ def test_what_is_inside_a_chain_counts_too(on_observations: With) -> None:
             on_observations(lambda store, type=type, clause=clause: store.search(query(type, clause)), Budget(rows=5))
 
 
+def test_what_a_chain_names_are_rows_too(on_observations: With) -> None:
+    """Twelve Observations refer to one Patient: `_has` finds one, a chain through them twelve."""
+    chain = query("Basic", Chain("part", "Observation", Or((FEW, MANY))))
+    with pytest.raises(BudgetExceeded, match="about 5 rows of the index"):
+        on_observations(lambda store: store.search(chain), Budget(rows=5))
+    has = query("Patient", Has("Observation", "subject", Or((FEW, MANY))))
+    assert len(on_observations(lambda store: store.search(has), Budget(rows=5)).matches) == 1
+
+
 def test_what_is_asked_of_a_few_resources_looks_at_no_others(on_observations: With) -> None:
     short = Contains("note", "1", strings=True)
     asked = ["Observation/00", "Observation/01", "Observation/10"]

@@ -81,10 +81,8 @@ class Follow:
         step = self._below if clause.direction == "below" else self._above
         reached, level = set(clause.ids), set(clause.ids)
         while level:
-            if len(reached) > MOST:
-                raise BudgetExceeded(
-                    f"The hierarchy of `{clause.parameter}` in `{type}` has more than {MOST:,} resources. Begin lower."
-                )
+            if len(reached) > self._most():
+                raise self._too_many(f"The hierarchy of `{clause.parameter}` in `{type}` has")
             level = set(await step(clause.parameter, type, level)) - reached
             reached |= level
         return Ids(tuple(sorted(reached)))
@@ -110,15 +108,20 @@ class Follow:
 
     async def _some(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
         seen = 0
-        async with self.questions.ask(type, [*pipeline, {"$limit": MOST + 1}]) as found:
+        async with self.questions.ask(type, [*pipeline, {"$limit": self._most() + 1}]) as found:
             async for document in found:
                 seen += 1
-                if seen > MOST:
-                    raise BudgetExceeded(
-                        f"A chain, `_has`, hierarchy or distance over `{type}` matches more than {MOST:,} resources. "
-                        "Add criteria to it."
-                    )
+                if seen > self._most():
+                    raise self._too_many(f"A chain, `_has`, hierarchy or distance over `{type}` finds")
                 yield document
+
+    def _most(self) -> int:
+        return min(MOST, self.questions.budget.rows)
+
+    def _too_many(self, what: str) -> BudgetExceeded:
+        if self.questions.budget.rows < MOST:
+            return self.questions.budget.out_of_rows()
+        return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
 
 
 def _is_near(clause: Near, positions: Iterable[Document]) -> bool:

@@ -13,8 +13,8 @@ from fhir_server.search.query import And, Clause, Contains, EndsWith, Or, Starts
 
 LENGTH = 3
 
-MOST_ASKED = 8
-"""Trigrams of one text that are looked up; each is a plan that the database tries, and a few tell as much as all."""
+MOST_ASKED = 4
+"""Trigrams of one text that are looked up: each is a plan that the database tries, and one of a few is rare enough."""
 
 
 def _grams(text: str) -> Iterable[str]:
