@@ -37,13 +37,14 @@ from fhir_server.interactions.profiles import store_profiles
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.reindex import look_after
+from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import no_audit
 from fhir_server.security.policy import AllowAll
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
-from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
+from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 
 
@@ -170,7 +171,8 @@ def learn(settings: Settings) -> Knowledge:
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, clock: Clock = now) -> Context:
     """Everything that the interactions work with."""
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
-    parameters = SearchParameters(store, known.definitions, known.registry, zone)
+    index = Index(known.registry, known.definitions, zone, settings.full_text)
+    parameters = SearchParameters(store, known.definitions, known.registry, index)
     return Context(
         store=store,
         definitions=known.definitions,
@@ -184,7 +186,13 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         audit=no_audit,
         types=frozenset(known.types),
         page_key=page_key,
-        criteria=lambda base: Criteria(zone=zone, now=clock(), base=base, registry=parameters.current.registry),
+        criteria=lambda base: Criteria(
+            zone=zone,
+            now=clock(),
+            base=base,
+            registry=parameters.current.registry,
+            full_text=settings.full_text,
+        ),
         dispatch=dispatch,
         capability=_capability(settings, known, parameters, clock),
     )
@@ -219,6 +227,8 @@ async def running(
     """The FHIR API on its open store; the store is closed at the end."""
     store = await open_store(settings.store, clock, Budget(settings.search_seconds, settings.search_rows))
     try:
+        if settings.full_text and isinstance(store, FullText):
+            await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
         await store_profiles(context, Path(settings.profiles) if settings.profiles else shipped("profiles"))
         await context.parameters.adopt()

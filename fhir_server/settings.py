@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     conditional_delete: Literal["single", "multiple"] = Field(
         "single", description="Whether a conditional delete may delete several matches."
     )
+    full_text: bool = Field(
+        False, description="Whether resources are indexed by their words, for `_text` and `_content`."
+    )
     purge: bool = Field(False, description="Whether `$purge` may remove a resource and its history physically.")
     time_zone: str = Field("UTC", description="The practice's time zone, for dates written without an offset.")
     default_count: int = Field(20, ge=1, description="Resources on a page when `_count` is not given.")

@@ -20,13 +20,14 @@ def bundle(head: dict[str, Any], links: Iterable[tuple[str, str]], entries: Sequ
     return b'%b,"entry":[%b]}' % (text[:-1], b",".join(entries))
 
 
-def search_entry(base: str, reference: str, raw: bytes, mode: str) -> bytes:
+def search_entry(base: str, reference: str, raw: bytes, mode: str, score: float | None = None) -> bytes:
     """One entry of a searchset; `reference` is `Type/id`, `mode` is match or include."""
-    return b'{"fullUrl":"%b/%b","resource":%b,"search":{"mode":"%b"}}' % (
+    return b'{"fullUrl":"%b/%b","resource":%b,"search":{"mode":"%b"%b}}' % (
         base.encode(),
         reference.encode(),
         raw,
         mode.encode(),
+        b"" if score is None else b',"score":%b' % orjson.dumps(score),
     )
 
 

@@ -12,7 +12,10 @@ from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.search.registry import Parameter, Registry
+from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.settings import Settings
+
+_WORDS = frozenset({TEXT, CONTENT})
 
 _MODES = ("full", "normative", "terminology")
 
@@ -84,7 +87,7 @@ def _rest(facts: Facts) -> dict[str, Any]:
         "documentation": "\n".join(_common_documentation(facts)),
         "resource": [_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _codes(facts, "system")],
-        "searchParam": [*_search_parameters(_common(facts.registry)), *_syntax(facts.registry)],
+        "searchParam": [*_search_parameters(_common(facts.registry), facts.settings), *_syntax(facts.registry)],
         "operation": _operations(facts, None),
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
@@ -118,7 +121,7 @@ def _resource(facts: Facts, type: str) -> dict[str, Any]:
     reverse = _reverse_includes(facts.registry, type)
     if reverse:
         described["searchRevInclude"] = reverse
-    described["searchParam"] = _search_parameters(parameters)
+    described["searchParam"] = _search_parameters(parameters, facts.settings)
     described["operation"] = _operations(facts, type)
     return described
 
@@ -148,11 +151,11 @@ def _common_documentation(facts: Facts) -> Iterator[str]:
             yield f"- `${each.code}`: {each.documentation}"
 
 
-def _search_parameters(parameters: Mapping[str, Parameter]) -> list[dict[str, Any]]:
+def _search_parameters(parameters: Mapping[str, Parameter], settings: Settings) -> list[dict[str, Any]]:
     return [
         _search_parameter(parameter, _documentation(parameter))
-        for _, parameter in sorted(parameters.items())
-        if parameter.type in TYPES and parameter.type != "special"
+        for code, parameter in sorted(parameters.items())
+        if (parameter.type in TYPES and parameter.type != "special") or (code in _WORDS and settings.full_text)
     ]
 
 
@@ -175,11 +178,15 @@ def _syntax(registry: Registry) -> list[dict[str, Any]]:
 
 def _published(parameter: Parameter) -> str:
     """The parameter type as R4 has it."""
+    if parameter.code in _WORDS:
+        return "string"
     return "special" if parameter.type == "near" else parameter.type
 
 
 def _documentation(parameter: Parameter) -> str:
     """What is special about the parameter; "" when its type says all."""
+    if parameter.code in _WORDS:
+        return 'Words, "phrases", word*, AND, OR, NOT and parentheses; no modifiers.'
     if parameter.type == "near":
         return (
             "`latitude|longitude|distance|units`: positions at most that far away on the great circle; "

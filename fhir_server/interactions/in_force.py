@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import tzinfo
 from typing import Any
 
 import orjson
@@ -66,14 +65,16 @@ class InForce:
 
 
 class SearchParameters:
-    """What is in force in this process; `current` is replaced as a whole, never changed."""
+    """What is in force in this process; `current` is replaced as a whole, never changed.
 
-    def __init__(self, store: Store, definitions: Definitions, registry: Registry, zone: tzinfo) -> None:
+    `registry` and its `index` are those of R4 alone.
+    """
+
+    def __init__(self, store: Store, definitions: Definitions, registry: Registry, index: Index) -> None:
         self._store = store
         self._definitions = definitions
         self._published = registry
-        self._zone = zone
-        self._plain = Index(registry, definitions, zone)
+        self._plain = index
         self.current = InForce(0, None, registry, self._plain)
 
     def faults(self, resource: Mapping[str, Any]) -> tuple[Issue, ...]:

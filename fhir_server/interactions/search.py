@@ -27,6 +27,7 @@ from fhir_server.search.include import included
 from fhir_server.search.paging import open_token, seal
 from fhir_server.search.parse import ELSEWHERE, Options, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
+from fhir_server.search.words import score
 from fhir_server.store.protocol import Page, Stored
 
 PAGE = "__page"
@@ -150,7 +151,10 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
     shape = functools.partial(_shape, context, wanted)
     if len(page.matches) + len(extra) > 500 or wanted.elements or wanted.summary:
         await asyncio.sleep(0)
-    entries = [search_entry(request.base, found.reference, shape(found), "match") for found in page.matches]
+    entries = [
+        search_entry(request.base, found.reference, shape(found), "match", _score(context, wanted, found))
+        for found in page.matches
+    ]
     entries += [search_entry(request.base, found.reference, shape(found), "include") for found in extra]
     if wanted.issues:
         entries.append(outcome_entry(operation_outcome(wanted.issues)))
@@ -165,6 +169,13 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
 
 def _entries(context: Context, base: str, stored: Stored | Contained) -> Entries:
     return context.index.entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
+
+
+def _score(context: Context, wanted: Search, stored: Stored | Contained) -> float | None:
+    """How well a match answers what was searched in texts; None where nothing was."""
+    if not wanted.words:
+        return None
+    return score(wanted.words, context.index.texts(orjson.loads(stored.raw or b"{}")))
 
 
 def _shape(context: Context, wanted: Search, stored: Stored | Contained) -> bytes:

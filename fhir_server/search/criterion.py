@@ -20,10 +20,17 @@ from fhir_server.search.simplify import disjunction
 MAX_LINKS = 8
 MAX_BRANCHES = 400
 
-LATER = frozenset({"_text", "_content", "_query"})
+LATER = frozenset({"_query"})
 """Parameters of the specification that this server does not evaluate."""
 
 _REASONS = {"_query": ": it has no named queries. Ask by search parameters, or call an operation"}
+NO_FULL_TEXT = (
+    "This server keeps no full-text index, so `{}` cannot be applied. "
+    "Switch on the setting `FHIR_FULL_TEXT`, then run `fhir-server reindex`."
+)
+
+_WORDS = frozenset({"_text", "_content"})
+_DIRECTLY = "`{}` is a parameter of the search itself: it has no place in a chain, `_has`, `_filter` or `_sort`."
 
 
 class Unapplied(Invalid):
@@ -83,6 +90,8 @@ def _criterion(type: str, name: str, value: str, place: Place, criteria: Criteri
 def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[Parameter, ...]:
     """The parameter `code` of each type; Unapplied, with the valid ones listed, where a type lacks it."""
     tables = [criteria.registry.parameters(type) for type in types]
+    if code in _WORDS:
+        raise Unapplied(_DIRECTLY.format(code) if criteria.full_text else NO_FULL_TEXT.format(code))
     if code in LATER or any(code in table and table[code].type == "special" for table in tables):
         raise Unapplied(f"This server does not support the search parameter `{code}`{_REASONS.get(code, '')}.")
     found = tuple(table[code] for table in tables if code in table)

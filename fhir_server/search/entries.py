@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 SEPARATOR = "\x1f"
 COMPOSITE = "\x1e"
@@ -32,6 +33,10 @@ NumberEntry = tuple[str, float, float, str]
 """(key, low, high, unit): key "" unless composite; unit is `system SEPARATOR code SEPARATOR unit text`, or ""."""
 
 
+TextParameter = Literal["_text", "_content"]
+"""The parameters that are answered by words in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entries:
     """All index entries of one resource, by search parameter code; values are distinct and sorted.
@@ -40,6 +45,7 @@ class Entries:
     left out), whether or not a search parameter covers it: referential integrity is decided by it.
     `strings` holds the codes (present or not) whose terms are strings, which `:contains` is asked of: a store may index
     the trigrams of their normalised text. It says how terms are kept, not what they are.
+    `texts` holds words in their order, joined by single blanks: letters and digits, normalised (`words.texts`).
     """
 
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,6 +53,7 @@ class Entries:
     numbers: Mapping[str, tuple[NumberEntry, ...]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     strings: frozenset[str] = field(default=frozenset(), compare=False)
+    texts: Mapping[TextParameter, str] = field(default_factory=dict)
 
 
 NO_ENTRIES = Entries()

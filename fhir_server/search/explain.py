@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fhir_server.fhir.datetimes import instant
-from fhir_server.search.criterion import clause_of
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR
 from fhir_server.search.parameters import Criteria
+from fhir_server.search.parse import clause_for
 from fhir_server.search.query import (
     And,
     Chain,
@@ -28,6 +28,7 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Words,
 )
 from fhir_server.search.result import PARAMETERS
 
@@ -45,7 +46,7 @@ def readings(types: Sequence[str], pairs: Sequence[tuple[str, str]], criteria: C
             yield f"`{name}={value}` is about the result."
             continue
         for type in types[:MOST_TYPES]:
-            clause = clause_of(type, name, value, criteria)
+            clause = clause_for(type, name, value, criteria)
             yield f"`{name}={value}` on {type} is {_kind(type, name, criteria)}: {described(clause)}."
         if len(types) > MOST_TYPES:
             yield f"`{name}={value}` is read alike on {len(types) - MOST_TYPES} further types."
@@ -78,6 +79,9 @@ def described(clause: Clause) -> str:
         case TermRange(parameter, low, high):
             bounds = (f"{sign} {_term(end)}" for sign, end in (("≥", low), ("<", high)) if end is not None)
             return f"`{parameter}` is {' and '.join(bounds)}"
+        case Words(parameter, words, prefix):
+            begun = ", the last one only begun" if prefix else ""
+            return f"`{parameter}` has, side by side, the words `{' '.join(words)}`{begun}"
         case Near(parameter, latitude, longitude, metres):
             return f"`{parameter}` is at most {metres:g} m from {latitude:g}, {longitude:g}"
         case NumberRange(parameter, tests, key, unit):

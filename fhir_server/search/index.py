@@ -16,7 +16,7 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Member, Path, missing_step, parse, parse_for
 from fhir_server.fhir.references import literal_references
-from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries
+from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.composite import Combine, combination, kind_of
 from fhir_server.search.parameters.criteria import Extract, Surroundings
@@ -26,6 +26,7 @@ from fhir_server.search.parameters.reference import IDENTIFIER, identifier, stan
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, Planter, PlantLeaf, add, walk
+from fhir_server.search.words import left_out, texts
 
 BY_STORE = frozenset({"_id", "_lastUpdated"})
 """Parameters that every store answers from what it keeps of a resource anyway; they have no entries."""
@@ -45,14 +46,20 @@ Plan = tuple[tuple[str, ...], list[str], int, Combine]
 
 
 class Index:
-    """Makes the entries of resources; all expressions are compiled at construction (ValueError for a bad one)."""
+    """Makes the entries of resources; all expressions are compiled at construction (ValueError for a bad one).
 
-    def __init__(self, registry: Registry, definitions: Definitions, zone: tzinfo = UTC) -> None:
+    With `full_text`, entries have texts.
+    """
+
+    def __init__(
+        self, registry: Registry, definitions: Definitions, zone: tzinfo = UTC, full_text: bool = False
+    ) -> None:
         planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
         self._strings = {type: _strings(registry, type) for type in registry.types}
         self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
+        self._left_out = left_out(definitions) if full_text else None
 
     def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
         """This index with the parameters that another registry has for some of the types."""
@@ -81,8 +88,14 @@ class Index:
                     sink[code] = _ordered(values)
         if "contained" in resource:
             found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in resource["contained"]}))
-        references = literal_references(resource, base, self._types)
-        return Entries(found[0], found[1], found[2], references, self._strings[type])
+        references, strings = literal_references(resource, base, self._types), self._strings[type]
+        if self._left_out is None:
+            return Entries(found[0], found[1], found[2], references, strings)
+        return Entries(found[0], found[1], found[2], references, strings, texts(resource, self._left_out))
+
+    def texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
+        """The texts of a resource's entries."""
+        return texts(resource, self._left_out) if self._left_out is not None else {}
 
 
 def check(definitions: Definitions, parameter: Parameter) -> None:

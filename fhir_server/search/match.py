@@ -32,7 +32,9 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Words,
 )
+from fhir_server.search.words import has_words, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
             return _some_term(parameter, lambda term: (_text(term) if normalised else term).endswith(suffix))
         case TermRange(parameter, low, high):
             return _some_term(parameter, lambda term: (low or "") <= term and (high is None or term < high))
+        case Words():
+            return lambda candidate: has_words(clause, candidate.entries.texts)
         case DateRange(parameter, tests):
             return lambda candidate: any(_passes(tests, *entry) for entry in _dates(candidate, parameter))
         case NumberRange(parameter):
@@ -245,6 +249,8 @@ def _sort_value(key: Sort, candidate: Candidate) -> int | float | str | None:
         return candidate.id
     if key.kind == "lastUpdated":
         return candidate.last_updated
+    if key.kind == "score":
+        return score(key.words, candidate.entries.texts)
     values = _sort_values(key, candidate)
     if not values:
         return None

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import Invalid, Issue
 from fhir_server.search.contained import Inside, inside
 from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
+from fhir_server.search.entries import TextParameter
 from fhir_server.search.filter import filter_clause
 from fhir_server.search.include import Include
 from fhir_server.search.list import list_clause
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.places import places
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.query import Clause, Query, Scope, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
 from fhir_server.search.simplify import Single, conjunction
+from fhir_server.search.text import text_clause
+from fhir_server.search.words import CONTENT, TEXT, searched
 
 Pairs = Sequence[tuple[str, str]]
 
-OF_EVERY_TYPE = {"_filter": filter_clause, "_list": list_clause}
+OfEveryType = Callable[[str, str, Criteria], Clause]
+
+
+def _words(code: TextParameter) -> OfEveryType:
+    return lambda type, text, criteria: text_clause(code, text, criteria)
+
+
+OF_EVERY_TYPE: Mapping[str, OfEveryType] = {
+    "_filter": filter_clause,
+    "_list": list_clause,
+    TEXT: _words(TEXT),
+    CONTENT: _words(CONTENT),
+}
 """Criteria that are no search parameters of a type: they apply to whatever type is searched, and to no chain."""
 
 ELSEWHERE = frozenset({"_format", "_pretty", "__explain"})
@@ -36,6 +51,7 @@ class Search:
     warning for each ignored parameter (lenient handling). `total`, `summary`: None where the client did not say.
     `inside`: the search among contained resources, None where they are not searched; the query has no scopes where
     they alone are.
+    `words`: what matches are scored by, () where no full text was searched.
     """
 
     query: Query
@@ -46,6 +62,7 @@ class Search:
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
     inside: Inside | None = None
+    words: tuple[Words, ...] = ()
 
 
 def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Options) -> Search:
@@ -75,8 +92,10 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
             issues.append(replace(error.issues[0], severity="warning", diagnostics=f"Ignored: {error}"))
         else:
             applied.append((name, value))
-    _check_together(result)
-    query = _query(clauses, result, criteria.registry, options)
+    words = _searched(clauses)
+    _check_together(result, words)
+    sort = tuple(replace(key, words=words) if key.kind == "score" else key for key in result.sort)
+    query = _query(clauses, replace(result, sort=sort), criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),
@@ -86,6 +105,7 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
         result.summary,
         result.elements,
         _inside(query, result, criteria.registry),
+        words,
     )
 
 
@@ -116,23 +136,38 @@ def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
 
 def _add(clauses: dict[str, list[Clause]], name: str, value: str, criteria: Criteria) -> None:
     """Adds what `name=value` asks of each type; all or none of them."""
-    code, _, modifier = name.partition(":")
-    if code in OF_EVERY_TYPE and value:
-        if modifier:
-            raise Invalid(f"`{code}` has no modifiers, so `{name}` cannot be applied.")
-        found = {type: OF_EVERY_TYPE[code](type, value, criteria) for type in clauses}
-        for type, clause in found.items():
-            clauses[type].append(clause)
-        return
-    if len(clauses) > 1 and not name.startswith("_has:"):
-        parameter_of(tuple(clauses), name.partition(".")[0].partition(":")[0], criteria)
-    asked = {type: clause_of(type, name, value, criteria) for type in clauses}
+    code = name.partition(".")[0].partition(":")[0]
+    if len(clauses) > 1 and code != "_has" and not (code in OF_EVERY_TYPE and value):
+        parameter_of(tuple(clauses), code, criteria)
+    asked = {type: clause_for(type, name, value, criteria) for type in clauses}
     for type, clause in asked.items():
         clauses[type].append(clause)
 
 
-def _check_together(result: Result) -> None:
-    """R4, Summary: includes cannot be mixed with `_summary=text`."""
+def clause_for(type: str, name: str, value: str, criteria: Criteria) -> Clause:
+    """What one criterion asks of a resource of `type`. Raises as `parse` does."""
+    code, _, modifier = name.partition(":")
+    if code not in OF_EVERY_TYPE or not value:
+        return clause_of(type, name, value, criteria)
+    if modifier:
+        raise Invalid(f"`{code}` has no modifiers, so `{name}` cannot be applied.")
+    return OF_EVERY_TYPE[code](type, value, criteria)
+
+
+def _searched(clauses: Mapping[str, Sequence[Clause]]) -> tuple[Words, ...]:
+    """The words searched, which are the same for every type."""
+    for asked in clauses.values():
+        return tuple(dict.fromkeys(each for clause in asked for each in searched(clause)))
+    return ()
+
+
+def _check_together(result: Result, words: Sequence[Words]) -> None:
+    """R4, Summary: includes cannot be mixed with `_summary=text`; scores are of words."""
+    if not words and any(key.kind == "score" for key in result.sort):
+        raise Invalid(
+            "`_sort=_score` orders by how well `_text` or `_content` is met, so it needs one of them, with a word that "
+            "matches have."
+        )
     if result.summary == "text" and result.includes:
         raise Invalid("`_summary=text` cannot be combined with `_include` or `_revinclude`; leave one of them out.")
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fhir_server.search.entries import TextParameter
+
 Comparison = Literal["lt", "le", "gt", "ge"]
 
 
@@ -70,6 +72,18 @@ class TermRange:
     parameter: str
     low: str | None
     high: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """These words (at least one) stand side by side and in this order among the words of the text `parameter`.
+
+    With `prefix`, the last one is the beginning of a word. `entries.Entries.texts` has the words.
+    """
+
+    parameter: TextParameter
+    words: tuple[str, ...]
+    prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +201,7 @@ Clause = (
     | Contains
     | EndsWith
     | TermRange
+    | Words
     | DateRange
     | NumberRange
     | Near
@@ -207,15 +222,17 @@ NOTHING = Or()
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, or the store's own two.
+    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, the store's own two, or the texts.
 
     Ascending takes the lowest value of a resource (a date's or number's `low`), descending the highest (`high`);
-    resources without a value come last in both directions.
+    resources without a value come last in both directions. The value of a `score` is that of `words.score` for `words`,
+    which every resource has; by it, at most `words.MOST_SCORED` matches of a type can be sorted.
     """
 
     parameter: str
-    kind: Literal["term", "date", "number", "id", "lastUpdated"]
+    kind: Literal["term", "date", "number", "id", "lastUpdated", "score"]
     descending: bool = False
+    words: tuple[Words, ...] = ()
 
 
 SortKey = tuple[int | float | str | None, ...]

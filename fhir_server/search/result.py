@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
-from fhir_server.fhir.outcome import Invalid, NotSupported
-from fhir_server.search.criterion import Unapplied, check_indexed, parameter_of
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.search.criterion import NO_FULL_TEXT, Unapplied, check_indexed, parameter_of
 from fhir_server.search.include import Include
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.query import Sort
@@ -92,7 +92,9 @@ def _sort(result: Result, asked: Asked) -> Result:
 
 def _sort_key(code: str, descending: bool, asked: Asked) -> Sort:
     if code == "_score":
-        raise NotSupported("This server does not score matches, so it cannot sort by `_score`.")
+        if not asked.criteria.full_text:
+            raise Unapplied(NO_FULL_TEXT.format("_sort=_score"))
+        return Sort("_score", "score", not descending)  # R4: the best match first; its words are known at the end
     try:
         parameters = parameter_of(asked.types, code, asked.criteria)
     except Unapplied as error:

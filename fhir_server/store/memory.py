@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 from fhir_server.search.explain import described
 from fhir_server.search.match import Candidate, predicate, select_page
 from fhir_server.search.query import Clause, Query
+from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REGISTERED,
     REINDEXED_AT_ONCE,
     AssertionFailed,
+    BudgetExceeded,
     Changes,
     Clock,
     Committed,
@@ -286,6 +288,10 @@ class MemoryStore:
             yield from filter(predicate(scope.where, self), self.of_type(scope.type))
 
     def _page(self, query: Query) -> Page:
+        if any(key.kind == "score" for key in query.sort):
+            for scope in query.scopes:
+                if sum(1 for _ in self._matched(Query((scope,)))) > MOST_SCORED:
+                    raise BudgetExceeded(too_many_scored(scope.type))
         candidates, position = select_page(query, self._matched(query))
         return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
 

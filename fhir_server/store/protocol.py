@@ -291,6 +291,16 @@ class Budget:
 BUDGET = Budget()
 """What a search may take where nobody said otherwise."""
 
+
+@runtime_checkable
+class FullText(Protocol):
+    """A store that can keep texts only where its surroundings let it."""
+
+    async def check_full_text(self) -> None:
+        """Return if texts of entries are kept; raise StoreUnavailable otherwise."""
+        ...
+
+
 Clock = Callable[[], int]
 """The time now, µs since 1970 UTC."""
 

@@ -1,8 +1,8 @@
 """The rows of `cases/*.yaml`, each derived from the specification by hand, on every store (https://hl7.org/fhir/R4/search.html).
 
 A file has `resources`, stored an hour apart in the order given, and `rules`: a rule of the specification in a sentence,
-with rows `search: expected`. Expected is the list of ids in order (`Type/id` when several types are searched, or with
-contained resources), or
+with rows `search: expected`; `full_text: true` switches that setting on. Expected is the list of ids in order
+(`Type/id` when several types are searched, or with contained resources), or
 
     finds, includes, unordered   the matches; the included resources as `Type/id`, in any order if so said
     pages                        the ids of each page, following `next`
@@ -49,7 +49,7 @@ BASE = "http://fhir.example"
 FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 R4 = definitions.load()
 REGISTRY = build(R4)
-INDEX = Index(REGISTRY, R4, UTC)
+INDEX = Index(REGISTRY, R4, UTC, full_text=True)
 READING = Reading(partial(INDEX.entries, base=BASE), REGISTRY.types)
 CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=START, zone=UTC)
 
@@ -105,7 +105,7 @@ class Loaded:
         store = await STORES[name](self._request, lambda: now[0])
         for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
             now[0] += HOUR
-            await store.transact(Transaction(writes=(_write(resource),)))
+            await store.transact(Transaction(writes=(_write(resource, _full_text(file)),)))
         return store
 
     def close(self) -> None:
@@ -115,11 +115,18 @@ class Loaded:
         self.loop.close()
 
 
-def _write(resource: dict[str, Any]) -> Write:
+@cache
+def _full_text(file: Path) -> bool:
+    return bool(yaml.safe_load(file.read_text(encoding="utf-8")).get("full_text"))
+
+
+def _write(resource: dict[str, Any], full_text: bool) -> Write:
     meta = json.dumps(resource.get("meta", {}))[1:-1]
     rest = json.dumps({name: value for name, value in resource.items() if name != "meta"})[1:-1]
     content = Content(f'{{{rest},"meta":{{{meta + "," if meta else ""}'.encode(), b"}}")
     entries = INDEX.entries(resource["resourceType"], resource, BASE)
+    if not full_text:
+        entries = replace(entries, texts={})
     return Write("PUT", resource["resourceType"], resource["id"], content, entries)
 
 
@@ -170,7 +177,7 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
     pairs = parse_qsl(text, keep_blank_values=True)
     segments = path.split("/")
     types = (segments[-1],) if path else system_types(pairs, REGISTRY)
-    criteria = replace(CRITERIA, terminology=_terminology(row.file))
+    criteria = replace(CRITERIA, terminology=_terminology(row.file), full_text=_full_text(row.file))
     search = parse(types, pairs, criteria, Options(lenient=row.expected.get("lenient", False)))
     if len(segments) == 3:
         (scope,) = search.query.scopes

@@ -32,6 +32,7 @@ class Criteria:
     """What the meaning of a search value depends on besides the value. `now` (µs) is the present moment, for `ap`.
 
     `terminology`: R4's own value sets and code systems, and those of the server that the criteria at hand name.
+    `full_text`: whether resources are indexed by their words.
     """
 
     registry: Registry
@@ -39,6 +40,7 @@ class Criteria:
     now: int
     zone: tzinfo = UTC
     terminology: Terminology = NOTHING_STORED
+    full_text: bool = False
 
 
 Entry = str | DateEntry | NumberEntry

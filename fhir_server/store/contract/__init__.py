@@ -15,7 +15,7 @@ import pytest
 
 _PARTS = (
     *("case", "writes", "transactions", "integrity", "clauses", "pages", "versions", "upkeep", "races"),
-    *("differential", "durable"),
+    *("differential", "durable", "texts"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -26,6 +26,7 @@ from fhir_server.store.contract.durable import DurableContract  # noqa: E402
 from fhir_server.store.contract.integrity import IntegrityContract  # noqa: E402
 from fhir_server.store.contract.pages import PageContract  # noqa: E402
 from fhir_server.store.contract.races import RaceContract  # noqa: E402
+from fhir_server.store.contract.texts import TextContract  # noqa: E402
 from fhir_server.store.contract.transactions import TransactionContract  # noqa: E402
 from fhir_server.store.contract.upkeep import UpkeepContract  # noqa: E402
 from fhir_server.store.contract.versions import VersionContract  # noqa: E402
@@ -40,6 +41,7 @@ class StoreContract(
     IntegrityContract,
     ClauseContract,
     PageContract,
+    TextContract,
     VersionContract,
     UpkeepContract,
     RaceContract,

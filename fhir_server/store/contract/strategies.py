@@ -32,7 +32,9 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Words,
 )
+from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.store.contract.case import HOUR, START, delete, put
 from fhir_server.store.operations import Matches, Transaction, VersionIs, Write
 from fhir_server.store.protocol import HistoryQuery
@@ -76,9 +78,13 @@ _interval = st.tuples(_moment, _moment).map(_ordered)
 _position = st.builds(lambda key, latitude, longitude: (key, latitude, longitude, ""), _key, _latitude, _longitude)
 _number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(_amount, _amount).map(_ordered), _unit)
 
+_text_name = st.sampled_from((TEXT, CONTENT))
+_word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
+_words = st.builds(Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
+
 entries: st.SearchStrategy[Entries] = st.builds(
-    lambda terms, pointers, dates, numbers, positions, references: Entries(
-        terms | pointers, dates, numbers | positions, references, frozenset({"t"})
+    lambda terms, pointers, dates, numbers, positions, references, texts: Entries(
+        terms | pointers, dates, numbers | positions, references, frozenset({"t"}), texts
     ),
     _by_name(_TERMS, _term),
     _by_name(_POINTERS, _pointer),
@@ -86,6 +92,7 @@ entries: st.SearchStrategy[Entries] = st.builds(
     _by_name(_NUMBERS, _number),
     _by_name(_POSITIONS, _position),
     st.one_of(st.just(()), _several(st.sampled_from(REFERENCES))),
+    st.dictionaries(_text_name, st.lists(_word, min_size=1, max_size=5).map(" ".join), max_size=2),
 )
 
 
@@ -110,6 +117,7 @@ _leaves: st.SearchStrategy[Clause] = st.one_of(
     st.builds(EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
     st.builds(EndsWith, _term_name, _LETTERS, st.just(True)),
     st.builds(TermRange, _term_name, st.none() | _any_term, st.none() | _any_term),
+    _words,
     st.builds(DateRange, st.sampled_from(_DATES), _tests(_moment)),
     st.builds(NumberRange, st.sampled_from(_NUMBERS), _tests(_amount), _key, _wanted_unit),
     st.builds(Near, st.sampled_from(_POSITIONS), _latitude, _longitude, _metres),
@@ -141,6 +149,7 @@ _SORTS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "value": ("number", _amount),
     "_id": ("id", st.sampled_from(IDS)),
     "_lastUpdated": ("lastUpdated", _time),
+    "_score": ("score", st.sampled_from((0.0, 0.331126, 0.662252, 1.0))),
 }
 
 
@@ -149,7 +158,11 @@ def queries(draw: st.DrawFn) -> Query:
     """A query, often sorted, sometimes from a position that need not be a resource's."""
     types = draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1, max_size=2))
     names = draw(st.lists(st.sampled_from(tuple(_SORTS)), unique=True, max_size=2))
-    sort = tuple(Sort(name, _SORTS[name][0], draw(st.booleans())) for name in names)  # type: ignore[arg-type]
+    words = tuple(draw(st.lists(_words, min_size=1, max_size=2)))
+    sort = tuple(
+        Sort(name, _SORTS[name][0], draw(st.booleans()), words if name == "_score" else ())  # type: ignore[arg-type]
+        for name in names
+    )
     after: SortKey | None = None
     if draw(st.integers(0, 3)) == 0:
         values = (draw(st.one_of(st.none(), _SORTS[name][1])) for name in names)

@@ -27,6 +27,7 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Words,
 )
 from fhir_server.store.mongo import grams
 
@@ -125,6 +126,18 @@ def _term_range(clause: TermRange) -> Filter:
     return {"terms": {"$elemMatch": every_term | named}}
 
 
+def _words(clause: Words) -> Filter:
+    """Each word by the index; a phrase is then looked for in the words in their order."""
+    *whole, last = clause.words
+    begun = starting(f"{clause.parameter}={last}")
+    terms: list[Filter] = [{"terms": f"{clause.parameter}={word}"} for word in dict.fromkeys(whole)]
+    terms.append({"terms": {"$elemMatch": begun}} if clause.prefix else {"terms": f"{clause.parameter}={last}"})
+    if whole:
+        phrase = " ".join(clause.words)
+        terms.append({f"texts.{clause.parameter}": {"$regex": f"(?:^| ){phrase}{'' if clause.prefix else '(?: |$)'}"}})
+    return every(terms)
+
+
 def _date_range(clause: DateRange) -> Filter:
     return {"dates": {"$elemMatch": {"p": clause.parameter, **bounds(clause.tests)}}}
 
@@ -183,6 +196,7 @@ _COMPILED: dict[type, Callable[[Any], Filter]] = {
     Contains: _contains,
     EndsWith: _ends_with,
     TermRange: _term_range,
+    Words: _words,
     DateRange: _date_range,
     NumberRange: _number_range,
     Present: _present,

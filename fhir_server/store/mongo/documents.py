@@ -1,10 +1,11 @@
 """Resources as MongoDB documents: the current one in its type's collection, every version in `history`.
 
-    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers, sort; a deletion: to method
+    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers, sort, texts; a deletion: to
+              method
     history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
 
-`terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`grams.py`) and `=Type/id` for every
-literal reference, so that one multikey index answers them all
+`terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`grams.py`), `=Type/id` for every
+literal reference and `_content=word` for every word of a text, so that one multikey index answers them all
 (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`. The blank
 before the version sorts below every character of an id: the ids of `history` are in the order of reference, then
 version.
@@ -66,6 +67,8 @@ def entry_fields(type: str, entries: Entries) -> Document:
     terms += [f"={reference}" for reference in entries.references]
     if entries.strings:
         terms += grams.terms_of(entries)
+    for parameter, text in entries.texts.items():
+        terms += [f"{parameter}={word}" for word in dict.fromkeys(text.split())]
     dates = [
         {"p": parameter, "l": Int64(low), "h": Int64(high)}
         for parameter, values in entries.dates.items()
@@ -77,6 +80,8 @@ def entry_fields(type: str, entries: Entries) -> Document:
         for key, low, high, unit in values
     ]
     found: dict[str, Any] = {"terms": terms, "dates": dates, "numbers": numbers, FIELD: fields(type, entries)}
+    if entries.texts:
+        found["texts"] = dict(entries.texts)
     return {name: values for name, values in found.items() if values}
 
 

@@ -92,7 +92,7 @@ OTHERS: Mapping[str, tuple[Index, ...]] = {
 ARRAYS = frozenset({"terms", "dates", "numbers"})
 """The fields of a current document that are arrays."""
 
-ENTRIES = ARRAYS | {FIELD}
+ENTRIES = ARRAYS | {FIELD, "texts"}
 """The fields of a current document that its index entries make."""
 
 

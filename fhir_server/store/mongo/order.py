@@ -14,7 +14,10 @@ from fhir_server.store.mongo import sortkeys
 from fhir_server.store.mongo.compile import NOTHING, Filter, every, some, successor
 from fhir_server.store.mongo.indexes import Document
 
-_FIELDS = {"id": "_id", "lastUpdated": "updated"}
+SCORE = "score"
+"""Where the score stands that `scoring.py` gives a document; the database cannot compute it."""
+
+_FIELDS = {"id": "_id", "lastUpdated": "updated", "score": SCORE}
 
 
 @dataclass(frozen=True, slots=True)

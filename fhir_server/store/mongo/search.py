@@ -10,7 +10,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, SortKey
-from fhir_server.store.mongo import order
+from fhir_server.store.mongo import order, scoring
 from fhir_server.store.mongo.compile import Filter, every
 from fhir_server.store.mongo.documents import SHOWN, stored
 from fhir_server.store.mongo.follow import Follow
@@ -82,6 +82,8 @@ async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int
     type = scope.type
     keys = order.keys_of(query.sort, type)
     where = await Follow(questions).filter(scope.where, type)
+    if any(key.field == order.SCORE for key in keys):
+        return await _scored(questions, type, where, query, limit)
     deciding = order.deciding(keys)
     if not order.walks(deciding):
         if not deciding[0].expression:
@@ -93,6 +95,16 @@ async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int
         ((*(key.value(document) for key in keys), f"{type}/{document['_id']}"), stored(type, document))
         for document in await questions.all(type, stages)
     ]
+
+
+async def _scored(questions: Questions, type: str, where: Filter, query: Query, limit: int) -> list[Found]:
+    """The page in the order of scores: the words of all matches are read, then the resources of the page."""
+    keys = order.keys_of(query.sort, type)
+    page = scoring.page_of(await questions.all(type, scoring.pipeline(where, keys)), query, type, limit)
+    # Whatever was changed in between still has to match.
+    wanted: list[Stage] = [{"$match": every(({"_id": {"$in": list(page)}}, where))}, {"$project": SHOWN}]
+    found = {document["_id"]: stored(type, document) for document in await questions.all(type, wanted)}
+    return [(position, found[id]) for id, position in page.items() if id in found]
 
 
 async def _bound(

@@ -9,12 +9,13 @@ query must see it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
@@ -28,7 +29,7 @@ from fhir_server.store.protocol import (
     Stored,
     TargetsMissing,
 )
-from fhir_server.store.sqlite import rows, statements
+from fhir_server.store.sqlite import fulltext, rows, statements
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
@@ -83,7 +84,10 @@ def draft(write: Write, names: Names) -> Draft:
 
 @dataclass(slots=True)
 class State:
-    """A resource as the group sees it. `stored`, `columns`: its entries in the file and by now; `new`: no row yet."""
+    """A resource as the group sees it. `stored`, `columns`: its entries in the file and by now; `new`: no row yet.
+
+    `texts`: those of its entries.
+    """
 
     rid: int
     version: int = 0
@@ -94,6 +98,7 @@ class State:
     stored: rows.Columns | None = None
     columns: rows.Columns | None = None
     keys: rows.Keys = _NO_KEYS
+    texts: Mapping[TextParameter, str] | None = None
     method: Method = "POST"
     raw: bytes | None = None
 
@@ -219,8 +224,9 @@ class Group:
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
         state.live, state.method = content is not None, write.method
         self._dirty[each.reference] = state
-        state.keys, state.columns, state.raw = each.keys, each.columns, None
+        state.keys, state.columns, state.texts, state.raw = each.keys, each.columns, None, None
         if content is not None:
+            state.texts = write.entries.texts
             member = f'"versionId":"{state.version}","lastUpdated":"{self._stamp(updated)}"'
             state.raw = b"".join((content.head, member.encode(), content.tail))
         type = self._names.of_type(write.type)[""]
@@ -253,6 +259,7 @@ class Group:
             return
         connection, removed, added = self._connection, rows.IndexRows(), rows.IndexRows()
         resources, columns = [], []
+        texts: list[fulltext.Kept] = []
         linked: set[str] = set()
         dirty, self._dirty = self._dirty, {}
         for reference, state in dirty.items():
@@ -260,6 +267,8 @@ class Group:
             codes = self._names.of_type(reference.partition("/")[0])
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
+            if state.texts or state.stored is not None:
+                texts.append((state.rid, codes[""], state.texts))
             if state.columns is not None and state.columns != state.stored:
                 linked |= state.keys.targets
                 self._index(state, codes, removed, added)
@@ -271,6 +280,8 @@ class Group:
         statements.insert(connection, "entries", sorted(columns))
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
+        if texts:
+            fulltext.keep(connection, texts)
         self._versions = []
 
     def _absent(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:

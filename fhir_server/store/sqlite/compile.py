@@ -32,8 +32,10 @@ from fhir_server.search.query import (
     Present,
     StartsWith,
     TermRange,
+    Words,
 )
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.fulltext import drive_words, probe_words
 from fhir_server.store.sqlite.intervals import drive_date
 from fhir_server.store.sqlite.lineage import drive_lineage
 from fhir_server.store.sqlite.names import Names
@@ -226,6 +228,7 @@ _PROBES: dict[type, Callable[..., Sql]] = {
     Contains: _probe_text,
     EndsWith: _probe_text,
     TermRange: _probe_text,
+    Words: probe_words,
     DateRange: _probe_date,
     NumberRange: _probe_number,
     Near: _probe_listed,
@@ -351,6 +354,7 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     Contains: _drive_text,
     EndsWith: _drive_text,
     TermRange: _drive_text,
+    Words: drive_words,
     DateRange: drive_date,
     NumberRange: _drive_number,
     Near: drive_near,
@@ -366,7 +370,7 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
 
 # Which clause enters a nested search when nobody has counted: the rarer kind of match first.
 _RANKS: tuple[type, ...] = (
-    Ids, Lineage, Equals, NumberRange, StartsWith, Has, Chain, DateRange, Near, TermRange, Contains,
+    Ids, Lineage, Equals, Words, NumberRange, StartsWith, Has, Chain, DateRange, Near, TermRange, Contains,
     EndsWith, And, Or, LastUpdated, Present,
 )  # fmt: skip
 

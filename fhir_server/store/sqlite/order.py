@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from fhir_server.search.query import Sort, SortKey
 from fhir_server.store.sqlite.compile import Context, path
 from fhir_server.store.sqlite.conditions import Sql, both
+from fhir_server.store.sqlite.fulltext import score_of
 from fhir_server.store.sqlite.rows import ordered, unordered
 
-Value = int | str | None
-"""A sort key's value as SQL has it: numbers are `rows.ordered`, an id is the reference."""
+Value = int | float | str | None
+"""A sort key's value as SQL has it: numbers are `rows.ordered`, an id is the reference; a score's six decimals last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One sort key in SQL. `indexed`: it is the column that a walk goes along, never missing."""
+    """One sort key in SQL. `indexed`: it is the column that a walk goes along, or else is never missing."""
 
     expression: Sql
     descending: bool
@@ -51,6 +52,8 @@ def key_of(sort: Sort) -> Key:
             return Key(("r.ref", ()), descending)
         case "lastUpdated", _:
             return Key(("r.updated", ()), descending)
+        case "score", _:
+            return Key(score_of(sort), descending, indexed=True)
         case "term", _:
             return Key(_of_terms(parameter, "[#-1]" if descending else "[0]"), descending)
         case "date", False:
@@ -80,6 +83,8 @@ def _to_sql(sort: Sort, value: int | float | str | None, type: str) -> Value:
         return None
     if isinstance(value, str):
         return f"{type}/{value}" if sort.kind == "id" else value
+    if sort.kind == "score":
+        return float(value)
     return ordered(value) if sort.kind == "number" else int(value)
 
 
@@ -133,7 +138,7 @@ def walk(sort: Sort, type: str, context: Context) -> Walk | None:
     tp = context.tp(type, sort.parameter)
     if sort.kind == "date":
         return _walk_dates(sort, tp)
-    if sort.kind == "number" or context.connection.execute(_LINKS, (tp,)).fetchone()[0]:
+    if sort.kind in ("number", "score") or context.connection.execute(_LINKS, (tp,)).fetchone()[0]:
         return None
     return _walk_terms(sort, tp)
 

@@ -31,6 +31,7 @@ from fhir_server.search.query import (
     Present,
     StartsWith,
     TermRange,
+    Words,
 )
 from fhir_server.store.sqlite.compile import Context, conjunction, drivable, drive
 
@@ -40,12 +41,14 @@ CAP = 4000
 _LEAST_CAP = 200
 
 _UNCOUNTED = (Contains, EndsWith, Present)
-_READ_AT_ONCE = (StartsWith, TermRange, Contains, EndsWith, DateRange, NumberRange, Near, Lineage, Chain, Has, Or)
+_READ_AT_ONCE = (
+    *(StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Chain, Has, Or),
+)
 
 # Costs in µs, as measured: of testing one resource, of reading one match from the index, and of each further step.
 _TEST_COSTS: Mapping[type, float] = {
     Equals: 1.5, NumberRange: 2.0, Near: 4.0, Lineage: 4.0, Ids: 0.2, LastUpdated: 0.2, DateRange: 4.0, StartsWith: 8.0,
-    TermRange: 8.0, Contains: 8.0, EndsWith: 8.0, Present: 6.0, Chain: 7.0, Has: 5.0,
+    TermRange: 8.0, Contains: 8.0, EndsWith: 8.0, Words: 4.0, Present: 6.0, Chain: 7.0, Has: 5.0,
 }  # fmt: skip
 _READ_COSTS: Mapping[type, float] = {Chain: 1.0, Has: 6.0}
 _READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.4, 1.3, 4.0, 1.0

@@ -17,8 +17,9 @@ import orjson
 
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, Sort, SortKey
-from fhir_server.store.protocol import BUDGET, Budget, Page, Stored
-from fhir_server.store.sqlite import order
+from fhir_server.search.words import MOST_SCORED, too_many_scored
+from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
+from fhir_server.store.sqlite import fulltext, order
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.expand import expanded
@@ -48,6 +49,7 @@ class Search:
         self._deadline = float("inf")
         connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
         connection.create_function("distance", 4, distance, deterministic=True)
+        fulltext.register(connection)
 
     def page(self, query: Query) -> Page:
         """A page of matches. Raises BudgetExceeded."""
@@ -128,6 +130,9 @@ class Search:
         where = expanded(scope.where, scope.type, self._context)
         chosen = plan(where, scope.type, limit, self._context, self._sizes, bool(query.sort))
         run = _Run(self._connection, chosen, scope.type, query)
+        if any(key.kind == "score" for key in query.sort):
+            self._check_scored(chosen, scope.type)
+            return run.entered(limit)
         if not chosen.walk:
             return run.entered(limit)
         if chosen.enter is None:
@@ -135,6 +140,12 @@ class Search:
         steps = _STEPS_PER_ROW + _STEPS_PER_PROBE * len(chosen.parts)
         found = self._tried(run, limit, (chosen.rows * 4 + _SLACK_ROWS) * steps)
         return run.entered(limit) if found is None else found
+
+    def _check_scored(self, chosen: Plan, type: str) -> None:
+        source, where = entered(chosen.parts, chosen.enter, type, "r", chosen.context)
+        text = f"SELECT count(*) FROM (SELECT 1 FROM {source[0]} WHERE {where[0]} LIMIT ?)"
+        if self._number(text, (*source[1], *where[1], MOST_SCORED + 1)) > MOST_SCORED:
+            raise BudgetExceeded(too_many_scored(type))
 
     def _tried(self, run: _Run, limit: int, steps: int) -> list[Found] | None:
         """A walk that gives up (None) after so many steps: the clauses were correlated, or matches lie far on."""

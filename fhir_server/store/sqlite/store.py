@@ -32,7 +32,7 @@ from fhir_server.store.protocol import (
     Stored,
     StoreUnavailable,
 )
-from fhir_server.store.sqlite import upkeep
+from fhir_server.store.sqlite import fulltext, upkeep
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
@@ -78,6 +78,7 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteS
             writing = connect(path, writer=True, readonly=readonly)
             if not readonly:
                 migrate(writing, path)
+                fulltext.prepare(writing)
             return SqliteStore(path, writing, clock, budget, readonly)
     except sqlite3.Error as error:
         raise store_error(error) from error
@@ -212,6 +213,10 @@ class SqliteStore:
     async def ready(self) -> None:
         """See `protocol.Store.ready`: reads a row."""
         await self.secret()
+
+    async def check_full_text(self) -> None:
+        """See `protocol.FullText.check_full_text`."""
+        await self._in_pool(lambda connection, _: fulltext.check(connection))
 
     async def backup(self, path: Path, progress: Progress = lambda done, total: None) -> None:
         """Copy the database to `path` while it is in use; `progress` counts pages. Raises StoreUnavailable."""

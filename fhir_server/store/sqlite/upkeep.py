@@ -16,7 +16,7 @@ from fhir_server.store.protocol import (
     RegistryChanged,
     Reindexed,
 )
-from fhir_server.store.sqlite import rows, statements
+from fhir_server.store.sqlite import fulltext, rows, statements
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
@@ -55,8 +55,10 @@ def reindexing(
         values = (after, names.code(connection, type), REINDEXED_AT_ONCE)
         found = connection.execute(_INDEXED, values).fetchall()
         removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
+        texts: list[fulltext.Kept] = []
         for rid, raw, *columns in found:
             entries = extract(type, raw)
+            texts.append((rid, names.code(connection, type), entries.texts))
             codes = _codes(connection, names, type, [*entries.terms, *entries.dates, *entries.numbers])
             keys, fresh = rows.keys_and_columns(entries, codes)
             stored = (columns[0], columns[1], columns[2])
@@ -69,6 +71,7 @@ def reindexing(
         statements.insert(connection, "entries", changed)
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
+        fulltext.keep(connection, texts)
         return Reindexed(len(found), str(found[-1][0]) if len(found) == REINDEXED_AT_ONCE else None)
 
     return work
@@ -119,6 +122,7 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
             keys, removed = rows.keys_of((columns[0], columns[1], columns[2]), codes), rows.IndexRows()
             removed.add(keys, number_targets(connection, keys.targets), rid)
             statements.delete_index(connection, removed)
+            fulltext.keep(connection, [(rid, 0, None)])
         # What was given out stays behind: a change token and a history's horizon must never go back.
         for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
             highest = f"SELECT ?, max({column}) FROM version WHERE true"

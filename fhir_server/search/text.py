@@ -1,0 +1,146 @@
+"""`_text` and `_content` as clauses: words, phrases and their combinations (https://hl7.org/fhir/R4/search.html#content).
+
+R4 leaves the language to the server and gives `_text=(bone OR liver) and metastases` as its example. Here it is
+
+value        = alternatives
+alternatives = any ("," any)*
+any          = all ("OR" all)*
+all          = one (["AND"] one)*
+one          = "NOT" one | "(" any ")" | '"' phrase '"' ["*"] | word ["*"]
+
+The operators are read in capitals and in small letters. A word with other signs than letters and digits in it, such as
+`x-ray`, is a phrase. `*` asks for words that begin so.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.search.criterion import NO_FULL_TEXT, Unapplied
+from fhir_server.search.entries import TextParameter
+from fhir_server.search.escapes import unescape
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.parameters.criteria import any_of
+from fhir_server.search.query import And, Clause, Not, Words
+from fhir_server.search.words import words_of
+
+MAX_WORDS = 50
+MAX_DEPTH = 30
+
+_SPACE = re.compile(r"\s*")
+_PHRASE = re.compile(r'"([^"]*)"(\*?)')
+_BARE = re.compile(r'((?:\\.|[^\s()",\\*]|\\$)+)(\*?)', re.DOTALL)
+_FIRST = 'a word, `"`, `(` or `NOT`'
+
+
+def text_clause(parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
+    """What `_text` or `_content` asks for.
+
+    Raises Unapplied where there is no full-text index, Invalid with the position of what cannot be read, and TooCostly
+    for too many words.
+    """
+    if not criteria.full_text:
+        raise Unapplied(NO_FULL_TEXT.format(parameter))
+    return _Reader(parameter, text).clause()
+
+
+class _Reader:
+    """Recursive descent over the text; `_at` is the index of the next character that is no white space."""
+
+    def __init__(self, parameter: TextParameter, text: str) -> None:
+        self._parameter = parameter
+        self._text = text
+        self._words = 0
+        self._at = 0
+        self._take(_SPACE)
+
+    def clause(self) -> Clause:
+        alternatives = [self._any(0)]
+        while self._sign(","):
+            alternatives.append(self._any(0))
+        if self._at < len(self._text):
+            raise self._error("`AND`, `OR`, `,` or the end")
+        return any_of(alternatives)
+
+    def _any(self, depth: int) -> Clause:
+        if depth > MAX_DEPTH:
+            raise TooCostly(f"`{self._parameter}` is nested more than {MAX_DEPTH} deep; search in several steps.")
+        parts = [self._all(depth)]
+        while self._operator("or"):
+            parts.append(self._all(depth))
+        return any_of(parts)
+
+    def _all(self, depth: int) -> Clause:
+        parts = [self._one(depth)]
+        while self._operator("and") or not self._ends():
+            parts.append(self._one(depth))
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _ends(self) -> bool:
+        """Whether nothing that could be one more word follows."""
+        return self._text[self._at : self._at + 1] in ("", ",", ")") or self._peek() == "or"
+
+    def _one(self, depth: int) -> Clause:
+        negations = 0
+        while self._operator("not"):
+            negations += 1
+        found = self._grouped(depth) if self._sign("(") else self._leaf()
+        return Not(found) if negations % 2 else found
+
+    def _grouped(self, depth: int) -> Clause:
+        found = self._any(depth + 1)
+        if not self._sign(")"):
+            raise self._error("`)`")
+        return found
+
+    def _leaf(self) -> Words:
+        at = self._at
+        quoted = self._text[at : at + 1] == '"'
+        found = (_PHRASE if quoted else _BARE).match(self._text, at)
+        if found is None or self._peek() in ("and", "or"):
+            raise self._error('a closing `"`' if quoted else _FIRST)
+        text, star = found.groups()
+        words = tuple(words_of(text if quoted else unescape(text)))
+        if not words:
+            raise Invalid(f"`{self._parameter}` has no letter or digit in `{found.group()}` at position {at + 1}.")
+        self._words += len(words)
+        if self._words > MAX_WORDS:
+            raise TooCostly(f"`{self._parameter}` has more than {MAX_WORDS} words; search in several steps.")
+        self._at = found.end()
+        if star and self._text[self._at : self._at + 1].strip(" \t\r\n(),"):
+            raise self._error("a space after `*`, which stands at the end of a word")
+        self._take(_SPACE)
+        return Words(self._parameter, words, bool(star))
+
+    def _operator(self, name: str) -> bool:
+        """Takes the operator and the white space after it."""
+        if self._peek() != name:
+            return False
+        self._at += len(name)
+        self._take(_SPACE)
+        return True
+
+    def _peek(self) -> str:
+        """The operator that comes next, in small letters; "" when a word or sign does."""
+        found = _BARE.match(self._text, self._at)
+        word = found.group() if found else ""
+        return word.lower() if word in ("AND", "OR", "NOT", "and", "or", "not") else ""
+
+    def _sign(self, sign: str) -> bool:
+        """Takes the sign and the white space after it."""
+        if self._text[self._at : self._at + 1] != sign:
+            return False
+        self._at += 1
+        self._take(_SPACE)
+        return True
+
+    def _take(self, pattern: re.Pattern[str]) -> None:
+        found = pattern.match(self._text, self._at)
+        self._at = found.end() if found else self._at
+
+    def _error(self, expected: str) -> Invalid:
+        rest = self._text[self._at : self._at + 20]
+        found = f"`{rest}`" if rest else "its end"
+        where = f"`{self._parameter}` cannot be read at position {self._at + 1}"
+        return Invalid(f"{where}: expected {expected}, found {found}.")

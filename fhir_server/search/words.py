@@ -1,0 +1,144 @@
+"""The words of a resource, as full-text search keeps and scores them (https://hl7.org/fhir/R4/search.html#content).
+
+A word is a run of letters and digits, without case and accents. `_text` has the words of the narrative; `_content` has
+those of every string of the resource, narratives included. A score depends on nothing but the resource's own words and
+the words that were searched, so that every store gives the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from html.parser import HTMLParser
+from typing import Any, Final
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.search.entries import TextParameter
+from fhir_server.search.parameters.string import normalise
+from fhir_server.search.query import And, Clause, Or, Words
+
+TEXT: Final = "_text"
+CONTENT: Final = "_content"
+
+MOST_SCORED = 10_000
+"""Matches of one type that can be ordered by `_score`: their words must all be read."""
+
+# What is longer goes on as the next word: an index entry has a bounded size, and nothing is lost.
+_WORD = re.compile(r"[^\W_]{1,64}")
+
+_NO_PROSE = frozenset({"date", "dateTime", "instant", "time", "base64Binary"}) | frozenset(
+    {"uri", "url", "canonical", "oid", "uuid", "id"}
+)
+_PROSE = frozenset({"string", "markdown", "code"})
+_LEFT_OUT = frozenset({"data", "id", "reference", "resourceType", "system", "url"})
+"""Left out although R4 gives some elements of the name a string's type, such as `ContactPoint.system`."""
+
+_INLINE = frozenset(
+    {"a", "abbr", "acronym", "b", "bdo", "big", "cite", "code", "dfn", "em", "i", "img", "kbd", "q", "samp", "small"}
+    | {"span", "strong", "sub", "sup", "tt", "var"}
+)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in order."""
+    return _WORD.findall(normalise(text))
+
+
+def left_out(definitions: Definitions) -> frozenset[str]:
+    """The JSON members whose strings are no prose: dates, URIs, ids, references and binary content."""
+    types: dict[str, set[str]] = {}
+    for properties in definitions.properties.values():
+        for name, each in properties.items():
+            types.setdefault(name, set()).add(each.type)
+    return _LEFT_OUT | {name for name, found in types.items() if found & _NO_PROSE and not found & _PROSE}
+
+
+def texts(resource: Mapping[str, Any], without: Collection[str]) -> dict[TextParameter, str]:
+    """`entries.Entries.texts` of a resource; `without`: members whose strings are left out (`left_out`)."""
+    others = {name: value for name, value in resource.items() if name != "text"}
+    content = words_of("\n".join(_strings(others, without)))
+    if "text" not in resource:
+        return {CONTENT: " ".join(content)} if content else {}
+    narrative = words_of(_prose(resource["text"].get("div", "")))
+    found: dict[TextParameter, list[str]] = {TEXT: narrative, CONTENT: narrative + content}
+    return {parameter: " ".join(words) for parameter, words in found.items() if words}
+
+
+def _strings(element: Mapping[str, Any], without: Collection[str]) -> Iterator[str]:
+    """The strings of an element and of all below it, in their order; markup is taken off."""
+    for name, value in element.items():
+        if name == "meta":
+            continue
+        for each in value if value.__class__ is list else (value,):
+            if each.__class__ is dict:
+                yield from _strings(each, without)
+            elif each.__class__ is str and name not in without:
+                yield _prose(each) if name == "div" else each
+
+
+class _Prose(HTMLParser):
+    """Collects the text of XHTML; elements that begin a line of their own separate words."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        if tag not in _INLINE:
+            self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in _INLINE:
+            self.parts.append(" ")
+
+
+def _prose(xhtml: str) -> str:
+    if not xhtml:
+        return ""
+    reader = _Prose()
+    reader.feed(xhtml)
+    reader.close()
+    return "".join(reader.parts)
+
+
+def has_words(clause: Words, texts: Mapping[TextParameter, str]) -> bool:
+    """Whether the resource with these texts has the clause's words in a row."""
+    return f" {' '.join(clause.words)}{'' if clause.prefix else ' '}" in f" {texts.get(clause.parameter, '')} "
+
+
+def searched(clause: Clause) -> Iterator[Words]:
+    """The words that a match is scored by: those that may be why it matches, not those that it must lack."""
+    match clause:
+        case Words():
+            yield clause
+        case And(clauses) | Or(clauses):
+            for part in clauses:
+                yield from searched(part)
+
+
+def score(wanted: Sequence[Words], texts: Mapping[TextParameter, str]) -> float:
+    """How well the words of a resource answer what was searched, from 0 to below 1, to six decimals.
+
+    The mean over the words and phrases searched of n / (n + 0.5 + L / 200): n is how often it occurs among the L words
+    of the text that it is searched in. More occurrences, a shorter text and more of the words searched score higher.
+    """
+    if not wanted:
+        return 0.0
+    return round(sum(_share(each, texts.get(each.parameter, "")) for each in wanted) / len(wanted), 6)
+
+
+def too_many_scored(type: str) -> str:
+    """The sentence of a search by score that has more than MOST_SCORED matches of a type."""
+    return f"More than {MOST_SCORED:,} resources of type `{type}` match, too many to be ordered by `_score`."
+
+
+def _share(clause: Words, text: str) -> float:
+    if not text:
+        return 0.0
+    # Two blanks between words, so that each has a blank of its own on both sides.
+    apart = f" {text.replace(' ', '  ')} "
+    occurrences = apart.count(f" {'  '.join(clause.words)}{'' if clause.prefix else ' '}")
+    return occurrences / (occurrences + 0.5 + (text.count(" ") + 1) / 200)

@@ -1,0 +1,134 @@
+"""Words in an FTS5 table of SQLite: kept with the other index rows, searched by words and phrases (https://www.sqlite.org/fts5.html).
+
+    words         (rid, type, text, content)   the words of `_text` and of `_content`, joined by blanks
+    words_index   the same by word, each marked with the number of its type, so that a search reads nothing of others
+
+The words are made and compared by `search.words`: FTS5 is given them ready, and with the tokenizer `ascii`, which
+splits at blanks and leaves all else as it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from fhir_server.search.entries import TextParameter
+from fhir_server.search.query import Sort, Words
+from fhir_server.search.words import CONTENT, TEXT, score
+from fhir_server.store.protocol import StoreUnavailable
+from fhir_server.store.sqlite.conditions import Sql
+from fhir_server.store.sqlite.names import UNKNOWN
+from fhir_server.store.sqlite.statements import one_json
+
+if TYPE_CHECKING:
+    from fhir_server.store.sqlite.compile import Context
+
+_COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}
+
+_INDEX = "CREATE VIRTUAL TABLE words_index USING fts5(text, content, content = '', columnsize = 0, tokenize = 'ascii')"
+_EXISTS = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'words_index')"
+_BEFORE = (
+    "SELECT json_group_array(json_array(w.rid, w.type, w.text, w.content))"
+    " FROM json_each(?) j CROSS JOIN words w WHERE w.rid = j.value"
+)
+
+Kept = tuple[int, int, Mapping[TextParameter, str] | None]
+"""A resource's `rid`, the number of its type, and its texts by now (None: it has none)."""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the index where it is absent and this SQLite can; without it the file holds no texts."""
+    if not connection.execute(_EXISTS).fetchone()[0] and has_fts5(connection):
+        connection.execute(_INDEX)
+
+
+def has_fts5(connection: sqlite3.Connection) -> bool:
+    """Whether this SQLite is built with FTS5."""
+    return bool(connection.execute("SELECT sqlite_compileoption_used('ENABLE_FTS5')").fetchone()[0])
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Raises StoreUnavailable when words cannot be indexed here."""
+    if not has_fts5(connection):
+        raise StoreUnavailable(
+            f"Full-text search needs SQLite with FTS5, which this one ({sqlite3.sqlite_version}) is built without. "
+            "Use a Python whose SQLite has it, or switch the setting `FHIR_FULL_TEXT` off."
+        )
+    if not connection.execute(_EXISTS).fetchone()[0]:
+        raise StoreUnavailable(
+            "This database has no full-text index and is open for reading only. Open it once for writing, or switch "
+            "the setting `FHIR_FULL_TEXT` off."
+        )
+
+
+def keep(connection: sqlite3.Connection, kept: Sequence[Kept]) -> None:
+    """Replace the rows of resources by those of their texts, in the open transaction."""
+    after = {rid: (type, *(texts.get(name, "") for name in _COLUMNS)) for rid, type, texts in kept if texts}
+    rids = sorted({rid for rid, _, _ in kept})
+    before = {rid: tuple(row) for rid, *row in one_json(connection, _BEFORE, rids)}
+    gone = [(rid, *row) for rid, row in before.items() if after.get(rid) != row]
+    fresh = [(rid, *row) for rid, row in sorted(after.items()) if before.get(rid) != row]
+    if gone:
+        removed = "INSERT INTO words_index (words_index, rowid, text, content) VALUES ('delete', ?, ?, ?)"
+        connection.executemany(removed, map(_marked_row, gone))
+        connection.executemany("DELETE FROM words WHERE rid = ?", [(row[0],) for row in gone])
+    if fresh:
+        connection.executemany("INSERT INTO words VALUES (?, ?, ?, ?)", fresh)
+        added = "INSERT INTO words_index (rowid, text, content) VALUES (?, ?, ?)"
+        connection.executemany(added, map(_marked_row, fresh))
+
+
+def _mark(type: int) -> str:
+    # A minus sign would part the mark.
+    return "·" if type == UNKNOWN else f"{type}·"
+
+
+def _marked_row(row: tuple[Any, ...]) -> tuple[int, str, str]:
+    rid, type, text, content = row
+    return rid, _marked(text, type), _marked(content, type)
+
+
+def _marked(text: str, type: int) -> str:
+    """The words with their type's mark."""
+    mark = _mark(type)
+    return mark + text.replace(" ", f" {mark}") if text else ""
+
+
+def drive_words(clause: Words, type: str, context: Context) -> Sql:
+    """A SELECT of the `rid`s of the resources of a type that have the words."""
+    phrase = _marked(" ".join(clause.words), context.code(type))
+    wanted = f'{_COLUMNS[clause.parameter]} : "{phrase}"{" *" if clause.prefix else ""}'
+    return "SELECT rowid AS rid FROM words_index WHERE words_index MATCH ?", (wanted,)
+
+
+def probe_words(clause: Words, type: str, alias: str, context: Context) -> Sql:
+    """The condition that one resource has the words: a look at its own."""
+    column = f"w.{_COLUMNS[clause.parameter]}"
+    wanted = f" {' '.join(clause.words)}{'' if clause.prefix else ' '}"
+    text = f"EXISTS (SELECT 1 FROM words w WHERE w.rid = {alias}.rid AND instr(' ' || {column} || ' ', ?))"
+    return text, (wanted,)
+
+
+def score_of(sort: Sort) -> Sql:
+    """The score of the row `r` of `resource`; the connection knows `score` as an SQL function."""
+    wanted = orjson.dumps([(each.parameter, each.words, each.prefix) for each in sort.words]).decode()
+    text = "coalesce((SELECT score(?, w.text, w.content) FROM words w WHERE w.rid = r.rid), 0.0)"
+    return text, (wanted,)
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Make the SQL function known."""
+    connection.create_function("score", 3, _score, deterministic=True)
+
+
+def _score(wanted: str, text: str, content: str) -> float:
+    return score(_wanted(wanted), {TEXT: text, CONTENT: content})
+
+
+@lru_cache(maxsize=64)
+def _wanted(text: str) -> tuple[Words, ...]:
+    return tuple(Words(parameter, tuple(words), prefix) for parameter, words, prefix in orjson.loads(text))
