@@ -78,8 +78,10 @@ def resources(bundles: int | None) -> Iterator[Sent]:
 
 
 @asynccontextmanager
-async def both(known: Knowledge, uri: str, bundles: int | None = FEW_BUNDLES) -> AsyncIterator[Both]:
-    """Both servers, loaded with so many Synthea bundles (None: all).
+async def both(
+    known: Knowledge, uri: str, bundles: int | None = FEW_BUNDLES, full_text: bool = False
+) -> AsyncIterator[Both]:
+    """Both servers, loaded with so many Synthea bundles (None: all), with or without an index of words.
 
     Every seventh resource has a second version, and every fiftieth is deleted.
     """
@@ -88,7 +90,7 @@ async def both(known: Knowledge, uri: str, bundles: int | None = FEW_BUNDLES) ->
         clients: list[httpx.AsyncClient] = []
         for store in (ORACLE, uri):
             # includes, sorts and totals of everything must fit on a page
-            settings = Settings(store=store, references="allow", max_count=5000)
+            settings = Settings(store=store, references="allow", max_count=5000, full_text=full_text)
             server = await stack.enter_async_context(running(settings, log=faults_only, clock=clock, known=known))
             transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
             clients.append(
