@@ -323,7 +323,7 @@ def test_an_example_of_a_search_is_a_valid_one(each: Example, context: Context, 
     types: tuple[str, ...] = path[-1:] if len(path) in (1, 3) else system_types(pairs, known.registry)
     if types == ("*",):
         types = compartment_types(known.definitions, path[0])
-    criteria = Criteria(registry=known.registry, base=BASE, now=0)
+    criteria = Criteria(registry=known.registry, base=BASE, now=0, full_text=True)
     assert parse(types, pairs, criteria, Options()).applied == pairs
 
 

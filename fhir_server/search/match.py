@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Protocol
@@ -106,11 +106,9 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
         case Lineage(parameter, ids, direction):
             return _lineage(parameter, frozenset(ids), direction, follow)
         case And(clauses):
-            every = [predicate(part, follow) for part in clauses]
-            return lambda candidate: all(holds(candidate) for holds in every)
+            return _every([predicate(part, follow) for part in clauses])
         case Or(clauses):
-            some = [predicate(part, follow) for part in clauses]
-            return lambda candidate: any(holds(candidate) for holds in some)
+            return _some([predicate(part, follow) for part in clauses])
         case Not(negated):
             holds = predicate(negated, follow)
             return lambda candidate: not holds(candidate)
@@ -146,6 +144,14 @@ def select_page(query: Query, matched: Iterable[Candidate]) -> tuple[list[Candid
     page = ordered[: query.count]
     more = bool(page) and len(ordered) > len(page)
     return [candidate for _, candidate in page], page[-1][0] if more else None
+
+
+def _every(parts: Sequence[Predicate]) -> Predicate:
+    return lambda candidate: all(holds(candidate) for holds in parts)
+
+
+def _some(parts: Sequence[Predicate]) -> Predicate:
+    return lambda candidate: any(holds(candidate) for holds in parts)
 
 
 def _some_term(parameter: str, holds: Callable[[str], bool]) -> Predicate:

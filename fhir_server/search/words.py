@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from html.parser import HTMLParser
+from html import escape, unescape
 from typing import Any, Final
 
 from fhir_server.fhir.definitions import Definitions
@@ -33,6 +33,12 @@ _PROSE = frozenset({"string", "markdown", "code"})
 _LEFT_OUT = frozenset({"data", "id", "reference", "resourceType", "system", "url"})
 """Left out although R4 gives some elements of the name a string's type, such as `ContactPoint.system`."""
 
+# A comment, a CDATA section or a tag. `<` ends whatever is not closed, so that each character is read once or twice;
+# `html.parser` needs the square of the length for such texts, and four times as long for good ones.
+_MARKUP = re.compile(
+    r"""<!--.*?(?:-->|\Z)|<!\[CDATA\[(.*?)(?:\]\]>|\Z)|</?([A-Za-z][A-Za-z0-9]*)(?:"[^"<]*"|'[^'<]*'|[^'"<>])*>""",
+    re.DOTALL,
+)
 _INLINE = frozenset(
     {"a", "abbr", "acronym", "b", "bdo", "big", "cite", "code", "dfn", "em", "i", "img", "kbd", "q", "samp", "small"}
     | {"span", "strong", "sub", "sup", "tt", "var"}
@@ -76,32 +82,16 @@ def _strings(element: Mapping[str, Any], without: Collection[str]) -> Iterator[s
                 yield _prose(each) if name == "div" else each
 
 
-class _Prose(HTMLParser):
-    """Collects the text of XHTML; elements that begin a line of their own separate words."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        if tag not in _INLINE:
-            self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in _INLINE:
-            self.parts.append(" ")
-
-
 def _prose(xhtml: str) -> str:
-    if not xhtml:
-        return ""
-    reader = _Prose()
-    reader.feed(xhtml)
-    reader.close()
-    return "".join(reader.parts)
+    """The text of XHTML; elements that begin a line of their own separate words."""
+    return unescape(_MARKUP.sub(_replaced, xhtml))
+
+
+def _replaced(markup: re.Match[str]) -> str:
+    literal, tag = markup.groups()
+    if tag:
+        return "" if tag in _INLINE else " "
+    return escape(literal) if literal else ""
 
 
 def has_words(clause: Words, texts: Mapping[TextParameter, str]) -> bool:

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from fhir_server.app import Knowledge
-from fhir_server.search.entries import Entries
+from fhir_server.interactions.reindexing import begin, run
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import StoreUnavailable
@@ -129,10 +128,9 @@ async def test_reindex_adds_and_removes_the_words(known: Knowledge, tmp_path: Pa
         return list(scores((await client.fhir("GET", "/Observation?_content=bone")).json()))
 
     async def reindex(client: Client) -> None:
-        def extract(type: str, raw: bytes) -> Entries:
-            return client.server.context.index.entries(type, orjson.loads(raw))
-
-        await client.server.context.store.reindex(("Observation",), extract, lambda done, total: None)
+        context = client.server.context
+        job = await run(context, await begin(context, ("Observation",), ""), rests=False)
+        assert job.status == "complete"
 
     async with serving(known, store=uri) as client:
         await put(client, "a", "bone")

@@ -26,6 +26,7 @@ from fhir_server.search.query import (
     SortKey,
     StartsWith,
     TermRange,
+    Words,
 )
 from fhir_server.search.query import (
     Test as Bound,
@@ -72,6 +73,19 @@ FILTERS: tuple[tuple[Clause, dict[str, Any]], ...] = (
     # An open end is the end of the parameter, or the terms of others would be found.
     (TermRange("name", "ann", None), {"terms": {"$elemMatch": {"$gte": "name=ann", "$lt": "name>"}}}),
     (TermRange("name", None, "bob"), {"terms": {"$elemMatch": {"$gte": "name=", "$lt": "name=bob"}}}),
+    (Words("_text", ("bone",)), {"terms": "_text=bone"}),
+    (Words("_text", ("bo",), True), {"terms": {"$elemMatch": {"$gte": "_text=bo", "$lt": "_text=bp"}}}),
+    # The index knows no order of words: a phrase is looked for in the text of what has all of them.
+    (
+        Words("_text", ("the", "bone", "the")),
+        {
+            "$and": [
+                {"terms": "_text=the"},
+                {"terms": "_text=bone"},
+                {"texts._text": {"$regex": "(?:^| )the bone the(?: |$)"}},
+            ]
+        },
+    ),
     # The end of the interval that a test does not name is bounded too: an index begins with either.
     (
         DateRange("date", (Bound("low", "ge", 10), Bound("high", "lt", 20))),

@@ -29,6 +29,7 @@ from fhir_server.search.query import (
     Or,
     StartsWith,
     TermRange,
+    Words,
 )
 from fhir_server.search.query import (
     Test as Bound,
@@ -54,6 +55,8 @@ CASES: dict[str, tuple[Clause, set[str]]] = {
     "system": (EndsWith("code", SEPARATOR + "urn"), {"terms"}),
     "ending": (EndsWith("name", "12", True), {"terms"}),
     "term range": (TermRange("name", "n1", "n2"), {"terms"}),
+    "word": (Words("_content", ("w7",)), {"terms"}),
+    "phrase": (Words("_content", ("w7", "x", "w8"), True), {"terms"}),
     "20,000 values": (Equals("code", ("c7", *(f"x{n}" for n in range(20_000)))), {"terms"}),
     "from a date": (DATE, {"dates_low", "dates_high"}),
     "to a date": (LATE, {"dates_high"}),
@@ -76,7 +79,12 @@ def filled(mongo_url: str) -> Any:
         clock = Ticks()
         store = await open_store(_uri(mongo_url), clock)
         entries = [
-            Entries({"code": (f"c{n}",), "name": (f"n{n}",)}, {"date": ((n, n),)}, {"value": (("", n, n, ""),)})
+            Entries(
+                {"code": (f"c{n}",), "name": (f"n{n}",)},
+                {"date": ((n, n),)},
+                {"value": (("", n, n, ""),)},
+                texts={"_content": f"w{n} x w{n + 1}"},
+            )
             for n in range(300)
         ]
         await write(store, *(put(f"Observation/{n}", each) for n, each in enumerate(entries)))

@@ -33,6 +33,7 @@ from fhir_server.search.query import (
     Scope,
     Sort,
     StartsWith,
+    Words,
 )
 from fhir_server.search.query import Test as Bound
 from fhir_server.store.contract.case import (
@@ -92,6 +93,7 @@ def _observation(number: int, chance: random.Random) -> Write:
                 "code-value-quantity": ((code, value, value, ""),),
             },
             references=(patient,),
+            texts={"_content": f"vital word{number % 40} sign"},
         ),
     )
 
@@ -129,6 +131,8 @@ VALUE = NumberRange("value-quantity", (Bound("high", "gt", 150.0),))
 PAIR = NumberRange("code-value-quantity", (Bound("high", "gt", 150.0),), token("c2", "urn:loinc"))
 BORN = DateRange("birthdate", (Bound("low", "ge", -9000 * DAY),))
 
+SCORE = Sort("_score", "score", True, (Words("_content", ("word7",)),))
+
 # The kinds of search of the bench's mix (shared/peers.md), by type.
 MIX: tuple[tuple[str, Clause, tuple[Sort, ...]], ...] = (
     ("Patient", FEMALE, ()),
@@ -152,6 +156,9 @@ MIX: tuple[tuple[str, Clause, tuple[Sort, ...]], ...] = (
     ("Observation", And((Chain("patient", "Patient", FEMALE), CODE)), ()),
     ("Observation", Chain("patient", "Patient", FEMALE), ()),
     ("Observation", Or((PATIENT, CODE)), ()),
+    ("Observation", Words("_content", ("vital", "word7")), ()),
+    ("Observation", Words("_content", ("word",), True), (Sort("date", "date", True),)),
+    ("Observation", And((Words("_content", ("word7",)), Not(Words("_content", ("absent",))))), (SCORE,)),
     ("Observation", And(), (Sort("_lastUpdated", "lastUpdated", True),)),
     ("Observation", LastUpdated((Bound("low", "ge", START), Bound("high", "le", START))), ()),
     ("Observation", CODE, (Sort("date", "date"), Sort("code", "term"))),
@@ -177,11 +184,13 @@ def test_no_search_reads_a_whole_table(clinic: Path, type: str, where: Clause, s
 
 
 _NO_TABLE = ("CONSTANT ROW", "VIRTUAL TABLE", "SCAN found", "SCAN y", "SCAN p", "SCAN rc", "SCAN bc", "SCAN qc", "(sub")
+_FTS5_SETTINGS = "words_index_config"
 
 
 def _scans(connection: sqlite3.Connection, statement: str) -> list[str]:
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-    return [step for step in steps if step.startswith("SCAN") and not any(each in step for each in _NO_TABLE)]
+    excused = (*_NO_TABLE, _FTS5_SETTINGS)
+    return [step for step in steps if step.startswith("SCAN") and not any(each in step for each in excused)]
 
 
 def test_scans_would_be_noticed(clinic: Path) -> None:

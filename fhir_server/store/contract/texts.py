@@ -7,7 +7,20 @@ import pytest
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import And, Chain, Clause, Equals, Has, LastUpdated, Not, Or, Sort, Test, Words
 from fhir_server.search.words import MOST_SCORED
-from fhir_server.store.contract.case import START, Case, Ticks, delete, ids, put, query, stored, terms, walk, write
+from fhir_server.store.contract.case import (
+    START,
+    Case,
+    Ticks,
+    delete,
+    ids,
+    put,
+    query,
+    reindex,
+    stored,
+    terms,
+    walk,
+    write,
+)
 from fhir_server.store.operations import Write
 from fhir_server.store.protocol import BudgetExceeded, Store
 
@@ -109,10 +122,10 @@ class TextContract(Case):
         await write(store, put("Patient/a", terms(name=["x"]), "a"), put("Patient/b", terms(name=["x"]), "b"))
         for word in ("one", "two"):
             entries = Entries(terms={"name": ("x",)}, texts={"_content": word})
-            await store.reindex(("Patient",), lambda type, raw, found=entries: found, lambda done, total: None)  # type: ignore[misc]
+            await reindex(store, ("Patient",), lambda type, raw, found=entries: found)  # type: ignore[misc]
             assert await ids(store, "Patient", has(word)) == ["a", "b"]
         assert await ids(store, "Patient", has("one")) == []
-        await store.reindex(("Patient",), lambda type, raw: terms(name=["x"]), lambda done, total: None)
+        await reindex(store, ("Patient",), lambda type, raw: terms(name=["x"]))
         assert await ids(store, "Patient", Or((has("one"), has("two")))) == []
         assert await ids(store, "Patient", Equals("name", ("x",))) == ["a", "b"]
 

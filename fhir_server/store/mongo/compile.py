@@ -128,11 +128,11 @@ def _term_range(clause: TermRange) -> Filter:
 
 def _words(clause: Words) -> Filter:
     """Each word by the index; a phrase is then looked for in the words in their order."""
-    *whole, last = clause.words
-    begun = starting(f"{clause.parameter}={last}")
+    whole = clause.words[:-1] if clause.prefix else clause.words
     terms: list[Filter] = [{"terms": f"{clause.parameter}={word}"} for word in dict.fromkeys(whole)]
-    terms.append({"terms": {"$elemMatch": begun}} if clause.prefix else {"terms": f"{clause.parameter}={last}"})
-    if whole:
+    if clause.prefix:
+        terms.append({"terms": {"$elemMatch": starting(f"{clause.parameter}={clause.words[-1]}")}})
+    if len(clause.words) > 1:
         phrase = " ".join(clause.words)
         terms.append({f"texts.{clause.parameter}": {"$regex": f"(?:^| ){phrase}{'' if clause.prefix else '(?: |$)'}"}})
     return every(terms)

@@ -10,6 +10,7 @@ from fhir_server.search.explain import described
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.sqlite.compile import Context
 from fhir_server.store.sqlite.expand import expanded
+from fhir_server.store.sqlite.fulltext import OF_FTS5
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import CAP, Sizes, count_clauses, plan
 from fhir_server.store.sqlite.search import Search
@@ -32,7 +33,7 @@ def explain(
     finally:
         took = (time.perf_counter() - started) * 1000
         connection.set_trace_callback(None)
-    shown = [text for text in statements if text.startswith("SELECT")]
+    shown = [text for text in statements if text.startswith("SELECT") and OF_FTS5 not in text]
     for text in shown[:MOST_STATEMENTS]:
         steps = connection.execute(f"EXPLAIN QUERY PLAN {text}").fetchall()
         lines.append("SQLite: " + "; ".join(step[3] for step in steps) + ".")

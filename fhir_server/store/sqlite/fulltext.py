@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}
 
 _INDEX = "CREATE VIRTUAL TABLE words_index USING fts5(text, content, content = '', columnsize = 0, tokenize = 'ascii')"
+OF_FTS5 = "main.words_index_"
+"""How the names of the index's own tables begin, in the statements by which FTS5 reads them."""
+
 _EXISTS = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'words_index')"
 _BEFORE = (
     "SELECT json_group_array(json_array(w.rid, w.type, w.text, w.content))"
