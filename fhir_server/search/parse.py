@@ -15,7 +15,7 @@ from fhir_server.search.list import list_clause
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.places import places
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import Clause, Query, Scope, Words
+from fhir_server.search.query import Clause, Query, Scope, Sort, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
 from fhir_server.search.simplify import Single, conjunction
@@ -94,19 +94,21 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
             applied.append((name, value))
     words = _searched(clauses)
     _check_together(result, words)
-    sort = tuple(replace(key, words=words) if key.kind == "score" else key for key in result.sort)
-    query = _query(clauses, replace(result, sort=sort), criteria.registry, options)
+    result = replace(result, sort=_scoring(result.sort, words))
+    query = _query(clauses, result, criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),
         tuple(issues),
-        result.includes,
-        result.total,
-        result.summary,
-        result.elements,
+        *(result.includes, result.total, result.summary, result.elements),
         _inside(query, result, criteria.registry),
         words,
     )
+
+
+def _scoring(sort: Sequence[Sort], words: tuple[Words, ...]) -> tuple[Sort, ...]:
+    """The sort keys, those by score with the words that are scored."""
+    return tuple(replace(key, words=words) if key.kind == "score" else key for key in sort)
 
 
 def _inside(query: Query, result: Result, registry: Registry) -> Inside | None:
