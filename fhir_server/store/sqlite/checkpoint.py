@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writes = 0
-        self._due = False
+        self.due = False
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sqlite-checkpoint", daemon=True)
@@ -44,8 +44,8 @@ class Checkpoints:
 
     def finish_if_due(self, connection: sqlite3.Connection) -> None:
         """Between two commits: copy what came while the thread copied, if the log has grown long."""
-        if self._due:
-            self._due = False
+        if self.due:
+            self.due = False
             with suppress(sqlite3.Error):
                 connection.execute(_CHECKPOINT).fetchall()
 
@@ -73,4 +73,4 @@ class Checkpoints:
         # A full disk or a busy file: the next time will do; the log keeps everything until then.
         with suppress(sqlite3.Error):
             _, frames, _ = connection.execute(_CHECKPOINT).fetchone()
-            self._due = frames > _LONGEST_LOG
+            self.due = frames > _LONGEST_LOG

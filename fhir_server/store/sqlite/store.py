@@ -41,7 +41,8 @@ from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.statements import as_json
-from fhir_server.store.sqlite.writer import Writer, alone
+from fhir_server.store.sqlite.turnstile import alone
+from fhir_server.store.sqlite.writer import Writer
 
 READERS = 3
 """Threads for searches: more than the cores that a small machine has would only compete."""

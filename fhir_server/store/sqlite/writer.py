@@ -1,24 +1,26 @@
-"""The one thread that writes: a queue, group commit, and turns with other processes (https://www.sqlite.org/isolation.html).
+"""The one place that writes: group commit, and turns with other processes (https://www.sqlite.org/isolation.html).
 
-Everything that waits when the thread becomes free is written in one database transaction with one fsync. Processes
-that share the file take turns by a lock file: SQLite's own busy waiting lets the unlucky starve.
+Everything that waits when the connection becomes free is written in one database transaction with one fsync. Committing
+waits for the disk, so that a thread does it. The rows before it are written on the event loop when they are few: the
+thread would have to win the GIL back from a busy loop after each statement, which takes longer than the rows do, and
+while it commits the loop plans the next ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fhir_server.store.operations import Transaction
+from fhir_server.store.operations import Matches, Transaction
 from fhir_server.store.protocol import (
     AssertionFailed,
     Clock,
@@ -33,14 +35,17 @@ from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.commit import Draft, Group, draft
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
-from fhir_server.store.sqlite.schema import store_error
+from fhir_server.store.sqlite.schema import BUSY_MS, store_error
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.turnstile import WAIT_SECONDS, Turnstile
 
-WAIT_SECONDS = 30.0
-"""How long a write waits for its turn."""
-
-_TURNSTILE_PAUSE = 0.01
 _MOST_WRITES = 2000
+"""Writes after which a commit takes no more transactions."""
+
+_MOST_HERE = 32
+"""Most writes whose rows are written on the event loop: 2 ms."""
+
+_HANDOVER_SECONDS = 0.001
 _CLEAN_REFUSALS = (AssertionFailed, RegistryChanged, TargetsMissing, StillReferenced, ReadFailed)
 
 Work = Callable[[sqlite3.Connection], Any]
@@ -59,9 +64,11 @@ class Job:
 Outcome = Any
 """A result, or the exception to raise."""
 
+Outcomes = list[tuple[Job, Outcome]]
+
 
 class Writer:
-    """Owns the writing connection. `submit` is called on the event loop, everything else runs on the thread."""
+    """Owns the writing connection. While `_busy` it is the thread's, else the event loop's."""
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, names: Names, clock: Clock, checkpoints: Checkpoints | None
@@ -72,9 +79,11 @@ class Writer:
         self._checkpoints = checkpoints
         self._search = Search(connection, names, Sizes())
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._closed = False
-        self._turnstile = open_turnstile(path)
+        self._turnstile = Turnstile(path)
+        self._waiting: deque[Job] = deque()
+        self._busy = self._closed = False
+        self._works: queue.SimpleQueue[Callable[[], Outcomes] | None] = queue.SimpleQueue()
+        connection.execute("PRAGMA busy_timeout = 0")  # only the thread may wait
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -84,71 +93,135 @@ class Writer:
             raise StoreUnavailable("The database is closed; nothing was written.")
         job = Job(task, self._loop.create_future())
         limit = self._loop.call_later(WAIT_SECONDS, _expire, job)
-        self._queue.put(job)
+        self._waiting.append(job)
+        self._start()
         try:
             return await job.future
         finally:
             limit.cancel()
 
     async def close(self) -> None:
-        """Finish what is queued and stop the thread."""
+        """Finish what waits and stop the thread."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            if not self._busy:
+                self._works.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         if self._checkpoints is not None:
             await self._loop.run_in_executor(None, self._checkpoints.stop)
-        if self._turnstile is not None:
-            os.close(self._turnstile)
-            self._turnstile = None
+        self._turnstile.close()
+
+    def _start(self) -> None:
+        """On the loop: begin with what waits, unless the thread is at work; `_completed` comes back here."""
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        written = self._written_here()
+        if written is None:
+            self._works.put(self._in_turn)
+            return
+        begun = threading.Lock()
+        begun.acquire()
+        self._works.put(partial(self._made_durable, written, begun))
+        # The thread needs the GIL to begin, and would get it only when the loop has nothing more to do.
+        begun.acquire(timeout=_HANDOVER_SECONDS)
+
+    def _completed(self, outcomes: Outcomes) -> None:
+        """On the loop: tell the outcomes and go on with what came meanwhile."""
+        self._busy = False
+        for job, outcome in outcomes:
+            _complete(job, outcome)
+        self._start()
+        if self._closed and not self._busy:
+            self._works.put(None)
+
+    def _written_here(self) -> Outcomes | None:
+        """On the loop: the rows of a few short transactions, written but not committed; None leaves all to the thread.
+
+        It is left when another process has its turn, when something may take long, and when something went wrong: the
+        thread then does it again and tells.
+        """
+        jobs = [job for job in self._waiting if not job.claim.locked()]
+        transactions = [job.task for job in jobs if isinstance(job.task, Transaction) and _is_short(job.task)]
+        if len(transactions) < len(jobs) or sum(len(each.writes) for each in transactions) > _MOST_HERE:
+            return None
+        if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.enter_now():
+            return None
+        try:
+            drafts = self._drafts(transactions)
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = self._write(transactions, drafts)
+        except Exception:
+            self._roll_back()
+            self._turnstile.leave()
+            return None
+        for job in jobs:
+            job.claim.acquire()
+        self._waiting.clear()
+        return list(zip(jobs, results, strict=True))
 
     def _run(self) -> None:
-        running = True
-        while running:
-            jobs = [self._queue.get()]
-            outcomes: list[tuple[Job, Outcome]] = []
-            try:
-                with self._turn():
-                    running = self._gather(jobs)
-                    if self._checkpoints is not None:
-                        self._checkpoints.finish_if_due(self._connection)
-                    outcomes = self._settle([job for job in jobs if job is not None and job.claim.acquire(False)])
-            except BaseException as error:
-                settled = {job for job, _ in outcomes}
-                outcomes += [(job, error) for job in jobs if job is not None and job not in settled]
-            self._deliver(outcomes)
+        while (work := self._works.get()) is not None:
+            outcomes = work()
+            # The loop is gone only when its program is ending without `close`.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._completed, outcomes)
 
-    def _gather(self, jobs: list[Job | None]) -> bool:
-        """Add what waits by now; False when the end of the queue was among it."""
-        writes = 0
-        with suppress(queue.Empty):
-            while writes < _MOST_WRITES and jobs[-1] is not None:
-                task = jobs[-1].task
-                writes += len(task.writes) if isinstance(task, Transaction) else _MOST_WRITES
-                jobs.append(self._queue.get_nowait())
-        return jobs[-1] is not None
+    def _made_durable(self, written: Outcomes, begun: threading.Lock) -> Outcomes:
+        """On the thread: commit what the loop has written."""
+        begun.release()
+        try:
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            with self._patience():
+                return self._settle([job for job, _ in written])
+        finally:
+            self._turnstile.leave()
+        self._count(job.task for job, _ in written)
+        return written
+
+    def _in_turn(self) -> Outcomes:
+        """On the thread: wait for this process's turn and write what waits by then."""
+        jobs: list[Job] = []
+        outcomes: Outcomes = []
+        try:
+            with self._turnstile.turn(), self._patience():
+                jobs = self._claimed()
+                if self._checkpoints is not None:
+                    self._checkpoints.finish_if_due(self._connection)
+                outcomes = self._settle(jobs)
+        except BaseException as error:
+            settled = {job for job, _ in outcomes}
+            outcomes += [(job, error) for job in jobs or self._claimed() if job not in settled]
+        return outcomes
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if self._turnstile is None:
-            yield
-            return
-        fcntl.flock(self._turnstile, fcntl.LOCK_EX)
+    def _patience(self) -> Iterator[None]:
+        """Programs that know nothing of turns may have the file locked for a while."""
+        self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         try:
             yield
         finally:
-            fcntl.flock(self._turnstile, fcntl.LOCK_UN)
+            self._connection.execute("PRAGMA busy_timeout = 0")
 
-    def _deliver(self, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
-        # The loop is gone only when its program is ending without `close`.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_complete, outcomes)
+    def _claimed(self) -> list[Job]:
+        """What waits by now and has not expired, as much as one commit should hold."""
+        jobs: list[Job] = []
+        writes = 0
+        with suppress(IndexError):
+            while writes < _MOST_WRITES:
+                job = self._waiting.popleft()
+                if job.claim.acquire(False):
+                    jobs.append(job)
+                    writes += len(job.task.writes) if isinstance(job.task, Transaction) else _MOST_WRITES
+        return jobs
 
-    def _settle(self, jobs: Sequence[Job]) -> list[tuple[Job, Outcome]]:
+    def _settle(self, jobs: Sequence[Job]) -> Outcomes:
         """Commit transactions together and other work by itself; whatever fails together is tried alone."""
         together = [job for job in jobs if isinstance(job.task, Transaction)]
         alone = [job for job in jobs if not isinstance(job.task, Transaction)]
-        outcomes: list[tuple[Job, Outcome]] = []
+        outcomes: Outcomes = []
         if together:
             try:
                 results = self._commit([job.task for job in together if isinstance(job.task, Transaction)])
@@ -182,62 +255,50 @@ class Writer:
             writes = (write for transaction in transactions for write in transaction.writes)
             self._names.intern(self._connection, self._names.missing(writes))
             drafts = self._drafts(transactions)
-        outcomes: list[Committed | Exception] = []
         with self._transaction():
-            group = Group(self._connection, self._names, self._search, self._clock())
-            group.load(transactions, drafts)
-            for transaction, prepared in zip(transactions, drafts, strict=True):
-                try:
-                    outcomes.append(group.run(transaction, prepared))
-                except _CLEAN_REFUSALS as refusal:
-                    outcomes.append(refusal)
-            group.flush()
-        if self._checkpoints is not None:
-            self._checkpoints.committed(sum(map(len, drafts)))
+            outcomes = self._write(transactions, drafts)
+        self._count(transactions)
         return outcomes
+
+    def _write(
+        self, transactions: Sequence[Transaction], drafts: Sequence[Sequence[Draft]]
+    ) -> list[Committed | Exception]:
+        """The rows of transactions, in the database transaction that is open; a refusal in the place of its own."""
+        outcomes: list[Committed | Exception] = []
+        group = Group(self._connection, self._names, self._search, self._clock())
+        group.load(transactions, drafts)
+        for transaction, prepared in zip(transactions, drafts, strict=True):
+            try:
+                outcomes.append(group.run(transaction, prepared))
+            except _CLEAN_REFUSALS as refusal:
+                outcomes.append(refusal)
+        group.flush()
+        return outcomes
+
+    def _count(self, tasks: Iterable[Transaction | Work]) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.committed(sum(len(task.writes) for task in tasks if isinstance(task, Transaction)))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
         except BaseException:
-            # SQLite has rolled back by itself after some errors (disk full among them).
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._roll_back()
             raise
 
-
-@asynccontextmanager
-async def alone(path: Path) -> AsyncIterator[None]:
-    """Hold the turnstile while a file is opened: two processes that make it at once would lock each other out.
-
-    Waits as long as a write does; after that it goes on without, and SQLite itself says what it cannot do.
-    """
-    turnstile = open_turnstile(path)
-    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    try:
-        while turnstile is not None and asyncio.get_running_loop().time() < deadline:
-            try:
-                fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_TURNSTILE_PAUSE)
-        yield
-    finally:
-        if turnstile is not None:
-            os.close(turnstile)
+    def _roll_back(self) -> None:
+        # SQLite has rolled back by itself after some errors (disk full among them).
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
 
-def open_turnstile(path: Path) -> int | None:
-    """The lock file beside the database, or None where there can be none."""
-    try:
-        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        # Nothing can be written beside the file, so nothing will be written into it either.
-        return None
+def _is_short(transaction: Transaction) -> bool:
+    """Whether it only looks up and writes rows; queries may take long, and so may finding what refers to a resource."""
+    asks = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
+    return not (asks or transaction.queries or transaction.released)
 
 
 def _expire(job: Job) -> None:
@@ -246,13 +307,12 @@ def _expire(job: Job) -> None:
         job.future.set_exception(StoreUnavailable(f"{sentence} Try again."))
 
 
-def _complete(outcomes: Sequence[tuple[Job, Outcome]]) -> None:
-    for job, outcome in outcomes:
-        if job.future.done():
-            continue
-        if isinstance(outcome, sqlite3.Error):
-            outcome = store_error(outcome)
-        if isinstance(outcome, BaseException):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
+def _complete(job: Job, outcome: Outcome) -> None:
+    if job.future.done():
+        return
+    if isinstance(outcome, sqlite3.Error):
+        outcome = store_error(outcome)
+    if isinstance(outcome, BaseException):
+        job.future.set_exception(outcome)
+    else:
+        job.future.set_result(outcome)
