@@ -24,8 +24,10 @@ from fhir_server.search.parameters.places import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
 from fhir_server.search.parameters.reference import IDENTIFIER, identifier, standing_in
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
+from fhir_server.search.planter import Planter, PlantLeaf
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, Planter, PlantLeaf, add, walk
+from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, add
+from fhir_server.search.unrolled import Walk, made, unrolled
 from fhir_server.search.words import left_out, texts
 
 BY_STORE = frozenset({"_id", "_lastUpdated"})
@@ -58,7 +60,7 @@ class Index:
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
         self._strings = {type: _strings(registry, type) for type in registry.types}
-        self._tries = {type: _trie(planter, type, registry.parameters(type).values()) for type in registry.types}
+        self._walks = _walks(planter, registry, registry.types)
         self._left_out = left_out(definitions) if full_text else None
 
     def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
@@ -67,9 +69,7 @@ class Index:
         other = copy(self)
         changed = tuple(types)
         other._strings = self._strings | {type: _strings(registry, type) for type in changed}
-        other._tries = self._tries | {
-            type: _trie(planter, type, registry.parameters(type).values()) for type in changed
-        }
+        other._walks = self._walks | _walks(planter, registry, changed)
         return other
 
     def entries(self, type: str, resource: dict[str, Any], base: str = "") -> Entries:
@@ -79,7 +79,7 @@ class Index:
         """
         found: Found = ({}, {}, {})
         try:
-            walk((resource,), self._tries[type], found, Surroundings(self._zone, base, self._types, resource))
+            self._walks[type](resource, found, Surroundings(self._zone, base, self._types, resource))
         except ValueError as error:
             raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
         for sink in found:
@@ -103,7 +103,10 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
     planter = Planter(definitions.properties)
     for branch in parse_for(parameter.expression, parameter.base):
         try:
-            _trie(planter, parameter.base, (replace(parameter, expression=branch.text),))
+            made(_trie(planter, parameter.base, (replace(parameter, expression=branch.text),)))
+        except SyntaxError:
+            at = parameter.expression.find(branch.text)
+            raise ExpressionError(f"`{branch.text}` goes through too many lists inside each other.", at + 1) from None
         except ValueError as error:
             step = missing_step(definitions.properties, parameter.base, branch.steps)
             at = parameter.expression.find(branch.text)
@@ -121,6 +124,10 @@ def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:
         first, second = values
         return (first, second) if first < second else (second, first) if second < first else (first,)
     return tuple(sorted(set(values)))
+
+
+def _walks(planter: Planter, registry: Registry, types: Iterable[str]) -> dict[str, Walk]:
+    return {type: unrolled(_trie(planter, type, registry.parameters(type).values())) for type in types}
 
 
 def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
@@ -196,7 +203,7 @@ def _group(planter: Planter, node: Node, types: tuple[str, str], composites: Seq
         plans.setdefault(keys, ([], kind, combination(parameter.components)))[0].append(parameter.code)
     below.prune()
     shared = [(keys, *plan) for keys, plan in plans.items()]
-    node.groups.append(_group_of(below, None if above.prune() else above, shared))
+    node.groups.append(_group_of(unrolled(below), None if above.prune() else unrolled(above), shared))
     return 1
 
 
@@ -211,14 +218,14 @@ def _component(
     return planted
 
 
-def _group_of(below: Node, above: Node | None, plans: Sequence[Plan]) -> Group:
+def _group_of(below: Walk, above: Walk | None, plans: Sequence[Plan]) -> Group:
     """Walks the components of an element once and combines what each composite asks for."""
 
     def group(value: Any, found: Found, around: Surroundings) -> None:
         parts: dict[str, Any] = {}
-        walk((value,), below, (parts,), around)
+        below(value, (parts,), around)
         if above:
-            walk((around.resource,), above, (parts,), around)
+            above(around.resource, (parts,), around)
         for keys, codes, kind, combined in plans:
             values = [parts[key] for key in keys if key in parts]
             if len(values) == len(keys):

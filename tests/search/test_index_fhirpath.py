@@ -18,8 +18,10 @@ from fhirpathpy.models import models
 from fhir_server.fhir import definitions
 from fhir_server.fhir.path import parse_for
 from fhir_server.search.parameters.criteria import Surroundings
+from fhir_server.search.planter import Planter
 from fhir_server.search.registry import Registry, build
-from fhir_server.search.trie import Node, Planter, walk
+from fhir_server.search.trie import Node
+from fhir_server.search.unrolled import unrolled
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/r4-examples"
 KNOWN = definitions.load()
@@ -42,11 +44,12 @@ def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
         else:
             assert planter.plant(node, type, branch.steps, keep), branch.text
     node.prune()
+    walk = unrolled(node)
 
     def values(resource: dict[str, Any]) -> list[Any]:
         found: dict[str, Any] = {}
         around = Surroundings(UTC, "", frozenset(KNOWN.resource_types), resource)
-        walk((resource,), node, (found,), around)
+        walk(resource, (found,), around)
         return [*found.get("", ()), *(accepts(resource, around) for accepts in truths)]
 
     return values
