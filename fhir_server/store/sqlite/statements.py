@@ -12,13 +12,14 @@ import orjson
 from fhir_server.store.sqlite.rows import IndexRows
 
 # Rows per statement: few statements, because sqlite3 gives up the GIL at each one and has to win it back from a busy
-# event loop; powers of two, so that few texts serve every number of rows.
+# event loop; all small sizes and powers of two above, so that few texts serve every number of rows.
 _CHUNK = 512
+_SMALL = 32
 _MOST_DELETED = 32
 
 
 def _statements(head: str, row: str, tail: str, between: str = ",") -> dict[int, str]:
-    sizes = [2**power for power in range(_CHUNK.bit_length())]
+    sizes = (*range(1, _SMALL), *(2**power for power in range(_SMALL.bit_length() - 1, _CHUNK.bit_length())))
     return {size: f"{head} {between.join([row] * size)} {tail}" for size in sizes}
 
 
@@ -55,7 +56,8 @@ def _run(
 ) -> None:
     start, total = 0, len(rows)
     while start < total:
-        size = min(most, 1 << ((total - start).bit_length() - 1))
+        rest = total - start
+        size = min(most, rest if rest < _SMALL else 1 << (rest.bit_length() - 1))
         connection.execute(statements[size], tuple(chain.from_iterable(rows[start : start + size])))
         start += size
 
