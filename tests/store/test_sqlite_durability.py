@@ -264,6 +264,62 @@ def test_another_process_in_its_turn_is_waited_for(tmp_path: Path, monkeypatch: 
     with_store(path, test)
 
 
+def test_a_program_that_has_the_file_locked_holds_up_writes_alone(tmp_path: Path) -> None:
+    """Short writes begin on the event loop, which must not wait for a lock: reads go on, the write comes later."""
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore) -> None:
+        await write(store, put("Patient/a"))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        waiting = asyncio.ensure_future(write(store, put("Patient/a", text="later")))
+        await asyncio.sleep(0.2)
+        stored = await store.read("Patient", "a")
+        assert stored is not None and stored.version == 1
+        assert time.monotonic() - began < 2
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await waiting).written[0].version == 2
+
+    with_store(path, test)
+
+
+def test_a_commit_that_fails_after_the_rows_were_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """The rows are written before the commit is handed over; each request of the group gets its own answer."""
+    path = tmp_path / "a.db"
+
+    class Failing:
+        """A connection whose commits fail as those on a full disk do."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if statement == "COMMIT":
+                raise sqlite3.OperationalError("database or disk is full")
+            return self.connection.execute(statement, *values)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+    async def test(store: SqliteStore) -> None:
+        await write(store, put("Patient/a"))
+        writer = store._writer
+        connection = writer._connection
+        writer._connection = Failing(connection)  # type: ignore[assignment]
+        answers = await asyncio.gather(
+            *(write(store, put(f"Patient/{id}", text="lost")) for id in "abc"), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+        writer._connection = connection
+        assert [await store.read("Patient", id) for id in "bc"] == [None, None]
+        assert (await write(store, put("Patient/a", text="kept"))).written[0].version == 2
+
+    with_store(path, test)
+
+
 def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
 
