@@ -194,7 +194,11 @@ REFUSED = [
     ({"expression": "Patient.birthDate | Patient.eyes"}, "SearchParameter.expression", "at character 29"),
     ({"expression": "Patient.birthDate", "type": "reference"}, "SearchParameter.expression", "nothing to index"),
     ({"expression": "Observation.code"}, "SearchParameter.expression", "no part for `Patient`"),
-    ({"base": ["Questionnaire"], "expression": f"Questionnaire.{'item.' * 25}linkId"}, "SearchParameter.expression", "lists"),
+    (
+        {"base": ["Questionnaire"], "expression": f"Questionnaire.{'item.' * 25}linkId"},
+        "SearchParameter.expression",
+        "lists",
+    ),
     ({"expression": None}, "SearchParameter.expression", "needs an expression"),
     ({"code": "birthdate"}, "SearchParameter.code", "choose another code"),
     ({"code": "a.b"}, "SearchParameter.code", "letters, digits"),
