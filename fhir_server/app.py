@@ -172,7 +172,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
     """Everything that the interactions work with."""
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
     index = Index(known.registry, known.definitions, zone, settings.full_text)
-    parameters = SearchParameters(store, known.definitions, known.registry, index)
+    parameters = SearchParameters(store, known.definitions, known.registry, index, settings.full_text)
     return Context(
         store=store,
         definitions=known.definitions,

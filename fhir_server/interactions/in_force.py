@@ -21,7 +21,7 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.index import Index
 from fhir_server.search.parse import ELSEWHERE, OF_EVERY_TYPE
 from fhir_server.search.query import Query, Scope, StartsWith
-from fhir_server.search.registry import Custom, Indexed, Parameter, Registry, extended
+from fhir_server.search.registry import FULL_TEXT, Custom, Indexed, Parameter, Registry, bases, extended, worded
 from fhir_server.search.result import PARAMETERS
 from fhir_server.store.protocol import Store, Stored
 
@@ -67,15 +67,18 @@ class InForce:
 class SearchParameters:
     """What is in force in this process; `current` is replaced as a whole, never changed.
 
-    `registry` and its `index` are those of R4 alone.
+    `registry` and its `index` are those of R4 alone; with `full_text` the index makes texts.
     """
 
-    def __init__(self, store: Store, definitions: Definitions, registry: Registry, index: Index) -> None:
+    def __init__(
+        self, store: Store, definitions: Definitions, registry: Registry, index: Index, full_text: bool
+    ) -> None:
         self._store = store
         self._definitions = definitions
         self._published = registry
         self._plain = index
-        self.current = InForce(0, None, registry, self._plain)
+        self._full_text = full_text
+        self.current = self._built(0, None, [])
 
     def faults(self, resource: Mapping[str, Any]) -> tuple[Issue, ...]:
         """Why a valid SearchParameter cannot be put in force; () when it can."""
@@ -95,6 +98,8 @@ class SearchParameters:
     async def adopt(self) -> None:
         """After a change: learn it; what is new for a type that has no resources needs no reindex."""
         await self.renew()
+        if not self._full_text:
+            await self._forget_texts()
         waiting = [type for type in self.current.registry.types if self.current.pending(type)]
         if waiting:
             await self._store.settled()
@@ -110,6 +115,19 @@ class SearchParameters:
             if await self._store.keep(INDEXED, orjson.dumps(indexed), before):
                 break
         await self.renew()
+
+    async def _forget_texts(self) -> None:
+        """What is written from now on has no texts: switched on again, full text waits for a reindex again."""
+        before = await self._store.kept(INDEXED)
+        if before and FULL_TEXT.encode() in before:
+            indexed: dict[str, dict[str, str]] = orjson.loads(before)
+            kept = {
+                type: {code: edition for code, edition in editions.items() if edition != FULL_TEXT}
+                for type, editions in indexed.items()
+            }
+            if not await self._store.keep(INDEXED, orjson.dumps(kept), before):
+                await self._forget_texts()
+            await self.renew()
 
     async def _holds(self, type: str) -> bool:
         return bool((await self._store.search(Query((Scope(type),), count=1))).matches)
@@ -130,7 +148,7 @@ class SearchParameters:
     def _built(self, number: int, indexed: bytes | None, stored: Sequence[Stored]) -> InForce:
         there: Indexed = orjson.loads(indexed or b"{}")
         custom: list[Custom] = []
-        registry = self._published
+        base = registry = worded(self._published, there) if self._full_text else self._published
         found = [(each, orjson.loads(each.raw or b"{}")) for each in stored]
         for composite in (False, True):  # composites last: their components may be custom themselves
             for each, resource in found:
@@ -138,10 +156,10 @@ class SearchParameters:
                 applies = (resource["type"] == "composite") is composite and not self._faults(resource, registry)
                 if applies:
                     custom.append(Custom(facts_of(resource), f"{each.id}@{each.last_updated}"))
-            registry = extended(self._published, self._definitions, custom, there) if custom else registry
-        changed = [type for type in registry.types if any(p.edition for p in registry.parameters(type).values())]
+            registry = extended(base, self._definitions, custom, there) if custom else base
+        changed = {type for each in custom for type in bases(each.facts, registry.types)}
         index = self._plain.renewed(registry, self._definitions, changed) if changed else self._plain
-        codes = frozenset(each.facts.code for each in custom)
+        codes = frozenset([*(each.facts.code for each in custom), *(("_text", "_content") if self._full_text else ())])
         return InForce(number, indexed, registry, index, codes)
 
     def _faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:

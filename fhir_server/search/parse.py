@@ -28,7 +28,7 @@ OfEveryType = Callable[[str, str, Criteria], Clause]
 
 
 def _words(code: TextParameter) -> OfEveryType:
-    return lambda type, text, criteria: text_clause(code, text, criteria)
+    return lambda type, text, criteria: text_clause(type, code, text, criteria)
 
 
 OF_EVERY_TYPE: Mapping[str, OfEveryType] = {

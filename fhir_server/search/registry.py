@@ -127,6 +127,21 @@ def extended(registry: Registry, definitions: Definitions, custom: Sequence[Cust
     return Registry(tables)
 
 
+FULL_TEXT = "full-text"
+"""The edition of `_text` and `_content` where resources are indexed by their words."""
+
+
+def worded(registry: Registry, indexed: Indexed) -> Registry:
+    """The registry with `_text` and `_content` as parameters that wait for a reindex of each type."""
+    tables = {type: dict(registry.parameters(type)) for type in registry.types}
+    for type, table in tables.items():
+        for code in ("_text", "_content"):
+            if code in table:
+                pending = indexed.get(type, {}).get(code) != FULL_TEXT
+                table[code] = replace(table[code], edition=FULL_TEXT, pending=pending)
+    return Registry(tables)
+
+
 def bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
     """The served types that a parameter is for."""
     for type in served:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
-from fhir_server.search.criterion import NO_FULL_TEXT, Unapplied
+from fhir_server.search.criterion import NO_FULL_TEXT, Unapplied, check_indexed
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters import Criteria
@@ -34,14 +34,15 @@ _BARE = re.compile(r'((?:\\.|[^\s()",\\*]|\\$)+)(\*?)', re.DOTALL)
 _FIRST = 'a word, `"`, `(` or `NOT`'
 
 
-def text_clause(parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
-    """What `_text` or `_content` asks for.
+def text_clause(type: str, parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
+    """What `_text` or `_content` asks of a resource of `type`.
 
-    Raises Unapplied where there is no full-text index, Invalid with the position of what cannot be read, and TooCostly
-    for too many words.
+    Raises Unapplied where there is no full-text index, or not of all resources yet, Invalid with the position of what
+    cannot be read, and TooCostly for too many words.
     """
     if not criteria.full_text:
         raise Unapplied(NO_FULL_TEXT.format(parameter))
+    check_indexed(filter(None, [criteria.registry.parameters(type).get(parameter)]))
     return _Reader(parameter, text).clause()
 
 

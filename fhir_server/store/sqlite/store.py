@@ -193,8 +193,9 @@ class SqliteStore:
         """See `protocol.Store.settled`: transactions follow each other, whichever process they are of."""
 
     async def kept(self, key: str) -> bytes | None:
-        """See `protocol.Store.kept`."""
-        return await self._in_pool(lambda connection, _: upkeep.kept(connection, key))
+        """See `protocol.Store.kept`; runs on the event loop."""
+        rows = self._here(upkeep.KEPT, (upkeep.kept_key(key),))
+        return bytes(rows[0][0]) if rows else None
 
     async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
         """See `protocol.Store.keep`."""

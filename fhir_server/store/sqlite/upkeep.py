@@ -81,18 +81,21 @@ def keeping(key: str, value: bytes, before: bytes | None) -> Callable[[sqlite3.C
     """Work that puts a value under a key if `before` is there; False if not."""
 
     def work(connection: sqlite3.Connection) -> bool:
-        if kept(connection, key) != before:
+        row = connection.execute(KEPT, (kept_key(key),)).fetchone()
+        if (bytes(row[0]) if row else None) != before:
             return False
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"kept {key}", value))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (kept_key(key), value))
         return True
 
     return work
 
 
-def kept(connection: sqlite3.Connection, key: str) -> bytes | None:
-    """What is under a key."""
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"kept {key}",)).fetchone()
-    return bytes(row[0]) if row else None
+KEPT = "SELECT value FROM meta WHERE key = ?"
+
+
+def kept_key(key: str) -> str:
+    """Where in `meta` a key is."""
+    return f"kept {key}"
 
 
 def _codes(connection: sqlite3.Connection, names: Names, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:
