@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 ENTRIES = 50
 IN_FLIGHT = 6
-ARRIVED_SECONDS = 0.5
+ARRIVED_SECONDS = 1.5
 STOP_SECONDS = 40
 
 

@@ -21,14 +21,14 @@ from fhir_server.search.text import text_clause
 from fhir_server.search.words import has_words, left_out, score, searched, texts, words_of
 from fhir_server.store.memory import MemoryStore
 
-CRITERIA = Criteria(registry=Registry({}), base="", now=0, full_text=True)
+CRITERIA = Criteria(registry=Registry({"Observation": {}}), base="", now=0, full_text=True)
 LEFT_OUT = left_out(definitions.load())
 
 _letters = st.sampled_from(["a", "b", "ab", "ba", "x1"])
 
 
 def clause(text: str) -> Clause:
-    return text_clause("_content", text, CRITERIA)
+    return text_clause("Observation", "_content", text, CRITERIA)
 
 
 @pytest.mark.parametrize(
