@@ -10,7 +10,7 @@ from fhir_server.client.http import Target
 from fhir_server.client.ingest import Folder, ingest_pass
 from fhir_server.client.measuring import Lane, Limits, Phase, Samples, measure, open_lane
 from fhir_server.client.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
-from fhir_server.client.queries import Search, fill, pools_of, totals
+from fhir_server.client.queries import QUERIES, Query, Search, all_queries, fill, pools_of, totals
 from fhir_server.client.summary import Measured
 
 Say = Callable[[str], None]
@@ -67,18 +67,29 @@ async def _transaction(lanes: Sequence[Lane], work: Work) -> list[Measured]:
 
 
 async def _search(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+    await _filled(lanes, work)
+    return await _searched("search", lanes, [QUERIES for _ in lanes], work)
+
+
+async def _search_all(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+    await _filled(lanes, work)
+    return await _searched("search-all", lanes, [await all_queries(lane) for lane in lanes], work)
+
+
+async def _filled(lanes: Sequence[Lane], work: Work) -> None:
     if work.folder is not None:
         for lane in lanes:
             await fill(lane, work.folder)
-    return await _searched("search", lanes, work)
 
 
-async def _searched(name: str, lanes: Sequence[Lane], work: Work) -> list[Measured]:
-    pools = [await pools_of(lane) for lane in lanes]
-    found = [await totals(lane, values) for lane, values in zip(lanes, pools, strict=True)]
-    phases: list[Phase] = [
-        Search(lane.target, values, random.Random(work.seed)) for lane, values in zip(lanes, pools, strict=True)
-    ]
+async def _searched(name: str, lanes: Sequence[Lane], queries: Sequence[Sequence[Query]], work: Work) -> list[Measured]:
+    """`queries`: those of each lane."""
+    phases: list[Phase] = []
+    found = []
+    for lane, asked in zip(lanes, queries, strict=True):
+        pools = await pools_of(lane, asked)
+        found.append(await totals(lane, asked, pools))
+        phases.append(Search(lane.target, asked, pools, random.Random(work.seed)))
     results = await measure(lanes, phases, work.limits)
     return [
         Measured(name, lane.target.url, samples, by_label=True, totals=total)
@@ -99,18 +110,21 @@ async def _ingest(lanes: Sequence[Lane], work: Work) -> list[Measured]:
 
 
 async def _scale(lanes: Sequence[Lane], work: Work) -> list[Measured]:
-    """The folder `copies` times: ingest at each, search after the first and the last."""
+    """The folder `copies` times: ingest at each, both search mixes after the first and the last."""
     measured: list[Measured] = []
     for copy in range(1, work.copies + 1):
         measured += _named(f"scale, ingest {copy}×", lanes, await ingest_pass(lanes, _folder(work)), "resources")
         if copy in (1, work.copies):
-            measured += await _searched(f"scale, search {copy}×", lanes, work)
+            measured += await _searched(f"scale, search {copy}×", lanes, [QUERIES for _ in lanes], work)
+            everything = [await all_queries(lane) for lane in lanes]
+            measured += await _searched(f"scale, search-all {copy}×", lanes, everything, work)
     return measured
 
 
 PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[Measured]]]] = {
     "ingest": _ingest,
     "search": _search,
+    "search-all": _search_all,
     "read": _read,
     "crud": _crud,
     "transaction": _transaction,

@@ -1,9 +1,9 @@
-"""The search mix of 24 queries, filled with values that the server holds (https://hl7.org/fhir/R4/search.html)."""
+"""The search mix: 24 queries, and more of R4 beside them, with values of the server's data (https://hl7.org/fhir/R4/search.html)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -25,11 +25,15 @@ OBSERVED_PATIENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One of the 24: its name, the pool its values come from ("" for none), and the search with `{names}` of values."""
+    """One of the mix: its name, the pool its values come from ("" for none), and the search with `{names}` of values.
+
+    `needs`: the search parameter that the server's CapabilityStatement must list for it ("" for none).
+    """
 
     name: str
     pool: str
     search: str
+    needs: str = ""
 
 
 QUERIES = (
@@ -73,6 +77,38 @@ QUERIES = (
     Query("ExplanationOfBenefit _summary=count", "", "ExplanationOfBenefit?_summary=count"),
 )
 
+MORE = (
+    Query(
+        "Observation by encounter.service-provider.name",
+        "Organization",
+        "Observation?encounter:Encounter.service-provider:Organization.name={prefix}&_count=20",
+    ),
+    Query("Condition by patient.name:contains", "Patient", "Condition?patient.name:contains={middle}&_count=20"),
+    Query(
+        "Patient _has Encounter _has Condition",
+        "Condition",
+        "Patient?_has:Encounter:patient:_has:Condition:encounter:code={code}&_count=20",
+    ),
+    Query(
+        "Practitioner _has Encounter patient.family",
+        "Patient",
+        "Practitioner?_has:Encounter:practitioner:patient.family={prefix}&_count=20",
+    ),
+    Query(
+        "Observation by component-code-value",
+        "",
+        "Observation?component-code-value-quantity=http%3A%2F%2Floinc.org%7C8480-6%24gt130&_count=20",
+    ),
+    Query("Organization by name:contains", "Organization", "Organization?name:contains={middle}&_count=20"),
+    Query("Patient by address:contains", "Patient", "Patient?address:contains={city}&_count=20"),
+    Query("Observation _sort=-date", "", "Observation?_sort=-date&_count=20"),
+    Query("Observation _sort=code", "", "Observation?_sort=code&_count=20"),
+    Query("Condition _sort=onset-date", "", "Condition?_sort=onset-date&_count=20"),
+    Query("Patient _sort=-family", "", "Patient?_sort=-family&_count=20"),
+    Query("Condition by _content", "Condition", "Condition?_content={word}&_count=20", needs="_content"),
+)
+"""What the phase `search-all` asks beside QUERIES."""
+
 Values = Mapping[str, str]
 """Names in a query's text and what they become, percent-encoded."""
 
@@ -84,11 +120,11 @@ class Search:
 
     name = "search"
 
-    def __init__(self, target: Target, pools: Pools, rng: random.Random) -> None:
+    def __init__(self, target: Target, queries: Sequence[Query], pools: Pools, rng: random.Random) -> None:
         self._rng = rng
         self._requests = [
             [Request(target.request("GET", path), query.name, (200,)) for path in paths(query, pools)]
-            for query in QUERIES
+            for query in queries
         ]
 
     def ask(self) -> Request:
@@ -117,8 +153,20 @@ async def fill(lane: Lane, folder: Folder) -> None:
             raise ValueError(f"`{lane.target.url}` answered {status} while the folder was loaded. {text}")
 
 
-async def pools_of(lane: Lane) -> Pools:
-    """Values that occur in the server's data. Raises ValueError when it lacks what the mix asks for."""
+async def all_queries(lane: Lane) -> list[Query]:
+    """QUERIES and those of MORE that the server's CapabilityStatement allows."""
+    statement = await ask_json(lane, "metadata")
+    listed = {
+        parameter["name"]
+        for rest in statement.get("rest", ())
+        for place in (rest, *rest.get("resource", ()))
+        for parameter in place.get("searchParam", ())
+    }
+    return [*QUERIES, *(query for query in MORE if not query.needs or query.needs in listed)]
+
+
+async def pools_of(lane: Lane, queries: Sequence[Query] = QUERIES) -> Pools:
+    """Values that occur in the server's data. Raises ValueError when it lacks what the queries ask for."""
     conditions = await _resources(lane, "Condition?_count=200")
     if not conditions:
         raise ValueError(f"`{lane.target.url}` holds no Condition to search for: give `--folder` with data to load.")
@@ -131,25 +179,30 @@ async def pools_of(lane: Lane) -> Pools:
     ]
     orders = await _resources(lane, "MedicationRequest?_count=200")
     claims = await _resources(lane, "Claim?_count=200")
+    organizations = await _resources(lane, "Organization?_count=200")
     found = {
         "Patient": [_person_values(one) for one in persons if one.get("name") and one.get("birthDate")],
         "Observation": [_observation_values(one) for one in observations if "value" in one.get("valueQuantity", {})],
         "Condition": [
-            _values(one, code=_token(one["code"]), status=_status(one)) for one in conditions if "code" in one
+            _values(one, code=_token(one["code"]), status=_status(one), word=_word(one["code"]))
+            for one in conditions
+            if "code" in one
         ],
         "MedicationRequest": [_values(one, status=one["status"]) for one in orders],
         "Claim": [_values(one) for one in claims],
+        "Organization": [_parts(one["name"]) for one in organizations if len(one.get("name", "")) > 4],
     }
+    asked = {query.pool for query in queries}
     for type, values in found.items():
-        if not values:
+        if type in asked and not values:
             raise ValueError(f"`{lane.target.url}` holds no {type} to search for: give `--folder` with data to load.")
     return {type: values[:VARIANTS] for type, values in found.items()}
 
 
-async def totals(lane: Lane, pools: Pools) -> dict[str, int | None]:
+async def totals(lane: Lane, queries: Sequence[Query], pools: Pools) -> dict[str, int | None]:
     """How many resources the first form of each query finds (None: the server did not say); a check of sanity."""
     found: dict[str, int | None] = {}
-    for query in QUERIES:
+    for query in queries:
         path = paths(query, pools)[0]
         try:
             bundle = await ask_json(lane, path if "_summary" in path else f"{path}&_total=accurate")
@@ -174,6 +227,12 @@ def _token(concept: Mapping[str, Any]) -> str:
     return f"{coding.get('system', '')}|{coding['code']}"
 
 
+def _word(concept: Mapping[str, Any]) -> str:
+    """The longest word that the concept is shown with."""
+    text: str = concept.get("text") or concept["coding"][0].get("display", "unknown")
+    return max(text.split(), key=len)
+
+
 def _status(condition: Mapping[str, Any]) -> str:
     return str(condition["clinicalStatus"]["coding"][0]["code"]) if "clinicalStatus" in condition else "active"
 
@@ -183,14 +242,17 @@ def _values(resource: Mapping[str, Any], **given: str) -> Values:
 
 
 def _person_values(person: Mapping[str, Any]) -> Values:
-    family: str = person["name"][0].get("family", "Sm")
-    return {
+    address = person.get("address", [{}])[0]
+    return _parts(person["name"][0].get("family", "Smith")) | {
         "id": person["id"],
         "gender": person.get("gender", "unknown"),
         "birthdate": person["birthDate"],
-        "prefix": quote(family[:3], safe=""),
-        "middle": quote(family[1:4], safe=""),
+        "city": quote(address.get("city", "Boston")[1:6], safe=""),
     }
+
+
+def _parts(name: str) -> dict[str, str]:
+    return {"prefix": quote(name[:3], safe=""), "middle": quote(name[1:4], safe="")}
 
 
 def _observation_values(observation: Mapping[str, Any]) -> Values:

@@ -31,12 +31,16 @@ class Refused(Exception):
 
 @dataclass
 class FakeFhir:
-    """`resources`: `Type/id` → (version, resource). `posted`: bundles as received. `broken`: a status for all."""
+    """`resources`: `Type/id` → (version, resource). `posted`: bundles as received. `broken`: a status for all.
+
+    `parameters`: the search parameters of all types that its CapabilityStatement lists.
+    """
 
     resources: dict[str, tuple[int, JSON]] = field(default_factory=dict)
     posted: list[bytes] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     broken: int | None = None
+    parameters: tuple[str, ...] = ()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         routes = [Route("/{rest:path}", self.answer, methods=["GET", "POST", "PUT", "DELETE", "HEAD"])]
@@ -113,7 +117,8 @@ class FakeFhir:
 
     def _one(self, method: str, path: str, body: bytes, query: dict[str, str]) -> tuple[int, JSON, dict[str, str]]:
         if path == "metadata":
-            return 200, {"resourceType": "CapabilityStatement"}, {}
+            listed = [{"name": name} for name in self.parameters]
+            return 200, {"resourceType": "CapabilityStatement", "rest": [{"searchParam": listed}]}, {}
         if method == "GET" and "/" not in path:
             return 200, self._search(path, query), {}
         if method == "POST":

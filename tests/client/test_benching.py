@@ -18,7 +18,7 @@ from fhir_server.client.http import target_of
 from fhir_server.client.ingest import read_folder
 from fhir_server.client.measuring import Limits, Samples, percentile
 from fhir_server.client.phases import CRUD_PATIENTS, READ_PATIENTS, patient, visit
-from fhir_server.client.queries import QUERIES
+from fhir_server.client.queries import MORE, QUERIES
 from fhir_server.client.summary import Measured, as_json
 
 PERSON = {"resourceType": "Patient", "name": [{"family": "Mante"}], "gender": "female", "birthDate": "1980-01-02"}
@@ -42,14 +42,16 @@ def folder(tmp_path: Path) -> Path:
     active = {"coding": [{"code": "active"}]}
     who = {"reference": "urn:uuid:p"}
     quantity = {"value": 180.5, "unit": "cm"}
+    named = {**code, "text": "body height"}
     resources = [
-        {"resourceType": "Condition", "code": code, "clinicalStatus": active, "subject": who},
+        {"resourceType": "Condition", "code": named, "clinicalStatus": active, "subject": who},
         {"resourceType": "Observation", "code": code, "category": [code], "valueQuantity": quantity, "subject": who},
+        {"resourceType": "Organization", "name": "General"},
         {"resourceType": "MedicationRequest", "status": "active", "subject": who},
         {"resourceType": "Claim", "patient": who},
         {"resourceType": "Claim", "patient": who},
     ]
-    for name, count in (("big", 5), ("small", 1)):
+    for name, count in (("big", 6), ("small", 1)):
         entries = [
             {
                 "fullUrl": f"urn:uuid:{full_url}",
@@ -99,8 +101,8 @@ def test_ingest_posts_each_file_as_it_is_the_smallest_last(fake: FakeFhir, url: 
     first, warm = measured([url], ["ingest"], Work(Limits(30), read_folder(folder), passes=3))
     texts = [(folder / f"{name}.json").read_bytes() for name in ("big", "small")]
     assert Counter(fake.posted) == Counter(texts * 3)
-    assert (first.samples.ok, first.samples.resources, warm.samples.resources) == (2, 8, 16)
-    assert (first.unit, len(fake.resources)) == ("resources", 24)
+    assert (first.samples.ok, first.samples.resources, warm.samples.resources) == (2, 9, 18)
+    assert (first.unit, len(fake.resources)) == ("resources", 27)
 
 
 def test_the_search_mix_asks_all_queries_with_values_of_the_data(fake: FakeFhir, url: str, folder: Path) -> None:
@@ -114,6 +116,20 @@ def test_the_search_mix_asks_all_queries_with_values_of_the_data(fake: FakeFhir,
     assert search.totals["Claim by patient _sort=-created"] == 6
 
 
+@pytest.mark.parametrize("full_text", [False, True])
+def test_the_whole_mix_asks_for_full_text_where_the_server_has_it(
+    fake: FakeFhir, url: str, folder: Path, full_text: bool
+) -> None:
+    fake.parameters = ("_id", "_content") if full_text else ("_id",)
+    (search,) = measured([url], ["search-all"], Work(Limits(30, 1200), read_folder(folder)))
+    asked = {query.name for query in (*QUERIES, *MORE) if full_text or query.needs != "_content"}
+    assert set(search.samples.latencies) == asked
+    assert len(asked) == len(QUERIES) + len(MORE) - (not full_text)
+    texts = [path for _, path in fake.requests]
+    assert "Organization?name:contains=ene&_count=20" in texts
+    assert ("Condition?_content=height&_count=20" in texts) == full_text
+
+
 def test_a_second_search_does_not_load_again(fake: FakeFhir, url: str, folder: Path) -> None:
     work = Work(Limits(30, 24), read_folder(folder))
     measured([url], ["search", "search"], work)
@@ -125,12 +141,14 @@ def test_scale_searches_after_the_first_and_the_last_copy(url: str, folder: Path
     assert [one.phase for one in found] == [
         "scale, ingest 1×",
         "scale, search 1×",
+        "scale, search-all 1×",
         "scale, ingest 2×",
         "scale, ingest 3×",
         "scale, search 3×",
+        "scale, search-all 3×",
     ]
-    assert [one.totals.get("ExplanationOfBenefit _summary=count") for one in found if one.by_label] == [0, 0]
-    assert [one.totals["Claim by patient _sort=-created"] for one in found if one.by_label] == [2, 6]
+    assert [one.totals.get("ExplanationOfBenefit _summary=count") for one in found if one.by_label] == [0, 0, 0, 0]
+    assert [one.totals["Claim by patient _sort=-created"] for one in found if one.by_label] == [2, 2, 6, 6]
 
 
 def test_two_servers_get_the_same_number_of_requests(fake: FakeFhir, url: str) -> None:
