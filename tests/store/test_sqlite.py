@@ -15,7 +15,7 @@ import pytest
 from fhir_server.store.contract import Differential, DurableContract, StoreContract
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.store.sqlite import open_store, search
-from fhir_server.store.sqlite.compile import drivable
+from fhir_server.store.sqlite.clauses import drivable
 
 
 class _Opened:

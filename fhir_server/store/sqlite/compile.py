@@ -34,9 +34,10 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
+from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
-from fhir_server.store.sqlite.intervals import drive_date
+from fhir_server.store.sqlite.intervals import drive_date, drive_dates
 from fhir_server.store.sqlite.lineage import drive_lineage
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import drive_near
@@ -69,13 +70,6 @@ _COLUMNS = {"d": "quick", "l": "quick", "t": "terms", "n": "numbers"}
 def path(part: str, parameter: str) -> str:
     """The JSON path of a parameter's entries in their column of `entries`."""
     return f'$.{part}."{parameter}"'
-
-
-def conjunction(clause: Clause) -> tuple[Clause, ...]:
-    """The clauses that must all hold, nested Ands opened."""
-    if isinstance(clause, And):
-        return tuple(part for inner in clause.clauses for part in conjunction(inner))
-    return (clause,)
 
 
 # --- probes: does this resource match? ------------------------------------------------------------------------------
@@ -172,10 +166,11 @@ def _probe_chain(clause: Chain, type: str, alias: str, context: Context) -> Sql:
     inner, values = probe(clause.where, clause.type, target, context)
     text = (
         f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.quick, ?) j CROSS JOIN resource {target}"
-        f" WHERE x.rid = {alias}.rid AND {target}.ref = j.value AND {target}.type = ? AND {target}.deleted = 0"
-        f" AND {inner})"
+        f" WHERE x.rid = {alias}.rid AND j.value >= ? AND j.value < ? AND {target}.ref = j.value"
+        f"{'' if found_alive(clause.where) else f' AND {target}.deleted = 0'} AND {inner})"
     )
-    return text, (path("l", clause.parameter), context.code(clause.type), *values)
+    # "0" follows "/"
+    return text, (path("l", clause.parameter), f"{clause.type}/", f"{clause.type}0", *values)
 
 
 def _probe_has(clause: Has, type: str, alias: str, context: Context) -> Sql:
@@ -305,18 +300,24 @@ def _drive_updated(clause: LastUpdated, type: str, context: Context) -> Sql:
 def select(columns: str, clause: Clause, type: str, alias: str, context: Context) -> Sql:
     """A SELECT of columns of the row `alias` of `resource` for each match, entered by the likely cheapest clause."""
     parts = conjunction(clause)
-    best = min((part for part in parts if drivable(part)), key=_rank, default=None)
+    best = min((part for part in parts if drivable(part)), key=rank, default=None)
+    driver = drive(best, type, context) if best is not None and columns == f"{alias}.rid" else None
+    if driver is not None and not any(map(needs_row, parts)):
+        rest, values = both(probe(part, type, alias, context) for part in parts if part is not best)
+        return f"SELECT {columns} FROM ({driver[0]}) {alias} WHERE {rest or '1'}", (*driver[1], *values)
     source, condition = entered(parts, best, type, alias, context)
     return f"SELECT {columns} FROM {source[0]} WHERE {condition[0]}", (*source[1], *condition[1])
 
 
 def entered(parts: Sequence[Clause], by: Clause | None, type: str, alias: str, context: Context) -> tuple[Sql, Sql]:
     """The FROM and WHERE of the matches of all `parts`, entered by one of them (None: by all resources of the type)."""
-    rest = [probe(part, type, alias, context) for part in parts if part is not by]
     driver = drive(by, type, context) if by is not None else None
     if driver is None:
+        rest = [probe(part, type, alias, context) for part in parts if part is not by]
         everything: Sql = (f"{alias}.type = ? AND {alias}.deleted = 0", (context.code(type),))
         return (f"resource {alias} INDEXED BY resource_updated", ()), both((everything, *rest))
+    # Asked of the driver's own rows where that is possible: only what passes is looked up in `resource`.
+    rest = [probe(part, type, alias if needs_row(part) else f"{alias}c", context) for part in parts if part is not by]
     source = f"({driver[0]}) {alias}c CROSS JOIN resource {alias}"
     return (source, driver[1]), both(((f"{alias}.rid = {alias}c.rid", ()), *rest))
 
@@ -337,6 +338,11 @@ def _drive_has(clause: Has, type: str, context: Context) -> Sql:
 
 
 def _drive_or(clause: Or, type: str, context: Context) -> Sql | None:
+    dates = [part for part in clause.clauses if isinstance(part, DateRange)]
+    if dates and len(dates) == len(clause.clauses) == _same_parameter(dates):
+        merged = drive_dates(dates, type, context)
+        if merged is not None:
+            return merged
     parts = [drive(part, type, context) if drivable(part) else None for part in clause.clauses]
     known = [part for part in parts if part is not None]
     if not known or len(known) < len(parts):
@@ -367,22 +373,3 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     Or: _drive_or,
     And: _drive_and,
 }
-
-# Which clause enters a nested search when nobody has counted: the rarer kind of match first.
-_RANKS: tuple[type, ...] = (
-    Ids, Lineage, Equals, Words, NumberRange, StartsWith, Has, Chain, DateRange, Near, TermRange, Contains,
-    EndsWith, And, Or, LastUpdated, Present,
-)  # fmt: skip
-
-
-def _rank(clause: Clause) -> int:
-    return _RANKS.index(clause.__class__)
-
-
-def drivable(clause: Clause) -> bool:
-    """Whether `drive` can enter by this clause."""
-    if isinstance(clause, Or):
-        return bool(clause.clauses) and all(drivable(part) for part in clause.clauses)
-    if isinstance(clause, And):
-        return any(drivable(part) for part in clause.clauses)
-    return clause.__class__ in _DRIVES

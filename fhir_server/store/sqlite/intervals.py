@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fhir_server.search.query import DateRange, Test
-from fhir_server.store.sqlite.conditions import Sql, bounds
+from fhir_server.store.sqlite.conditions import Sql, both, bounds
 
 if TYPE_CHECKING:
     from fhir_server.store.sqlite.compile import Context
 
 # Sampled when both a lower and an upper limit are given on different ends: which index range is shorter?
 _SAMPLE = 1000
+
+_BY_LOW, _BY_HIGH = "NOT INDEXED", "INDEXED BY date_high"
 
 
 def drive_date(clause: DateRange, type: str, context: Context) -> Sql:
@@ -24,21 +26,50 @@ def drive_date(clause: DateRange, type: str, context: Context) -> Sql:
     )
 
 
+def drive_dates(clauses: Sequence[DateRange], type: str, context: Context) -> Sql | None:
+    """The same for any of several clauses on one parameter: one range that holds them all, None if it has no end."""
+    after, before = [_limit(clause, "g") for clause in clauses], [_limit(clause, "l") for clause in clauses]
+    if None not in after:
+        index, limit, value = _BY_HIGH, "high >= ?", min(end for end in after if end is not None)
+    elif None not in before:
+        index, limit, value = _BY_LOW, "low <= ?", max(end for end in before if end is not None)
+    else:
+        return None
+    text, values = both((bounds(clause.tests, "low", "high", int) for clause in clauses), "OR")
+    return (
+        f"SELECT DISTINCT rid FROM date {index} WHERE tp = ? AND {limit} AND ({text})",
+        (context.tp(type, clauses[0].parameter), value, *values),
+    )
+
+
+def _limit(clause: DateRange, direction: Literal["g", "l"]) -> int | None:
+    """The tightest limit in a direction, whichever end it is of: as low ≤ high, it holds for the other end's index."""
+    values = [int(test.value) for test in clause.tests if test.comparison[0] == direction]
+    return None if not values else max(values) if direction == "g" else min(values)
+
+
 def _index(clause: DateRange, type: str, context: Context) -> str:
     """The index whose range is shorter: that of the low ends or that of the high ends."""
+    directions = {test.comparison[0] for test in clause.tests}
+    if len(directions) < 2:
+        # The end that is tested has the range of just the matches, where it is tested the other way the longer one.
+        tight = "low" if "g" in directions else "high"
+        loose = _BY_HIGH if "g" in directions else _BY_LOW
+        return _index_of(tight) if any(test.end == tight for test in clause.tests) else loose
     low = [test for test in clause.tests if test.end == "low" or test.comparison in ("lt", "le")]
     high = [test for test in clause.tests if test.end == "high" or test.comparison in ("gt", "ge")]
-    by_high = "INDEXED BY date_high"
-    if not low or not high:
-        return by_high if high else "NOT INDEXED"
     if _closed(low):
-        return "NOT INDEXED"
+        return _BY_LOW
     if _closed(high):
-        return by_high
+        return _BY_HIGH
     tp = context.tp(type, clause.parameter)
-    below = _sample(context, f"FROM date {by_high} WHERE tp = ? AND ", bounds(high, "high", "high", int), tp)
-    above = _sample(context, "FROM date NOT INDEXED WHERE tp = ? AND ", bounds(low, "low", "low", int), tp)
-    return by_high if below < above else "NOT INDEXED"
+    below = _sample(context, f"FROM date {_BY_HIGH} WHERE tp = ? AND ", bounds(high, "high", "high", int), tp)
+    above = _sample(context, f"FROM date {_BY_LOW} WHERE tp = ? AND ", bounds(low, "low", "low", int), tp)
+    return _BY_HIGH if below < above else _BY_LOW
+
+
+def _index_of(end: Literal["low", "high"]) -> str:
+    return _BY_LOW if end == "low" else _BY_HIGH
 
 
 def _closed(tests: Sequence[Test]) -> bool:

@@ -20,6 +20,7 @@ from fhir_server.search.query import Clause, Query, Scope, Sort, SortKey
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
+from fhir_server.store.sqlite.clauses import found_alive
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.expand import expanded
@@ -29,10 +30,9 @@ from fhir_server.store.sqlite.plan import Plan, Sizes, plan
 from fhir_server.store.sqlite.statements import as_json
 
 _STEPS_PER_LOOK = 400_000
-# Virtual machine steps of one resource on a walk, and of one probe of it: with both a walk is stopped in time.
-_STEPS_PER_ROW = 40
-_STEPS_PER_PROBE = 60
-_SLACK_ROWS = 500
+# Virtual machine steps a µs, as measured, and how many a walk may always take: about a millisecond.
+_STEPS_PER_MICROSECOND = 50
+_STEPS_OF_A_TRIAL = 30_000
 
 Found = tuple[SortKey, Stored]
 
@@ -137,8 +137,7 @@ class Search:
             return run.entered(limit)
         if chosen.enter is None:
             return run.walked(limit)
-        steps = _STEPS_PER_ROW + _STEPS_PER_PROBE * len(chosen.parts)
-        found = self._tried(run, limit, (chosen.rows * 4 + _SLACK_ROWS) * steps)
+        found = self._tried(run, limit, max(_STEPS_OF_A_TRIAL, int(chosen.cost * _STEPS_PER_MICROSECOND)))
         return run.entered(limit) if found is None else found
 
     def _check_scored(self, chosen: Plan, type: str) -> None:
@@ -211,7 +210,10 @@ class _Run:
         descending = bool(self._sort) and self._sort[0].descending
         first = [order.Key(("r.ref", ()), descending, indexed=True)] if self._sort else []
         keys = [*first, *(order.key_of(sort) for sort in self._sort[1:])]
-        conditions: list[Sql] = [("r.deleted = 0", ()), *self._probes()]
+        conditions = self._probes()
+        if not any(map(found_alive, self._plan.parts)):
+            # Only where nothing else says it: SQLite would look up the row of every resource on the way for it.
+            conditions.insert(0, ("r.deleted = 0", ()))
         start: str | None = None
         if self._after is not None:
             # With several types the last match's id may be this type's too; then more than the id decides.
