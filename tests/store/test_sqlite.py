@@ -57,7 +57,7 @@ class TestAnyPlan(_Opened, Differential):
                 chosen,
                 enter=enter,
                 walk=enter is None or chance.random() < 0.7,
-                rows=chance.choice([0, 10**6]),  # a walk that gives up at once, and one that never does
+                cost=chance.choice([0.0, 1e9]),  # a walk that gives up at once, and one that never does
                 context=replace(chosen.context, small=small),
             )
 

@@ -53,9 +53,8 @@ def _index(clause: DateRange, type: str, context: Context) -> str:
     directions = {test.comparison[0] for test in clause.tests}
     if len(directions) < 2:
         # The end that is tested has the range of just the matches, where it is tested the other way the longer one.
-        tight = "low" if "g" in directions else "high"
-        loose = _BY_HIGH if "g" in directions else _BY_LOW
-        return _index_of(tight) if any(test.end == tight for test in clause.tests) else loose
+        end, tight, loose = ("low", _BY_LOW, _BY_HIGH) if "g" in directions else ("high", _BY_HIGH, _BY_LOW)
+        return tight if any(test.end == end for test in clause.tests) else loose
     low = [test for test in clause.tests if test.end == "low" or test.comparison in ("lt", "le")]
     high = [test for test in clause.tests if test.end == "high" or test.comparison in ("gt", "ge")]
     if _closed(low):
@@ -66,10 +65,6 @@ def _index(clause: DateRange, type: str, context: Context) -> str:
     below = _sample(context, f"FROM date {_BY_HIGH} WHERE tp = ? AND ", bounds(high, "high", "high", int), tp)
     above = _sample(context, f"FROM date {_BY_LOW} WHERE tp = ? AND ", bounds(low, "low", "low", int), tp)
     return _BY_HIGH if below < above else _BY_LOW
-
-
-def _index_of(end: Literal["low", "high"]) -> str:
-    return _BY_LOW if end == "low" else _BY_HIGH
 
 
 def _closed(tests: Sequence[Test]) -> bool:

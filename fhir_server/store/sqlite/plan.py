@@ -46,19 +46,7 @@ _REMEMBERED_SECONDS = 60.0
 
 _UNCOUNTED = (Contains, EndsWith, Present)
 _READ_AT_ONCE = (
-    Equals,
-    StartsWith,
-    TermRange,
-    Contains,
-    EndsWith,
-    Words,
-    DateRange,
-    NumberRange,
-    Near,
-    Lineage,
-    Chain,
-    Has,
-    Or,
+    *(Equals, StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Chain, Has, Or),
 )
 
 # Costs in µs, as measured: of testing one resource, of reading one match from the index, and of each further step.
@@ -72,6 +60,10 @@ _READ_COSTS: Mapping[type, float] = {DateRange: 0.35, Has: 3.0}
 # Of what is not counted to its end, how many times the cap is read at a guess: many sources lead to one resource.
 _UNCOUNTED_READS: Mapping[type, int] = {Chain: 2, Has: 3}
 _READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.2, 0.8, 2.0, 0.15
+
+
+_TRIAL = 600.0
+"""What a walk may always take, µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +151,7 @@ def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes, s
     # A guess that is too high would let a walk along chains go on for long, and entered they cost little more.
     least = min(1.0, cap / guess[best]) if best not in counted and isinstance(best, Chain | Has) else 1.0
     small = _small(counted, best, rows if walk else guess[best])
-    return Plan(parts, best, walk, int(rows), replace(context, small=small), least * entering)
+    return Plan(parts, best, walk, int(rows), replace(context, small=small), max(_TRIAL, least * entering))
 
 
 def _test_cost(clause: Clause) -> float:

@@ -7,7 +7,6 @@ thread would have to win it back from the event loop for each.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cmp_to_key, partial
@@ -24,30 +23,31 @@ from fhir_server.store.sqlite.clauses import found_alive
 from fhir_server.store.sqlite.compile import Context, drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.expand import expanded
+from fhir_server.store.sqlite.meter import Meter
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import distance
 from fhir_server.store.sqlite.plan import Plan, Sizes, plan
 from fhir_server.store.sqlite.statements import as_json
 
-_STEPS_PER_LOOK = 400_000
-# Virtual machine steps a µs, as measured, and how many a walk may always take: about a millisecond.
-_STEPS_PER_MICROSECOND = 50
-_STEPS_OF_A_TRIAL = 30_000
-
 Found = tuple[SortKey, Stored]
 
 
 class Search:
-    """Runs searches on a connection, one at a time; each call has the budget to itself."""
+    """Runs searches on a connection, one at a time; each call has the budget to itself. `patience`: see `Meter`."""
 
-    def __init__(self, connection: sqlite3.Connection, names: Names, sizes: Sizes, budget: Budget = BUDGET) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        names: Names,
+        sizes: Sizes,
+        budget: Budget = BUDGET,
+        patience: float | None = None,
+    ) -> None:
         self._connection = connection
+        self._meter = Meter(connection, budget, patience)
         self._context = Context(names, connection)
         self._names = names
         self._sizes = sizes
-        self._budget = budget
-        self._deadline = float("inf")
-        connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
         connection.create_function("distance", 4, distance, deterministic=True)
         fulltext.register(connection)
 
@@ -80,24 +80,16 @@ class Search:
             found = self._connection.execute(text, (as_json(references), *values)).fetchone()[0]
         return frozenset(orjson.loads(found))
 
-    def _late(self) -> bool:
-        return time.monotonic() > self._deadline
-
     @contextmanager
     def _limited(self) -> Iterator[None]:
-        self._deadline = time.monotonic() + self._budget.seconds
         # One snapshot for the plan and the page; inside the writer's transaction there is one already.
         alone = not self._connection.in_transaction
         try:
             if alone:
                 self._connection.execute("BEGIN")
-            yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            raise self._budget.out_of_time() from error
+            with self._meter.question():
+                yield
         finally:
-            self._deadline = float("inf")
             if alone:
                 self._connection.execute("COMMIT")
 
@@ -137,7 +129,8 @@ class Search:
             return run.entered(limit)
         if chosen.enter is None:
             return run.walked(limit)
-        found = self._tried(run, limit, max(_STEPS_OF_A_TRIAL, int(chosen.cost * _STEPS_PER_MICROSECOND)))
+        # None when it has cost as much as entering would: the clauses were correlated, or the matches lie far on.
+        found = self._meter.attempt(lambda: run.walked(limit), chosen.cost)
         return run.entered(limit) if found is None else found
 
     def _check_scored(self, chosen: Plan, type: str) -> None:
@@ -145,18 +138,6 @@ class Search:
         text = f"SELECT count(*) FROM (SELECT 1 FROM {source[0]} WHERE {where[0]} LIMIT ?)"
         if self._number(text, (*source[1], *where[1], MOST_SCORED + 1)) > MOST_SCORED:
             raise BudgetExceeded(too_many_scored(type))
-
-    def _tried(self, run: _Run, limit: int, steps: int) -> list[Found] | None:
-        """A walk that gives up (None) after so many steps: the clauses were correlated, or matches lie far on."""
-        self._connection.set_progress_handler(lambda: True, steps)
-        try:
-            return run.walked(limit)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            return None
-        finally:
-            self._connection.set_progress_handler(self._late, _STEPS_PER_LOOK)
 
 
 def _compare(sort: tuple[Sort, ...], left: Found, right: Found) -> int:

@@ -6,13 +6,11 @@ threads. Searches and histories run on a few threads, each with its own connecti
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from fhir_server.search.query import Clause, Query
@@ -36,6 +34,8 @@ from fhir_server.store.sqlite import fulltext, upkeep
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
+from fhir_server.store.sqlite.lane import Lane, Reader
+from fhir_server.store.sqlite.meter import Slow
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
@@ -46,6 +46,13 @@ from fhir_server.store.sqlite.writer import Writer
 
 READERS = 3
 """Threads for searches: more than the cores that a small machine has would only compete."""
+
+PATIENCE = 0.3
+"""Seconds after which a search leaves these threads to others, and begins anew on one for slow searches."""
+
+SLOW_READERS = 1
+MOST_SLOW = 8
+"""Slow searches that may wait or run at once; more are refused."""
 
 T = TypeVar("T")
 
@@ -103,12 +110,9 @@ class SqliteStore:
         self._names = Names()
         self._names.refresh(writing)
         self._reading = connect(path, writer=False)
-        self._readers: SimpleQueue[tuple[sqlite3.Connection, Search]] = SimpleQueue()
         self._sizes = Sizes()
-        for _ in range(READERS):
-            connection = connect(path, writer=False)
-            self._readers.put((connection, Search(connection, self._names, self._sizes, budget)))
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._ordinary = Lane(partial(self._reader, budget, PATIENCE), READERS)
+        self._slow = Lane(partial(self._reader, budget, None), SLOW_READERS, MOST_SLOW)
         self._writing = writing
         self._writer = Writer(writing, path, self._names, clock, None if readonly else Checkpoints(path))
         self._closed = False
@@ -154,21 +158,21 @@ class SqliteStore:
 
     async def search(self, query: Query) -> Page:
         """See `protocol.Store.search`."""
-        return await self._in_pool(lambda _, search: search.page(query))
+        return await self._searched(lambda _, search: search.page(query))
 
     async def count(self, query: Query) -> int:
         """See `protocol.Store.count`."""
-        return await self._in_pool(lambda _, search: search.count(query))
+        return await self._searched(lambda _, search: search.count(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         """See `protocol.Explaining.explain`."""
-        return await self._in_pool(
+        return await self._searched(
             lambda connection, search: explain(connection, search, self._names, self._sizes, query)
         )
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """See `protocol.Store.matching`."""
-        return await self._in_pool(lambda _, search: search.matching(references, where))
+        return await self._searched(lambda _, search: search.matching(references, where))
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
@@ -230,9 +234,8 @@ class SqliteStore:
             return
         self._closed = True
         await self._writer.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
-        while not self._readers.empty():
-            self._readers.get()[0].close()
+        await self._ordinary.close()
+        await self._slow.close()
         self._reading.close()
         upkeep.settle(self._writing)
         self._writing.close()
@@ -243,19 +246,16 @@ class SqliteStore:
 
     async def _in_pool(self, work: Callable[[sqlite3.Connection, Search], T]) -> T:
         self._check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._with_reader, work)
+        return await self._ordinary.run(work)
 
-    def _with_reader(self, work: Callable[[sqlite3.Connection, Search], T]) -> T:
-        with self._reader() as (connection, search):
-            try:
-                return work(connection, search)
-            except sqlite3.Error as error:
-                raise store_error(error) from error
-
-    @contextmanager
-    def _reader(self) -> Iterator[tuple[sqlite3.Connection, Search]]:
-        reader = self._readers.get()
+    async def _searched(self, work: Callable[[sqlite3.Connection, Search], T]) -> T:
+        """Work that may take long: what the ordinary lane gives up is done again where it keeps nobody waiting."""
         try:
-            yield reader
-        finally:
-            self._readers.put(reader)
+            return await self._in_pool(work)
+        except Slow:
+            self._check_open()
+            return await self._slow.run(work)
+
+    def _reader(self, budget: Budget, patience: float | None) -> Reader:
+        connection = connect(self._path, writer=False)
+        return connection, Search(connection, self._names, self._sizes, budget, patience)
