@@ -29,7 +29,7 @@ from fhir_server.store.protocol import (
     Stored,
     TargetsMissing,
 )
-from fhir_server.store.sqlite import fulltext, rows, statements
+from fhir_server.store.sqlite import fulltext, grams, rows, statements
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
@@ -280,6 +280,7 @@ class Group:
         statements.insert(connection, "entries", sorted(columns))
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
+        grams.settle(connection, removed, added)
         if texts:
             fulltext.keep(connection, texts)
         self._versions = []

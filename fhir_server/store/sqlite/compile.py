@@ -34,6 +34,7 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
+from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
@@ -126,6 +127,8 @@ def _probe_text(clause: TextClause, type: str, alias: str, context: Context) -> 
 
 def _text_parts(clause: TextClause) -> str:
     """The parts of the entries where such a text can be: no local reference contains a separator."""
+    if isinstance(clause, Contains):
+        return "t" if clause.strings else "tl"
     return "t" if isinstance(clause, StartsWith) and SEPARATOR in clause.prefix else "tl"
 
 
@@ -265,6 +268,10 @@ def _drive_equals(clause: Equals, type: str, context: Context) -> Sql:
 
 def _drive_text(clause: TextClause, type: str, context: Context) -> Sql:
     tp = context.tp(type, clause.parameter)
+    if isinstance(clause, Contains) and grams.applies(clause):
+        source, values = grams.values(clause, tp, context.connection)
+        value = f"t.tp = ? AND t.value IN (SELECT g.value {source})"
+        return f"SELECT DISTINCT t.rid AS rid FROM term t WHERE {value}", (tp, *values)
     condition, values = text_condition(clause, "value")
     linked, its_values = text_condition(clause, "t.ref")
     found: list[Sql] = [(f"SELECT rid FROM term WHERE tp = ? AND {condition}", (tp, *values))]

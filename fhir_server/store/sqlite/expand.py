@@ -1,16 +1,18 @@
-"""Clauses as this snapshot of the database answers them: terms for a token's prefix, ids for a long chain's end."""
+"""Clauses as this snapshot of the database answers them: terms for a part of a text, ids for a long chain's end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Not, Or, StartsWith
+from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Not, Or, StartsWith
 from fhir_server.store.protocol import BudgetExceeded
+from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, select
 from fhir_server.store.sqlite.conditions import successor
 
 _MOST = 8
+_MOST_VALUES = 100
 
 # SQLite's parser takes about five of our SELECTs inside each other (its stack has 100 places): the end of a longer
 # chain is asked first, and its ids stand for it.
@@ -29,10 +31,12 @@ _DISTINCT = (
 
 
 def expanded(clause: Clause, type: str, context: Context) -> Clause:
-    """The same clause in this snapshot of the database, wherever a token's prefix has few terms."""
+    """The same clause in this snapshot of the database, wherever a part of a text stands for few terms."""
     match clause:
         case StartsWith(prefix=prefix) if SEPARATOR in prefix:
             return _terms(clause, type, context)
+        case Contains() if grams.applies(clause):
+            return _containing(clause, type, context)
         case And(clauses) | Or(clauses):
             return replace(clause, clauses=tuple([expanded(part, type, context) for part in clauses]))
         case Not(inner):
@@ -69,3 +73,9 @@ def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
     values = (context.tp(type, clause.parameter), clause.prefix, successor(clause.prefix), _MOST + 1)
     found = tuple([term for (term,) in context.connection.execute(_DISTINCT, values).fetchall()])
     return Equals(clause.parameter, found) if len(found) <= _MOST else clause
+
+
+def _containing(clause: Contains, type: str, context: Context) -> Clause:
+    source, values = grams.values(clause, context.tp(type, clause.parameter), context.connection)
+    rows = context.connection.execute(f"SELECT g.value {source} LIMIT {_MOST_VALUES + 1}", values).fetchall()
+    return Equals(clause.parameter, tuple([value for (value,) in rows])) if len(rows) <= _MOST_VALUES else clause

@@ -34,6 +34,7 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
+from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.clauses import conjunction, drivable
 from fhir_server.store.sqlite.compile import Context, drive
 
@@ -44,7 +45,7 @@ _LEAST_CAP = 200
 _REMEMBERED = 4096
 _REMEMBERED_SECONDS = 60.0
 
-_UNCOUNTED = (Contains, EndsWith, Present)
+_UNCOUNTED = (EndsWith, Present)
 _READ_AT_ONCE = (
     *(Equals, StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Chain, Has, Or),
 )
@@ -177,7 +178,7 @@ def _testing(parts: Sequence[Clause], shares: Mapping[Clause, float]) -> float:
 
 def count_clauses(clauses: Sequence[Clause], type: str, context: Context, cap: int = CAP) -> Mapping[Clause, int]:
     """The matches of each clause by itself; those with `cap` or more, and those dear to count, are left out."""
-    wanted = [(part, drive(part, type, context)) for part in clauses if not isinstance(part, _UNCOUNTED)]
+    wanted = [(part, drive(part, type, context)) for part in clauses if _countable(part)]
     known = [(part, sql) for part, sql in wanted if sql is not None]
     if not known:
         return {}
@@ -187,6 +188,10 @@ def count_clauses(clauses: Sequence[Clause], type: str, context: Context, cap: i
     values = [value for _, (_, values) in known for value in (*values, cap)]
     found = context.connection.execute(f"SELECT {columns}", values).fetchone()
     return {part: count for (part, _), count in zip(known, found, strict=True) if count < cap}
+
+
+def _countable(clause: Clause) -> bool:
+    return grams.applies(clause) if isinstance(clause, Contains) else not isinstance(clause, _UNCOUNTED)
 
 
 def _small(counted: Mapping[Clause, int], best: Clause, probes: float) -> frozenset[Clause]:

@@ -51,12 +51,16 @@ Columns = tuple[str, str, str]
 
 
 class Keys(NamedTuple):
-    """The index rows of one resource but for its `rid`: links by `Type/id`, everything by the parameter's number."""
+    """The index rows of one resource but for its `rid`: links by `Type/id`, everything by the parameter's number.
+
+    `strings`: the numbers of the parameters among `terms` that are strings.
+    """
 
     terms: Sequence[tuple[int, str]] = ()
     links: Sequence[tuple[int, str]] = ()
     dates: Sequence[tuple[int, int, int]] = ()
     numbers: Sequence[tuple[int, str, int, int, str]] = ()
+    strings: frozenset[int] = frozenset()
 
     @property
     def targets(self) -> set[str]:
@@ -70,6 +74,7 @@ class Keys(NamedTuple):
             _without(self.links, other.links),
             _without(self.dates, other.dates),
             _without(self.numbers, other.numbers),
+            self.strings,
         )
 
 
@@ -85,6 +90,8 @@ def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
     }
     dates, references = {name: values for name, values in entries.dates.items() if values}, entries.references
     keys = _keys(entries.terms.items(), dates, ordered_numbers, references, codes)
+    if not entries.strings.isdisjoint(entries.terms):
+        keys = keys._replace(strings=frozenset([codes[name] for name in entries.strings.intersection(entries.terms)]))
     linked = {tp for tp, _ in keys.links}
     texts, links = {}, {}
     for name, values in entries.terms.items():
@@ -142,12 +149,13 @@ Row = tuple[Any, ...]
 
 @dataclass(slots=True)
 class IndexRows:
-    """Rows of the index tables, each in its table's order of columns."""
+    """Rows of the index tables, each in its table's order of columns; `strings`: see `Keys`."""
 
     term: list[Row] = field(default_factory=list)
     link: list[Row] = field(default_factory=list)
     date: list[Row] = field(default_factory=list)
     number: list[Row] = field(default_factory=list)
+    strings: set[int] = field(default_factory=set)
 
     def tables(self) -> tuple[tuple[str, list[Row]], ...]:
         """The rows by table."""
@@ -155,6 +163,7 @@ class IndexRows:
 
     def add(self, keys: Keys, targets: Mapping[str, int], rid: int) -> None:
         """Add the rows of a resource; `targets`: the numbers (`rid`) of what it links to."""
+        self.strings |= keys.strings
         self.term += [(tp, value, rid) for tp, value in keys.terms]
         self.link += [(tp, targets[target], rid) for tp, target in keys.links]
         self.date += [(tp, low, high, rid) for tp, low, high in keys.dates]

@@ -13,6 +13,7 @@ current resources only, so that a row found is a resource found:
     date      (tp, low, high, rid)
     number    (tp, key, rid, low, high, unit)    low, high: `rows.ordered`; by resource, for the same reason
     words     see `fulltext.py`; empty where full text is off
+    gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`grams.py`)
     entries   the resource's index entries as JSON (`rows.Columns`)
 """
 
@@ -58,6 +59,8 @@ CREATE TABLE number (
   tp INTEGER NOT NULL, key TEXT NOT NULL, rid INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,
   unit TEXT NOT NULL, PRIMARY KEY (tp, key, rid, low, high, unit)) WITHOUT ROWID;
 CREATE TABLE words (rid INTEGER PRIMARY KEY, type INTEGER NOT NULL, text TEXT NOT NULL, content TEXT NOT NULL);
+CREATE TABLE gram (
+  tp INTEGER NOT NULL, gram TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tp, gram, value)) WITHOUT ROWID;
 CREATE TABLE entries (rid INTEGER PRIMARY KEY, quick TEXT NOT NULL, terms TEXT NOT NULL, numbers TEXT NOT NULL);
 """
 

@@ -28,6 +28,7 @@ _INSERTS = {
     "link": _statements("INSERT OR IGNORE INTO link VALUES", "(?,?,?)", ""),
     "date": _statements("INSERT OR IGNORE INTO date VALUES", "(?,?,?,?)", ""),
     "number": _statements("INSERT OR IGNORE INTO number VALUES", "(?,?,?,?,?,?)", ""),
+    "gram": _statements("INSERT OR IGNORE INTO gram VALUES", "(?,?,?)", ""),
     "entries": _statements("INSERT OR REPLACE INTO entries VALUES", "(?,?,?,?)", ""),
     "version": _statements("INSERT INTO version VALUES", "(?,?,?,?,?,?,?)", ""),
     "resource": _statements(
@@ -41,6 +42,7 @@ _INSERTS = {
 _DELETES = {
     "term": _statements("DELETE FROM term WHERE", "(tp = ? AND value = ? AND rid = ?)", "", " OR "),
     "link": _statements("DELETE FROM link WHERE", "(tp = ? AND target = ? AND rid = ?)", "", " OR "),
+    "gram": _statements("DELETE FROM gram WHERE", "(tp = ? AND gram = ? AND value = ?)", "", " OR "),
     "date": _statements("DELETE FROM date WHERE", "(tp = ? AND low = ? AND high = ? AND rid = ?)", "", " OR "),
     "number": _statements(
         "DELETE FROM number WHERE",
@@ -67,6 +69,11 @@ def insert(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any,
     _run(connection, _INSERTS[table], rows)
 
 
+def delete(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Delete the rows of an index table."""
+    _run(connection, _DELETES[table], rows, _MOST_DELETED)
+
+
 def insert_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
     """Insert index rows in key order: neighbours share pages."""
     for table, found in rows.tables():
@@ -76,7 +83,7 @@ def insert_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
 def delete_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
     """Delete index rows."""
     for table, found in rows.tables():
-        _run(connection, _DELETES[table], sorted(found), _MOST_DELETED)
+        delete(connection, table, sorted(found))
 
 
 def as_json(values: Iterable[Any]) -> str:

@@ -16,7 +16,7 @@ from fhir_server.store.protocol import (
     RegistryChanged,
     Reindexed,
 )
-from fhir_server.store.sqlite import fulltext, rows, statements
+from fhir_server.store.sqlite import fulltext, grams, rows, statements
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import REFERENCES
@@ -72,6 +72,7 @@ def reindexing(
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
         fulltext.keep(connection, texts)
+        grams.settle(connection, removed, added)
         return Reindexed(len(found), str(found[-1][0]) if len(found) == REINDEXED_AT_ONCE else None)
 
     return work
@@ -126,6 +127,7 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
             removed.add(keys, number_targets(connection, keys.targets), rid)
             statements.delete_index(connection, removed)
             fulltext.keep(connection, [(rid, 0, None)])
+            grams.settle(connection, removed, rows.IndexRows())
         # What was given out stays behind: a change token and a history's horizon must never go back.
         for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
             highest = f"SELECT ?, max({column}) FROM version WHERE true"
