@@ -61,8 +61,10 @@ class Meter:
     def attempt(self, work: Callable[[], T], microseconds: float) -> T | None:
         """What the work gives, or None when it is not done after about that time."""
         steps = int(microseconds * STEPS_PER_MICROSECOND)
-        each, self._each = self._each, max(1, min(self._each, steps // _LOOKS))
-        self._trial_ends = self._steps + steps
+        each, ends = self._each, self._trial_ends
+        self._each = max(1, min(each, steps // _LOOKS))
+        # A trial within a trial ends with it.
+        self._trial_ends = min(self._steps + steps, self._steps + steps if ends is None else ends)
         self._connection.set_progress_handler(self._look, self._each)
         try:
             return work()
@@ -71,7 +73,7 @@ class Meter:
                 raise
             return None
         finally:
-            self._trial_ends, self._each = None, each
+            self._trial_ends, self._each = ends, each
             self._connection.set_progress_handler(self._look, self._each)
 
     def _look(self) -> bool:

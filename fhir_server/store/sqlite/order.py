@@ -171,3 +171,24 @@ def _walk_dates(sort: Sort, tp: int) -> Walk:
     once = (first, (f"{where}[0][0]", f"{where}[0][1]"))
     key = Key(("w.low", ()), False, indexed=True)
     return Walk(_along("date w NOT INDEXED"), (_WALKED, (tp,)), key, once, live=True)
+
+
+def from_value(sort: Sort, value: Value, word: str) -> Sql:
+    """The terms of a walk from a value on, itself included where `word` is `=`; all of them from None."""
+    return ("1", ()) if value is None else (f"value {'<' if sort.descending else '>'}{word} ?", (value,))
+
+
+def before_value(sort: Sort, value: Value) -> Sql:
+    """The terms of a walk that come before a value."""
+    return f"value {'>' if sort.descending else '<'} ?", (value,)
+
+
+def stretch(sort: Sort, begin: Sql, rows: int, context: Context, type: str) -> tuple[str, str, int]:
+    """The first and the last value of so many index rows, and how many there are."""
+    ends = "max(value), min(value)" if sort.descending else "min(value), max(value)"
+    inner = f"SELECT value FROM term WHERE tp = ? AND {begin[0]} ORDER BY value{' DESC' if sort.descending else ''}"
+    values = (context.tp(type, sort.parameter), *begin[1], rows)
+    first, last, count = context.connection.execute(
+        f"SELECT {ends}, count(*) FROM ({inner} LIMIT ?)", values
+    ).fetchone()
+    return first, last, count

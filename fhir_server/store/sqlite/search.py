@@ -7,15 +7,16 @@ thread would have to win it back from the event loop for each.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cmp_to_key, partial
 from typing import Any
 
 import orjson
 
 from fhir_server.search.match import compare
-from fhir_server.search.query import Clause, Query, Scope, Sort, SortKey
+from fhir_server.search.query import And, Clause, Equals, Not, Query, Scope, Sort, SortKey, TermRange
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
@@ -29,7 +30,12 @@ from fhir_server.store.sqlite.nearness import distance
 from fhir_server.store.sqlite.plan import Plan, Sizes, plan
 from fhir_server.store.sqlite.statements import as_json
 
+# Index rows of a walk by terms that are looked at together, at first and at most.
+_STRETCH, _LONGEST_STRETCH = 256, 4096
+
 Found = tuple[SortKey, Stored]
+Matching = Callable[[Clause, str, Query, int], list[Found]]
+"""The first so many matches of a clause in a type, in the query's order and from its position on."""
 
 
 class Search:
@@ -119,11 +125,13 @@ class Search:
         return found[:limit]
 
     def _of_scope(self, scope: Scope, query: Query, limit: int) -> list[Found]:
-        where = expanded(scope.where, scope.type, self._context)
-        chosen = plan(where, scope.type, limit, self._context, self._sizes, bool(query.sort))
-        run = _Run(self._connection, chosen, scope.type, query)
+        return self._matching(expanded(scope.where, scope.type, self._context), scope.type, query, limit)
+
+    def _matching(self, where: Clause, type: str, query: Query, limit: int) -> list[Found]:
+        chosen = plan(where, type, limit, self._context, self._sizes, bool(query.sort))
+        run = _Run(self._connection, chosen, type, query, self._matching)
         if any(key.kind == "score" for key in query.sort):
-            self._check_scored(chosen, scope.type)
+            self._check_scored(chosen, type)
             return run.entered(limit)
         if not chosen.walk:
             return run.entered(limit)
@@ -147,10 +155,14 @@ def _compare(sort: tuple[Sort, ...], left: Found, right: Found) -> int:
 class _Run:
     """The statements of one planned page of one type."""
 
-    def __init__(self, connection: sqlite3.Connection, chosen: Plan, type: str, query: Query) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, chosen: Plan, type: str, query: Query, matching: Matching
+    ) -> None:
         self._connection = connection
+        self._matching = matching
         self._plan = chosen
         self._type = type
+        self._query = query
         self._sort = query.sort
         self._after: tuple[order.Value, ...] | None = None
         self._reference = ""
@@ -179,7 +191,8 @@ class _Run:
             return self.entered(limit)
         found: list[Found] = []
         if self._after is None or self._after[0] is not None:
-            found = self._along(along, limit)
+            by_value = self._sort[0].kind == "term"
+            found = self._by_value(along, limit) if by_value else self._along(along, limit)
         if len(found) < limit and self._sort[0].kind != "lastUpdated":
             found += self._without_value(limit - len(found))
         return found
@@ -209,7 +222,41 @@ class _Run:
             conditions.append(("e.rid = r.rid", ()))
         return self._rows(keys, (source, ()), both([along.condition, *conditions]), limit)
 
-    def _along(self, along: order.Walk, limit: int) -> list[Found]:
+    def _by_value(self, along: order.Walk, limit: int) -> list[Found]:
+        """A stretch of the index at a time: that of several values is sorted, one of a single value searched apart.
+
+        Otherwise as many resources would have to be sorted as have the same value, such as a status.
+        """
+        found: list[Found] = []
+        start, word, rows = self._after[0] if self._after else None, "=", _STRETCH
+        while len(found) < limit:
+            begin = order.from_value(self._sort[0], start, word)
+            first, last, count = order.stretch(self._sort[0], begin, rows, self._plan.context, self._type)
+            end = count == rows
+            if end and first == last:
+                found += self._of_value(first, limit - len(found))
+                word = ""
+            else:
+                until = order.before_value(self._sort[0], last) if end else ("1", ())
+                found += self._along(along, limit - len(found), both((begin, until)))
+                word = "="
+            if not end:
+                break
+            start, rows = last, min(2 * rows, _LONGEST_STRETCH)
+        return found
+
+    def _of_value(self, value: str, limit: int) -> list[Found]:
+        """The resources whose first (or last) term of the sort's parameter is this one, by the keys that remain."""
+        sort, after = self._sort[0], None
+        if self._query.after is not None and self._query.after[0] == value:
+            after = self._query.after[1:]
+        beyond = TermRange(sort.parameter, value + "\0", None) if sort.descending else None
+        beyond = beyond or TermRange(sort.parameter, None, value)
+        where = And((*self._plan.parts, Equals(sort.parameter, (value,)), Not(beyond)))
+        query = replace(self._query, sort=self._sort[1:], after=after)
+        return [((value, *keys), match) for keys, match in self._matching(where, self._type, query, limit)]
+
+    def _along(self, along: order.Walk, limit: int, stretch: Sql = ("1", ())) -> list[Found]:
         assert along.key is not None
         keys = [along.key, *(order.key_of(sort) for sort in self._sort[1:])]
         source = along.source
@@ -218,7 +265,7 @@ class _Run:
             along_condition = both((along.condition, ("e.rid = r.rid", ())))
         else:
             along_condition = along.condition
-        conditions = [along_condition, *self._probes(), along.once]
+        conditions = [along_condition, stretch, *self._probes(), along.once]
         if self._after is not None:
             column = along.key.expression[0]
             # Implied by the position, in the form that lets SQLite start there.
