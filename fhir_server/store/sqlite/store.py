@@ -114,7 +114,7 @@ class SqliteStore:
         self._ordinary = Lane(partial(self._reader, budget, PATIENCE), READERS)
         self._slow = Lane(partial(self._reader, budget, None), SLOW_READERS, MOST_SLOW)
         self._writing = writing
-        self._writer = Writer(writing, path, self._names, clock, None if readonly else Checkpoints(path))
+        self._writer = Writer(writing, path, self._names, clock, budget, None if readonly else Checkpoints(path))
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:

@@ -23,6 +23,7 @@ from typing import Any
 from fhir_server.store.operations import Matches, Transaction
 from fhir_server.store.protocol import (
     AssertionFailed,
+    Budget,
     Clock,
     Committed,
     ReadFailed,
@@ -71,13 +72,19 @@ class Writer:
     """Owns the writing connection. While `_busy` it is the thread's, else the event loop's."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, names: Names, clock: Clock, checkpoints: Checkpoints | None
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        names: Names,
+        clock: Clock,
+        budget: Budget,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self._connection = connection
         self._names = names
         self._clock = clock
         self._checkpoints = checkpoints
-        self._search = Search(connection, names, Sizes())
+        self._search = Search(connection, names, Sizes(), budget)
         self._loop = asyncio.get_running_loop()
         self._turnstile = Turnstile(path)
         self._waiting: deque[Job] = deque()
