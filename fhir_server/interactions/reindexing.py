@@ -31,10 +31,11 @@ Status = Literal["running", "complete", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One reindex. `at`: the position in `types`; `after`: where the next batch of that type begins.
+    """One reindex. `filled`: those of `types` that had resources when it began, None before the first batch.
 
-    `number`: the registry that the entries are made by; -1 before the first batch. `rate`: resources a second at most,
-    0 for as many as it takes to leave the store half the time. Times are µs.
+    `at`: the position in `filled`; `after`: where the next batch of that type begins; `number`: the registry that the
+    entries are made by. `rate`: resources a second at most, 0 for as many as it takes to leave the store half the time.
+    Times are µs.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Job:
     beat: int
     rate: int = 0
     number: int = -1
+    filled: tuple[str, ...] | None = None
     at: int = 0
     after: str | None = None
     done: int = 0
@@ -64,7 +66,8 @@ async def found(context: Context) -> Job | None:
 
 def _read(text: bytes) -> Job:
     members = orjson.loads(text)
-    return Job(**{**members, "types": tuple(members["types"])})
+    filled = members.get("filled")
+    return Job(**{**members, "types": tuple(members["types"]), "filled": None if filled is None else tuple(filled)})
 
 
 def left(context: Context, job: Job) -> bool:
@@ -121,16 +124,16 @@ def _pause(job: Job, indexed: int, took: float) -> float:
 async def _step(context: Context, job: Job) -> Job:
     """The job after one more batch."""
     in_force = context.parameters.current
-    if job.number != in_force.number or job.number != await context.store.registry():
+    if job.filled is None or job.number != in_force.number or job.number != await context.store.registry():
         return await _from_the_start(context, job)
-    if job.at == len(job.types):
+    if job.at == len(job.filled):
         await context.parameters.mark(job.types, in_force)
         return replace(job, status="complete", beat=context.clock())
 
     def extract(type: str, raw: bytes) -> Entries:
         return in_force.index.entries(type, orjson.loads(raw), job.base)
 
-    type = job.types[job.at]
+    type = job.filled[job.at]
     try:
         batch = await context.store.reindex(type, extract, job.number, job.after)
     except RegistryChanged:
@@ -143,11 +146,10 @@ async def _from_the_start(context: Context, job: Job) -> Job:
     """Whoever writes from now on knows the parameters: what was written before is what is left to do."""
     await context.parameters.renew()
     await context.store.settled()
-    total = 0
-    for type in job.types:
-        total += await context.store.count(Query((Scope(type),)))
+    counts = {type: await context.store.count(Query((Scope(type),))) for type in job.types}
+    begun = replace(job, filled=tuple([type for type, count in counts.items() if count]), total=sum(counts.values()))
     number = context.parameters.current.number
-    return replace(job, number=number, at=0, after=None, done=0, total=total, beat=context.clock())
+    return replace(begun, number=number, at=0, after=None, done=0, beat=context.clock())
 
 
 async def _kept(context: Context, before: Job, after: Job) -> Job:

@@ -13,7 +13,8 @@ from tests.differential.both import STORES, Ask, Both, answer, both, difference,
 pytestmark = pytest.mark.anyio
 
 SEED = 20260107
-SEARCHES = 250
+FEW, MANY = 60, 250
+"""Searches of the fast run, and of the long one."""
 
 
 @pytest.fixture(scope="module", params=sorted(STORES))
@@ -66,8 +67,18 @@ class Asking:
 
 
 async def test_random_full_text(servers: Both) -> None:
-    asking, differences = Asking(servers, SEED), []
-    for _ in range(SEARCHES):
+    await compare(servers, SEED, FEW)
+
+
+@pytest.mark.long
+async def test_much_random_full_text(servers: Both) -> None:
+    await compare(servers, SEED + 2, MANY)
+
+
+async def compare(servers: Both, seed: int, count: int) -> None:
+    """Every search is answered alike, and finds the resource whose words it has."""
+    asking, differences = Asking(servers, seed), []
+    for _ in range(count):
         reference, ask = asking.search()
         if (found := await difference(servers, ask)) is not None:
             differences.append(found)

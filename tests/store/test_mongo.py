@@ -35,5 +35,9 @@ class TestMongo(StoreContract, DurableContract, Differential):
         self.names.append(f"test_{uuid.uuid4().hex}")
         return await open_store(self.uri(self.names[-1]), clock)
 
+    @pytest.mark.long  # 20 s for the 10,001 documents
+    def test_too_many_to_be_ordered_by_score(self) -> None:
+        super().test_too_many_to_be_ordered_by_score()
+
     async def open_again(self, clock: Clock) -> Store:
         return await open_store(self.uri(self.names[-1]), clock)

@@ -108,7 +108,11 @@ def _stages(plan: Any) -> list[dict[str, Any]]:
     return own + [stage for value in plan.values() for stage in _stages(value)]
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = {"20,000 values"}
+"""Half a minute on SecantusDB."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CASES])
 def test_searches_scan_an_index(filled: Any, name: str) -> None:
     clause, indexes = CASES[name]
     cursor = filled.find(every((filter_of(clause), LIVE))).limit(21)

@@ -176,6 +176,9 @@ class PageContract(Case):
             ((ID_DOWN,), "Group/2 Patient/2 Account/1 Group/1 Patient/1 Zoo/1"),
             ((ID,), "Account/1 Group/1 Patient/1 Zoo/1 Group/2 Patient/2"),
             ((UPDATED,), "Patient/1 Patient/2 Group/1 Group/2 Zoo/1 Account/1"),
+            # Resources of several types may have one id: what follows it in the sort still decides between them.
+            ((ID, BIRTH), "Zoo/1 Group/1 Patient/1 Account/1 Group/2 Patient/2"),
+            ((ID_DOWN, BIRTH_DOWN), "Group/2 Patient/2 Patient/1 Group/1 Zoo/1 Account/1"),
         )
         for sort, order in expected:
             for count in (1, 2, 5, 6):

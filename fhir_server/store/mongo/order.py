@@ -84,8 +84,13 @@ def _key(sort: Sort, number: int, type: str) -> Key:
     return Key(sort, f"k{number}", _expression(sort))
 
 
-def deciding(keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Those that decide the order: none after the id."""
+def deciding(keys: Sequence[Key], after: SortKey | None, type: str) -> tuple[Key, ...]:
+    """Those that decide the order: none after the id, but beside a page position of another type all do.
+
+    A resource of that other type may have the same id.
+    """
+    if after is not None and _type_of(after) != type:
+        return tuple(keys)
     found: list[Key] = []
     for key in keys:
         found.append(key)
@@ -125,17 +130,21 @@ def position(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
         if beyond is not None:
             cases.append(every((*equal, beyond)))
         equal.append({key.field: key.stored_value(given)})
-    tie = _tie(str(after[-1]), type)
+    tie = _tie(after, type)
     if tie is not None:
         cases.append(every((*equal, tie)))
     return every((start(keys, after), some(cases))) if cases else NOTHING
 
 
-def _tie(reference: str, type: str) -> Filter | None:
-    """What of a type comes after a reference; None: nothing."""
-    other, _, id = reference.partition("/")
+def _type_of(after: SortKey) -> str:
+    return str(after[-1]).partition("/")[0]
+
+
+def _tie(after: SortKey, type: str) -> Filter | None:
+    """What of a type comes after the reference of a page position; None: nothing."""
+    other = _type_of(after)
     if type == other:
-        return {"_id": {"$gt": id}}
+        return {"_id": {"$gt": str(after[-1]).partition("/")[2]}}
     return {} if type > other else None
 
 

@@ -84,7 +84,7 @@ async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int
     where = await Follow(questions).filter(scope.where, type)
     if any(key.field == order.SCORE for key in keys):
         return await _scored(questions, type, where, query, limit)
-    deciding = order.deciding(keys)
+    deciding = order.deciding(keys, query.after, type)
     if not order.walks(deciding):
         if not deciding[0].expression:
             where = every((where, await _bound(questions, where, deciding[0], query.after, (type, limit))))
@@ -131,7 +131,7 @@ async def _bound(
 
 def pipeline(where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int) -> list[Stage]:
     """The aggregation of one page of one type. Stored keys sort along an index; computed ones need every match."""
-    deciding = order.deciding(keys)
+    deciding = order.deciding(keys, after, type)
     later = order.position(deciding, after, type) if after is not None else {}
     sort: list[Stage] = [{"$sort": order.ordering(deciding)}, {"$limit": limit}]
     shown = SHOWN | {key.field: key.expression or 1 for key in keys}
