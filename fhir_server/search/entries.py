@@ -57,3 +57,13 @@ class Entries:
 
 
 NO_ENTRIES = Entries()
+
+
+def successor(prefix: str) -> str | None:
+    """The least text above every text with this prefix, by code point; None if there is none."""
+    stripped = prefix.rstrip("\U0010ffff")
+    if not stripped:
+        return None
+    last = ord(stripped[-1]) + 1
+    # Surrogates are not text.
+    return stripped[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
+from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, successor
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
@@ -32,7 +32,7 @@ from fhir_server.search.query import (
     Test as Bound,
 )
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.mongo.compile import filter_of, successor
+from fhir_server.store.mongo.compile import filter_of
 from fhir_server.store.mongo.documents import entry_fields
 from fhir_server.store.mongo.grams import asked, widened
 from fhir_server.store.mongo.order import keys_of, ordering, position

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.search.entries import SEPARATOR, Entries, successor
 from fhir_server.search.query import (
     And,
     Chain,
@@ -53,7 +53,6 @@ from fhir_server.store.contract.case import (
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
-from fhir_server.store.sqlite.conditions import successor
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.rows import is_local, ordered, unordered

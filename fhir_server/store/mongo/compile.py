@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import SEPARATOR, successor
+from fhir_server.search.grams import LENGTH
 from fhir_server.search.query import (
     And,
     Clause,
@@ -36,7 +37,6 @@ Filter = dict[str, Any]
 NOTHING: Filter = {"_id": {"$in": []}}
 LIVE: Filter = {"live": True}
 
-_LAST = "\U0010ffff"
 _OPERATORS = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
 _LOWER = frozenset({"$gt", "$gte"})
 
@@ -62,16 +62,6 @@ def some(filters: Iterable[Filter]) -> Filter:
     if any(not part for part in parts):
         return {}
     return {"$or": parts} if len(parts) > 1 else parts[0] if parts else NOTHING
-
-
-def successor(prefix: str) -> str | None:
-    """The least text above every text with this prefix; None if there is none."""
-    stripped = prefix.rstrip(_LAST)
-    if not stripped:
-        return None
-    last = ord(stripped[-1]) + 1
-    # Surrogates are not text.
-    return stripped[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
 
 
 def starting(prefix: str) -> Filter:
@@ -103,7 +93,7 @@ def _contains(clause: Contains) -> Filter:
     if SEPARATOR in clause.text:
         return NOTHING
     asked = grams.asked(clause)
-    if len(clause.text) == grams.LENGTH and asked:
+    if len(clause.text) == LENGTH and asked:
         return {"terms": asked[0]}
     pattern: Filter = {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}
     return every(({"terms": {"$all": list(asked)}}, pattern)) if asked else pattern

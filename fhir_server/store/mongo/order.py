@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fhir_server.search.entries import successor
 from fhir_server.search.query import Sort, SortKey
 from fhir_server.store.mongo import sortkeys
-from fhir_server.store.mongo.compile import NOTHING, Filter, every, some, successor
+from fhir_server.store.mongo.compile import NOTHING, Filter, every, some
 from fhir_server.store.mongo.indexes import Document
 
 SCORE = "score"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.query import Contains, EndsWith, StartsWith, TermRange, Test
 from fhir_server.store.sqlite.statements import as_json
 
@@ -13,7 +13,6 @@ Sql = tuple[str, tuple[Any, ...]]
 """SQL text and the values of its `?` marks, in order."""
 
 OPERATORS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_LAST = "\U0010ffff"
 
 
 def both(parts: Iterable[Sql], word: str = "AND") -> Sql:
@@ -26,16 +25,6 @@ def one_of(column: str, values: Sequence[str]) -> Sql:
     if len(values) == 1:
         return f"{column} = ?", (values[0],)
     return f"{column} IN (SELECT value FROM json_each(?))", (as_json(values),)
-
-
-def successor(prefix: str) -> str | None:
-    """The least text above every text with this prefix; None if there is none."""
-    stripped = prefix.rstrip(_LAST)
-    if not stripped:
-        return None
-    last = ord(stripped[-1]) + 1
-    # Surrogates are not text.
-    return stripped[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
 
 
 def text_condition(clause: StartsWith | Contains | EndsWith | TermRange, column: str) -> Sql:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Not, Or, StartsWith
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, select
-from fhir_server.store.sqlite.conditions import successor
 
 _MOST = 8
 _MOST_VALUES = 100
