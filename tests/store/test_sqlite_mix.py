@@ -28,9 +28,9 @@ from fhir_server.search.query import Query, Scope
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.sqlite import meter
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.sizes import Sizes
 from tests.conftest import Client, serving
 
 BUNDLES = slice(1, 16, 5)

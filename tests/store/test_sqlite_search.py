@@ -54,10 +54,10 @@ from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.rows import is_local, ordered, unordered
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.sizes import Sizes
 
 DAY = 24 * HOUR
 PATIENTS, OBSERVATIONS = 150, 3000

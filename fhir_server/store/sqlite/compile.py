@@ -146,8 +146,22 @@ def _probe_number(clause: NumberRange, type: str, alias: str, context: Context) 
 
 
 def _number_condition(clause: NumberRange, type: str, context: Context) -> Sql:
-    found: Sql = ("tp = ? AND key = ?", (context.tp(type, clause.parameter), clause.key))
-    return both((found, bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
+    return both((_of_number(clause, type, context), _in_range(clause)))
+
+
+def _of_number(clause: NumberRange, type: str, context: Context) -> Sql:
+    return "tp = ? AND key = ?", (context.tp(type, clause.parameter), clause.key)
+
+
+def _in_range(clause: NumberRange) -> Sql:
+    return both((bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
+
+
+def numbers(clause: NumberRange, type: str, context: Context, rows: int) -> Sql:
+    """Of the first index rows of the parameter and key: how many there are, and how many of them match."""
+    (of, whose), (within, values) = _of_number(clause, type, context), _in_range(clause)
+    text = f"SELECT count(*), total({within}) FROM (SELECT low, high, unit FROM number WHERE {of} LIMIT ?)"
+    return text, (*values, *whose, rows)
 
 
 def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:

@@ -12,8 +12,9 @@ from fhir_server.store.sqlite.compile import Context
 from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.fulltext import OF_FTS5
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.plan import CAP, Sizes, count_clauses, plan
+from fhir_server.store.sqlite.plan import plan
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.sizes import CAP, Sizes, count_clauses
 
 MOST_SCOPES = 5
 MOST_STATEMENTS = 10

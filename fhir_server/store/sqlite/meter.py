@@ -41,7 +41,7 @@ class Meter:
         self._each = max(1, min(_STEPS_PER_LOOK, self._steps_allowed // _LOOKS))
         self._began = float("inf")
         self._steps = 0
-        self._trial_ends: int | None = None
+        self._trial_ends: float | None = None
         self._stopped: Exception | None = None
 
     @contextmanager
@@ -60,11 +60,11 @@ class Meter:
 
     def attempt(self, work: Callable[[], T], microseconds: float) -> T | None:
         """What the work gives, or None when it is not done after about that time."""
-        steps = int(microseconds * STEPS_PER_MICROSECOND)
         each, ends = self._each, self._trial_ends
-        self._each = max(1, min(each, steps // _LOOKS))
-        # A trial within a trial ends with it.
-        self._trial_ends = min(self._steps + steps, self._steps + steps if ends is None else ends)
+        self._each = max(1, min(each, int(microseconds * STEPS_PER_MICROSECOND) // _LOOKS))
+        # The thread's own time: waiting for the interpreter is no work. A trial within a trial ends with it.
+        until = time.thread_time() + microseconds / 1e6
+        self._trial_ends = until if ends is None else min(ends, until)
         self._connection.set_progress_handler(self._look, self._each)
         try:
             return work()
@@ -86,4 +86,4 @@ class Meter:
             self._stopped = self._budget.out_of_rows()
         elif self._patience is not None and took >= self._patience:
             self._stopped = Slow()
-        return self._stopped is not None or (self._trial_ends is not None and self._steps >= self._trial_ends)
+        return self._stopped is not None or (self._trial_ends is not None and time.thread_time() >= self._trial_ends)

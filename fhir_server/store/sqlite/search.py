@@ -27,7 +27,8 @@ from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.meter import Meter
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import distance
-from fhir_server.store.sqlite.plan import Plan, Sizes, plan
+from fhir_server.store.sqlite.plan import Plan, plan
+from fhir_server.store.sqlite.sizes import Sizes
 from fhir_server.store.sqlite.statements import as_json
 
 # Index rows of a walk by terms that are looked at together, at first and at most.

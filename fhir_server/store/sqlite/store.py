@@ -37,9 +37,9 @@ from fhir_server.store.sqlite.history import changes, history, stored
 from fhir_server.store.sqlite.lane import Lane, Reader
 from fhir_server.store.sqlite.meter import Slow
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.sizes import Sizes
 from fhir_server.store.sqlite.statements import as_json
 from fhir_server.store.sqlite.turnstile import alone
 from fhir_server.store.sqlite.writer import Writer

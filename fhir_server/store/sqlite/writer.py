@@ -35,9 +35,9 @@ from fhir_server.store.protocol import (
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.commit import Draft, Group, draft
 from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.plan import Sizes
 from fhir_server.store.sqlite.schema import BUSY_MS, store_error
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.sqlite.sizes import Sizes
 from fhir_server.store.sqlite.turnstile import WAIT_SECONDS, Turnstile
 
 _MOST_WRITES = 2000
