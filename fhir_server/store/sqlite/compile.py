@@ -36,13 +36,14 @@ from fhir_server.search.query import (
 )
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
-from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition, unit_condition
+from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
 from fhir_server.store.sqlite.intervals import drive_date, drive_dates
 from fhir_server.store.sqlite.lineage import drive_lineage
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import drive_near
-from fhir_server.store.sqlite.rows import is_local, ordered
+from fhir_server.store.sqlite.quantities import drive_number, probe_number
+from fhir_server.store.sqlite.rows import is_local
 from fhir_server.store.sqlite.statements import as_json
 
 TextClause = StartsWith | Contains | EndsWith | TermRange
@@ -50,11 +51,15 @@ TextClause = StartsWith | Contains | EndsWith | TermRange
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What compiling needs beside the clause. `small`: clauses with few index rows, which a probe reads all at once."""
+    """What compiling needs beside the clause.
+
+    `small`: clauses with few index rows, which a probe reads all at once; `near`: chains to few resources, likewise.
+    """
 
     names: Names
     connection: sqlite3.Connection
     small: frozenset[Clause] = field(default_factory=frozenset)
+    near: frozenset[Clause] = field(default_factory=frozenset)
 
     def tp(self, type: str, parameter: str) -> int:
         """The number of a type's parameter."""
@@ -140,30 +145,6 @@ def _interval(clause: DateRange) -> Sql:
     return bounds(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
 
 
-def _probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:
-    condition, values = _number_condition(clause, type, context)
-    return f"EXISTS (SELECT 1 FROM number WHERE rid = {alias}.rid AND {condition})", values
-
-
-def _number_condition(clause: NumberRange, type: str, context: Context) -> Sql:
-    return both((_of_number(clause, type, context), _in_range(clause)))
-
-
-def _of_number(clause: NumberRange, type: str, context: Context) -> Sql:
-    return "tp = ? AND key = ?", (context.tp(type, clause.parameter), clause.key)
-
-
-def _in_range(clause: NumberRange) -> Sql:
-    return both((bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
-
-
-def numbers(clause: NumberRange, type: str, context: Context, rows: int) -> Sql:
-    """Of the first index rows of the parameter and key: how many there are, and how many of them match."""
-    (of, whose), (within, values) = _of_number(clause, type, context), _in_range(clause)
-    text = f"SELECT count(*), total({within}) FROM (SELECT low, high, unit FROM number WHERE {of} LIMIT ?)"
-    return text, (*values, *whose, rows)
-
-
 def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:
     where = tuple(path(part, clause.parameter) for part in _COLUMNS)
     text = " OR ".join(f"json_type(x.{column}, ?) IS NOT NULL" for column in _COLUMNS.values())
@@ -180,6 +161,10 @@ def _probe_updated(clause: LastUpdated, type: str, alias: str, context: Context)
 
 def _probe_chain(clause: Chain, type: str, alias: str, context: Context) -> Sql:
     target = f"{alias}t"
+    if clause in context.near:
+        found, values = select("b.rid", clause.where, clause.type, "b", context)
+        listed = f"SELECT t.ref FROM ({found}) y CROSS JOIN resource t WHERE t.rid = y.rid"
+        return _in_json("l", clause, alias, (f"j.value IN ({listed})", values))
     inner, values = probe(clause.where, clause.type, target, context)
     text = (
         f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.quick, ?) j CROSS JOIN resource {target}"
@@ -242,7 +227,7 @@ _PROBES: dict[type, Callable[..., Sql]] = {
     TermRange: _probe_text,
     Words: probe_words,
     DateRange: _probe_date,
-    NumberRange: _probe_number,
+    NumberRange: probe_number,
     Near: _probe_listed,
     Present: _probe_present,
     Ids: _probe_ids,
@@ -293,11 +278,6 @@ def _drive_text(clause: TextClause, type: str, context: Context) -> Sql:
         links = f"SELECT x.rid FROM link x CROSS JOIN resource t WHERE x.tp = ? AND t.rid = x.target AND {linked}"
         found.append((links, (tp, *its_values)))
     return _union(found)
-
-
-def _drive_number(clause: NumberRange, type: str, context: Context) -> Sql:
-    condition, values = _number_condition(clause, type, context)
-    return f"SELECT DISTINCT rid FROM number WHERE {condition}", values
 
 
 def _drive_present(clause: Present, type: str, context: Context) -> Sql:
@@ -383,7 +363,7 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     TermRange: _drive_text,
     Words: drive_words,
     DateRange: drive_date,
-    NumberRange: _drive_number,
+    NumberRange: drive_number,
     Near: drive_near,
     Present: _drive_present,
     Ids: _drive_ids,

@@ -9,6 +9,7 @@ from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, 
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, select
+from fhir_server.store.sqlite.statements import snapshot
 
 _MOST = 8
 _MOST_VALUES = 100
@@ -61,6 +62,7 @@ def _links(clause: Clause) -> int:
 
 
 def _ids(clause: Clause, type: str, context: Context) -> Ids:
+    snapshot(context.connection)
     text, values = select("b.ref", clause, type, "b", context)
     rows = context.connection.execute(f"{text} LIMIT {_MOST_IDS + 1}", values).fetchall()
     if len(rows) > _MOST_IDS:
@@ -69,12 +71,14 @@ def _ids(clause: Clause, type: str, context: Context) -> Ids:
 
 
 def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
+    snapshot(context.connection)
     values = (context.tp(type, clause.parameter), clause.prefix, successor(clause.prefix), _MOST + 1)
     found = tuple([term for (term,) in context.connection.execute(_DISTINCT, values).fetchall()])
     return Equals(clause.parameter, found) if len(found) <= _MOST else clause
 
 
 def _containing(clause: Contains, type: str, context: Context) -> Clause:
+    snapshot(context.connection)
     source, values = grams.values(clause, context.tp(type, clause.parameter), context.connection)
     rows = context.connection.execute(f"SELECT g.value {source} LIMIT {_MOST_VALUES + 1}", values).fetchall()
     return Equals(clause.parameter, tuple([value for (value,) in rows])) if len(rows) <= _MOST_VALUES else clause

@@ -20,6 +20,8 @@ STEPS_PER_MICROSECOND = 50
 # SQLite goes on counting where a statement's last run ended, so that the first look comes early by chance: with several
 # looks to a limit it is met within a share of 1 : _LOOKS.
 _LOOKS = 8
+# Of a trial: it is short, and goes on for longer than meant rather than wait for the interpreter often.
+_LOOKS_AT_TRIALS = 3
 # Each look takes the GIL from a busy event loop: seldom enough, and still some hundred times a second.
 _STEPS_PER_LOOK = 200_000
 
@@ -61,7 +63,7 @@ class Meter:
     def attempt(self, work: Callable[[], T], microseconds: float) -> T | None:
         """What the work gives, or None when it is not done after about that time."""
         each, ends = self._each, self._trial_ends
-        self._each = max(1, min(each, int(microseconds * STEPS_PER_MICROSECOND) // _LOOKS))
+        self._each = max(1, min(each, int(microseconds * STEPS_PER_MICROSECOND) // _LOOKS_AT_TRIALS))
         # The thread's own time: waiting for the interpreter is no work. A trial within a trial ends with it.
         until = time.thread_time() + microseconds / 1e6
         self._trial_ends = until if ends is None else min(ends, until)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 
 from fhir_server.search.query import (
     And,
@@ -52,7 +52,9 @@ _READ_COSTS: Mapping[type, float] = {DateRange: 0.15, NumberRange: 0.06, Has: 3.
 # Of what is not counted to its end, how many times the cap is read at a guess: many sources lead to one resource.
 _UNCOUNTED_READS: Mapping[type, int] = {Chain: 2, Has: 3}
 _READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.1, 0.25, 2.0, 0.15
-
+# Of a chain: of listing one target, and of looking one up.
+_LISTED_COST, _LOOKED_UP_COST = 0.6, 0.5
+_FEW = 100
 
 _TRIAL = 600.0
 """What a walk may always take, µs."""
@@ -100,8 +102,10 @@ def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes, s
     walk = walking < entering
     # A guess that is too high would let a walk along chains go on for long, and entered they cost little more.
     least = min(1.0, cap / guess[best]) if best not in counted and isinstance(best, Chain | Has) else 1.0
-    small = _small(counted, best, rows if walk else guess[best])
-    return Plan(parts, best, walk, int(rows), replace(context, small=small), max(_TRIAL, least * entering))
+    probes = rows if walk else guess[best]
+    tested = parts if walk else others
+    compiling = replace(context, small=_small(counted, best, probes), near=_near(tested, probes, context, sizes))
+    return Plan(parts, best, walk, int(rows), compiling, max(_TRIAL, least * entering))
 
 
 def _reading(clause: Clause, size: Size) -> float:
@@ -137,3 +141,15 @@ def _small(counted: Mapping[Clause, Size], best: Clause, probes: float) -> froze
         if part is not best and isinstance(part, _READ_AT_ONCE)
         if _reading(part, size) < probes * _test_cost(part)
     )
+
+
+def _near(parts: Sequence[Clause], probes: float, context: Context, sizes: Sizes) -> frozenset[Clause]:
+    """The chains whose targets, all that match, are cheaper to read first than to look up and test `probes` times."""
+    found: list[Clause] = []
+    for part in parts:
+        if isinstance(part, Chain) and drivable(part.where) and probes > _FEW:
+            size = sizes.of_clauses((part.where,), part.type, context, CAP).get(part.where)
+            reading = _reading(part.where, size) + size.matches * _LISTED_COST if size is not None else inf
+            if reading < probes * (_LOOKED_UP_COST + _test_cost(part.where)):
+                found.append(part)
+    return frozenset(found)

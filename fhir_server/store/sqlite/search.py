@@ -29,7 +29,7 @@ from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import distance
 from fhir_server.store.sqlite.plan import Plan, plan
 from fhir_server.store.sqlite.sizes import Sizes
-from fhir_server.store.sqlite.statements import as_json
+from fhir_server.store.sqlite.statements import as_json, snapshot
 
 # Index rows of a walk by terms that are looked at together, at first and at most.
 _STRETCH, _LONGEST_STRETCH = 256, 4096
@@ -71,6 +71,8 @@ class Search:
     def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded."""
         with self._limited():
+            if len(query.scopes) > 1:
+                snapshot(self._connection)
             return sum(self._count(scope) for scope in query.scopes)
 
     def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
@@ -89,15 +91,14 @@ class Search:
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
-        # One snapshot for the plan and the page; inside the writer's transaction there is one already.
+        # Inside the writer's transaction there is a snapshot already. Elsewhere one is begun when several statements
+        # make an answer: each statement waits for the interpreter.
         alone = not self._connection.in_transaction
         try:
-            if alone:
-                self._connection.execute("BEGIN")
             with self._meter.question():
                 yield
         finally:
-            if alone:
+            if alone and self._connection.in_transaction:
                 self._connection.execute("COMMIT")
 
     def _count(self, scope: Scope) -> int:
@@ -117,6 +118,8 @@ class Search:
 
     def _found(self, query: Query, limit: int) -> list[Found]:
         found: list[Found] = []
+        if query.sort or len(query.scopes) > 1:
+            snapshot(self._connection)
         for scope in sorted(query.scopes, key=lambda scope: scope.type):
             wanted = limit if query.sort else limit - len(found)
             if wanted > 0:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from fhir_server.search.query import Chain, Clause, Contains, EndsWith, NumberRange, Present
 from fhir_server.store.sqlite import grams
-from fhir_server.store.sqlite.compile import Context, drive, numbers
+from fhir_server.store.sqlite.compile import Context, drive
+from fhir_server.store.sqlite.quantities import sample
 
 CAP = 4000
 """Index rows counted at most per clause: beyond, walking is cheaper at any size that this store is made for."""
@@ -17,6 +18,7 @@ CAP = 4000
 _SAMPLE = 500
 _REMEMBERED = 4096
 _REMEMBERED_SECONDS = 60.0
+_LOOKED_AT_SECONDS = 0.25
 
 _UNCOUNTED = (EndsWith, Present)
 
@@ -31,28 +33,30 @@ class Size(NamedTuple):
 class Sizes:
     """How many resources each type has, roughly, and each clause finds; shared by the threads of a store.
 
-    A type is counted anew when the file has grown by a quarter, a clause also after a minute: a plan that rests on
-    an old number is slower, never wrong.
+    A type is counted anew when the file has grown by a quarter, which is looked at now and then; a clause also after a
+    minute: a plan that rests on an old number is slower, never wrong.
     """
 
     def __init__(self) -> None:
-        self._counted: dict[int, tuple[int, int]] = {}
+        self._counted: dict[int, tuple[float, int, int]] = {}
         self._remembered: dict[tuple[str, Clause], tuple[float, int, int, Size | None]] = {}
 
     def of_type(self, connection: sqlite3.Connection, code: int) -> int:
         """About how many resources the type with this code has, at least 1."""
-        newest = connection.execute("SELECT max(rid) FROM resource").fetchone()[0] or 0
-        at, count = self._counted.get(code, (-1, 0))
-        if at < 0 or newest > at * 5 // 4 + 1000 or newest < at:
-            statement = "SELECT count(*) FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0"
-            count = connection.execute(statement, (code,)).fetchone()[0]
-            self._counted[code] = (newest, count)
+        looked, at, count = self._counted.get(code, (0.0, -1, 0))
+        now = time.monotonic()
+        if now - looked >= _LOOKED_AT_SECONDS:
+            newest = connection.execute("SELECT max(rid) FROM resource").fetchone()[0] or 0
+            if at < 0 or newest > at * 5 // 4 + 1000 or newest < at:
+                statement = "SELECT count(*) FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0"
+                at, count = newest, connection.execute(statement, (code,)).fetchone()[0]
+            self._counted[code] = (now, at, count)
         return max(1, count)
 
     def of_clauses(self, clauses: Sequence[Clause], type: str, context: Context, cap: int) -> Mapping[Clause, Size]:
         """`count_clauses`, as remembered where that is not too old, and ranges of numbers by a sample."""
         code = context.code(type)
-        newest, now = self._counted.get(code, (0, 0))[0], time.monotonic()
+        newest, now = self._counted.get(code, (0.0, 0, 0))[1], time.monotonic()
         found: dict[Clause, Size] = {}
         unknown: list[Clause] = []
         for clause in clauses:
@@ -79,7 +83,7 @@ class Sizes:
             if isinstance(clause, NumberRange):
                 # The rows of one key, such as a code's, are a part of all.
                 most, part = (CAP, 4) if clause.key else (_SAMPLE, 1)
-                text, values = numbers(clause, type, context, most)
+                text, values = sample(clause, type, context, most)
                 rows, matches = context.connection.execute(text, values).fetchone()
                 total = self.of_type(context.connection, context.code(type))
                 read = rows if rows < most else max(rows, total // part)

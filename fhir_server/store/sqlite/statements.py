@@ -95,3 +95,9 @@ def one_json(connection: sqlite3.Connection, statement: str, values: Iterable[An
     """The JSON array that a statement with one array of values answers in its only row."""
     found: list[Any] = orjson.loads(connection.execute(statement, (as_json(values),)).fetchone()[0])
     return found
+
+
+def snapshot(connection: sqlite3.Connection) -> None:
+    """Let this statement and those that follow see one state of the database, until somebody commits."""
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
