@@ -1,7 +1,8 @@
 """Index entries of a resource, by the expressions of its type's search parameters (https://hl7.org/fhir/R4/search.html).
 
-The resource is taken as valid R4; extensions that no parameter names are not indexed, and of contained resources only
-the types are: `search.contained` looks into them when a search asks for them.
+The resource is taken as valid R4; extensions that no parameter names are not indexed. Of contained resources the types
+are, and for chains those that the resource's parameters refer to (`search.inside`); `search.contained` looks into them
+when a search asks for them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, tzinfo
+from functools import partial
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
@@ -17,6 +19,7 @@ from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Member, Path, missing_step, parse, parse_for
 from fhir_server.fhir.references import literal_references
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
+from fhir_server.search.inside import Reader, with_contents
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.composite import Combine, combination, kind_of
 from fhir_server.search.parameters.criteria import Extract, Surroundings
@@ -59,7 +62,8 @@ class Index:
         planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
-        self._strings = {type: _strings(registry, type) for type in registry.types}
+        self._strings = {type: _codes(registry, type, "string") for type in registry.types}
+        self._references = {type: _codes(registry, type, "reference") for type in registry.types}
         self._walks = _walks(planter, registry, registry.types)
         self._left_out = left_out(definitions) if full_text else None
 
@@ -68,30 +72,37 @@ class Index:
         planter = Planter(definitions.properties)
         other = copy(self)
         changed = tuple(types)
-        other._strings = self._strings | {type: _strings(registry, type) for type in changed}
+        other._strings = self._strings | {type: _codes(registry, type, "string") for type in changed}
+        other._references = self._references | {type: _codes(registry, type, "reference") for type in changed}
         other._walks = self._walks | _walks(planter, registry, changed)
         return other
 
-    def entries(self, type: str, resource: dict[str, Any], base: str = "") -> Entries:
+    def entries(
+        self, type: str, resource: dict[str, Any], base: str = "", beside: Sequence[dict[str, Any]] = ()
+    ) -> Entries:
         """The entries of a resource of a served type; absolute references below `base`, this server's URL, are local.
 
-        Raises Invalid for a date that no calendar has.
+        `beside`: of a contained resource, all that its container contains. Raises Invalid for a date that no calendar
+        has.
         """
         found: Found = ({}, {}, {})
+        contained = resource.get("contained", beside)
         try:
-            self._walks[type](resource, found, Surroundings(self._zone, base, self._types, resource))
+            self._walks[type](resource, found, Surroundings(self._zone, base, self._types, resource, contained))
         except ValueError as error:
             raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
         for sink in found:
             for code, values in sink.items():
                 if len(values) > 1:
                     sink[code] = _ordered(values)
-        if "contained" in resource:
-            found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in resource["contained"]}))
         references, strings = literal_references(resource, base, self._types), self._strings[type]
-        if self._left_out is None:
-            return Entries(found[0], found[1], found[2], references, strings)
-        return Entries(found[0], found[1], found[2], references, strings, texts(resource, self._left_out))
+        made = Entries(found[0], found[1], found[2], references, strings, self.texts(resource))
+        if "contained" not in resource:
+            return made
+        found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in contained}))
+        return with_contents(
+            type, made, contained, Reader(partial(self.entries, base=base, beside=contained), self._references)
+        )
 
     def texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
         """The texts of a resource's entries."""
@@ -113,9 +124,9 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 
 
-def _strings(registry: Registry, type: str) -> frozenset[str]:
-    """See `Entries.strings`."""
-    return frozenset(code for code, parameter in registry.parameters(type).items() if parameter.type == "string")
+def _codes(registry: Registry, type: str, kind: str) -> frozenset[str]:
+    """The codes of a type's search parameters of one kind."""
+    return frozenset(code for code, parameter in registry.parameters(type).items() if parameter.type == kind)
 
 
 def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:

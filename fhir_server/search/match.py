@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry
 from fhir_server.search.geodesy import great_circle
+from fhir_server.search.inside import PLACES, inside, place
 from fhir_server.search.query import (
     And,
     Chain,
@@ -217,7 +218,14 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
         target = follow.resolve(reference)
         return target is not None and target.type == clause.type and where(target)
 
-    return _some_term(clause.parameter, reaches)
+    outside = _some_term(clause.parameter, reaches)
+    places = [place(clause.parameter, clause.type, number) for number in range(PLACES)]
+
+    def within(candidate: Candidate) -> bool:
+        there = [number for number, name in enumerate(places) if name in candidate.entries.terms]
+        return any(predicate(inside(clause, number), follow)(candidate) for number in there)
+
+    return lambda candidate: outside(candidate) or within(candidate)
 
 
 def _has(clause: Has, follow: Follow) -> Predicate:

@@ -145,7 +145,10 @@ class LastUpdated:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Some reference of `parameter` points to a current resource of `type` that matches `where`."""
+    """Some reference of `parameter` points to a current resource of `type` that matches `where`, or to a contained one.
+
+    Contained ones are entries of their container: see `search.inside`.
+    """
 
     parameter: str
     type: str

@@ -13,6 +13,7 @@ from fhir_server.fhir import definitions
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
+from fhir_server.search.inside import DEPTH, PLACES
 from fhir_server.search.registry import Registry, build
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
@@ -69,7 +70,7 @@ def test_without_values_there_are_no_entries(index: Index) -> None:
     assert index.entries("Patient", nulls).terms["given"] == ("ann\x1fAnn",)
 
 
-def test_of_contained_resources_the_types_and_the_references_are_indexed(index: Index) -> None:
+def test_a_contained_resource_is_indexed_by_what_refers_to_it(index: Index) -> None:
     resource = {
         "resourceType": "Observation",
         "contained": [
@@ -77,9 +78,37 @@ def test_of_contained_resources_the_types_and_the_references_are_indexed(index: 
         ],
         "hasMember": [{"reference": "#c"}],
     }
-    assert index.entries("Observation", resource) == Entries(
-        {"_contained": ("Observation",)}, references=("Patient/2",)
-    )
+    inside = "has-member:Observation#0"
+    found = {
+        "_contained": ("Observation",),
+        "has-member": ("#c",),
+        inside: ("c",),
+        f"{inside}.patient": ("Patient/2",),
+        f"{inside}.status": ("final\x1f",),
+        f"{inside}.subject": ("Patient/2",),
+    }
+    assert index.entries("Observation", resource) == Entries(found, references=("Patient/2",))
+
+
+def test_what_nothing_refers_to_is_not_indexed(index: Index) -> None:
+    contained = [{"resourceType": "Patient", "id": "p", "gender": "male"}, {"resourceType": "Patient"}]
+    for focus in ([], [{"reference": "#other"}], [{"reference": "#"}]):
+        resource = {"resourceType": "Observation", "contained": contained, "focus": focus}
+        found = index.entries("Observation", resource).terms
+        assert found == {"_contained": ("Patient",)} | ({"focus": (focus[0]["reference"],)} if focus else {})
+
+
+def test_places_and_depth_inside_are_bounded(index: Index) -> None:
+    """Four of a type by one parameter, and what those refer to; a circle ends."""
+    members = [{"reference": f"#{number}"} for number in range(6)]
+    contained = [
+        {"resourceType": "Observation", "id": str(number), "hasMember": [{"reference": "#0"}]} for number in range(6)
+    ]
+    resource = {"resourceType": "Observation", "contained": contained, "hasMember": members}
+    names = {name for name in index.entries("Observation", resource).terms if name.count("#") and "." not in name}
+    assert names == {f"has-member:Observation#{number}" for number in range(PLACES)}
+    deepest = max(name.count("#") for name in index.entries("Observation", resource).terms)
+    assert deepest == DEPTH
 
 
 def test_an_extension_is_indexed_by_its_value(index: Index) -> None:

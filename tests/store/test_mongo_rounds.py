@@ -160,8 +160,10 @@ def test_searches(sent: Sent) -> None:
     date = (Sort("date", "date", True),)
     assert sent(lambda store: store.search(query("Observation", code, sort=date))) == ["aggregate Observation"]
     chain = Chain("subject", "Patient", Equals("gender", (token("male"),)))
+    # The targets, whether any resource contains such a target, and the page.
     assert sent(lambda store: store.search(query("Observation", chain))) == [
         "aggregate Patient",
+        "aggregate Observation",
         "aggregate Observation",
     ]
     has = Has("Observation", "subject", code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any, Literal, NamedTuple
@@ -18,13 +18,14 @@ class Surroundings(NamedTuple):
     """What an element's entries depend on besides the element.
 
     `zone`: of dates without an offset. `base`: this server's URL ("" when unknown). `types`: resource types that exist.
-    `resource`: the whole resource, for `%resource`.
+    `resource`: the whole resource, for `%resource`. `contained`: the resources that `#id` may refer to.
     """
 
     zone: tzinfo
     base: str
     types: Collection[str]
     resource: Any
+    contained: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Reference parameters: what a resource points to (https://hl7.org/fhir/R4/search.html#reference).
 
-A version in a reference or in a criterion is dropped: the parameter finds what points to the resource. References to
-contained resources have no entry. A Reference's identifier is found under the pseudo-parameter `code:identifier`.
+A version in a reference or in a criterion is dropped: the parameter finds what points to the resource. A reference to a
+contained resource is its text, `#id`. A Reference's identifier is found under the pseudo-parameter `code:identifier`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def _with_types(parameter: Parameter, modifier: str | None, id: str, criteria: C
 def leads_to(value: Any, type: str, around: Surroundings) -> bool:
     """Whether a Reference is to a resource of `type`, as far as its text or its `type` member tell."""
     text = value.get("reference")
+    if text and text[0] == "#":
+        return any(each.get("id") == text[1:] and each["resourceType"] == type for each in around.contained)
     if text:
         if text.startswith(type) and text[len(type) : len(type) + 1] == "/":
             return True
@@ -71,9 +73,9 @@ def leads_to(value: Any, type: str, around: Surroundings) -> bool:
 
 def _reference(value: Any, around: Surroundings) -> tuple[str, ...]:
     text = value.get("reference")
-    if not text or text[0] == "#":
+    if not text:
         return ()
-    return (local(text, around.base, around.types) or text,)
+    return (text if text[0] == "#" else local(text, around.base, around.types) or text,)
 
 
 def identifier(value: Any, around: Surroundings) -> tuple[str, ...]:

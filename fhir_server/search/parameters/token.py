@@ -117,5 +117,8 @@ TOKEN = ParameterType(
     clause=clause,
     modifiers=frozenset({"not", "text", "of-type", *coded.MODIFIERS}),
     negated=frozenset({"not", "not-in"}),
-    only={"of-type": frozenset({"Identifier", "Extension"})},
+    only={
+        "of-type": frozenset({"Identifier", "Extension"}),
+        "text": frozenset({"Coding", "CodeableConcept", "Identifier", "Extension"}),
+    },
 )

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
+from fhir_server.search.inside import place
 from fhir_server.search.query import (
     And,
     Chain,
@@ -82,12 +83,21 @@ _text_name = st.sampled_from((TEXT, CONTENT))
 _word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
 _words = st.builds(Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
 
+
+_INSIDE = place("subject", "Patient", 0)
+_inside = st.one_of(
+    st.just({}),
+    st.builds(lambda id: {_INSIDE: (id,)}, st.sampled_from(IDS)),
+    st.builds(lambda id, found: {_INSIDE: (id,), f"{_INSIDE}.t": found}, st.sampled_from(IDS), _several(_term)),
+)
+
 entries: st.SearchStrategy[Entries] = st.builds(
-    lambda terms, pointers, dates, numbers, positions, references, texts: Entries(
-        terms | pointers, dates, numbers | positions, references, frozenset({"t"}), texts
+    lambda terms, pointers, inside, dates, numbers, positions, references, texts: Entries(
+        terms | pointers | inside, dates, numbers | positions, references, frozenset({"t", f"{_INSIDE}.t"}), texts
     ),
     _by_name(_TERMS, _term),
     _by_name(_POINTERS, _pointer),
+    _inside,
     _by_name(_DATES, _interval),
     _by_name(_NUMBERS, _number),
     _by_name(_POSITIONS, _position),

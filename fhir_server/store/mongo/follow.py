@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from fhir_server.search.geodesy import great_circle, latitudes
+from fhir_server.search.inside import PLACES, inside, place
 from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
 from fhir_server.store.mongo.grams import widened
@@ -44,7 +45,7 @@ class Follow:
             case Not(negated):
                 return Not(await self.followed(negated, type))
             case Chain():
-                return await self._chain(clause)
+                return await self._chain(clause, type)
             case Has():
                 return await self._has(clause, type)
             case Lineage():
@@ -54,11 +55,21 @@ class Follow:
             case _:
                 return clause
 
-    async def _chain(self, clause: Chain) -> Clause:
+    async def _chain(self, clause: Chain, type: str) -> Clause:
         where = await self.filter(clause.where, clause.type)
         wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
-        found = [document["_id"] async for document in self._some(clause.type, wanted)]
-        return Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in found))
+        ids = [document["_id"] async for document in self._some(clause.type, wanted)]
+        found: list[Clause] = [Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))]
+        for number in range(PLACES):
+            if not await self._is_anywhere(type, place(clause.parameter, clause.type, number)):
+                break
+            found.append(await self.followed(inside(clause, number), type))
+        return Or(tuple(found)) if len(found) > 1 else found[0]
+
+    async def _is_anywhere(self, type: str, parameter: str) -> bool:
+        """Whether some current resource of a type has a term of the parameter."""
+        there = every(({"terms": {"$elemMatch": starting(f"{parameter}=")}}, LIVE))
+        return bool(await self.questions.all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}]))
 
     async def _has(self, clause: Has, type: str) -> Clause:
         where = await self.filter(clause.where, clause.type)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.search.entries import SEPARATOR, successor
+from fhir_server.search.inside import PLACES, inside, place
 from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Not, Or, StartsWith
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, select
+from fhir_server.store.sqlite.names import UNKNOWN
 from fhir_server.store.sqlite.statements import snapshot
 
 _MOST = 8
@@ -41,11 +43,27 @@ def expanded(clause: Clause, type: str, context: Context) -> Clause:
             return replace(clause, clauses=tuple([expanded(part, type, context) for part in clauses]))
         case Not(inner):
             return Not(expanded(inner, type, context))
-        case Chain(where=where) | Has(where=where):
-            inner = expanded(where, clause.type, context)
-            return replace(clause, where=inner if _links(inner) < _MOST_LINKS else _ids(inner, clause.type, context))
+        case Chain():
+            return _everywhere(clause, type, context)
+        case Has():
+            return replace(clause, where=_end(clause, context))
         case _:
             return clause
+
+
+def _everywhere(clause: Chain, type: str, context: Context) -> Clause:
+    """The chain, and the same inside the resources of the type if anything was ever stored at its places there."""
+    found: list[Clause] = [replace(clause, where=_end(clause, context))]
+    for number in range(PLACES):
+        if context.tp(type, place(clause.parameter, clause.type, number)) == UNKNOWN:
+            break
+        found.append(expanded(inside(clause, number), type, context))
+    return Or(tuple(found)) if len(found) > 1 else found[0]
+
+
+def _end(clause: Chain | Has, context: Context) -> Clause:
+    inner = expanded(clause.where, clause.type, context)
+    return inner if _links(inner) < _MOST_LINKS else _ids(inner, clause.type, context)
 
 
 def _links(clause: Clause) -> int:

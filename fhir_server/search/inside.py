@@ -1,0 +1,118 @@
+"""Chains into contained resources: R4 evaluates a chained condition there too (https://hl7.org/fhir/R4/search.html#contained).
+
+What a reference parameter points to inside its resource is indexed with the container, under names of its own:
+`medication:Medication#0` has the id of the first contained Medication that `medication` refers to, and
+`medication:Medication#0.code` what is found by its code. So a chain is asked once more for each place, and all its
+criteria hold for one contained resource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fhir_server.search.entries import Entries
+from fhir_server.search.query import (
+    NOTHING,
+    And,
+    Chain,
+    Clause,
+    Equals,
+    Has,
+    Ids,
+    LastUpdated,
+    Lineage,
+    Not,
+    Or,
+    Present,
+    Words,
+)
+
+PLACES = 4
+"""Contained resources of one type that one parameter of a resource is followed to."""
+
+DEPTH = 2
+"""How far references inside a resource are followed: to what it contains, and from there to what stands beside that."""
+
+
+def place(parameter: str, type: str, number: int) -> str:
+    """The name under which the contained resource at a place is indexed; its own parameters follow after a dot."""
+    return f"{parameter}:{type}#{number}"
+
+
+def inside(chain: Chain, number: int) -> Clause:
+    """The chain's criteria on the contained resource at a place, as criteria on its container."""
+    name = place(chain.parameter, chain.type, number)
+    where = _on(chain.where, name)
+    return where if _implies_any(where) else And((Present(name), where))
+
+
+def _on(clause: Clause, name: str) -> Clause:
+    match clause:
+        case And(clauses) | Or(clauses):
+            return replace(clause, clauses=tuple([_on(part, name) for part in clauses]))
+        case Not(negated):
+            return Not(_on(negated, name))
+        case Ids(ids):
+            return Equals(name, ids)
+        case LastUpdated():
+            return clause
+        case Has() | Lineage() | Words():
+            return NOTHING
+        case _:
+            return replace(clause, parameter=f"{name}.{clause.parameter}")
+
+
+def _implies_any(clause: Clause) -> bool:
+    """Whether only a resource with some entry of the clause's parameters can match it."""
+    match clause:
+        case And(clauses):
+            return any(map(_implies_any, clauses))
+        case Or(clauses):
+            return all(map(_implies_any, clauses))
+        case Not() | LastUpdated():
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`index`: (type, resource) → the entries of a resource of a served type, what it contains left out.
+
+    `references`: by served type, the codes of its reference parameters.
+    """
+
+    index: Callable[[str, dict[str, Any]], Entries]
+    references: Mapping[str, Collection[str]]
+
+
+def with_contents(type: str, entries: Entries, contained: list[dict[str, Any]], reader: Reader) -> Entries:
+    """The entries of a resource of a type, with those of the contained resources that its parameters refer to."""
+    by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
+    terms, dates, numbers = dict(entries.terms), dict(entries.dates), dict(entries.numbers)
+    strings = set(entries.strings)
+
+    def add(type: str, own: Entries, prefix: str, depth: int) -> None:
+        for code in reader.references[type]:
+            counts: dict[str, int] = {}
+            for term in own.terms.get(code, ()):
+                target = by_reference.get(term)
+                if target is None or target["resourceType"] not in reader.references:
+                    continue
+                its_type = target["resourceType"]
+                number = counts.get(its_type, 0)
+                counts[its_type] = number + 1
+                if number < PLACES:
+                    name = place(prefix + code, its_type, number)
+                    found = reader.index(its_type, target)
+                    terms[name] = (term[1:],)
+                    terms.update({f"{name}.{each}": values for each, values in found.terms.items()})
+                    dates.update({f"{name}.{each}": values for each, values in found.dates.items()})
+                    numbers.update({f"{name}.{each}": values for each, values in found.numbers.items()})
+                    strings.update([f"{name}.{each}" for each in found.strings if each in found.terms])
+                    if depth < DEPTH:
+                        add(its_type, found, f"{name}.", depth + 1)
+
+    add(type, entries, "", 1)
+    return replace(entries, terms=terms, dates=dates, numbers=numbers, strings=frozenset(strings))
