@@ -78,7 +78,7 @@ def _written(parameters: Mapping[str, Parameter], entries: Entries) -> Iterator[
         if code in parameters and parameters[code].type in _TERM_TEXT:
             yield from ((code, text) for term in terms if (text := _TERM_TEXT[parameters[code].type](term)))
     for code, dates in entries.dates.items():
-        for low, high in dates:
+        for low, high in dates if code in parameters else ():
             end = low if low > OPEN_LOW else high
             if OPEN_LOW < end < OPEN_HIGH:
                 moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=end)

@@ -63,7 +63,8 @@ MIX: Mapping[str, Plan] = {
     "Observation by code, value": ("Observation.terms",),
     "Observation by code-value": ("Observation.numbers",),
     "Observation by category, date": ("Observation.terms",),
-    "Observation by patient.gender": ("Patient.terms", "Observation.terms"),
+    # A chain asks for its targets, and whether any resource contains such a one.
+    "Observation by patient.gender": ("Patient.terms", "Observation.terms", "Observation.terms"),
     "Condition by patient, status": ("Condition.terms",),
     "Condition _sort=-_lastUpdated": ("Condition.updated_down",),
     "Encounter by patient _include": ("Encounter.terms", "Patient._id_"),
@@ -77,10 +78,10 @@ MIX: Mapping[str, Plan] = {
 BESIDE: Mapping[str, Plan] = {
     "Observation?encounter:Encounter.service-provider:Organization.name={prefix}": (
         "Organization.terms",
-        "Encounter.terms",
-        "Observation.terms",
+        *("Encounter.terms", "Encounter.terms"),
+        *("Observation.terms", "Observation.terms"),
     ),
-    "Condition?patient.name:contains={middle}": ("Patient.terms", "Condition.terms"),
+    "Condition?patient.name:contains={middle}": ("Patient.terms", "Condition.terms", "Condition.terms"),
     "Patient?_has:Encounter:patient:_has:Condition:encounter:code={code}": (
         "Condition.terms",
         "Encounter._id_",
@@ -88,7 +89,7 @@ BESIDE: Mapping[str, Plan] = {
     ),
     "Practitioner?_has:Encounter:practitioner:patient.family={prefix}": (
         "Patient.terms",
-        "Encounter.terms",
+        *("Encounter.terms", "Encounter.terms"),
         "Practitioner._id_",
     ),
     "Observation?component-code-value-quantity={code}$gt130": ("Observation.numbers",),
