@@ -15,7 +15,7 @@ from fhir_server.store.protocol import Clock, Store
 
 
 class TestMongo(StoreContract, DurableContract, Differential):
-    examples = 40  # SecantusDB is slow
+    examples = 25  # SecantusDB is slow
     many = 150
 
     @pytest.fixture(autouse=True)
