@@ -10,7 +10,6 @@ from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, 
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, select
-from fhir_server.store.sqlite.names import UNKNOWN
 from fhir_server.store.sqlite.statements import snapshot
 
 _MOST = 8
@@ -33,16 +32,26 @@ _DISTINCT = (
 
 
 def expanded(clause: Clause, type: str, context: Context) -> Clause:
-    """The same clause in this snapshot of the database, wherever a part of a text stands for few terms."""
+    """The same clause in this snapshot of the database, wherever a part of a text stands for few terms.
+
+    Chains look inside resources as well, if anything was ever stored at their places there.
+    """
+    if _links(clause):
+        snapshot(context.connection)
+        context.names.refresh(context.connection)
+    return _expanded(clause, type, context)
+
+
+def _expanded(clause: Clause, type: str, context: Context) -> Clause:
     match clause:
         case StartsWith(prefix=prefix) if SEPARATOR in prefix:
             return _terms(clause, type, context)
         case Contains() if grams.applies(clause):
             return _containing(clause, type, context)
         case And(clauses) | Or(clauses):
-            return replace(clause, clauses=tuple([expanded(part, type, context) for part in clauses]))
+            return replace(clause, clauses=tuple([_expanded(part, type, context) for part in clauses]))
         case Not(inner):
-            return Not(expanded(inner, type, context))
+            return Not(_expanded(inner, type, context))
         case Chain():
             return _everywhere(clause, type, context)
         case Has():
@@ -52,17 +61,17 @@ def expanded(clause: Clause, type: str, context: Context) -> Clause:
 
 
 def _everywhere(clause: Chain, type: str, context: Context) -> Clause:
-    """The chain, and the same inside the resources of the type if anything was ever stored at its places there."""
+    """The chain, and the same at each place inside the resources of the type."""
     found: list[Clause] = [replace(clause, where=_end(clause, context))]
     for number in range(PLACES):
-        if context.tp(type, place(clause.parameter, clause.type, number)) == UNKNOWN:
+        if not context.names.known(type, place(clause.parameter, clause.type, number)):
             break
-        found.append(expanded(inside(clause, number), type, context))
+        found.append(_expanded(inside(clause, number), type, context))
     return Or(tuple(found)) if len(found) > 1 else found[0]
 
 
 def _end(clause: Chain | Has, context: Context) -> Clause:
-    inner = expanded(clause.where, clause.type, context)
+    inner = _expanded(clause.where, clause.type, context)
     return inner if _links(inner) < _MOST_LINKS else _ids(inner, clause.type, context)
 
 

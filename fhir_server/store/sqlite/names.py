@@ -42,6 +42,10 @@ class Names:
             found = self._codes.get(type, {}).get(parameter, UNKNOWN)
         return found
 
+    def known(self, type: str, parameter: str) -> bool:
+        """Whether a parameter of a type had a code at the last refresh."""
+        return parameter in self._codes.get(type, {})
+
     def of_type(self, type: str) -> dict[str, int]:
         """Codes by parameter of a type whose names are interned; its own under the empty text."""
         return self._codes[type]
