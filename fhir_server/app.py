@@ -252,7 +252,7 @@ def _with_cors(api: Application, settings: Settings) -> Application:
     if not origins:
         return api
     cors: Application = CORSMiddleware(  # type: ignore[assignment]
-        api,  # type: ignore[arg-type]
+        api,
         allow_origins=origins,
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["*"],

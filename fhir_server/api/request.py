@@ -41,7 +41,8 @@ def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
     """The public base URL: the setting, or what Host and the forwarded headers say."""
     if settings.base_url:
         return settings.base_url
-    scheme, host, prefix = scope.get("scheme", "http"), headers.get("host", ""), ""
+    scheme: str = scope.get("scheme", "http")
+    host, prefix = headers.get("host", ""), ""
     if settings.forwarded:
         forwarded = _forwarded(headers.get("forwarded", ""))
         scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip()

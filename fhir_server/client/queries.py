@@ -180,7 +180,7 @@ async def pools_of(lane: Lane, queries: Sequence[Query] = QUERIES) -> Pools:
     orders = await _resources(lane, "MedicationRequest?_count=200")
     claims = await _resources(lane, "Claim?_count=200")
     organizations = await _resources(lane, "Organization?_count=200")
-    found = {
+    found: dict[str, list[Values]] = {
         "Patient": [_person_values(one) for one in persons if one.get("name") and one.get("birthDate")],
         "Observation": [_observation_values(one) for one in observations if "value" in one.get("valueQuantity", {})],
         "Condition": [

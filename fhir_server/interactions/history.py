@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from fhir_server.fhir.bundle import bundle, history_entry
 from fhir_server.fhir.datetimes import instant, interval
@@ -27,7 +28,7 @@ async def history(context: Context, request: Request) -> Response:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
     created = await _created(context, page.versions)
     entries = [_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
-    head = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
+    head: dict[str, Any] = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
     if page.next is None and query.before is None:
         head["total"] = len(entries)
     return Response(200, bundle(head, _links(context, request, query, page), entries))

@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -160,7 +161,8 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
         entries.append(outcome_entry(operation_outcome(wanted.issues)))
     if explained:
         entries.append(await explanation(context, request, wanted, steps))
-    head = {"id": context.new_id(), "meta": {"lastUpdated": instant(context.clock())}, "type": "searchset"}
+    meta = {"lastUpdated": instant(context.clock())}
+    head: dict[str, Any] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
     total = await _total(context, wanted, page)
     if total is not None:
         head["total"] = total

@@ -14,7 +14,8 @@ _SUMMARIES = ("true", "false", "text", "data")
 
 def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
     """The part of the resource that the request's `_summary` or `_elements` asks for. Other parameters are refused."""
-    summary, elements = None, ()
+    summary: str | None = None
+    elements: tuple[str, ...] = ()
     for name, value in request.query:
         if name == "_summary":
             summary = _summary(value)
