@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.inside import PLACES, inside, place
-from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Not, Or, StartsWith
+from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Lineage, Not, Or, StartsWith
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
+from fhir_server.store.sqlite.clauses import conjunction
 from fhir_server.store.sqlite.compile import Context, select
 from fhir_server.store.sqlite.statements import snapshot
 
 _MOST = 8
 _MOST_VALUES = 100
 
-# SQLite's parser takes about five of our SELECTs inside each other (its stack has 100 places): the end of a longer
-# chain is asked first, and its ids stand for it.
-_MOST_LINKS = 3
+# SQLite's parser has a stack of 100 places (before 3.46). What each clause takes of them around those inside it, and
+# what a whole one may take beside the statement: what stands too deep is asked first, and its ids stand for it.
+_TAKES: Mapping[object, int] = {Chain: 14, Has: 14, Or: 14, And: 7, Not: 4, Lineage: 22, Contains: 22, Ids: 8}
+_LEAF, _ROOM = 12, 66
 _MOST_IDS = 50_000
 
 # Goes from term to term, one descent each, however many resources have it.
@@ -36,56 +40,72 @@ def expanded(clause: Clause, type: str, context: Context) -> Clause:
 
     Chains look inside resources as well, if anything was ever stored at their places there.
     """
-    if _links(clause):
+    if _has_links(clause):
         snapshot(context.connection)
         context.names.refresh(context.connection)
-    return _expanded(clause, type, context)
+    parts = tuple([_expanded(part, type, context, _ROOM) for part in conjunction(clause)])
+    return parts[0] if len(parts) == 1 else And(parts)
 
 
-def _expanded(clause: Clause, type: str, context: Context) -> Clause:
+def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
+    """With at most `room` places of the parser's stack, which are enough for ids."""
+    takes = _takes(clause, type, context)
+    if takes > room:
+        return _ids(_expanded(clause, type, context, _ROOM), type, context)
     match clause:
         case StartsWith(prefix=prefix) if SEPARATOR in prefix:
             return _terms(clause, type, context)
         case Contains() if grams.applies(clause):
             return _containing(clause, type, context)
-        case And(clauses) | Or(clauses):
-            return replace(clause, clauses=tuple([_expanded(part, type, context) for part in clauses]))
+        case And() | Or():
+            parts = conjunction(clause) if isinstance(clause, And) else clause.clauses
+            within = room - _TAKES[clause.__class__]
+            return replace(clause, clauses=tuple([_expanded(part, type, context, within) for part in parts]))
         case Not(inner):
-            return Not(_expanded(inner, type, context))
+            return Not(_expanded(inner, type, context, room - _TAKES[Not]))
         case Chain():
-            return _everywhere(clause, type, context)
+            return _everywhere(clause, type, context, room)
         case Has():
-            return replace(clause, where=_end(clause, context))
+            return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Has]))
         case _:
             return clause
 
 
-def _everywhere(clause: Chain, type: str, context: Context) -> Clause:
+def _takes(clause: Clause, type: str, context: Context) -> int:
+    """The places that a clause needs when ids stand for what is inside it."""
+    takes = _TAKES.get(clause.__class__, _LEAF)
+    if isinstance(clause, Chain) and _inside(clause, type, context):
+        takes += _TAKES[Or]
+    return takes + _TAKES[Ids] if _inner(clause) else takes
+
+
+def _everywhere(clause: Chain, type: str, context: Context, room: int) -> Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    found: list[Clause] = [replace(clause, where=_end(clause, context))]
-    for number in range(PLACES):
-        if not context.names.known(type, place(clause.parameter, clause.type, number)):
-            break
-        found.append(_expanded(inside(clause, number), type, context))
-    return Or(tuple(found)) if len(found) > 1 else found[0]
+    places = _inside(clause, type, context)
+    room -= _TAKES[Or] if places else 0
+    chain = replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Chain]))
+    return Or((chain, *(_expanded(each, type, context, room) for each in places))) if places else chain
 
 
-def _end(clause: Chain | Has, context: Context) -> Clause:
-    inner = _expanded(clause.where, clause.type, context)
-    return inner if _links(inner) < _MOST_LINKS else _ids(inner, clause.type, context)
+def _inside(chain: Chain, type: str, context: Context) -> list[Clause]:
+    """The chain's criteria at each place where anything was ever stored."""
+    places = range(PLACES)
+    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, chain.type, number)), places)
+    return [inside(chain, number) for number in known]
 
 
-def _links(clause: Clause) -> int:
-    """How deep chains and reverse chains stand inside each other."""
+def _inner(clause: Clause) -> Sequence[Clause]:
     match clause:
         case And(clauses) | Or(clauses):
-            return max(map(_links, clauses), default=0)
-        case Not(inner):
-            return _links(inner)
-        case Chain(where=where) | Has(where=where):
-            return 1 + _links(where)
+            return clauses
+        case Not(inner) | Chain(where=inner) | Has(where=inner):
+            return (inner,)
         case _:
-            return 0
+            return ()
+
+
+def _has_links(clause: Clause) -> bool:
+    return isinstance(clause, Chain | Has) or any(map(_has_links, _inner(clause)))
 
 
 def _ids(clause: Clause, type: str, context: Context) -> Ids:
@@ -93,7 +113,7 @@ def _ids(clause: Clause, type: str, context: Context) -> Ids:
     text, values = select("b.ref", clause, type, "b", context)
     rows = context.connection.execute(f"{text} LIMIT {_MOST_IDS + 1}", values).fetchall()
     if len(rows) > _MOST_IDS:
-        raise BudgetExceeded(f"A chain goes through more than {_MOST_IDS} resources of type `{type}`.")
+        raise BudgetExceeded(f"A part of the search finds more than {_MOST_IDS} resources of type `{type}`.")
     return Ids(tuple([reference.partition("/")[2] for (reference,) in rows]))
 
 
