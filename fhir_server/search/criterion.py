@@ -187,9 +187,11 @@ def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: 
             f"No type that `{type}.{code}` refers to has the search parameter `{_first_code(rest)}` of `{place.name}`. "
             + (f"Valid ones: {_valid_parameters([criteria.registry.parameters(target)])}." if target else "")
         )
-    further = place.next(len(able))
+    # `subject.type:text`: a code has no text, but the types of other subjects do.
+    reached = [candidate for candidate in able if _takes_modifier(candidate, rest, criteria)] or able
+    further = place.next(len(reached))
     return disjunction(
-        Chain(code, candidate, _criterion(candidate, rest, value, further, criteria)) for candidate in able
+        Chain(code, candidate, _criterion(candidate, rest, value, further, criteria)) for candidate in reached
     )
 
 
@@ -204,6 +206,15 @@ def _knows(type: str, name: str, criteria: Criteria) -> bool:
         parameter = criteria.registry.parameters(source).get(code) if source in criteria.registry.types else None
         return parameter is None or not parameter.targets or type in parameter.targets
     return _first_code(name) in criteria.registry.parameters(type)
+
+
+def _takes_modifier(type: str, name: str, criteria: Criteria) -> bool:
+    """Whether the modifier at the end of a name that the type knows, if there is one, fits the parameter there."""
+    code, _, modifier = name.partition(":")
+    if "." in name or modifier in ("", "missing") or modifier in criteria.registry.types or code == "_has":
+        return True
+    parameter = criteria.registry.parameters(type)[code]
+    return modifier in TYPES[parameter.type].modifiers_of(parameter)
 
 
 def _reverse_chain(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
