@@ -62,7 +62,7 @@ class Index:
         planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
-        self._strings = {type: _codes(registry, type, "string") for type in registry.types}
+        self._strings = {type: frozenset(_codes(registry, type, "string")) for type in registry.types}
         self._references = {type: _codes(registry, type, "reference") for type in registry.types}
         self._walks = _walks(planter, registry, registry.types)
         self._left_out = left_out(definitions) if full_text else None
@@ -72,7 +72,7 @@ class Index:
         planter = Planter(definitions.properties)
         other = copy(self)
         changed = tuple(types)
-        other._strings = self._strings | {type: _codes(registry, type, "string") for type in changed}
+        other._strings = self._strings | {type: frozenset(_codes(registry, type, "string")) for type in changed}
         other._references = self._references | {type: _codes(registry, type, "reference") for type in changed}
         other._walks = self._walks | _walks(planter, registry, changed)
         return other
@@ -124,9 +124,9 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 
 
-def _codes(registry: Registry, type: str, kind: str) -> frozenset[str]:
-    """The codes of a type's search parameters of one kind."""
-    return frozenset(code for code, parameter in registry.parameters(type).items() if parameter.type == kind)
+def _codes(registry: Registry, type: str, kind: str) -> tuple[str, ...]:
+    """The codes of a type's search parameters of one kind, sorted."""
+    return tuple(sorted([code for code, parameter in registry.parameters(type).items() if parameter.type == kind]))
 
 
 def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:

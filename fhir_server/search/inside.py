@@ -8,7 +8,8 @@ criteria hold for one contained resource.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,16 +30,37 @@ from fhir_server.search.query import (
     Words,
 )
 
-PLACES = 4
+PLACES = 64
 """Contained resources of one type that one parameter of a resource is followed to."""
 
-DEPTH = 2
-"""How far references inside a resource are followed: to what it contains, and from there to what stands beside that."""
+DEPTH = 3
+"""How many references inside a resource are followed in a row; what is contained may refer to itself in circles."""
+
+MOST = 256
+"""Places in one resource."""
 
 
 def place(parameter: str, type: str, number: int) -> str:
     """The name under which the contained resource at a place is indexed; its own parameters follow after a dot."""
-    return f"{parameter}:{type}#{number}"
+    return f"{places(parameter, type)}{number}"
+
+
+def places(parameter: str, type: str) -> str:
+    """What the names of all places begin with to which a parameter refers, and `more` of it."""
+    return f"{parameter}:{type}#"
+
+
+def more(parameter: str, type: str) -> str:
+    """The name under which a resource has a term when it refers to more contained ones than are indexed."""
+    return f"{places(parameter, type)}more"
+
+
+def too_many(chain: Chain) -> str:
+    """Why a chain is not answered: a sentence."""
+    return (
+        f"The chain through `{chain.parameter.rpartition('.')[2]}` to `{chain.type}` meets a resource that contains "
+        f"more of them than can be searched: {PLACES} a parameter, {MOST} in all, {DEPTH} references in a row."
+    )
 
 
 def inside(chain: Chain, number: int) -> Clause:
@@ -80,11 +102,11 @@ def _implies_any(clause: Clause) -> bool:
 class Reader:
     """`index`: (type, resource) → the entries of a resource of a served type, what it contains left out.
 
-    `references`: by served type, the codes of its reference parameters.
+    `references`: by served type, the codes of its reference parameters, sorted.
     """
 
     index: Callable[[str, dict[str, Any]], Entries]
-    references: Mapping[str, Collection[str]]
+    references: Mapping[str, Sequence[str]]
 
 
 def with_contents(type: str, entries: Entries, contained: list[dict[str, Any]], reader: Reader) -> Entries:
@@ -92,27 +114,38 @@ def with_contents(type: str, entries: Entries, contained: list[dict[str, Any]], 
     by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
     terms, dates, numbers = dict(entries.terms), dict(entries.dates), dict(entries.numbers)
     strings = set(entries.strings)
-
-    def add(type: str, own: Entries, prefix: str, depth: int) -> None:
-        for code in reader.references[type]:
-            counts: dict[str, int] = {}
-            for term in own.terms.get(code, ()):
-                target = by_reference.get(term)
-                if target is None or target["resourceType"] not in reader.references:
-                    continue
-                its_type = target["resourceType"]
-                number = counts.get(its_type, 0)
-                counts[its_type] = number + 1
-                if number < PLACES:
-                    name = place(prefix + code, its_type, number)
-                    found = reader.index(its_type, target)
-                    terms[name] = (term[1:],)
-                    terms.update({f"{name}.{each}": values for each, values in found.terms.items()})
-                    dates.update({f"{name}.{each}": values for each, values in found.dates.items()})
-                    numbers.update({f"{name}.{each}": values for each, values in found.numbers.items()})
-                    strings.update([f"{name}.{each}" for each in found.strings if each in found.terms])
-                    if depth < DEPTH:
-                        add(its_type, found, f"{name}.", depth + 1)
-
-    add(type, entries, "", 1)
+    waiting = deque([(type, entries, "", 1)])
+    indexed = 0
+    while waiting:
+        type, own, prefix, depth = waiting.popleft()
+        for code, its_type, number, target in _referred(own, reader.references[type], by_reference):
+            if its_type not in reader.references:
+                continue
+            if number == PLACES or indexed == MOST or depth > DEPTH:
+                terms[more(prefix + code, its_type)] = ("#",)
+                continue
+            indexed += 1
+            name = place(prefix + code, its_type, number)
+            found = reader.index(its_type, target)
+            terms[name] = (target["id"],)
+            terms.update({f"{name}.{each}": values for each, values in found.terms.items()})
+            dates.update({f"{name}.{each}": values for each, values in found.dates.items()})
+            numbers.update({f"{name}.{each}": values for each, values in found.numbers.items()})
+            strings.update([f"{name}.{each}" for each in found.strings if each in found.terms])
+            waiting.append((its_type, found, f"{name}.", depth + 1))
     return replace(entries, terms=terms, dates=dates, numbers=numbers, strings=frozenset(strings))
+
+
+def _referred(
+    own: Entries, codes: Iterable[str], by_reference: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """(parameter, type, which of that type, target) of each reference to what is contained; PLACES for those beyond."""
+    for code in codes:
+        counts: dict[str, int] = {}
+        for term in own.terms.get(code, ()):
+            target = by_reference.get(term)
+            if target is not None:
+                type = target["resourceType"]
+                number = counts.get(type, 0)
+                counts[type] = min(number + 1, PLACES)
+                yield code, type, number, target

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Protocol
 
+from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry
 from fhir_server.search.geodesy import great_circle
-from fhir_server.search.inside import PLACES, inside, place
+from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     And,
     Chain,
@@ -219,10 +220,15 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
         return target is not None and target.type == clause.type and where(target)
 
     outside = _some_term(clause.parameter, reaches)
-    places = [place(clause.parameter, clause.type, number) for number in range(PLACES)]
+    first, beyond = place(clause.parameter, clause.type, 0), more(clause.parameter, clause.type)
 
     def within(candidate: Candidate) -> bool:
-        there = [number for number, name in enumerate(places) if name in candidate.entries.terms]
+        terms = candidate.entries.terms
+        if beyond in terms:
+            raise TooCostly(too_many(clause))
+        if first not in terms:
+            return False
+        there = [number for number in range(PLACES) if place(clause.parameter, clause.type, number) in terms]
         return any(predicate(inside(clause, number), follow)(candidate) for number in there)
 
     return lambda candidate: outside(candidate) or within(candidate)

@@ -146,3 +146,23 @@ async def test_one_without_an_id_is_named_by_its_place(pharmacy: Client) -> None
     await put(pharmacy, "4", inside=WRITTEN + b"," + nameless)
     found = await bundle(pharmacy, "/Flag?_contained=true&_containedType=contained")
     assert urls(found) == ["MedicationRequest/4#contained.1"]
+
+
+async def test_a_chain_to_more_than_is_indexed_is_refused(client: Client) -> None:
+    """Contained members that refer to each other in a circle: followed three times; once they are gone, all is answered."""
+
+    def member(id: str, of: str) -> dict[str, Any]:
+        code = {"coding": [{"code": id}]}
+        refers = [{"reference": f"#{of}"}]
+        return {"resourceType": "Observation", "id": id, "status": "final", "code": code, "hasMember": refers}
+
+    circle = member("circle", "a") | {"contained": [member("a", "b"), member("b", "a")]}
+    assert (await client.fhir("PUT", "/Observation/circle", json=circle)).status_code == 201
+    step = "has-member:Observation."
+    assert urls(await bundle(client, f"/Observation?{step * 3}code=a")) == ["Observation/circle"]
+    refused = await client.fhir("GET", f"/Observation?{step * 4}code=b")
+    issue = refused.json()["issue"][0]
+    assert (refused.status_code, issue["code"]) == (413, "too-costly")
+    assert "3 references in a row" in issue["diagnostics"]
+    await client.fhir("DELETE", "/Observation/circle")
+    assert urls(await bundle(client, f"/Observation?{step * 4}code=b")) == []

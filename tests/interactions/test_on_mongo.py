@@ -15,6 +15,7 @@ from tests.interactions.test_conditional import (
     test_conditional_patch,
     test_conditional_update,
 )
+from tests.interactions.test_contained import test_a_chain_to_more_than_is_indexed_is_refused
 from tests.interactions.test_transaction import (
     test_all_or_nothing_names_the_failing_entry,
     test_concurrent_transactions_on_the_same_resources,
@@ -31,6 +32,7 @@ __all__ = [
     "stocked",
     "test_64_identical_conditional_creates_make_one",
     "test_64_updates_with_one_if_match_have_one_winner",
+    "test_a_chain_to_more_than_is_indexed_is_refused",
     "test_a_search_explains_itself",
     "test_all_or_nothing_names_the_failing_entry",
     "test_concurrent_transactions_on_the_same_resources",

@@ -13,7 +13,7 @@ from fhir_server.fhir import definitions
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
-from fhir_server.search.inside import DEPTH, PLACES
+from fhir_server.search.inside import DEPTH, MOST, PLACES
 from fhir_server.search.registry import Registry, build
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
@@ -98,17 +98,40 @@ def test_what_nothing_refers_to_is_not_indexed(index: Index) -> None:
         assert found == {"_contained": ("Patient",)} | ({"focus": (focus[0]["reference"],)} if focus else {})
 
 
-def test_places_and_depth_inside_are_bounded(index: Index) -> None:
-    """Four of a type by one parameter, and what those refer to; a circle ends."""
-    members = [{"reference": f"#{number}"} for number in range(6)]
+def test_places_inside_are_bounded(index: Index) -> None:
+    """So many of a type by one parameter; a term tells that there are more."""
+    found = _panel(index, [f"o{number:02}" for number in range(PLACES + 1)], {}).terms
+    names = {name for name in found if "#" in name and "." not in name}
+    places = {f"has-member:Observation#{number}" for number in range(PLACES)}
+    assert names == {*places, "has-member:Observation#more"}
+    exactly = _panel(index, [f"o{number:02}" for number in range(PLACES)], {}).terms
+    assert "has-member:Observation#more" not in exactly
+
+
+def test_a_circle_inside_is_followed_so_far(index: Index) -> None:
+    found = _panel(index, ["a"], {"a": ["b"], "b": ["a"]}).terms
+    name = "has-member:Observation#0"
+    levels = [".".join([name] * depth) for depth in range(1, DEPTH + 1)]
+    assert [found[level] for level in levels] == [("a",), ("b",), ("a",)]
+    assert {each for each in found if "more" in each} == {f"{levels[-1]}.has-member:Observation#more"}
+
+
+def test_places_in_one_resource_are_bounded(index: Index) -> None:
+    ids = [f"o{number:02}" for number in range(30)]
+    found = _panel(index, ids, dict.fromkeys(ids, ids)).terms
+    assert sum(name.endswith(tuple(f"#{number}" for number in range(PLACES))) for name in found) == MOST
+    assert any(name.endswith("#more") for name in found)
+
+
+def _panel(index: Index, members: list[str], beside: dict[str, list[str]]) -> Entries:
+    """An Observation with contained members, of which some have others of them as members."""
+    refer = {id: [{"reference": f"#{other}"} for other in others] for id, others in beside.items()}
     contained = [
-        {"resourceType": "Observation", "id": str(number), "hasMember": [{"reference": "#0"}]} for number in range(6)
+        {"resourceType": "Observation", "id": id, "hasMember": refer.get(id, [])}
+        for id in dict.fromkeys([*members, *refer])
     ]
-    resource = {"resourceType": "Observation", "contained": contained, "hasMember": members}
-    names = {name for name in index.entries("Observation", resource).terms if name.count("#") and "." not in name}
-    assert names == {f"has-member:Observation#{number}" for number in range(PLACES)}
-    deepest = max(name.count("#") for name in index.entries("Observation", resource).terms)
-    assert deepest == DEPTH
+    direct = [{"reference": f"#{id}"} for id in members]
+    return index.entries("Observation", {"resourceType": "Observation", "contained": contained, "hasMember": direct})
 
 
 def test_an_extension_is_indexed_by_its_value(index: Index) -> None:

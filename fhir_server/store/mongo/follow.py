@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.inside import PLACES, inside, place
+from fhir_server.search.inside import PLACES, inside, more, place, places, too_many
 from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
 from fhir_server.store.mongo.grams import widened
@@ -60,15 +60,19 @@ class Follow:
         wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
         ids = [document["_id"] async for document in self._some(clause.type, wanted)]
         found: list[Clause] = [Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))]
+        if not await self._is_anywhere(type, places(clause.parameter, clause.type)):
+            return found[0]
+        if await self._is_anywhere(type, f"{more(clause.parameter, clause.type)}="):
+            raise BudgetExceeded(too_many(clause))
         for number in range(PLACES):
-            if not await self._is_anywhere(type, place(clause.parameter, clause.type, number)):
+            if not await self._is_anywhere(type, f"{place(clause.parameter, clause.type, number)}="):
                 break
             found.append(await self.followed(inside(clause, number), type))
-        return Or(tuple(found)) if len(found) > 1 else found[0]
+        return Or(tuple(found))
 
-    async def _is_anywhere(self, type: str, parameter: str) -> bool:
-        """Whether some current resource of a type has a term of the parameter."""
-        there = every(({"terms": {"$elemMatch": starting(f"{parameter}=")}}, LIVE))
+    async def _is_anywhere(self, type: str, prefix: str) -> bool:
+        """Whether some current resource of a type has a term that begins so."""
+        there = every(({"terms": {"$elemMatch": starting(prefix)}}, LIVE))
         return bool(await self.questions.all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}]))
 
     async def _has(self, clause: Has, type: str) -> Clause:

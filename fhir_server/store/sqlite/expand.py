@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.inside import PLACES, inside, place
+from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Lineage, Not, Or, StartsWith
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
@@ -81,10 +81,20 @@ def _takes(clause: Clause, type: str, context: Context) -> int:
 
 def _everywhere(clause: Chain, type: str, context: Context, room: int) -> Clause:
     """The chain, and the same at each place inside the resources of the type."""
+    if _is_any(context, type, more(clause.parameter, clause.type)):
+        raise BudgetExceeded(too_many(clause))
     places = _inside(clause, type, context)
     room -= _TAKES[Or] if places else 0
     chain = replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Chain]))
     return Or((chain, *(_expanded(each, type, context, room) for each in places))) if places else chain
+
+
+def _is_any(context: Context, type: str, parameter: str) -> bool:
+    """Whether some resource has a term of the parameter. A name is known for as long as the file lives."""
+    if not context.names.known(type, parameter):
+        return False
+    text = "SELECT EXISTS (SELECT 1 FROM term WHERE tp = ?)"
+    return bool(context.connection.execute(text, (context.tp(type, parameter),)).fetchone()[0])
 
 
 def _inside(chain: Chain, type: str, context: Context) -> list[Clause]:
