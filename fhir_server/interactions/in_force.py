@@ -17,10 +17,10 @@ import orjson
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Issue
 from fhir_server.search.custom import IN_FORCE, TYPE, facts_of, problems
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import CONTAINED, SEPARATOR
 from fhir_server.search.index import Index
 from fhir_server.search.parse import ELSEWHERE, OF_EVERY_TYPE
-from fhir_server.search.query import Query, Scope, StartsWith
+from fhir_server.search.query import Equals, Query, Scope, StartsWith
 from fhir_server.search.registry import FULL_TEXT, Custom, Indexed, Parameter, Registry, bases, extended, worded
 from fhir_server.search.result import PARAMETERS
 from fhir_server.store.protocol import Store, Stored
@@ -96,15 +96,17 @@ class SearchParameters:
                 return True
 
     async def adopt(self) -> None:
-        """After a change: learn it; what is new for a type that has no resources needs no reindex."""
+        """After a change: learn it. What is new for a type that is nowhere, contained neither, needs no reindex."""
         await self.renew()
         if not self._full_text:
             await self._forget_texts()
         waiting = [type for type in self.current.registry.types if self.current.pending(type)]
         if waiting:
             await self._store.settled()
-            empty = [type for type in waiting if not await self._holds(type)]
-            await self.mark(empty, self.current)
+            absent = [type for type in waiting if not await _holds(self._store, Scope(type))]
+            within = await containers(self._store, self.current.registry.types, absent)
+            nowhere = [type for type in absent if not await containers(self._store, within, (type,))]
+            await self.mark(nowhere, self.current)
 
     async def mark(self, types: Sequence[str], by: InForce) -> None:
         """Note that all resources of the types are indexed by the parameters that `by` had in force."""
@@ -128,9 +130,6 @@ class SearchParameters:
             if not await self._store.keep(INDEXED, orjson.dumps(kept), before):
                 await self._forget_texts()
             await self.renew()
-
-    async def _holds(self, type: str) -> bool:
-        return bool((await self._store.search(Query((Scope(type),), count=1))).matches)
 
     async def _stored(self) -> list[Stored]:
         """The active SearchParameters of the store, by id."""
@@ -164,3 +163,13 @@ class SearchParameters:
 
     def _faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
         return problems(resource, self._definitions, registry, _RESERVED)
+
+
+async def containers(store: Store, among: Iterable[str], types: Sequence[str]) -> list[str]:
+    """The types `among` some of which resources contain a resource of one of these types."""
+    where = Equals(CONTAINED, tuple(types))
+    return [type for type in among if types and await _holds(store, Scope(type, where))]
+
+
+async def _holds(store: Store, scope: Scope) -> bool:
+    return bool((await store.search(Query((scope,), count=1))).matches)

@@ -16,6 +16,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.interactions.exchange import Context
+from fhir_server.interactions.in_force import containers
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.protocol import Progress, RegistryChanged, StoreError
@@ -31,7 +32,7 @@ Status = Literal["running", "complete", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One reindex. `filled`: those of `types` that had resources when it began, None before the first batch.
+    """One reindex. `filled`: what has resources of `types` and of what contains them; None before the first batch.
 
     `at`: the position in `filled`; `after`: where the next batch of that type begins; `number`: the registry that the
     entries are made by. `rate`: resources a second at most, 0 for as many as it takes to leave the store half the time.
@@ -146,7 +147,9 @@ async def _from_the_start(context: Context, job: Job) -> Job:
     """Whoever writes from now on knows the parameters: what was written before is what is left to do."""
     await context.parameters.renew()
     await context.store.settled()
-    counts = {type: await context.store.count(Query((Scope(type),))) for type in job.types}
+    # What they contain is indexed with the containers.
+    others = await containers(context.store, sorted(context.types - set(job.types)), job.types)
+    counts = {type: await context.store.count(Query((Scope(type),))) for type in (*job.types, *others)}
     begun = replace(job, filled=tuple([type for type, count in counts.items() if count]), total=sum(counts.values()))
     number = context.parameters.current.number
     return replace(begun, number=number, at=0, after=None, done=0, beat=context.clock())

@@ -66,9 +66,8 @@ def clause_of(type: str, name: str, value: str, criteria: Criteria) -> Clause:
     Raises Unapplied for what lenient handling ignores, Invalid (or TooCostly) for all that is wrong.
     """
     if not value:
-        raise Unapplied(
-            f"`{name}` has no value; leave it out, or use `{name.partition(':')[0]}:missing=true`.", code="invalid"
-        )
+        missing = "" if name.startswith("_") else f", or use `{name.partition(':')[0]}:missing=true`"
+        raise Unapplied(f"`{name}` has no value; leave it out{missing}.", code="invalid")
     return _criterion(type, name, value, Place(name), criteria)
 
 

@@ -106,9 +106,10 @@ def _sort_key(code: str, descending: bool, asked: Asked) -> Sort:
 
 
 def _count(result: Result, asked: Asked) -> Result:
-    if not (asked.value.isascii() and asked.value.isdigit() and len(asked.value) <= 18):
+    if not (asked.value.isascii() and asked.value.isdigit()):
         raise Invalid(f"`_count` must be a whole number of at least 0, not `{asked.value}`.")
-    return replace(result, count=int(asked.value))
+    # A page has a most anyway (setting `max_count`); Python reads a number of any length, at its price.
+    return replace(result, count=int(asked.value.lstrip("0")[:18] or "0"))
 
 
 def _total(result: Result, asked: Asked) -> Result:

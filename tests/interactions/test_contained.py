@@ -149,7 +149,7 @@ async def test_one_without_an_id_is_named_by_its_place(pharmacy: Client) -> None
 
 
 async def test_a_chain_to_more_than_is_indexed_is_refused(client: Client) -> None:
-    """Contained members that refer to each other in a circle: followed three times; once they are gone, all is answered."""
+    """Contained members that refer to each other in a circle: followed three times; without them all is answered."""
 
     def member(id: str, of: str) -> dict[str, Any]:
         code = {"coding": [{"code": id}]}

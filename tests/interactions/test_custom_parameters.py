@@ -109,6 +109,26 @@ async def test_new_parameters_are_searched_after_a_reindex(everywhere: Client) -
     assert await ids(client, "Patient?_sort=-eyes") == ["later", "new", "old"]
 
 
+async def test_what_is_contained_waits_with_its_containers(everywhere: Client) -> None:
+    """A chain looks inside resources: a new parameter of Patient waits for what contains Patients too."""
+    client = everywhere
+    subject = {"reference": "#p"}
+    observation = {
+        "resourceType": "Observation",
+        "id": "o",
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": subject,
+    }
+    await put(client, observation | {"contained": [patient("p", "brown")]})
+    await put(client, parameter())
+    assert "stored before it" in await refused(client, "Observation?subject:Patient.eyes=brown")
+    await reindexed(client, "Patient/$reindex")
+    assert await ids(client, "Observation?subject:Patient.eyes=brown") == ["o"]
+    assert await ids(client, "Patient?eyes=brown") == []
+    assert await ids(client, "Observation?subject:Patient.eyes=green") == []
+
+
 async def test_a_string_is_searched_by_a_part_of_its_text(everywhere: Client) -> None:
     """R4: `:contains` matches the value anywhere in the field; what is kept for it of strings, new ones have too."""
     client = everywhere
