@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
-from mongo_proxy import Proxy, first, proxied
+from mongo_proxy import Proxy, first, nothing, proxied
 
 from fhir_server.store.contract.case import Ticks, history_walk, labels, post, put, terms, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.store import MongoStore
-from fhir_server.store.protocol import HistoryQuery, StoreError, StoreUnavailable
+from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
 
 Body = Callable[[MongoStore, Proxy], Awaitable[None]]
 
@@ -85,6 +85,67 @@ def test_an_absent_server_is_said_and_comes_back(behind: Callable[[Body], None])
     behind(body)
 
 
+@pytest.mark.parametrize("fault", ["of a type never seen", "of a process that has not written yet"])
+def test_a_first_write_while_the_server_is_away(behind: Callable[[Body], None], fault: str) -> None:
+    """What comes before a transaction, indexes and the writer's floor, waits for the server as the transaction does."""
+
+    async def body(store: MongoStore, proxy: Proxy) -> None:
+        fresh = store if "type" in fault else await open_store(proxy.uri(f"test_{uuid.uuid4().hex}"), Ticks())
+        proxy.drop()
+        writing = asyncio.create_task(write(fresh, put("Basic/b" if "type" in fault else "Patient/q")))
+        await asyncio.sleep(1.5)
+        assert not writing.done(), "it is tried again until its time is over"
+        proxy.absent = False
+        assert [(each.version, each.created) for each in (await writing).written] == [(1, True)]
+        if fresh is not store:
+            await fresh.close()
+
+    behind(body)
+
+
+@pytest.mark.parametrize("lost", [4, 10_000], ids=["for a moment", "for good"])
+def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> None:
+    """What the commit did is read from the history; while that cannot be read, nobody is told "nothing was written"."""
+    secantus = pytest.importorskip("secantus")
+
+    async def body(folder: str) -> None:
+        server = secantus.SecantusDBServer(port=0, storage_path=folder)
+        server.start()
+        async with proxied(server.uri) as proxy:
+            store = await open_store(proxy.uri("fhir"), Ticks(), retry=5.0)
+            await write(store, put("Patient/p"))
+            commit = first("commitTransaction")
+
+            def away(message: bytes) -> bool:
+                proxy.absent = proxy.absent or commit(message)
+                return proxy.absent
+
+            proxy.cut_after = away
+            writing = asyncio.create_task(write(store, put("Patient/p")))
+            while not proxy.absent:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(server.stop)
+            server = secantus.SecantusDBServer(port=0, storage_path=folder)
+            server.start()
+            proxy.target, proxy.cut_after = ("127.0.0.1", server.port), nothing
+            cuts, proxy.cut_before = proxy.cuts, first("find", "history", times=lost)
+            proxy.absent = False
+            if lost == 4:
+                assert (await writing).written[0].version == 2
+                assert proxy.cuts - cuts == 4
+            else:
+                with pytest.raises(StoreUnavailable, match="whether the transaction was written is unknown"):
+                    await writing
+            proxy.cut_before = nothing
+            await _back(store)
+            assert labels(await history_walk(store, HistoryQuery())) == [("Patient/p", 2), ("Patient/p", 1)]
+            await store.close()
+            await asyncio.to_thread(server.stop)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(body(folder))
+
+
 def test_slow_replies_lose_nothing(behind: Callable[[Body], None]) -> None:
     async def body(store: MongoStore, proxy: Proxy) -> None:
         proxy.delay = 0.05
@@ -94,8 +155,9 @@ def test_slow_replies_lose_nothing(behind: Callable[[Body], None]) -> None:
     behind(body)
 
 
-def test_a_server_that_restarts_keeps_what_was_acknowledged() -> None:
-    """Writers go on while it is away: each bundle is there whole or not at all, and all acknowledged ones are."""
+@pytest.mark.parametrize("moment", [0.01, 0.2], ids=["before the first write", "amid the writes"])
+def test_a_server_that_restarts_keeps_what_was_acknowledged(moment: float) -> None:
+    """Writers go on while it is away: each bundle is there whole, none is refused."""
     secantus = pytest.importorskip("secantus")
 
     async def body(folder: str) -> None:
@@ -107,12 +169,11 @@ def test_a_server_that_restarts_keeps_what_was_acknowledged() -> None:
 
             async def bundles(start: int) -> None:
                 for number in range(start, start + 6):
-                    with suppress(StoreError):
-                        await write(store, post(f"Patient/{number}"), post(f"Observation/{number}"))
-                        acknowledged.append(number)
+                    await write(store, post(f"Patient/{number}"), post(f"Observation/{number}"))
+                    acknowledged.append(number)
 
             writing = asyncio.gather(*(bundles(start) for start in range(0, 48, 6)))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(moment)
             proxy.drop()
             await asyncio.to_thread(server.stop)
             server = secantus.SecantusDBServer(port=0, storage_path=folder)
@@ -126,10 +187,18 @@ def test_a_server_that_restarts_keeps_what_was_acknowledged() -> None:
                 await store.close()
                 await asyncio.to_thread(server.stop)
             assert patients == observations, "no bundle by half"
-            assert set(acknowledged) <= patients and len(acknowledged) == 48
+            assert sorted(acknowledged) == sorted(patients) == list(range(48))
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(body(folder))
+
+
+async def _back(store: MongoStore) -> None:
+    """Wait until the driver has found the server again."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(StoreUnavailable):
+                return await store.ready()
 
 
 async def _ids(store: MongoStore, type: str) -> set[int]:

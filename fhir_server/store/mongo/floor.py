@@ -65,13 +65,17 @@ class Floor:
         self._renewing = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[int]:
-        """While a transaction runs: the time that its writes take at least, a whole number of ms."""
+    async def renewed(self) -> None:
+        """Publish the floor where that is not done or too long ago for a transaction to start."""
         if not self._fresh():
             async with self._renewing:
                 if not self._fresh():
                     await self._publish()
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[int]:
+        """While a transaction runs: the time that its writes take at least, a whole number of ms."""
+        await self.renewed()
         self._entered = time.monotonic()
         now = max(self._clock() // MILLISECOND * MILLISECOND, self._least)
         key = next(self._keys)

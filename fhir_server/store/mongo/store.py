@@ -22,7 +22,7 @@ from fhir_server.store.mongo.floor import Floor
 from fhir_server.store.mongo.history import history
 from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
 from fhir_server.store.mongo.search import Search
-from fhir_server.store.mongo.transact import Limits, Transactor
+from fhir_server.store.mongo.transact import SECONDS, Limits, Transactor
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
@@ -43,11 +43,12 @@ from fhir_server.store.protocol import (
 READY_SECONDS = 3.0
 
 
-async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> MongoStore:
+async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, retry: float = SECONDS) -> MongoStore:
     """Open `mongodb://…/DB` or `mongodb+srv://…/DB`; collections and indexes are made where absent.
 
-    Raises ValueError for another URI; StoreUnavailable when no server answers within `deployment.WAIT_MS`, when it
-    cannot do transactions, or when the database has another schema version or other indexes of the same names.
+    `retry`: s for which a transaction is tried again. Raises ValueError for another URI; StoreUnavailable when no
+    server answers within `deployment.WAIT_MS`, when it cannot do transactions, or when the database has another schema
+    version or other indexes of the same names.
     """
     client, name = deployment.connect(uri)
     try:
@@ -57,7 +58,8 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> MongoSt
         await deployment.secret(database)
         collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
         await collections.prepare()
-        return MongoStore(client, name, collections, clock, await deployment.lifetime(client), budget)
+        limits = Limits(retry, await deployment.lifetime(client))
+        return MongoStore(client, name, collections, clock, limits, budget)
     except PyMongoError as error:
         await client.close()
         raise store_error(error) from error
@@ -75,7 +77,7 @@ class MongoStore:
         name: str,
         collections: Collections,
         clock: Clock,
-        lifetime: float,
+        limits: Limits,
         budget: Budget,
     ) -> None:
         majority = WriteConcern("majority")
@@ -87,7 +89,7 @@ class MongoStore:
         self._search = Search(self._searched, budget)
         self._floor = Floor(self._database, clock)
         place = Place(self._database, Search(self._database, budget), self._floor)
-        self._transactor = Transactor(client, place, collections, Limits(lifetime=lifetime))
+        self._transactor = Transactor(client, place, collections, limits)
         self._searches = asyncio.Semaphore(deployment.searches_at_once(client))
         self._running = 0
         self._rest = asyncio.Event()

@@ -1,7 +1,8 @@
 """Transactions from queue to commit: tried again while others win, committed once (https://www.mongodb.com/docs/manual/core/transactions/).
 
 A transient error repeats the whole transaction, an unknown outcome the commit alone. When even that stays unknown, the
-version that would have been written tells, by the transaction's id, whether it was.
+version that would have been written tells, by the transaction's id, whether it was. What is asked outside of the
+transaction, before it and about its commit, is asked again as long while the database is away.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bson import ObjectId
 from pymongo import AsyncMongoClient, ReadPreference
@@ -44,6 +47,8 @@ SECONDS = 20.0
 COMMIT_MS = 10_000
 """How long the database may take to make a commit durable on a majority before it is asked again."""
 
+Answer = TypeVar("Answer")
+
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.2
 
@@ -57,8 +62,8 @@ OUTCOME_UNKNOWN = (
 class Limits:
     """Seconds for which a transaction is tried again, and for which the database keeps one open."""
 
-    retry: float = SECONDS
-    lifetime: float = 60.0
+    retry: float
+    lifetime: float
 
 
 class Transactor:
@@ -79,9 +84,11 @@ class Transactor:
         deadline = time.monotonic() + self._limits.retry
         async with self._queue.turn(queued(transaction)):
             try:
-                await self._collections.ensure(sorted({write.type for write in transaction.writes}))
+                types = sorted({write.type for write in transaction.writes})
+                await _patiently(lambda: self._collections.ensure(types), deadline)
                 if not transaction.writes:
                     return await self._repeated(Work(transaction, ObjectId(), 0, ()), deadline)
+                await _patiently(self._place.floor.renewed, deadline)
                 async with self._place.floor.entered() as now:
                     work = Work(transaction, ObjectId(), now, self._stripes.names(transaction))
                     return await self._repeated(work, deadline)
@@ -140,9 +147,26 @@ class Transactor:
                         raise StoreUnavailable(OUTCOME_UNKNOWN) from error
                     await asyncio.sleep(random.random() * _LONGEST_PAUSE)
                     continue
-                if unknown and await was_committed(self._place.database, attempt.work, attempt.made):
+                if unknown and await self._was_committed(attempt, deadline):
                     return None
                 raise
+
+    async def _was_committed(self, attempt: Attempt, deadline: float) -> bool:
+        try:
+            return await _patiently(lambda: was_committed(self._place.database, attempt.work, attempt.made), deadline)
+        except PyMongoError as error:
+            raise StoreUnavailable(OUTCOME_UNKNOWN) from error
+
+
+async def _patiently(ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
+    """The answer to what may be asked twice, asked again while the database is away."""
+    while True:
+        try:
+            return await ask()
+        except ConnectionFailure:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(random.random() * _LONGEST_PAUSE)
 
 
 def _given_up(cause: Exception) -> StoreError:
