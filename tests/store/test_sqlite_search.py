@@ -58,6 +58,7 @@ from fhir_server.store.sqlite.rows import is_local, ordered, unordered
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.sizes import Sizes
+from fhir_server.store.sqlite.store import READERS
 
 DAY = 24 * HOUR
 PATIENTS, OBSERVATIONS = 150, 3000
@@ -223,6 +224,26 @@ def test_a_walk_that_meets_too_few_matches_is_given_up(tmp_path: Path) -> None:
         writes.append(put("Basic/99999", terms(a=["x"], b=["x"])))
         await store.transact(Transaction(tuple(writes)))
         assert await ids(store, "Basic", And((Equals("a", ("x",)), Equals("b", ("x",))))) == ["99999"]
+
+    with_store(tmp_path / "a.db", test)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        StartsWith("code", f"a{SEPARATOR}"),
+        Chain("subject", "Patient", Equals("name", ("a",))),
+        Has("Observation", "subject", Equals("code", ("a",))),
+    ],
+)
+def test_an_explained_search_leaves_no_snapshot_behind(tmp_path: Path, where: Clause) -> None:
+    """The reader that explained sees what is written afterwards."""
+
+    async def test(store: SqliteStore) -> None:
+        for number in range(2 * READERS):
+            await store.explain(query("Patient", where))
+            await write(store, put(f"Patient/{number}"))
+            assert len(await ids(store, "Patient", And())) == number + 1
 
     with_store(tmp_path / "a.db", test)
 

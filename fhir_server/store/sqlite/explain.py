@@ -25,7 +25,8 @@ def explain(
 ) -> tuple[str, ...]:
     """Runs the search once more, listening. The connection is the search's own, and nobody else uses it meanwhile."""
     context = Context(names, connection)
-    lines = [line for scope in query.scopes[:MOST_SCOPES] for line in _planned(scope, query, context, sizes)]
+    with search.limited():
+        lines = [line for scope in query.scopes[:MOST_SCOPES] for line in _planned(scope, query, context, sizes)]
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     started = time.perf_counter()

@@ -62,7 +62,7 @@ class Search:
         """A page of matches. Raises BudgetExceeded."""
         if query.count == 0:
             return Page((), None)
-        with self._limited():
+        with self.limited():
             found = self._found(query, query.count + 1)
         more = len(found) > query.count
         page = found[: query.count]
@@ -70,7 +70,7 @@ class Search:
 
     def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded."""
-        with self._limited():
+        with self.limited():
             if len(query.scopes) > 1:
                 snapshot(self._connection)
             return sum(self._count(scope) for scope in query.scopes)
@@ -80,7 +80,7 @@ class Search:
         if not references:
             return frozenset()
         type = references[0].partition("/")[0]
-        with self._limited():
+        with self.limited():
             condition, values = probe(expanded(where, type, self._context), type, "r", self._context)
             text = (
                 "SELECT json_group_array(r.ref) FROM json_each(?) j CROSS JOIN resource r"
@@ -90,7 +90,8 @@ class Search:
         return frozenset(orjson.loads(found))
 
     @contextmanager
-    def _limited(self) -> Iterator[None]:
+    def limited(self) -> Iterator[None]:
+        """One question within the budget; a snapshot begun for it ends with it."""
         # Inside the writer's transaction there is a snapshot already. Elsewhere one is begun when several statements
         # make an answer: each statement waits for the interpreter.
         alone = not self._connection.in_transaction
