@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from math import inf
+from math import inf, nextafter
 from typing import Any, Literal
 
 from fhir_server.search.entries import NumberEntry
@@ -75,11 +75,14 @@ def precise(parameter: Parameter, text: str) -> tuple[float, float, float]:
         digits = 1
     value = Decimal(text)
     half = Decimal(5).scaleb(int(exponent or 0) - digits - 1)
-    return float(value), float(value - half), float(value + half)
+    exact = float(value)
+    # Stored values are floats: with so many digits that half a unit is less than their distance, only one is meant.
+    return exact, float(value - half), max(float(value + half), nextafter(exact, inf))
 
 
 def _number(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
-    return (("", value, value, ""),)
+    amount = float(value)  # an integer beyond 2^53 too, or one store would compare it more exactly than another
+    return (("", amount, amount, ""),)
 
 
 def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
@@ -87,7 +90,7 @@ def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     low, high = (value.get(end, {}).get("value") for end in ("low", "high"))
     if low is None and high is None:
         return ()
-    return (("", -inf if low is None else low, inf if high is None else high, ""),)
+    return (("", -inf if low is None else float(low), inf if high is None else float(high), ""),)
 
 
 NUMBER = ParameterType(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import inf, nextafter
+from math import inf, isclose, nextafter
 from typing import Any
 
 from fhir_server.fhir import ucum
@@ -37,6 +37,7 @@ Unit = tuple[str | None, str]
 Tests = tuple[Test, ...]
 
 _BASE = ucum.Canonical("", 1.0)
+_ROUNDING = 3e-11  # two steps of the 12 digits that conversions keep
 
 COMMON = (
     *("g/L", "g/dL", "mg/L", "mg/dL", "mg/mL", "ug/L", "ug/dL", "ug/mL", "ng/L", "ng/dL", "ng/mL", "pg/mL"),
@@ -58,9 +59,9 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if unit is None or scale is None:
         return any_of(exact)
     converted = [
-        NumberRange(name + CANONICAL, _converted(tests, scale, _BASE), unit=("", scale.unit))
+        NumberRange(name + CANONICAL, tests, unit=("", scale.unit))
         for name in places(parameter)
-        for tests in alternatives
+        for tests in _converted(alternatives, scale, _BASE)
     ]
     return any_of(converted if unit[0] else (*exact, *converted))
 
@@ -73,11 +74,12 @@ def in_common_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[t
     scale = _scale(unit)
     for tests in alternatives:
         yield unit, tests
-        if unit is None or scale is None:
-            continue
-        for code, other in _commensurable(scale.unit):
-            if (ucum.SYSTEM, code) != unit:
-                yield (ucum.SYSTEM, code), _converted(tests, scale, other)
+    if scale is None:
+        return
+    for code, other in _commensurable(scale.unit):
+        if (ucum.SYSTEM, code) != unit:
+            for tests in _converted(alternatives, scale, other):
+                yield (ucum.SYSTEM, code), tests
 
 
 def _scale(unit: Unit | None) -> ucum.Canonical | None:
@@ -85,8 +87,13 @@ def _scale(unit: Unit | None) -> ucum.Canonical | None:
     return ucum.canonical(unit[1]) if unit and unit[0] in (None, ucum.SYSTEM) else None
 
 
-def _converted(tests: Tests, given: ucum.Canonical, wanted: ucum.Canonical) -> Tests:
-    return tuple(Test(test.end, test.comparison, given.convert(test.value, wanted)) for test in tests)
+def _converted(alternatives: Alternatives, given: ucum.Canonical, wanted: ucum.Canonical) -> Alternatives:
+    """The same tests in another unit. A range narrower than the rounding of conversions still holds one value."""
+    ends = {test.value: given.convert(test.value, wanted) for tests in alternatives for test in tests}
+    lowest, highest = min(ends), max(ends)
+    if lowest < highest and isclose(ends[lowest], ends[highest], rel_tol=_ROUNDING):
+        ends[highest] = nextafter(ends[highest], inf)
+    return tuple(tuple(Test(test.end, test.comparison, ends[test.value]) for test in tests) for tests in alternatives)
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +117,7 @@ def _quantity(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     amount = value.get("value")
     if amount is None:
         return ()
-    comparator = value.get("comparator")
+    amount, comparator = float(amount), value.get("comparator")
     low, high = _compared(comparator, amount) if comparator else (amount, amount)
     return (("", low, high, _unit(value)),)
 
@@ -159,9 +166,10 @@ def _unit(value: Any) -> str:
 
 
 def _money(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
-    amount, currency = value.get("value"), value.get("currency")
-    if amount is None:
+    value, currency = value.get("value"), value.get("currency")
+    if value is None:
         return ()
+    amount = float(value)
     return (("", amount, amount, f"{CURRENCY}{SEPARATOR}{currency}{SEPARATOR}{currency}" if currency else ""),)
 
 
@@ -171,7 +179,8 @@ def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     least, most = low.get("value"), high.get("value")
     if least is None and most is None:
         return ()
-    return (("", -inf if least is None else least, inf if most is None else most, _unit(low) or _unit(high)),)
+    least, most = -inf if least is None else float(least), inf if most is None else float(most)
+    return (("", least, most, _unit(low) or _unit(high)),)
 
 
 def _sampled_data(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
@@ -180,7 +189,7 @@ def _sampled_data(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     zero, factor = origin.get("value", 0), value.get("factor", 1)
     points = [zero + factor * point for point in map(_sample, value.get("data", "").split()) if point is not None]
     points += [limit for limit in (value.get("lowerLimit"), value.get("upperLimit")) if limit is not None]
-    return (("", min(points), max(points), _unit(origin)),) if points else ()
+    return (("", float(min(points)), float(max(points)), _unit(origin)),) if points else ()
 
 
 def _sample(text: str) -> float | None:
