@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from fhir_server.search.entries import CONTAINED, Entries
+from fhir_server.search.entries import CONTAINED, SEPARATOR, URL, VERSION, Entries
 from fhir_server.search.match import Candidate, predicate
 from fhir_server.search.query import (
     NOTHING,
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Equals,
@@ -27,6 +29,7 @@ from fhir_server.search.query import (
     Lineage,
     Not,
     Or,
+    Query,
     Scope,
 )
 
@@ -83,6 +86,10 @@ class Matching(Protocol):
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """Those of the current resources, all of one type, that match."""
+        ...
+
+    async def search(self, query: Query) -> Any:
+        """A page; its `matches` are resources."""
         ...
 
 
@@ -177,7 +184,7 @@ _NOTHING_ELSE = _NothingElse()
 async def _settled(
     clause: Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
 ) -> Clause:
-    """The clause for these candidates without Chain, Has and Lineage: what they lead to is looked up."""
+    """The clause for these candidates that names no others: what it leads to is looked up."""
     match clause:
         case And(clauses):
             return And(tuple([await _settled(each, candidates, family, store) for each in clauses]))
@@ -195,9 +202,22 @@ async def _settled(
             # Below something is what refers to it, or to what is below it.
             referred = set(_referred(candidates, parameter, candidates[0].type))
             return Equals(parameter, tuple(sorted(await _matching(referred, clause, store))))
-        case Has() | Lineage():
+        case CanonicalChain(parameter, type, where):
+            terms = {term for each in candidates for term in each.entries.terms.get(parameter, ()) if SEPARATOR in term}
+            return Equals(
+                parameter, tuple([term for term in sorted(terms) if await _is_named(term, type, where, store)])
+            )
+        case Has() | CanonicalHas() | Lineage():
             return NOTHING
     return clause
+
+
+async def _is_named(canonical: str, type: str, where: Clause, store: Matching) -> bool:
+    """Whether a current resource that matches has this URL, and this version where there is one."""
+    url, _, version = canonical.partition(SEPARATOR)
+    named = (Equals(URL, (url,)), *((Equals(VERSION, (f"{version}{SEPARATOR}",)),) if version else ()))
+    page = await store.search(Query((Scope(type, And((*named, where))),), count=1))
+    return bool(page.matches)
 
 
 def _referred(candidates: Iterable[Contained], parameter: str, type: str) -> Iterator[str]:

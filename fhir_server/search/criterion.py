@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.search.chains import chain, has
 from fhir_server.search.escapes import split
 from fhir_server.search.parameters import TYPES, Criteria
-from fhir_server.search.query import EVERYTHING, NOTHING, Chain, Clause, Has, Not, Or, Present
+from fhir_server.search.query import EVERYTHING, NOTHING, Clause, Not, Or, Present
 from fhir_server.search.registry import Parameter
 from fhir_server.search.simplify import disjunction
 
@@ -190,7 +191,8 @@ def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: 
     reached = [candidate for candidate in able if _takes_modifier(candidate, rest, criteria)] or able
     further = place.next(len(reached))
     return disjunction(
-        Chain(code, candidate, _criterion(candidate, rest, value, further, criteria)) for candidate in reached
+        chain(parameter, candidate, _criterion(candidate, rest, value, further, criteria), criteria.registry)
+        for candidate in reached
     )
 
 
@@ -227,4 +229,4 @@ def _reverse_chain(type: str, name: str, value: str, place: Place, criteria: Cri
     parameter = parameter_of((source,), code, criteria)[0]
     if parameter.type != "reference" or (parameter.targets and type not in parameter.targets):
         raise Invalid(f"`{source}.{code}` in `{place.name}` is no reference to `{type}`.")
-    return Has(source, code, _criterion(source, rest, value, place.next(), criteria))
+    return has(parameter, type, _criterion(source, rest, value, place.next(), criteria), criteria.registry)

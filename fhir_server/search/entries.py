@@ -58,6 +58,16 @@ class Entries:
 
 NO_ENTRIES = Entries()
 
+URL, VERSION = "url", "version"
+"""The parameters by which a resource is named in canonicals."""
+
+
+def canonicals(terms: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The terms of canonicals that name a resource with these terms: its absolute URL, alone and with its version."""
+    urls = [url for url in terms.get(URL, ()) if ":" in url]
+    versions = ("", *[version.partition(SEPARATOR)[0] for version in terms.get(VERSION, ())])
+    return tuple([f"{url}{SEPARATOR}{version}" for url in urls for version in versions])
+
 
 def successor(prefix: str) -> str | None:
     """The least text above every text with this prefix, by code point; None if there is none."""

@@ -10,6 +10,8 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import clause_for
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -102,6 +104,10 @@ def _joined(clause: Clause) -> str:
             return f"`{parameter}` refers to a {target} where {described(where)}"
         case Has(source, parameter, where):
             return f"`{parameter}` of a {source} refers to it where {described(where)}"
+        case CanonicalChain(parameter, target, where):
+            return f"`{parameter}` names by its URL a {target} where {described(where)}"
+        case CanonicalHas(source, parameter, where):
+            return f"`{parameter}` of a {source} names it by its URL where {described(where)}"
         case Lineage(parameter, ids, direction):
             return f"by `{parameter}` it is {direction} {_listed(ids)}, or one of these"
         case Not(inner):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from fhir_server.fhir.datetimes import interval
 from fhir_server.fhir.outcome import Invalid
+from fhir_server.search.chains import chain
 from fhir_server.search.criterion import Place, clause_of, parameter_of
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.filter_grammar import (
@@ -29,7 +30,6 @@ from fhir_server.search.parameters.string import normalise
 from fhir_server.search.parameters.token import parsed
 from fhir_server.search.query import (
     And,
-    Chain,
     Clause,
     Contains,
     DateRange,
@@ -102,7 +102,9 @@ def _chain(parameter: Parameter, step: Step, rest: Comparison, place: Place, cri
             f"`_filter`, position {step.at}: no type that `{parameter.base}.{step.name}` refers to has {listed}."
         )
     further = place.next(len(able))
-    return disjunction(Chain(parameter.code, type, _clause(type, wanted, further, criteria)) for type in sorted(able))
+    return disjunction(
+        chain(parameter, type, _clause(type, wanted, further, criteria), criteria.registry) for type in sorted(able)
+    )
 
 
 def _names(part: Filter) -> Iterator[str]:

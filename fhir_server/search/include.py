@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.entries import Entries
-from fhir_server.search.query import Clause, Equals, Query, Scope
+from fhir_server.search.chains import names
+from fhir_server.search.entries import SEPARATOR, URL, VERSION, Entries, canonicals
+from fhir_server.search.query import And, Clause, Equals, Query, Scope
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.simplify import disjunction
 
@@ -67,17 +69,19 @@ async def included(
 ) -> list[R]:
     """What `includes` add to a page of matches: each resource once, never a match itself, in an order that repeats.
 
-    Works level by level with one `read_many` and one `search` each, until nothing new is found. Only references to
-    current local resources are followed. TooCostly when more than `limit` resources would be included.
+    Works level by level with one `read_many` and one `search` each, until nothing new is found. Only what leads to
+    current local resources is followed. TooCostly when more than `limit` resources would be included.
     """
     seen = {match.reference for match in matches}
     found: list[R] = []
     level, active = list(matches), list(includes)
     while level and active:
-        wanted = [reference for reference in _referred(level, active, entries_of, registry) if reference not in seen]
+        entries = _once(entries_of)
+        wanted = [reference for reference in _referred(level, active, entries, registry) if reference not in seen]
         read = await store.read_many(wanted) if wanted else {}
         fresh = {reference: read[reference] for reference in wanted if reference in read}
-        scopes = _referring(level, active, registry)
+        named, referring = _named(level, active, entries, registry), _referring(level, active, entries, registry)
+        scopes = _scopes(itertools.chain(named, referring))
         if scopes:
             # Resources already on the page may come again: they take room in the count, not in the limit.
             page = await store.search(Query(scopes, count=len(seen) + limit + 1))
@@ -92,6 +96,18 @@ async def included(
             )
         active = [include for include in includes if include.iterate]
     return found
+
+
+def _once(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:
+    made: dict[str, Entries] = {}
+
+    def entries(resource: R) -> Entries:
+        found = made.get(resource.reference)
+        if found is None:
+            found = made[resource.reference] = entries_of(resource)
+        return found
+
+    return entries
 
 
 def _referred(
@@ -119,27 +135,53 @@ def _codes(include: Include, parameters: Mapping[str, Parameter]) -> Sequence[st
     return [code for code, each in parameters.items() if each.type == "reference" and not each.pending]
 
 
-def _referring(level: Iterable[Resource], includes: Iterable[Include], registry: Registry) -> tuple[Scope, ...]:
-    """The scopes of one search for all resources that refer to `level` as the reverse `includes` say."""
-    by_type: dict[str, list[str]] = {}
-    for target in level:
-        by_type.setdefault(target.type, []).append(target.reference)
+Asked = tuple[str, Clause]
+"""A type, and what some of its resources are to be found by."""
+
+
+def _scopes(asked: Iterable[Asked]) -> tuple[Scope, ...]:
     clauses: dict[str, list[Clause]] = {}
+    for type, clause in asked:
+        clauses.setdefault(type, []).append(clause)
+    return tuple(Scope(type, disjunction(each)) for type, each in clauses.items())
+
+
+def _named(
+    level: Sequence[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+) -> Iterator[Asked]:
+    """What finds the resources that the canonicals of `level` name, as the forward `includes` follow them."""
+    for include in (include for include in includes if not include.reverse):
+        for source in (each for each in level if include.source in ("*", each.type)):
+            parameters = registry.parameters(source.type)
+            for parameter in (parameters[code] for code in _codes(include, parameters)):
+                targets = [type for type in parameter.targets or registry.types if include.target in ("", type)]
+                able = [type for type in targets if type in registry.types and names(parameter, type, registry)]
+                for term in entries_of(source).terms.get(parameter.code, ()) if able else ():
+                    clause = _by_name(*term.split(SEPARATOR)) if SEPARATOR in term else None
+                    yield from [(type, clause) for type in able if clause]
+
+
+def _by_name(url: str, version: str) -> Clause:
+    named = Equals(URL, (url,))
+    return And((named, Equals(VERSION, (f"{version}{SEPARATOR}",)))) if version else named
+
+
+def _referring(
+    level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+) -> Iterator[Asked]:
+    """What finds the resources that refer to `level`, or name it, as the reverse `includes` say."""
+    by_type: dict[str, list[R]] = {}
+    for target in level:
+        by_type.setdefault(target.type, []).append(target)
     for include in (include for include in includes if include.reverse):
         for source in registry.types if include.source == "*" else (include.source,):
             parameters = registry.parameters(source)
-            for code in _codes(include, parameters):
-                references = _within(by_type, include.target, parameters[code].targets)
-                if references:
-                    clauses.setdefault(source, []).append(Equals(code, references))
-    return tuple(Scope(source, disjunction(asked)) for source, asked in clauses.items())
-
-
-def _within(by_type: Mapping[str, Sequence[str]], target: str, targets: Sequence[str]) -> tuple[str, ...]:
-    """The references of the level that a parameter with these targets may hold."""
-    return tuple(
-        reference
-        for type, references in by_type.items()
-        if target in ("", type) and (not targets or type in targets)
-        for reference in references
-    )
+            for parameter in (parameters[code] for code in _codes(include, parameters)):
+                terms: list[str] = []
+                for type, targets in by_type.items():
+                    if include.target in ("", type) and (not parameter.targets or type in parameter.targets):
+                        terms += [target.reference for target in targets]
+                        if names(parameter, type, registry):
+                            terms += [name for target in targets for name in canonicals(entries_of(target).terms)]
+                if terms:
+                    yield source, Equals(parameter.code, tuple(terms))

@@ -17,6 +17,7 @@ from fhir_server.search.entries import Entries
 from fhir_server.search.query import (
     NOTHING,
     And,
+    CanonicalHas,
     Chain,
     Clause,
     Equals,
@@ -80,7 +81,7 @@ def _on(clause: Clause, name: str) -> Clause:
             return Equals(name, ids)
         case LastUpdated():
             return clause
-        case Has() | Lineage() | Words():
+        case Has() | CanonicalHas() | Lineage() | Words():
             return NOTHING
         case _:
             return replace(clause, parameter=f"{name}.{clause.parameter}")

@@ -8,11 +8,13 @@ from functools import cmp_to_key
 from typing import Protocol
 
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry
+from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
 from fhir_server.search.geodesy import great_circle
 from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -105,6 +107,10 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
             return _chain(clause, follow)
         case Has():
             return _has(clause, follow)
+        case CanonicalChain():
+            return _canonical_chain(clause, follow)
+        case CanonicalHas():
+            return _canonical_has(clause, follow)
         case Lineage(parameter, ids, direction):
             return _lineage(parameter, frozenset(ids), direction, follow)
         case And(clauses):
@@ -239,6 +245,20 @@ def _has(clause: Has, follow: Follow) -> Predicate:
     sources = (source for source in follow.of_type(clause.type) if where(source))
     pointed_to = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
     return lambda candidate: candidate.reference in pointed_to
+
+
+def _canonical_chain(clause: CanonicalChain, follow: Follow) -> Predicate:
+    where = predicate(clause.where, follow)
+    targets = (target for target in follow.of_type(clause.type) if where(target))
+    names = {name for target in targets for name in canonicals(target.entries.terms)}
+    return _some_term(clause.parameter, names.__contains__)
+
+
+def _canonical_has(clause: CanonicalHas, follow: Follow) -> Predicate:
+    where = predicate(clause.where, follow)
+    sources = (source for source in follow.of_type(clause.type) if where(source))
+    named = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
+    return lambda candidate: not named.isdisjoint(canonicals(candidate.entries.terms))
 
 
 def _lineage(parameter: str, ids: frozenset[str], direction: str, follow: Follow) -> Predicate:

@@ -165,6 +165,24 @@ class Has:
 
 
 @dataclass(frozen=True, slots=True)
+class CanonicalChain:
+    """Some canonical of `parameter` names a current resource of `type` that matches `where` (`entries.canonicals`)."""
+
+    parameter: str
+    type: str
+    where: Clause
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalHas:
+    """Some current resource of `type` that matches `where` names this resource by a canonical of its `parameter`."""
+
+    type: str
+    parameter: str
+    where: Clause
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """The resource is one of `ids`, or below (above) one of them over any number of references of `parameter`.
 
@@ -213,6 +231,8 @@ Clause = (
     | LastUpdated
     | Chain
     | Has
+    | CanonicalChain
+    | CanonicalHas
     | Lineage
     | And
     | Or

@@ -2,6 +2,7 @@
 
 A version in a reference or in a criterion is dropped: the parameter finds what points to the resource. A reference to a
 contained resource is its text, `#id`. A Reference's identifier is found under the pseudo-parameter `code:identifier`.
+A canonical names a resource by its URL, perhaps with a version; where it reads as an address here, it is that too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.references import local, parse
+from fhir_server.search.chains import CANONICAL
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import hierarchy, token
@@ -20,8 +22,6 @@ from fhir_server.search.query import Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
 IDENTIFIER = ":identifier"
-_CANONICAL = frozenset({"canonical", "uri", "Extension"})
-"""Types of elements that hold the URL of a canonical resource, perhaps with a version."""
 _identifier = token.TOKEN.extract["Identifier"]
 FORM = "a reference is `Type/id`, `id`, an absolute URL, or the URL of a canonical resource, perhaps with `|version`."
 
@@ -46,7 +46,7 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if modifier and reference.type != modifier:
         raise Invalid(f"`{parameter.code}:{modifier}={text}` names another type than `{modifier}`.")
     term = f"{reference.type}/{reference.id}" if reference.kind == "local" else url
-    if term == url and _CANONICAL.isdisjoint(parameter.datatypes):
+    if term == url and CANONICAL.isdisjoint(parameter.datatypes):
         return Equals(parameter.code, (term,))
     return any_of((Equals(parameter.code, tuple({term: 0, url: 0})), StartsWith(parameter.code, f"{url}{SEPARATOR}")))
 
@@ -86,7 +86,10 @@ def identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
 
 def _canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
     url, _, version = value.partition("|")
-    return (f"{url}{SEPARATOR}{version}",) if url[:1] != "#" else ()
+    if url[:1] == "#":
+        return (url,)
+    here = local(url, around.base, around.types)
+    return (f"{url}{SEPARATOR}{version}", here) if here else (f"{url}{SEPARATOR}{version}",)
 
 
 def standing_in(targets: Collection[str]) -> Extract:

@@ -121,6 +121,11 @@ def token(code: str, system: str = "") -> str:
     return f"{code}{SEPARATOR}{system}"
 
 
+def canonical(url: str, version: str = "") -> str:
+    """The term of a canonical."""
+    return f"{url}{SEPARATOR}{version}"
+
+
 def text_of(value: str) -> str:
     """The term of a string."""
     return f"{value.lower()}{SEPARATOR}{value}"

@@ -12,6 +12,8 @@ from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -35,6 +37,7 @@ from fhir_server.store.contract.case import (
     START,
     Case,
     Ticks,
+    canonical,
     dates,
     delete,
     ids,
@@ -89,6 +92,13 @@ RESOURCES: tuple[Write, ...] = (
     put("Observation/s3", terms(subject=["Patient/cid"], code=[token("a")], performer=["Patient/bob"])),
     put("Observation/s4", terms(subject=["Group/ann", "http://x.org/Patient/cid"], code=[token("a")])),
     put("Group/ann", terms(code=[token("a")], member=["Patient/dan"])),
+    put("Library/l1", terms(url=["urn:l"], version=[token("1")], name=[text_of("one")])),
+    put("Library/l2", terms(url=["urn:l"], version=[token("2")], name=[text_of("two")])),
+    put("Library/l3", terms(url=["l"], name=[text_of("one")])),
+    put("Measure/m1", terms(library=[canonical("urn:l")], status=[token("a")])),
+    put("Measure/m2", terms(library=[canonical("urn:l", "2"), canonical("l"), "Library/l3"], status=[token("b")])),
+    put("Measure/m3", terms(library=[canonical("urn:l", "3"), canonical("urn:li")], status=[token("a")])),
+    put("Measure/m4", terms(status=[token("a")])),
     period("p1", (10, 20)),
     period("p2", (15, 15), (100, 200)),
     period("p3", (OPEN_LOW, 12)),
@@ -260,6 +270,30 @@ FOLLOWED: tuple[Expectation, ...] = (
     ("Observation", Chain("subject", "Patient", Has("Observation", "performer", EVERYTHING)), "s2"),
 )
 
+_ONE, _TWO = Equals("name", (text_of("one"),)), Equals("name", (text_of("two"),))
+_A, _B = Equals("status", (token("a"),)), Equals("status", (token("b"),))
+
+NAMED: tuple[Expectation, ...] = (
+    ("Measure", CanonicalChain("library", "Library", EVERYTHING), "m1 m2"),
+    ("Measure", CanonicalChain("library", "Library", NOTHING), ""),
+    ("Measure", CanonicalChain("library", "Library", _ONE), "m1"),
+    ("Measure", CanonicalChain("library", "Library", _TWO), "m1 m2"),
+    ("Measure", CanonicalChain("library", "Measure", EVERYTHING), ""),
+    ("Measure", And((_A, CanonicalChain("library", "Library", _TWO))), "m1"),
+    ("Measure", Not(CanonicalChain("library", "Library", _ONE)), "m2 m3 m4"),
+    ("Measure", Chain("library", "Library", _ONE), "m2"),
+    ("Measure", Or((Chain("library", "Library", _ONE), CanonicalChain("library", "Library", _ONE))), "m1 m2"),
+    ("Measure", StartsWith("library", f"urn:l{SEPARATOR}"), "m1 m2 m3"),
+    ("Library", CanonicalHas("Measure", "library", EVERYTHING), "l1 l2"),
+    ("Library", CanonicalHas("Measure", "library", NOTHING), ""),
+    ("Library", CanonicalHas("Measure", "library", _A), "l1 l2"),
+    ("Library", CanonicalHas("Measure", "library", _B), "l2"),
+    ("Library", And((_ONE, CanonicalHas("Measure", "library", _A))), "l1"),
+    ("Library", Not(CanonicalHas("Measure", "library", _B)), "l1 l3"),
+    ("Library", Has("Measure", "library", EVERYTHING), "l3"),
+    ("Measure", CanonicalChain("library", "Library", CanonicalHas("Measure", "library", _B)), "m1 m2"),
+)
+
 COMBINED: tuple[Expectation, ...] = (
     ("Patient", EVERYTHING, "ann ann2 bob cid dan"),
     ("Patient", NOTHING, ""),
@@ -282,7 +316,7 @@ COMBINED: tuple[Expectation, ...] = (
     ("Patient", And((Ids(("ann", "bob")), Not(Ids(("bob",))))), "ann"),
 )
 
-CLAUSES = TERMS + RANGES + FOLLOWED + COMBINED
+CLAUSES = TERMS + RANGES + FOLLOWED + NAMED + COMBINED
 
 
 class ClauseContract(Case):
@@ -298,7 +332,7 @@ class ClauseContract(Case):
 
     @stored
     async def test_chains(self, store: Store, clock: Ticks) -> None:
-        await _check(store, FOLLOWED)
+        await _check(store, FOLLOWED + NAMED)
 
     @stored
     async def test_and_or_not(self, store: Store, clock: Ticks) -> None:

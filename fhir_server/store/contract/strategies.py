@@ -11,6 +11,8 @@ from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
 from fhir_server.search.inside import place
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -36,7 +38,7 @@ from fhir_server.search.query import (
     Words,
 )
 from fhir_server.search.words import CONTENT, TEXT
-from fhir_server.store.contract.case import HOUR, START, delete, put
+from fhir_server.store.contract.case import HOUR, START, canonical, delete, put, token
 from fhir_server.store.operations import Matches, Transaction, VersionIs, Write
 from fhir_server.store.protocol import HistoryQuery
 
@@ -54,7 +56,11 @@ _NAMES = (*_TERMS, *_POINTERS, *_DATES, *_NUMBERS, *_POSITIONS, "unknown")
 _LETTERS = st.text("abAÉé%_*[\\'\"| \ud7ff\U0010ffff", max_size=5)
 _SYSTEMS = st.sampled_from(("", "a", "urn:a", "urn:b"))
 _term = st.one_of(_LETTERS, st.builds(lambda code, system: code + SEPARATOR + system, _LETTERS, _SYSTEMS))
-_pointer = st.sampled_from((*REFERENCES, "http://x.org/Patient/a", "Patient/absent", "Patient"))
+_CANONICALS = tuple(canonical(url, version) for url in ("urn:a", "urn:b") for version in ("", "1"))
+_pointer = st.sampled_from((*REFERENCES, *_CANONICALS, "http://x.org/Patient/a", "Patient/absent", "Patient"))
+_named = st.fixed_dictionaries(
+    {}, optional={"url": st.just(("urn:a",)) | st.just(("urn:b",)) | st.just(("a",)), "version": st.just((token("1"),))}
+)
 _moment = st.one_of(st.integers(0, 6), st.sampled_from((OPEN_LOW, OPEN_HIGH)))
 _amount = st.sampled_from((-1.5, 0.0, 1.0, 1.25, 2.0, 1e9))
 _latitude, _longitude = st.sampled_from((-89.0, 0.0, 1.0, 90.0)), st.sampled_from((-180.0, 0.0, 1.25, 170.0))
@@ -92,11 +98,17 @@ _inside = st.one_of(
 )
 
 entries: st.SearchStrategy[Entries] = st.builds(
-    lambda terms, pointers, inside, dates, numbers, positions, references, texts: Entries(
-        terms | pointers | inside, dates, numbers | positions, references, frozenset({"t", f"{_INSIDE}.t"}), texts
+    lambda terms, pointers, named, inside, dates, numbers, positions, references, texts: Entries(
+        terms | pointers | named | inside,
+        dates,
+        numbers | positions,
+        references,
+        frozenset({"t", f"{_INSIDE}.t"}),
+        texts,
     ),
     _by_name(_TERMS, _term),
     _by_name(_POINTERS, _pointer),
+    _named,
     _inside,
     _by_name(_DATES, _interval),
     _by_name(_NUMBERS, _number),
@@ -147,6 +159,8 @@ def _branches(parts: st.SearchStrategy[Clause]) -> st.SearchStrategy[Clause]:
         st.builds(Not, parts),
         st.builds(Chain, pointer, type, parts),
         st.builds(Has, type, pointer, parts),
+        st.builds(CanonicalChain, pointer, type, parts),
+        st.builds(CanonicalHas, type, pointer, parts),
     )
 
 

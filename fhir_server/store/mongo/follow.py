@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
 from fhir_server.search.geodesy import great_circle, latitudes
 from fhir_server.search.inside import PLACES, inside, more, place, places, too_many
-from fhir_server.search.query import And, Chain, Clause, Equals, Has, Ids, Lineage, Near, Not, Or
+from fhir_server.search.query import (
+    And,
+    CanonicalChain,
+    CanonicalHas,
+    Chain,
+    Clause,
+    Equals,
+    Has,
+    Ids,
+    Lineage,
+    Near,
+    Not,
+    Or,
+)
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
 from fhir_server.store.mongo.grams import widened
 from fhir_server.store.mongo.indexes import Document
@@ -36,7 +50,7 @@ class Follow:
         return every((among or {}, filter_of(followed), LIVE))
 
     async def followed(self, clause: Clause, type: str) -> Clause:
-        """The clause on resources of `type` without Chain, Has, Lineage and Near. Raises BudgetExceeded."""
+        """The clause on resources of `type`, with nothing that asks about others. Raises BudgetExceeded."""
         match clause:
             case And(clauses):
                 return And(tuple([await self.followed(part, type) for part in clauses]))
@@ -48,6 +62,10 @@ class Follow:
                 return await self._chain(clause, type)
             case Has():
                 return await self._has(clause, type)
+            case CanonicalChain():
+                return await self._canonical_chain(clause)
+            case CanonicalHas():
+                return await self._canonical_has(clause)
             case Lineage():
                 return await self._lineage(clause, type)
             case Near():
@@ -79,13 +97,34 @@ class Follow:
         where = await self.filter(clause.where, clause.type)
         return Ids(tuple(await self._referred(clause.type, where, f"{clause.parameter}={type}/")))
 
+    async def _canonical_chain(self, clause: CanonicalChain) -> Clause:
+        url, version = starting(f"{URL}="), starting(f"{VERSION}=")
+        own = {"$or": [_within(url), _within(version)]}
+        wanted: list[Stage] = [
+            {"$match": every(({"terms": {"$elemMatch": url}}, await self.filter(clause.where, clause.type)))},
+            {"$project": {"_id": 0, "terms": {"$filter": {"input": "$terms", "cond": own}}}},
+        ]
+        found = [name async for each in self._some(clause.type, wanted) for name in canonicals(_terms(each["terms"]))]
+        return Equals(clause.parameter, tuple(dict.fromkeys(found)))
+
+    async def _canonical_has(self, clause: CanonicalHas) -> Clause:
+        """The URLs named, and those named with a version."""
+        where = await self.filter(clause.where, clause.type)
+        named = [term.partition(SEPARATOR) for term in await self._referred(clause.type, where, f"{clause.parameter}=")]
+        urls = tuple(url for url, _, version in named if not version and ":" in url)
+        versions = [
+            And((Equals(URL, (url,)), Equals(VERSION, (f"{version}{SEPARATOR}",))))
+            for url, _, version in named
+            if version and ":" in url
+        ]
+        return Or((Equals(URL, urls), *versions))
+
     async def _referred(self, type: str, where: Filter, prefix: str) -> list[str]:
         """What follows the prefix in the terms of the resources of a type that match the filter, each once."""
         pointing = starting(prefix)
-        own = {"$and": [{operator: ["$$this", value]} for operator, value in pointing.items()]}
         wanted: list[Stage] = [
             {"$match": every(({"terms": {"$elemMatch": pointing}}, where))},
-            {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": own}}}},
+            {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": _within(pointing)}}}},
             {"$unwind": "$target"},
             {"$group": {"_id": "$target"}},
         ]
@@ -137,6 +176,19 @@ class Follow:
         if self.questions.budget.rows < MOST:
             return self.questions.budget.out_of_rows()
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
+
+
+def _within(range: Filter) -> Filter:
+    """The condition of a text as an expression on the element at hand."""
+    return {"$and": [{operator: ["$$this", value]} for operator, value in range.items()]}
+
+
+def _terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The terms of a document by parameter."""
+    kept: dict[str, tuple[str, ...]] = {}
+    for parameter, _, term in (each.partition("=") for each in found):
+        kept[parameter] = (*kept.get(parameter, ()), term)
+    return kept
 
 
 def _is_near(clause: Near, positions: Iterable[Document]) -> bool:

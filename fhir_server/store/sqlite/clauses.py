@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -67,8 +69,8 @@ def drivable(clause: Clause) -> bool:
 
 # Which clause enters a nested search when nobody has counted: the rarer kind of match first.
 _RANKS: tuple[type, ...] = (
-    Ids, Lineage, Equals, Words, NumberRange, StartsWith, Has, Chain, DateRange, Near, TermRange, Contains,
-    EndsWith, And, Or, LastUpdated, Present,
+    Ids, Lineage, Equals, Words, NumberRange, StartsWith, Has, Chain, CanonicalHas, CanonicalChain, DateRange,
+    Near, TermRange, Contains, EndsWith, And, Or, LastUpdated, Present,
 )  # fmt: skip
 
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.entries import SEPARATOR, URL
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -34,7 +36,7 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
-from fhir_server.store.sqlite import grams
+from fhir_server.store.sqlite import canonicals, grams
 from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
@@ -185,6 +187,19 @@ def _probe_has(clause: Has, type: str, alias: str, context: Context) -> Sql:
     return text, (context.tp(clause.type, clause.parameter), *values)
 
 
+def _probe_canonical_chain(clause: CanonicalChain, type: str, alias: str, context: Context) -> Sql:
+    target = f"{alias}t"
+    inner = probe(clause.where, clause.type, target, context)
+    values = path("t", clause.parameter), context.tp(clause.type, URL)
+    return canonicals.probe_chain(alias, target, values, inner)
+
+
+def _probe_canonical_has(clause: CanonicalHas, type: str, alias: str, context: Context) -> Sql:
+    source = f"{alias}s"
+    inner = probe(clause.where, clause.type, source, context)
+    return canonicals.probe_has(alias, source, context.tp(clause.type, clause.parameter), inner)
+
+
 def _probe_listed(clause: Near | Lineage, type: str, alias: str, context: Context) -> Sql:
     """By reading what the clause finds, once for all resources that are tested."""
     found = drive_near(clause, type, context) if isinstance(clause, Near) else drive_lineage(clause, type, context)
@@ -234,6 +249,8 @@ _PROBES: dict[type, Callable[..., Sql]] = {
     LastUpdated: _probe_updated,
     Chain: _probe_chain,
     Has: _probe_has,
+    CanonicalChain: _probe_canonical_chain,
+    CanonicalHas: _probe_canonical_has,
     Lineage: _probe_listed,
     And: _probe_and,
     Or: _probe_or,
@@ -338,6 +355,16 @@ def _drive_has(clause: Has, type: str, context: Context) -> Sql:
     return text, (*values, path("l", clause.parameter), context.code(type))
 
 
+def _drive_canonical_chain(clause: CanonicalChain, type: str, context: Context) -> Sql:
+    inner = select("b.rid", clause.where, clause.type, "b", context)
+    return canonicals.drive_chain(context.tp(type, clause.parameter), inner)
+
+
+def _drive_canonical_has(clause: CanonicalHas, type: str, context: Context) -> Sql:
+    inner = select("b.rid", clause.where, clause.type, "b", context)
+    return canonicals.drive_has((path("t", clause.parameter), context.tp(type, URL)), inner)
+
+
 def _drive_or(clause: Or, type: str, context: Context) -> Sql | None:
     dates = [part for part in clause.clauses if isinstance(part, DateRange)]
     if dates and len(dates) == len(clause.clauses) == _same_parameter(dates):
@@ -370,6 +397,8 @@ _DRIVES: dict[type, Callable[..., Sql | None]] = {
     LastUpdated: _drive_updated,
     Chain: _drive_chain,
     Has: _drive_has,
+    CanonicalChain: _drive_canonical_chain,
+    CanonicalHas: _drive_canonical_has,
     Lineage: drive_lineage,
     Or: _drive_or,
     And: _drive_and,

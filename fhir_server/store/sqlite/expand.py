@@ -8,7 +8,21 @@ from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.inside import PLACES, inside, more, place, too_many
-from fhir_server.search.query import And, Chain, Clause, Contains, Equals, Has, Ids, Lineage, Not, Or, StartsWith
+from fhir_server.search.query import (
+    And,
+    CanonicalChain,
+    CanonicalHas,
+    Chain,
+    Clause,
+    Contains,
+    Equals,
+    Has,
+    Ids,
+    Lineage,
+    Not,
+    Or,
+    StartsWith,
+)
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.clauses import conjunction
@@ -20,7 +34,9 @@ _MOST_VALUES = 100
 
 # SQLite's parser has a stack of 100 places (before 3.46). What each clause takes of them around those inside it, and
 # what a whole one may take beside the statement: what stands too deep is asked first, and its ids stand for it.
-_TAKES: Mapping[object, int] = {Chain: 14, Has: 14, Or: 14, And: 7, Not: 4, Lineage: 22, Contains: 22, Ids: 8}
+_TAKES: Mapping[object, int] = {
+    Chain: 14, Has: 14, CanonicalChain: 14, CanonicalHas: 14, Or: 14, And: 7, Not: 4, Lineage: 22, Contains: 22, Ids: 8
+}  # fmt: skip
 _LEAF, _ROOM = 12, 66
 _MOST_IDS = 50_000
 
@@ -65,8 +81,8 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
             return Not(_expanded(inner, type, context, room - _TAKES[Not]))
         case Chain():
             return _everywhere(clause, type, context, room)
-        case Has():
-            return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Has]))
+        case Has() | CanonicalChain() | CanonicalHas():
+            return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[clause.__class__]))
         case _:
             return clause
 
@@ -108,14 +124,16 @@ def _inner(clause: Clause) -> Sequence[Clause]:
     match clause:
         case And(clauses) | Or(clauses):
             return clauses
-        case Not(inner) | Chain(where=inner) | Has(where=inner):
+        case Not(inner) | Chain(where=inner) | Has(where=inner) | CanonicalChain(where=inner):
+            return (inner,)
+        case CanonicalHas(where=inner):
             return (inner,)
         case _:
             return ()
 
 
 def _has_links(clause: Clause) -> bool:
-    return isinstance(clause, Chain | Has) or any(map(_has_links, _inner(clause)))
+    return isinstance(clause, Chain | Has | CanonicalChain | CanonicalHas) or any(map(_has_links, _inner(clause)))
 
 
 def _ids(clause: Clause, type: str, context: Context) -> Ids:

@@ -13,6 +13,8 @@ from math import inf, sqrt
 
 from fhir_server.search.query import (
     And,
+    CanonicalChain,
+    CanonicalHas,
     Chain,
     Clause,
     Contains,
@@ -38,19 +40,22 @@ from fhir_server.store.sqlite.sizes import CAP, Size, Sizes
 
 _LEAST_CAP = 200
 _READ_AT_ONCE = (
-    *(Equals, StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Chain, Has, Or),
+    *(Equals, StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Or),
+    *(Chain, Has, CanonicalChain, CanonicalHas),
 )
+_FOLLOWING = Chain | Has | CanonicalChain | CanonicalHas
 
 # Costs in µs, as measured: of testing one resource, of reading one index row, and of each further step.
 _TEST_COSTS: Mapping[type, float] = {
     Equals: 0.8, NumberRange: 0.8, Near: 2.0, Lineage: 2.0, Ids: 0.2, LastUpdated: 0.5, DateRange: 2.0, StartsWith: 3.3,
     TermRange: 3.3, Contains: 3.5, EndsWith: 3.5, Words: 2.0, Present: 2.3, Chain: 2.0, Has: 2.0,
+    CanonicalChain: 6.0, CanonicalHas: 6.0,
 }  # fmt: skip
 # How many resources refer to one by a parameter, at a guess.
 _SOURCES = 5
-_READ_COSTS: Mapping[type, float] = {DateRange: 0.15, NumberRange: 0.06, Has: 3.0}
+_READ_COSTS: Mapping[type, float] = {DateRange: 0.15, NumberRange: 0.06, Has: 3.0, CanonicalHas: 3.0}
 # Of what is not counted to its end, how many times the cap is read at a guess: many sources lead to one resource.
-_UNCOUNTED_READS: Mapping[type, int] = {Chain: 2, Has: 3}
+_UNCOUNTED_READS: Mapping[type, int] = {Chain: 2, Has: 3, CanonicalChain: 2, CanonicalHas: 3}
 _READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.1, 0.25, 2.0, 0.15
 # Of a chain: of listing one target, and of looking one up.
 _LISTED_COST, _LOOKED_UP_COST = 0.6, 0.5
@@ -101,7 +106,7 @@ def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes, s
     walking = rows * (_WALKED_COST + _testing(parts, shares))
     walk = walking < entering
     # A guess that is too high would let a walk along chains go on for long, and entered they cost little more.
-    least = min(1.0, cap / guess[best]) if best not in counted and isinstance(best, Chain | Has) else 1.0
+    least = min(1.0, cap / guess[best]) if best not in counted and isinstance(best, _FOLLOWING) else 1.0
     probes = rows if walk else guess[best]
     tested = parts if walk else others
     compiling = replace(context, small=_small(counted, best, probes), near=_near(tested, probes, context, sizes))
@@ -117,10 +122,10 @@ def _test_cost(clause: Clause) -> float:
         return _test_cost(clause.clause)
     if isinstance(clause, And | Or):
         return sum(map(_test_cost, clause.clauses))
-    if isinstance(clause, Chain):
-        return _TEST_COSTS[Chain] + _test_cost(clause.where)
-    if isinstance(clause, Has):
-        return _TEST_COSTS[Has] + _SOURCES * _test_cost(clause.where)
+    if isinstance(clause, Chain | CanonicalChain):
+        return _TEST_COSTS[clause.__class__] + _test_cost(clause.where)
+    if isinstance(clause, Has | CanonicalHas):
+        return _TEST_COSTS[clause.__class__] + _SOURCES * _test_cost(clause.where)
     return _TEST_COSTS[clause.__class__]
 
 

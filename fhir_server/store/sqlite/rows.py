@@ -10,12 +10,11 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple
 
 import orjson
 
-from fhir_server.search.entries import Entries, NumberEntry
+from fhir_server.search.entries import SEPARATOR, Entries, NumberEntry
 from fhir_server.store.sqlite.schema import REFERENCES
 
 _DOUBLE = struct.Struct("<d")
@@ -95,10 +94,13 @@ def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
     linked = {tp for tp, _ in keys.links}
     texts, links = {}, {}
     for name, values in entries.terms.items():
-        if codes[name] in linked:
+        if codes[name] not in linked:
+            if values:
+                texts[name] = values
+        elif any(SEPARATOR in value for value in values):  # canonicals, some of which are addresses here
+            texts[name], links[name] = values, tuple(filter(is_local, values))
+        else:
             links[name] = values
-        elif values:
-            texts[name] = values
     quick = _text(("d", dates), ("l", links))
     return keys, (quick, _text(("t", texts), ("r", references)), _text(("n", ordered_numbers)))
 
@@ -106,8 +108,8 @@ def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
 def keys_of(columns: Columns, codes: Codes) -> Keys:
     """The keys of what is stored. Raises KeyError for a parameter that has no number here yet."""
     quick, texts, numbers = map(orjson.loads, columns)
-    terms = chain(texts.get("t", {}).items(), quick.get("l", {}).items())
-    return _keys(terms, quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
+    terms = {**quick.get("l", {}), **texts.get("t", {})}  # what is in both is whole in the second
+    return _keys(terms.items(), quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
 
 
 def _keys(

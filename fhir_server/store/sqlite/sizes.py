@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fhir_server.search.query import Chain, Clause, Contains, EndsWith, NumberRange, Present
+from fhir_server.search.query import CanonicalChain, Chain, Clause, Contains, EndsWith, NumberRange, Present
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.compile import Context, drive
 from fhir_server.store.sqlite.quantities import sample
@@ -97,7 +97,8 @@ def count_clauses(clauses: Sequence[Clause], type: str, context: Context, cap: i
     Chains, of whose rows a guess is worst, are counted to CAP.
     """
     wanted = [(part, drive(part, type, context)) for part in clauses if _countable(part)]
-    known = [(part, sql, CAP if isinstance(part, Chain) else cap) for part, sql in wanted if sql is not None]
+    chains = Chain | CanonicalChain
+    known = [(part, sql, CAP if isinstance(part, chains) else cap) for part, sql in wanted if sql is not None]
     if not known:
         return {}
     # Index rows are as good a measure as resources, and need no list of those already seen.
