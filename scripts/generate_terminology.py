@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from generate_definitions import (
     element_types,
     read_package,
     required_value_set,
-    search_parameter_table,
 )
 
 TABLE = TABLES / "terminology" / "r4.json"
@@ -87,28 +86,18 @@ def systems(url: str, value_sets: Resources) -> set[str]:
 
 
 def implied_systems(package: Mapping[str, Resources]) -> dict[str, list[str]]:
-    """The systems that codes of searched elements have without saying so: path → systems of its required binding."""
-    elements = {
-        element["path"]: element
-        for structure in package["StructureDefinition"].values()
-        if structure["kind"] == "resource" and structure.get("derivation") != "constraint"
-        for element in structure["snapshot"]["element"][1:]
-    }
-    found: dict[str, list[str]] = {}
-    for path in searched_paths(row[4] for row in search_parameter_table(package) if row[2] == "token"):
-        element = elements.get(path, {})
-        types = element_types(element, True) if element else []
-        if types == ["boolean"]:
-            found[path] = [BOOLEAN_SYSTEM]
-        elif types == ["code"]:
-            found[path] = sorted(systems(required_value_set(element) or "", package["ValueSet"]))
-    return {path: named for path, named in found.items() if named}
+    """The systems that codes have without saying so: path of an element of type code → systems of its required binding.
 
-
-def searched_paths(expressions: Iterable[str]) -> set[str]:
-    """The plain paths among the alternatives of expressions."""
-    parts = {part.strip() for expression in expressions for part in expression.split("|")}
-    return {part for part in parts if _PATH.fullmatch(part)}
+    Every resource's and datatype's. All booleans, whatever their path, stand under `boolean`.
+    """
+    found = {"boolean": [BOOLEAN_SYSTEM]}
+    for structure in package["StructureDefinition"].values():
+        if structure.get("derivation") == "constraint":
+            continue
+        for element in structure["snapshot"]["element"][1:]:
+            if "code" in element_types(element, True):
+                found[element["path"]] = sorted(systems(required_value_set(element) or "", package["ValueSet"]))
+    return {path: found[path] for path in sorted(found) if found[path]}
 
 
 def main(package_file: str) -> None:

@@ -22,7 +22,7 @@ Json = Mapping[str, Any]
 class Published:
     """ValueSets and CodeSystems by canonical URL, without texts, and the systems that coded elements imply.
 
-    `implied`: path of an element of type code or boolean (`Patient.gender`) → the systems its codes are from.
+    `implied`: path of an element of type code (`Patient.gender`), or `boolean` → the systems its codes are from.
     """
 
     value_sets: Mapping[str, Json]

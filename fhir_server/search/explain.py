@@ -30,6 +30,7 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Within,
     Words,
 )
 from fhir_server.search.result import PARAMETERS
@@ -108,6 +109,8 @@ def _joined(clause: Clause) -> str:
             return f"`{parameter}` names by its URL a {target} where {described(where)}"
         case CanonicalHas(source, parameter, where):
             return f"`{parameter}` of a {source} names it by its URL where {described(where)}"
+        case Within(parameter, where):
+            return f"one element of `{parameter}` has {described(where)}"
         case Lineage(parameter, ids, direction):
             return f"by `{parameter}` it is {direction} {_listed(ids)}, or one of these"
         case Not(inner):

@@ -16,12 +16,12 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.path import ExpressionError, Member, Path, missing_step, parse, parse_for
+from fhir_server.fhir.path import ExpressionError, Path, missing_step, parse_for
 from fhir_server.fhir.references import literal_references
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.inside import Reader, with_contents
+from fhir_server.search.joined import plant_group
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.parameters.composite import Combine, combination, kind_of
 from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.places import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
@@ -29,7 +29,7 @@ from fhir_server.search.parameters.reference import IDENTIFIER, identifier, stan
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.planter import Planter, PlantLeaf
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.trie import KINDS, Accepts, Found, Group, Node, add
+from fhir_server.search.trie import KINDS, Accepts, Found, Node
 from fhir_server.search.unrolled import Walk, made, unrolled
 from fhir_server.search.words import left_out, texts
 
@@ -45,9 +45,6 @@ _PSEUDO: Mapping[str, Sequence[tuple[str, Mapping[str, Extract], int]]] = {
     "quantity": ((CANONICAL, CANONICAL_EXTRACT, KINDS.index("numbers")),),
 }
 """Per parameter type, what its elements are also indexed by: suffix of the pseudo-parameter, extraction, kind."""
-
-Plan = tuple[tuple[str, ...], list[str], int, Combine]
-"""(keys of the components, codes of the composites that combine them so, kind, combination)."""
 
 
 class Index:
@@ -170,78 +167,14 @@ def _plant(planter: Planter, root: Node, parameter: Parameter, steps: Path) -> i
         extracts = {**extracts, "Resource": standing_in(parameter.targets)}
     for suffix, pseudo, at in _PSEUDO.get(parameter.type, ()):
         name = parameter.code if suffix == IDENTIFIER else place(parameter.code, steps)
-        planter.plant(root, parameter.base, steps, _leaf(planter, pseudo, name + suffix, at))
-    return planter.plant(root, parameter.base, steps, _leaf(planter, extracts, parameter.code, KINDS.index(kind.kind)))
-
-
-def _leaf(planter: Planter, extracts: Mapping[str, Extract], code: str, kind: int = 0) -> PlantLeaf:
-    """What plants an extraction at a node, if there is one for its type; an extension is indexed by its value."""
-
-    def plant(node: Node, type: str) -> int:
-        if type == "Extension":
-            return planter.plant(node, type, (Member("value"),), plant)
-        if type not in extracts:
-            return 0
-        node.add(extracts[type], code, kind)
-        return 1
-
-    return plant
+        planter.plant(root, parameter.base, steps, planter.leaf(pseudo, name + suffix, at))
+    return planter.plant(root, parameter.base, steps, planter.leaf(extracts, parameter.code, KINDS.index(kind.kind)))
 
 
 def _composites(planter: Planter, type: str, composites: Sequence[Parameter]) -> PlantLeaf:
     """What plants the composites of one element of a resource type."""
-    return lambda node, element_type: _group(planter, node, (type, element_type), composites)
+    return lambda node, element_type: plant_group(planter, node, (type, element_type), composites)
 
 
 def _truth(accepts: Accepts) -> Extract:
     return lambda resource, around: _TRUE if accepts(resource, around) else _FALSE
-
-
-def _group(planter: Planter, node: Node, types: tuple[str, str], composites: Sequence[Parameter]) -> int:
-    """Plants all composites of one element: their components make one trie of their own, walked per element.
-
-    `types`: the resource's and the element's.
-    """
-    below, above = Node(), Node()
-    plans: dict[tuple[str, ...], tuple[list[str], int, Combine]] = {}
-    for parameter in composites:
-        keys = tuple(f"{component.type} {component.expression}" for component in parameter.components)
-        for key, component in zip(keys, parameter.components, strict=True):
-            plant = _leaf(planter, TYPES[component.type].extract, key)
-            if not _component(planter, (below, above), types, component.expression, plant):
-                raise ValueError(f"`{types[0]}.{parameter.code}`: nothing to index at `{component.expression}`.")
-        kind = KINDS.index(kind_of(parameter.components))
-        plans.setdefault(keys, ([], kind, combination(parameter.components)))[0].append(parameter.code)
-    below.prune()
-    shared = [(keys, *plan) for keys, plan in plans.items()]
-    node.groups.append(_group_of(unrolled(below), None if above.prune() else unrolled(above), shared))
-    return 1
-
-
-def _component(
-    planter: Planter, nodes: tuple[Node, Node], types: tuple[str, str], expression: str, plant: PlantLeaf
-) -> int:
-    """Plants one component below the element (first of `nodes`), or below the resource where it says `%resource`."""
-    planted = 0
-    for branch in parse(expression):
-        from_resource = branch.root == "%resource"
-        planted += planter.plant(nodes[from_resource], types[not from_resource], branch.steps, plant)
-    return planted
-
-
-def _group_of(below: Walk, above: Walk | None, plans: Sequence[Plan]) -> Group:
-    """Walks the components of an element once and combines what each composite asks for."""
-
-    def group(value: Any, found: Found, around: Surroundings) -> None:
-        parts: dict[str, Any] = {}
-        below(value, (parts,), around)
-        if above:
-            above(around.resource, (parts,), around)
-        for keys, codes, kind, combined in plans:
-            values = [parts[key] for key in keys if key in parts]
-            if len(values) == len(keys):
-                entries = combined(values)
-                for code in codes if entries else ():
-                    add(found[kind], code, entries)
-
-    return group

@@ -28,6 +28,7 @@ from fhir_server.search.query import (
     Not,
     Or,
     Present,
+    Within,
     Words,
 )
 
@@ -56,17 +57,24 @@ def more(parameter: str, type: str) -> str:
     return f"{places(parameter, type)}more"
 
 
-def too_many(chain: Chain) -> str:
-    """Why a chain is not answered: a sentence."""
+def type_of(clause: Chain | Within) -> str:
+    """The type of what is looked for inside; the elements of a composite have none."""
+    return clause.type if isinstance(clause, Chain) else ""
+
+
+def too_many(chain: Chain | Within) -> str:
+    """Why a chain or a composite is not answered: a sentence."""
+    if isinstance(chain, Within):
+        return f"A resource has more than the {PLACES} elements that the composite `{chain.parameter}` can look at."
     return (
         f"The chain through `{chain.parameter.rpartition('.')[2]}` to `{chain.type}` meets a resource that contains "
         f"more of them than can be searched: {PLACES} a parameter, {MOST} in all, {DEPTH} references in a row."
     )
 
 
-def inside(chain: Chain, number: int) -> Clause:
-    """The chain's criteria on the contained resource at a place, as criteria on its container."""
-    name = place(chain.parameter, chain.type, number)
+def inside(chain: Chain | Within, number: int) -> Clause:
+    """The criteria on the contained resource, or the element, at a place as criteria on its container."""
+    name = place(chain.parameter, type_of(chain), number)
     where = _on(chain.where, name)
     return where if _implies_any(where) else And((Present(name), where))
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
 from fhir_server.search.geodesy import great_circle
-from fhir_server.search.inside import PLACES, inside, more, place, too_many
+from fhir_server.search.inside import PLACES, inside, more, place, too_many, type_of
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -36,6 +36,7 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Test,
+    Within,
     Words,
 )
 from fhir_server.search.words import has_words, score
@@ -103,6 +104,18 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
             return lambda candidate: candidate.id in ids
         case LastUpdated(tests):
             return lambda candidate: _passes(tests, candidate.last_updated, candidate.last_updated)
+        case And(clauses):
+            return _every([predicate(part, follow) for part in clauses])
+        case Or(clauses):
+            return _some([predicate(part, follow) for part in clauses])
+        case Not(negated):
+            holds = predicate(negated, follow)
+            return lambda candidate: not holds(candidate)
+    return _followed(clause, follow)
+
+
+def _followed(clause: Chain | Has | CanonicalChain | CanonicalHas | Within | Lineage, follow: Follow) -> Predicate:
+    match clause:
         case Chain():
             return _chain(clause, follow)
         case Has():
@@ -111,15 +124,10 @@ def predicate(clause: Clause, follow: Follow) -> Predicate:
             return _canonical_chain(clause, follow)
         case CanonicalHas():
             return _canonical_has(clause, follow)
+        case Within():
+            return _inside(clause, follow)
         case Lineage(parameter, ids, direction):
             return _lineage(parameter, frozenset(ids), direction, follow)
-        case And(clauses):
-            return _every([predicate(part, follow) for part in clauses])
-        case Or(clauses):
-            return _some([predicate(part, follow) for part in clauses])
-        case Not(negated):
-            holds = predicate(negated, follow)
-            return lambda candidate: not holds(candidate)
 
 
 def sort_key(sort: tuple[Sort, ...], candidate: Candidate) -> SortKey:
@@ -225,8 +233,13 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
         target = follow.resolve(reference)
         return target is not None and target.type == clause.type and where(target)
 
-    outside = _some_term(clause.parameter, reaches)
-    first, beyond = place(clause.parameter, clause.type, 0), more(clause.parameter, clause.type)
+    outside, within = _some_term(clause.parameter, reaches), _inside(clause, follow)
+    return lambda candidate: outside(candidate) or within(candidate)
+
+
+def _inside(clause: Chain | Within, follow: Follow) -> Predicate:
+    parameter, type = clause.parameter, type_of(clause)
+    first, beyond = place(parameter, type, 0), more(parameter, type)
 
     def within(candidate: Candidate) -> bool:
         terms = candidate.entries.terms
@@ -234,10 +247,10 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
             raise TooCostly(too_many(clause))
         if first not in terms:
             return False
-        there = [number for number in range(PLACES) if place(clause.parameter, clause.type, number) in terms]
+        there = [number for number in range(PLACES) if place(parameter, type, number) in terms]
         return any(predicate(inside(clause, number), follow)(candidate) for number in there)
 
-    return lambda candidate: outside(candidate) or within(candidate)
+    return within
 
 
 def _has(clause: Has, follow: Follow) -> Predicate:

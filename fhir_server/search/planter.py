@@ -7,7 +7,7 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Property
 from fhir_server.fhir.path import All, Compare, Condition, Exists, Member, Path, Resolves, Some, Where, keys
-from fhir_server.search.parameters.criteria import Surroundings
+from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.reference import leads_to
 from fhir_server.search.trie import Accepts, Node
 from fhir_server.search.unrolled import unrolled
@@ -35,6 +35,19 @@ class Planter:
             self.plant(node.member(key, first.index, property.element.repeats), property.type, rest, plant_leaf)
             for key, property in keys(self._properties.get(type, {}), first)
         )
+
+    def leaf(self, extracts: Mapping[str, Extract], code: str, kind: int = 0) -> PlantLeaf:
+        """What plants an extraction at a node, if there is one for its type; an extension is indexed by its value."""
+
+        def plant(node: Node, type: str) -> int:
+            if type == "Extension":
+                return self.plant(node, type, (Member("value"),), plant)
+            if type not in extracts:
+                return 0
+            node.add(extracts[type], code, kind)
+            return 1
+
+        return plant
 
     def _filter(self, node: Node, type: str, condition: Condition) -> Node:
         for planted, _, below in node.filters:

@@ -183,6 +183,17 @@ class CanonicalHas:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """Some element of a composite matches `where`, in which its components go by the names that they have there.
+
+    The elements are entries of the resource like contained resources: see `search.inside`, with no type.
+    """
+
+    parameter: str
+    where: Clause
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """The resource is one of `ids`, or below (above) one of them over any number of references of `parameter`.
 
@@ -233,6 +244,7 @@ Clause = (
     | Has
     | CanonicalChain
     | CanonicalHas
+    | Within
     | Lineage
     | And
     | Or

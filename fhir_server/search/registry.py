@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.fhir.definitions import Definitions, Property, SearchParameterFacts
-from fhir_server.fhir.path import Branch, Member, Path, keys, parse_for
+from fhir_server.fhir.path import Branch, Member, Path, keys, parse, parse_for
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One part of a composite: its defining parameter's code and type, and its FHIRPath relative to the element."""
+    """One part of a composite: its defining parameter's code and type, and its FHIRPath relative to the element.
+
+    `coded`: as in Parameter.
+    """
 
     code: str
     type: str
     expression: str
+    coded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Parameter:
     `type`: string | token | reference | date | number | quantity | uri | composite | near | special.
     `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
     values; False lets a store merge the bounds of a range. `datatypes`: the FHIR types of its elements, sorted.
+    `coded`: the official paths (`ContactPoint.system`) of those of type code, and `boolean` for all booleans, sorted.
     `edition`: which version of which stored SearchParameter says so, "" for those of R4. `pending`: resources written
     before it are not indexed by it yet, so that no search may use it.
     """
@@ -38,6 +43,7 @@ class Parameter:
     components: tuple[Component, ...] = ()
     repeats: bool = True
     datatypes: tuple[str, ...] = ()
+    coded: tuple[str, ...] = ()
     edition: str = ""
     pending: bool = False
 
@@ -167,6 +173,7 @@ def parameter_for(
 ) -> Parameter:
     """A parameter as it applies to one type. Raises ValueError for an expression beyond `fhir.path`."""
     branches = parse_for(facts.expression, type) if facts.expression else ()
+    elements = _elements(definitions, type, branches)
     return Parameter(
         code=facts.code,
         base=type,
@@ -174,28 +181,46 @@ def parameter_for(
         url=facts.url,
         expression=" | ".join(branch.text for branch in branches),
         targets=facts.targets,
-        components=components,
+        components=tuple(_as_it_applies(definitions, type, branches, each) for each in components),
         repeats=_repeats(definitions, type, branches),
-        datatypes=_datatypes(definitions, type, branches),
+        datatypes=tuple(sorted({datatype for datatype, _ in elements})),
+        coded=_coded(elements),
     )
 
 
-def _datatypes(definitions: Definitions, type: str, branches: Sequence[Branch]) -> tuple[str, ...]:
-    found: set[str] = set()
+def _as_it_applies(definitions: Definitions, type: str, branches: Sequence[Branch], component: Component) -> Component:
+    """The component with the coded elements that it finds in the elements of a composite."""
+    found: set[tuple[str, str]] = set()
+    for part in parse(component.expression):
+        starts = {type} if part.root else {owner for owner, _ in _elements(definitions, type, branches)}
+        for start in starts:
+            found |= _elements(definitions, start, (part,))
+    return replace(component, coded=_coded(found))
+
+
+def _coded(elements: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    paths = {path for datatype, path in elements if datatype == "code"}
+    return tuple(sorted({*paths, "boolean"} if any(datatype == "boolean" for datatype, _ in elements) else paths))
+
+
+def _elements(definitions: Definitions, type: str, branches: Iterable[Branch]) -> set[tuple[str, str]]:
+    """(type, official path) of the elements that expressions lead to from a type."""
+    found: set[tuple[str, str]] = set()
     for branch in branches:
-        found.update({"boolean"} if branch.truth else _ends(definitions.properties, type, branch.steps))
-    return tuple(sorted(found))
+        found |= {("boolean", "")} if branch.truth else {*_ends(definitions.properties, type, "", branch.steps)}
+    return found
 
 
-def _ends(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> Iterator[str]:
-    """The types of the elements that a path leads to."""
+def _ends(
+    properties: Mapping[str, Mapping[str, Property]], type: str, path: str, steps: Path
+) -> Iterator[tuple[str, str]]:
     if not steps:
-        yield type
+        yield type, path
     elif isinstance(steps[0], Member):
         for _, property in keys(properties.get(type, {}), steps[0]):
-            yield from _ends(properties, property.type, steps[1:])
+            yield from _ends(properties, property.type, property.element.path, steps[1:])
     else:
-        yield from _ends(properties, type, steps[1:])
+        yield from _ends(properties, type, path, steps[1:])
 
 
 def _repeats(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:

@@ -1,7 +1,8 @@
 """The rows of `cases/*.yaml`, each derived from the specification by hand, on every store (https://hl7.org/fhir/R4/search.html).
 
 A file has `resources`, stored an hour apart in the order given, and `rules`: a rule of the specification in a sentence,
-with rows `search: expected`; `full_text: true` switches that setting on. Expected is the list of ids in order
+with rows `search: expected`; `full_text: true` switches that setting on. SearchParameters among the resources are in
+force. Expected is the list of ids in order
 (`Type/id` when several types are searched, or with contained resources), or
 
     finds, includes, unordered   the matches; the included resources as `Type/id`, in any order if so said
@@ -30,13 +31,14 @@ from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.contained import Found, Reading, search_inside
 from fhir_server.search.compartment import compartment_clause
 from fhir_server.search.contained import Contained
+from fhir_server.search.custom import facts_of
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_types
 from fhir_server.search.query import And, Scope
-from fhir_server.search.registry import build
+from fhir_server.search.registry import Custom, Registry, build, extended
 from fhir_server.search.terminology import Name, Terminology
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
@@ -50,8 +52,6 @@ FILES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 R4 = definitions.load()
 REGISTRY = build(R4)
 INDEX = Index(REGISTRY, R4, UTC, full_text=True)
-READING = Reading(partial(INDEX.entries, base=BASE), REGISTRY.types)
-CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=START, zone=UTC)
 
 Opener = Callable[[pytest.FixtureRequest, Clock], Awaitable[Store]]
 STORES: dict[str, Opener] = {
@@ -76,14 +76,34 @@ class Row:
     expected: dict[str, Any]
 
 
+@cache
+def _content(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content
+
+
 def _rows() -> Iterator[Row]:
     for file in FILES:
-        for rule in yaml.safe_load(file.read_text(encoding="utf-8"))["rules"]:
+        for rule in _content(file)["rules"]:
             for search, expected in rule["rows"].items():
                 yield Row(file, rule["rule"], search, expected if isinstance(expected, dict) else {"finds": expected})
 
 
 ROWS = tuple(_rows())
+
+
+@cache
+def _registry(file: Path) -> Registry:
+    """R4's search parameters, and those among the resources of a file."""
+    own = [facts_of(each) for each in _content(file)["resources"] if each["resourceType"] == "SearchParameter"]
+    indexed = {type: {facts.code: "1" for facts in own if type in facts.base} for type in REGISTRY.types}
+    return extended(REGISTRY, R4, [Custom(facts, "1") for facts in own], indexed) if own else REGISTRY
+
+
+@cache
+def _index(file: Path) -> Index:
+    registry = _registry(file)
+    return INDEX if registry is REGISTRY else Index(registry, R4, UTC, full_text=True)
 
 
 class Loaded:
@@ -103,9 +123,9 @@ class Loaded:
     async def _load(self, name: str, file: Path) -> Store:
         now = [START - HOUR]
         store = await STORES[name](self._request, lambda: now[0])
-        for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+        for resource in _content(file)["resources"]:
             now[0] += HOUR
-            await store.transact(Transaction(writes=(_write(resource, _full_text(file)),)))
+            await store.transact(Transaction(writes=(_write(resource, file),)))
         return store
 
     def close(self) -> None:
@@ -115,17 +135,16 @@ class Loaded:
         self.loop.close()
 
 
-@cache
 def _full_text(file: Path) -> bool:
-    return bool(yaml.safe_load(file.read_text(encoding="utf-8")).get("full_text"))
+    return bool(_content(file).get("full_text"))
 
 
-def _write(resource: dict[str, Any], full_text: bool) -> Write:
+def _write(resource: dict[str, Any], file: Path) -> Write:
     meta = json.dumps(resource.get("meta", {}))[1:-1]
     rest = json.dumps({name: value for name, value in resource.items() if name != "meta"})[1:-1]
     content = Content(f'{{{rest},"meta":{{{meta + "," if meta else ""}'.encode(), b"}}")
-    entries = INDEX.entries(resource["resourceType"], resource, BASE)
-    if not full_text:
+    entries = _index(file).entries(resource["resourceType"], resource, BASE)
+    if not _full_text(file):
         entries = replace(entries, texts={})
     return Write("PUT", resource["resourceType"], resource["id"], content, entries)
 
@@ -154,7 +173,7 @@ def test_row(row: Row, name: str, loaded: Loaded) -> None:
     assert [
         issue.diagnostics[: len(warning)] for issue, warning in zip(search.issues, warnings, strict=True)
     ] == warnings
-    pages, extra = loaded.loop.run(_run(store, search))
+    pages, extra = loaded.loop.run(_run(store, search, row.file))
     assert pages == row.expected.get("pages", [row.expected.get("finds")]), row.rule
     if "includes" in row.expected:
         order: Callable[[Sequence[str]], list[str]] = sorted if row.expected.get("unordered") else list
@@ -165,7 +184,7 @@ def test_row(row: Row, name: str, loaded: Loaded) -> None:
 def _terminology(file: Path) -> Terminology:
     """The value sets and code systems among the resources of a file."""
     stored: dict[Name, tuple[Any, ...]] = {}
-    for resource in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]:
+    for resource in _content(file)["resources"]:
         kind = resource["resourceType"]
         if kind in ("ValueSet", "CodeSystem") and "url" in resource:
             stored[kind, resource["url"]] = stored[kind, f"{kind}/{resource['id']}"] = (resource,)
@@ -176,8 +195,9 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
     path, _, text = row.search.partition("?")
     pairs = parse_qsl(text, keep_blank_values=True)
     segments = path.split("/")
-    types = (segments[-1],) if path else system_types(pairs, REGISTRY)
-    criteria = replace(CRITERIA, terminology=_terminology(row.file), full_text=_full_text(row.file))
+    registry = _registry(row.file)
+    types = (segments[-1],) if path else system_types(pairs, registry)
+    criteria = Criteria(registry, BASE, START, UTC, _terminology(row.file), _full_text(row.file))
     search = parse(types, pairs, criteria, Options(lenient=row.expected.get("lenient", False)))
     if len(segments) == 3:
         (scope,) = search.query.scopes
@@ -186,27 +206,29 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
     return search, [pair for pair in pairs if pair[0] not in ELSEWHERE]
 
 
-async def _run(store: Store, search: Search) -> tuple[list[list[str]], list[str]]:
+async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    page = await _page(store, search)
-    extra = await included(store, _entries, page.matches, search.includes, REGISTRY, 100)
+    reading = Reading(partial(_index(file).entries, base=BASE), REGISTRY.types)
+    page = await _page(store, search, reading)
+    entries = partial(_entries, _index(file))
+    extra = await included(store, entries, page.matches, search.includes, _registry(file), 100)
     several = len(search.query.scopes) > 1 or search.inside
     pages = [page]
     while page.next is not None:
-        page = await _page(store, replace(search, query=replace(search.query, after=page.next)))
+        page = await _page(store, replace(search, query=replace(search.query, after=page.next)), reading)
         pages.append(page)
     named = [[match.reference if several else match.id for match in page.matches] for page in pages]
     return named, [resource.reference for resource in extra]
 
 
-async def _page(store: Store, search: Search) -> Page | Found:
+async def _page(store: Store, search: Search, reading: Reading) -> Page | Found:
     if search.inside:
-        return await search_inside(store, search.query, search.inside, READING)
+        return await search_inside(store, search.query, search.inside, reading)
     return await store.search(search.query)
 
 
-def _entries(stored: Stored | Contained) -> Entries:
-    return INDEX.entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
+def _entries(index: Index, stored: Stored | Contained) -> Entries:
+    return index.entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
 
 
 def test_there_are_rows_for_every_part_of_search() -> None:

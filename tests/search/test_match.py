@@ -33,7 +33,7 @@ from fhir_server.search.query import (
 from fhir_server.search.query import Test as Bound
 from fhir_server.store import memory
 from fhir_server.store.contract.case import START, query, write
-from fhir_server.store.contract.clauses import CLAUSES, RESOURCES, Expectation
+from fhir_server.store.contract.expectations import CLAUSES, RESOURCES, Expectation
 from fhir_server.store.contract.pages import ORDERS
 from fhir_server.store.contract.pages import RESOURCES as SORTED
 from fhir_server.store.contract.strategies import IDS, TYPES, clauses, entries

@@ -6,6 +6,7 @@ import pytest
 
 from fhir_server.fhir import definitions
 from fhir_server.search.index import BY_STORE, Index
+from fhir_server.search.parameters.composite import kind_of
 from fhir_server.search.registry import Component, Registry, build
 
 KNOWN = definitions.load()
@@ -104,3 +105,14 @@ def test_targets_and_components(registry: Registry) -> None:
         Component("code", "token", "code"),
         Component("value-quantity", "quantity", "value.as(Quantity)"),
     )
+
+
+def test_the_composites_of_r4_are_joined_in_one_entry(registry: Registry) -> None:
+    """Those are answered by one index lookup; only composites of an installation may need more."""
+    kinds = {
+        kind_of(parameter.components)
+        for type in registry.types
+        for parameter in registry.parameters(type).values()
+        if parameter.type == "composite"
+    }
+    assert kinds == {"terms", "numbers"}

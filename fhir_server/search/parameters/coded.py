@@ -12,12 +12,10 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import Criteria, any_of, wrong
 from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals
-from fhir_server.search.registry import Parameter
+from fhir_server.search.registry import Component, Parameter
 from fhir_server.search.terminology import MODIFIERS, Codes
 
 __all__ = ["MODIFIERS", "implied_systems", "implies", "subsumed", "within"]
-
-_BARE = frozenset({"boolean", "code"})
 
 
 def within(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
@@ -45,9 +43,9 @@ def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str],
     return _any_code(parameter, Codes(frozenset((system, each) for each in found)))
 
 
-def implies(parameter: Parameter, system: str, code: str, criteria: Criteria) -> bool:
+def implies(parameter: Parameter | Component, system: str, code: str, criteria: Criteria) -> bool:
     """Whether elements that hold a bare code may have `system|code`; "" stands for any code of the system."""
-    if not system or _BARE.isdisjoint(parameter.datatypes):
+    if not system or not parameter.coded:
         return False
     implied = implied_systems(parameter)
     if system not in implied or len(implied) == 1 or not code:
@@ -57,10 +55,10 @@ def implies(parameter: Parameter, system: str, code: str, criteria: Criteria) ->
 
 
 @lru_cache(maxsize=4096)
-def implied_systems(parameter: Parameter) -> frozenset[str]:
+def implied_systems(parameter: Parameter | Component) -> frozenset[str]:
     """The systems of elements that hold a bare code: what their required bindings draw on."""
     known = published().implied
-    return frozenset(system for path in parameter.expression.split(" | ") for system in known.get(path, ()))
+    return frozenset(system for path in parameter.coded for system in known.get(path, ()))
 
 
 def _any_code(parameter: Parameter, codes: Codes) -> Clause:

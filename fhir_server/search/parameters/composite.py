@@ -7,9 +7,11 @@ How an element's values are kept depends on its components:
 | terms only | a term: the search forms of the components joined by COMPOSITE |
 | one term, one date, number or quantity | a number: (search form of the term, low, high, unit) |
 | one term, two numbers | a number: (search form of the term, first, second, "") |
+| all others, and those with a string that is not the last of terms | each by itself (`parts`) |
 
-A token has two search forms (`token.forms`), so an element has an entry for each of them; a string's is its normalised
-text, any other term is its own.
+A quantity in a unit that is not of everyday use (`quantity.COMMON`) has a second entry, in base units, under the
+pseudo-parameter `code:canonical`. A token has two search forms (`token.forms`), so an element has an entry for each of
+them; a string's is its normalised text, any other term is its own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fhir_server.fhir.outcome import NotSupported
 from fhir_server.fhir.references import parse
 from fhir_server.search.entries import COMPOSITE, SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters import coded, date, number, quantity, string, token
+from fhir_server.search.parameters import coded, date, number, parts, quantity, string, token
 from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, any_of, wrong
 from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
 from fhir_server.search.registry import Component, Parameter
@@ -31,16 +33,16 @@ _TERMS = frozenset({"token", "string", "reference", "uri"})
 _RANGES = frozenset({"date", "number", "quantity"})
 
 
-def kind_of(components: Sequence[Component]) -> Literal["terms", "numbers"]:
-    """The part of Entries that a composite's entries go to. Raises ValueError for a mixture that has no layout."""
-    terms = sum(component.type in _TERMS for component in components)
-    ranges = [component.type for component in components if component.type in _RANGES]
-    if terms + len(ranges) == len(components) >= 2:
-        if not ranges:
-            return "terms"
-        if terms == 1 and (len(ranges) == 1 or ranges == ["number", "number"]):
-            return "numbers"
-    raise ValueError(f"A composite of {', '.join(component.type for component in components)} cannot be indexed.")
+def kind_of(components: Sequence[Component]) -> Literal["terms", "numbers", "parts"]:
+    """The part of Entries that a composite's entries go to. Raises ValueError for components that cannot be joined."""
+    types = [component.type for component in components]
+    if len(types) < 2 or not _TERMS.union(_RANGES).issuperset(types):
+        raise ValueError(f"A composite of {', '.join(types) or 'nothing'} cannot be indexed.")
+    ranges = [type for type in types if type in _RANGES]
+    if not ranges and "string" not in types[:-1]:
+        return "terms"
+    one_key = len(types) - len(ranges) == 1 and "string" not in types
+    return "numbers" if one_key and (len(ranges) == 1 or ranges == ["number", "number"]) else "parts"
 
 
 Combine = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
@@ -50,7 +52,7 @@ Combine = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
 def combination(components: Sequence[Component]) -> Combine:
     """How the entries of one element are made of its components' entries, given in order.
 
-    Raises ValueError for components that have no layout.
+    Of components whose kind is no `parts`.
     """
     forms = [_FORMS.get(component.type, tuple) for component in components]
     if kind_of(components) == "terms":
@@ -98,19 +100,22 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if len(values) != len(components) or not all(values):
         form = "$".join(f"[{component.code}]" for component in components)
         raise wrong(parameter, text, f"a composite is written `{form}`.")
+    kind = kind_of(components)
+    if kind == "parts":
+        return parts.clause(parameter, values, criteria)
     pairs = list(zip(components, values, strict=True))
     forms = [
         _searched_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS
     ]
-    if kind_of(components) == "terms":
+    if kind == "terms":
         wanted = COMPOSITE.join(forms)
         starts = components[-1].type == "string"
         return StartsWith(parameter.code, wanted) if starts else Equals(parameter.code, (wanted,))
     ranges = [(component, value) for component, value in pairs if component.type in _RANGES]
     searched = _searched_range(parameter, ranges, criteria)
     return any_of(
-        NumberRange(parameter.code, tests, key=forms[0], unit=unit)
-        for unit, tests in quantity.in_common_units(*searched)
+        NumberRange(parameter.code + suffix, tests, key=forms[0], unit=unit)
+        for suffix, unit, tests in quantity.in_all_units(*searched)
     )
 
 
@@ -119,12 +124,14 @@ def _searched_form(parameter: Parameter, component: Component, text: str, criter
         system, code = token.parsed(parameter, text)
         if not code:
             raise NotSupported(f"`{parameter.code}={text}`: a composite needs the code of `{component.code}`.")
-        defining = criteria.registry.parameters(parameter.base).get(component.code)
-        if defining and system and coded.implies(defining, system, code, criteria):
+        if system and coded.implies(component, system, code, criteria):
             system = ""  # elements of type code are indexed without the system that their binding implies
         return code if system is None else f"{code}{SEPARATOR}{system}"
     if component.type == "string":
-        return string.normalise(unescape(text))
+        normalised = string.normalise(unescape(text))
+        if not normalised:
+            raise wrong(parameter, text, f"`{component.code}` needs at least one character that is not a space.")
+        return normalised
     if component.type == "reference":
         return _searched_reference(parameter, component, text, criteria)
     return unescape(text)

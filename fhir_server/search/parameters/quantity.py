@@ -7,7 +7,7 @@ Other units are compared as written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import inf, isclose, nextafter
 from typing import Any
@@ -48,38 +48,46 @@ COMMON = (
     *("/min", "/s", "/h", "Hz", "kg/m2", "g/m2", "L/min", "mL/min", "mL/s", "mL/h", "%", "1", "mmol", "umol"),
     *("nmol", "meq", "mg/kg", "ug/kg", "g/kg", "mg/d", "g/d", "kcal", "kJ"),
 )
-"""Units that a composite is searched in besides its own, if commensurable."""
+"""Units that a composite is searched in besides its own, if commensurable; it has no entries in base units for them."""
+_COMMON_CODES = frozenset(COMMON)
 
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The quantities that prefix, value and unit ask for."""
-    unit, alternatives = parsed(parameter, text)
-    exact = [NumberRange(parameter.code, tests, unit=unit) for tests in alternatives]
+    return in_base_units(parameter.code, places(parameter), *parsed(parameter, text))
+
+
+def in_base_units(code: str, names: Iterable[str], unit: Unit | None, alternatives: Alternatives) -> Clause:
+    """The tests on entries of `code` as they are written, and on those of `names` in base units."""
+    exact = [NumberRange(code, tests, unit=unit) for tests in alternatives]
     scale = _scale(unit)
     if unit is None or scale is None:
         return any_of(exact)
     converted = [
         NumberRange(name + CANONICAL, tests, unit=("", scale.unit))
-        for name in places(parameter)
+        for name in names
         for tests in _converted(alternatives, scale, _BASE)
     ]
     return any_of(converted if unit[0] else (*exact, *converted))
 
 
-def in_common_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[Unit | None, Tests]]:
-    """The tests in the unit given, then converted to each unit of `COMMON` that is commensurable with it.
+def in_all_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[str, Unit | None, Tests]]:
+    """(suffix of the name, unit, tests): in the unit given, in each unit of `COMMON`, and in base units.
 
-    For composites, which have no entries in base units: those would cost more than all else that is indexed.
+    For composites, whose entries are in base units for other units than those of `COMMON` alone: for all, that would
+    cost more than all else that is indexed.
     """
     scale = _scale(unit)
     for tests in alternatives:
-        yield unit, tests
+        yield "", unit, tests
     if scale is None:
         return
     for code, other in _commensurable(scale.unit):
         if (ucum.SYSTEM, code) != unit:
             for tests in _converted(alternatives, scale, other):
-                yield (ucum.SYSTEM, code), tests
+                yield "", (ucum.SYSTEM, code), tests
+    for tests in _converted(alternatives, scale, _BASE):
+        yield CANONICAL, ("", scale.unit), tests
 
 
 def _scale(unit: Unit | None) -> ucum.Canonical | None:
@@ -134,14 +142,15 @@ def _in_base_units(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     return (("", low, high, f"{SEPARATOR}{scale.unit}{SEPARATOR}"),)
 
 
-def _entries_in_base_units(extract: Extract) -> Extract:
-    """The same for what has several values in one unit."""
+def _entries_in_base_units(extract: Extract, but: frozenset[str] = frozenset()) -> Extract:
+    """The same for what has several values in one unit, `but` for these units."""
 
     def converted(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
         found: list[NumberEntry] = []
         for key, low, high, unit in extract(value, around):
             system, _, rest = unit.partition(SEPARATOR)
-            scale = ucum.canonical(rest.partition(SEPARATOR)[0]) if system == ucum.SYSTEM else None
+            code = rest.partition(SEPARATOR)[0]
+            scale = ucum.canonical(code) if system == ucum.SYSTEM and code not in but else None
             if scale is not None:
                 found.append((key, scale.value(low), scale.value(high), f"{SEPARATOR}{scale.unit}{SEPARATOR}"))
         return tuple(found)
@@ -207,6 +216,13 @@ CANONICAL_EXTRACT: Mapping[str, Extract] = {
     "Range": _entries_in_base_units(_range),
     "SampledData": _entries_in_base_units(_sampled_data),
 }
+
+UNCOMMON_EXTRACT: Mapping[str, Extract] = {
+    **dict.fromkeys(_QUANTITIES, _entries_in_base_units(_quantity, _COMMON_CODES)),
+    "Range": _entries_in_base_units(_range, _COMMON_CODES),
+    "SampledData": _entries_in_base_units(_sampled_data, _COMMON_CODES),
+}
+"""The same for units that are not in COMMON."""
 
 QUANTITY = ParameterType(
     kind="numbers",

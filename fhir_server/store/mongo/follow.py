@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
 from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.inside import PLACES, inside, more, place, places, too_many
+from fhir_server.search.inside import PLACES, inside, more, place, places, too_many, type_of
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -25,6 +25,7 @@ from fhir_server.search.query import (
     Near,
     Not,
     Or,
+    Within,
 )
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
 from fhir_server.store.mongo.grams import widened
@@ -60,6 +61,8 @@ class Follow:
                 return Not(await self.followed(negated, type))
             case Chain():
                 return await self._chain(clause, type)
+            case Within():
+                return Or(tuple(await self._inside(clause, type)))
             case Has():
                 return await self._has(clause, type)
             case CanonicalChain():
@@ -77,16 +80,23 @@ class Follow:
         where = await self.filter(clause.where, clause.type)
         wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
         ids = [document["_id"] async for document in self._some(clause.type, wanted)]
-        found: list[Clause] = [Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))]
-        if not await self._is_anywhere(type, places(clause.parameter, clause.type)):
-            return found[0]
-        if await self._is_anywhere(type, f"{more(clause.parameter, clause.type)}="):
+        direct = Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))
+        within = await self._inside(clause, type)
+        return Or((direct, *within)) if within else direct
+
+    async def _inside(self, clause: Chain | Within, type: str) -> list[Clause]:
+        """The same at each place inside the resources of the type."""
+        found: list[Clause] = []
+        parameter, its_type = clause.parameter, type_of(clause)
+        if not await self._is_anywhere(type, places(parameter, its_type)):
+            return found
+        if await self._is_anywhere(type, f"{more(parameter, its_type)}="):
             raise BudgetExceeded(too_many(clause))
         for number in range(PLACES):
-            if not await self._is_anywhere(type, f"{place(clause.parameter, clause.type, number)}="):
+            if not await self._is_anywhere(type, f"{place(parameter, its_type, number)}="):
                 break
             found.append(await self.followed(inside(clause, number), type))
-        return Or(tuple(found))
+        return found
 
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
         """Whether some current resource of a type has a term that begins so."""

@@ -7,9 +7,7 @@ JSON where an index cannot be entered by resource.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.search.entries import SEPARATOR, URL
@@ -39,45 +37,16 @@ from fhir_server.search.query import (
 from fhir_server.store.sqlite import canonicals, grams
 from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition
+from fhir_server.store.sqlite.context import COLUMNS, Context, path
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
 from fhir_server.store.sqlite.intervals import drive_date, drive_dates
 from fhir_server.store.sqlite.lineage import drive_lineage
-from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.nearness import drive_near
 from fhir_server.store.sqlite.quantities import drive_number, probe_number
 from fhir_server.store.sqlite.rows import is_local
 from fhir_server.store.sqlite.statements import as_json
 
 TextClause = StartsWith | Contains | EndsWith | TermRange
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What compiling needs beside the clause.
-
-    `small`: clauses with few index rows, which a probe reads all at once; `near`: chains to few resources, likewise.
-    """
-
-    names: Names
-    connection: sqlite3.Connection
-    small: frozenset[Clause] = field(default_factory=frozenset)
-    near: frozenset[Clause] = field(default_factory=frozenset)
-
-    def tp(self, type: str, parameter: str) -> int:
-        """The number of a type's parameter."""
-        return self.names.code(self.connection, type, parameter)
-
-    def code(self, type: str) -> int:
-        """The number of a type."""
-        return self.names.code(self.connection, type)
-
-
-_COLUMNS = {"d": "quick", "l": "quick", "t": "terms", "n": "numbers"}
-
-
-def path(part: str, parameter: str) -> str:
-    """The JSON path of a parameter's entries in their column of `entries`."""
-    return f'$.{part}."{parameter}"'
 
 
 # --- probes: does this resource match? ------------------------------------------------------------------------------
@@ -121,7 +90,7 @@ def _equal(terms: Sequence[str]) -> list[tuple[str, str, tuple[Any, ...]]]:
 
 def _in_json(part: str, clause: Any, alias: str, condition: Sql) -> Sql:
     """Some entry of the clause's parameter, `j.value`, fulfils a condition."""
-    source = f"entries x CROSS JOIN json_each(x.{_COLUMNS[part]}, ?) j"
+    source = f"entries x CROSS JOIN json_each(x.{COLUMNS[part]}, ?) j"
     values = (path(part, clause.parameter), *condition[1])
     return f"EXISTS (SELECT 1 FROM {source} WHERE x.rid = {alias}.rid AND {condition[0]})", values
 
@@ -148,8 +117,8 @@ def _interval(clause: DateRange) -> Sql:
 
 
 def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:
-    where = tuple(path(part, clause.parameter) for part in _COLUMNS)
-    text = " OR ".join(f"json_type(x.{column}, ?) IS NOT NULL" for column in _COLUMNS.values())
+    where = tuple(path(part, clause.parameter) for part in COLUMNS)
+    text = " OR ".join(f"json_type(x.{column}, ?) IS NOT NULL" for column in COLUMNS.values())
     return f"EXISTS (SELECT 1 FROM entries x WHERE x.rid = {alias}.rid AND ({text}))", where
 
 

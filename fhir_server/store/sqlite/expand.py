@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.inside import PLACES, inside, more, place, too_many
+from fhir_server.search.inside import PLACES, inside, more, place, too_many, type_of
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -22,11 +22,14 @@ from fhir_server.search.query import (
     Not,
     Or,
     StartsWith,
+    Within,
 )
+from fhir_server.search.simplify import disjunction
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
 from fhir_server.store.sqlite.clauses import conjunction
-from fhir_server.store.sqlite.compile import Context, select
+from fhir_server.store.sqlite.compile import select
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.statements import snapshot
 
 _MOST = 8
@@ -79,7 +82,7 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
             return replace(clause, clauses=tuple([_expanded(part, type, context, within) for part in parts]))
         case Not(inner):
             return Not(_expanded(inner, type, context, room - _TAKES[Not]))
-        case Chain():
+        case Chain() | Within():
             return _everywhere(clause, type, context, room)
         case Has() | CanonicalChain() | CanonicalHas():
             return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[clause.__class__]))
@@ -90,17 +93,19 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
 def _takes(clause: Clause, type: str, context: Context) -> int:
     """The places that a clause needs when ids stand for what is inside it."""
     takes = _TAKES.get(clause.__class__, _LEAF)
-    if isinstance(clause, Chain) and _inside(clause, type, context):
+    if isinstance(clause, Within) or (isinstance(clause, Chain) and _inside(clause, type, context)):
         takes += _TAKES[Or]
     return takes + _TAKES[Ids] if _inner(clause) else takes
 
 
-def _everywhere(clause: Chain, type: str, context: Context, room: int) -> Clause:
+def _everywhere(clause: Chain | Within, type: str, context: Context, room: int) -> Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    if _is_any(context, type, more(clause.parameter, clause.type)):
+    if _is_any(context, type, more(clause.parameter, type_of(clause))):
         raise BudgetExceeded(too_many(clause))
     places = _inside(clause, type, context)
     room -= _TAKES[Or] if places else 0
+    if isinstance(clause, Within):
+        return disjunction(_expanded(each, type, context, room) for each in places)
     chain = replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Chain]))
     return Or((chain, *(_expanded(each, type, context, room) for each in places))) if places else chain
 
@@ -113,10 +118,10 @@ def _is_any(context: Context, type: str, parameter: str) -> bool:
     return bool(context.connection.execute(text, (context.tp(type, parameter),)).fetchone()[0])
 
 
-def _inside(chain: Chain, type: str, context: Context) -> list[Clause]:
+def _inside(chain: Chain | Within, type: str, context: Context) -> list[Clause]:
     """The chain's criteria at each place where anything was ever stored."""
     places = range(PLACES)
-    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, chain.type, number)), places)
+    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, type_of(chain), number)), places)
     return [inside(chain, number) for number in known]
 
 
@@ -126,14 +131,16 @@ def _inner(clause: Clause) -> Sequence[Clause]:
             return clauses
         case Not(inner) | Chain(where=inner) | Has(where=inner) | CanonicalChain(where=inner):
             return (inner,)
-        case CanonicalHas(where=inner):
+        case CanonicalHas(where=inner) | Within(where=inner):
             return (inner,)
         case _:
             return ()
 
 
 def _has_links(clause: Clause) -> bool:
-    return isinstance(clause, Chain | Has | CanonicalChain | CanonicalHas) or any(map(_has_links, _inner(clause)))
+    return isinstance(clause, Chain | Has | CanonicalChain | CanonicalHas | Within) or any(
+        map(_has_links, _inner(clause))
+    )
 
 
 def _ids(clause: Clause, type: str, context: Context) -> Ids:

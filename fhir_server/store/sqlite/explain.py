@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fhir_server.search.explain import described
 from fhir_server.search.query import Query, Scope
-from fhir_server.store.sqlite.compile import Context
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.fulltext import OF_FTS5
 from fhir_server.store.sqlite.names import Names

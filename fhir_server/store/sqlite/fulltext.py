@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -21,11 +21,9 @@ from fhir_server.search.query import Sort, Words
 from fhir_server.search.words import CONTENT, TEXT, score
 from fhir_server.store.protocol import StoreUnavailable
 from fhir_server.store.sqlite.conditions import Sql
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.names import UNKNOWN
 from fhir_server.store.sqlite.statements import one_json
-
-if TYPE_CHECKING:
-    from fhir_server.store.sqlite.compile import Context
 
 _COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}
 

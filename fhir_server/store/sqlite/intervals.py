@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fhir_server.search.query import DateRange, Test
 from fhir_server.store.sqlite.conditions import Sql, both, bounds
-
-if TYPE_CHECKING:
-    from fhir_server.store.sqlite.compile import Context
+from fhir_server.store.sqlite.context import Context
 
 # Sampled when both a lower and an upper limit are given on different ends: which index range is shorter?
 _SAMPLE = 1000

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fhir_server.search.query import Lineage
 from fhir_server.store.sqlite.conditions import Sql
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.statements import as_json
-
-if TYPE_CHECKING:
-    from fhir_server.store.sqlite.compile import Context
 
 _ROOTS = "SELECT r.rid FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value"
 _BELOW = "SELECT x.rid FROM within w CROSS JOIN link x WHERE x.tp = ? AND x.target = w.rid"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fhir_server.search.geodesy import great_circle, latitudes
 from fhir_server.search.query import Near
 from fhir_server.store.sqlite.conditions import Sql
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.rows import ordered, unordered
-
-if TYPE_CHECKING:
-    from fhir_server.store.sqlite.compile import Context
 
 
 def drive_near(clause: Near, type: str, context: Context) -> Sql:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fhir_server.search.query import Sort, SortKey
-from fhir_server.store.sqlite.compile import Context, path
 from fhir_server.store.sqlite.conditions import Sql, both
+from fhir_server.store.sqlite.context import Context, path
 from fhir_server.store.sqlite.fulltext import score_of
 from fhir_server.store.sqlite.rows import ordered, unordered
 

@@ -35,7 +35,7 @@ from fhir_server.search.query import (
     Words,
 )
 from fhir_server.store.sqlite.clauses import conjunction, drivable
-from fhir_server.store.sqlite.compile import Context
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.sizes import CAP, Size, Sizes
 
 _LEAST_CAP = 200

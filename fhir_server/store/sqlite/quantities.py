@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fhir_server.search.query import NumberRange
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, unit_condition
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.rows import ordered
-
-if TYPE_CHECKING:
-    from fhir_server.store.sqlite.compile import Context
 
 
 def probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:

@@ -21,8 +21,9 @@ from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
 from fhir_server.store.sqlite.clauses import found_alive
-from fhir_server.store.sqlite.compile import Context, drive, entered, probe
+from fhir_server.store.sqlite.compile import drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.meter import Meter
 from fhir_server.store.sqlite.names import Names

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from fhir_server.search.query import CanonicalChain, Chain, Clause, Contains, EndsWith, NumberRange, Present
 from fhir_server.store.sqlite import grams
-from fhir_server.store.sqlite.compile import Context, drive
+from fhir_server.store.sqlite.compile import drive
+from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.quantities import sample
 
 CAP = 4000
