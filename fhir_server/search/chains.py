@@ -8,7 +8,7 @@ reference too.
 from __future__ import annotations
 
 from fhir_server.search.entries import URL
-from fhir_server.search.query import CanonicalChain, CanonicalHas, Chain, Clause, Has, Or
+from fhir_server.search.query import CanonicalChain, CanonicalHas, Chain, Clause, Has, Or, Within
 from fhir_server.search.registry import Parameter, Registry
 
 CANONICAL = frozenset({"canonical", "uri", "Extension"})
@@ -23,6 +23,8 @@ def names(parameter: Parameter, type: str, registry: Registry) -> bool:
 
 def chain(parameter: Parameter, type: str, where: Clause, registry: Registry) -> Clause:
     """The parameter leads to a resource of `type` that matches."""
+    if "Resource" in parameter.datatypes:  # of which there may be another version, or none, among those stored
+        return Within(parameter.code, where, type)
     direct = Chain(parameter.code, type, where)
     return Or((direct, CanonicalChain(parameter.code, type, where))) if names(parameter, type, registry) else direct
 

@@ -17,7 +17,7 @@ from typing import Any
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Path, missing_step, parse_for
-from fhir_server.fhir.references import literal_references
+from fhir_server.fhir.references import literal_references, local
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.inside import Reader, with_contents
 from fhir_server.search.joined import plant_group
@@ -25,7 +25,7 @@ from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.places import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
-from fhir_server.search.parameters.reference import IDENTIFIER, identifier, standing_in
+from fhir_server.search.parameters.reference import IDENTIFIER, identifier, in_place, standing_in
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.planter import Planter, PlantLeaf
 from fhir_server.search.registry import Parameter, Registry
@@ -94,12 +94,29 @@ class Index:
                     sink[code] = _ordered(values)
         references, strings = literal_references(resource, base, self._types), self._strings[type]
         made = Entries(found[0], found[1], found[2], references, strings, self.texts(resource))
-        if "contained" not in resource:
+        if "contained" in resource:
+            within = {f"#{each['id']}": each for each in contained if each.get("id")}
+        elif type == "Bundle" and not made.terms.keys().isdisjoint(self._references["Bundle"]):
+            within = self._entries_of_bundle(resource, base)
+            contained = tuple(within.values())
+        else:
             return made
         found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in contained}))
+        beside = contained if "contained" in resource else ()
         return with_contents(
-            type, made, contained, Reader(partial(self.entries, base=base, beside=contained), self._references)
+            type, made, within, Reader(partial(self.entries, base=base, beside=beside), self._references)
         )
+
+    def _entries_of_bundle(self, bundle: dict[str, Any], base: str) -> dict[str, dict[str, Any]]:
+        # Bundles inside it are not looked into: each level of them would multiply the work.
+        found: dict[str, dict[str, Any]] = {}
+        for entry in bundle.get("entry", ()):
+            resource, url = entry.get("resource"), entry.get("fullUrl")
+            if resource is not None and resource["resourceType"] != "Bundle":
+                found.setdefault(in_place(resource), resource)
+                if url:
+                    found.setdefault(local(url, base, self._types) or url, resource)
+        return found
 
     def texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
         """The texts of a resource's entries."""

@@ -57,14 +57,9 @@ def more(parameter: str, type: str) -> str:
     return f"{places(parameter, type)}more"
 
 
-def type_of(clause: Chain | Within) -> str:
-    """The type of what is looked for inside; the elements of a composite have none."""
-    return clause.type if isinstance(clause, Chain) else ""
-
-
 def too_many(chain: Chain | Within) -> str:
     """Why a chain or a composite is not answered: a sentence."""
-    if isinstance(chain, Within):
+    if not chain.type:
         return f"A resource has more than the {PLACES} elements that the composite `{chain.parameter}` can look at."
     return (
         f"The chain through `{chain.parameter.rpartition('.')[2]}` to `{chain.type}` meets a resource that contains "
@@ -74,7 +69,7 @@ def too_many(chain: Chain | Within) -> str:
 
 def inside(chain: Chain | Within, number: int) -> Clause:
     """The criteria on the contained resource, or the element, at a place as criteria on its container."""
-    name = place(chain.parameter, type_of(chain), number)
+    name = place(chain.parameter, chain.type, number)
     where = _on(chain.where, name)
     return where if _implies_any(where) else And((Present(name), where))
 
@@ -118,9 +113,11 @@ class Reader:
     references: Mapping[str, Sequence[str]]
 
 
-def with_contents(type: str, entries: Entries, contained: list[dict[str, Any]], reader: Reader) -> Entries:
-    """The entries of a resource of a type, with those of the contained resources that its parameters refer to."""
-    by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
+def with_contents(type: str, entries: Entries, by_reference: Mapping[str, dict[str, Any]], reader: Reader) -> Entries:
+    """The entries of a resource of a type, with those of the resources in it that its parameters refer to.
+
+    `by_reference`: these, by the terms of references to them.
+    """
     terms, dates, numbers = dict(entries.terms), dict(entries.dates), dict(entries.numbers)
     strings = set(entries.strings)
     waiting = deque([(type, entries, "", 1)])
@@ -136,7 +133,7 @@ def with_contents(type: str, entries: Entries, contained: list[dict[str, Any]], 
             indexed += 1
             name = place(prefix + code, its_type, number)
             found = reader.index(its_type, target)
-            terms[name] = (target["id"],)
+            terms[name] = (target.get("id", ""),)
             terms.update({f"{name}.{each}": values for each, values in found.terms.items()})
             dates.update({f"{name}.{each}": values for each, values in found.dates.items()})
             numbers.update({f"{name}.{each}": values for each, values in found.numbers.items()})

@@ -10,7 +10,7 @@ from typing import Protocol
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
 from fhir_server.search.geodesy import great_circle
-from fhir_server.search.inside import PLACES, inside, more, place, too_many, type_of
+from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -238,7 +238,7 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
 
 
 def _inside(clause: Chain | Within, follow: Follow) -> Predicate:
-    parameter, type = clause.parameter, type_of(clause)
+    parameter, type = clause.parameter, clause.type
     first, beyond = place(parameter, type, 0), more(parameter, type)
 
     def within(candidate: Candidate) -> bool:

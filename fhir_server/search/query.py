@@ -184,13 +184,15 @@ class CanonicalHas:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Some element of a composite matches `where`, in which its components go by the names that they have there.
+    """Something of the resource itself matches `where`: it is indexed there like contained resources (`search.inside`).
 
-    The elements are entries of the resource like contained resources: see `search.inside`, with no type.
+    With a type, a resource of that type that stands where a reference of `parameter` would. Without one, an element of
+    a composite, whose components go by the names that they have in it.
     """
 
     parameter: str
     where: Clause
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

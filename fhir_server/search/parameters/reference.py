@@ -7,7 +7,7 @@ A canonical names a resource by its URL, perhaps with a version; where it reads 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -92,12 +92,17 @@ def _canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
     return (f"{url}{SEPARATOR}{version}", here) if here else (f"{url}{SEPARATOR}{version}",)
 
 
+def in_place(resource: Mapping[str, Any]) -> str:
+    """The term for a resource that stands where a reference to it would: `Type/id`, or `#Type` when it has no id."""
+    type, id = resource["resourceType"], resource.get("id")
+    return f"{type}/{id}" if id else f"#{type}"
+
+
 def standing_in(targets: Collection[str]) -> Extract:
     """For `Bundle.entry[0].resource`: a resource of a target type stands where the reference to it would."""
 
     def extract(value: Any, around: Surroundings) -> tuple[str, ...]:
-        type, id = value.get("resourceType"), value.get("id")
-        return (f"{type}/{id}",) if id and type in targets else ()
+        return (in_place(value),) if value.get("resourceType") in targets else ()
 
     return extract
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
 from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.inside import PLACES, inside, more, place, places, too_many, type_of
+from fhir_server.search.inside import PLACES, inside, more, place, places, too_many
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -87,7 +87,7 @@ class Follow:
     async def _inside(self, clause: Chain | Within, type: str) -> list[Clause]:
         """The same at each place inside the resources of the type."""
         found: list[Clause] = []
-        parameter, its_type = clause.parameter, type_of(clause)
+        parameter, its_type = clause.parameter, clause.type
         if not await self._is_anywhere(type, places(parameter, its_type)):
             return found
         if await self._is_anywhere(type, f"{more(parameter, its_type)}="):

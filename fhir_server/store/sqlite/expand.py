@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.inside import PLACES, inside, more, place, too_many, type_of
+from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -100,7 +100,7 @@ def _takes(clause: Clause, type: str, context: Context) -> int:
 
 def _everywhere(clause: Chain | Within, type: str, context: Context, room: int) -> Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    if _is_any(context, type, more(clause.parameter, type_of(clause))):
+    if _is_any(context, type, more(clause.parameter, clause.type)):
         raise BudgetExceeded(too_many(clause))
     places = _inside(clause, type, context)
     room -= _TAKES[Or] if places else 0
@@ -121,7 +121,7 @@ def _is_any(context: Context, type: str, parameter: str) -> bool:
 def _inside(chain: Chain | Within, type: str, context: Context) -> list[Clause]:
     """The chain's criteria at each place where anything was ever stored."""
     places = range(PLACES)
-    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, type_of(chain), number)), places)
+    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, chain.type, number)), places)
     return [inside(chain, number) for number in known]
 
 
