@@ -26,17 +26,28 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.outcome import Invalid, TooCostly
 
 VERSION = 1
 _TAG_BYTES = 16
+LONGEST = 60_000
+"""Characters; the server reads URLs of up to 65,535."""
 
 
 def seal(secret: bytes, payload: Mapping[str, Any]) -> str:
-    """The token of a JSON object, whose member `expires` is checked by `open_token`; `secret` is `store.secret()`."""
+    """The token of a JSON object, whose member `expires` is checked by `open_token`; `secret` is `store.secret()`.
+
+    Raises TooCostly for one that is too long for a URL: then nobody could follow the link.
+    """
     text = zlib.compress(orjson.dumps(payload), 1)
     tag = _tag(secret, text)
-    return _encoded(bytes((VERSION,)) + tag + _crypted(secret, tag, text))
+    token = _encoded(bytes((VERSION,)) + tag + _crypted(secret, tag, text))
+    if len(token) > LONGEST:
+        raise TooCostly(
+            "The link to the next page would be longer than a URL may be. Ask for fewer values at once, or for more "
+            "matches on a page with a larger `_count`."
+        )
+    return token
 
 
 def open_token(secret: bytes, token: str, now: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fhir_server.fhir.outcome import Invalid, Issue
+from fhir_server.fhir.outcome import Invalid, Issue, TooCostly
 from fhir_server.search.contained import Inside, inside
 from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
 from fhir_server.search.entries import TextParameter
@@ -15,12 +15,16 @@ from fhir_server.search.list import list_clause
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.places import places
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import Clause, Query, Scope, Sort, Words
+from fhir_server.search.query import And, Clause, Query, Scope, Sort, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
 from fhir_server.search.simplify import Single, conjunction
 from fhir_server.search.text import text_clause
 from fhir_server.search.words import CONTENT, TEXT, searched
+
+MAX_CRITERIA = 1500
+MAX_CRITERIA_OF_ALL = 15_000
+"""Criteria that must hold together, of one type and of all types searched: more take a database long to prepare."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -177,8 +181,15 @@ def _check_together(result: Result, words: Sequence[Words]) -> None:
 def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry, options: Options) -> Query:
     single = _single(registry)
     count = options.default_count if result.count is None else min(result.count, options.max_count)
+    scopes = tuple(Scope(type, conjunction(type, asked, single)) for type, asked in clauses.items())
+    criteria = [len(scope.where.clauses) if isinstance(scope.where, And) else 1 for scope in scopes]
+    if max(criteria, default=0) > MAX_CRITERIA or sum(criteria) > MAX_CRITERIA_OF_ALL:
+        raise TooCostly(
+            f"The search has {max(criteria):,} criteria that must all hold; {MAX_CRITERIA:,} are possible for a type, "
+            f"and {MAX_CRITERIA_OF_ALL:,} for all types together. Alternatives, separated by commas, may be more."
+        )
     return Query(
-        scopes=tuple(Scope(type, conjunction(type, asked, single)) for type, asked in clauses.items()),
+        scopes=scopes,
         sort=result.sort,
         count=0 if result.summary == "count" else count,
     )

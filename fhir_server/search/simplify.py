@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fhir_server.search.query import And, Chain, Clause, DateRange, Equals, Ids, LastUpdated, NumberRange, Or, Test
 
@@ -16,12 +16,10 @@ MAX_RANGES = 8
 
 def disjunction(clauses: Iterable[Clause]) -> Clause:
     """Some clause holds: nested Or flattened, equal clauses once, Equals of one parameter and Ids joined."""
-    joined: dict[object, Clause] = {}
+    alike: dict[object, list[Clause]] = {}
     for clause in _flat(clauses, Or):
-        key = _or_key(clause)
-        earlier = joined.get(key)
-        joined[key] = clause if earlier is None else _either(earlier, clause)
-    parts = tuple(joined.values())
+        alike.setdefault(_or_key(clause), []).append(clause)
+    parts = tuple([_either(found) if len(found) > 1 else found[0] for found in alike.values()])
     return parts[0] if len(parts) == 1 else Or(parts)
 
 
@@ -60,12 +58,13 @@ def _or_key(clause: Clause) -> object:
             return clause
 
 
-def _either(first: Clause, second: Clause) -> Clause:
-    match first, second:
-        case Equals(parameter, terms), Equals(_, more):
-            return Equals(parameter, _distinct(terms, more))
-        case Ids(ids), Ids(more):
-            return Ids(_distinct(ids, more))
+def _either(alike: Sequence[Clause]) -> Clause:
+    """One clause for several with the same key."""
+    match first := alike[0]:
+        case Equals(parameter):
+            return Equals(parameter, _distinct(each.terms for each in alike if isinstance(each, Equals)))
+        case Ids():
+            return Ids(_distinct(each.ids for each in alike if isinstance(each, Ids)))
         case _:
             return first
 
@@ -111,5 +110,5 @@ def _tests(first: tuple[Test, ...], second: tuple[Test, ...]) -> tuple[Test, ...
     return tuple(dict.fromkeys(first + second))
 
 
-def _distinct(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(first + second))
+def _distinct(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(found)))

@@ -15,7 +15,7 @@ import pytest
 
 _PARTS = (
     *("case", "writes", "transactions", "integrity", "clauses", "pages", "versions", "upkeep", "races"),
-    *("differential", "durable", "texts"),
+    *("differential", "durable", "many", "texts"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -24,6 +24,7 @@ from fhir_server.store.contract.clauses import ClauseContract  # noqa: E402
 from fhir_server.store.contract.differential import Differential  # noqa: E402
 from fhir_server.store.contract.durable import DurableContract  # noqa: E402
 from fhir_server.store.contract.integrity import IntegrityContract  # noqa: E402
+from fhir_server.store.contract.many import ManyContract  # noqa: E402
 from fhir_server.store.contract.pages import PageContract  # noqa: E402
 from fhir_server.store.contract.races import RaceContract  # noqa: E402
 from fhir_server.store.contract.texts import TextContract  # noqa: E402
@@ -40,6 +41,7 @@ class StoreContract(
     TransactionContract,
     IntegrityContract,
     ClauseContract,
+    ManyContract,
     PageContract,
     TextContract,
     VersionContract,

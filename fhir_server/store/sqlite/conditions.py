@@ -15,9 +15,16 @@ Sql = tuple[str, tuple[Any, ...]]
 OPERATORS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
+_DEEP = 100
+"""Conditions joined in a row: SQLite nests them, a thousand levels at most."""
+
+
 def both(parts: Iterable[Sql], word: str = "AND") -> Sql:
     """Conditions joined by a word."""
     listed = list(parts)
+    if len(listed) > _DEEP and word in ("AND", "OR"):
+        grouped = (both(listed[at : at + _DEEP], word) for at in range(0, len(listed), _DEEP))
+        return both([(f"({text})", values) for text, values in grouped], word)
     return f" {word} ".join(text for text, _ in listed), tuple(value for _, values in listed for value in values)
 
 

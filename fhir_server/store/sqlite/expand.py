@@ -42,6 +42,7 @@ _TAKES: Mapping[object, int] = {
 }  # fmt: skip
 _LEAF, _ROOM = 12, 66
 _MOST_IDS = 50_000
+_MOST_ALTERNATIVES = 400
 
 # Goes from term to term, one descent each, however many resources have it.
 _DISTINCT = (
@@ -76,10 +77,12 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
             return _terms(clause, type, context)
         case Contains() if grams.applies(clause):
             return _containing(clause, type, context)
-        case And() | Or():
-            parts = conjunction(clause) if isinstance(clause, And) else clause.clauses
-            within = room - _TAKES[clause.__class__]
-            return replace(clause, clauses=tuple([_expanded(part, type, context, within) for part in parts]))
+        case And():
+            within = room - _TAKES[And]
+            return And(tuple([_expanded(part, type, context, within) for part in conjunction(clause)]))
+        case Or(clauses):
+            within = room - _TAKES[Or]
+            return _fewer(disjunction(_expanded(part, type, context, within) for part in clauses), type, context)
         case Not(inner):
             return Not(_expanded(inner, type, context, room - _TAKES[Not]))
         case Chain() | Within():
@@ -88,6 +91,16 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
             return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[clause.__class__]))
         case _:
             return clause
+
+
+def _fewer(clause: Clause, type: str, context: Context) -> Clause:
+    """The clause itself, or the ids that it finds where it has more alternatives than a statement can have."""
+    if not isinstance(clause, Or) or len(clause.clauses) <= _MOST_ALTERNATIVES:
+        return clause
+    found: list[Clause] = []
+    for at in range(0, len(clause.clauses), _MOST_ALTERNATIVES):
+        found.append(_ids(Or(clause.clauses[at : at + _MOST_ALTERNATIVES]), type, context))
+    return disjunction(found)
 
 
 def _takes(clause: Clause, type: str, context: Context) -> int:

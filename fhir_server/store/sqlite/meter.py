@@ -6,13 +6,14 @@ STEPS_PER_ROW of them.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from fhir_server.store.protocol import Budget
+from fhir_server.store.protocol import Budget, BudgetExceeded
 
 STEPS_PER_ROW = 25
 STEPS_PER_MICROSECOND = 50
@@ -26,6 +27,11 @@ _LOOKS_AT_TRIALS = 3
 _STEPS_PER_LOOK = 200_000
 
 T = TypeVar("T")
+
+
+TOO_MANY = "The criteria name more values than the database takes in one question. Ask for fewer at once."
+_TOO_LARGE = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG})
+_is_too_large = re.compile("too (many|large|big|complex|much)|stack overflow|at most [0-9]+ tables").search
 
 
 class Slow(Exception):
@@ -53,10 +59,13 @@ class Meter:
         self._connection.set_progress_handler(self._look, self._each)
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT or self._stopped is None:
-                raise
-            raise self._stopped from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_INTERRUPT and self._stopped is not None:
+                raise self._stopped from error
+            if code in _TOO_LARGE and _is_too_large(str(error)):
+                raise BudgetExceeded(TOO_MANY) from error
+            raise
         finally:
             self._connection.set_progress_handler(None, 0)
 

@@ -1,0 +1,102 @@
+"""Contract: thousands of alternatives or criteria in one search (https://hl7.org/fhir/R4/search.html#combining)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fhir_server.search.entries import COMPOSITE, SEPARATOR, Entries
+from fhir_server.search.query import (
+    And,
+    Chain,
+    Clause,
+    DateRange,
+    Equals,
+    Has,
+    Ids,
+    Not,
+    NumberRange,
+    Or,
+    StartsWith,
+    Test,
+)
+from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, text_of, token, write
+from fhir_server.store.protocol import Store
+
+MANY = 2400
+STORED = 30
+"""Resources: every hundredth number has one, so that most alternatives find nothing."""
+
+
+def _entries(number: int) -> Entries:
+    return Entries(
+        terms={
+            "code": (token(f"c{number}", "urn:s"),),
+            "name": (text_of(f"name{number:05d}"),),
+            "subject": (f"Patient/p{number}",),
+            "pair": (f"c{number}{COMPOSITE}x",),
+        },
+        dates={"date": ((number * 10, number * 10 + 5),)},
+        numbers={"value": (("", float(number), float(number), f"s{SEPARATOR}mg{SEPARATOR}mg"),)},
+    )
+
+
+def _dated(number: int) -> Clause:
+    return DateRange("date", (Test("low", "ge", number * 10), Test("high", "lt", number * 10 + 10)))
+
+
+def _valued(number: int) -> Clause:
+    tests = (Test("low", "ge", number - 0.5), Test("low", "lt", number + 0.5), Test("high", "lt", number + 0.5))
+    return NumberRange("value", tests, unit=(None, "mg"))
+
+
+ALTERNATIVES: dict[str, Callable[[int], Clause]] = {
+    "token in any system": lambda number: StartsWith("code", f"c{number}{SEPARATOR}"),
+    "token": lambda number: Equals("code", (token(f"c{number}", "urn:s"),)),
+    "string": lambda number: StartsWith("name", f"name{number:05d}"),
+    "reference": lambda number: Equals("subject", (f"Patient/p{number}",)),
+    "composite": lambda number: Equals("pair", (f"c{number}{COMPOSITE}x",)),
+    "date": _dated,
+    "quantity": _valued,
+    "id": lambda number: Ids((f"o{number}",)),
+    "chain": lambda number: Chain("subject", "Patient", Ids((f"p{number}",))),
+    "several kinds": lambda number: (_dated, _valued)[number % 200 // 100](number),
+}
+
+
+class ManyContract(Case):
+    """What a search asks for may be long: it is answered, whatever it is made of."""
+
+    @stored
+    async def test_many_alternatives(self, store: Store, clock: Ticks) -> None:
+        numbers = await _stored(store)
+        asked = [number for number in range(MANY) if number // 100 % 2 == 0]
+        expected = sorted(f"o{number}" for number in numbers if number // 100 % 2 == 0 and number < MANY)
+        for name, alternative in ALTERNATIVES.items():
+            wanted = [*asked] if name != "chain" else asked[::20]  # each is a question of its own on some stores
+            clause = Or(tuple(map(alternative, wanted)))
+            assert await ids(store, "Observation", clause) == expected, name
+            assert await store.count(query("Observation", clause)) == len(expected), name
+        some = Or(tuple(ALTERNATIVES["token in any system"](number) for number in asked))
+        others = sorted({f"o{number}" for number in numbers} - set(expected))
+        assert await ids(store, "Observation", Not(some)) == others
+        assert await ids(store, "Patient", Has("Observation", "subject", some)) == [f"p{id[1:]}" for id in expected]
+
+    @stored
+    async def test_many_criteria(self, store: Store, clock: Ticks) -> None:
+        """All of them hold for one resource alone: the others each miss one."""
+        numbers = await _stored(store)
+        kept = f"o{numbers[7]}"
+        for name in ("token in any system", "date", "quantity", "id"):
+            alternative = ALTERNATIVES[name]
+            others = [number for number in range(1200) if number != numbers[7]]
+            clause = And(tuple(Not(alternative(number)) for number in (*others, *numbers[12:])))
+            assert await ids(store, "Observation", clause) == [kept], name
+        every = And(tuple(StartsWith("code", f"c{numbers[7]}{SEPARATOR}"[: 2 + at % 4]) for at in range(1200)))
+        assert kept in await ids(store, "Observation", every)
+
+
+async def _stored(store: Store) -> list[int]:
+    numbers = [number * 100 for number in range(STORED)]
+    await write(store, *(put(f"Observation/o{number}", _entries(number)) for number in numbers))
+    await write(store, *(put(f"Patient/p{number}", Entries()) for number in numbers))
+    return numbers
