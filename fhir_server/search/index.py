@@ -48,9 +48,10 @@ _PSEUDO: Mapping[str, Sequence[tuple[str, Mapping[str, Extract], int]]] = {
 
 
 class Index:
-    """Makes the entries of resources; all expressions are compiled at construction (ValueError for a bad one).
+    """Makes the entries of resources; with `full_text`, they have texts.
 
-    With `full_text`, entries have texts.
+    The expressions of a type are compiled when its first resource comes. `check` is for those that are not R4's: a bad
+    one raises ValueError here.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _walks(planter: Planter, registry: Registry, types: Iterable[str]) -> dict[str, Walk]:
-    return {type: unrolled(_trie(planter, type, registry.parameters(type).values())) for type in types}
+    return {type: unrolled(partial(_trie, planter, type, registry.parameters(type).values())) for type in types}
 
 
 def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:

@@ -63,7 +63,8 @@ def plant_group(planter: Planter, node: Node, types: tuple[str, str], composites
             plans.join(tuple(converted.get(key, key) for key in keys), parameter.code + CANONICAL, components)
     below, above = nodes
     below.prune()
-    node.groups.append(_group(unrolled(below), None if above.prune() else unrolled(above), plans))
+    outside = None if above.prune() else unrolled(lambda: above)
+    node.groups.append(_group(unrolled(lambda: below), outside, plans))
     return 1
 
 

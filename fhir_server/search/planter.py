@@ -92,7 +92,7 @@ class Planter:
         if not self.plant(node, type, path, _plant_itself):
             raise ValueError(f"`{type}` has nothing at {path}.")
         node.prune()
-        walk = unrolled(node)
+        walk = unrolled(lambda: node)
 
         def select(value: Any, around: Surroundings) -> Sequence[Any]:
             found: dict[str, Any] = {}

@@ -36,13 +36,13 @@ Walk = Callable[[Any, Found, Surroundings], None]
 """Adds the entries of an element, and of all below it, to `found`."""
 
 
-def unrolled(node: Node) -> Walk:
-    """The walk from an element at `node`; made when it is first called, so that a start waits for none."""
+def unrolled(grow: Callable[[], Node]) -> Walk:
+    """The walk from an element at the node that `grow` gives; made when first called, so that a start waits for none."""
     kept: list[Walk] = []
 
     def walk(value: Any, found: Found, around: Surroundings) -> None:
         if not kept:
-            kept.append(made(node))
+            kept.append(made(grow()))
         kept[0](value, found, around)
 
     return walk

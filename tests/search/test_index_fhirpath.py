@@ -44,7 +44,7 @@ def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
         else:
             assert planter.plant(node, type, branch.steps, keep), branch.text
     node.prune()
-    walk = unrolled(node)
+    walk = unrolled(lambda: node)
 
     def values(resource: dict[str, Any]) -> list[Any]:
         found: dict[str, Any] = {}

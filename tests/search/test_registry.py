@@ -47,7 +47,9 @@ def test_no_official_parameter_is_skipped(registry: Registry) -> None:
 
 
 def test_every_expression_compiles(registry: Registry) -> None:
-    index = Index(registry, KNOWN)  # ValueError for the first that does not
+    index = Index(registry, KNOWN)
+    for type in registry.types:
+        index.entries(type, {"resourceType": type})  # ValueError for the first that does not
     expressed = [
         parameter
         for type in registry.types
