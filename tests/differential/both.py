@@ -23,6 +23,8 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('store')}/fhir.db",
     "mongodb": lambda request: request.getfixturevalue("new_mongo_uri")(),
 }
+IN_THE_LONG_RUN = ["sqlite", pytest.param("mongodb", marks=pytest.mark.long)]
+"""Parameters of a fixture: SecantusDB takes half a minute to be loaded, so MongoDB is compared in the long run."""
 ORACLE = "memory://"
 FEW_BUNDLES = 3
 """Of Synthea's, the smallest: what the fast run loads beside the official examples."""
@@ -53,6 +55,11 @@ class Both:
     other: httpx.AsyncClient
     trees: dict[str, dict[str, Any]]
     server: Running
+
+
+def uri_of(request: pytest.FixtureRequest) -> str:
+    """The URI of a new store of the kind that the fixture is parametrised with."""
+    return STORES[request.param](request)
 
 
 class Clock:
@@ -148,13 +155,13 @@ def comparable(response: httpx.Response) -> dict[str, Any]:
     return {"status": response.status_code, "body": body}
 
 
-async def difference(both: Both, ask: Ask) -> str | None:
-    """None where both servers answer alike, else the search and what differs, for a person to read."""
+async def compared(both: Both, ask: Ask) -> tuple[httpx.Response, str]:
+    """The oracle's answer; and the search and what differs for a person to read, empty where both answer alike."""
     first, second = await answer(both.oracle, ask), await answer(both.other, ask)
     left, right = comparable(first), comparable(second)
     if left == right and left["status"] < 500:
-        return None
-    return f"{ask}\n  oracle: {shown(left)}\n  other:  {shown(right)}"
+        return first, ""
+    return first, f"{ask}\n  oracle: {shown(left)}\n  other:  {shown(right)}"
 
 
 def shown(answer: dict[str, Any]) -> str:

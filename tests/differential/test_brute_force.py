@@ -21,7 +21,7 @@ from fhirpathpy.models import models
 
 from fhir_server.app import Knowledge
 from tests.conftest import SHARED
-from tests.differential.both import STORES, Ask, Both, answer, both, matches
+from tests.differential.both import IN_THE_LONG_RUN, Ask, Both, answer, both, matches, uri_of
 
 pytestmark = pytest.mark.anyio
 
@@ -77,9 +77,9 @@ def official() -> dict[tuple[str, str], str]:
     return found
 
 
-@pytest.fixture(scope="module", params=sorted(STORES))
+@pytest.fixture(scope="module", params=IN_THE_LONG_RUN)
 async def servers(request: pytest.FixtureRequest, known: Knowledge) -> AsyncIterator[Both]:
-    async with both(known, STORES[request.param](request)) as servers:
+    async with both(known, uri_of(request)) as servers:
         yield servers
 
 

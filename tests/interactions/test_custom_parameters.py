@@ -329,13 +329,13 @@ async def test_another_process_learns_before_it_writes(two: tuple[Client, Client
     await put(first, parameter())
     await put(second, patient("new", "brown"))
     assert "stored before it" in await refused(second, "Patient?eyes=brown")
-    await reindexed(first)
+    await reindexed(first, "Patient/$reindex")
     assert await ids(second, "Patient?eyes=brown") == ["new", "old"]
     await first.delete("SearchParameter/eyes")
     assert "no search parameter" in await refused(second, "Patient?eyes=brown")
     lenient = {"Prefer": "handling=lenient"}
     await put(first, parameter())
-    await reindexed(first)
+    await reindexed(first, "Patient/$reindex")
     bundle = (await second.get("Patient?eyes=none", headers=lenient)).json()
     assert list(bundle.get("entry", ())) == [], "not ignored: the parameter is known by now"
 
