@@ -112,7 +112,7 @@ def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> No
         server = secantus.SecantusDBServer(port=0, storage_path=folder)
         server.start()
         async with proxied(server.uri) as proxy:
-            store = await open_store(proxy.uri("fhir"), Ticks(), retry=5.0)
+            store = await open_store(proxy.uri("fhir"), Ticks(), retry=60.0 if lost == 4 else 5.0)
             await write(store, put("Patient/p"))
             commit = first("commitTransaction")
 
