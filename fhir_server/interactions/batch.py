@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fhir_server.fhir.bundle import bundle, response_entry
-from fhir_server.fhir.outcome import FhirError, Invalid, operation_outcome
+from fhir_server.fhir.bundle import bundle
+from fhir_server.fhir.outcome import FhirError, Invalid
 from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
 from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.failures import as_fhir_error
-from fhir_server.interactions.statuses import response_as_entry, status_line
+from fhir_server.interactions.statuses import failed_entry, response_as_entry
 from fhir_server.interactions.transaction import transaction
 from fhir_server.store.protocol import StoreError
 
@@ -66,13 +65,6 @@ async def _answer(context: Context, request: Request, posted: Posted, position: 
         if entry.request.method == "POST" and not entry.request.path:
             raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
         response = await context.dispatch(context, entry.request)
-    except FhirError as error:
-        return _failed(error)
-    except StoreError as error:
-        return _failed(as_fhir_error(error))
+    except (FhirError, StoreError) as error:
+        return failed_entry(error)
     return response_as_entry(response, entry.request.method, request.prefers("return"))
-
-
-def _failed(error: FhirError) -> bytes:
-    outcome = operation_outcome(error.issues)
-    return response_entry({"status": status_line(error.status), "outcome": outcome}, b"")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound
 from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import not_modified
-from fhir_server.interactions.shaping import shaped
+from fhir_server.interactions.headers import if_modified_since, if_none_match, not_modified
+from fhir_server.interactions.shaping import shaped, wanted_shape
 from fhir_server.store.protocol import Stored
 
 
@@ -29,6 +29,14 @@ async def vread(context: Context, request: Request) -> Response:
     if stored.raw is None:
         raise deleted(stored)
     return answer(context, request, stored)
+
+
+def check(context: Context, request: Request) -> None:
+    """Refuse a read whose parameters or headers are at fault, whatever is stored: what `answer` would raise later."""
+    if request.query:
+        wanted_shape(context, request, request.path[0])
+    if if_none_match(request) is None:
+        if_modified_since(request)
 
 
 def version_of(text: str) -> int:

@@ -12,8 +12,20 @@ FORMAT_PARAMETERS = frozenset({"_format", "_pretty"})
 _SUMMARIES = ("true", "false", "text", "data")
 
 
+Shape = tuple[str | None, tuple[str, ...]]
+"""`_summary`, None for all of the resource, and the names in `_elements`."""
+
+
 def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
     """The part of the resource that the request's `_summary` or `_elements` asks for. Other parameters are refused."""
+    summary, elements = wanted_shape(context, request, type)
+    if summary is None and not elements:
+        return raw
+    return subset(raw, type, context.definitions, summary, elements)
+
+
+def wanted_shape(context: Context, request: Request, type: str) -> Shape:
+    """What a read asks for of a resource of a type. Raises Invalid for what it cannot have."""
     summary: str | None = None
     elements: tuple[str, ...] = ()
     for name, value in request.query:
@@ -27,9 +39,7 @@ def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
                 code="not-supported",
             )
     check_elements(context, (type,), elements)
-    if (summary is None or summary == "false") and not elements:
-        return raw
-    return subset(raw, type, context.definitions, None if summary == "false" else summary, elements)
+    return None if summary == "false" else summary, elements
 
 
 def check_elements(context: Context, types: Sequence[str], elements: tuple[str, ...]) -> None:

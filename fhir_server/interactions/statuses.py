@@ -9,13 +9,23 @@ import orjson
 
 from fhir_server.fhir.bundle import response_entry
 from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.outcome import FhirError, operation_outcome
 from fhir_server.interactions.exchange import Response
+from fhir_server.interactions.failures import as_fhir_error
+from fhir_server.store.protocol import StoreError
 
 
 @functools.cache
 def status_line(status: int) -> str:
     """`201 Created` for 201."""
     return f"{status} {HTTPStatus(status).phrase}"
+
+
+def failed_entry(error: FhirError | StoreError) -> bytes:
+    """What went wrong with one entry, its status and outcome; the rest of the bundle is as it is."""
+    told = as_fhir_error(error) if isinstance(error, StoreError) else error
+    outcome = operation_outcome(told.issues)
+    return response_entry({"status": status_line(told.status), "outcome": outcome}, b"")
 
 
 def response_as_entry(response: Response, method: str, wanted: str | None) -> bytes:

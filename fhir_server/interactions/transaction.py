@@ -18,11 +18,11 @@ from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.patch import patch_of
 from fhir_server.interactions.plan import SLICE
 from fhir_server.interactions.search import Asked, read_search, searchset
-from fhir_server.interactions.statuses import response_as_entry, status_line
+from fhir_server.interactions.statuses import failed_entry, response_as_entry, status_line
 from fhir_server.interactions.writing import check_write, checked_id, must_be_absent, success
 from fhir_server.search.parse import Search
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import Committed, ReadFailed
+from fhir_server.store.protocol import Committed, Page, ReadFailed, StoreError
 
 _AUTHORISED_AS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -86,6 +86,7 @@ async def _sort_in_get(context: Context, request: Request, work: Work, entry: En
     if interaction == "vread":
         work.versions[position] = entry
     elif interaction == "read":
+        read.check(context, asked)
         work.reads[position] = entry
     else:
         lenient = (request.prefers("handling") or context.settings.handling) == "lenient"
@@ -158,9 +159,17 @@ async def _answers(context: Context, work: Work, committed: Committed) -> dict[i
     for (position, entry), stored in zip(work.reads.items(), committed.found, strict=True):
         answers[position] = response_as_entry(read.answer(context, entry.request, stored), entry.request.method, None)
     for (position, (entry, asked, wanted)), page in zip(work.searches.items(), committed.pages, strict=True):
-        body = await searchset(context, entry.request, asked, wanted, page)
-        answers[position] = response_as_entry(Response(200, body), entry.request.method, None)
+        answers[position] = await _found(context, entry, asked, wanted, page)
     return answers
+
+
+async def _found(context: Context, entry: Entry, asked: Asked, wanted: Search, page: Page) -> bytes:
+    """The answer of a search. All is committed by now, so that what fails is told in its entry alone."""
+    try:
+        body = await searchset(context, entry.request, asked, wanted, page)
+    except (FhirError, StoreError) as error:
+        return failed_entry(error)
+    return response_as_entry(Response(200, body), entry.request.method, None)
 
 
 def _written(request: Request, done: Done, wanted: str | None) -> bytes:

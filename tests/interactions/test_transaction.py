@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from fhir_server.app import Knowledge
 from fhir_server.store.protocol import BudgetExceeded
-from tests.conftest import Client
+from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -192,6 +193,42 @@ async def test_a_read_that_fails_refuses_the_transaction(client: Client) -> None
     assert response.status_code == 404
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry[1]"]
     assert (await client.fhir("GET", "/Patient/a")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("Patient/a?_summary=bad", {}),
+        ("Patient/a?_elements=bogus", {}),
+        ("Patient/a?gender=male", {}),
+        ("Patient/a", {"ifNoneMatch": "bogus"}),
+        ("Patient/a", {"ifModifiedSince": "2026-01-01T00:00:00Z"}),
+        ("Patient/a/_history/1?_summary=bad", {}),
+        ("Patient?_elements=bogus", {}),
+    ],
+)
+async def test_a_read_at_fault_refuses_the_transaction_before_it_writes(
+    client: Client, url: str, more: dict[str, str]
+) -> None:
+    # a transaction either does all that it asks for or nothing, and says which entry failed
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a"))
+    response = await post(client, bundle(entry("PUT", "Patient/b", patient(id="b")), entry("GET", url, **more)))
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[1]"]
+    assert (await client.fhir("GET", "/Patient/b")).status_code == 404
+
+
+async def test_a_search_that_fails_after_the_commit_is_told_in_its_entry(known: Knowledge, store_uri: str) -> None:
+    # its includes are looked up when all is written: the answer must not say that nothing was
+    async with serving(known, store=store_uri, max_included=1) as client:
+        people = [entry("PUT", f"Patient/{id}", patient(id=id)) for id in "ab"]
+        tests = [entry("PUT", f"Observation/{id}", observation(f"Patient/{id}", id=id)) for id in "ab"]
+        search = entry("GET", "Observation?_include=Observation:subject")
+        response = await post(client, bundle(*people, *tests, search))
+        assert response.status_code == 200, response.text
+        told = response.json()["entry"][4]["response"]
+        assert (told["status"].split()[0], told["outcome"]["issue"][0]["code"]) == ("413", "too-costly")
+        assert (await client.fhir("GET", "/Patient/a")).status_code == 200
 
 
 async def test_two_writes_to_one_resource(client: Client) -> None:
