@@ -46,6 +46,19 @@ class Target:
         return f"{self.action.type}/{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Criteria and how many matches count. Those of a deletion (`deletes`) see no other writes of the bundle.
+
+    Deletions come first in the processing order, so that a bundle can delete what matches and create it anew.
+    """
+
+    type: str
+    where: Clause
+    limit: int = 1
+    deletes: bool = False
+
+
 @dataclass(slots=True)
 class Identified:
     """The targets of all actions (an action that deletes several matches has several), and what that relied on."""
@@ -58,6 +71,10 @@ class Identified:
     def pending(self, type: str) -> dict[str, Target]:
         """This plan's own writes of a type, by id."""
         return {target.id: target for target in self.targets if target.action.type == type and not target.found}
+
+    def deleted(self, type: str) -> dict[str, Target]:
+        """The deletions among them."""
+        return {id: target for id, target in self.pending(type).items() if target.action.method == "DELETE"}
 
 
 async def identify(context: Context, actions: list[Action], base: str) -> Identified:
@@ -88,10 +105,9 @@ async def _select(context: Context, identified: Identified, action: Action, base
     if repeated is not None:
         identified.targets.append(Target(action, repeated.id, found=True))
         return
-    limit = 1
-    if action.method == "DELETE" and context.settings.conditional_delete == "multiple":
-        limit = MOST_DELETED
-    ids = await matching(context, identified, action.type, where, limit, base)
+    deletes = action.method == "DELETE"
+    limit = MOST_DELETED if deletes and context.settings.conditional_delete == "multiple" else 1
+    ids = await matching(context, identified, Sought(action.type, where, limit, deletes), base)
     if len(ids) > limit and limit == MOST_DELETED:
         raise TooCostly(f"The criteria match more than {MOST_DELETED} resources, the most that one delete removes.")
     if len(ids) > limit:
@@ -102,12 +118,11 @@ async def _select(context: Context, identified: Identified, action: Action, base
             identified.created[action.type, action.criteria] = target
 
 
-async def matching(
-    context: Context, identified: Identified, type: str, where: Clause, limit: int, base: str
-) -> list[str]:
+async def matching(context: Context, identified: Identified, sought: Sought, base: str) -> list[str]:
     """Ids that match in the store and are not rewritten here, then this bundle's own writes that match."""
-    pending = identified.pending(type)
-    query = criteria_query(type, where, limit + 1 + len(pending))
+    type, where = sought.type, sought.where
+    pending = identified.deleted(type) if sought.deletes else identified.pending(type)
+    query = criteria_query(type, where, sought.limit + 1 + len(pending))
     page = await context.store.search(query)
     found = tuple(match.id for match in page.matches)
     identified.assertions.append(Matches(query, found))

@@ -12,7 +12,7 @@ from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import reference_paths, rewrite
 from fhir_server.interactions.conditional import criteria_clause
 from fhir_server.interactions.exchange import Context, pairs_of
-from fhir_server.interactions.identify import Identified, Target, matching
+from fhir_server.interactions.identify import Identified, Sought, Target, matching
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.+)")
@@ -91,7 +91,7 @@ async def conditional_references(context: Context, identified: Identified, text:
 async def _one_match(context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str) -> str:
     type, query = criteria
     where = await criteria_clause(context, type, pairs_of(query), base)
-    ids = await matching(context, identified, type, where, 1, base)
+    ids = await matching(context, identified, Sought(type, where), base)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
         raise PreconditionFailed(

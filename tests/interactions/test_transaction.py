@@ -231,6 +231,29 @@ async def test_a_search_that_fails_after_the_commit_is_told_in_its_entry(known: 
         assert (await client.fhir("GET", "/Patient/a")).status_code == 200
 
 
+@pytest.mark.parametrize("stored", ["", "a"])
+async def test_what_a_deletion_matches_can_be_created_anew(client: Client, stored: str) -> None:
+    # DELETE is processed before POST, so that its criteria do not see what the same bundle creates
+    old = patient(identifier=[{"value": "1"}])
+    if stored:
+        await client.fhir("PUT", f"/Patient/{stored}", json={**old, "id": stored})
+    body = bundle(entry("POST", "Patient", old), entry("DELETE", "Patient?identifier=1"))
+    response = await post(client, body)
+    assert response.status_code == 200, response.text
+    found = (await client.fhir("GET", "/Patient?identifier=1")).json()
+    assert found["total"] == 1
+    assert found["entry"][0]["resource"]["id"] in response.json()["entry"][0]["response"]["location"]
+
+
+async def test_a_deletion_by_criteria_of_what_is_updated(client: Client) -> None:
+    # identities that overlap, also those that criteria come down to, make the transaction fail
+    await client.fhir("PUT", "/Patient/a", json=patient(id="a", identifier=[{"value": "1"}]))
+    change = entry("PUT", "Patient/a", patient(id="a", identifier=[{"value": "2"}]))
+    response = await post(client, bundle(change, entry("DELETE", "Patient?identifier=1")))
+    assert response.status_code == 400
+    assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0]", "Bundle.entry[1]"]
+
+
 async def test_two_writes_to_one_resource(client: Client) -> None:
     response = await post(client, bundle(entry("PUT", "Patient/a", patient(id="a")), entry("DELETE", "Patient/a")))
     assert response.status_code == 400
