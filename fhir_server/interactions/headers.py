@@ -62,7 +62,7 @@ def if_modified_since(request: Request) -> int | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         raise Invalid(
             f"`If-Modified-Since: {text}` is not an HTTP date such as `Mon, 23 Nov 2026 08:00:00 GMT`.", code="value"
         ) from None
