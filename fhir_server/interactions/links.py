@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fhir_server.fhir.definitions import Definitions
-from fhir_server.fhir.outcome import Invalid, PreconditionFailed
+from fhir_server.fhir.outcome import FhirError, Invalid, PreconditionFailed
+from fhir_server.fhir.references import below
 from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import reference_paths, rewrite
 from fhir_server.interactions.conditional import criteria_clause
@@ -15,7 +16,7 @@ from fhir_server.interactions.exchange import Context, pairs_of
 from fhir_server.interactions.identify import Identified, Sought, Target, matching
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
-_CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.+)")
+_CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
 _URN = re.compile(rb'"reference"\s*:\s*"urn:(?:uuid|oid):')
 
 
@@ -77,11 +78,20 @@ def _prefix(url: str) -> bytes:
 
 
 async def conditional_references(context: Context, identified: Identified, text: Text, base: str) -> Text:
-    """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one."""
+    """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one.
+
+    They may be written relative to the base URL or below it.
+    """
     found: dict[str, str] = {}
     for path, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
-        match = _CONDITIONAL.fullmatch(reference)
-        if match and match[1] in context.types and reference not in found:
+        match = _CONDITIONAL.fullmatch(below(reference, base))
+        if match and match[1] not in context.types:
+            raise PreconditionFailed(
+                f"The conditional reference `{reference}` cannot be resolved: `{match[1]}` is no resource type of this "
+                "server.",
+                expression=(path,),
+            )
+        if match and reference not in found:
             found[reference] = await _one_match(context, identified, (match[1], match[2]), path, base)
     if not found:
         return text
@@ -90,7 +100,10 @@ async def conditional_references(context: Context, identified: Identified, text:
 
 async def _one_match(context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str) -> str:
     type, query = criteria
-    where = await criteria_clause(context, type, pairs_of(query), base)
+    try:
+        where = await criteria_clause(context, type, pairs_of(query), base)
+    except FhirError as error:
+        raise error.located(path) from None
     ids = await matching(context, identified, Sought(type, where), base)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
