@@ -22,6 +22,13 @@ def given(context: Context, request: Request) -> Pairs:
     return (*pairs, *(_pair(part) for part in tree.get("parameter", ())))
 
 
+def refuse_parameters(request: Request) -> None:
+    """Refuse parameters in the URL of an operation that has none there."""
+    for name, _ in request.query:
+        if name not in ELSEWHERE:
+            raise Invalid(f"`{request.path[-1]}` has no parameter `{name}` in its URL.", code="not-supported")
+
+
 def _pair(part: dict[str, object]) -> tuple[str, str]:
     value = next((value for name, value in part.items() if name.startswith("value")), None)
     if value is None or isinstance(value, dict | list):

@@ -14,14 +14,18 @@ from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.read import deleted, version_of
 from fhir_server.interactions.writing import checked_id
+from fhir_server.operations.given import refuse_parameters
 
 Meta = dict[str, Any]
 
 _LISTS = ("profile", "security", "tag")
+# A client that sends back the meta it got has these in it; they name no change.
+_SET_BY_SERVER = ("versionId", "lastUpdated")
 
 
 async def meta(context: Context, request: Request) -> Response:
     """The `meta` of the current version, or of the version in the URL, as Parameters."""
+    refuse_parameters(request)
     path = request.path
     if len(path) == 5:
         stored = await context.store.vread(path[0], path[1], version_of(path[3]))
@@ -45,6 +49,7 @@ async def meta_delete(context: Context, request: Request) -> Response:
 
 
 async def _change(context: Context, request: Request, change: Callable[[Meta, Meta], Meta]) -> Response:
+    refuse_parameters(request)
     type, id = request.path[0], checked_id(request.path[1])
     given = _meta_parameter(context, request)
 
@@ -63,14 +68,22 @@ def _meta_parameter(context: Context, request: Request) -> Meta:
     issues = context.validator.issues(text.tree)
     if issues:
         raise Invalid(issues=issues)
-    found = [part for part in decode(request.body).get("parameter", []) if part["name"] == "meta"]
-    if len(found) != 1 or "valueMeta" not in found[0]:
+    found = decode(request.body).get("parameter", [])
+    if len(found) != 1 or found[0]["name"] != "meta" or "valueMeta" not in found[0]:
         raise Invalid(
-            "The Parameters need one parameter `meta` with a `valueMeta`.",
+            "The Parameters need one parameter, `meta` with a `valueMeta`, and no others.",
             code="required",
             expression=("Parameters.parameter",),
         )
     meta: Meta = found[0]["valueMeta"]
+    others = sorted(name for name in meta if name not in (*_LISTS, *_SET_BY_SERVER))
+    if others:
+        raise Invalid(
+            f"`{request.path[-1]}` changes profiles, security labels and tags; leave out `{others[0]}`, which takes an "
+            "update or a patch.",
+            code="not-supported",
+            expression=(f"Parameters.parameter[0].value.{others[0]}",),
+        )
     return meta
 
 
@@ -84,7 +97,11 @@ def _added(meta: Meta, given: Meta) -> Meta:
     for name in _LISTS:
         there = list(meta.get(name, []))
         known = {_identity(name, value) for value in there}
-        there += [value for value in given.get(name, []) if _identity(name, value) not in known]
+        for value in given.get(name, []):
+            identity = _identity(name, value)
+            if identity not in known:
+                known.add(identity)
+                there.append(value)
         if there:
             changed[name] = there
     return changed

@@ -6,12 +6,14 @@ import orjson
 
 from fhir_server.fhir.outcome import Conflict, Issue, NotFound, operation_outcome
 from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.writing import check_write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import REGISTERED, StillReferenced
 
 
 async def purge(context: Context, request: Request) -> Response:
     """200 with an OperationOutcome; 404 when there is nothing, 409 while other resources refer to it."""
+    check_write(request)  # a precondition that was ignored here could not be made good again
     type, id = request.path[0], request.path[1]
     stored = await context.store.read(type, id)
     if stored is None:

@@ -43,8 +43,37 @@ async def test_meta_add_and_delete(client: Client) -> None:
     assert (await client.fhir("GET", "/Patient?_tag=vip")).json()["total"] == 0
 
 
+async def test_meta_add_adds_once_what_is_given_twice(client: Client) -> None:
+    # the tags of a resource are a set by system and code
+    await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+    given = {"tag": [TAG, TAG], "versionId": "1", "lastUpdated": "2026-01-01T00:00:00Z"}
+    added = await client.fhir("POST", "/Patient/p/$meta-add", json=parameters(given))
+    assert meta_of(added)["tag"] == [TAG]
+
+
+@pytest.mark.parametrize("url", ["$meta?tag=vip", "_history/1/$meta?x=1", "$meta-add?tag=vip", "$meta-delete?tag=vip"])
+async def test_the_meta_operations_have_no_parameters_in_the_url(client: Client, url: str) -> None:
+    await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
+    response = await client.fhir("POST", f"/Patient/p/{url}", json=parameters({"tag": [TAG]}))
+    assert response.status_code == 400
+    assert "has no parameter" in response.json()["issue"][0]["diagnostics"]
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"resourceType": "Patient"}, {"resourceType": "Parameters"}, parameters({"tag": "vip"})]
+    "body",
+    [
+        {},
+        {"resourceType": "Patient"},
+        {"resourceType": "Parameters"},
+        parameters({"tag": "vip"}),
+        # what cannot be added is not passed over in silence
+        parameters({"tag": [TAG], "source": "urn:x"}),
+        parameters({"tag": [TAG], "extension": [{"url": "urn:x", "valueString": "x"}]}),
+        {
+            "resourceType": "Parameters",
+            "parameter": [*parameters({"tag": [TAG]})["parameter"], {"name": "tags", "valueString": "x"}],
+        },
+    ],
 )
 async def test_meta_bad_bodies(client: Client, body: dict[str, Any]) -> None:
     await client.fhir("PUT", "/Patient/p", json={"resourceType": "Patient", "id": "p"})
@@ -71,6 +100,9 @@ async def test_purge(known: Knowledge, store_uri: str) -> None:
         }
         await client.fhir("PUT", "/Observation/o", json=observation)
         assert (await client.fhir("POST", "/Patient/p/$purge")).status_code == 409
+        stale = {"If-Match": 'W/"9"'}
+        assert (await client.fhir("POST", "/Observation/o/$purge", headers=stale)).status_code == 400
+        assert (await client.fhir("POST", "/Observation/o/$purge?history=false")).status_code == 400
         assert (await client.fhir("GET", "/Patient/p")).status_code == 200
         for url in ("/Observation/o", "/Patient/p"):
             assert (await client.fhir("POST", f"{url}/$purge")).status_code == 200
