@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.shaping import shaped
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.search.registry import Parameter, Registry
@@ -21,12 +22,14 @@ _MODES = ("full", "normative", "terminology")
 
 
 async def capabilities(context: Context, request: Request) -> Response:
-    """200 with the CapabilityStatement."""
-    mode = dict(request.query).get("mode", "full")
-    if mode not in _MODES:
-        raise Invalid(f"`mode={mode}` is not possible; it takes {', '.join(_MODES)}.", code="value")
+    """200 with the CapabilityStatement, or what `_summary` and `_elements` leave of it."""
+    for name, value in request.query:
+        if name == "mode" and value not in _MODES:
+            raise Invalid(f"`mode={value}` is not possible; it takes {', '.join(_MODES)}.", code="value")
+    shaping = replace(request, query=tuple(pair for pair in request.query if pair[0] != "mode"))
     await context.parameters.renew()
-    return Response(200, context.capability(request.base))
+    raw = context.capability(request.base)
+    return Response(200, shaped(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)
 
 
 class InteractionFacts(Protocol):
@@ -107,7 +110,7 @@ def _resource(facts: Facts, type: str) -> dict[str, Any]:
         "type": type,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{type}",
         "interaction": [{"code": code} for code in _codes(facts, "type")],
-        "versioning": "versioned-update",
+        "versioning": "versioned",  # `versioned-update` would say that an update needs If-Match
         "readHistory": True,
         "updateCreate": True,
         "conditionalCreate": True,

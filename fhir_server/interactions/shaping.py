@@ -32,7 +32,7 @@ def wanted_shape(context: Context, request: Request, type: str) -> Shape:
         if name == "_summary":
             summary = _summary(value)
         elif name == "_elements":
-            elements = tuple(part.strip() for part in value.split(",") if part.strip())
+            elements += tuple(part.strip() for part in value.split(",") if part.strip())
         elif name not in FORMAT_PARAMETERS:
             raise Invalid(
                 f"A read has no parameter `{name}`; it takes `_summary`, `_elements`, `_format` and `_pretty`.",

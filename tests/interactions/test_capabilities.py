@@ -54,6 +54,28 @@ async def test_every_parameter_that_can_be_searched_is_listed(client: Client, re
     assert set(SYNTAX) == set(OF_EVERY_TYPE) - {"_text", "_content"}  # these are parameters of R4 as well
 
 
+async def test_the_statement_can_be_asked_for_in_part(client: Client) -> None:
+    whole = (await client.fhir("GET", "/metadata?mode=full&_pretty=true")).json()
+    part = (await client.fhir("GET", "/metadata?_elements=software&_elements=implementation")).json()
+    assert part["software"] == whole["software"]
+    # mandatory elements stay
+    assert part.keys() >= {"status", "date", "kind", "fhirVersion", "format"}
+    assert "rest" not in part
+    assert "implementation" in part
+    summary = (await client.fhir("GET", "/metadata?_summary=true")).json()
+    assert summary["meta"]["tag"][0]["code"] == "SUBSETTED"
+
+
+@pytest.mark.parametrize("query", ["colour=red", "mode=half", "mode=full&mode=half", "_summary=count", "_elements=x"])
+async def test_what_the_statement_has_no_parameter_for(client: Client, query: str) -> None:
+    assert (await client.fhir("GET", f"/metadata?{query}")).status_code == 400
+
+
+async def test_an_update_needs_no_version(rest: dict[str, Any]) -> None:
+    # `versioned-update` would mean that the version must be given with each update
+    assert {resource["versioning"] for resource in rest["resource"]} == {"versioned"}
+
+
 async def test_operations_of_every_type_are_told_once(rest: dict[str, Any]) -> None:
     assert "- `$meta-add`: Adds profiles" in rest["documentation"]
     patient = named(next(each for each in rest["resource"] if each["type"] == "Patient")["operation"])
