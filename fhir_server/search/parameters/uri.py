@@ -2,6 +2,10 @@
 
 `:below` finds the URL and all below it, `:above` the URL and all that it is below, both by whole path segments. A
 trailing slash is as good as none, except that `:below` with one leaves out the URL without it. URNs have no levels.
+What follows `?` or `#` is below the URL before it.
+
+The URL of a canonical resource may be searched with its version (`url|version`). Elements of type canonical
+(`_profile`) are found without their version as well, and by either form of an address of this server.
 """
 
 from __future__ import annotations
@@ -9,9 +13,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fhir_server.search.escapes import unescape
+from fhir_server.fhir.references import local
+from fhir_server.search.escapes import split, unescape
+from fhir_server.search.parameters import token
 from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
-from fhir_server.search.query import Clause, Equals, StartsWith
+from fhir_server.search.query import And, Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/]+", re.ASCII)
@@ -19,22 +25,46 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/]+", re.ASCII)
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The URI as written, or what is below or above it."""
-    uri = unescape(text)
+    canonical = "canonical" in parameter.datatypes
     if modifier is None:
-        return Equals(parameter.code, (uri,))
+        return _any_version(parameter, text, criteria) if canonical else _precisely(parameter, text, criteria)
+    uri = unescape(text)
     root = _URL.match(uri)
     if not root:
         raise wrong(parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has.")
-    if modifier == "below":
-        below = StartsWith(parameter.code, uri if uri.endswith("/") else f"{uri}/")
-        return below if uri.endswith("/") else any_of((Equals(parameter.code, (uri,)), below))
-    return Equals(parameter.code, tuple(_above(uri, root.end())))
+    if modifier == "above":
+        return Equals(parameter.code, tuple(_above(uri, root.end())))
+    if uri.endswith("/"):
+        return StartsWith(parameter.code, uri)
+    ends = ("." if "|" in uri else "/?#|") if canonical else "/?#"
+    return any_of((Equals(parameter.code, (uri,)), *(StartsWith(parameter.code, uri + end) for end in ends)))
+
+
+def _precisely(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
+    """The URI as written; R4 on the URLs of canonical resources: a `|[version]` portion is a search on the version."""
+    url, *versions = split(text, "|", 1)
+    version = criteria.registry.parameters(parameter.base).get("version")
+    # A component of a composite has no `parameter.url`, and no version beside it.
+    if not versions or parameter.code != "url" or not parameter.url or version is None:
+        return Equals(parameter.code, (unescape(text),))
+    if not url or not versions[0]:
+        raise wrong(parameter, text, r"it is written `url` or `url|version`; write `|` inside a value as `\|`.")
+    return And((Equals(parameter.code, (unescape(url),)), token.clause(version, None, versions[0], criteria)))
+
+
+def _any_version(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
+    """The canonical, in every version unless it names one; what is an address here is found by both its forms."""
+    url, bar, version = unescape(text).partition("|")
+    here = local(url, criteria.base, criteria.registry.types)
+    urls = dict.fromkeys((url, here, f"{criteria.base}/{here}") if here else (url,))
+    exact = Equals(parameter.code, tuple(f"{each}{bar}{version}" for each in urls))
+    return exact if bar else any_of((exact, *(StartsWith(parameter.code, f"{each}|") for each in urls)))
 
 
 def _above(url: str, end: int) -> list[str]:
     """The URL and each URL that it is below, down to its host; each with and without a trailing slash."""
     found = [url]
-    path = url.rstrip("/")
+    path = re.split(r"[?#]", url, maxsplit=1)[0].rstrip("/")
     while True:
         found += [path, f"{path}/"]
         if len(path) <= end:
