@@ -11,11 +11,15 @@ from fhir_server.search.concepts import concepts_of
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import Criteria, any_of, wrong
-from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals
+from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals, StartsWith
 from fhir_server.search.registry import Component, Parameter
 from fhir_server.search.terminology import MODIFIERS, Codes
 
 __all__ = ["MODIFIERS", "implied_systems", "implies", "subsumed", "within"]
+
+MEDIA_TYPES = "urn:ietf:bcp:13"
+_SPECIAL_VALUES = {"http://hl7.org/fhir/special-values": "http://terminology.hl7.org/CodeSystem/special-values"}
+"""R4's page on search has the first of these URLs for the system of booleans, its definitions the second."""
 
 
 def within(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
@@ -38,9 +42,22 @@ def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str],
             f"`{parameter.code}:{modifier}` needs a code and its code system, as in "
             f"`{parameter.code}:{modifier}=http://example.org/codes|{code or 'code'}`."
         )
+    if system == MEDIA_TYPES and system in implied:
+        return _media_types(parameter, modifier, code)
     terminology = criteria.terminology
     found = terminology.below(system, code) if modifier == "below" else terminology.above(system, code)
     return _any_code(parameter, Codes(frozenset((system, each) for each in found)))
+
+
+def _media_types(parameter: Parameter, modifier: str, code: str) -> Clause:
+    """R4, Searching Mime Types: `text/xml` is above `text/xml; charset=UTF-8`; and `text` is above both."""
+    if modifier == "below":
+        ends = (";", " ;") if "/" in code else ("/",)
+        itself = Equals(parameter.code, (f"{code}{SEPARATOR}",))
+        return any_of((itself, *(StartsWith(parameter.code, code + end) for end in ends)))
+    base = code.partition(";")[0].rstrip()
+    found = dict.fromkeys((code, base, base.partition("/")[0]))
+    return Equals(parameter.code, tuple(f"{each}{SEPARATOR}" for each in found))
 
 
 def implies(parameter: Parameter | Component, system: str, code: str, criteria: Criteria) -> bool:
@@ -48,6 +65,7 @@ def implies(parameter: Parameter | Component, system: str, code: str, criteria: 
     if not system or not parameter.coded:
         return False
     implied = implied_systems(parameter)
+    system = _SPECIAL_VALUES.get(system, system)
     if system not in implied or len(implied) == 1 or not code:
         return system in implied
     found = criteria.terminology.find("CodeSystem", system)
