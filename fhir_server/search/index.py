@@ -26,6 +26,7 @@ from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.places import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
 from fhir_server.search.parameters.reference import IDENTIFIER, identifier, in_place, standing_in
+from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACT
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.planter import Planter, PlantLeaf
 from fhir_server.search.registry import Parameter, Registry
@@ -41,7 +42,11 @@ _TRUE, _FALSE = (f"true{SEPARATOR}",), (f"false{SEPARATOR}",)
 
 _PSEUDO: Mapping[str, Sequence[tuple[str, Mapping[str, Extract], int]]] = {
     "reference": ((IDENTIFIER, {"Reference": identifier}, KINDS.index("terms")),),
-    "token": ((TEXT, TEXTS, KINDS.index("terms")), (OF_TYPE, TYPED_IDENTIFIERS, KINDS.index("terms"))),
+    "token": (
+        (TEXT, TEXTS, KINDS.index("terms")),
+        (OF_TYPE, TYPED_IDENTIFIERS, KINDS.index("terms")),
+        (CASELESS, CASELESS_EXTRACT, KINDS.index("terms")),
+    ),
     "quantity": ((CANONICAL, CANONICAL_EXTRACT, KINDS.index("numbers")),),
 }
 """Per parameter type, what its elements are also indexed by: suffix of the pseudo-parameter, extraction, kind."""

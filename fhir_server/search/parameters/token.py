@@ -2,21 +2,25 @@
 
 Elements of type code and boolean are indexed without a system; they are found by the one that their binding implies.
 Elements of type string, uri and id have none; neither has a ContactPoint, whose value is the code. Codes are compared
-as written, case included.
+as written, case included. Strings, which a ContactPoint's value is too, are found in any case: those that are not in
+small letters have a second entry that is, under the pseudo-parameter `place:caseless`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import coded, wording
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.parameters.places import places
 from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
 from fhir_server.search.registry import Parameter
 
 FORM = "a token is `code`, `system|code`, `|code` (without a system) or `system|`; write `|` inside a value as `\\|`."
+CASELESS = ":caseless"
 TEXT_ONLY = SEPARATOR
 """The term of a value with neither code nor system: no criteria match it, but the parameter is not missing."""
 
@@ -44,12 +48,24 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
         if system is not None:
             raise wrong(parameter, text, "an id has no system.")
         return Ids((code,))
+    if not system and not CASELESS_EXTRACT.keys().isdisjoint(parameter.datatypes):
+        return _in_any_case(parameter, system, code)
     if system is None:
         return StartsWith(parameter.code, f"{code}{SEPARATOR}")
     systems = (system, "") if coded.implies(parameter, system, code, criteria) else (system,)
     if not code:
         return any_of(EndsWith(parameter.code, f"{SEPARATOR}{each}") for each in systems)
     return Equals(parameter.code, tuple(f"{code}{SEPARATOR}{each}" for each in systems))
+
+
+def _in_any_case(parameter: Parameter, system: str | None, code: str) -> Clause:
+    """R4: "If the underlying data type is string then the search is not case sensitive"."""
+    small = f"{code.casefold()}{SEPARATOR}"
+    written = dict.fromkeys((f"{code}{SEPARATOR}", small))
+    among = [Equals(place + CASELESS, (small,)) for place in places(parameter)]
+    if system is None and not CASELESS_EXTRACT.keys() >= set(parameter.datatypes):  # other elements may have systems
+        return any_of((*(StartsWith(parameter.code, each) for each in written), *among))
+    return any_of((Equals(parameter.code, tuple(written)), *among))
 
 
 def _by_terminology(parameter: Parameter, modifier: str, text: str, criteria: Criteria) -> Clause:
@@ -93,6 +109,21 @@ def _identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
 def _contact_point(value: Any, around: Surroundings) -> tuple[str, ...]:
     return (f"{value.get('value', '')}{SEPARATOR}",)
 
+
+def _small(value: Any, around: Surroundings) -> tuple[str, ...]:
+    small = value.casefold()
+    return () if small == value else (f"{small}{SEPARATOR}",)
+
+
+def _small_contact_point(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return _small(value.get("value", ""), around)
+
+
+CASELESS_EXTRACT: Mapping[str, Extract] = {
+    "string": _small,
+    "markdown": _small,
+    "ContactPoint": _small_contact_point,
+}
 
 TOKEN = ParameterType(
     kind="terms",
