@@ -26,7 +26,7 @@ from fhir_server.search.filter_grammar import (
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.parameters.coded import implies
 from fhir_server.search.parameters.criteria import any_of, wrong
-from fhir_server.search.parameters.string import normalise
+from fhir_server.search.parameters.string import NOTHING_LEFT, normalise
 from fhir_server.search.parameters.token import parsed
 from fhir_server.search.query import (
     And,
@@ -182,7 +182,7 @@ def _string(parameter: Parameter, operator: str, value: str, criteria: Criteria)
     """By the normalised text, which a term has before its separator; `_AFTER` is above all terms with that text."""
     code, text = parameter.code, normalise(value)
     if not text:
-        raise wrong(parameter, value, "a string needs at least one character that is not a space.")
+        raise wrong(parameter, value, NOTHING_LEFT)
     below, above = TermRange(code, None, text), TermRange(code, text + _AFTER, None)
     found: Mapping[str, Clause] = {
         "eq": StartsWith(code, text + SEPARATOR),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.search.entries import TextParameter
-from fhir_server.search.parameters.string import normalise
+from fhir_server.search.parameters.string import folded
 from fhir_server.search.query import And, Clause, Or, Words
 
 TEXT: Final = "_text"
@@ -47,7 +47,7 @@ _INLINE = frozenset(
 
 def words_of(text: str) -> list[str]:
     """The words of a text in order."""
-    return _WORD.findall(normalise(text))
+    return _WORD.findall(folded(text))
 
 
 def left_out(definitions: Definitions) -> frozenset[str]:

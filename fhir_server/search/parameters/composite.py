@@ -130,7 +130,7 @@ def _searched_form(parameter: Parameter, component: Component, text: str, criter
     if component.type == "string":
         normalised = string.normalise(unescape(text))
         if not normalised:
-            raise wrong(parameter, text, f"`{component.code}` needs at least one character that is not a space.")
+            raise wrong(parameter, text, f"in `{component.code}`, {string.NOTHING_LEFT}")
         return normalised
     if component.type == "reference":
         return _searched_reference(parameter, component, text, criteria)

@@ -24,10 +24,12 @@ _TYPED = "`:of-type` takes `system|code|value`: the type of the identifier by sy
 
 
 def text_clause(parameter: Parameter, text: str) -> Clause:
-    """Some text of the code starts with the value; case, accents and surplus white space do not matter."""
+    """Some text of the code starts with the value; as in a string search."""
     wanted = normalise(unescape(text))
     if not wanted:
-        raise wrong(parameter, text, "`:text` needs at least one character that is not a space.")
+        raise wrong(
+            parameter, text, "`:text` needs at least one character that is not a space. Punctuation does not count."
+        )
     return any_of(StartsWith(place + TEXT, wanted) for place in places(parameter))
 
 

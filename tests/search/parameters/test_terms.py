@@ -66,7 +66,18 @@ def test_strings(finds: Callable[..., bool], name: str, value: str, found: bool)
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(" José\t LÓPEZ ", "jose lopez"), ("ﬁne", "fine"), ("Straße", "strasse"), ("İz", "iz"), ("ångström", "angstrom")],
+    [
+        (" José\t LÓPEZ ", "jose lopez"),
+        ("ﬁne", "fine"),
+        ("Straße", "strasse"),
+        ("İz", "iz"),
+        ("ångström", "angstrom"),
+        ("O'Brien-Ng, MD.", "obrienng md"),
+        ("«Ñu»…", "nu"),
+        ("a_b/c", "abc"),
+        ("5 < 6 + $", "5 < 6 + $"),
+        ("A\x1fB", "a b"),
+    ],
 )
 def test_normalised_text(text: str, expected: str) -> None:
     assert normalise(text) == expected
