@@ -82,6 +82,11 @@ Condition = Compare | Exists | Resolves | All | Some
 
 ROOTS = frozenset({"Resource", "DomainResource"})
 
+MAX_DEPTH = 30
+"""Parentheses inside each other, those of functions too."""
+MAX_STEPS = 100
+"""Steps of a path. What indexes by it goes as deep."""
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -154,6 +159,7 @@ class _Parser:
         self._text = expression
         self._tokens: list[tuple[str, int, int]] = []
         self._at = 0
+        self._depth = 0
         position, end = 0, len(expression.rstrip())
         while position < end:
             token = _TOKEN.match(expression, position)
@@ -184,16 +190,20 @@ class _Parser:
         return Branch(text, root, (), truth)
 
     def _condition_or_path(self) -> Condition | Path:
-        left = self._conjunction()
+        if self._depth > MAX_DEPTH:
+            raise ExpressionError(f"The expression has more than {MAX_DEPTH} levels of parentheses.", self.position())
+        self._depth += 1
+        found = [self._conjunction()]
         while self._take("or"):
-            left = Some((self._condition(left), self._condition(self._conjunction())))
-        return left
+            found.append(self._conjunction())
+        self._depth -= 1
+        return found[0] if len(found) == 1 else Some(tuple(map(self._condition, found)))
 
     def _conjunction(self) -> Condition | Path:
-        left = self._comparison()
+        found = [self._comparison()]
         while self._take("and"):
-            left = All((self._condition(left), self._condition(self._comparison())))
-        return left
+            found.append(self._comparison())
+        return found[0] if len(found) == 1 else All(tuple(map(self._condition, found)))
 
     def _condition(self, found: Condition | Path) -> Condition:
         """A bare path in the place of a condition is an element of type boolean."""
@@ -239,6 +249,8 @@ class _Parser:
     def _step(self, steps: Path, name: str) -> Condition | Path:
         if not re.match(r"[%A-Za-z_]", name) or name in _KEYWORDS - {"as"}:
             raise self._error()
+        if len(steps) >= MAX_STEPS:
+            raise ExpressionError(f"A path of the expression has more than {MAX_STEPS} steps.", self.position(back=1))
         if not self._take("("):
             return (*steps, Member(name))
         found = self._call(steps, name)

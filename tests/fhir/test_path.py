@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.fhir.path import All, Branch, Compare, Exists, Member, Path, Resolves, Where, parse, parse_for
+from fhir_server.fhir.path import All, Branch, Compare, Exists, Member, Path, Resolves, Some, Where, parse, parse_for
 
 
 def steps(expression: str) -> Path:
@@ -74,8 +74,17 @@ def test_a_truth_of_the_whole_resource() -> None:
         ("Patient.name ~ 'x'", "unreadable at"),
         ("Patient.subject.where(resolve())", "`resolve\\(\\)` without `is`"),
         ("", "ends too early"),
+        ("(" * 2000 + "Patient.name" + ")" * 2000, "more than 30 levels of parentheses"),
+        ("Patient.name.where(" * 200 + "given" + ")" * 200, "more than 30 levels of parentheses"),
+        ("Questionnaire" + ".item" * 900 + ".linkId", "more than 100 steps"),
     ],
 )
 def test_what_goes_beyond_the_subset_is_refused(expression: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         parse(expression)
+
+
+def test_any_number_of_conditions_is_one_list() -> None:
+    (branch,) = parse("Patient.where(" + " or ".join(["active = true"] * 2000) + ").name")
+    assert isinstance(branch.steps[0], Where) and isinstance(branch.steps[0].condition, Some)
+    assert len(branch.steps[0].condition.conditions) == 2000
