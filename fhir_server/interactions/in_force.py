@@ -21,7 +21,17 @@ from fhir_server.search.entries import CONTAINED, SEPARATOR
 from fhir_server.search.index import Index
 from fhir_server.search.parse import ELSEWHERE, OF_EVERY_TYPE
 from fhir_server.search.query import Equals, Query, Scope, StartsWith
-from fhir_server.search.registry import FULL_TEXT, Custom, Indexed, Parameter, Registry, bases, extended, worded
+from fhir_server.search.registry import (
+    FULL_TEXT,
+    Custom,
+    Indexed,
+    Parameter,
+    Registry,
+    bases,
+    extended,
+    without,
+    worded,
+)
 from fhir_server.search.result import PARAMETERS
 from fhir_server.store.protocol import Store, Stored
 
@@ -80,9 +90,15 @@ class SearchParameters:
         self._full_text = full_text
         self.current = self._built(0, None, [])
 
-    def faults(self, resource: Mapping[str, Any]) -> tuple[Issue, ...]:
-        """Why a valid SearchParameter cannot be put in force; () when it can."""
-        return self._faults(resource, self.current.registry)
+    def faults(self, resource: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any] | None]) -> tuple[Issue, ...]:
+        """Why a valid SearchParameter cannot be put in force; () when it can.
+
+        `beside`: by id, the SearchParameters that the same transaction writes; None for one that it deletes.
+        """
+        # What is in force of an earlier version says nothing about this one.
+        registry = without(self.current.registry, (resource["id"], *beside))
+        others = [each for id, each in beside.items() if each and each["status"] == IN_FORCE and id != resource["id"]]
+        return problems(resource, self._definitions, registry, _RESERVED, [facts_of(each) for each in others])
 
     async def renew(self) -> bool:
         """Learn what changed in the store; False if nothing did."""

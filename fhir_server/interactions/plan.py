@@ -51,6 +51,8 @@ class Plan:
     released: list[str] = field(default_factory=list)
     steps: list[tuple[Target, Stored | int | None]] = field(default_factory=list)
     """Per target: the position of its write, or the stored version that answers it, or None (nothing there)."""
+    parameters: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """By id, the SearchParameters written so far; None for one that is deleted."""
 
     def position(self, target: Target) -> int | None:
         """Where this plan writes the resource that answers a repeated conditional create."""
@@ -186,6 +188,8 @@ def _step(context: Context, made: Plan, target: Target, text: Text | None, curre
     elif action.method == "DELETE":
         made.steps.append((target, len(made.writes)))
         made.writes.append(Write("DELETE", action.type, target.id))
+        if action.type == REGISTERED:
+            made.parameters[target.id] = None
         if context.settings.references == "enforce":
             made.released.append(target.reference)
     else:
@@ -247,7 +251,7 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
     if issues:
         raise Invalid(issues=issues)
     if action.type == REGISTERED:
-        _check_parameter(context, tree)
+        _check_parameter(context, made, tree)
     head, tail = spliced(text.raw, action.type, target.id)
     if current is not None and _unchanged(current, head, tail):
         made.steps.append((target, current))
@@ -260,11 +264,12 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
     made.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
 
 
-def _check_parameter(context: Context, tree: dict[str, Any]) -> None:
+def _check_parameter(context: Context, made: Plan, tree: dict[str, Any]) -> None:
     """Refuse a SearchParameter that would be in force, but cannot be applied."""
-    issues = context.parameters.faults(tree)
+    issues = context.parameters.faults(tree, made.parameters)
     if issues:
         raise Unprocessable(issues=issues)
+    made.parameters[tree["id"]] = tree
 
 
 def _unchanged(current: Stored, head: bytes, tail: bytes) -> bool:

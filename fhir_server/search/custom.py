@@ -23,6 +23,11 @@ IN_FORCE = "active"
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 _ABSTRACT = ("Resource", "DomainResource")
 
+_TAKEN = (
+    "`{}` has a search parameter `{}` already, `{}`; choose another code, or say `derivedFrom` where this one only "
+    "describes that one."
+)
+
 Reserved = frozenset[str]
 """Names that the search syntax has for itself, such as `_sort`."""
 
@@ -45,18 +50,22 @@ def facts_of(resource: Mapping[str, Any]) -> SearchParameterFacts:
 
 
 def problems(
-    resource: Mapping[str, Any], definitions: Definitions, registry: Registry, reserved: Reserved = frozenset()
+    resource: Mapping[str, Any],
+    definitions: Definitions,
+    registry: Registry,
+    reserved: Reserved = frozenset(),
+    beside: Sequence[SearchParameterFacts] = (),
 ) -> tuple[Issue, ...]:
     """Why a valid SearchParameter resource that is `active` cannot be applied; () when it can.
 
-    `registry`: the parameters in force without this one.
+    `registry`: the parameters in force without this one. `beside`: those that come into force together with it.
     """
     if resource["status"] != IN_FORCE:
         return ()
     facts = facts_of(resource)
     return tuple(
         Issue("error", "business-rule", sentence, (f"{TYPE}.{element}",))
-        for element, sentence in _faults(facts, resource, definitions, registry, reserved)
+        for element, sentence in _faults(facts, resource, definitions, registry, reserved, beside)
     )
 
 
@@ -66,6 +75,7 @@ def _faults(
     definitions: Definitions,
     registry: Registry,
     reserved: Reserved,
+    beside: Sequence[SearchParameterFacts],
 ) -> Iterator[tuple[str, str]]:
     """(element, sentence) for each fault."""
     if not _CODE.fullmatch(facts.code) or facts.code in reserved:
@@ -85,20 +95,21 @@ def _faults(
     described = [type for type in bases(facts, registry.types) if facts.code in registry.parameters(type)]
     for type in described:
         other = registry.parameters(type)[facts.code]
-        if other.url != facts.url and not _describes(facts, resource, other, type):
-            yield (
-                "code",
-                f"`{type}` has a search parameter `{facts.code}` already, `{other.url}`; choose another code, "
-                "or say `derivedFrom` where this one only describes that one.",
-            )
-    yield from _compiled(facts, definitions, registry, [t for t in bases(facts, registry.types) if t not in described])
+        if not _describes(facts, resource, other, type):
+            yield "code", _TAKEN.format(type, facts.code, other.url)
+    types = [type for type in bases(facts, registry.types) if type not in described]
+    for other_facts in (each for each in beside if each.code == facts.code):
+        for type in set(types).intersection(bases(other_facts, registry.types)):
+            yield "code", _TAKEN.format(type, facts.code, other_facts.url)
+            return
+    yield from _compiled(facts, definitions, registry, types, beside)
 
 
 def _describes(facts: SearchParameterFacts, resource: Mapping[str, Any], other: Parameter, type: str) -> bool:
     """Whether the new one is no more than a description of a parameter of R4."""
     if other.edition:
         return False
-    if resource.get("derivedFrom") == other.url:
+    if other.url in (facts.url, resource.get("derivedFrom")):
         return True
     try:
         return " | ".join(branch.text for branch in parse_for(facts.expression, type)) == other.expression
@@ -107,7 +118,11 @@ def _describes(facts: SearchParameterFacts, resource: Mapping[str, Any], other: 
 
 
 def _compiled(
-    facts: SearchParameterFacts, definitions: Definitions, registry: Registry, types: Sequence[str]
+    facts: SearchParameterFacts,
+    definitions: Definitions,
+    registry: Registry,
+    types: Sequence[str],
+    beside: Sequence[SearchParameterFacts],
 ) -> Iterator[tuple[str, str]]:
     """The faults of the expressions for these types: the first one, with its position."""
     if not facts.expression:
@@ -123,6 +138,7 @@ def _compiled(
         for type in registry.types
         for each in registry.parameters(type).values()
     }  # fmt: skip
+    known |= {each.url: each for each in beside}
     try:
         components = components_of(facts, known)
     except ValueError as error:

@@ -50,7 +50,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A SearchParameter of this installation, and its `edition`: a text that differs for each version of it."""
+    """A SearchParameter of this installation, and its `edition`: its id, `@`, and what differs for each version."""
 
     facts: SearchParameterFacts
     edition: str
@@ -130,6 +130,16 @@ def extended(registry: Registry, definitions: Definitions, custom: Sequence[Cust
                 pending = indexed.get(type, {}).get(each.facts.code) != each.edition
                 parameter = parameter_for(definitions, each.facts, type, components)
                 tables[type][each.facts.code] = replace(parameter, edition=each.edition, pending=pending)
+    return Registry(tables)
+
+
+def without(registry: Registry, ids: Iterable[str]) -> Registry:
+    """The registry without the parameters of these stored SearchParameters."""
+    editions = tuple(f"{id}@" for id in ids)
+    tables = {
+        type: {code: each for code, each in registry.parameters(type).items() if not each.edition.startswith(editions)}
+        for type in registry.types
+    }
     return Registry(tables)
 
 

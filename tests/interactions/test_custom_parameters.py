@@ -252,6 +252,47 @@ async def test_two_may_not_have_one_code(client: Client) -> None:
     await put(client, parameter(description="The same one, told better"))
 
 
+async def test_a_new_version_is_looked_at_like_a_first_one(client: Client) -> None:
+    """What is in force of the version before says nothing about the expression, the type or the URL of this one."""
+    await put(client, parameter())
+    unfit = {"expression": "Patient.name", "type": "date"}
+    for changed, says in (({"expression": "Patient.eyes"}, "at character 9"), (unfit, "nothing to index")):
+        response = await client.put("SearchParameter/eyes", json=parameter(**changed))
+        assert response.status_code == 422 and says in response.json()["issue"][0]["diagnostics"], response.text
+    await put(client, patient("a", "brown"))
+    assert await ids(client, "Patient?eyes=brown") == ["a"], "the version before is in force"
+    await put(client, parameter(url="https://x.example/eyes"))
+    same_url = await client.put("SearchParameter/other", json=parameter(id="other", url="https://x.example/eyes"))
+    assert same_url.status_code == 422 and "choose another code" in same_url.json()["issue"][0]["diagnostics"]
+
+
+def transaction(*resources: dict[str, Any]) -> dict[str, Any]:
+    paths = [f"{each['resourceType']}/{each['id']}" for each in resources]
+    entries = [
+        {"resource": each, "request": {"method": "PUT", "url": path}}
+        for each, path in zip(resources, paths, strict=True)
+    ]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+async def test_two_of_one_transaction_are_looked_at_together(client: Client) -> None:
+    twins = transaction(parameter(), parameter(id="other", url="https://x.example/other"))
+    response = await client.post("", json=twins)
+    assert response.status_code == 422 and "choose another code" in response.json()["issue"][0]["diagnostics"]
+    await put(client, parameter())
+    component = [{"definition": "https://x.example/other", "expression": "maritalStatus"}] * 2
+    moved = transaction(
+        parameter(code="iris"),
+        parameter(id="other", url="https://x.example/other", expression="Patient.maritalStatus"),
+        parameter(id="both", url="https://x.example/both", code="both", type="composite", expression="Patient")
+        | {"component": component},
+    )
+    response = await client.post("", json=moved)
+    assert response.status_code == 200, response.text
+    await put(client, patient("a", "brown", maritalStatus={"coding": [{"code": "M"}]}))
+    assert await ids(client, "Patient?iris=brown&eyes=M&both=M$M") == ["a"]
+
+
 async def test_a_description_of_an_official_parameter_is_stored(client: Client) -> None:
     official = "http://hl7.org/fhir/SearchParameter/individual-birthdate"
     await put(client, parameter(code="birthdate", type="date", derivedFrom=official, expression="Patient.birthDate"))
