@@ -124,6 +124,9 @@ def _types(context: Context, asked: Asked) -> tuple[str, ...]:
         return (path[2],)
     within = compartment_types(context.definitions, path[0])
     listed = system_types(asked.pairs, context.registry)
+    outside = [type for type in listed if type not in within]
+    if outside and listed != context.registry.types:
+        raise Invalid(f"`_type` names `{outside[0]}`, which is not in the {path[0]} compartment.", code="value")
     return tuple(type for type in listed if type in within)
 
 

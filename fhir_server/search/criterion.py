@@ -31,6 +31,7 @@ NO_FULL_TEXT = (
 )
 
 _WORDS = frozenset({"_text", "_content"})
+_OF_THE_SEARCH = frozenset({"_filter", "_list"})
 _DIRECTLY = "`{}` is a parameter of the search itself: it has no place in a chain, `_has`, `_filter` or `_sort`."
 
 
@@ -92,6 +93,8 @@ def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[P
     tables = [criteria.registry.parameters(type) for type in types]
     if code in _WORDS:
         raise Unapplied(_DIRECTLY.format(code) if criteria.full_text else NO_FULL_TEXT.format(code))
+    if code in _OF_THE_SEARCH:
+        raise Unapplied(_DIRECTLY.format(code))
     if code in LATER or any(code in table and table[code].type == "special" for table in tables):
         raise Unapplied(f"This server does not support the search parameter `{code}`{_REASONS.get(code, '')}.")
     found = tuple(table[code] for table in tables if code in table)

@@ -181,11 +181,12 @@ class _Reader:
             return found
         quoted = self._peek(_STRING)
         try:
-            value = json.loads(quoted)
+            value = str(json.loads(quoted))
+            value.encode()  # half of a character, `"\ud800"`, is no text
         except ValueError:
             raise self.error("a string in double quotes, written as in JSON") from None
         self._match(_STRING)
-        return str(value)
+        return value
 
     def _expect(self, sign: str) -> None:
         if self._text[self.at : self.at + 1] != sign:

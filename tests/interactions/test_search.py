@@ -92,6 +92,11 @@ async def test_includes_and_compartments(client: Client) -> None:
     assert set(ids((await client.fhir("GET", "/Patient/a/*")).json())) == {"o1", "a"}
     assert ids((await client.fhir("POST", "/Patient/b/Observation/_search")).json()) == ["o2"]
     assert (await client.fhir("GET", "/Organization/org/Patient")).status_code == 404
+    assert (await client.fhir("GET", "/Patient/*/Observation")).status_code == 404
+    for types in ("Organization", "Observation,Organization"):
+        outside = await client.fhir("GET", f"/Patient/a/*?_type={types}")
+        assert outside.status_code == 400
+        assert "not in the Patient compartment" in outside.json()["issue"][0]["diagnostics"]
 
 
 async def test_summary_and_elements_are_marked(client: Client) -> None:
