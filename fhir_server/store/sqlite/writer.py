@@ -106,6 +106,8 @@ class Writer:
             return await job.future
         finally:
             limit.cancel()
+            # Given up before its turn came: written later, it would surprise whoever looked meanwhile.
+            job.claim.acquire(False)
 
     async def close(self) -> None:
         """Finish what waits and stop the thread."""
