@@ -290,6 +290,25 @@ def test_a_program_that_has_the_file_locked_holds_up_writes_alone(tmp_path: Path
     with_store(path, test)
 
 
+def test_writes_wait_together_for_a_program_that_keeps_the_file_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One patience for all of a group: each waiting by itself, the last of many would be told after minutes."""
+    monkeypatch.setattr("fhir_server.store.sqlite.writer.BUSY_MS", 200)
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore) -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [asyncio.ensure_future(write(store, put(f"Patient/{number}"))) for number in range(50)]
+        done, _ = await asyncio.wait(waiting, timeout=5)
+        other.close()
+        assert [type(each.exception()) for each in done] == [StoreUnavailable] * 50
+        assert (await write(store, put("Patient/0"))).written[0].version == 1
+
+    with_store(path, test)
+
+
 def test_a_commit_that_fails_after_the_rows_were_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """The rows are written before the commit is handed over; each request of the group gets its own answer."""
     path = tmp_path / "a.db"

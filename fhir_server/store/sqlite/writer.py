@@ -227,7 +227,10 @@ class Writer:
         return jobs
 
     def _settle(self, jobs: Sequence[Job]) -> Outcomes:
-        """Commit transactions together and other work by itself; whatever fails together is tried alone."""
+        """Commit transactions together and other work by itself; whatever fails together is tried alone.
+
+        Not where the file is locked: each would wait as long as they did together.
+        """
         together = [job for job in jobs if isinstance(job.task, Transaction)]
         alone = [job for job in jobs if not isinstance(job.task, Transaction)]
         outcomes: Outcomes = []
@@ -236,8 +239,8 @@ class Writer:
                 results = self._commit([job.task for job in together if isinstance(job.task, Transaction)])
                 outcomes = list(zip(together, results, strict=True))
             except BaseException as error:
-                if len(together) == 1:
-                    outcomes = [(together[0], error)]
+                if len(together) == 1 or _is_locked(error):
+                    outcomes = [(job, error) for job in together]
                 else:
                     alone = [*together, *alone]
         for job in alone:
@@ -308,6 +311,10 @@ def _is_short(transaction: Transaction) -> bool:
     """Whether it only looks up and writes rows; queries may take long, and so may finding what refers to a resource."""
     asks = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
     return not (asks or transaction.queries or transaction.released)
+
+
+def _is_locked(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 def _expire(job: Job) -> None:
