@@ -176,3 +176,12 @@ def test_more_slow_searches_than_can_wait_are_refused(many: Path, monkeypatch: p
 
 def test_a_query_over_no_type_needs_nothing(search_with: Callable[..., Search]) -> None:
     assert search_with(Budget(rows=1)).page(Query((Scope("Basic"),), count=0)).matches == ()
+
+
+def test_what_is_remembered_of_searches_stays_small(search_with: Callable[..., Search]) -> None:
+    """Each search may name thousands of values; how many each finds is remembered, but not of all that ever came."""
+    search = search_with(Budget())
+    for number in range(30):
+        search.page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
+    named = sum(len(clause.terms) for _, clause in search._sizes._remembered if isinstance(clause, Equals))
+    assert 4000 <= named <= 50_000

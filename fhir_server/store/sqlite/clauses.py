@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -23,6 +25,7 @@ from fhir_server.search.query import (
     Present,
     StartsWith,
     TermRange,
+    Within,
     Words,
 )
 
@@ -32,6 +35,19 @@ def conjunction(clause: Clause) -> tuple[Clause, ...]:
     if isinstance(clause, And):
         return tuple(part for inner in clause.clauses for part in conjunction(inner))
     return (clause,)
+
+
+def inner_clauses(clause: Clause) -> Sequence[Clause]:
+    """The clauses that a clause is made of."""
+    match clause:
+        case And(clauses) | Or(clauses):
+            return clauses
+        case Not(inner) | Chain(where=inner) | Has(where=inner) | CanonicalChain(where=inner):
+            return (inner,)
+        case CanonicalHas(where=inner) | Within(where=inner):
+            return (inner,)
+        case _:
+            return ()
 
 
 def needs_row(clause: Clause) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
@@ -27,7 +27,7 @@ from fhir_server.search.query import (
 from fhir_server.search.simplify import disjunction
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import grams
-from fhir_server.store.sqlite.clauses import conjunction
+from fhir_server.store.sqlite.clauses import conjunction, inner_clauses
 from fhir_server.store.sqlite.compile import select
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.statements import snapshot
@@ -108,7 +108,7 @@ def _takes(clause: Clause, type: str, context: Context) -> int:
     takes = _TAKES.get(clause.__class__, _LEAF)
     if isinstance(clause, Within) or (isinstance(clause, Chain) and _inside(clause, type, context)):
         takes += _TAKES[Or]
-    return takes + _TAKES[Ids] if _inner(clause) else takes
+    return takes + _TAKES[Ids] if inner_clauses(clause) else takes
 
 
 def _everywhere(clause: Chain | Within, type: str, context: Context, room: int) -> Clause:
@@ -138,21 +138,9 @@ def _inside(chain: Chain | Within, type: str, context: Context) -> list[Clause]:
     return [inside(chain, number) for number in known]
 
 
-def _inner(clause: Clause) -> Sequence[Clause]:
-    match clause:
-        case And(clauses) | Or(clauses):
-            return clauses
-        case Not(inner) | Chain(where=inner) | Has(where=inner) | CanonicalChain(where=inner):
-            return (inner,)
-        case CanonicalHas(where=inner) | Within(where=inner):
-            return (inner,)
-        case _:
-            return ()
-
-
 def _has_links(clause: Clause) -> bool:
     return isinstance(clause, Chain | Has | CanonicalChain | CanonicalHas | Within) or any(
-        map(_has_links, _inner(clause))
+        map(_has_links, inner_clauses(clause))
     )
 
 

@@ -7,8 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fhir_server.search.query import CanonicalChain, Chain, Clause, Contains, EndsWith, NumberRange, Present
+from fhir_server.search.query import (
+    CanonicalChain,
+    Chain,
+    Clause,
+    Contains,
+    EndsWith,
+    Equals,
+    Ids,
+    Lineage,
+    NumberRange,
+    Present,
+)
 from fhir_server.store.sqlite import grams
+from fhir_server.store.sqlite.clauses import inner_clauses
 from fhir_server.store.sqlite.compile import drive
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.quantities import sample
@@ -17,7 +29,9 @@ CAP = 4000
 """Index rows counted at most per clause: beyond, walking is cheaper at any size that this store is made for."""
 
 _SAMPLE = 500
-_REMEMBERED = 4096
+_REMEMBERED = 50_000
+"""Values and clauses remembered at most, about 10 MB: a clause may name thousands of values."""
+
 _REMEMBERED_SECONDS = 60.0
 _LOOKED_AT_SECONDS = 0.25
 
@@ -41,6 +55,7 @@ class Sizes:
     def __init__(self) -> None:
         self._counted: dict[int, tuple[float, int, int]] = {}
         self._remembered: dict[tuple[str, Clause], tuple[float, int, int, Size | None]] = {}
+        self._weight = 0
 
     def of_type(self, connection: sqlite3.Connection, code: int) -> int:
         """About how many resources the type with this code has, at least 1."""
@@ -70,8 +85,11 @@ class Sizes:
             sizes = self._sampled(unknown, type, context)
             rest = [clause for clause in unknown if clause not in sizes]
             sizes |= {clause: Size(n, n) for clause, n in count_clauses(rest, type, context, cap).items()}
-            if len(self._remembered) > _REMEMBERED:
+            weight = sum(map(_weight, unknown))
+            self._weight += weight
+            if self._weight > _REMEMBERED:
                 self._remembered.clear()
+                self._weight = weight
             for clause in unknown:
                 self._remembered[type, clause] = (now, newest, cap, sizes.get(clause))
             found |= sizes
@@ -108,6 +126,15 @@ def count_clauses(clauses: Sequence[Clause], type: str, context: Context, cap: i
     values = [value for _, (_, values), most in known for value in (*values, most)]
     found = context.connection.execute(f"SELECT {columns}", values).fetchone()
     return {part: count for (part, _, most), count in zip(known, found, strict=True) if count < most}
+
+
+def _weight(clause: Clause) -> int:
+    """How much a clause holds: itself, its values and those inside it."""
+    match clause:
+        case Equals(_, values) | Ids(values) | Lineage(_, values):
+            return 1 + len(values)
+        case _:
+            return 1 + sum(map(_weight, inner_clauses(clause)))
 
 
 def _countable(clause: Clause) -> bool:
