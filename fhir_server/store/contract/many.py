@@ -19,7 +19,7 @@ from fhir_server.search.query import (
     StartsWith,
     Test,
 )
-from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, text_of, token, write
+from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, terms, text_of, token, write
 from fhir_server.store.protocol import Store
 
 MANY = 2400
@@ -80,6 +80,25 @@ class ManyContract(Case):
         others = sorted({f"o{number}" for number in numbers} - set(expected))
         assert await ids(store, "Observation", Not(some)) == others
         assert await ids(store, "Patient", Has("Observation", "subject", some)) == [f"p{id[1:]}" for id in expected]
+
+    @stored
+    async def test_many_references_of_two_kinds(self, store: Store, clock: Ticks) -> None:
+        """A resource may refer to what is here and to what is elsewhere by one parameter: it is found by either."""
+        here, elsewhere = [f"Patient/p{n}" for n in range(40)], [f"http://other/Patient/p{n}" for n in range(40)]
+        for n in range(40):
+            await write(store, put(f"Observation/o{n:02}", terms(subject=[here[n], elsewhere[n]], code=["a"])))
+            await write(store, put(f"Observation/x{n:02}", terms(subject=[(here, elsewhere)[n % 2][n]], code=["a"])))
+        both, odd = [f"o{n:02}" for n in range(30)], [f"x{n:02}" for n in range(30)]
+        for asked, found in (
+            (elsewhere[:30], [*both, *odd[1::2]]),
+            (here[:30], [*both, *odd[0::2]]),
+            ([*here[:30], *elsewhere[:30]], [*both, *odd]),
+        ):
+            clause = Equals("subject", tuple(asked))
+            others = sorted({f"{name}{n:02}" for name in "ox" for n in range(40)} - set(found))
+            assert await ids(store, "Observation", And((Equals("code", ("a",)), clause))) == found
+            assert await ids(store, "Observation", And((Ids(tuple(found)), clause))) == found
+            assert await ids(store, "Observation", Not(clause)) == others
 
     @stored
     async def test_many_criteria(self, store: Store, clock: Ticks) -> None:

@@ -46,6 +46,8 @@ from fhir_server.store.sqlite.quantities import drive_number, probe_number
 from fhir_server.store.sqlite.rows import is_local
 from fhir_server.store.sqlite.statements import as_json
 
+_MANY_TERMS = 16
+
 TextClause = StartsWith | Contains | EndsWith | TermRange
 
 
@@ -62,8 +64,10 @@ def probe(clause: Clause, type: str, alias: str, context: Context) -> Sql:
 
 
 def _probe_equals(clause: Equals, type: str, alias: str, context: Context) -> Sql:
-    if len(clause.terms) > 16 and not any(map(is_local, clause.terms)):  # many: the resource's own few are looked up
-        return _in_json("t", clause, alias, ("j.value IN (SELECT value FROM json_each(?))", (as_json(clause.terms),)))
+    if len(clause.terms) > _MANY_TERMS:  # the resource's own few are looked up
+        condition: Sql = "j.value IN (SELECT value FROM json_each(?))", (as_json(clause.terms),)
+        text, values = both((_in_json(part, clause, alias, condition) for part in _term_parts(clause.terms)), "OR")
+        return f"({text})", values
     tp = context.tp(type, clause.parameter)
     found = [
         (f"EXISTS (SELECT 1 FROM {table} WHERE tp = ? AND {condition} AND rid = {alias}.rid)", (tp, *values))
@@ -71,6 +75,13 @@ def _probe_equals(clause: Equals, type: str, alias: str, context: Context) -> Sq
     ]
     text, all_values = both(found, "OR")
     return (f"({text})" if len(found) > 1 else text), all_values
+
+
+def _term_parts(terms: Sequence[str]) -> str:
+    """The parts of the entries where such terms can be: beside a local reference, a parameter's other texts are too."""
+    if all(map(is_local, terms)):
+        return "l"
+    return "t" if all(SEPARATOR in term for term in terms) else "tl"
 
 
 def _equal(terms: Sequence[str]) -> list[tuple[str, str, tuple[Any, ...]]]:
