@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9.\-_~]+)*/?")
+_BASE_URL = re.compile(r"https?://[^\s/?#\"'<>]+(?:/[A-Za-z0-9.\-_~%]+)*")
 
 
 class Settings(BaseSettings):
@@ -44,12 +48,14 @@ class Settings(BaseSettings):
     default_count: int = Field(20, ge=1, description="Resources on a page when `_count` is not given.")
     max_count: int = Field(1000, ge=1, description="Most resources on a page; a larger `_count` gets this many.")
     max_included: int = Field(10_000, ge=1, description="Most resources that includes may add to one page.")
-    search_seconds: float = Field(20.0, gt=0, description="Seconds after which a search is stopped.")
+    search_seconds: float = Field(
+        20.0, gt=0, allow_inf_nan=False, description="Seconds after which a search is stopped."
+    )
     search_rows: int = Field(
         1_000_000, ge=1, description="Most rows of the index that a search may look at before it is stopped."
     )
     max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
-    request_timeout: float = Field(60.0, gt=0, description="Seconds after which a request is given up.")
+    request_timeout: float = Field(60.0, gt=0, le=86400, description="Seconds after which a request is given up.")
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
     cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
@@ -68,15 +74,38 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"`{name}` is not a time zone; use an IANA name such as `America/New_York`.") from None
+            raise ValueError("Use an IANA name of a time zone, such as `America/New_York`.") from None
         return name
 
     @field_validator("path")
     @classmethod
     def _rooted(cls, path: str) -> str:
-        return "/" + path.strip("/")
+        rooted = "/" + path.strip("/")
+        if not _PATH.fullmatch(rooted):
+            raise ValueError("Write a path of letters, digits and `-._~`, such as `/fhir`.")
+        return rooted
 
     @field_validator("base_url")
     @classmethod
     def _no_slash(cls, url: str) -> str:
-        return url.rstrip("/")
+        bare = url.rstrip("/")
+        if bare and not _BASE_URL.fullmatch(bare):
+            raise ValueError("Write the whole URL without query, such as `https://fhir.clinic.example/fhir`.")
+        return bare
+
+
+class WrongSetting(ValueError):
+    """A setting has a value that is not possible; str has a sentence for each."""
+
+
+def settings_of_environment(**given: Any) -> Settings:
+    """The settings of the environment, those `given` instead of its own. Raises WrongSetting."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise WrongSetting(" ".join(map(_sentence, error.errors()))) from None
+
+
+def _sentence(fault: Any) -> str:
+    name = "_".join(map(str, fault["loc"])).upper()
+    return f"`FHIR_{name}` cannot be `{fault['input']}`. {fault['msg'].removeprefix('Value error, ').rstrip('.')}."

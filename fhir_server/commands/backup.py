@@ -10,7 +10,7 @@ import typer
 from rich.progress import Progress
 
 from fhir_server.app import STORES, now, unknown_store, without_password
-from fhir_server.settings import Settings
+from fhir_server.settings import settings_of_environment
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 
@@ -20,11 +20,11 @@ def backup(
     store: Annotated[str | None, typer.Option(help="Store URI: sqlite:///PATH (FHIR_STORE).")] = None,
 ) -> None:
     """Copy a store to a file; the server may go on reading and writing."""
-    uri = store or Settings().store
     if target.exists():
         typer.echo(f"{target} exists; name a new file, or remove it first.", err=True)
         raise typer.Exit(2)
     try:
+        uri = store or settings_of_environment().store
         asyncio.run(_backup(uri, target))
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)

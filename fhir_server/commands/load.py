@@ -21,7 +21,7 @@ from fhir_server.client.loading import load as load_all
 from fhir_server.client.loop import run
 from fhir_server.client.submissions import submissions
 from fhir_server.client.tally import RESULTS, Tally
-from fhir_server.settings import Settings
+from fhir_server.settings import settings_of_environment
 from fhir_server.store.protocol import StoreError
 
 TIME_LIMIT = 600.0
@@ -104,7 +104,7 @@ async def _application(store: str) -> AsyncIterator[tuple[Application, str]]:
     # Loading into a server needs nothing of the server's own parts.
     from fhir_server.app import running
 
-    settings = Settings(store=store, log_level="error", request_timeout=TIME_LIMIT)
+    settings = settings_of_environment(store=store, log_level="error", request_timeout=TIME_LIMIT)
     async with running(settings) as server:
         yield server.api, settings.path
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fhir_server.app import running
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.reindexing import Job, Taken, begin, resume, run
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, settings_of_environment
 from fhir_server.store.protocol import StoreError
 
 
@@ -22,8 +22,8 @@ def reindex(
     rate: Annotated[int, typer.Option(min=0, help="Resources a second at most; 0 for as many as there can be.")] = 0,
 ) -> None:
     """Make the search index of stored resources anew; the server may go on reading and writing."""
-    settings = Settings() if store is None else Settings(store=store)
     try:
+        settings = settings_of_environment() if store is None else settings_of_environment(store=store)
         job = asyncio.run(_reindex(settings, types or [], rate))
     except (FhirError, StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import math
 import os
 import signal
 import socket
@@ -13,7 +15,7 @@ import typer
 import uvicorn
 
 from fhir_server.app import STORES, unknown_store, without_password
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, WrongSetting, settings_of_environment
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -21,7 +23,7 @@ _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 def serve(
     store: Annotated[str | None, typer.Option(help="sqlite:///…, mongodb://… or memory:// (FHIR_STORE).")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes on the one store.")] = 1,
     allow_unauthenticated: Annotated[bool, typer.Option(help="Serve other machines; no one is identified.")] = False,
 ) -> None:
@@ -38,11 +40,12 @@ def serve(
         _refuse(str(unknown_store(settings.store)))
     if settings.store.startswith("memory:") and workers > 1:
         _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
-    if not _is_free(host, port):
-        _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
+    if (fault := _listening_fault(host, port)) is not None:
+        _refuse(fault)
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    _print_urls(f"http://{host}:{port}{settings.path}", without_password(settings.store))
+    name = f"[{host}]" if ":" in host else host
+    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", without_password(settings.store))
     uvicorn.run(
         "fhir_server.app:create",
         factory=True,
@@ -51,7 +54,7 @@ def serve(
         workers=workers if workers > 1 else None,
         access_log=False,
         log_config=_log_config(settings.log_level),
-        timeout_graceful_shutdown=int(settings.request_timeout),
+        timeout_graceful_shutdown=math.ceil(settings.request_timeout),
         proxy_headers=False,
         server_header=False,
         date_header=True,
@@ -61,7 +64,7 @@ def serve(
 
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine can reach the address."""
-    if host in _LOOPBACK_NAMES:
+    if host.lower() in _LOOPBACK_NAMES:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -71,9 +74,9 @@ def is_loopback(host: str) -> bool:
 
 def _settings() -> Settings:
     try:
-        return Settings()
-    except ValueError as error:
-        _refuse(f"A setting is not possible: {error}")
+        return settings_of_environment()
+    except WrongSetting as error:
+        _refuse(str(error))
         raise
 
 
@@ -82,15 +85,20 @@ def _refuse(sentence: str) -> None:
     raise typer.Exit(2)
 
 
-def _is_free(host: str, port: int) -> bool:
+def _listening_fault(host: str, port: int) -> str | None:
+    """Why nothing can listen there, or None when it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except socket.gaierror:
+            return f"{host} is no address or name of this machine; choose one with --host."
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"Port {port} on {host} is taken by another program; choose one with --port."
+            return f"Nothing can listen on port {port} of {host}: {error.strerror}; choose others."
+    return None
 
 
 def _print_urls(base: str, store: str) -> None:

@@ -15,6 +15,8 @@ from fhir_server.commands.serve import is_loopback
         (["--host", "0.0.0.0"], "--allow-unauthenticated"),
         (["--host", "::"], "--allow-unauthenticated"),
         (["--store", "memory://", "--workers", "2"], "--workers 1"),
+        (["--port", "70000"], "less than or equal to 65535"),
+        (["--host", "192.0.2.1", "--allow-unauthenticated"], "Nothing can listen on port 8000 of 192.0.2.1"),
         (["--store", "redis://user:secret@host"], "`redis://host` names no store"),
     ],
 )
@@ -32,6 +34,37 @@ def test_a_setting_that_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Mars/Olympus" in result.output
 
 
+@pytest.mark.parametrize("command", [["serve"], ["reindex"], ["backup", "nowhere.db"], ["load", "x", "--store", "y:"]])
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("DEFAULT_COUNT", "0", "Input should be greater than or equal to 1."),
+        ("SEARCH_SECONDS", "inf", "Input should be a finite number."),
+        ("PATH", "/fhir?x", "such as `/fhir`"),
+        ("BASE_URL", "clinic", "such as `https://fhir.clinic.example/fhir`"),
+        ("BASE_URL", "http://clinic.example/fhir?tenant=1", "without query"),
+    ],
+)
+def test_every_command_says_which_setting_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], setting: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"FHIR_{setting}", value)
+    result = CliRunner().invoke(cli, command)
+    output = " ".join(result.output.split())
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)  # told, not raised
+    assert f"`FHIR_{setting}` cannot be `{value}`. " in output
+    assert says in output
+    assert "pydantic" not in output
+
+
+def test_a_time_limit_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FHIR_REQUEST_TIMEOUT", "inf")
+    result = CliRunner().invoke(cli, ["serve"])
+    assert result.exit_code == 2
+    assert "`FHIR_REQUEST_TIMEOUT` cannot be `inf`." in result.output
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
@@ -39,6 +72,7 @@ def test_a_setting_that_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None
         ("127.8.0.1", True),
         ("::1", True),
         ("localhost", True),
+        ("LOCALHOST", True),
         ("0.0.0.0", False),
         ("10.0.0.1", False),
     ],
