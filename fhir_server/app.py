@@ -131,13 +131,28 @@ async def open_store(uri: str, clock: Clock = now, budget: Budget = BUDGET) -> S
 def served_types(settings: Settings, definitions: Definitions) -> tuple[str, ...]:
     """The resource types to serve: all concrete ones but Parameters, or those that the capability file lists."""
     all_types = tuple(type for type in definitions.resource_types if type not in _NOT_SERVED)
-    listed = orjson.loads(_capability_file(settings).read_bytes()).get("resourceTypes")
+    path = _capability_file(settings)
+    try:
+        capability = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"The capability file `{path}` cannot be read: {error.strerror}.") from None
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"The capability file `{path}` is not JSON: {error}.") from None
+    # A key of another name would leave every type switched on in silence.
+    listed = (
+        capability["resourceTypes"] if isinstance(capability, dict) and set(capability) == {"resourceTypes"} else ()
+    )
     if listed is None:
         return all_types
+    if not listed or not isinstance(listed, list) or not all(isinstance(type, str) for type in listed):
+        raise ValueError(
+            f"The capability file `{path}` must be an object with `resourceTypes` alone: null for all of R4, or a list "
+            'of names such as `{"resourceTypes": ["Patient", "Practitioner"]}`.'
+        )
     unknown = sorted(set(listed) - set(all_types))
     if unknown:
         raise ValueError(f"The capability file lists {', '.join(unknown)}, which R4 does not have (or cannot store).")
-    return tuple(sorted(listed))
+    return tuple(sorted(set(listed)))
 
 
 def _capability_file(settings: Settings) -> Path:

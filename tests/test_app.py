@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from pathlib import Path
 
-from fhir_server.app import id_source, without_password
+import pytest
+
+from fhir_server.app import Knowledge, id_source, running, served_types, without_password
+from fhir_server.fhir import definitions
+from fhir_server.settings import Settings
 
 
 def test_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
@@ -22,3 +28,39 @@ def test_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
 def test_store_uris_are_shown_without_their_password() -> None:
     assert without_password("mongodb://user:p@ss@host:27017/clinic") == "mongodb://host:27017/clinic"
     assert without_password("sqlite:///fhir.db") == "sqlite:///fhir.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{oops", "is not JSON"),
+        ("[]", "an object with `resourceTypes` alone"),
+        ('{"resourceTypes": "Patient"}', "a list of names"),
+        ('{"resourceTypes": [1]}', "a list of names"),
+        ('{"resourceTypes": []}', "a list of names"),
+        ('{"resourceType": ["Patient"]}', "an object with `resourceTypes` alone"),
+        ('{"resourceTypes": ["Patients"]}', "lists Patients, which R4 does not have"),
+    ],
+)
+def test_a_capability_file_that_says_nothing_possible_stops_the_start(
+    tmp_path: Path, text: str | None, says: str
+) -> None:
+    path = tmp_path / "capability.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        served_types(Settings(capability=str(path)), definitions.load())
+
+
+def test_types_of_the_capability_file(tmp_path: Path) -> None:
+    path = tmp_path / "capability.json"
+    path.write_text('{"resourceTypes": ["Slot", "Patient", "Slot"]}')
+    assert served_types(Settings(capability=str(path)), definitions.load()) == ("Patient", "Slot")
+
+
+@pytest.mark.anyio
+async def test_a_folder_of_profiles_that_is_not_there_stops_the_start(known: Knowledge, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="correct the setting `FHIR_PROFILES`"):
+        async with running(Settings(store="memory://", profiles=str(tmp_path / "nowhere")), known=known):
+            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import math
@@ -14,8 +15,10 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
-from fhir_server.app import STORES, unknown_store, without_password
+from fhir_server.app import STORES, open_store, served_types, unknown_store, without_password
+from fhir_server.fhir import definitions
 from fhir_server.settings import Settings, WrongSetting, settings_of_environment
+from fhir_server.store.protocol import StoreError
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -36,10 +39,7 @@ def serve(
     if store is not None:
         os.environ["FHIR_STORE"] = store
     settings = _settings()
-    if settings.store.partition(":")[0] not in STORES:
-        _refuse(str(unknown_store(settings.store)))
-    if settings.store.startswith("memory:") and workers > 1:
-        _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
+    _check_store(settings, workers)
     if (fault := _listening_fault(host, port)) is not None:
         _refuse(fault)
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
@@ -58,6 +58,7 @@ def serve(
         proxy_headers=False,
         server_header=False,
         date_header=True,
+        lifespan="on",
         h11_max_incomplete_event_size=64 * 1024,
     )
 
@@ -83,6 +84,25 @@ def _settings() -> Settings:
 def _refuse(sentence: str) -> None:
     typer.echo(sentence, err=True)
     raise typer.Exit(2)
+
+
+def _check_store(settings: Settings, workers: int) -> None:
+    """Refuse a store that cannot be served, before several workers try: uvicorn would end with status 0."""
+    if settings.store.partition(":")[0] not in STORES:
+        _refuse(str(unknown_store(settings.store)))
+    if workers == 1:
+        return
+    if settings.store.startswith("memory:"):
+        _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
+    try:
+        served_types(settings, definitions.load())
+        asyncio.run(_open_and_close(settings.store))
+    except (StoreError, ValueError, OSError) as error:
+        _refuse(str(error))
+
+
+async def _open_and_close(uri: str) -> None:
+    await (await open_store(uri)).close()
 
 
 def _listening_fault(host: str, port: int) -> str | None:

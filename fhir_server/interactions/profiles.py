@@ -37,6 +37,8 @@ async def store_profiles(context: Context, folder: Path) -> None:
 
 
 def _texts(folder: Path) -> Iterator[tuple[str, bytes]]:
+    if not folder.is_dir():
+        raise ValueError(f"The folder of profiles, `{folder}`, is not there; correct the setting `FHIR_PROFILES`.")
     for path in sorted(folder.iterdir()):
         if path.suffix == ".json":
             yield str(path), path.read_bytes()

@@ -15,6 +15,7 @@ from fhir_server.commands.serve import is_loopback
         (["--host", "0.0.0.0"], "--allow-unauthenticated"),
         (["--host", "::"], "--allow-unauthenticated"),
         (["--store", "memory://", "--workers", "2"], "--workers 1"),
+        (["--store", "sqlite:////nowhere/fhir.db", "--workers", "2"], "check that its folder exists"),
         (["--port", "70000"], "less than or equal to 65535"),
         (["--host", "192.0.2.1", "--allow-unauthenticated"], "Nothing can listen on port 8000 of 192.0.2.1"),
         (["--store", "redis://user:secret@host"], "`redis://host` names no store"),
