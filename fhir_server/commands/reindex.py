@@ -13,6 +13,7 @@ from fhir_server.app import running
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.reindexing import Job, Taken, begin, resume, run
 from fhir_server.settings import Settings, settings_of_environment
+from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 
 
@@ -38,6 +39,8 @@ def reindex(
 
 
 async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
+    if settings.store.startswith("sqlite:"):
+        sqlite.check_there(settings.store)
     async with running(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)

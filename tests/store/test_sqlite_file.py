@@ -114,6 +114,22 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
         with_store(path, _nothing)
 
 
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE invoice (id)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match="tables of another program"):
+        with_store(path, _nothing)
+    assert path.read_bytes() == before
+
+
+def test_a_store_without_file_is_the_one_in_memory() -> None:
+    with pytest.raises(ValueError, match="use `memory://`"):
+        asyncio.run(open_store("sqlite:///:memory:", Ticks()))
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="check that its folder exists"):
         with_store(tmp_path / "nowhere" / "a.db", _nothing)

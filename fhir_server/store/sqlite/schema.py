@@ -77,8 +77,15 @@ MIGRATIONS: tuple[Migration, ...] = (_create,)
 """Step n takes a file from schema version n to n + 1, inside one transaction; released steps never change."""
 
 
+# One statement, so that both are of one moment: another process may be making the file.
+_FOREIGN = "SELECT user_version = 0 AND EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
+
+
 def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Connection:
-    """A connection with the store's pragmas; a reader's cannot write. Raises sqlite3.Error."""
+    """A connection with the store's pragmas; a reader's cannot write.
+
+    Raises sqlite3.Error, and StoreUnavailable when the file is another program's: that one is left as it is.
+    """
     mode = "ro" if readonly else ("rwc" if writer else "rw")
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
@@ -89,6 +96,9 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         timeout=BUSY_MS / 1000,
     )
     if writer and not readonly:
+        if connection.execute(_FOREIGN).fetchone()[0]:
+            connection.close()
+            raise StoreUnavailable(f"The database `{path}` has the tables of another program; name another file.")
         connection.execute("PRAGMA page_size = 4096")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

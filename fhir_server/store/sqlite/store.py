@@ -92,9 +92,18 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteS
         raise store_error(error) from error
 
 
+def check_there(uri: str) -> None:
+    """Raises StoreUnavailable when the file of a URI is absent, for work that would have nothing to do on a new one."""
+    path, _ = _parse(uri)
+    if not path.exists():
+        raise StoreUnavailable(f"There is no database `{path.absolute()}`; correct the store's path.")
+
+
 def _parse(uri: str) -> tuple[Path, bool]:
     scheme, _, rest = uri.partition(":///")
     name, _, options = rest.partition("?")
+    if scheme == "sqlite" and name == ":memory:":
+        raise ValueError("The SQLite store lives in a file; use `memory://` for a store that ends with the process.")
     if scheme != "sqlite" or not name or options not in ("", "mode=ro"):
         raise ValueError(f"`{uri}` is not a URI of the SQLite store. Use `sqlite:///PATH`.")
     return Path(name), options == "mode=ro"
