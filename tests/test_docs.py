@@ -217,7 +217,9 @@ def test_commands_that_are_named_exist(page: Path) -> None:
             continue
         known = options().get(found[1])
         named = set(re.findall(r"(?<!\S)\(?(--[a-z-]+)", found[2]))
-        if known is None or named - known:
+        # `load` alone is a heading; with files it needs to be told where to
+        nowhere = found[1] == "load" and found[2].strip() != "" and not named & {"--server", "--store"}
+        if known is None or named - known or nowhere:
             wrong.append(line)
     assert wrong == []
 

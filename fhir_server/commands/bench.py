@@ -41,6 +41,8 @@ def bench(
         targets = [target_of(one, header or ()) for one in (url, against) if one]
         _refuse_remote(targets, yes_remote)
         names = _phase_names(phases, folder)
+        if json is not None:
+            json.touch()  # a file that cannot be written is better known before the work than after it
         work = Work(Limits(seconds, requests), read_folder(folder) if folder else None, passes, copies, seed)
         before = machine()
         measured = run(run_bench(targets, names, work, connections, lambda name: console.print(f"{name} …")))
@@ -71,6 +73,8 @@ def _phase_names(phases: str, folder: Path | None) -> list[str]:
             raise ValueError(f"There is no phase `{name}`; there are {', '.join(PHASES)}.")
         if name in NEED_FOLDER and folder is None:
             raise ValueError(f"The phase `{name}` posts a folder of bundles: give it with `--folder PATH`.")
+    if not names:
+        raise ValueError(f"`--phases` names none; there are {', '.join(PHASES)}.")
     return names
 
 

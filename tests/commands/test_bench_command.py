@@ -44,6 +44,8 @@ def test_errors_give_status_1_and_their_text() -> None:
         (["--url", "http://127.0.0.1:9/fhir", "--phases", "reed"], "There is no phase `reed`"),
         (["--url", "http://127.0.0.1:9/fhir"], "give it with `--folder PATH`"),
         (["--url", "http://127.0.0.1:9/fhir", "--phases", "read"], "The bench stopped"),
+        (["--url", "http://127.0.0.1:9/fhir", "--phases", ","], "`--phases` names none"),
+        (["--url", "http://127.0.0.1:9/fhir", "--phases", "read", "--json", "/nowhere/x.json"], "/nowhere/x.json"),
     ],
 )
 def test_what_cannot_be_measured_is_explained(options: list[str], words: str) -> None:
