@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 import tarfile
@@ -105,7 +106,7 @@ def read(file: InputFile) -> Iterator[Document | Failure]:
             if _is_lines(file.path):
                 yield from _lines(str(file.path), text, raw)
             else:
-                yield Document(str(file.path), None, text.read(), file.size)
+                yield Document(str(file.path), None, text.read().removeprefix(codecs.BOM_UTF8), file.size)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         yield Failure(str(file.path), "", None, _unreadable(file.path, error))
 
@@ -124,7 +125,7 @@ def _packed(file: InputFile) -> Iterator[Document]:
 def _lines(source: str, text: BinaryIO, raw: BinaryIO) -> Iterator[Document]:
     before = 0
     for number, line in enumerate(text, 1):
-        stripped = line.strip()
+        stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if stripped:
             position = raw.tell()
             yield Document(source, number, stripped, position - before)

@@ -32,7 +32,7 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 class _Resource(msgspec.Struct):
     resourceType: str = ""
-    id: str | None = None
+    id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Request(msgspec.Struct):
@@ -172,7 +172,8 @@ def _requested(source: str, place: str, raw: bytes, entry: _Entry, as_posted: bo
     if creates and not as_posted and request.url.strip("/") == _decoded(_resource, bytes(entry.resource)).resourceType:
         return _put(source, place, entry)
     target = request.url.partition("?")[0].strip("/").split("/")
-    type = target[0] if target[0] not in ("http:", "https:") else target[-2]
+    absolute = target[0] in ("http:", "https:") and len(target) > 1
+    type = target[-2] if absolute else target[0]
     return Entry(source, place, type, request.method, raw)
 
 
@@ -183,7 +184,7 @@ def _put(source: str, place: str, entry: _Entry) -> Entry:
         raise Unfit(f"`{place or 'resource'}` has no `resourceType`: it is not a FHIR resource.")
     id = _identity(entry.fullUrl or "", head, text)
     if head.id != id:
-        text = _with_id(text, id, head.id is not None)
+        text = _with_id(text, id, head.id is not msgspec.UNSET)
     full_url = b'"fullUrl":%b,' % orjson.dumps(entry.fullUrl) if entry.fullUrl else b""
     url = orjson.dumps(f"{head.resourceType}/{id}")
     put = b'{%b"resource":%b,"request":{"method":"PUT","url":%b}}' % (full_url, text, url)
@@ -194,7 +195,7 @@ def _identity(full_url: str, head: _Resource, text: bytes) -> str:
     """The id that this resource has at every load."""
     if found := _UUID.fullmatch(full_url):
         return found[1]
-    if head.id is not None:
+    if head.id is not msgspec.UNSET:
         if not _ID.fullmatch(head.id):
             raise Unfit(f"The id `{head.id}` of this {head.resourceType} is not 1 to 64 letters, digits, `-` and `.`.")
         return head.id
@@ -254,4 +255,13 @@ def _decoded(decoder: msgspec.json.Decoder[T], text: bytes) -> T:
     except msgspec.ValidationError as error:
         raise Unfit(f"It is not FHIR: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unfit(f"It is not JSON: {error}.") from None
+        raise Unfit(f"It is not JSON: {_json_fault(text) or error}.") from None
+
+
+def _json_fault(text: bytes) -> str | None:
+    """The fault with its place; msgspec knows none, and calls half a surrogate pair the end of the text."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return str(error)
+    return None

@@ -182,6 +182,9 @@ def test_lines_travel_in_groups(tmp_path: Path, name: str) -> None:
         ("a.json", "[1]", "It is not FHIR"),
         ("a.json", '{"a":1}', "It has no `resourceType`"),
         ("a.json", '{"resourceType":"Patient","id":7}', "It is not FHIR"),
+        ("a.json", '{"resourceType":"Patient","id":null}', "Expected `str`, got `null`"),
+        ("a.json", r'{"resourceType":"Patient","language":"\ud800"}', "It is not JSON: .*surrogate.*column 39"),
+        ("a.json", '{"resourceType":"Patient"', "It is not JSON: .*line 1 column 26"),
         ("a.json", '{"resourceType":"Patient","id":"a b"}', "The id `a b` of this Patient is not"),
         ("a.json", '{"resourceType":"Bundle","type":"batch","entry":[{}]}', r"`entry\[0\]` has no `request`"),
         (
@@ -200,6 +203,23 @@ def test_what_is_not_fhir_is_a_failure_of_its_file(tmp_path: Path, name: str, co
     assert failure.status is None
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(failure.text)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.ndjson"])
+def test_a_byte_order_mark_is_left_out(tmp_path: Path, name: str) -> None:
+    """RFC 8259, 8.1: what reads JSON may ignore it; editors on Windows write it."""
+    (submission,) = made(tmp_path, name, '\ufeff{"resourceType":"Patient","id":"1"}')
+    assert isinstance(submission, Submission)
+    assert [entry.type for entry in submission.entries] == ["Patient"]
+    assert b'{"resourceType":"Patient","id":"1"}' in submission.entries[0].text
+
+
+@pytest.mark.parametrize("url", ["http:", "https://", "", "/"])
+def test_a_url_without_type_is_left_to_the_server(tmp_path: Path, url: str) -> None:
+    bundle = {"resourceType": "Bundle", "type": "batch", "entry": [{"request": {"method": "DELETE", "url": url}}]}
+    (submission,) = made(tmp_path, "a.json", json.dumps(bundle))
+    assert isinstance(submission, Submission)
+    assert submission.entries[0].method == "DELETE"
 
 
 def test_unreadable_files_are_failures(tmp_path: Path) -> None:
