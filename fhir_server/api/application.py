@@ -84,12 +84,24 @@ async def _read(
     style = _style(method, path, headers, query)
     body = b""
     if method in _WITH_BODY:
-        body = await body_of(receive, headers, context.settings.max_body)
+        body = await _arrived(context, receive, headers)
         if path[-1:] == ("_search",) and b"_" in body:
             style = _style(method, path, headers, (*query, *form_pairs(body)))
         body = _checked_body(method, path, headers, body)
     base = base_url(context.settings, scope, headers)
     return Request(method, path, query, headers, body, base, id=request_id), style
+
+
+async def _arrived(context: Context, receive: Receive, headers: dict[str, str]) -> bytes:
+    limit = context.settings.request_timeout
+    try:
+        async with asyncio.timeout(limit):
+            return await body_of(receive, headers, context.settings.max_body)
+    except TimeoutError:
+        raise TimedOut(
+            f"The body of the request had not arrived after {limit:g} seconds, the limit (setting `request_timeout`); "
+            "nothing was written."
+        ) from None
 
 
 def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:

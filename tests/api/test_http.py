@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -266,6 +267,22 @@ async def test_the_time_limit_of_a_request(known: Knowledge) -> None:
         assert late.json()["issue"][0]["code"] == "timeout"
         assert "0.05 seconds" in late.json()["issue"][0]["diagnostics"]
         store.read = read  # type: ignore[method-assign]
+        assert (await client.fhir("GET", "/Patient/p")).status_code == 404
+
+
+async def test_the_time_limit_of_a_body(known: Knowledge) -> None:
+    """A client that stops in the middle of its body is answered 408 (RFC 9110, 15.5.9), and nothing is written."""
+
+    async def stopping() -> AsyncIterator[bytes]:
+        yield b'{"resourceType":'
+        await asyncio.sleep(5)
+        yield b'"Patient","id":"p"}'
+
+    async with serving(known, store="memory://", request_timeout=0.05) as client:
+        headers = {"Content-Type": "application/fhir+json"}
+        late = await client.fhir("PUT", "/Patient/p", content=stopping(), headers=headers)
+        assert late.status_code == 408
+        assert "had not arrived after 0.05 seconds" in late.json()["issue"][0]["diagnostics"]
         assert (await client.fhir("GET", "/Patient/p")).status_code == 404
 
 
