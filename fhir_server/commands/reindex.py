@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fhir_server.app import running
 from fhir_server.fhir.outcome import FhirError
+from fhir_server.interactions.exchange import Context
 from fhir_server.interactions.reindexing import Job, Taken, begin, resume, run
 from fhir_server.settings import Settings, settings_of_environment
 from fhir_server.store import sqlite
@@ -46,10 +47,21 @@ async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
         unknown = sorted(set(types) - context.types)
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no resource type of this server.")
-        job = await resume(context) or await begin(context, types or sorted(context.types), settings.base_url, rate)
-        columns = TextColumn("resources"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("resources", total=None)
-            return await run(
-                context, job, lambda done, total: progress.update(task, completed=done, total=total), rests=rate > 0
-            )
+        wanted = types or sorted(context.types)
+        job = await resume(context)
+        if job is not None:
+            typer.echo("A reindex that was left is gone on with first.", err=True)
+            job = await _shown(context, job)
+            if job.status == "failed" or set(wanted) <= set(job.types):
+                return job
+        return await _shown(context, await begin(context, wanted, settings.base_url, rate))
+
+
+async def _shown(context: Context, job: Job) -> Job:
+    """Carry a job to its end, with a progress bar."""
+    columns = TextColumn("resources"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("resources", total=None)
+        return await run(
+            context, job, lambda done, total: progress.update(task, completed=done, total=total), rests=job.rate > 0
+        )

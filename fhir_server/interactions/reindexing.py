@@ -27,6 +27,9 @@ JOB = "reindex"
 LEFT_AFTER = 60_000_000
 """µs without a sign of life after which a running job is taken for left, and may be resumed."""
 
+BEAT = 15.0
+"""Seconds of a pause after which a job that keeps to a rate gives a sign of life."""
+
 Status = Literal["running", "complete", "failed"]
 
 
@@ -111,7 +114,9 @@ async def run(context: Context, job: Job, progress: Progress = lambda done, tota
             indexed = job.done
             job = await _kept(context, job, await _step(context, job))
             progress(job.done, max(job.done, job.total))
-            await asyncio.sleep(_pause(job, job.done - indexed, time.monotonic() - started) if rests else 0)
+            job = await _rested(
+                context, job, _pause(job, job.done - indexed, time.monotonic() - started) if rests else 0
+            )
     except (StoreError, ValueError) as error:
         failed = replace(job, status="failed", message=str(error), beat=context.clock())
         return await _kept(context, job, failed)
@@ -120,6 +125,16 @@ async def run(context: Context, job: Job, progress: Progress = lambda done, tota
 
 def _pause(job: Job, indexed: int, took: float) -> float:
     return max(0.0, indexed / job.rate - took) if job.rate else took
+
+
+async def _rested(context: Context, job: Job, seconds: float) -> Job:
+    """The job after a pause; one that is slow by its rate is not one that was left."""
+    while seconds > BEAT and job.status == "running":
+        await asyncio.sleep(BEAT)
+        seconds -= BEAT
+        job = await _kept(context, job, replace(job, beat=context.clock()))
+    await asyncio.sleep(seconds)
+    return job
 
 
 async def _step(context: Context, job: Job) -> Job:

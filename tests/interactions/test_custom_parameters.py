@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import orjson
 import pytest
 
 from fhir_server.app import Knowledge, now
+from fhir_server.commands import reindex as command
 from fhir_server.interactions import reindexing
 from fhir_server.operations.reindex import look_after
+from fhir_server.settings import Settings
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -399,6 +402,35 @@ async def test_a_reindex_that_was_left_is_gone_on_with(client: Client) -> None:
             break
         await asyncio.sleep(0.02)
     assert await ids(client, "Patient?eyes=brown") == ["0", "1", "2"]
+
+
+async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a low rate the pause after a batch is longer than LEFT_AFTER: the job says that it lives meanwhile."""
+    monkeypatch.setattr(reindexing, "BEAT", 0.02)
+    context = client.server.context
+    for number in range(3):
+        await put(client, patient(str(number), "brown"))
+    running = asyncio.create_task(reindexing.run(context, await reindexing.begin(context, ["Patient"], "", rate=8)))
+    beats = set()
+    while not running.done():
+        job = await reindexing.found(context)
+        if job is not None and (job.done, job.status) == (3, "running"):
+            beats.add(job.beat)
+        await asyncio.sleep(0.005)
+    assert (await running).status == "complete" and len(beats) > 3
+
+
+async def test_the_command_does_its_types_after_what_was_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "running", lambda settings: nullcontext(client.server))
+    await put(client, patient("a", "brown"))
+    long_ago = now() - 2 * reindexing.LEFT_AFTER
+    await reindexing.begin(
+        dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"], "http://test/fhir"
+    )
+    job = await command._reindex(Settings(), ["Patient"], 0)
+    assert (job.types, job.status, job.done) == (("Patient",), "complete", 1)
 
 
 async def test_a_start_goes_on_with_what_a_dead_process_left(known: Knowledge, tmp_path: Path) -> None:
