@@ -135,9 +135,13 @@ def extended(registry: Registry, definitions: Definitions, custom: Sequence[Cust
 
 def without(registry: Registry, ids: Iterable[str]) -> Registry:
     """The registry without the parameters of these stored SearchParameters."""
-    editions = tuple(f"{id}@" for id in ids)
+    out = frozenset(ids)
     tables = {
-        type: {code: each for code, each in registry.parameters(type).items() if not each.edition.startswith(editions)}
+        type: {
+            code: each
+            for code, each in registry.parameters(type).items()
+            if not each.edition or each.edition.partition("@")[0] not in out
+        }
         for type in registry.types
     }
     return Registry(tables)
