@@ -179,8 +179,10 @@ def _targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str
 
 def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: Criteria) -> Clause:
     """`subject:Patient.name`; without a type, any target type that has the parameter may match."""
-    code, _, target = head.partition(":")
+    code, colon, target = head.partition(":")
     parameter = parameter_of((type,), code, criteria)[0]
+    if colon and not target:
+        raise Invalid(f"`{place.name}` has a colon without a type; name one, as in `subject:Patient.name`.")
     if parameter.type != "reference":
         raise Invalid(f"`{type}.{code}` is no reference, so `{place.name}` cannot be followed through it.")
     targets = _targets(parameter, target, criteria)
