@@ -82,10 +82,19 @@ def literal_references(resource: dict[str, Any], base: str, types: Collection[st
     return tuple(sorted(text for text in set(found) if text.partition("/")[0] in types)) if found else ()
 
 
+def versioned_references(resource: dict[str, Any], base: str, types: Collection[str]) -> dict[str, int]:
+    """The version that a literal reference names, by `Type/id`: the first one of each, of versions as here, numbers."""
+    found: dict[str, int] = {}
+    for text, version in _pattern(base, r"/_history/([0-9]{1,18})")(orjson.dumps(resource).decode()):
+        if text.partition("/")[0] in types:
+            found.setdefault(text, int(version))
+    return found
+
+
 _is_id = re.compile(_ID, re.ASCII).fullmatch
 
 
 @lru_cache(maxsize=64)
-def _pattern(base: str) -> Any:
+def _pattern(base: str, tail: str = "") -> Any:
     prefix = f"(?:{re.escape(base)}/)?" if base else ""
-    return re.compile(rf'"reference":"{prefix}([A-Za-z]+/{_ID})"', re.ASCII).findall
+    return re.compile(rf'"reference":"{prefix}([A-Za-z]+/{_ID}){tail}"', re.ASCII).findall

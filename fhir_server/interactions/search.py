@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +15,7 @@ import orjson
 from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, operation_outcome
+from fhir_server.fhir.references import versioned_references
 from fhir_server.fhir.subset import subset
 from fhir_server.interactions.contained import Found, Reading, search_inside
 from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
@@ -142,13 +143,10 @@ def _restricted(context: Context, request: Request, asked: Asked, scope: Scope) 
 
 async def searchset(context: Context, request: Request, asked: Asked, wanted: Search, page: Page | Found) -> bytes:
     """The Bundle of a page: matches, what they include, warnings, links and the total where it is due."""
-    entries_of = functools.partial(_entries, context, request.base)
     explained, started = explains(request, asked.pairs), time.perf_counter()
     extra: Sequence[Stored | Contained] = ()
     if wanted.includes and page.matches:
-        extra = await included(
-            context.store, entries_of, page.matches, wanted.includes, context.registry, context.settings.max_included
-        )
+        extra = await _included(context, request.base, wanted, page.matches)
     steps = (f"Including {len(extra)} resources took {milliseconds(started)}.",) if explained else ()
     if explained and isinstance(page, Found):
         steps = (f"{page.looked} containers were looked into; they give {page.inside} matches.", *steps)
@@ -170,6 +168,32 @@ async def searchset(context: Context, request: Request, asked: Asked, wanted: Se
     if total is not None:
         head["total"] = total
     return bundle(head, _links(context, request, asked, wanted, page), entries)
+
+
+async def _included(
+    context: Context, base: str, wanted: Search, matches: Sequence[Stored | Contained]
+) -> Sequence[Stored | Contained]:
+    """What the includes add; of a resource that is referred to by its version alone, that version."""
+    entries_of = functools.partial(_entries, context, base)
+    limit = context.settings.max_included
+    extra = await included(context.store, entries_of, matches, wanted.includes, context.registry, limit)
+    if all(include.reverse for include in wanted.includes):
+        return extra
+    named: dict[str, int] = {}
+    current: set[str] = set()
+    for source in (*matches, *extra):
+        if b"/_history/" in (source.raw or b""):
+            named = versioned_references(orjson.loads(source.raw or b"{}"), base, context.types) | named
+    if named:
+        current.update(*(entries_of(source).references for source in (*matches, *extra)))
+    return [await _version(context, each, {} if each.reference in current else named) for each in extra]
+
+
+async def _version(context: Context, found: Stored | Contained, named: Mapping[str, int]) -> Stored | Contained:
+    if found.reference not in named or isinstance(found, Contained):
+        return found
+    older = await context.store.vread(found.type, found.id, named[found.reference])
+    return older if older is not None and older.raw is not None else found
 
 
 def _entries(context: Context, base: str, stored: Stored | Contained) -> Entries:

@@ -37,7 +37,7 @@ Walk = Callable[[Any, Found, Surroundings], None]
 
 
 def unrolled(grow: Callable[[], Node]) -> Walk:
-    """The walk from an element at the node that `grow` gives; made when first called, so that a start waits for none."""
+    """The walk from an element at the node that `grow` gives; made when first called: a start waits for none."""
     kept: list[Walk] = []
 
     def walk(value: Any, found: Found, around: Surroundings) -> None:

@@ -99,6 +99,22 @@ async def test_includes_and_compartments(client: Client) -> None:
         assert "not in the Patient compartment" in outside.json()["issue"][0]["diagnostics"]
 
 
+async def test_an_include_shows_the_version_that_is_referred_to(client: Client) -> None:
+    """R4: "If a resource has a reference that is versioned and _include is performed, the specified version SHOULD be
+    provided." (https://hl7.org/fhir/R4/search.html#revinclude)
+    """
+    await put(client, "Patient", "p", gender="male")
+    await put(client, "Patient", "p", gender="female")
+    await observation(client, "old", subject={"reference": "Patient/p/_history/1"})
+    await observation(client, "new", subject={"reference": "Patient/p"})
+    await observation(client, "never", subject={"reference": "http://test/fhir/Patient/p/_history/7"})
+    for asked, version in (("old", "1"), ("new", "2"), ("never", "2"), ("old,new", "2")):
+        page = (await client.fhir("GET", f"/Observation?_id={asked}&_include=Observation:subject")).json()
+        assert page["link"][0]["url"].endswith(f"Observation?_id={asked}&_include=Observation:subject")
+        (patient,) = [each for each in page["entry"] if each["search"]["mode"] == "include"]
+        assert (patient["fullUrl"], patient["resource"]["meta"]["versionId"]) == ("http://test/fhir/Patient/p", version)
+
+
 async def test_summary_and_elements_are_marked(client: Client) -> None:
     await put(client, "Patient", "a", gender="male", photo=[{"title": "x"}])
     for query, present in (("_summary=true", "gender"), ("_elements=photo", "photo"), ("_summary=data", "photo")):
