@@ -76,6 +76,8 @@ def _query(context: Context, request: Request, path: tuple[str, ...]) -> History
     types = path[:1] if path else ()
     id = path[1] if len(path) == 2 else None
     if PAGE in given:
+        if len(given) > 1:
+            raise Invalid(f"A page link carries its whole request; `{PAGE}` cannot be combined with other parameters.")
         return _continued(context, request, given[PAGE], types, id)
     if "_since" in given and "_at" in given:
         raise Invalid("`_since` and `_at` cannot be combined.")
@@ -98,9 +100,14 @@ def _continued(context: Context, request: Request, token: str, types: tuple[str,
     )
 
 
+def _plus(value: str) -> str:
+    """The value with the plus sign of its offset, which arrives as a space when it was not encoded."""
+    return value.replace(" ", "+")
+
+
 def _moment(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
-        return interval(value.replace(" ", "+"), context.criteria("").zone)
+        return interval(_plus(value), context.criteria("").zone)
     except ValueError as error:
         raise Invalid(f"`{name}={value}` is not a date or time: {error}", code="value") from None
 
@@ -116,7 +123,9 @@ def _count(context: Context, value: str | None) -> int:
 def _links(context: Context, request: Request, query: HistoryQuery, page: HistoryPage) -> list[tuple[str, str]]:
     url = "/".join((request.base, *request.path))
     pairs = "&".join(
-        f"{name}={value.replace('+', '%2B')}" for name, value in request.query if name in ("_since", "_at", "_count")
+        f"{name}={_plus(value).replace('+', '%2B')}"
+        for name, value in request.query
+        if name in ("_since", "_at", "_count")
     )
     links = [("self", f"{url}?{pairs}" if pairs else url)]
     if page.next is not None:

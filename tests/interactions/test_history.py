@@ -98,6 +98,18 @@ async def test_bad_parameters(client: Client, query: str) -> None:
     assert response.json()["issue"][0]["diagnostics"]
 
 
+async def test_the_links_of_a_history_are_urls_of_the_whole_request(client: Client) -> None:
+    for active in (True, False):
+        await put(client, "Patient", "a", active=active)
+    page = (await client.fhir("GET", "/Patient/a/_history?_since=2020-01-01T00:00:00+01:00&_count=1")).json()
+    links = {link["relation"]: link["url"] for link in page["link"]}
+    # a link is a uri, which has no spaces; what the request had for a plus sign was none
+    assert links["self"].endswith("_since=2020-01-01T00:00:00%2B01:00&_count=1")
+    assert (await client.fhir("GET", links["next"])).status_code == 200
+    assert (await client.fhir("GET", f"{links['next']}&_format=json")).status_code == 200
+    assert (await client.fhir("GET", f"{links['next']}&_count=5")).status_code == 400
+
+
 async def test_never_existed(client: Client) -> None:
     assert (await client.fhir("GET", "/Patient/none/_history")).status_code == 404
     empty = await client.fhir("GET", "/Patient/_history")
