@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fhir_server.fhir.json_tree import encode
 from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.interactions.action import Action
 from fhir_server.interactions.conditional import criteria_clause, criteria_query, several
@@ -150,12 +151,18 @@ def _create(action: Action, ids: list[str]) -> list[Target]:
 
 def _update(action: Action, ids: list[str]) -> list[Target]:
     assert action.text is not None
-    own = action.text.tree.get("id")
-    if not ids:
-        return [Target(action, own if isinstance(own, str) else action.fresh, create=True)]
-    if own is not None and own != ids[0]:
+    own = action.text.tree.get("id", ids[0] if ids else action.fresh)
+    if not isinstance(own, str):
         raise Invalid(
-            f"The body has the id `{own}`, but the criteria match `{action.type}/{ids[0]}`; leave it out or correct it",
+            f"The body has the id `{encode(own).decode()}`; an id is a text. Correct it or leave it out.",
+            code="structure",
+            expression=(f"{action.type}.id",),
+        )
+    if not ids:
+        return [Target(action, own, create=True)]
+    if own != ids[0]:
+        raise Invalid(
+            f"The body has the id `{own}`, but the criteria match `{action.type}/{ids[0]}`; leave it out.",
             code="value",
         )
     return [Target(action, ids[0])]

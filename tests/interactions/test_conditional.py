@@ -52,6 +52,9 @@ async def test_conditional_update(client: Client) -> None:
     assert other.status_code == 400
     own = await client.fhir("PUT", "/Patient?identifier=2", json=patient("2", id="chosen"))
     assert (own.status_code, own.json()["id"]) == (201, "chosen")
+    for no_id in (5, None, {"value": "x"}):  # not ignored either: without a match the id in the body is the new one
+        wrong = await client.fhir("PUT", "/Patient?identifier=4", json=patient("4", id=no_id))
+        assert (wrong.status_code, wrong.json()["issue"][0]["expression"]) == (400, ["Patient.id"])
     taken = await client.fhir("PUT", "/Patient?identifier=3", json=patient("3", id="chosen"))
     assert taken.status_code == 409
     await client.fhir("POST", "/Patient", json=patient("1"))
