@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 from fhir_server.fhir.bundle import bundle
-from fhir_server.fhir.outcome import FhirError, Invalid
+from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported
 from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
 from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.statuses import failed_entry, response_as_entry
 from fhir_server.interactions.transaction import transaction
+from fhir_server.interactions.writing import check_write
 from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16
@@ -20,7 +21,10 @@ _ORDER = (("DELETE",), ("POST",), ("PUT", "PATCH"), ("GET", "HEAD"))
 
 
 async def batch_or_transaction(context: Context, request: Request) -> Response:
-    """What a Bundle posted to the base URL asks for, by its type."""
+    """What a Bundle posted to the base URL asks for, by its type. Preconditions belong into its entries."""
+    check_write(request)
+    if "if-none-exist" in request.headers:
+        raise NotSupported("`If-None-Exist` has no meaning for a whole Bundle; give its entries `ifNoneExist`.")
     posted = posted_bundle(context, request)
     kind = posted.type
     if kind == "transaction":

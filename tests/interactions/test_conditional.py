@@ -187,13 +187,20 @@ async def test_a_question_mark_in_the_criteria_is_part_of_the_value(client: Clie
         ("POST", "/Patient?identifier=1", {}),
         ("PUT", "/Patient/p?identifier=1", {}),
         ("DELETE", "/Patient/p?_cascade=delete", {}),
+        ("POST", "/", {"If-None-Exist": "identifier=1"}),
+        ("POST", "/", {"If-Match": 'W/"1"'}),
+        ("POST", "/?identifier=1", {}),
     ],
 )
 async def test_what_a_write_does_not_take_is_refused(
     client: Client, method: str, url: str, headers: dict[str, str]
 ) -> None:
     """Nothing is silently ignored: a precondition that does not count would deceive the client."""
-    response = await client.fhir(method, url, json={"resourceType": "Patient", "id": "p"}, headers=headers)
+    body: dict[str, object] = {"resourceType": "Patient", "id": "p"}
+    if url.startswith("/?") or url == "/":
+        entry = {"resource": body, "request": {"method": "POST", "url": "Patient"}}
+        body = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+    response = await client.fhir(method, url, json=body, headers=headers)
     assert response.status_code == 400
     assert response.json()["issue"][0]["code"] == "not-supported"
     assert (await client.fhir("GET", "/_history")).json()["total"] == 0
