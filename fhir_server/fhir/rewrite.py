@@ -19,7 +19,8 @@ Lookup = Callable[[str], str | None]
 
 _REFERENCE = re.compile(rb'("reference"\s*:\s*")([^"\\]*)"')
 _DIV = re.compile(rb'"div"\s*:\s*"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_LINK = re.compile(rb"((?:href|src)=(?:\\\"|'))([^\"'\\]*)")
+# XML may have white space around the equals sign, which JSON writes as it is or as an escape
+_LINK = re.compile(rb"((?:href|src)(?:\s|\\[nrt])*=(?:\s|\\[nrt])*(?:\\\"|'))([^\"'\\]*)")
 _ESCAPED_REFERENCE = re.compile(rb'"reference"\s*:\s*"[^"\\]*\\')
 _URL_TYPES = frozenset({"url", "uri", "oid", "uuid"})
 
@@ -79,7 +80,7 @@ def _rewrite_tree(raw: bytes, lookup: Lookup, definitions: Definitions) -> Text:
         new = lookup(value) if type in _URL_TYPES or type == "Reference.reference" else None
         if type == "xhtml":
             new = re.sub(
-                r"((?:href|src)=[\"'])([^\"']*)", lambda match: match[1] + (lookup(match[2]) or match[2]), value
+                r"((?:href|src)\s*=\s*[\"'])([^\"']*)", lambda match: match[1] + (lookup(match[2]) or match[2]), value
             )
         if new is not None and new != value:
             container[key] = new

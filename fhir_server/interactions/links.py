@@ -17,7 +17,8 @@ from fhir_server.interactions.identify import Identified, Sought, Target, matchi
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
-_URN = re.compile(rb'"reference"\s*:\s*"urn:(?:uuid|oid):')
+_URN_TEXT = re.compile("urn:(?:uuid|oid):", re.IGNORECASE).match
+_URN = re.compile(rb'"reference"\s*:\s*"(?i:urn:(?:uuid|oid):)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def refuse_unresolved(text: Text) -> None:
     type = text.type
     if type in ("Bundle", "Parameters"):
         return
-    for path, reference in reference_paths(text.tree, type, lambda value: value.startswith(("urn:uuid:", "urn:oid:"))):
+    for path, reference in reference_paths(text.tree, type, lambda value: _URN_TEXT(value) is not None):
         raise Invalid(
             f"The reference `{reference}` names no entry of this bundle; correct it, or add one with that fullUrl.",
             code="value",

@@ -54,7 +54,7 @@ async def post(client: Client, body: dict[str, Any], **headers: str) -> Any:
 
 
 async def test_references_between_entries_are_rewritten(client: Client) -> None:
-    narrative = f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{P}">p</a> {P}</div>'
+    narrative = f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{P}">p</a> {P}<img src =\n"{P}" alt=""/></div>'
     response = await post(
         client,
         bundle(
@@ -81,7 +81,8 @@ async def test_references_between_entries_are_rewritten(client: Client) -> None:
     person = locations[1]
     stored = (await client.fhir("GET", f"/{locations[0]}")).json()
     assert stored["subject"]["reference"] == person
-    assert stored["text"]["div"] == f'<div xmlns="http://www.w3.org/1999/xhtml"><a href="{person}">p</a> {P}</div>'
+    linked = f'<a href="{person}">p</a> {P}<img src =\n"{person}" alt=""/>'
+    assert stored["text"]["div"] == f'<div xmlns="http://www.w3.org/1999/xhtml">{linked}</div>'
     # a string is no reference, and a canonical never is one to an entry
     assert (await client.fhir("GET", f"/{person}")).json()["identifier"][0]["value"] == P
     document = (await client.fhir("GET", f"/{locations[2]}")).json()
@@ -303,8 +304,9 @@ async def test_conditional_reference_without_one_match(client: Client, reference
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0].resource.subject.reference"]
 
 
-async def test_unresolved_urn_names_its_path(client: Client) -> None:
-    response = await post(client, bundle(entry("POST", "Observation", observation(P))))
+@pytest.mark.parametrize("reference", [P, P.replace("urn:uuid", "URN:UUID"), "urn:oid:1.2.3"])  # RFC 8141: any case
+async def test_unresolved_urn_names_its_path(client: Client, reference: str) -> None:
+    response = await post(client, bundle(entry("POST", "Observation", observation(reference))))
     assert response.status_code == 400
     assert response.json()["issue"][0]["expression"] == ["Bundle.entry[0].resource.subject.reference"]
 
