@@ -45,7 +45,7 @@ def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
     host, prefix = headers.get("host", ""), ""
     if settings.forwarded:
         forwarded = _forwarded(headers.get("forwarded", ""))
-        scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip()
+        scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip().lower()
         host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
         prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
         host = _with_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())

@@ -52,8 +52,8 @@ class Request:
         """The value of a `Prefer` directive such as `return` or `handling`."""
         for part in self.headers.get("prefer", "").replace(";", ",").split(","):
             key, _, value = part.strip().partition("=")
-            if key.lower() == name:
-                return value.strip('"')
+            if key.rstrip().lower() == name:
+                return value.strip().strip('"')
         return None
 
 

@@ -38,6 +38,7 @@ async def test_the_forwarded_port_is_named_where_it_is_needed(client: Client) ->
         ({"X-Forwarded-Host": "ehr.example", "X-Forwarded-Port": "443"}, "http://ehr.example:443"),
         ({**https, "X-Forwarded-Host": "ehr.example:9443", "X-Forwarded-Port": "8443"}, "https://ehr.example:9443"),
         ({**https, "X-Forwarded-Host": "[2001:db8::1]", "X-Forwarded-Port": "8443"}, "https://[2001:db8::1]:8443"),
+        ({**https, "X-Forwarded-Proto": "HTTPS", "X-Forwarded-Port": "443"}, "https://ehr.example"),
         ({**https, "X-Forwarded-Port": "8443, 80"}, "https://ehr.example:8443"),
     ):
         found = (await client.fhir("GET", "/Patient", headers=headers)).json()

@@ -174,7 +174,7 @@ async def test_head_is_get_without_body(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("preference", "expected"),
-    [("minimal", None), ("representation", "Patient"), ("OperationOutcome", "OperationOutcome")],
+    [("minimal", None), (' "minimal"', None), ("representation", "Patient"), ("OperationOutcome", "OperationOutcome")],
 )
 async def test_prefer_return(client: Client, preference: str, expected: str | None) -> None:
     response = await client.fhir("POST", "/Patient", json=PATIENT, headers={"Prefer": f"return={preference}"})
