@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= sqlite:///fhir.db
+LOADED = $(VENV)/.samples-in-$(subst /,_,$(STORE))
 
 .PHONY: serve test test-full lint clean
 
@@ -17,9 +18,11 @@ $(VENV)/.test: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
+# The samples are loaded once into a store: loading them again would undo what was changed in them since.
 serve: $(VENV)/.runtime
-	$(BIN)/fhir-server load examples --store $(STORE)
-	$(BIN)/fhir-server serve --store $(STORE)
+	@test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
+		{ $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
+	$(BIN)/fhir-server serve --store '$(STORE)'
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto -m 'not long'
