@@ -84,7 +84,7 @@ def find(paths: Iterable[Path]) -> Found:
         for candidate in sorted(path.rglob("*")) if path.is_dir() else (path,):
             if candidate.is_dir():
                 continue
-            if candidate is not path and not _is_input(candidate):
+            if candidate is not path and not _is_input(candidate.relative_to(path)):
                 left_aside += 1
                 continue
             try:
@@ -137,7 +137,7 @@ def _bare(path: Path) -> str:
 
 
 def _is_input(path: Path) -> bool:
-    return _bare(path).endswith(SUFFIXES) and not path.name.startswith(".")
+    return _bare(path).endswith(SUFFIXES) and not any(part.startswith(".") for part in path.parts)
 
 
 def _is_lines(path: Path) -> bool:

@@ -234,6 +234,7 @@ def test_unreadable_files_are_failures(tmp_path: Path) -> None:
 
 def test_folders_are_searched_and_ordered(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
+    (tmp_path / ".git" / "deep").mkdir(parents=True)
     names = [
         "Observation.ndjson",
         "deep/Patient-1.json",
@@ -241,6 +242,7 @@ def test_folders_are_searched_and_ordered(tmp_path: Path) -> None:
         "Abe.json",
         "notes.txt",
         ".x.json",
+        ".git/deep/Patient-2.json",
     ]
     for name in names:
         (tmp_path / name).write_text("{}" if name != "Abe.json" else "{ }")
@@ -251,4 +253,4 @@ def test_folders_are_searched_and_ordered(tmp_path: Path) -> None:
         "Abe.json",
         "Observation.ndjson",
     ]
-    assert found.left_aside == 2
+    assert found.left_aside == 3
