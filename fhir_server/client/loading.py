@@ -13,7 +13,7 @@ import orjson
 
 from fhir_server.client.answers import Answer, Outcome, Sender, outcome_of, read_outcome
 from fhir_server.client.inputs import Failure
-from fhir_server.client.submissions import Submission, regroup
+from fhir_server.client.submissions import Submission, in_turns, regroup
 from fhir_server.client.tally import Tally, result_of
 
 # Servers differ in status and words for a missing target: 422 or 400 that speak of a reference, 404, or 412 when a
@@ -84,7 +84,8 @@ async def _work(state: _Load, shared: Iterator[Submission | Failure]) -> None:
         if isinstance(item, Failure):
             state.tally.fail(item)
         elif item.entries:
-            await _deliver(state, item)
+            for part in in_turns(item) if item.kind == "group" else (item,):
+                await _deliver(state, part)
         state.on_done(item.weight)
 
 

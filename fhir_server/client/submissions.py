@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -65,13 +66,14 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a bundle to post: where it came from, what it does, and its JSON text."""
+    """One entry of a bundle to post: where it came from, what it does, its JSON text, and of a PUT `Type/id`."""
 
     source: str
     place: str
     type: str
     method: str
     text: bytes
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,22 @@ def submissions(files: Iterable[InputFile], as_posted: bool = False) -> Iterator
             loose, weight, size = [], 0, 0
     if loose:
         yield Submission("group", tuple(loose), weight)
+
+
+def in_turns(group: Submission) -> list[Submission]:
+    """A group in parts that are to be sent one after the other: each has a resource once, the later version later.
+
+    A transaction may not have a resource twice, and a server may answer the entries of a batch in any order.
+    """
+    turns: list[list[Entry]] = []
+    seen: Counter[str] = Counter()
+    for entry in group.entries:
+        turn = seen[entry.target]
+        seen[entry.target] += 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(entry)
+    return [replace(group, entries=tuple(turn)) for turn in turns]
 
 
 def regroup(waiting: Iterable[Submission]) -> Iterator[Submission]:
@@ -188,7 +206,7 @@ def _put(source: str, place: str, entry: _Entry) -> Entry:
     full_url = b'"fullUrl":%b,' % orjson.dumps(entry.fullUrl) if entry.fullUrl else b""
     url = orjson.dumps(f"{head.resourceType}/{id}")
     put = b'{%b"resource":%b,"request":{"method":"PUT","url":%b}}' % (full_url, text, url)
-    return Entry(source, place, head.resourceType, "PUT", put)
+    return Entry(source, place, head.resourceType, "PUT", put, f"{head.resourceType}/{id}")
 
 
 def _identity(full_url: str, head: _Resource, text: bytes) -> str:

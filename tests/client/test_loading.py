@@ -118,6 +118,23 @@ def test_one_bad_line_does_not_keep_out_its_group(tmp_path: Path) -> None:
     assert "`active` is not a boolean" in lines[0]["text"]
 
 
+def test_of_a_resource_that_stands_twice_the_later_wins(tmp_path: Path) -> None:
+    """R4, batch: entries have no order among each other; so both must not be in one request."""
+    write(tmp_path / "a.ndjson", patient("1", active=True), patient("2"), patient("1", active=False), patient("3"))
+    fake = FakeFhir()
+    for _ in range(2):
+        tally, lines = loaded(lambda: AsgiSender(fake), tmp_path)
+        assert (sum(counts(tally)["Patient"].values()), lines) == (4, [])
+        assert fake.resources["Patient/1"][1]["active"] is False
+    assert fake.resources["Patient/1"][0] == 4
+    assert not any(_repeats(json.loads(bundle)) for bundle in fake.posted)
+
+
+def _repeats(bundle: dict[str, Any]) -> bool:
+    urls = [entry["request"]["url"] for entry in bundle["entry"]]
+    return len(set(urls)) < len(urls)
+
+
 def test_a_refused_transaction_is_one_failure_and_leaves_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a.json", transaction((A, patient(A)), (B, patient(B, active=7))))
     fake = FakeFhir()
