@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -104,6 +106,18 @@ def settings_of_environment(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         raise WrongSetting(" ".join(map(_sentence, error.errors()))) from None
+
+
+def misspelt(names: Iterable[str]) -> list[str]:
+    """A sentence for each environment variable that looks like a setting and is none; other programs may have some."""
+    known = [f"FHIR_{name.upper()}" for name in Settings.model_fields]
+    sentences = []
+    for name in sorted(names):
+        if name.upper().startswith("FHIR_") and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, 1)
+            meant = f" Did you mean `{near[0]}`?" if near else ""
+            sentences.append(f"`{name}` is no setting of this server and has no effect.{meant}")
+    return sentences
 
 
 def _sentence(fault: Any) -> str:

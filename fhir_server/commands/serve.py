@@ -17,7 +17,7 @@ import uvicorn
 
 from fhir_server.app import STORES, open_store, served_types, unknown_store, without_password
 from fhir_server.fhir import definitions
-from fhir_server.settings import Settings, WrongSetting, settings_of_environment
+from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
 from fhir_server.store.protocol import StoreError
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -39,6 +39,8 @@ def serve(
     if store is not None:
         os.environ["FHIR_STORE"] = store
     settings = _settings()
+    for sentence in misspelt(os.environ):
+        typer.echo(sentence, err=True)
     _check_store(settings, workers)
     if (fault := _listening_fault(host, port)) is not None:
         _refuse(fault)

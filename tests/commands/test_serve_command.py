@@ -59,6 +59,15 @@ def test_every_command_says_which_setting_is_wrong(
     assert "pydantic" not in output
 
 
+def test_a_variable_that_is_no_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FHIR_TIMEZONE", "America/New_York")
+    result = CliRunner().invoke(cli, ["serve", "--store", "nothing:"])
+    assert (
+        "`FHIR_TIMEZONE` is no setting of this server and has no effect. Did you mean `FHIR_TIME_ZONE`?"
+        in result.output
+    )
+
+
 def test_a_time_limit_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FHIR_REQUEST_TIMEOUT", "inf")
     result = CliRunner().invoke(cli, ["serve"])
