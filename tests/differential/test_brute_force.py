@@ -110,7 +110,8 @@ def codes(value: Any) -> Iterator[tuple[str, str]]:
 
 def plain(text: str) -> str:
     decomposed = unicodedata.normalize("NFD", text.casefold())
-    return "".join(each for each in decomposed if not unicodedata.combining(each))
+    letters = (each for each in decomposed if not unicodedata.combining(each))
+    return "".join(each for each in letters if not unicodedata.category(each).startswith("P"))
 
 
 PARTS = ("text", "family", "given", "prefix", "suffix", "line", "city", "district", "state", "postalCode", "country")
