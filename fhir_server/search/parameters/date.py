@@ -97,6 +97,12 @@ def _date(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
     return (interval(value, around.zone),)
 
 
+def _instant(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
+    """R4: "a fixed point in time … with an effective width of 0", however few digits its seconds have."""
+    low, _ = interval(value, around.zone)
+    return ((low, low),)
+
+
 def _period(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
     start, end = value.get("start"), value.get("end")
     if not start and not end:
@@ -118,7 +124,7 @@ def _timing(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
 
 DATE = ParameterType(
     kind="dates",
-    extract={"date": _date, "dateTime": _date, "instant": _date, "Period": _period, "Timing": _timing},
+    extract={"date": _date, "dateTime": _date, "instant": _instant, "Period": _period, "Timing": _timing},
     clause=clause,
     prefixes=True,
     sort_kind="date",
