@@ -86,7 +86,8 @@ def _searched(parameter: Parameter, text: str, criteria: Criteria) -> tuple[str,
     try:
         low, high = interval(value, criteria.zone)
     except ValueError as error:
-        raise wrong(parameter, text, f"{error} Prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap.") from None
+        encoded = " In a URL `+` is written `%2B`." if " " in value else ""
+        raise wrong(parameter, text, f"{error} Prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap.{encoded}") from None
     if prefix == "ap":
         distance = max(low - criteria.now, criteria.now - high, 0) // APPROXIMATELY
         return prefix, low - distance, high + distance
