@@ -6,6 +6,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Conflict, Issue, NotFound, operation_outcome
 from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.plan import REFERENCE_EXEMPT
 from fhir_server.interactions.writing import check_write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import REGISTERED, StillReferenced
@@ -29,8 +30,10 @@ async def purge(context: Context, request: Request) -> Response:
 
 
 async def _delete(context: Context, type: str, id: str) -> None:
+    reference = f"{type}/{id}"
+    deletion = Transaction((Write("DELETE", type, id),), released=(reference,), exempt=REFERENCE_EXEMPT)
     try:
-        await context.store.transact(Transaction(writes=(Write("DELETE", type, id),), released=(f"{type}/{id}",)))
+        await context.store.transact(deletion)
     except StillReferenced as error:
-        sources = ", ".join(f"`{source}`" for source in error.sources[f"{type}/{id}"])
-        raise Conflict(f"`{type}/{id}` cannot be purged: {sources} still refers to it.") from None
+        sources = ", ".join(f"`{source}`" for source in error.sources[reference])
+        raise Conflict(f"`{reference}` cannot be purged: {sources} still refers to it.") from None

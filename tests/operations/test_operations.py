@@ -98,7 +98,15 @@ async def test_purge(known: Knowledge, store_uri: str) -> None:
             "code": {"text": "x"},
             "subject": {"reference": "Patient/p"},
         }
+        provenance = {
+            "resourceType": "Provenance",
+            "id": "why",
+            "target": [{"reference": "Patient/p"}],
+            "recorded": "2026-11-23T08:00:00Z",
+            "agent": [{"who": {"display": "x"}}],
+        }
         await client.fhir("PUT", "/Observation/o", json=observation)
+        await client.fhir("PUT", "/Provenance/why", json=provenance)  # stands in no way, as with DELETE
         assert (await client.fhir("POST", "/Patient/p/$purge")).status_code == 409
         stale = {"If-Match": 'W/"9"'}
         assert (await client.fhir("POST", "/Observation/o/$purge", headers=stale)).status_code == 400
