@@ -28,6 +28,8 @@ SORTS: tuple[tuple[Sort, ...], ...] = tuple(
         (Sort("kind", "term", down), Sort("status", "term")),
         (Sort("status", "term", down), Sort("_lastUpdated", "lastUpdated", True), Sort("_id", "id", True)),
         (Sort("rare", "term", down), Sort("status", "term", down)),
+        (Sort("rare", "term", down), Sort("date", "date", not down)),
+        (Sort("date", "date", down), Sort("rare", "term"), Sort("kind", "term", down)),
     )
 )
 FILTERS: tuple[Clause, ...] = (
@@ -82,9 +84,9 @@ async def _order(store: Store, asked: Query) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("keys", [("status",), ("status", "date"), ("date",)])
+@pytest.mark.parametrize("keys", [("status",), ("status", "date"), ("date",), ("absent", "date")])
 def test_a_page_of_a_large_type_needs_few_rows(tmp_path: Path, keys: tuple[str, ...], descending: bool) -> None:
-    """One status for all: sorting those that share it would look at each of the resources."""
+    """One status for all, or none: sorting those that share it would look at each of the resources."""
     resources, rows = 20_000, 4_000
     sort = tuple(Sort(key, "date" if key == "date" else "term", descending) for key in keys)
 

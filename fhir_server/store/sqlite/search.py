@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from fhir_server.search.match import compare
-from fhir_server.search.query import And, Clause, Equals, Not, Query, Scope, Sort, SortKey, TermRange
+from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Query, Scope, Sort, SortKey, TermRange
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
@@ -281,14 +281,25 @@ class _Run:
 
     def _without_value(self, limit: int) -> list[Found]:
         first = order.key_of(self._sort[0])
-        rest = [order.key_of(sort) for sort in self._sort[1:]]
+        if len(self._sort) > 1:
+            return self._by_the_rest(limit)
         along = order.walk_by_reference(self._type, False, None)
         missing = f"{first.expression[0]} IS NULL", first.expression[1]
         conditions = [along.condition, ("r.deleted = 0 AND e.rid = r.rid", ()), missing, *self._probes()]
         if self._after is not None and self._after[0] is None:
-            conditions.append(order.position(rest, self._after[1:], self._reference))
+            conditions.append(order.position([], [], self._reference))
         source = f"{along.source} CROSS JOIN entries e"
-        return self._rows([order.Key(("NULL", ()), False), *rest], (source, ()), both(conditions), limit)
+        return self._rows([order.Key(("NULL", ()), False)], (source, ()), both(conditions), limit)
+
+    def _by_the_rest(self, limit: int) -> list[Found]:
+        """The resources without a value of the first sort key, along the order of the keys that remain."""
+        sort, after = self._sort[0], None
+        if self._query.after is not None and self._query.after[0] is None:
+            after = self._query.after[1:]
+        missing = Not(DateRange(sort.parameter, ()) if sort.kind == "date" else TermRange(sort.parameter, None, None))
+        query = replace(self._query, sort=self._sort[1:], after=after)
+        rest = self._matching(And((*self._plan.parts, missing)), self._type, query, limit)
+        return [((None, *keys), match) for keys, match in rest]
 
     def _rows(self, keys: Sequence[order.Key], source: Sql, condition: Sql, limit: int) -> list[Found]:
         names = [f"k{number}" for number in range(len(keys))]
