@@ -176,6 +176,24 @@ def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_backup_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
+    """What was copied so far could be what fills the disk of the database."""
+
+    def full(done: int, total: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def test(store: SqliteStore, clock: Ticks) -> None:
+        await write(store, put("Patient/a"))
+        with pytest.raises(StoreUnavailable):
+            await store.backup(tmp_path / "copies" / "b.db", full)
+        assert list((tmp_path / "copies").iterdir()) == []
+        await write(store, put("Patient/b"))
+        assert await ids(store, "Patient", And()) == ["a", "b"]
+
+    (tmp_path / "copies").mkdir()
+    with_store(tmp_path / "a.db", test)
+
+
 def test_two_processes_agree_on_names(tmp_path: Path) -> None:
     """Each learns the other's parameters; an update removes rows of parameters that only the other one has seen."""
     path = tmp_path / "a.db"

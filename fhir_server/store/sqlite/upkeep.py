@@ -149,9 +149,18 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
 def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
     """Copy one snapshot of the database to `path`, whole or not at all; writers go on meanwhile."""
     partial = path.with_name(f"{path.name}.partial")
-    with suppress(FileNotFoundError):
-        partial.unlink()
-    target = sqlite3.connect(partial, isolation_level=None)
+    partial.unlink(missing_ok=True)
+    try:
+        _copy(connection, partial, progress)
+    except BaseException:
+        # On a full disk it would be what fills it.
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, path)
+
+
+def _copy(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
+    target = sqlite3.connect(path, isolation_level=None)
     try:
         # The open read transaction keeps the snapshot: without it each write would start the copy again.
         connection.execute("BEGIN")
@@ -164,7 +173,6 @@ def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> N
             connection.execute("COMMIT")
     finally:
         target.close()
-    os.replace(partial, path)
 
 
 def settle(connection: sqlite3.Connection) -> None:
