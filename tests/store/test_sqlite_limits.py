@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.search.query import Clause, Contains, Equals, Has, Not, Or, Query, Scope
+from fhir_server.search.query import Clause, Contains, Equals, Has, Not, Or, Query, Scope, StartsWith
 from fhir_server.store.contract.case import Ticks, ids, put, query, terms
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Budget, BudgetExceeded, Page
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite import store as store_module
+from fhir_server.store.sqlite.context import Context
+from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.meter import Meter, Slow
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import connect
@@ -185,3 +187,17 @@ def test_what_is_remembered_of_searches_stays_small(search_with: Callable[..., S
         search.page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
     named = sum(len(clause.terms) for _, clause in search._sizes._remembered if isinstance(clause, Equals))
     assert 4000 <= named <= 50_000
+
+
+@pytest.mark.parametrize(("alternatives", "asked"), [(32, 32), (33, 64), (64, 64), (65, 128), (300, 400)])
+def test_long_alternatives_are_asked_in_few_lengths(many: Path, alternatives: int, asked: int) -> None:
+    """SQLite keeps the text of each statement: one for each length would take hundreds of megabytes."""
+    connection, names = connect(many, writer=False), Names()
+    names.refresh(connection)
+    where = Or(tuple(StartsWith("own", f"own{number}") for number in range(100, 100 + alternatives)))
+    clause = expanded(where, "Basic", Context(names, connection))
+    assert isinstance(clause, Or) and len(clause.clauses) == asked and set(clause.clauses) == set(where.clauses)
+    found = Search(connection, names, Sizes()).page(query("Basic", where, count=RESOURCES)).matches
+    connection.close()
+    numbers = [number for number in range(RESOURCES) if 100 <= int(str(number)[:3]) < 100 + alternatives]
+    assert [match.id for match in found] == [f"{number:05}" for number in numbers if number >= 100]

@@ -43,6 +43,8 @@ _TAKES: Mapping[object, int] = {
 _LEAF, _ROOM = 12, 66
 _MOST_IDS = 50_000
 _MOST_ALTERNATIVES = 400
+_SIZES = (64, 128, 256, _MOST_ALTERNATIVES)
+"""Alternatives of a long statement: each text that was asked is kept for the next time, with more than a megabyte."""
 
 # Goes from term to term, one descent each, however many resources have it.
 _DISTINCT = (
@@ -94,9 +96,15 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
 
 
 def _fewer(clause: Clause, type: str, context: Context) -> Clause:
-    """The clause itself, or the ids that it finds where it has more alternatives than a statement can have."""
-    if not isinstance(clause, Or) or len(clause.clauses) <= _MOST_ALTERNATIVES:
+    """The clause itself, or the ids that it finds where it has more alternatives than a statement can have.
+
+    A long one says its last alternative again and again, so that few texts serve all lengths.
+    """
+    if not isinstance(clause, Or) or len(clause.clauses) <= _SIZES[0] // 2:
         return clause
+    if len(clause.clauses) <= _MOST_ALTERNATIVES:
+        size = next(size for size in _SIZES if size >= len(clause.clauses))
+        return Or((*clause.clauses, *clause.clauses[-1:] * (size - len(clause.clauses))))
     found: list[Clause] = []
     for at in range(0, len(clause.clauses), _MOST_ALTERNATIVES):
         found.append(_ids(Or(clause.clauses[at : at + _MOST_ALTERNATIVES]), type, context))
