@@ -26,6 +26,7 @@ from fhir_server.search.parameters.criteria import Extract, Surroundings
 from fhir_server.search.parameters.places import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
 from fhir_server.search.parameters.reference import IDENTIFIER, identifier, in_place, standing_in
+from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTRACT, name_steps
 from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACT
 from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.planter import Planter, PlantLeaf
@@ -191,6 +192,10 @@ def _plant(planter: Planter, root: Node, parameter: Parameter, steps: Path) -> i
     for suffix, pseudo, at in _PSEUDO.get(parameter.type, ()):
         name = parameter.code if suffix == IDENTIFIER else place(parameter.code, steps)
         planter.plant(root, parameter.base, steps, planter.leaf(pseudo, name + suffix, at))
+    if parameter.type == "string" and parameter.family_names:
+        owner = name_steps(steps)
+        words = planter.leaf(FAMILY_WORDS_EXTRACT, place(parameter.code, owner) + FAMILY_WORDS)
+        planter.plant(root, parameter.base, owner, words)
     return planter.plant(root, parameter.base, steps, planter.leaf(extracts, parameter.code, KINDS.index(kind.kind)))
 
 

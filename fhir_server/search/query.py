@@ -35,10 +35,14 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class StartsWith:
-    """Some term of `parameter` starts with `prefix`."""
+    """Some term of `parameter` starts with `prefix`.
+
+    `few`: the resources have few different terms that do, if any, so that a store may look these up first.
+    """
 
     parameter: str
     prefix: str
+    few: bool = False
 
 
 @dataclass(frozen=True, slots=True)

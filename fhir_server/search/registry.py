@@ -29,6 +29,7 @@ class Parameter:
     `type`: string | token | reference | date | number | quantity | uri | composite | near | special.
     `targets`: resource types that a reference may point to (() means any). `repeats`: a resource may have several
     values; False lets a store merge the bounds of a range. `datatypes`: the FHIR types of its elements, sorted.
+    `family_names`: some of its elements are a HumanName, or the `family` of one.
     `coded`: the official paths (`ContactPoint.system`) of those of type code, and `boolean` for all booleans, sorted.
     `edition`: which version of which stored SearchParameter says so, "" for those of R4. `pending`: resources written
     before it are not indexed by it yet, so that no search may use it.
@@ -43,6 +44,7 @@ class Parameter:
     components: tuple[Component, ...] = ()
     repeats: bool = True
     datatypes: tuple[str, ...] = ()
+    family_names: bool = False
     coded: tuple[str, ...] = ()
     edition: str = ""
     pending: bool = False
@@ -81,6 +83,8 @@ _NOT_CRITERIA = frozenset({"_has", "_type"})
 
 _SWAPPED = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
 """R4 gives these composites' two components each other's expression (corrected in R4B)."""
+
+_FAMILY = "HumanName.family"
 
 _OF_THEIR_OWN = {"http://hl7.org/fhir/SearchParameter/Location-near": "near"}
 """Special parameters that are parameter types here."""
@@ -198,6 +202,7 @@ def parameter_for(
         components=tuple(_as_it_applies(definitions, type, branches, each) for each in components),
         repeats=_repeats(definitions, type, branches),
         datatypes=tuple(sorted({datatype for datatype, _ in elements})),
+        family_names=any(datatype == "HumanName" or path == _FAMILY for datatype, path in elements),
         coded=_coded(elements),
     )
 

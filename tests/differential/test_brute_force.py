@@ -39,11 +39,14 @@ TOKENS = {
     "Procedure": ("code",),
 }
 STRINGS = {
-    "Patient": ("family", "given", "name", "address-city"),
-    "Practitioner": ("family", "name"),
+    "Patient": ("given", "name", "phonetic", "address-city"),
+    "Practitioner": ("name",),
+    "Person": ("name",),
+    "RelatedPerson": ("name",),
     "Organization": ("name", "address"),
     "Location": ("name",),
 }
+FAMILIES = {"Patient": ("family",), "Practitioner": ("family",)}
 DATES = {
     "Patient": ("birthdate",),
     "Observation": ("date",),
@@ -54,7 +57,7 @@ DATES = {
 }
 CASES = [
     (kind, type, code)
-    for kind, table in (("token", TOKENS), ("string", STRINGS), ("date", DATES))
+    for kind, table in (("token", TOKENS), ("string", STRINGS), ("family", FAMILIES), ("date", DATES))
     for type, codes in table.items()
     for code in codes
 ]
@@ -127,6 +130,14 @@ def strings(value: Any) -> Iterator[str]:
         yield from [found] if isinstance(found, str) else found
 
 
+def beginnings(value: Any, family: bool) -> Iterator[str]:
+    """The texts that a value may begin: of a family name (`family`: the value is one), what follows a gap as well."""
+    yield from strings(value)
+    name = value if family else value.get("family", "") if isinstance(value, dict) else ""
+    for gap in re.finditer(r"[ -]", name):
+        yield name[gap.end() :].split(" ")[0].split("-")[0]
+
+
 def span(text: str) -> tuple[datetime, datetime]:
     """The half-open interval of a FHIR date, dateTime or instant; without an offset it is read in UTC."""
     if len(text) == 4:
@@ -171,16 +182,22 @@ def token_questions(values: list[Any], roll: random.Random) -> Questions:
         )
 
 
-def string_questions(values: list[Any], roll: random.Random) -> Questions:
-    found = sorted({text for value in values for text in strings(value)})
-    for text in roll.sample(found, k=min(PER_PARAMETER, len(found))):
+def string_questions(values: list[Any], roll: random.Random, family: bool = False) -> Questions:
+    whole = sorted({text for value in values for text in strings(value)})
+    later = sorted({text for value in values for text in beginnings(value, family) if text} - set(whole))
+    chosen = [text for found in (whole, later) for text in roll.sample(found, k=min(PER_PARAMETER, len(found)))]
+    for text in chosen:
         start = text[: roll.randint(1, 6)].strip()
         yield (
             escaped(start.swapcase()),
             lambda values, start=start: any(
-                plain(each).startswith(plain(start)) for value in values for each in strings(value)
+                plain(each).startswith(plain(start)) for value in values for each in beginnings(value, family)
             ),
         )
+
+
+def family_questions(values: list[Any], roll: random.Random) -> Questions:
+    return string_questions(values, roll, family=True)
 
 
 def date_questions(values: list[Any], roll: random.Random) -> Questions:
@@ -201,6 +218,7 @@ def date_questions(values: list[Any], roll: random.Random) -> Questions:
 QUESTIONS: dict[str, Callable[[list[Any], random.Random], Questions]] = {
     "token": token_questions,
     "string": string_questions,
+    "family": family_questions,
     "date": date_questions,
 }
 

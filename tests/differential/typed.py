@@ -108,9 +108,9 @@ def _prefixed(values: Strategy) -> Strategy:
     return st.builds(str.__add__, _any(*PREFIXES), values)
 
 
-_text = st.text("aAéÉb, |$\\%_'", min_size=1, max_size=4).map(lambda text: f"x{text}".strip())
+_text = st.text("aAéÉb, -|$\\%_'", min_size=1, max_size=4).map(lambda text: f"x{text}".strip())
 _name = st.fixed_dictionaries({"family": _text}, optional={"given": st.lists(_text, min_size=1, max_size=2)})
-_searched_text = (_text | _any("x", "xa", "XA", "é", "a b")).map(escaped)
+_searched_text = (_text | _any("x", "xa", "XA", "é", "a", "B", "a b")).map(escaped)
 
 STRING = Kind(
     {

@@ -144,6 +144,18 @@ def test_an_extension_is_indexed_by_its_value(index: Index) -> None:
     assert index.entries("Observation", resource).terms == {"gene-identifier": ("BRCA1\x1fhttp://genes",)}
 
 
+def test_only_family_names_of_several_words_have_entries_for_them(index: Index) -> None:
+    def terms(*families: str) -> dict[str, tuple[str, ...]]:
+        names = [{"family": family, "given": ["Ana Sofía"], "text": "Dr. X"} for family in families]
+        found = index.entries("Patient", {"resourceType": "Patient", "name": names}).terms
+        assert found.keys() - {"name:family-words"} == {"name", "family", "given", "phonetic", "deceased"}
+        assert all(f"\x1f{family}" in "".join(found["family"]) for family in families)
+        return {code: values for code, values in found.items() if code.endswith(":family-words")}
+
+    assert terms("Muñoz") == terms("O'Brien") == terms("-Berg") == terms("Berg - ") == terms("Berg & .") == {}
+    assert terms("van der  Berg", "Smith-Jones") == {"name:family-words": ("berg\x1f", "der\x1f", "jones\x1f")}
+
+
 def test_the_first_entry_of_a_bundle_is_its_composition_or_message(index: Index) -> None:
     entries = [
         {"resource": {"resourceType": "Composition", "id": "c1"}},

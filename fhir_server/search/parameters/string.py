@@ -1,21 +1,31 @@
-"""String parameters: case, accents and punctuation do not matter, a match starts with the value (https://hl7.org/fhir/R4/search.html#string)."""
+"""String parameters: case, accents and punctuation do not matter, a match starts with the value (https://hl7.org/fhir/R4/search.html#string).
+
+The parts of a family name are searched independently: the words after its first are indexed under the pseudo-parameter
+`place:family-words` of the HumanName, as normalised strings without their spelling; `places` says what a place is.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
+from fhir_server.fhir.path import Member, Path, parse_for
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, wrong
+from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.parameters.places import place
 from fhir_server.search.query import Clause, Contains, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
 NOTHING_LEFT = "a string needs at least one character that is not a space. Punctuation does not count."
+FAMILY_WORDS = ":family-words"
 _NAME = ("text", "family", "given", "prefix", "suffix")
 _ADDRESS = ("text", "line", "city", "district", "state", "postalCode", "country")
-
+_BETWEEN_WORDS = re.compile(r"[\s\-\u2010-\u2013\u30a0\uff0d]+")
+"""White space and hyphens, the dashes that stand for one among them."""
 
 _PUNCTUATION = bytes(sign for sign in range(128) if unicodedata.category(chr(sign))[0] == "P")
 _SMALL = bytes(
@@ -49,7 +59,7 @@ def term(text: str) -> str:
 
 
 def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
-    """Starts with the value; `:contains` holds it anywhere; `:exact` is it, case and accents included."""
+    """Starts with the value, as a later word of a family name may; `:contains` and `:exact` look at whole strings."""
     wanted = unescape(text)
     normalised = normalise(wanted)
     if not normalised and not (modifier == "exact" and wanted.strip()):
@@ -58,7 +68,24 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
         return Equals(parameter.code, (f"{normalised}{SEPARATOR}{wanted}",))
     if modifier == "contains":
         return Contains(parameter.code, normalised, strings=True)
-    return StartsWith(parameter.code, normalised)
+    starts = StartsWith(parameter.code, normalised)
+    if not parameter.family_names:
+        return starts
+    words = [StartsWith(each + FAMILY_WORDS, normalised, few=True) for each in _name_places(parameter)]
+    return any_of((starts, *words))
+
+
+@lru_cache(maxsize=4096)
+def _name_places(parameter: Parameter) -> tuple[str, ...]:
+    """The names of the places where HumanNames may be."""
+    branches = parse_for(parameter.expression, parameter.base)
+    return tuple(dict.fromkeys(place(parameter.code, name_steps(branch.steps)) for branch in branches))
+
+
+def name_steps(steps: Path) -> Path:
+    """The steps to the HumanName, where they lead to its `family`: `family` and `name` have its words in common."""
+    last = steps[-1] if steps else None
+    return steps[:-1] if isinstance(last, Member) and last.name == "family" and last.index is None else steps
 
 
 def _string(value: Any, around: Surroundings) -> tuple[str, ...]:
@@ -79,6 +106,18 @@ def _parts(value: Any, members: tuple[str, ...]) -> tuple[str, ...]:
 
 def _human_name(value: Any, around: Surroundings) -> tuple[str, ...]:
     return _parts(value, _NAME)
+
+
+def _family_words(value: Any, around: Surroundings) -> tuple[str, ...]:
+    """The words after the first: R4 asks servers to search the parts of a family name independently."""
+    family = value.get("family", "")
+    if family.isalnum():  # one word, as most are
+        return ()
+    words = [word for part in _BETWEEN_WORDS.split(family) if (word := normalise(part))]
+    return tuple([f"{word}{SEPARATOR}" for word in words[1:]])
+
+
+FAMILY_WORDS_EXTRACT: Mapping[str, Extract] = {"HumanName": _family_words}
 
 
 def _address(value: Any, around: Surroundings) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from itertools import takewhile
 from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.inside import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
+    NOTHING,
     And,
     CanonicalChain,
     CanonicalHas,
@@ -75,7 +76,7 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
     if takes > room:
         return _ids(_expanded(clause, type, context, _ROOM), type, context)
     match clause:
-        case StartsWith(prefix=prefix) if SEPARATOR in prefix:
+        case StartsWith(prefix=prefix, few=few) if few or SEPARATOR in prefix:
             return _terms(clause, type, context)
         case Contains() if grams.applies(clause):
             return _containing(clause, type, context)
@@ -163,9 +164,14 @@ def _ids(clause: Clause, type: str, context: Context) -> Ids:
 
 def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
     snapshot(context.connection)
-    values = (context.tp(type, clause.parameter), clause.prefix, successor(clause.prefix), _MOST + 1)
+    end, most = successor(clause.prefix), _MOST_VALUES if clause.few else _MOST
+    if end is None:
+        return clause
+    values = (context.tp(type, clause.parameter), clause.prefix, end, most + 1)
     found = tuple([term for (term,) in context.connection.execute(_DISTINCT, values).fetchall()])
-    return Equals(clause.parameter, found) if len(found) <= _MOST else clause
+    if clause.few and not found:
+        return NOTHING  # an alternative less
+    return Equals(clause.parameter, found) if len(found) <= most else clause
 
 
 def _containing(clause: Contains, type: str, context: Context) -> Clause:

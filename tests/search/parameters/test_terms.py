@@ -45,7 +45,8 @@ OBSERVATION: dict[str, Any] = {
         # "the field starts with the value, case-insensitive and accent-insensitive, whitespace and punctuation aside"
         ("family", "van angel", True),
         ("family", "VAN ÁN", True),
-        ("family", "angel", False),
+        ("family", "angel", True),
+        ("family", "gel", False),
         ("name", "jose", True),
         ("name", "dr", True),
         ("given", "van", False),
