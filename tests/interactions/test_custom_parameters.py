@@ -429,7 +429,7 @@ async def test_the_command_does_its_types_after_what_was_left(client: Client, mo
     await reindexing.begin(
         dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"], "http://test/fhir"
     )
-    job = await command._reindex(Settings(), ["Patient"], 0)
+    job = await command._reindex(Settings(store="memory://"), ["Patient"], 0)
     assert (job.types, job.status, job.done) == (("Patient",), "complete", 1)
 
 
