@@ -136,6 +136,7 @@ def test_backup_leaves_mongodb_to_its_own_way(uri: str, tmp_path: Path) -> None:
     assert not target.exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments", [("load", "examples"), ("reindex", "Patient"), ("serve", "--port", "0")], ids=lambda each: each[0]
 )

@@ -29,7 +29,7 @@ from tests.differential.typed import KINDS, Asked, Json, Kind, populations, sear
 
 BASE = "http://fhir.example"
 NOW = 1_795_420_800_000_000  # 2026-11-23T08:00:00Z in µs
-EXAMPLES, MANY, ON_MONGO = 25, 250, 25
+EXAMPLES, MANY, ON_MONGO = 15, 250, 25
 SEARCHES = 12
 
 R4 = definitions.load()

@@ -66,7 +66,7 @@ async def stopped_in_the_middle(process: Process, database: Path) -> list[httpx.
         return list(await asyncio.gather(*posts))
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
 async def test_what_is_in_flight_is_finished(tmp_path: Path, workers: str) -> None:
     database = tmp_path / "fhir.db"
     with serving_process(database, "--workers", workers) as process:

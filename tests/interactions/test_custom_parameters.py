@@ -357,7 +357,7 @@ async def test_a_composite_of_a_custom_parameter(client: Client) -> None:
     assert await ids(client, "Patient?eyes=male") == ["a"]
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.long)])
 async def two(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[tuple[Client, Client]]:
     """Two servers on one store, as two processes are: neither sees the other's memory."""
     uri = f"sqlite:///{tmp_path}/fhir.db"

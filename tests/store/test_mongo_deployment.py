@@ -77,6 +77,7 @@ def test_a_document_that_is_too_large_is_refused_before_it_is_sent(mongo_uri: st
     asyncio.run(body())
 
 
+@pytest.mark.long
 def test_a_transaction_past_its_lifetime_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lifetime(_: object) -> float:
         """SecantusDB does not tell it (mongo_divergences.md)."""

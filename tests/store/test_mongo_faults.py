@@ -103,6 +103,7 @@ def test_a_first_write_while_the_server_is_away(behind: Callable[[Body], None], 
     behind(body)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", [4, 10_000], ids=["for a moment", "for good"])
 def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> None:
     """What the commit did is read from the history; while that cannot be read, nobody is told "nothing was written"."""
@@ -155,6 +156,7 @@ def test_slow_replies_lose_nothing(behind: Callable[[Body], None]) -> None:
     behind(body)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [0.01, 0.2], ids=["before the first write", "amid the writes"])
 def test_a_server_that_restarts_keeps_what_was_acknowledged(moment: float) -> None:
     """Writers go on while it is away: each bundle is there whole, none is refused."""

@@ -42,7 +42,7 @@ PAIRS = range(10)
 Client = Callable[[Store, int], Awaitable[Any]]
 
 
-@pytest.fixture(params=list(OPENERS))
+@pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.long)])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new database of each durable store."""
     if request.param == "sqlite":

@@ -35,13 +35,13 @@ class _Opened:
 
 
 class TestSqlite(_Opened, StoreContract, DurableContract, Differential):
-    pass
+    examples = 40
 
 
 class TestAnyPlan(_Opened, Differential):
     """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
 
-    examples = 40
+    examples = 25
 
     @pytest.fixture(autouse=True)
     def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
