@@ -97,7 +97,9 @@ async def both(
         clients: list[httpx.AsyncClient] = []
         for store in (ORACLE, uri):
             # includes, sorts and totals of everything must fit on a page
-            settings = Settings(store=store, references="allow", max_count=5000, full_text=full_text)
+            # and a slow machine is no difference
+            limits = {"max_count": 5000, "search_seconds": 600.0, "request_timeout": 900.0}
+            settings = Settings(store=store, references="allow", full_text=full_text, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(running(settings, log=faults_only, clock=clock, known=known))
             transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
             clients.append(

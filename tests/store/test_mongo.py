@@ -16,7 +16,7 @@ from fhir_server.store.protocol import Clock, Store
 
 class TestMongo(StoreContract, DurableContract, Differential):
     examples = 10  # SecantusDB is slow
-    many = 150
+    many = 60
 
     @pytest.fixture(autouse=True)
     def _server(self, mongo_url: str) -> Iterator[None]:
