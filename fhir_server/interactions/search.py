@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -180,19 +180,23 @@ async def _included(
     if all(include.reverse for include in wanted.includes):
         return extra
     named: dict[str, int] = {}
-    current: set[str] = set()
     for source in (*matches, *extra):
         if b"/_history/" in (source.raw or b""):
             named = versioned_references(orjson.loads(source.raw or b"{}"), base, context.types) | named
-    if named:
-        current.update(*(entries_of(source).references for source in (*matches, *extra)))
-    return [await _version(context, each, {} if each.reference in current else named) for each in extra]
+    if not named:
+        return extra
+    current = {reference for source in (*matches, *extra) for reference in entries_of(source).references}
+    return [
+        await _version(context, each, named[each.reference])
+        if each.reference in named and each.reference not in current
+        else each
+        for each in extra
+    ]
 
 
-async def _version(context: Context, found: Stored | Contained, named: Mapping[str, int]) -> Stored | Contained:
-    if found.reference not in named or isinstance(found, Contained):
-        return found
-    older = await context.store.vread(found.type, found.id, named[found.reference])
+async def _version(context: Context, found: Stored | Contained, number: int) -> Stored | Contained:
+    """That version of an included resource, or the resource as it was found where there is no such version."""
+    older = await context.store.vread(found.type, found.id, number)
     return older if older is not None and older.raw is not None else found
 
 
