@@ -21,6 +21,12 @@ ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 _TOO_DEEP = b"\n" + b"  " * (DEPTH_LIMIT + 1)
 _ESCAPED_COLON = re.compile(rb"\\u003[aA]")
+# `resourceType`, `id` and `meta` where they mostly stand; `meta` without escapes and no deeper than its codings are.
+_START = re.compile(
+    rb"""\s*+\{\s*+"resourceType"\s*+:\s*+"[A-Za-z]++"\s*+(?:,\s*+"id"\s*+:\s*+("[^"\\]*+")\s*+)?"""
+    rb"""(?:,\s*+"meta"\s*+:\s*+\{((?:[^{}"\\]++|"[^"\\]*+"|\{(?:[^{}"\\]++|"[^"\\]*+")*\})*)\}\s*+)?(?=[,}])"""
+).match
+_META_LAST = re.compile(rb"""\s*+"meta"\s*+:""").match
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -44,6 +50,10 @@ class Text:
             self._tree = parse(self.raw)._tree
         assert self._tree is not None
         return self._tree
+
+    def forget_tree(self) -> None:
+        """Give the tree's memory back; `tree` parses again. The next resource's tree then finds it in the cache."""
+        self._tree = None
 
     @property
     def type(self) -> str:
@@ -75,7 +85,7 @@ def check_tree(raw: bytes, tree: Any) -> None:
     dump = orjson.dumps(tree, option=orjson.OPT_INDENT_2)
     if _TOO_DEEP in dump:
         raise Invalid(f"The JSON nests deeper than {DEPTH_LIMIT} levels, which is the limit.", code="structure")
-    if raw.count(b":") != dump.count(b":") or _ESCAPED_COLON.search(raw):
+    if raw.count(b":") != dump.count(b":") or (b"\\u003" in raw and _ESCAPED_COLON.search(raw)):
         refuse_duplicates(raw)
 
 
@@ -117,21 +127,55 @@ def join_members(parts: Mapping[str, bytes | msgspec.Raw]) -> bytes:
     return b"{" + b",".join([b'"%b":%b' % (key.encode(), value) for key, value in parts.items()]) + b"}"
 
 
-def spliced(raw: bytes, type: str, id: str) -> tuple[bytes, bytes]:
+def spliced(text: Text, type: str, id: str) -> tuple[bytes, bytes]:
     """The text before and after `"versionId":…,"lastUpdated":…`, with `id` set and the rest as written.
 
     `resourceType`, `id` and `meta` come first; every other member keeps its bytes and its order.
     """
+    head = b'{"resourceType":"%b","id":"%b","meta":{' % (type.encode(), id.encode())
+    return head, _usual_tail(text) or _any_tail(text.raw)
+
+
+def _usual_tail(text: Text) -> bytes | None:
+    """What follows in a text whose `resourceType`, `id` and `meta` stand where they mostly do; None for any other."""
+    tree, start, end = text.tree, _START(text.raw), len(text.raw)
+    if start is None or ("id" in tree) != (start[1] is not None):
+        return None
+    own = tree.get("meta")
+    if own and ("versionId" in own or "lastUpdated" in own):
+        return None
+    meta = start[2] or b""
+    if own is not None and start[2] is None:
+        end = text.raw.rfind(b",", 0, text.raw.rfind(b'"meta"'))
+        meta = _last_meta(text.raw, end, own)[1:-1]
+        if not meta:
+            return None
+    rest, meta = text.raw[start.end() : end], meta.strip()
+    return (b",%b}%b" if meta else b"%b}%b") % (meta, rest) + (b"}" if end < len(text.raw) else b"")
+
+
+def _last_meta(raw: bytes, comma: int, meta: Any) -> bytes:
+    """The text of `meta` if it is the last member, behind the comma; b"" if that is something else."""
+    key = _META_LAST(raw, comma + 1)
+    if comma < 0 or key is None:
+        return b""
+    value = raw[key.end() : raw.rindex(b"}")].strip()
+    try:
+        return value if orjson.loads(value) == meta else b""
+    except orjson.JSONDecodeError:  # it goes on behind what is within something else
+        return b""
+
+
+def _any_tail(raw: bytes) -> bytes:
     parts = members(raw)
     parts.pop("resourceType", None)
     parts.pop("id", None)
-    head = b'{"resourceType":"%b","id":"%b","meta":{' % (type.encode(), id.encode())
     meta = parts.pop("meta", None)
     tail = [] if meta is None else [_meta_rest(bytes(meta))]
     tail.append(b"}")
     tail += [b',"%b":%b' % (key.encode(), value) for key, value in parts.items()]
     tail.append(b"}")
-    return head, b"".join(tail)
+    return b"".join(tail)
 
 
 def _meta_rest(meta: bytes) -> bytes:

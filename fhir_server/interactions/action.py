@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.resource import Text, version_members
@@ -15,8 +14,7 @@ Patch = Callable[[Any], Any]
 """A lossless JSON tree (`fhir.json_tree`) → the patched tree."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """A create, update, patch or delete before it is planned.
 
     `id`: the id in the URL, None for a create and for conditional interactions. `fresh`: the id that a new resource
@@ -39,8 +37,7 @@ class Action:
     where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What an action came to: the HTTP status and the version that is current now.
 
     `version` 0: there was nothing to delete. `content` or `raw` holds the resource; neither after a delete.

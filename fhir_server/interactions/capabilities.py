@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhir_server.fhir.definitions import Definitions
@@ -26,7 +26,7 @@ async def capabilities(context: Context, request: Request) -> Response:
     for name, value in request.query:
         if name == "mode" and value not in _MODES:
             raise Invalid(f"`mode={value}` is not possible; it takes {', '.join(_MODES)}.", code="value")
-    shaping = replace(request, query=tuple(pair for pair in request.query if pair[0] != "mode"))
+    shaping = request._replace(query=tuple(pair for pair in request.query if pair[0] != "mode"))
     await context.parameters.renew()
     raw = context.capability(request.base)
     return Response(200, shaped(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)

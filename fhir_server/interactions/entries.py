@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -25,11 +25,23 @@ _INHERITED = ("prefer",)
 _NEEDS_RESOURCE = frozenset({"POST", "PUT", "PATCH"})
 
 
-_entries = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_BEGINNING = 64
+"""Bytes of a resource by which its place in the bundle is found: a search for all of it would cost more."""
+
+_Entries = list[dict[str, msgspec.Raw]]
+_ABSENT = msgspec.Raw(b"")
+_USUAL = ("resourceType", "id", "meta", "type", "timestamp", "total", "link")
+_usual_bundle = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "UsualBundle",
+        [("entry", _Entries), *((name, msgspec.Raw, _ABSENT) for name in _USUAL)],
+        forbid_unknown_fields=True,
+    )
+)
+_entries = msgspec.json.Decoder(_Entries)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry: the request it makes, its full URL and its resource (None without one)."""
 
     request: Request
@@ -49,8 +61,7 @@ class Posted:
 def posted_bundle(context: Context, request: Request) -> Posted:
     """The Bundle in a request's body, envelope checked; its resources are parsed and checked one by one later."""
     try:
-        parts = members(request.body)
-        entries = _entries.decode(parts["entry"]) if "entry" in parts else []
+        parts, entries = _parts(request.body)
     except msgspec.MsgspecError:
         return _refused(context, request)
     resources = [_bytes(entry.pop("resource", None)) for entry in entries]
@@ -65,6 +76,17 @@ def posted_bundle(context: Context, request: Request) -> Posted:
     if issues:
         raise Invalid(issues=issues)
     return Posted(tree["type"], tree.get("entry", []), resources)
+
+
+def _parts(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
+    """The members of a Bundle, and its entries; the usual members are read with the entries in one go."""
+    try:
+        bundle: Any = _usual_bundle.decode(body)
+    except msgspec.ValidationError:
+        parts = members(body)
+        return parts, _entries.decode(parts["entry"]) if "entry" in parts else []
+    parts = {name: value for name in _USUAL if (value := getattr(bundle, name))}
+    return parts | {"entry": _ABSENT}, bundle.entry
 
 
 def _refused(context: Context, request: Request) -> Posted:
@@ -82,8 +104,16 @@ def _bytes(raw: msgspec.Raw | None) -> bytes | None:
 
 def _check_keys(body: bytes, envelope: bytes, resources: list[bytes | None]) -> None:
     """Refuse a key that stands twice around the resources: decoding merged it, so that colons are missing."""
-    inside = sum(resource.count(b":") + 1 for resource in resources if resource is not None)
-    if body.count(b":") != envelope.count(b":") + inside:
+    colons = at = 0
+    for resource in filter(None, resources):
+        start = body.find(resource[:_BEGINNING], at)
+        end = start + len(resource)
+        if start < 0 or body[start:end] != resource:  # it begins like what stands before it
+            start = body.index(resource, at)
+            end = start + len(resource)
+        colons += body.count(b":", at, start) - 1
+        at = end
+    if colons + body.count(b":", at) != envelope.count(b":"):
         refuse_duplicates(body)
 
 
@@ -154,4 +184,4 @@ def _with_json_patch(request: Request, text: Text) -> Request:
         body = base64.b64decode(str(text.tree.get("data", "")), validate=True)
     except (binascii.Error, ValueError):
         raise Invalid("`data` of the Binary is not base64.", code="value", expression=(f"{where}.data",)) from None
-    return replace(request, body=body, headers={**request.headers, "content-type": JSON_PATCH})
+    return request._replace(body=body, headers={**request.headers, "content-type": JSON_PATCH})

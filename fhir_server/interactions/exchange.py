@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from fhir_server.fhir.definitions import Definitions
@@ -30,8 +33,7 @@ def pairs_of(query: str) -> Pairs:
         raise Invalid(f"The query `{query}` is not percent-encoded UTF-8 text.", code="structure") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request, or one bundle entry read as a request. Header names are lower case.
 
     `path`: the decoded segments below the base URL; `base`: the public base URL, without a slash at the end.
@@ -40,7 +42,7 @@ class Request:
     method: str
     path: tuple[str, ...]
     query: Pairs = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     base: str = ""
     principal: Principal = ANONYMOUS
@@ -92,6 +94,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The turn of a long plan: one at a time is made, the next while the one before is written."""
 
     @property
     def registry(self) -> Registry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,12 +83,23 @@ async def plan(context: Context, actions: list[Action], base: str, bundle: bool)
     identified = await identify(context, actions, base)
     _refuse_double_writes(identified)
     found = await _current(context, identified)
-    texts = await _texts(context, identified, base, found, bundle)
     made = Plan(base, registry, assertions=identified.assertions, locks=identified.locks)
+    # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
+    # nothing could be written meanwhile.
+    async with context.planning if len(actions) > SLICE else nullcontext():
+        texts = await _texts(context, identified, base, found, bundle)
+        await _steps(context, made, identified, texts, found)
+    return made
+
+
+async def _steps(
+    context: Context, made: Plan, identified: Identified, texts: Mapping[int, Text], found: Mapping[str, Stored]
+) -> None:
+    """Add every target to the plan. Raises Invalid with the faults of all resources, or the first other error."""
     problems: list[Issue] = []
     for number, target in enumerate(identified.targets):
         try:
-            _step(context, made, target, texts.get(number), found.get(target.reference), base)
+            _step(context, made, target, texts.get(number), found.get(target.reference), made.base)
         except FhirError as error:
             problems += error.located(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
@@ -96,7 +108,6 @@ async def plan(context: Context, actions: list[Action], base: str, bundle: bool)
             await asyncio.sleep(0)
     if problems:
         raise Invalid(issues=problems)
-    return made
 
 
 def _refuse_double_writes(identified: Identified) -> None:
@@ -252,7 +263,7 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
         raise Invalid(issues=issues)
     if action.type == REGISTERED:
         _check_parameter(context, made, tree)
-    head, tail = spliced(text.raw, action.type, target.id)
+    head, tail = spliced(text, action.type, target.id)
     if current is not None and _unchanged(current, head, tail):
         made.steps.append((target, current))
         return
@@ -262,6 +273,7 @@ def _write(context: Context, made: Plan, target: Target, text: Text, current: St
             made.required.setdefault(reference, (target, text))
     made.steps.append((target, len(made.writes)))
     made.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
+    text.forget_tree()
 
 
 def _check_parameter(context: Context, made: Plan, tree: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ outside the store's transaction; whatever it relied on travels with it as assert
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.query import Query
@@ -15,8 +15,7 @@ from fhir_server.search.query import Query
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A resource's text around the members that only the commit knows.
 
     The stored text is `head + b'"versionId":"3","lastUpdated":"2026-11-23T08:00:00.000Z"' + tail`.
@@ -26,8 +25,7 @@ class Content:
     tail: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One new version of `type`/`id`; `content` None is a deletion (nothing is written where nothing is there)."""
 
     method: Method
@@ -83,8 +81,7 @@ class Transaction:
     registry: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a write made: version 0 when there was nothing to delete; `created` when none was current before."""
 
     type: str

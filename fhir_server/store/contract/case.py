@@ -88,7 +88,7 @@ def put(reference: str, entries: Entries = NO_ENTRIES, text: str = "") -> Write:
 
 def post(reference: str, entries: Entries = NO_ENTRIES, text: str = "") -> Write:
     """A create."""
-    return replace(put(reference, entries, text), method="POST")
+    return put(reference, entries, text)._replace(method="POST")
 
 
 def delete(reference: str) -> Write:
