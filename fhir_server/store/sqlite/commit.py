@@ -120,13 +120,13 @@ class Group:
         self._versions: list[tuple[Any, ...]] = []
         self._stamps: dict[int, str] = {}
 
-    def load(self, transactions: Sequence[Transaction], drafts: Sequence[Sequence[Draft]]) -> None:
-        """Read the state of every resource that the transactions name or link to, and number the new ones."""
+    def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
+        """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
         numbered: set[str] = set()
         named: set[str] = set()
         written: set[str] = set()
-        for transaction, prepared in zip(transactions, drafts, strict=True):
-            for each in prepared:
+        for transaction, drafts in prepared:
+            for each in drafts:
                 written.add(each.reference)
                 numbered |= each.keys.targets
             named.update(transaction.required, transaction.reads, transaction.released)

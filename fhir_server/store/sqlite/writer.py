@@ -53,13 +53,21 @@ Work = Callable[[sqlite3.Connection], Any]
 """What runs inside a database transaction of its own."""
 
 
+Drafts = Sequence[Draft]
+"""Of the writes of one transaction."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """A transaction or other work, and who waits for it. Whoever acquires `claim` settles the job: writer or clock."""
+    """A transaction or other work, and who waits for it. Whoever acquires `claim` settles the job: writer or clock.
+
+    `drafts`: those of a transaction once they are made.
+    """
 
     task: Transaction | Work
     future: asyncio.Future[Any]
     claim: threading.Lock = field(default_factory=threading.Lock)
+    drafts: Drafts | None = None
 
 
 Outcome = Any
@@ -157,9 +165,9 @@ class Writer:
         if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.enter_now():
             return None
         try:
-            drafts = self._drafts(transactions)
+            self._prepare(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
-            results = self._write(transactions, drafts)
+            results = self._write(jobs)
         except Exception:
             self._roll_back()
             self._turnstile.leave()
@@ -195,6 +203,8 @@ class Writer:
         jobs: list[Job] = []
         outcomes: Outcomes = []
         try:
+            with suppress(KeyError):  # what has no number yet gets it in the turn
+                self._prepare(tuple(self._waiting))  # while other processes write
             with self._turnstile.turn(), self._patience():
                 jobs = self._claimed()
                 if self._checkpoints is not None:
@@ -236,8 +246,7 @@ class Writer:
         outcomes: Outcomes = []
         if together:
             try:
-                results = self._commit([job.task for job in together if isinstance(job.task, Transaction)])
-                outcomes = list(zip(together, results, strict=True))
+                outcomes = list(zip(together, self._commit(together), strict=True))
             except BaseException as error:
                 if len(together) == 1 or _is_locked(error):
                     outcomes = [(job, error) for job in together]
@@ -250,38 +259,40 @@ class Writer:
     def _attempt(self, job: Job) -> Outcome:
         try:
             if isinstance(job.task, Transaction):
-                return self._commit([job.task])[0]
+                return self._commit([job])[0]
             with self._transaction():
                 return job.task(self._connection)
         except BaseException as error:
             return error
 
-    def _drafts(self, transactions: Sequence[Transaction]) -> list[list[Draft]]:
-        return [[draft(write, self._names) for write in transaction.writes] for transaction in transactions]
+    def _prepare(self, jobs: Iterable[Job]) -> None:
+        """Make the drafts that are not made yet. Raises KeyError when a type or parameter has no number."""
+        for job in jobs:
+            if job.drafts is None and isinstance(job.task, Transaction):
+                job.drafts = [draft(write, self._names) for write in job.task.writes]
 
-    def _commit(self, transactions: Sequence[Transaction]) -> list[Committed | Exception]:
-        """One database transaction. A refusal stands in the place of its transaction; any other error is raised."""
+    def _commit(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
+        """One database transaction for those of the jobs. A refusal stands in its place; other errors are raised."""
         try:
-            drafts = self._drafts(transactions)
+            self._prepare(jobs)
         except KeyError:
-            writes = (write for transaction in transactions for write in transaction.writes)
+            writes = (write for job in jobs if isinstance(job.task, Transaction) for write in job.task.writes)
             self._names.intern(self._connection, self._names.missing(writes))
-            drafts = self._drafts(transactions)
+            self._prepare(jobs)
         with self._transaction():
-            outcomes = self._write(transactions, drafts)
-        self._count(transactions)
+            outcomes = self._write(jobs)
+        self._count(job.task for job in jobs)
         return outcomes
 
-    def _write(
-        self, transactions: Sequence[Transaction], drafts: Sequence[Sequence[Draft]]
-    ) -> list[Committed | Exception]:
+    def _write(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
         """The rows of transactions, in the database transaction that is open; a refusal in the place of its own."""
         outcomes: list[Committed | Exception] = []
+        prepared = [(job.task, job.drafts or ()) for job in jobs if isinstance(job.task, Transaction)]
         group = Group(self._connection, self._names, self._search, self._clock())
-        group.load(transactions, drafts)
-        for transaction, prepared in zip(transactions, drafts, strict=True):
+        group.load(prepared)
+        for transaction, drafts in prepared:
             try:
-                outcomes.append(group.run(transaction, prepared))
+                outcomes.append(group.run(transaction, drafts))
             except _CLEAN_REFUSALS as refusal:
                 outcomes.append(refusal)
         group.flush()
