@@ -35,6 +35,7 @@ from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
 from fhir_server.store.sqlite.lane import Lane, Reader
+from fhir_server.store.sqlite.library import uncounted
 from fhir_server.store.sqlite.meter import Slow
 from fhir_server.store.sqlite.names import Names
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
@@ -81,6 +82,7 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteS
     Raises ValueError for another URI, StoreUnavailable when the file cannot be opened or was made by a newer server.
     """
     path, readonly = _parse(uri)
+    uncounted()
     try:
         async with nullcontext() if readonly else alone(path):
             writing = connect(path, writer=True, readonly=readonly)
