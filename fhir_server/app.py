@@ -10,7 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -281,8 +281,8 @@ def _with_cors(api: Application, settings: Settings) -> Application:
     return only_for_browsers
 
 
-def create() -> Application:
-    """The whole server for one worker process, configured by the environment; the HTTP server calls this."""
+def create(known: Knowledge | None = None) -> Application:
+    """The whole server for one process, configured by the environment; the HTTP server calls this."""
     settings = Settings()
     around = health_application(__version__, settings.path)
     root, below = settings.path, settings.path.rstrip("/") + "/"
@@ -290,7 +290,7 @@ def create() -> Application:
 
     async def server(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(settings, around, api, receive, send)
+            await _lifespan(functools.partial(running, settings, known=known), around, api, receive, send)
         elif scope["type"] == "http":
             path: str = scope["path"]
             ours = (path.startswith(below) or path == root) and path not in HEALTH_PATHS
@@ -300,12 +300,18 @@ def create() -> Application:
     return server
 
 
-async def _lifespan(settings: Settings, around: FastAPI, api: list[Application], receive: Receive, send: Send) -> None:
+async def _lifespan(
+    start: Callable[[], AbstractAsyncContextManager[Running]],
+    around: FastAPI,
+    api: list[Application],
+    receive: Receive,
+    send: Send,
+) -> None:
     """Open the store when the HTTP server starts the worker, close it when it stops it."""
     await receive()
     stage = "startup"
     try:
-        async with running(settings) as server:
+        async with start() as server:
             api.append(server.api)
             around.state.store = server.context.store
             # What was made at start lives as long as the process: no collection needs to look at it again. Parsed trees

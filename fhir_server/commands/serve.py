@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import math
 import os
 import signal
 import socket
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any, NoReturn
 
 import typer
 import uvicorn
 
-from fhir_server.app import STORES, open_store, served_types, unknown_store, without_password
-from fhir_server.fhir import definitions
+from fhir_server.api.application import Application
+from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
+from fhir_server.commands.workers import Workers, WorkerServer
 from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
 from fhir_server.store.protocol import StoreError
+
+MOST_WORKERS = 4
+"""Worker processes when the number is left open: more are worth their memory only where many clients write little."""
 
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -27,7 +35,9 @@ def serve(
     store: Annotated[str | None, typer.Option(help="sqlite:///…, mongodb://… or memory:// (FHIR_STORE).")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes on the one store.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes on the one store.", show_default="one a core, at most 4")
+    ] = None,
     allow_unauthenticated: Annotated[bool, typer.Option(help="Serve other machines; no one is identified.")] = False,
 ) -> None:
     """Serve the FHIR API over HTTP."""
@@ -41,19 +51,55 @@ def serve(
     settings = _settings()
     for sentence in misspelt(os.environ):
         typer.echo(sentence, err=True)
-    _check_store(settings, workers)
-    if (fault := _listening_fault(host, port)) is not None:
-        _refuse(fault)
+    number = workers_for(settings.store, workers)
+    listeners = _listeners(host, port)
+    name = f"[{host}]" if ":" in host else host
+    port = listeners[0].getsockname()[1]
+    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", without_password(settings.store))
+    if number > 1:
+        raise typer.Exit(_serve_with_workers(settings, listeners, number))
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    name = f"[{host}]" if ":" in host else host
-    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", without_password(settings.store))
-    uvicorn.run(
-        "fhir_server.app:create",
+    uvicorn.Server(_config(settings, create)).run(sockets=listeners)
+
+
+def workers_for(store: str, wanted: int | None) -> int:
+    """How many worker processes serve a store: as many as asked for, else one for each core up to four."""
+    if store.partition(":")[0] not in STORES:
+        _refuse(str(unknown_store(store)))
+    if not store.startswith("memory:"):
+        return wanted or min(MOST_WORKERS, cores())
+    if (wanted or 1) > 1:
+        _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
+    return 1
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], number: int) -> int:
+    """What all workers need is learnt before they are made, so that they share it. The exit status."""
+    try:
+        known = learn(settings)
+        asyncio.run(_open_and_close(settings.store))  # its faults are told once, and not by every worker
+    except (StoreError, ValueError, OSError) as error:
+        _refuse(str(error))
+    gc.collect()
+    gc.freeze()
+
+    def serve_worker(channel: socket.socket) -> int:
+        WorkerServer(_config(settings, partial(create, known)), channel).run()
+        return 0
+
+    return Workers(listeners, number, serve_worker, partial(typer.echo, err=True)).run()
+
+
+def _config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
         factory=True,
-        host=host,
-        port=port,
-        workers=workers if workers > 1 else None,
         access_log=False,
         log_config=_log_config(settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.request_timeout),
@@ -80,47 +126,45 @@ def _settings() -> Settings:
         return settings_of_environment()
     except WrongSetting as error:
         _refuse(str(error))
-        raise
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     typer.echo(sentence, err=True)
     raise typer.Exit(2)
-
-
-def _check_store(settings: Settings, workers: int) -> None:
-    """Refuse a store that cannot be served, before several workers try: uvicorn would end with status 0."""
-    if settings.store.partition(":")[0] not in STORES:
-        _refuse(str(unknown_store(settings.store)))
-    if workers == 1:
-        return
-    if settings.store.startswith("memory:"):
-        _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
-    try:
-        served_types(settings, definitions.load())
-        asyncio.run(_open_and_close(settings.store))
-    except (StoreError, ValueError, OSError) as error:
-        _refuse(str(error))
 
 
 async def _open_and_close(uri: str) -> None:
     await (await open_store(uri)).close()
 
 
-def _listening_fault(host: str, port: int) -> str | None:
-    """Why nothing can listen there, or None when it can."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except socket.gaierror:
-            return f"{host} is no address or name of this machine; choose one with --host."
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"Port {port} on {host} is taken by another program; choose one with --port."
-            return f"Nothing can listen on port {port} of {host}: {error.strerror}; choose others."
-    return None
+def _listeners(host: str, port: int) -> list[socket.socket]:
+    """A bound socket for each address of the host; refused with a sentence where there is none."""
+    listeners: list[socket.socket] = []
+    fault = f"{host} is no address or name of this machine; choose one with --host."
+    with suppress(socket.gaierror):
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                listeners.append(_bound(family, kind, protocol, address))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
+                fault = f"Nothing can listen on port {port} of {host}: {error.strerror}; choose others."
+    if not listeners:
+        _refuse(fault)
+    return listeners
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # the other family has a socket of its own
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _print_urls(base: str, store: str) -> None:

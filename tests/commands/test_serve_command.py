@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from typer.testing import CliRunner
 
 from fhir_server.__main__ import cli
-from fhir_server.commands.serve import is_loopback
+from fhir_server.commands.serve import MOST_WORKERS, is_loopback, workers_for
 
 
 @pytest.mark.parametrize(
@@ -15,7 +17,7 @@ from fhir_server.commands.serve import is_loopback
         (["--host", "0.0.0.0"], "--allow-unauthenticated"),
         (["--host", "::"], "--allow-unauthenticated"),
         (["--store", "memory://", "--workers", "2"], "--workers 1"),
-        (["--store", "sqlite:////nowhere/fhir.db", "--workers", "2"], "check that its folder exists"),
+        (["--store", "sqlite:////nowhere/fhir.db", "--port", "0", "--workers", "2"], "check that its folder exists"),
         (["--port", "70000"], "less than or equal to 65535"),
         (["--host", "192.0.2.1", "--allow-unauthenticated"], "Nothing can listen on port 8000 of 192.0.2.1"),
         (["--store", "redis://user:secret@host"], "`redis://host` names no store"),
@@ -26,6 +28,29 @@ def test_refusals(options: list[str], says: str) -> None:
     assert result.exit_code == 2
     assert says in result.output
     assert "secret" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("store", "cores", "wanted", "expected"),
+    [
+        ("sqlite:///fhir.db", 1, None, 1),
+        ("sqlite:///fhir.db", 2, None, 2),
+        ("mongodb://host/fhir", 16, None, MOST_WORKERS),
+        ("sqlite:///fhir.db", 2, 6, 6),
+        ("memory://", 8, None, 1),
+    ],
+)
+def test_workers(monkeypatch: pytest.MonkeyPatch, store: str, cores: int, wanted: int | None, expected: int) -> None:
+    monkeypatch.setattr("fhir_server.commands.serve.cores", lambda: cores)
+    assert workers_for(store, wanted) == expected
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(cli, ["serve", "--store", "memory://", "--port", str(port)])
+    assert result.exit_code == 2
+    assert f"Port {port} on 127.0.0.1 is taken by another program" in result.output
 
 
 def test_a_setting_that_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,7 +47,10 @@ class Process:
 
 @contextmanager
 def serving_process(database: Path, *options: str, **settings: str) -> Iterator[Process]:
-    """Serve an SQLite file; `settings` are environment variables without their prefix. Stopped at the end."""
+    """Serve an SQLite file; `settings` are environment variables without their prefix. Stopped at the end.
+
+    One process, unless the options say otherwise: then the signals of `Process` go to the one that has the workers.
+    """
     port = _free_port()
     log = database.with_suffix(f".{port}.log")
     command = (sys.executable, "-m", "fhir_server", "serve", "--store", f"sqlite:///{database}", "--port", str(port))
@@ -54,7 +58,9 @@ def serving_process(database: Path, *options: str, **settings: str) -> Iterator[
     environment |= {f"FHIR_{name.upper()}": value for name, value in settings.items()}
     began = time.monotonic()
     with log.open("wb") as output:
-        popen = subprocess.Popen((*command, *options), cwd=ROOT, env=environment, stdout=output, stderr=output)
+        popen = subprocess.Popen(
+            (*command, "--workers", "1", *options), cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
     try:
         base = f"http://127.0.0.1:{port}/fhir"
         _wait_for(base, popen, log)
@@ -62,6 +68,11 @@ def serving_process(database: Path, *options: str, **settings: str) -> Iterator[
     finally:
         if popen.poll() is None:
             _end(popen)
+
+
+def workers(process: Process) -> list[int]:
+    """The ids of its worker processes, by what it logged; those that ended since are among them."""
+    return [int(id) for id in re.findall(r"Started server process \[(\d+)\]", process.log.read_text())]
 
 
 def _end(popen: subprocess.Popen[bytes]) -> None:

@@ -1,16 +1,23 @@
-"""Two worker processes on one file: no race between them makes two of one (https://hl7.org/fhir/R4/http.html#ccreate)."""
+"""Two worker processes on one file: no race between them makes two of one (https://hl7.org/fhir/R4/http.html#ccreate).
+
+Connections are shared out evenly, and the end of a worker, or of the process that accepts, leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.corpora.corpus import JSON
-from tests.faults.process import Process, serving_process
+from tests.faults.process import Process, serving_process, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -24,17 +31,82 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
+def answered_by(answer: httpx.Response) -> str:
+    """Which process answered: request ids of the server begin with it."""
+    return answer.headers["x-request-id"][:8]
+
+
 async def both_answer(client: httpx.AsyncClient) -> None:
-    """Open new connections until both workers have answered: request ids of the server begin with the process."""
+    """Open connections, as many to each worker, as soon as both have started."""
     seen: set[str] = set()
-    fresh = {"Connection": "close"}  # a kept connection would go to the same worker for good
     for _ in range(100):
-        answers = await asyncio.gather(*(client.get("/Patient/none", headers=fresh) for _ in range(PARALLEL)))
-        seen |= {answer.headers["x-request-id"][:8] for answer in answers}
+        fresh = {"Connection": "close"}
+        answers = await asyncio.gather(*(client.get("/Patient/none", headers=fresh) for _ in range(4)))
+        seen |= set(map(answered_by, answers))
         if len(seen) == 2:
             return
         await asyncio.sleep(0.1)  # the second one may still be starting
     raise AssertionError(f"only {seen} answered")
+
+
+@asynccontextmanager
+async def connections(process: Process, number: int) -> AsyncIterator[list[tuple[httpx.AsyncClient, str]]]:
+    """Kept connections, opened one after the other, each with the process that answers it."""
+    async with AsyncExitStack() as stack:
+        found = []
+        for _ in range(number):
+            client = await stack.enter_async_context(process.client())
+            found.append((client, answered_by(await client.get("/Patient/none"))))
+        yield found
+
+
+async def test_connections_are_shared_out_evenly(process: Process) -> None:
+    async with process.client() as client:
+        await both_answer(client)
+    async with connections(process, 6) as opened:
+        shares = Counter(worker for _, worker in opened)
+        assert sorted(shares.values()) == [3, 3]
+        left = next(iter(shares))
+        for client, worker in opened:
+            if worker == left:
+                await client.aclose()
+        for _ in range(100):  # that they were closed is told a moment later
+            async with connections(process, 2) as more:
+                if {worker for _, worker in more} == {left}:
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError("the worker without connections did not get the next two")
+
+
+async def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with serving_process(tmp_path / "fhir.db", "--workers", "2") as process:
+        async with process.client() as client:
+            await both_answer(client)
+            first = workers(process)
+            os.kill(first[0], signal.SIGKILL)
+            for _ in range(200):
+                if len(workers(process)) == 3:
+                    break
+                await asyncio.sleep(0.05)
+            answer = await client.put("/Patient/p", json={"resourceType": "Patient", "id": "p"}, headers=JSON)
+            assert answer.status_code == 201
+            await both_answer(client)
+        assert len(workers(process)) == 3
+        assert f"Worker {first[0]} ended with status -9; another one is started." in process.log.read_text()
+
+
+async def test_workers_end_with_the_process_that_accepts(tmp_path: Path) -> None:
+    with serving_process(tmp_path / "fhir.db", "--workers", "2") as process:
+        async with process.client() as client:
+            await both_answer(client)
+        started = workers(process)
+        assert len(started) == 2
+        process.kill()
+        for _ in range(200):
+            if not any(Path(f"/proc/{each}").exists() for each in started):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("a worker went on alone")
 
 
 @pytest.mark.parametrize("criteria", ["identifier={}", "identifier={}&active=true"])
