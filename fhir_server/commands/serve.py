@@ -21,6 +21,7 @@ import uvicorn
 
 from fhir_server.api.application import Application
 from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
+from fhir_server.commands.one_write import Protocol
 from fhir_server.commands.workers import Workers, WorkerServer
 from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
 from fhir_server.store.protocol import StoreError
@@ -100,6 +101,7 @@ def _config(settings: Settings, application: Callable[[], Application]) -> uvico
     return uvicorn.Config(
         application,
         factory=True,
+        http=Protocol,
         access_log=False,
         log_config=_log_config(settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.request_timeout),

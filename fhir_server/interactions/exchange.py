@@ -59,8 +59,7 @@ class Request(NamedTuple):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What goes back: `body` is FHIR JSON unless `content_type` says otherwise. Version and time become ETag etc."""
 
     status: int

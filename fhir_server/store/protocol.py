@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Clause, Query, SortKey
@@ -76,8 +76,7 @@ class Expired(StoreError):
     """The `changes` token is older than what the store keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One version of a resource; `raw` is the complete JSON text, None for a deletion."""
 
     type: str
