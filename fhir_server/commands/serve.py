@@ -20,6 +20,7 @@ import typer
 import uvicorn
 
 from fhir_server.api.application import Application
+from fhir_server.api.log import json_log
 from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
 from fhir_server.commands.one_write import Protocol
 from fhir_server.commands.workers import Workers, WorkerServer
@@ -94,7 +95,8 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
         WorkerServer(_config(settings, partial(create, known)), channel).run()
         return 0
 
-    return Workers(listeners, number, serve_worker, partial(typer.echo, err=True)).run()
+    say = partial(json_log(sys.stderr.buffer, settings.log_level), "warning")
+    return Workers(listeners, number, serve_worker, say).run()
 
 
 def _config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:

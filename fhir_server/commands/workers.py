@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -152,7 +153,8 @@ class Workers:
     def _stop(self, *_: object) -> None:
         if self._stops:  # asked a second time: wait no longer for what is in flight
             for worker in self._workers:
-                os.kill(worker.process, signal.SIGINT)
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process, signal.SIGINT)
         self._stops = True
 
     def _patience(self) -> float | None:
@@ -195,6 +197,8 @@ class Workers:
             status = end.code if isinstance(end.code, int) else 1
         except KeyboardInterrupt:
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
