@@ -17,6 +17,19 @@ from fhir_server.store.protocol import Clock, Store
 class TestMongo(StoreContract, DurableContract, Differential):
     examples = 10  # SecantusDB is slow
     many = 60
+    slow = frozenset(  # 4 to 25 s each on SecantusDB
+        {
+            "test_a_token_resumes",
+            "test_a_walk_while_others_write",
+            "test_many_alternatives",
+            "test_many_criteria",
+            "test_many_writes_in_one_transaction",
+            "test_reindex_goes_batch_by_batch",
+            "test_reindex_never_overwrites_a_newer_version",
+            "test_too_many_to_be_ordered_by_score",
+            "test_transfers_conserve_the_sum",
+        }
+    )
 
     @pytest.fixture(autouse=True)
     def _server(self, mongo_url: str) -> Iterator[None]:
@@ -34,28 +47,6 @@ class TestMongo(StoreContract, DurableContract, Differential):
     async def open_store(self, clock: Clock) -> Store:
         self.names.append(f"test_{uuid.uuid4().hex}")
         return await open_store(self.uri(self.names[-1]), clock)
-
-    # On SecantusDB each of these takes 10 to 25 s.
-
-    @pytest.mark.long
-    def test_too_many_to_be_ordered_by_score(self) -> None:
-        super().test_too_many_to_be_ordered_by_score()
-
-    @pytest.mark.long
-    def test_many_alternatives(self) -> None:
-        super().test_many_alternatives()
-
-    @pytest.mark.long
-    def test_transfers_conserve_the_sum(self) -> None:
-        super().test_transfers_conserve_the_sum()
-
-    @pytest.mark.long
-    def test_many_writes_in_one_transaction(self) -> None:
-        super().test_many_writes_in_one_transaction()
-
-    @pytest.mark.long
-    def test_reindex_goes_batch_by_batch(self) -> None:
-        super().test_reindex_goes_batch_by_batch()
 
     async def open_again(self, clock: Clock) -> Store:
         return await open_store(self.uri(self.names[-1]), clock)
