@@ -551,6 +551,7 @@ async def test_a_package_of_the_folder_is_stored(known: Knowledge, tmp_path: Pat
         assert await ids(client, "Patient?eyes:in=https://clinic.example/ValueSet/warm") == ["b"]
 
 
+@pytest.mark.long
 async def test_us_core_is_applied(known: Knowledge, shared: Path, tmp_path: Path) -> None:
     """US Core's own parameters, from its package: race by the code in the extension's extension."""
     (tmp_path / "us-core.tgz").symlink_to(shared / "definitions" / "hl7.fhir.us.core-6.1.0.tgz")

@@ -149,6 +149,7 @@ def test_transaction_of_four_entries(sent: Sent) -> None:
     ]
 
 
+@pytest.mark.long
 def test_many_writes_go_in_few_commands(sent: Sent) -> None:
     counted = Counter(sent(lambda store: write(store, *(post(f"Patient/{n}") for n in range(1500)))))
     assert counted == {"insert Patient": 1, "insert history": 1, "commitTransaction": 1}
