@@ -22,9 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
-
-STARTUP_FAILED = 3
-"""uvicorn's exit status when the application did not start (`uvicorn.config.STARTUP_FAILURE`)."""
+from uvicorn.config import STARTUP_FAILURE
 
 _CONNECTION, _READY, _CLOSED = b"c", b"r", b"-"
 _RETRY_SECONDS = 0.05
@@ -184,7 +182,7 @@ class Workers:
 
     def _become_worker(self, channel: socket.socket, others: Iterable[socket.socket]) -> None:
         """In the new process: serve, and end without what the accepting process would do at its end."""
-        status = STARTUP_FAILED
+        status = STARTUP_FAILURE
         try:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
@@ -230,7 +228,7 @@ class Workers:
             self._say(f"Worker {worker.process} did not start (status {status}); it is tried again.")
             self._restarts.append(time.monotonic() + _RESTART_SECONDS)
         else:
-            self._status, self._stops = STARTUP_FAILED, True
+            self._status, self._stops = STARTUP_FAILURE, True
 
     def _listen(self) -> None:
         """Begin to accept: not before a worker can answer."""

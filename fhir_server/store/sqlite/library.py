@@ -1,7 +1,7 @@
 """SQLite itself, as this process has it: told not to count its memory (https://www.sqlite.org/c3ref/c_config_covering_index_scan.html#sqliteconfigmemstatus).
 
 The count is kept under one lock, which every allocation of every connection takes: threads that read and write at the
-same time then wait for each other nearly all the time (`docs/decisions/0014`). `sqlite3` has no call for this option,
+same time then wait for each other nearly all the time (`docs/decisions/0015`). `sqlite3` has no call for this option,
 so that the library is asked itself.
 """
 

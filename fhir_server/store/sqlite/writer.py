@@ -203,7 +203,7 @@ class Writer:
         jobs: list[Job] = []
         outcomes: Outcomes = []
         try:
-            with suppress(KeyError):  # what has no number yet gets it in the turn
+            with suppress(Exception):  # what fails is done again in the turn, each by itself, and told
                 self._prepare(tuple(self._waiting))  # while other processes write
             with self._turnstile.turn(), self._patience():
                 jobs = self._claimed()
