@@ -21,13 +21,13 @@ from fhir_server.__main__ import cli
 from fhir_server.api.routes import Route, route
 from fhir_server.app import STORES, Knowledge
 from fhir_server.fhir import outcome
-from fhir_server.interactions.exchange import Context
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.context import Context
 from fhir_server.search.compartment import compartment_types
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse, system_types
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.settings import Settings
 from tests.conftest import Client, serving
 

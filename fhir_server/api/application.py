@@ -24,9 +24,10 @@ from fhir_server.api.request import (
 )
 from fhir_server.api.response import Send, Style, error_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
-from fhir_server.interactions.exchange import Context, Pairs, Request, Response
-from fhir_server.interactions.failures import as_fhir_error
 from fhir_server.interactions.search import form_pairs
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request, Response
+from fhir_server.requests.store_errors import as_fhir_error
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

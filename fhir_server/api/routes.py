@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.security.audit import Event
 
 Shape = tuple[str, ...]

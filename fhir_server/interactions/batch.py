@@ -8,10 +8,11 @@ from typing import Any
 from fhir_server.fhir.bundle import bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported
 from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.statuses import failed_entry, response_as_entry
+from fhir_server.interactions.response_entries import failed_entry, response_as_entry
 from fhir_server.interactions.transaction import transaction
-from fhir_server.interactions.writing import check_write
+from fhir_server.interactions.write_requests import check_write
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16

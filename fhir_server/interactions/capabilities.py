@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.shaping import shaped
+from fhir_server.interactions.summary import shaped
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.search.registry import Parameter, Registry
@@ -27,7 +28,7 @@ async def capabilities(context: Context, request: Request) -> Response:
         if name == "mode" and value not in _MODES:
             raise Invalid(f"`mode={value}` is not possible; it takes {', '.join(_MODES)}.", code="value")
     shaping = request._replace(query=tuple(pair for pair in request.query if pair[0] != "mode"))
-    await context.parameters.renew()
+    await context.parameters.reload()
     raw = context.capability(request.base)
     return Response(200, shaped(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fhir_server.interactions.action import Action
-from fhir_server.interactions.commit import commit
-from fhir_server.interactions.conditional import criteria_pairs
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.writing import answer, body_of, check_write
+from fhir_server.interactions.write_requests import answer, body_of, check_write
+from fhir_server.requests.context import Context
+from fhir_server.requests.criteria import criteria_pairs
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action
+from fhir_server.writes.commit import commit
 
 
 async def create(context: Context, request: Request) -> Response:

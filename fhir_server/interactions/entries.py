@@ -12,8 +12,9 @@ import msgspec
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
-from fhir_server.interactions.exchange import Context, Pairs, Request, pairs_of
 from fhir_server.interactions.patch import FHIR_JSON, JSON_PATCH
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request, pairs_of
 
 _HEADERS = {
     "ifMatch": "if-match",

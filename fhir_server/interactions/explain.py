@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from fhir_server.fhir.bundle import outcome_entry
 from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
-from fhir_server.interactions.exchange import Context, Pairs, Request
-from fhir_server.interactions.terminology import criteria_for
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request
+from fhir_server.requests.terminology import criteria_for
 from fhir_server.search.explain import readings
 from fhir_server.search.parse import Search
 from fhir_server.store.protocol import Explaining

@@ -9,10 +9,11 @@ from typing import Any
 from fhir_server.fhir.bundle import bundle, history_entry
 from fhir_server.fhir.datetimes import instant, interval
 from fhir_server.fhir.outcome import Invalid, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.interactions.response_entries import status_line
 from fhir_server.interactions.search import PAGE
-from fhir_server.interactions.shaping import FORMAT_PARAMETERS
-from fhir_server.interactions.statuses import status_line
+from fhir_server.interactions.summary import FORMAT_PARAMETERS
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.search.paging import open_token, seal
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
 

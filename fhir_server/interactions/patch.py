@@ -11,11 +11,13 @@ from fhir_server.fhir import fhirpath_patch, json_patch
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Invalid, UnsupportedMediaType
 from fhir_server.fhir.resource import check_tree
-from fhir_server.interactions.action import Action, Patch
-from fhir_server.interactions.commit import commit
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, check_write, checked_id
+from fhir_server.interactions.write_requests import answer, check_write
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import if_match
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action, Patch
+from fhir_server.writes.commit import commit
+from fhir_server.writes.identity import checked_id
 
 JSON_PATCH = "application/json-patch+json"
 FHIR_JSON = "application/fhir+json"

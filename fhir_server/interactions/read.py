@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_modified_since, if_none_match, not_modified
-from fhir_server.interactions.shaping import shaped, wanted_shape
+from fhir_server.interactions.summary import shaped, wanted_shape
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import if_modified_since, if_none_match, not_modified
+from fhir_server.requests.request import Request, Response
 from fhir_server.store.protocol import Stored
 
 

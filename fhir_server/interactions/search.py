@@ -18,14 +18,15 @@ from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, Unsupporte
 from fhir_server.fhir.references import versioned_references
 from fhir_server.fhir.subset import subset
 from fhir_server.interactions.contained import Found, Reading, search_inside
-from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
 from fhir_server.interactions.explain import explains, explanation, milliseconds
-from fhir_server.interactions.reading import read_pairs
-from fhir_server.interactions.shaping import check_elements
+from fhir_server.interactions.summary import check_elements
+from fhir_server.requests.context import Context
+from fhir_server.requests.parse_search import read_pairs
+from fhir_server.requests.request import Pairs, Request, Response, pairs_of
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import included
+from fhir_server.search.include import find_includes
 from fhir_server.search.paging import open_token, seal
 from fhir_server.search.parse import ELSEWHERE, Options, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
@@ -176,7 +177,7 @@ async def _included(
     """What the includes add; of a resource that is referred to by its version alone, that version."""
     entries_of = functools.partial(_entries, context, base)
     limit = context.settings.max_included
-    extra = await included(context.store, entries_of, matches, wanted.includes, context.registry, limit)
+    extra = await find_includes(context.store, entries_of, matches, wanted.includes, context.registry, limit)
     if all(include.reverse for include in wanted.includes):
         return extra
     named: dict[str, int] = {}

@@ -9,20 +9,22 @@ from fhir_server.fhir.bundle import bundle, response_entry, written_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported
 from fhir_server.interactions import read
-from fhir_server.interactions.action import Action, Done
-from fhir_server.interactions.commit import commit_all
-from fhir_server.interactions.conditional import criteria_pairs
 from fhir_server.interactions.entries import Entry, Posted, entry_at
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_match
 from fhir_server.interactions.patch import patch_of
-from fhir_server.interactions.plan import SLICE
+from fhir_server.interactions.response_entries import failed_entry, response_as_entry, status_line
 from fhir_server.interactions.search import Asked, read_search, searchset
-from fhir_server.interactions.statuses import failed_entry, response_as_entry, status_line
-from fhir_server.interactions.writing import check_write, checked_id, must_be_absent, success
+from fhir_server.interactions.write_requests import check_write, must_be_absent, success
+from fhir_server.requests.context import Context
+from fhir_server.requests.criteria import criteria_pairs
+from fhir_server.requests.headers import if_match
+from fhir_server.requests.request import Request, Response
 from fhir_server.search.parse import Search
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, Page, ReadFailed, StoreError
+from fhir_server.writes.action import Action, Done
+from fhir_server.writes.commit import commit_all
+from fhir_server.writes.identity import checked_id
+from fhir_server.writes.plan import SLICE
 
 _AUTHORISED_AS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fhir_server.interactions.action import Action
-from fhir_server.interactions.commit import commit
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, body_of, check_write, checked_id, must_be_absent
+from fhir_server.interactions.write_requests import answer, body_of, check_write, must_be_absent
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import if_match
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action
+from fhir_server.writes.commit import commit
+from fhir_server.writes.identity import checked_id
 
 
 async def update(context: Context, request: Request) -> Response:

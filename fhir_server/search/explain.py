@@ -33,7 +33,7 @@ from fhir_server.search.query import (
     Within,
     Words,
 )
-from fhir_server.search.result import PARAMETERS
+from fhir_server.search.result_parameters import PARAMETERS
 
 MOST_TYPES = 5
 MOST_TERMS = 10

@@ -10,7 +10,7 @@ from typing import Protocol
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
 from fhir_server.search.geodesy import great_circle
-from fhir_server.search.inside import PLACES, inside, more, place, too_many
+from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     And,
     CanonicalChain,

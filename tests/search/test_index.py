@@ -13,7 +13,7 @@ from fhir_server.fhir import definitions
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
-from fhir_server.search.inside import DEPTH, MOST, PLACES
+from fhir_server.search.nested_index import DEPTH, MOST, PLACES
 from fhir_server.search.registry import Registry, build
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"

@@ -18,10 +18,10 @@ from fhirpathpy.models import models
 from fhir_server.fhir import definitions
 from fhir_server.fhir.path import parse_for
 from fhir_server.search.parameters.criteria import Surroundings
-from fhir_server.search.planter import Planter
 from fhir_server.search.registry import Registry, build
 from fhir_server.search.trie import Node
-from fhir_server.search.unrolled import unrolled
+from fhir_server.search.trie_builder import Planter
+from fhir_server.search.trie_codegen import unrolled
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/r4-examples"
 KNOWN = definitions.load()

@@ -21,16 +21,16 @@ import pytest
 from fhir_server.app import Knowledge
 from fhir_server.client import queries
 from fhir_server.client.queries import MORE, QUERIES
-from fhir_server.interactions.exchange import pairs_of
+from fhir_server.requests.request import pairs_of
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.parse import Options, parse
 from fhir_server.search.query import Query, Scope
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.sqlite import meter
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite import budget
+from fhir_server.store.sqlite.cardinality import Sizes
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
 from tests.conftest import Client, serving
 
 BUNDLES = slice(1, 16, 5)
@@ -98,7 +98,7 @@ async def _asking(client: Client) -> AsyncIterator[None]:
 @pytest.fixture
 def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ran]]:
     """Runs searches on a file and tells what SQLite did."""
-    monkeypatch.setattr(meter, "_STEPS_PER_LOOK", 50)
+    monkeypatch.setattr(budget, "_STEPS_PER_LOOK", 50)
     opened: list[sqlite3.Connection] = []
 
     def run(path: Path, asked: list[Query], counts: bool = False) -> Ran:
@@ -107,8 +107,8 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         names.refresh(connection)
         search, statements = Search(connection, names, Sizes()), dict[str, None]()
         # a trial ends after as many steps as its time is thought to be worth, however busy the machine is
-        worth = meter.STEPS_PER_MICROSECOND * 1e6
-        monkeypatch.setattr(meter.time, "thread_time", lambda: search._meter._steps / worth)
+        worth = budget.STEPS_PER_MICROSECOND * 1e6
+        monkeypatch.setattr(budget.time, "thread_time", lambda: search._meter._steps / worth)
         steps = matches = 0
         for query in asked:
             connection.set_trace_callback(lambda text: statements.setdefault(text))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fhir_server.search.query import Query
+from fhir_server.store.mongo.aggregation import Stage, translate_limits
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.mongo.questions import Stage, limited
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.protocol import Budget
 
@@ -31,7 +31,7 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
     lines = []
     for type, pipeline in asked[:MOST_QUESTIONS]:
         command = {"aggregate": type, "pipeline": list(pipeline), "cursor": {}}
-        with limited(budget):
+        with translate_limits(budget):
             told = await database.command(
                 "explain",
                 command,
@@ -41,7 +41,7 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
             )
         lines.append(f"MongoDB: `{type}` is asked `{_shown(pipeline)}`: {_told(told)}.")
     lines.append(
-        f"The search asked {len(asked)} questions in {took:.2f} ms and found {len(page.matches)} on this page."
+        f"The search asked {len(asked)} aggregations in {took:.2f} ms and found {len(page.matches)} on this page."
     )
     return tuple(lines)
 
