@@ -408,7 +408,7 @@ async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a low rate the pause after a batch is longer than LEASE: the job says that it lives meanwhile."""
-    monkeypatch.setattr(reindexing, "BEAT", 0.02)
+    monkeypatch.setattr(reindexing, "HEARTBEAT", 0.02)
     context = client.server.context
     for number in range(3):
         await put(client, patient(str(number), "brown"))

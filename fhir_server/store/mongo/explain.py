@@ -41,7 +41,7 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
             )
         lines.append(f"MongoDB: `{type}` is asked `{_shown(pipeline)}`: {_told(told)}.")
     lines.append(
-        f"The search asked {len(asked)} aggregations in {took:.2f} ms and found {len(page.matches)} on this page."
+        f"The search asked {len(asked)} questions in {took:.2f} ms and found {len(page.matches)} on this page."
     )
     return tuple(lines)
 
