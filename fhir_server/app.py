@@ -29,7 +29,7 @@ from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
 from fhir_server.fhir import definitions as fhir_definitions
 from fhir_server.fhir.definitions import Definitions
-from fhir_server.interactions.capabilities import Facts, statement
+from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.reindex import supervise
@@ -45,7 +45,7 @@ from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
-from fhir_server.writes.conformance_resources import store_profiles
+from fhir_server.writes.conformance_resources import store_conformance_resources
 
 
 async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
@@ -222,7 +222,7 @@ def _capability(
     def made(base: str, in_force: Snapshot) -> bytes:
         date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
         facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, in_force.registry, settings, __version__, date)
-        return orjson.dumps(statement(facts, base))
+        return orjson.dumps(build_statement(facts, base))
 
     return lambda base: made(base, parameters.current)
 
@@ -245,7 +245,9 @@ async def running(
         if settings.full_text and isinstance(store, FullText):
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), clock)
-        await store_profiles(context, Path(settings.profiles) if settings.profiles else shipped("profiles"))
+        await store_conformance_resources(
+            context, Path(settings.profiles) if settings.profiles else shipped("profiles")
+        )
         await context.parameters.reload_and_mark_empty_types()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         try:

@@ -11,26 +11,26 @@ from fhir_server.fhir.bundle import response_entry
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import FhirError, operation_outcome
 from fhir_server.requests.request import Response
-from fhir_server.requests.store_errors import as_fhir_error
+from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
 
 
 @functools.cache
-def status_line(status: int) -> str:
+def format_status(status: int) -> str:
     """`201 Created` for 201."""
     return f"{status} {HTTPStatus(status).phrase}"
 
 
-def failed_entry(error: FhirError | StoreError) -> bytes:
+def error_to_entry(error: FhirError | StoreError) -> bytes:
     """What went wrong with one entry, its status and outcome; the rest of the bundle is as it is."""
-    told = as_fhir_error(error) if isinstance(error, StoreError) else error
+    told = store_error_to_fhir_error(error) if isinstance(error, StoreError) else error
     outcome = operation_outcome(told.issues)
-    return response_entry({"status": status_line(told.status), "outcome": outcome}, b"")
+    return response_entry({"status": format_status(told.status), "outcome": outcome}, b"")
 
 
-def response_as_entry(response: Response, method: str, wanted: str | None) -> bytes:
+def response_to_entry(response: Response, method: str, wanted: str | None) -> bytes:
     """A response as an entry of a response Bundle; of a write it holds the resource only where that is asked for."""
-    about: dict[str, object] = {"status": status_line(response.status)}
+    about: dict[str, object] = {"status": format_status(response.status)}
     if response.location:
         about["location"] = response.location
     if response.version:

@@ -17,21 +17,21 @@ Shape = tuple[str | None, tuple[str, ...]]
 """`_summary`, None for all of the resource, and the names in `_elements`."""
 
 
-def shaped(context: Context, request: Request, type: str, raw: bytes) -> bytes:
+def apply_shape(context: Context, request: Request, type: str, raw: bytes) -> bytes:
     """The part of the resource that the request's `_summary` or `_elements` asks for. Other parameters are refused."""
-    summary, elements = wanted_shape(context, request, type)
+    summary, elements = parse_shape(context, request, type)
     if summary is None and not elements:
         return raw
     return subset(raw, type, context.definitions, summary, elements)
 
 
-def wanted_shape(context: Context, request: Request, type: str) -> Shape:
+def parse_shape(context: Context, request: Request, type: str) -> Shape:
     """What a read asks for of a resource of a type. Raises Invalid for what it cannot have."""
     summary: str | None = None
     elements: tuple[str, ...] = ()
     for name, value in request.query:
         if name == "_summary":
-            summary = _summary(value)
+            summary = _parse_summary(value)
         elif name == "_elements":
             elements += tuple(part.strip() for part in value.split(",") if part.strip())
         elif name not in FORMAT_PARAMETERS:
@@ -57,7 +57,7 @@ def check_elements(context: Context, types: Sequence[str], elements: tuple[str, 
     raise Invalid(f"`_elements` names {names}, which `{types[0]}` does not have. Valid ones: {valid}.", code="value")
 
 
-def _summary(value: str) -> str:
+def _parse_summary(value: str) -> str:
     if value not in _SUMMARIES:
         raise Invalid(
             f"`_summary={value}` is not possible on a read; it takes true, false, text or data.", code="value"

@@ -1,4 +1,4 @@
-"""What create, update, patch and delete share: the action from the request, and the answer from what was done."""
+"""What create, update, patch and delete share: checks of the request, and the response from the result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
 from fhir_server.fhir.resource import Text, parse
 from fhir_server.interactions.summary import FORMAT_PARAMETERS
 from fhir_server.requests.context import Context
-from fhir_server.requests.headers import if_none_match
+from fhir_server.requests.headers import parse_if_none_match
 from fhir_server.requests.request import Request, Response
-from fhir_server.writes.action import Done
+from fhir_server.writes.action import WriteResult
 from fhir_server.writes.identity import check_identity
 
 # Which methods a precondition has a meaning for; anywhere else it would be ignored, and the client deceived.
@@ -25,14 +25,14 @@ _PRECONDITIONS = {
 _PREFERENCES = ("minimal", "representation", "OperationOutcome")
 
 
-def body_of(request: Request, type: str) -> Text:
+def parse_body(request: Request, type: str) -> Text:
     """The resource in the body; its type has to be the URL's."""
     text = parse(request.body)
     check_identity(text, type, None)
     return text
 
 
-def check_write(request: Request, criteria: bool = False) -> None:
+def check_write_request(request: Request, criteria: bool = False) -> None:
     """Refuse preconditions that the method does not take, and query parameters unless they are the `criteria`."""
     for header, methods in _PRECONDITIONS.items():
         if header in request.headers and request.method not in methods:
@@ -49,9 +49,9 @@ def check_write(request: Request, criteria: bool = False) -> None:
             )
 
 
-def must_be_absent(request: Request) -> bool:
+def parse_if_none_match_star(request: Request) -> bool:
     """Whether a write carries `If-None-Match: *`; other values have no meaning on writes."""
-    versions = if_none_match(request)
+    versions = parse_if_none_match(request)
     if versions is None:
         return False
     if versions:
@@ -62,18 +62,18 @@ def must_be_absent(request: Request) -> bool:
     return True
 
 
-def answer(context: Context, request: Request, done: Done) -> Response:
+def build_write_response(context: Context, request: Request, done: WriteResult) -> Response:
     """The response of a write, as `Prefer: return=` asks for it."""
     location = f"{request.base}/{done.type}/{done.id}/_history/{done.version}" if done.version else None
     if done.status == 204:
         return Response(204, version=done.version or None)
-    wanted = request.prefers("return") or "representation"
+    wanted = request.get_preference("return") or "representation"
     if wanted not in _PREFERENCES:
         wanted = "representation"
     if wanted == "minimal":
         body = b""
     elif wanted == "OperationOutcome":
-        body = orjson.dumps(success(done))
+        body = orjson.dumps(build_success_outcome(done))
     else:
         body = done.text()
     return Response(
@@ -85,7 +85,7 @@ def answer(context: Context, request: Request, done: Done) -> Response:
     )
 
 
-def success(done: Done) -> dict[str, Any]:
+def build_success_outcome(done: WriteResult) -> dict[str, Any]:
     """An OperationOutcome that says what was done."""
     verb = "was created" if done.status == 201 else "is current"
     sentence = f"`{done.type}/{done.id}` version {done.version} {verb}."

@@ -32,13 +32,13 @@ class Operation:
     at: Mapping[str, tuple[Level, ...]] = field(default_factory=lambda: {ANY: ("instance",)})
     setting: str = ""
 
-    def levels(self, type: str | None) -> tuple[Level, ...]:
+    def list_levels(self, type: str | None) -> tuple[Level, ...]:
         """Where it is called for a resource type; for None, at the system."""
         if type is None:
             return tuple(level for level in self.at.get(ANY, ()) if level == "system")
         return tuple(level for level in self.at.get(type, self.at.get(ANY, ())) if level != "system")
 
-    def forms(self) -> Iterator[str]:
+    def list_forms(self) -> Iterator[str]:
         """The URLs that it is called on, such as `Type/id/$meta`."""
         for type, levels in self.at.items():
             yield from (f"{_FORMS[level].format('Type' if type == ANY else type)}${self.code}" for level in levels)

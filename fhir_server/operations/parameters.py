@@ -9,7 +9,7 @@ from fhir_server.requests.request import Pairs, Request
 from fhir_server.search.parse import ELSEWHERE
 
 
-def given(context: Context, request: Request) -> Pairs:
+def parse_parameters(context: Context, request: Request) -> Pairs:
     """Names and values as text, in order, without those of every request; parameters of a body follow the query's."""
     pairs = tuple(pair for pair in request.query if pair[0] not in ELSEWHERE)
     if request.method != "POST" or not request.body:
@@ -20,7 +20,7 @@ def given(context: Context, request: Request) -> Pairs:
     issues = context.validator.issues(tree)
     if issues:
         raise Invalid(issues=issues)
-    return (*pairs, *(_pair(part) for part in tree.get("parameter", ())))
+    return (*pairs, *(_part_to_pair(part) for part in tree.get("parameter", ())))
 
 
 def refuse_parameters(request: Request) -> None:
@@ -30,7 +30,7 @@ def refuse_parameters(request: Request) -> None:
             raise Invalid(f"`{request.path[-1]}` has no parameter `{name}` in its URL.", code="not-supported")
 
 
-def _pair(part: dict[str, object]) -> tuple[str, str]:
+def _part_to_pair(part: dict[str, object]) -> tuple[str, str]:
     value = next((value for name, value in part.items() if name.startswith("value")), None)
     if value is None or isinstance(value, dict | list):
         raise Invalid(
@@ -42,7 +42,7 @@ def _pair(part: dict[str, object]) -> tuple[str, str]:
     return str(part["name"]), text
 
 
-def whole_number(name: str, text: str) -> int:
+def parse_positive_integer(name: str, text: str) -> int:
     """A number of at least 1. Raises Invalid."""
     if text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0:
         return int(text)

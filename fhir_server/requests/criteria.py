@@ -1,4 +1,4 @@
-"""Criteria of conditional interactions: strict, never empty, and checked again at the commit.
+"""Criteria of conditional interactions: parsed strictly, never empty, asserted again at the commit.
 
 https://hl7.org/fhir/R4/http.html#ccreate and the sections on conditional update, patch and delete.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.requests.context import Context
-from fhir_server.requests.parse_search import read_pairs
-from fhir_server.requests.request import Pairs, pairs_of
+from fhir_server.requests.parse_search import parse_search
+from fhir_server.requests.request import Pairs, parse_query
 from fhir_server.search.parse import ELSEWHERE, Options
 from fhir_server.search.query import Clause, Query, Scope
 
@@ -19,20 +19,20 @@ _RESULT_PARAMETERS = frozenset(
 )
 
 
-def criteria_pairs(text: str, type: str) -> Pairs:
+def parse_if_none_exist(text: str, type: str) -> Pairs:
     """The pairs of an If-None-Exist, written with or without `Type?`. Raises Invalid when that is another type."""
     before, mark, query = text.partition("?")
     if not mark or "=" in before:  # the question mark, if any, is part of a value
-        return pairs_of(text)
+        return parse_query(text)
     if before.rpartition("/")[2] not in ("", type):
         raise Invalid(
             f"`If-None-Exist: {text}` has criteria for another type than `{type}`, which is created.", code="value"
         )
-    return pairs_of(query)
+    return parse_query(query)
 
 
-async def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) -> Clause:
-    """The clause of criteria. Raises PreconditionFailed for empty ones and Invalid for what is not a search filter."""
+async def parse_criteria(context: Context, type: str, pairs: Pairs, base: str) -> Clause:
+    """The clause of conditional criteria. Raises PreconditionFailed when empty, Invalid for result parameters."""
     if all(name in ELSEWHERE for name, _ in pairs):
         raise PreconditionFailed(
             f"The criteria of a conditional interaction on `{type}` are empty; name at least one search parameter."
@@ -42,16 +42,16 @@ async def criteria_clause(context: Context, type: str, pairs: Pairs, base: str) 
             raise Invalid(
                 f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it."
             )
-    search = await read_pairs(context, (type,), pairs, base, STRICT)
+    search = await parse_search(context, (type,), pairs, base, STRICT)
     return search.query.scopes[0].where
 
 
-def criteria_query(type: str, where: Clause, count: int) -> Query:
+def build_criteria_query(type: str, where: Clause, count: int) -> Query:
     """The query that finds what criteria match."""
     return Query((Scope(type, where),), count=count)
 
 
-def several(type: str, pairs: Pairs) -> PreconditionFailed:
+def build_multiple_matches_error(type: str, pairs: Pairs) -> PreconditionFailed:
     """The error for criteria that match more than one resource."""
     criteria = "&".join(f"{name}={value}" for name, value in pairs)
     return PreconditionFailed(

@@ -16,7 +16,7 @@ ANY_VERSION = -2
 """What `If-Match: *` names: whatever version is current."""
 
 
-def if_match(request: Request) -> int | None:
+def parse_if_match(request: Request) -> int | None:
     """The version that `If-Match` names, ANY_VERSION for `*`, None without the header.
 
     Raises Invalid for a malformed entity tag.
@@ -26,21 +26,21 @@ def if_match(request: Request) -> int | None:
         return None
     if text.strip() == "*":
         return ANY_VERSION
-    versions = _versions(text, "If-Match")
+    versions = _parse_entity_tags(text, "If-Match")
     if len(versions) != 1:
         raise Invalid(f'`If-Match: {text}` has to name one version, such as `W/"3"`.', code="value")
     return versions[0]
 
 
-def if_none_match(request: Request) -> tuple[int, ...] | None:
+def parse_if_none_match(request: Request) -> tuple[int, ...] | None:
     """The versions that `If-None-Match` names: () for `*`, None without the header."""
     text = request.headers.get("if-none-match")
     if text is None:
         return None
-    return () if text.strip() == "*" else _versions(text, "If-None-Match")
+    return () if text.strip() == "*" else _parse_entity_tags(text, "If-None-Match")
 
 
-def _versions(text: str, header: str) -> tuple[int, ...]:
+def _parse_entity_tags(text: str, header: str) -> tuple[int, ...]:
     versions = []
     for part in text.split(","):
         match = _ETAG.fullmatch(part.strip())
@@ -55,7 +55,7 @@ def _versions(text: str, header: str) -> tuple[int, ...]:
     return tuple(versions)
 
 
-def if_modified_since(request: Request) -> int | None:
+def parse_if_modified_since(request: Request) -> int | None:
     """The time that `If-Modified-Since` names in µs since 1970; None without the header."""
     text = request.headers.get("if-modified-since")
     if text is None:
@@ -71,11 +71,11 @@ def if_modified_since(request: Request) -> int | None:
     return int(moment.timestamp() * 1_000_000)
 
 
-def not_modified(request: Request, version: int, last_updated: int) -> bool:
+def is_not_modified(request: Request, version: int, last_updated: int) -> bool:
     """Whether a conditional read finds nothing newer (If-None-Match decides where both headers are there)."""
-    versions = if_none_match(request)
+    versions = parse_if_none_match(request)
     if versions is not None:
         return versions == () or version in versions
-    since = if_modified_since(request)
+    since = parse_if_modified_since(request)
     # HTTP dates have whole seconds
     return since is not None and last_updated // 1_000_000 <= since // 1_000_000

@@ -13,7 +13,7 @@ from fhir_server.security.policy import ANONYMOUS, Principal
 Pairs = tuple[tuple[str, str], ...]
 
 
-def pairs_of(query: str) -> Pairs:
+def parse_query(query: str) -> Pairs:
     """The decoded names and values of a query text. Raises Invalid for what is not percent-encoded UTF-8."""
     try:
         return tuple(parse_qsl(query, keep_blank_values=True, errors="strict"))
@@ -38,7 +38,7 @@ class Request(NamedTuple):
     where: str = ""
     """The path of the bundle entry, such as `Bundle.entry[3]`; empty for a request of its own."""
 
-    def prefers(self, name: str) -> str | None:
+    def get_preference(self, name: str) -> str | None:
         """The value of a `Prefer` directive such as `return` or `handling`."""
         for part in self.headers.get("prefer", "").replace(";", ",").split(","):
             key, _, value = part.strip().partition("=")

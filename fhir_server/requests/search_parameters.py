@@ -58,15 +58,15 @@ class Snapshot:
     index: Index
     codes: frozenset[str] = frozenset()
 
-    def pending(self, type: str) -> tuple[Parameter, ...]:
+    def list_pending(self, type: str) -> tuple[Parameter, ...]:
         """The parameters of a type that wait for a reindex."""
         return tuple(each for each in self.registry.parameters(type).values() if each.pending)
 
-    def custom(self, type: str) -> tuple[Parameter, ...]:
+    def list_custom(self, type: str) -> tuple[Parameter, ...]:
         """The parameters of a type that are not R4's."""
         return tuple(each for each in self.registry.parameters(type).values() if each.edition)
 
-    def names(self, pairs: Iterable[tuple[str, str]]) -> bool:
+    def uses_custom_parameter(self, pairs: Iterable[tuple[str, str]]) -> bool:
         """Whether a search may use a custom parameter."""
         if not self.codes:
             return False
@@ -75,7 +75,7 @@ class Snapshot:
 
 
 class SearchParameters:
-    """What is in force in this process; `current` is replaced as a whole, never changed.
+    """The search parameters in force in this process; `current` is a snapshot that is replaced, never changed.
 
     `registry` and its `index` are those of R4 alone; with `full_text` the index makes texts.
     """
@@ -88,9 +88,11 @@ class SearchParameters:
         self._published = registry
         self._plain = index
         self._full_text = full_text
-        self.current = self._built(0, None, [])
+        self.current = self._build_snapshot(0, None, [])
 
-    def faults(self, resource: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any] | None]) -> tuple[Issue, ...]:
+    def find_faults(
+        self, resource: Mapping[str, Any], beside: Mapping[str, Mapping[str, Any] | None]
+    ) -> tuple[Issue, ...]:
         """Why a valid SearchParameter cannot be put in force; () when it can.
 
         `beside`: by id, the SearchParameters that the same transaction writes; None for one that it deletes.
@@ -101,41 +103,41 @@ class SearchParameters:
         return problems(resource, self._definitions, registry, _RESERVED, [facts_of(each) for each in others])
 
     async def reload(self) -> bool:
-        """Learn what changed in the store; False if nothing did."""
+        """Read the parameters from the store again; False if nothing changed."""
         while True:
             number, indexed = await self._store.registry_version(), await self._store.get_value(INDEXED)
             if (number, indexed) == (self.current.number, self.current.indexed):
                 return False
-            custom = await self._stored() if number else []
+            custom = await self._read_active_parameters() if number else []
             if number == await self._store.registry_version():
-                self.current = self._built(number, indexed, custom)
+                self.current = self._build_snapshot(number, indexed, custom)
                 return True
 
     async def reload_and_mark_empty_types(self) -> None:
-        """After a change: learn it. What is new for a type that is nowhere, contained neither, needs no reindex."""
+        """Reload after a change; types without any resource, stored or contained, are marked as indexed."""
         await self.reload()
         if not self._full_text:
-            await self._forget_texts()
-        waiting = [type for type in self.current.registry.types if self.current.pending(type)]
+            await self._unmark_texts()
+        waiting = [type for type in self.current.registry.types if self.current.list_pending(type)]
         if waiting:
             await self._store.wait_for_open_transactions()
-            absent = [type for type in waiting if not await _holds(self._store, Scope(type))]
-            within = await containers(self._store, self.current.registry.types, absent)
-            nowhere = [type for type in absent if not await containers(self._store, within, (type,))]
+            absent = [type for type in waiting if not await _has_any(self._store, Scope(type))]
+            within = await find_container_types(self._store, self.current.registry.types, absent)
+            nowhere = [type for type in absent if not await find_container_types(self._store, within, (type,))]
             await self.mark_indexed(nowhere, self.current)
 
     async def mark_indexed(self, types: Sequence[str], by: Snapshot) -> None:
-        """Note that all resources of the types are indexed by the parameters that `by` had in force."""
+        """Record that all resources of the types are indexed by the parameters of the snapshot `by`."""
         while types:
             before = await self._store.get_value(INDEXED)
             indexed: dict[str, dict[str, str]] = orjson.loads(before or b"{}")
-            indexed |= {type: {each.code: each.edition for each in by.custom(type)} for type in types}
+            indexed |= {type: {each.code: each.edition for each in by.list_custom(type)} for type in types}
             if await self._store.put_value_if(INDEXED, orjson.dumps(indexed), before):
                 break
         await self.reload()
 
-    async def _forget_texts(self) -> None:
-        """What is written from now on has no texts: switched on again, full text waits for a reindex again."""
+    async def _unmark_texts(self) -> None:
+        """Record that texts are no longer indexed, so that full text, when switched on again, waits for a reindex."""
         before = await self._store.get_value(INDEXED)
         if before and FULL_TEXT.encode() in before:
             indexed: dict[str, dict[str, str]] = orjson.loads(before)
@@ -144,10 +146,10 @@ class SearchParameters:
                 for type, editions in indexed.items()
             }
             if not await self._store.put_value_if(INDEXED, orjson.dumps(kept), before):
-                await self._forget_texts()
+                await self._unmark_texts()
             await self.reload()
 
-    async def _stored(self) -> list[Stored]:
+    async def _read_active_parameters(self) -> list[Stored]:
         """The active SearchParameters of the store, by id."""
         if TYPE not in self._published.types:
             return []
@@ -160,7 +162,7 @@ class SearchParameters:
                 return found
             query = replace(query, after=page.next)
 
-    def _built(self, number: int, indexed: bytes | None, stored: Sequence[Stored]) -> Snapshot:
+    def _build_snapshot(self, number: int, indexed: bytes | None, stored: Sequence[Stored]) -> Snapshot:
         there: Indexed = orjson.loads(indexed or b"{}")
         custom: list[Custom] = []
         base = registry = worded(self._published, there) if self._full_text else self._published
@@ -168,7 +170,7 @@ class SearchParameters:
         for composite in (False, True):  # composites last: their components may be custom themselves
             for each, resource in found:
                 # one that an earlier version of this server took, or whose component is gone, is not in force
-                applies = (resource["type"] == "composite") is composite and not self._faults(resource, registry)
+                applies = (resource["type"] == "composite") is composite and not self._find_faults(resource, registry)
                 if applies:
                     custom.append(Custom(facts_of(resource), f"{each.id}@{each.last_updated}"))
             registry = extended(base, self._definitions, custom, there) if custom else base
@@ -177,15 +179,15 @@ class SearchParameters:
         codes = frozenset([*(each.facts.code for each in custom), *(("_text", "_content") if self._full_text else ())])
         return Snapshot(number, indexed, registry, index, codes)
 
-    def _faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
+    def _find_faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
         return problems(resource, self._definitions, registry, _RESERVED)
 
 
-async def containers(store: Store, among: Iterable[str], types: Sequence[str]) -> list[str]:
+async def find_container_types(store: Store, among: Iterable[str], types: Sequence[str]) -> list[str]:
     """The types `among` some of which resources contain a resource of one of these types."""
     where = Equals(CONTAINED, tuple(types))
-    return [type for type in among if types and await _holds(store, Scope(type, where))]
+    return [type for type in among if types and await _has_any(store, Scope(type, where))]
 
 
-async def _holds(store: Store, scope: Scope) -> bool:
+async def _has_any(store: Store, scope: Scope) -> bool:
     return bool((await store.search(Query((scope,), count=1))).matches)

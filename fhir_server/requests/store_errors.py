@@ -1,4 +1,4 @@
-"""The store's errors with a status and a sentence: one place, for a request and for a batch entry alike."""
+"""Errors of the store as FHIR errors with status and sentence: one place for requests and batch entries."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NARROW = (
 )
 
 
-def as_fhir_error(error: StoreError) -> FhirError:
-    """A store's error as the response tells it."""
+def store_error_to_fhir_error(error: StoreError) -> FhirError:
+    """The FHIR error that a response shows for an error of the store."""
     if isinstance(error, StoreUnavailable):
         return Unavailable(str(error), headers=(("Retry-After", "5"),))
     if isinstance(error, TooLargeForStore):

@@ -1,4 +1,4 @@
-"""A reindex as a job that the store keeps: online, one batch at a time, resumed by whoever finds it left.
+"""A reindex as a job that the store keeps: online, one batch at a time, resumed by any process when its own has died.
 
 Batches go type by type in an order that stands still, and the job says how far they came. When the search parameters
 in force change meanwhile, it begins again.
@@ -16,7 +16,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.context import Context
-from fhir_server.requests.search_parameters import containers
+from fhir_server.requests.search_parameters import find_container_types
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.protocol import Progress, RegistryChanged, StoreError
@@ -75,7 +75,7 @@ def _decode(text: bytes) -> Job:
 
 
 def is_abandoned(context: Context, job: Job) -> bool:
-    """Whether a running job has nobody that runs it."""
+    """Whether a running job has lost its process."""
     return job.status == "running" and context.clock() - job.beat > LEASE
 
 
@@ -96,7 +96,7 @@ async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0
 
 
 async def resume(context: Context) -> Job | None:
-    """The job that somebody left, now this process's; None when there is none."""
+    """An abandoned job, taken over by this process; None when there is none."""
     job = await find_job(context)
     if job is None or not is_abandoned(context, job):
         return None
@@ -115,7 +115,7 @@ async def run(context: Context, job: Job, progress: Progress = lambda done, tota
             job = await _save(context, job, await _step(context, job))
             progress(job.done, max(job.done, job.total))
             job = await _throttled(
-                context, job, _pause(job, job.done - indexed, time.monotonic() - started) if rests else 0
+                context, job, _compute_pause(job, job.done - indexed, time.monotonic() - started) if rests else 0
             )
     except (StoreError, ValueError) as error:
         failed = replace(job, status="failed", message=str(error), beat=context.clock())
@@ -123,12 +123,12 @@ async def run(context: Context, job: Job, progress: Progress = lambda done, tota
     return job
 
 
-def _pause(job: Job, indexed: int, took: float) -> float:
+def _compute_pause(job: Job, indexed: int, took: float) -> float:
     return max(0.0, indexed / job.rate - took) if job.rate else took
 
 
 async def _throttled(context: Context, job: Job, seconds: float) -> Job:
-    """The job after a pause; one that is slow by its rate is not one that was left."""
+    """The job after a pause, with heartbeats, so that a slow job is not taken for an abandoned one."""
     while seconds > HEARTBEAT and job.status == "running":
         await asyncio.sleep(HEARTBEAT)
         seconds -= HEARTBEAT
@@ -159,19 +159,21 @@ async def _step(context: Context, job: Job) -> Job:
 
 
 async def _restart(context: Context, job: Job) -> Job:
-    """Whoever writes from now on knows the parameters: what was written before is what is left to do."""
+    """The job from its start: later writes use the current parameters, so what is stored now must be indexed."""
     await context.parameters.reload()
     await context.store.wait_for_open_transactions()
     # What they contain is indexed with the containers.
-    others = await containers(context.store, sorted(context.types - set(job.types)), job.types)
+    others = await find_container_types(context.store, sorted(context.types - set(job.types)), job.types)
     counts = {type: await context.store.count(Query((Scope(type),))) for type in (*job.types, *others)}
-    begun = replace(job, filled=tuple([type for type, count in counts.items() if count]), total=sum(counts.values()))
+    restarted = replace(
+        job, filled=tuple([type for type, count in counts.items() if count]), total=sum(counts.values())
+    )
     number = context.parameters.current.number
-    return replace(begun, number=number, at=0, after=None, done=0, beat=context.clock())
+    return replace(restarted, number=number, at=0, after=None, done=0, beat=context.clock())
 
 
 async def _save(context: Context, before: Job, after: Job) -> Job:
-    """The job as it is now kept. Raises LeaseLost."""
+    """Store the job. Raises LeaseLost when another process has changed it."""
     if not await context.store.put_value_if(JOB, orjson.dumps(asdict(after)), orjson.dumps(asdict(before))):
         raise LeaseLost
     return after

@@ -1,4 +1,4 @@
-"""One write that a request or a bundle entry asks for, and what came of it."""
+"""One write that a request or a bundle entry asks for, and its result."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Action(NamedTuple):
     where: str = ""
 
 
-class Done(NamedTuple):
-    """What an action came to: the HTTP status and the version that is current now.
+class WriteResult(NamedTuple):
+    """The result of an action: the HTTP status and the version that is current now.
 
     `version` 0: there was nothing to delete. `content` or `raw` holds the resource; neither after a delete.
     """

@@ -12,9 +12,9 @@ from fhir_server.fhir.references import below
 from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import reference_paths, rewrite
 from fhir_server.requests.context import Context
-from fhir_server.requests.criteria import criteria_clause
-from fhir_server.requests.request import pairs_of
-from fhir_server.writes.resolve_targets import Identified, Sought, Target, matching
+from fhir_server.requests.criteria import parse_criteria
+from fhir_server.requests.request import parse_query
+from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, Target, find_matches
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
@@ -23,15 +23,15 @@ _URN = re.compile(rb'"reference"\s*:\s*"(?i:urn:(?:uuid|oid):)')
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
-    """What the full URLs of a bundle's entries became: full URL → `Type/id`."""
+class BundleReferences:
+    """The full URLs of a bundle's entries and the references they stand for: full URL → `Type/id`."""
 
     references: Mapping[str, str]
     prefixes: tuple[bytes, ...]
     relative: Mapping[str, set[bytes]]
 
     @classmethod
-    def of(cls, targets: Iterable[Target]) -> Links:
+    def of(cls, targets: Iterable[Target]) -> BundleReferences:
         """The links of all entries that have a full URL and a resource. Raises Invalid when one stands for two."""
         first: dict[str, Target] = {}
         for target in targets:
@@ -46,9 +46,11 @@ class Links:
                     expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
                 )
         references = {full_url: target.reference for full_url, target in first.items()}
-        return cls(references, tuple(sorted({_prefix(url) for url in references})), _relative(references))
+        return cls(
+            references, tuple(sorted({_find_prefix(url) for url in references})), _group_relative_prefixes(references)
+        )
 
-    def rewritten(self, text: Text, full_url: str, definitions: Definitions) -> Text:
+    def rewrite(self, text: Text, full_url: str, definitions: Definitions) -> Text:
         """The resource with its references to other entries replaced; relative ones are read from `full_url`."""
         if not self.references:
             return text
@@ -65,7 +67,7 @@ class Links:
         return rewrite(text, lookup, prefixes, definitions)
 
 
-def _relative(urls: Iterable[str]) -> dict[str, set[bytes]]:
+def _group_relative_prefixes(urls: Iterable[str]) -> dict[str, set[bytes]]:
     """What references relative to each root among the full URLs begin with: `https://…/fhir/` → `Patient/` …"""
     relative: dict[str, set[bytes]] = {}
     for match in filter(None, map(_RESTFUL.fullmatch, urls)):
@@ -73,13 +75,13 @@ def _relative(urls: Iterable[str]) -> dict[str, set[bytes]]:
     return relative
 
 
-def _prefix(url: str) -> bytes:
+def _find_prefix(url: str) -> bytes:
     """What a text has to hold to be worth a closer look: the scheme and authority of a full URL."""
     match = _RESTFUL.fullmatch(url)
     return (match[1] if match else url[:9]).encode()
 
 
-async def conditional_references(context: Context, identified: Identified, text: Text, base: str) -> Text:
+async def resolve_conditional_references(context: Context, resolved: ResolvedTargets, text: Text, base: str) -> Text:
     """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one.
 
     They may be written relative to the base URL or below it.
@@ -94,19 +96,21 @@ async def conditional_references(context: Context, identified: Identified, text:
                 expression=(path,),
             )
         if match and reference not in found:
-            found[reference] = await _one_match(context, identified, (match[1], match[2]), path, base)
+            found[reference] = await _find_one_match(context, resolved, (match[1], match[2]), path, base)
     if not found:
         return text
     return rewrite(text, found.get, (), context.definitions)
 
 
-async def _one_match(context: Context, identified: Identified, criteria: tuple[str, str], path: str, base: str) -> str:
+async def _find_one_match(
+    context: Context, resolved: ResolvedTargets, criteria: tuple[str, str], path: str, base: str
+) -> str:
     type, query = criteria
     try:
-        where = await criteria_clause(context, type, pairs_of(query), base)
+        where = await parse_criteria(context, type, parse_query(query), base)
     except FhirError as error:
         raise error.located(path) from None
-    ids = await matching(context, identified, Sought(type, where), base)
+    ids = await find_matches(context, resolved, CriteriaScope(type, where), base)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
         raise PreconditionFailed(

@@ -1,4 +1,4 @@
-"""Plan, commit, and plan again when the world moved in between (design: no check-then-act race anywhere)."""
+"""Plan a write, commit it, and plan it again when something it relied on has changed (docs/decisions/0007)."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from fhir_server.store.protocol import (
     TargetsMissing,
     WriteConflict,
 )
-from fhir_server.writes.action import Action, Done
-from fhir_server.writes.plan import Plan, done, plan
+from fhir_server.writes.action import Action, WriteResult
+from fhir_server.writes.plan import Plan, collect_results, plan
 
 # The share of a request's time limit that is spent on planning again; the rest is for the answer.
 _RETRYING = 0.8
 _LONGEST_PAUSE = 0.05
 
 
-async def commit(context: Context, action: Action, base: str) -> Done:
+async def commit(context: Context, action: Action, base: str) -> WriteResult:
     """Carry out one action of a request of its own."""
-    made, committed = await _attempts(context, [action], base, bundle=False, reads=Transaction())
-    results = done(made, committed.written)
+    draft, committed = await _plan_and_transact(context, [action], base, bundle=False, reads=Transaction())
+    results = collect_results(draft, committed.written)
     return results[0]
 
 
-async def commit_all(
+async def commit_bundle(
     context: Context, actions: list[Action], base: str, reads: Transaction
-) -> tuple[dict[str, Done], Committed]:
-    """Carry out the actions of a transaction bundle as one; what each came to, by the entry it stands in.
+) -> tuple[dict[str, WriteResult], Committed]:
+    """Carry out the actions of a transaction bundle as one transaction; the results by bundle entry.
 
     `reads` carries the reads and queries of the bundle, answered from the state after its writes.
     """
-    made, committed = await _attempts(context, actions, base, bundle=True, reads=reads)
-    results: dict[str, Done] = {}
-    for (target, _), result in zip(made.steps, done(made, committed.written), strict=True):
+    draft, committed = await _plan_and_transact(context, actions, base, bundle=True, reads=reads)
+    results: dict[str, WriteResult] = {}
+    for (target, _), result in zip(draft.steps, collect_results(draft, committed.written), strict=True):
         results.setdefault(target.action.where, result)
     return results, committed
 
 
-async def _attempts(
+async def _plan_and_transact(
     context: Context, actions: list[Action], base: str, bundle: bool, reads: Transaction
 ) -> tuple[Plan, Committed]:
     """Repeat plan and commit until the plan's assertions hold, within the request's time limit."""
@@ -57,14 +57,14 @@ async def _attempts(
     attempt = 0
     while True:
         try:
-            made = await plan(context, actions, base, bundle)
-            transaction = made.transaction(reads)
+            draft = await plan(context, actions, base, bundle)
+            transaction = draft.to_transaction(reads)
             if not (transaction.writes or transaction.reads or transaction.queries):
-                return made, Committed(())
+                return draft, Committed(())
             committed = await context.store.transact(transaction)
             if any(write.type == SEARCH_PARAMETER for write in transaction.writes):
                 await context.parameters.reload_and_mark_empty_types()
-            return made, committed
+            return draft, committed
         except (AssertionFailed, RegistryChanged, WriteConflict) as error:
             if isinstance(error, RegistryChanged):
                 await context.parameters.reload()
@@ -75,17 +75,17 @@ async def _attempts(
             attempt += 1
             await asyncio.sleep(min(_LONGEST_PAUSE, 0.001 * attempt) * random.random())
         except TargetsMissing as error:
-            raise _targets_missing(made, error) from None
+            raise _build_missing_target_error(draft, error) from None
         except StillReferenced as error:
-            raise await _still_referenced(context, made, error) from None
+            raise await _build_still_referenced_error(context, draft, error) from None
 
 
-def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:
+def _build_missing_target_error(draft: Plan, error: TargetsMissing) -> FhirError:
     issues = []
     for reference in error.references:
-        target, text = made.required[reference]
+        target, text = draft.required[reference]
         path = f"{target.action.where}.resource" if target.action.where else target.action.type
-        wanted = {reference, f"{made.base}/{reference}"}
+        wanted = {reference, f"{draft.base}/{reference}"}
         paths = tuple(found for found, _ in reference_paths(text.tree, path, wanted.__contains__))
         issues.append(
             Issue(
@@ -99,13 +99,13 @@ def _targets_missing(made: Plan, error: TargetsMissing) -> FhirError:
     return Unprocessable(issues=issues)
 
 
-async def _still_referenced(context: Context, made: Plan, error: StillReferenced) -> FhirError:
+async def _build_still_referenced_error(context: Context, draft: Plan, error: StillReferenced) -> FhirError:
     """409 that says where each reference stands and, in a transaction, which entry deletes its target."""
     found = await context.store.read_many({source for sources in error.sources.values() for source in sources})
-    entries = {target.reference: target.action.where for target, _ in made.steps if target.action.method == "DELETE"}
+    entries = {target.reference: target.action.where for target, _ in draft.steps if target.action.method == "DELETE"}
     issues = []
     for target, sources in error.sources.items():
-        wanted = {target, f"{made.base}/{target}"}
+        wanted = {target, f"{draft.base}/{target}"}
         listed = []
         for source in sources:
             tree = orjson.loads((found[source].raw if source in found else None) or b"{}")

@@ -16,27 +16,27 @@ from fhir_server.fhir.resource import parse, valid_id
 from fhir_server.requests.context import Context
 from fhir_server.store.operations import Transaction
 from fhir_server.writes.action import Action
-from fhir_server.writes.commit import commit_all
+from fhir_server.writes.commit import commit_bundle
 
 _AT_ONCE = 100
 
 
-async def store_profiles(context: Context, folder: Path) -> None:
+async def store_conformance_resources(context: Context, folder: Path) -> None:
     """Store the resources of a folder's JSON files and packages. Raises ValueError that names the file at fault."""
     actions: list[Action] = []
-    for name, text in _texts(folder):
-        action = _action(context, name, text)
+    for name, text in _read_texts(folder):
+        action = _text_to_action(context, name, text)
         if action is not None:
             actions.append(action)
     for start in range(0, len(actions), _AT_ONCE):
         try:
-            await commit_all(context, actions[start : start + _AT_ONCE], context.settings.base_url, Transaction())
+            await commit_bundle(context, actions[start : start + _AT_ONCE], context.settings.base_url, Transaction())
         except FhirError as error:
             issue = error.issues[0]
             raise ValueError(f"{', '.join(issue.expression)}: {issue.diagnostics}") from None
 
 
-def _texts(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _read_texts(folder: Path) -> Iterator[tuple[str, bytes]]:
     if not folder.is_dir():
         raise ValueError(f"The folder of profiles, `{folder}`, is not there; correct the setting `FHIR_PROFILES`.")
     for path in sorted(folder.iterdir()):
@@ -49,7 +49,7 @@ def _texts(folder: Path) -> Iterator[tuple[str, bytes]]:
                 raise ValueError(f"`{path}` is no FHIR package: {error}.") from None
 
 
-def _action(context: Context, name: str, text: bytes) -> Action | None:
+def _text_to_action(context: Context, name: str, text: bytes) -> Action | None:
     """The update that stores a resource; None for JSON that is none, or of a type that is not served."""
     try:
         parsed = parse(text)

@@ -27,14 +27,14 @@ def check_identity(text: Text, type: str, id: str | None) -> None:
     raise Invalid(f"The body has the id `{own}`, but the URL says `{id}`.", code="value", expression=path)
 
 
-def checked_id(id: str) -> str:
+def check_id(id: str) -> str:
     """An id from a URL that something is to be written at."""
     if not valid_id(id):
         raise Invalid(f"`{id}` is not a FHIR id; use 1 to 64 letters, digits, `-` and `.`.", code="value")
     return id
 
 
-def stored_tree(tree: dict[str, Any], id: str) -> dict[str, Any]:
+def build_stored_tree(tree: dict[str, Any], id: str) -> dict[str, Any]:
     """The tree as it will be stored: the id set, and what the server assigns taken out of meta."""
     tree = {**tree, "id": id}
     meta = tree.get("meta")

@@ -28,10 +28,10 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
-from fhir_server.writes.action import Action, Done
-from fhir_server.writes.bundle_references import Links, conditional_references, refuse_unresolved
-from fhir_server.writes.identity import check_identity, checked_id, stored_tree
-from fhir_server.writes.resolve_targets import Identified, Target, identify
+from fhir_server.writes.action import Action, WriteResult
+from fhir_server.writes.bundle_references import BundleReferences, refuse_unresolved, resolve_conditional_references
+from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
+from fhir_server.writes.resolve_targets import ResolvedTargets, Target, resolve_targets
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
@@ -41,7 +41,7 @@ SLICE = 50
 
 @dataclass(slots=True)
 class Plan:
-    """A transaction and, per action (in the order given), what it will have come to."""
+    """A transaction in the making, and per action the position of its write or the version that answers it."""
 
     base: str = ""
     registry: int | None = None
@@ -55,21 +55,21 @@ class Plan:
     parameters: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By id, the SearchParameters written so far; None for one that is deleted."""
 
-    def position(self, target: Target) -> int | None:
+    def find_position(self, target: Target) -> int | None:
         """Where this plan writes the resource that answers a repeated conditional create."""
         for number, write in enumerate(self.writes):
             if write.type == target.action.type and write.id == target.id:
                 return number
         return None
 
-    def transaction(self, reads: Transaction) -> Transaction:
+    def to_transaction(self, reads: Transaction) -> Transaction:
         """The plan as the store takes it, with the reads and queries of `reads`."""
-        made = {f"{write.type}/{write.id}" for write in self.writes if write.content is not None}
+        written = {f"{write.type}/{write.id}" for write in self.writes if write.content is not None}
         return replace(
             reads,
             writes=tuple(self.writes),
             assertions=tuple(self.assertions),
-            required=tuple(reference for reference in self.required if reference not in made),
+            required=tuple(reference for reference in self.required if reference not in written),
             released=tuple(self.released),
             exempt=REFERENCE_EXEMPT,
             locks=tuple(sorted(self.locks)),
@@ -80,26 +80,26 @@ class Plan:
 async def plan(context: Context, actions: list[Action], base: str, bundle: bool) -> Plan:
     """Plan all actions as one transaction. Raises a FhirError that names the entries at fault."""
     registry = context.parameters.current.number
-    identified = await identify(context, actions, base)
-    _refuse_double_writes(identified)
-    found = await _current(context, identified)
-    made = Plan(base, registry, assertions=identified.assertions, locks=identified.locks)
+    resolved = await resolve_targets(context, actions, base)
+    _refuse_double_writes(resolved)
+    found = await _read_current(context, resolved)
+    draft = Plan(base, registry, assertions=resolved.assertions, locks=resolved.locks)
     # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
     # nothing could be written meanwhile.
     async with context.planning if len(actions) > SLICE else nullcontext():
-        texts = await _texts(context, identified, base, found, bundle)
-        await _steps(context, made, identified, texts, found)
-    return made
+        texts = await _resolve_texts(context, resolved, base, found, bundle)
+        await _plan_targets(context, draft, resolved, texts, found)
+    return draft
 
 
-async def _steps(
-    context: Context, made: Plan, identified: Identified, texts: Mapping[int, Text], found: Mapping[str, Stored]
+async def _plan_targets(
+    context: Context, draft: Plan, resolved: ResolvedTargets, texts: Mapping[int, Text], found: Mapping[str, Stored]
 ) -> None:
     """Add every target to the plan. Raises Invalid with the faults of all resources, or the first other error."""
     problems: list[Issue] = []
-    for number, target in enumerate(identified.targets):
+    for number, target in enumerate(resolved.targets):
         try:
-            _step(context, made, target, texts.get(number), found.get(target.reference), made.base)
+            _plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.base)
         except FhirError as error:
             problems += error.located(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
@@ -110,9 +110,9 @@ async def _steps(
         raise Invalid(issues=problems)
 
 
-def _refuse_double_writes(identified: Identified) -> None:
+def _refuse_double_writes(resolved: ResolvedTargets) -> None:
     seen: dict[str, Target] = {}
-    for target in identified.targets:
+    for target in resolved.targets:
         if target.found:
             continue
         other = seen.setdefault(target.reference, target)
@@ -124,11 +124,11 @@ def _refuse_double_writes(identified: Identified) -> None:
             )
 
 
-async def _current(context: Context, identified: Identified) -> Mapping[str, Stored]:
+async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[str, Stored]:
     """The latest versions of what is updated, patched, or answers a conditional create; deletions too."""
     wanted = [
         target
-        for target in identified.targets
+        for target in resolved.targets
         if target.found
         or target.action.method in ("PUT", "PATCH")
         or (target.action.method == "DELETE" and target.action.if_match is not None)
@@ -144,27 +144,27 @@ async def _current(context: Context, identified: Identified) -> Mapping[str, Sto
     return found
 
 
-async def _texts(
-    context: Context, identified: Identified, base: str, found: Mapping[str, Stored], bundle: bool
+async def _resolve_texts(
+    context: Context, resolved: ResolvedTargets, base: str, found: Mapping[str, Stored], bundle: bool
 ) -> dict[int, Text]:
     """The text each target will have, with references resolved, by position of the target."""
     texts: dict[int, Text] = {}
-    links = Links.of(identified.targets) if bundle else None
-    for number, target in enumerate(identified.targets):
+    links = BundleReferences.of(resolved.targets) if bundle else None
+    for number, target in enumerate(resolved.targets):
         action = target.action
         if target.found or action.method == "DELETE":
             continue
         try:
             if action.patch is not None:
-                text = _patched(action, target, found.get(target.reference))
+                text = _apply_patch(action, target, found.get(target.reference))
             else:
                 assert action.text is not None
                 text = action.text
             inside = action.type == "Bundle"  # what the entries of a Bundle refer to is settled inside it
             if links is not None and not inside:
-                text = links.rewritten(text, action.full_url, context.definitions)
+                text = links.rewrite(text, action.full_url, context.definitions)
             if b"?" in text.raw and not inside:
-                text = await conditional_references(context, identified, text, base)
+                text = await resolve_conditional_references(context, resolved, text, base)
             if bundle or context.settings.references == "enforce":
                 refuse_unresolved(text)
         except FhirError as error:
@@ -175,7 +175,7 @@ async def _texts(
     return texts
 
 
-def _patched(action: Action, target: Target, current: Stored | None) -> Text:
+def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
     if current is None:
         raise NotFound(f"`{target.reference}` does not exist, so there is nothing to patch.")
     if current.raw is None:
@@ -190,37 +190,39 @@ def _patched(action: Action, target: Target, current: Stored | None) -> Text:
     return parse(encode(tree))
 
 
-def _step(context: Context, made: Plan, target: Target, text: Text | None, current: Stored | None, base: str) -> None:
+def _plan_target(
+    context: Context, draft: Plan, target: Target, text: Text | None, current: Stored | None, base: str
+) -> None:
     """Add one target's write, or what answers it, to the plan."""
     action = target.action
-    _check_preconditions(made, target, current)
+    _check_preconditions(draft, target, current)
     if target.found:
-        made.steps.append((target, _answering(made, target, current)))
+        draft.steps.append((target, _find_answer(draft, target, current)))
     elif action.method == "DELETE":
-        made.steps.append((target, len(made.writes)))
-        made.writes.append(Write("DELETE", action.type, target.id))
+        draft.steps.append((target, len(draft.writes)))
+        draft.writes.append(Write("DELETE", action.type, target.id))
         if action.type == SEARCH_PARAMETER:
-            made.parameters[target.id] = None
+            draft.parameters[target.id] = None
         if context.settings.references == "enforce":
-            made.released.append(target.reference)
+            draft.released.append(target.reference)
     else:
         assert text is not None
-        _write(context, made, target, text, current, base)
+        _plan_write(context, draft, target, text, current, base)
 
 
-def _answering(made: Plan, target: Target, current: Stored | None) -> Stored | int | None:
+def _find_answer(draft: Plan, target: Target, current: Stored | None) -> Stored | int | None:
     """What answers a conditional create that found something. Raises WriteConflict when it was deleted meanwhile."""
     if target.action.method != "POST":
         return None
     if current is not None and current.raw is not None:
         return current
-    position = made.position(target)
+    position = draft.find_position(target)
     if position is None:
         raise WriteConflict(f"{target.reference} was deleted while this was planned")
     return position
 
 
-def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> None:
+def _check_preconditions(draft: Plan, target: Target, current: Stored | None) -> None:
     action = target.action
     if action.absent and current is not None and current.raw is not None:
         raise PreconditionFailed(
@@ -236,7 +238,7 @@ def _check_preconditions(made: Plan, target: Target, current: Stored | None) -> 
     # an update asserts what it read as well, so that of two equal ones in parallel the second makes no version
     if action.method in ("PUT", "PATCH") or action.if_match is not None:
         version = 0 if current is None else current.version
-        made.assertions.append(VersionIs(action.type, target.id, version))
+        draft.assertions.append(VersionIs(action.type, target.id, version))
 
 
 def _check_version(version: int, target: Target, current: Stored | None) -> None:
@@ -254,55 +256,59 @@ def _check_version(version: int, target: Target, current: Stored | None) -> None
     )
 
 
-def _write(context: Context, made: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:
+def _plan_write(context: Context, draft: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:
     action = target.action
     check_identity(text, action.type, action.id)
-    tree = stored_tree(text.tree, checked_id(target.id))
+    tree = build_stored_tree(text.tree, check_id(target.id))
     issues = context.validator.issues(tree)
     if issues:
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
-        _check_parameter(context, made, tree)
+        _check_search_parameter(context, draft, tree)
     head, tail = spliced(text, action.type, target.id)
-    if current is not None and _unchanged(current, head, tail):
-        made.steps.append((target, current))
+    if current is not None and _is_unchanged(current, head, tail):
+        draft.steps.append((target, current))
         return
     entries = context.index.entries(action.type, tree, base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
-            made.required.setdefault(reference, (target, text))
-    made.steps.append((target, len(made.writes)))
-    made.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
+            draft.required.setdefault(reference, (target, text))
+    draft.steps.append((target, len(draft.writes)))
+    draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     text.forget_tree()
 
 
-def _check_parameter(context: Context, made: Plan, tree: dict[str, Any]) -> None:
+def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:
     """Refuse a SearchParameter that would be in force, but cannot be applied."""
-    issues = context.parameters.faults(tree, made.parameters)
+    issues = context.parameters.find_faults(tree, draft.parameters)
     if issues:
         raise Unprocessable(issues=issues)
-    made.parameters[tree["id"]] = tree
+    draft.parameters[tree["id"]] = tree
 
 
-def _unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
+def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
     if current.raw is None:
         return False
     return same_content(current.raw, head + b'"versionId":"0"' + tail)
 
 
-def done(made: Plan, written: tuple[Any, ...]) -> list[Done]:
-    """Per target, in the plan's order, what it came to."""
-    return [_done(target, step, made.writes, written) for target, step in made.steps]
+def collect_results(draft: Plan, written: tuple[Any, ...]) -> list[WriteResult]:
+    """The result of every target, in the plan's order."""
+    return [_build_result(target, step, draft.writes, written) for target, step in draft.steps]
 
 
-def _done(target: Target, step: Stored | int | None, writes: list[Write], written: tuple[Any, ...]) -> Done:
+def _build_result(
+    target: Target, step: Stored | int | None, writes: list[Write], written: tuple[Any, ...]
+) -> WriteResult:
     action = target.action
     if step is None:
-        return Done(204, action.type, target.id, 0, 0)
+        return WriteResult(204, action.type, target.id, 0, 0)
     if isinstance(step, Stored):
-        return Done(200, step.type, step.id, step.version, step.last_updated, raw=step.raw)
+        return WriteResult(200, step.type, step.id, step.version, step.last_updated, raw=step.raw)
     result = written[step]
     if action.method == "DELETE":
-        return Done(204, action.type, target.id, result.version, result.last_updated)
+        return WriteResult(204, action.type, target.id, result.version, result.last_updated)
     status = 201 if result.created and not target.found else 200
-    return Done(status, action.type, target.id, result.version, result.last_updated, content=writes[step].content)
+    return WriteResult(
+        status, action.type, target.id, result.version, result.last_updated, content=writes[step].content
+    )

@@ -28,7 +28,7 @@ import yaml
 
 from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.interactions.contained import Found, Reading, search_inside
+from fhir_server.interactions.contained import Found, Reading, search_contained
 from fhir_server.search.compartment import compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import facts_of
@@ -223,7 +223,7 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
 
 async def _page(store: Store, search: Search, reading: Reading) -> Page | Found:
     if search.inside:
-        return await search_inside(store, search.query, search.inside, reading)
+        return await search_contained(store, search.query, search.inside, reading)
     return await store.search(search.query)
 
 

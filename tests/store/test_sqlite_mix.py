@@ -21,7 +21,7 @@ import pytest
 from fhir_server.app import Knowledge
 from fhir_server.client import queries
 from fhir_server.client.queries import MORE, QUERIES
-from fhir_server.requests.request import pairs_of
+from fhir_server.requests.request import parse_query
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.parse import Options, parse
 from fhir_server.search.query import Query, Scope
@@ -128,7 +128,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def _parsed(known: Knowledge, url: str) -> Query:
     type, _, pairs = url.partition("?")
     criteria = Criteria(zone=UTC, now=0, base=BASE, registry=known.registry)
-    return parse((type,), pairs_of(pairs), criteria, Options()).query
+    return parse((type,), parse_query(pairs), criteria, Options()).query
 
 
 def _scans(plan: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
@@ -17,13 +17,12 @@ from fhir_server.fhir.bundle import bundle, search_entry
 from fhir_server.fhir.datetimes import instant, interval
 from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
 from fhir_server.fhir.references import literal_references, local
-from fhir_server.interactions.read import deleted
-from fhir_server.interactions.search import PAGE
-from fhir_server.operations.parameters import given, whole_number
+from fhir_server.interactions.read import build_deleted_error
+from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
+from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.request import Pairs, Request, Response
 from fhir_server.search.compartment import ITSELF, compartment_clause, compartment_types
-from fhir_server.search.paging import open_token, seal
 from fhir_server.search.query import (
     EVERYTHING,
     And,
@@ -72,8 +71,8 @@ _BINARY = re.compile(rb'"url"\s*:\s*"([^"\\]*Binary/[^"\\]+)"')
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked for: `owner` and `id` of the compartment (None: of all), and which part. `care`: closed, in µs."""
+class EverythingRequest:
+    """The request: `owner` and `id` of the compartment (None: all of them). `care`: closed interval in µs."""
 
     owner: str
     id: str | None
@@ -90,108 +89,106 @@ class Asked:
 
 
 async def everything(context: Context, request: Request) -> Response:
-    """200 with a searchset of all of it, or of a page when `_count` is given; 404 and 410 as for a read."""
-    asked = _asked(context, request)
-    if asked.id is not None:
-        stored = await context.store.read(asked.owner, asked.id)
+    """200 with a searchset of everything, or of a page when `_count` is given; 404 and 410 as for a read."""
+    query = _parse_request(context, request)
+    if query.id is not None:
+        stored = await context.store.read(query.owner, query.id)
         if stored is None:
-            raise NotFound(f"`{asked.owner}/{asked.id}` does not exist on this server.")
+            raise NotFound(f"`{query.owner}/{query.id}` does not exist on this server.")
         if stored.raw is None:
-            raise deleted(stored)
-    scopes = tuple(_scopes(context, request, asked))
-    page = await _page(context, asked, scopes) if scopes else Page((), None)
-    extra = await _referred(context, request, asked, page.matches)
-    return Response(200, _searchset(context, request, asked, page, extra))
+            raise build_deleted_error(stored)
+    scopes = tuple(_build_scopes(context, request, query))
+    page = await _read_page(context, query, scopes) if scopes else Page((), None)
+    extra = await _read_referenced(context, request, query, page.matches)
+    return Response(200, _build_searchset(context, request, query, page, extra))
 
 
-def _asked(context: Context, request: Request) -> Asked:
+def _parse_request(context: Context, request: Request) -> EverythingRequest:
     path = request.path
     owner, id = path[0], path[1] if len(path) == 3 else None
-    pairs = given(context, request)
+    pairs = parse_parameters(context, request)
     token = dict(pairs).get(PAGE)
     if token is None:
-        return _read(context, Asked(owner, id, pairs))
+        return _parse_values(context, EverythingRequest(owner, id, pairs))
     if len(pairs) > 1:
         raise Invalid(f"A page link carries all parameters; `{PAGE}` cannot be combined with other ones.")
-    payload = open_token(context.page_key, token, context.clock() // 1_000_000)
-    if tuple(payload["path"]) != path:
-        raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")
-    asked = Asked(owner, id, tuple((name, value) for name, value in payload["pairs"]))
-    return replace(_read(context, asked), after=tuple(payload["after"]))
+    state = open_page_link(context, path, token)
+    query = EverythingRequest(owner, id, tuple((name, value) for name, value in state["pairs"]))
+    return replace(_parse_values(context, query), after=tuple(state["after"]))
 
 
-def _read(context: Context, asked: Asked) -> Asked:
+def _parse_values(context: Context, query: EverythingRequest) -> EverythingRequest:
     """The same, with its parameters read. Raises Invalid."""
-    names = [name for name, _ in asked.pairs]
-    for name, value in asked.pairs:
+    names = [name for name, _ in query.pairs]
+    for name, value in query.pairs:
         if name not in PARAMETERS:
             listed = ", ".join(f"`{each}`" for each in PARAMETERS)
             raise Invalid(f"`$everything` has no parameter `{name}`. Valid ones: {listed}.", code="not-supported")
         if name != "_type" and names.count(name) > 1:
             raise Invalid(f"`{name}` is given more than once; give one value.")
         if name == "_type":
-            asked = replace(asked, types=asked.types | _types(context, value))
+            query = replace(query, types=query.types | _parse_types(context, value))
         elif name == "_count":
-            asked = replace(asked, count=min(whole_number(name, value), context.settings.max_count))
+            query = replace(query, count=min(parse_positive_integer(name, value), context.settings.max_count))
         else:
-            low, high = _interval(context, name, value)
+            low, high = _parse_interval(context, name, value)
             if name == "_since":
-                asked = replace(asked, since=low)
+                query = replace(query, since=low)
             elif name == "start":
-                asked = replace(asked, care=(low, asked.care[1]))
+                query = replace(query, care=(low, query.care[1]))
             else:
-                asked = replace(asked, care=(asked.care[0], high))
-    return asked
+                query = replace(query, care=(query.care[0], high))
+    return query
 
 
-def _types(context: Context, value: str) -> frozenset[str]:
+def _parse_types(context: Context, value: str) -> frozenset[str]:
     types = frozenset(value.split(","))
     for type in sorted(types - context.types):
         raise Invalid(f"`_type` names `{type}`, which is no resource type of this server.", code="value")
     return types
 
 
-def _interval(context: Context, name: str, value: str) -> tuple[int, int]:
+def _parse_interval(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
         return interval(value, context.criteria("").zone)
     except ValueError as error:
         raise Invalid(f"`{name}={value}` cannot be read: {error}", code="value") from None
 
 
-def _scopes(context: Context, request: Request, asked: Asked) -> Iterable[Scope]:
-    """What is searched: when only members of the compartment are wanted, these types, else all of it."""
-    members = compartment_types(context.definitions, asked.owner)
-    only = asked.types if asked.types <= set(members) else frozenset()
+def _build_scopes(context: Context, request: Request, query: EverythingRequest) -> Iterable[Scope]:
+    """The scopes to search: the types of `_type` when all of them are members of the compartment, else all members."""
+    members = compartment_types(context.definitions, query.owner)
+    only = query.types if query.types <= set(members) else frozenset()
     for type in members:
         if type in context.types and (not only or type in only):
-            clauses = [_membership(context, asked, type), *_limits(context, asked, type)]
+            clauses = [_build_membership_clause(context, query, type), *_build_limits(context, query, type)]
             clauses.append(context.policy.restriction(request.principal, type))
             parts = tuple(clause for clause in clauses if clause != EVERYTHING)
             yield Scope(type, parts[0] if len(parts) == 1 else And(parts))
 
 
-def _membership(context: Context, asked: Asked, type: str) -> Clause:
+def _build_membership_clause(context: Context, query: EverythingRequest, type: str) -> Clause:
     """What places a resource of the type in the compartment, or in that of anybody."""
-    if asked.id is not None:
-        return compartment_clause(context.definitions, asked.owner, asked.id, type)
-    if type == asked.owner:
+    if query.id is not None:
+        return compartment_clause(context.definitions, query.owner, query.id, type)
+    if type == query.owner:
         return EVERYTHING
-    codes = context.definitions.compartments[asked.owner].get(type, ())
-    return disjunction(StartsWith(code, f"{asked.owner}/") for code in codes if code != ITSELF)
+    codes = context.definitions.compartments[query.owner].get(type, ())
+    return disjunction(StartsWith(code, f"{query.owner}/") for code in codes if code != ITSELF)
 
 
-def _limits(context: Context, asked: Asked, type: str) -> Iterable[Clause]:
-    if asked.since is not None:
-        yield LastUpdated((Test("low", "ge", asked.since),))
-    start, end = asked.care
-    code = _care_date(context, type)
-    if code is not None and asked.care != (None, None):
+def _build_limits(context: Context, query: EverythingRequest, type: str) -> Iterable[Clause]:
+    if query.since is not None:
+        yield LastUpdated((Test("low", "ge", query.since),))
+    start, end = query.care
+    code = _find_care_date(context, type)
+    if code is not None and query.care != (None, None):
         tests: tuple[Test, ...] = (Test("high", "ge", start),) if start is not None else ()
         tests += (Test("low", "le", end),) if end is not None else ()
         yield Or((DateRange(code, tests), Not(Present(code))))
 
 
-def _care_date(context: Context, type: str) -> str | None:
+def _find_care_date(context: Context, type: str) -> str | None:
     if type in _NO_CARE_DATE:
         return None
     parameters = context.registry.parameters(type)
@@ -199,10 +196,10 @@ def _care_date(context: Context, type: str) -> str | None:
     return next((code for code in listed if code in parameters and parameters[code].type == "date"), None)
 
 
-async def _page(context: Context, asked: Asked, scopes: tuple[Scope, ...]) -> Page:
-    """The page asked for, or without `_count` all there is."""
-    if asked.count is not None:
-        return await context.store.search(Query(scopes, count=asked.count, after=asked.after))
+async def _read_page(context: Context, query: EverythingRequest, scopes: tuple[Scope, ...]) -> Page:
+    """The page that `_count` asks for; without `_count` everything. Raises TooCostly."""
+    if query.count is not None:
+        return await context.store.search(Query(scopes, count=query.count, after=query.after))
     most = context.settings.max_included
     page = await context.store.search(Query(scopes, count=most))
     if page.next is not None:
@@ -210,16 +207,18 @@ async def _page(context: Context, asked: Asked, scopes: tuple[Scope, ...]) -> Pa
     return page
 
 
-async def _referred(context: Context, request: Request, asked: Asked, matches: Sequence[Stored]) -> list[Stored]:
+async def _read_referenced(
+    context: Context, request: Request, query: EverythingRequest, matches: Sequence[Stored]
+) -> list[Stored]:
     """What the matches refer to and the compartment does not hold, in the order of their references."""
-    members = compartment_types(context.definitions, asked.owner)
-    if asked.types and asked.types <= set(members):
+    members = compartment_types(context.definitions, query.owner)
+    if query.types and query.types <= set(members):
         return []
-    found = await _references(context, request.base, matches)
+    found = await _list_references(context, request.base, matches)
     wanted: dict[str, list[str]] = {}
     for reference in sorted(found - {match.reference for match in matches}):
         type = reference.partition("/")[0]
-        if asked.wants(type):
+        if query.wants(type):
             wanted.setdefault(type, []).append(reference)
     current = await context.store.read_many([reference for listed in wanted.values() for reference in listed])
     kept: list[Stored] = []
@@ -228,15 +227,15 @@ async def _referred(context: Context, request: Request, asked: Asked, matches: S
         allowed = context.policy.restriction(request.principal, type)
         shown = set(there) if allowed == EVERYTHING else await context.store.matching(there, allowed)
         if type in members:  # these are matches, of this page or another, or were not asked for
-            shown -= await context.store.matching(there, _membership(context, asked, type))
+            shown -= await context.store.matching(there, _build_membership_clause(context, query, type))
         kept += [current[reference] for reference in there if reference in shown]
-    kept = [stored for stored in kept if asked.since is None or stored.last_updated >= asked.since]
+    kept = [stored for stored in kept if query.since is None or stored.last_updated >= query.since]
     if len(kept) > context.settings.max_included:
         raise TooCostly(f"More than {context.settings.max_included} resources are referred to; ask for smaller pages.")
     return kept
 
 
-async def _references(context: Context, base: str, matches: Sequence[Stored]) -> set[str]:
+async def _list_references(context: Context, base: str, matches: Sequence[Stored]) -> set[str]:
     """Every `Type/id` that the matches refer to, attachments kept as Binary included."""
     found: set[str] = set()
     for number, match in enumerate(matches, start=1):
@@ -250,12 +249,14 @@ async def _references(context: Context, base: str, matches: Sequence[Stored]) ->
     return found
 
 
-def _searchset(context: Context, request: Request, asked: Asked, page: Page, extra: Sequence[Stored]) -> bytes:
+def _build_searchset(
+    context: Context, request: Request, query: EverythingRequest, page: Page, extra: Sequence[Stored]
+) -> bytes:
     url = "/".join((request.base, *request.path))
-    links = [("self", f"{url}?{urlencode(asked.pairs, safe=':,', quote_via=quote)}" if asked.pairs else url)]
+    links = [("self", f"{url}?{urlencode(query.pairs, safe=':,', quote_via=quote)}" if query.pairs else url)]
     if page.next is not None:
-        links.append(("next", f"{url}?{PAGE}={seal(context.page_key, _continuation(context, request, asked, page))}"))
-    matches = [match for match in page.matches if asked.wants(match.type)]
+        links.append(build_next_link(context, url, request.path, {"pairs": query.pairs, "after": page.next}))
+    matches = [match for match in page.matches if query.wants(match.type)]
     parts = (("match", matches), ("include", extra))
     entries = [
         search_entry(request.base, found.reference, found.raw or b"{}", mode)
@@ -264,11 +265,6 @@ def _searchset(context: Context, request: Request, asked: Asked, page: Page, ext
     ]
     meta = {"lastUpdated": instant(context.clock())}
     head: dict[str, object] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
-    if page.next is None and asked.after is None:
+    if page.next is None and query.after is None:
         head["total"] = len(matches)
     return bundle(head, links, entries)
-
-
-def _continuation(context: Context, request: Request, asked: Asked, page: Page) -> Mapping[str, object]:
-    expires = context.clock() // 1_000_000 + context.settings.page_lifetime
-    return {"path": request.path, "pairs": asked.pairs, "after": page.next, "expires": expires}

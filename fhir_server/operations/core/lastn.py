@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from fhir_server.fhir.outcome import Invalid, NotSupported, TooCostly
-from fhir_server.interactions.search import Asked, read_search, searchset
-from fhir_server.operations.parameters import given, whole_number
+from fhir_server.interactions.search import SearchRequest, build_searchset, read_search
+from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request, Response
 from fhir_server.search.parameters import TYPES, Surroundings
@@ -39,20 +39,22 @@ class Dated:
 
 async def lastn(context: Context, request: Request) -> Response:
     """200 with a searchset, the most recent first. Raises Invalid without subject, or without category or code."""
-    pairs = given(context, request)
+    pairs = parse_parameters(context, request)
     most = _most(pairs)
     criteria = tuple(pair for pair in pairs if pair[0] != _MAX)
     _check(criteria)
-    handling = request.prefers("handling") or context.settings.handling
-    asked = Asked((TYPE,), criteria, handling == "lenient")
-    wanted = await read_search(context, request, asked)
-    if wanted.inside:
+    handling = request.get_preference("handling") or context.settings.handling
+    search_request = SearchRequest((TYPE,), criteria, handling == "lenient")
+    parsed = await read_search(context, request, search_request)
+    if parsed.inside:
         raise NotSupported("`$lastn` does not look into containers; leave `_contained` out.")
-    found = await _all(context, request.base, replace(wanted.query, sort=(Sort("date", "date", True),), count=_PAGE))
+    found = await _all(context, request.base, replace(parsed.query, sort=(Sort("date", "date", True),), count=_PAGE))
     matches = tuple(observation.stored for observation in latest(found, most))
     shown = tuple(pair for pair in pairs if pair[0] == _MAX)
-    answered = replace(wanted, applied=(*shown, *wanted.applied))
-    body = await searchset(context, request, replace(asked, path=request.path), answered, Page(matches, None))
+    answered = replace(parsed, applied=(*shown, *parsed.applied))
+    body = await build_searchset(
+        context, request, replace(search_request, path=request.path), answered, Page(matches, None)
+    )
     return Response(200, body)
 
 
@@ -60,7 +62,7 @@ def _most(pairs: Pairs) -> int:
     given = [value for name, value in pairs if name == _MAX]
     if len(given) > 1:
         raise Invalid("`max` is given more than once; give one value.")
-    return whole_number(_MAX, given[0]) if given else 1
+    return parse_positive_integer(_MAX, given[0]) if given else 1
 
 
 def _check(pairs: Pairs) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 from fhir_server.fhir.json_tree import decode, encode
 from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.fhir.resource import parse
-from fhir_server.interactions.read import deleted, version_of
+from fhir_server.interactions.read import build_deleted_error, parse_version
 from fhir_server.operations.parameters import refuse_parameters
 from fhir_server.requests.context import Context
-from fhir_server.requests.headers import if_match
+from fhir_server.requests.headers import parse_if_match
 from fhir_server.requests.request import Request, Response
 from fhir_server.writes.action import Action
 from fhir_server.writes.commit import commit
-from fhir_server.writes.identity import checked_id
+from fhir_server.writes.identity import check_id
 
 Meta = dict[str, Any]
 
@@ -29,40 +29,40 @@ async def meta(context: Context, request: Request) -> Response:
     refuse_parameters(request)
     path = request.path
     if len(path) == 5:
-        stored = await context.store.vread(path[0], path[1], version_of(path[3]))
+        stored = await context.store.vread(path[0], path[1], parse_version(path[3]))
     else:
         stored = await context.store.read(path[0], path[1])
     if stored is None:
         raise NotFound(f"`{'/'.join(path[:-1])}` does not exist on this server.")
     if stored.raw is None:
-        raise deleted(stored)
-    return Response(200, _parameters(decode(stored.raw).get("meta", {})), stored.version, stored.last_updated)
+        raise build_deleted_error(stored)
+    return Response(200, _meta_to_parameters(decode(stored.raw).get("meta", {})), stored.version, stored.last_updated)
 
 
 async def meta_add(context: Context, request: Request) -> Response:
     """The meta after the elements of the parameter `meta` were added to it."""
-    return await _change(context, request, _added)
+    return await _change(context, request, _add)
 
 
 async def meta_delete(context: Context, request: Request) -> Response:
     """The meta after the elements of the parameter `meta` were taken out of it."""
-    return await _change(context, request, _removed)
+    return await _change(context, request, _remove)
 
 
 async def _change(context: Context, request: Request, change: Callable[[Meta, Meta], Meta]) -> Response:
     refuse_parameters(request)
-    type, id = request.path[0], checked_id(request.path[1])
-    given = _meta_parameter(context, request)
+    type, id = request.path[0], check_id(request.path[1])
+    given = _parse_meta(context, request)
 
     def patch(tree: dict[str, Any]) -> dict[str, Any]:
         return {**tree, "meta": change(tree.get("meta", {}), given)}
 
-    action = Action("PATCH", type, id, id=id, patch=patch, if_match=if_match(request))
+    action = Action("PATCH", type, id, id=id, patch=patch, if_match=parse_if_match(request))
     done = await commit(context, action, request.base)
-    return Response(200, _parameters(decode(done.text())["meta"]), done.version, done.last_updated)
+    return Response(200, _meta_to_parameters(decode(done.text())["meta"]), done.version, done.last_updated)
 
 
-def _meta_parameter(context: Context, request: Request) -> Meta:
+def _parse_meta(context: Context, request: Request) -> Meta:
     text = parse(request.body)
     if text.tree.get("resourceType") != "Parameters":
         raise Invalid("The body has to be a Parameters resource with a parameter `meta` (valueMeta).", code="structure")
@@ -88,18 +88,18 @@ def _meta_parameter(context: Context, request: Request) -> Meta:
     return meta
 
 
-def _identity(name: str, value: Any) -> Any:
+def _identify(name: str, value: Any) -> Any:
     """What makes two entries the same: a profile's URL, a coding's system and code."""
     return value if name == "profile" else (value.get("system"), value.get("code"))
 
 
-def _added(meta: Meta, given: Meta) -> Meta:
+def _add(meta: Meta, given: Meta) -> Meta:
     changed = dict(meta)
     for name in _LISTS:
         there = list(meta.get(name, []))
-        known = {_identity(name, value) for value in there}
+        known = {_identify(name, value) for value in there}
         for value in given.get(name, []):
-            identity = _identity(name, value)
+            identity = _identify(name, value)
             if identity not in known:
                 known.add(identity)
                 there.append(value)
@@ -108,17 +108,17 @@ def _added(meta: Meta, given: Meta) -> Meta:
     return changed
 
 
-def _removed(meta: Meta, given: Meta) -> Meta:
+def _remove(meta: Meta, given: Meta) -> Meta:
     changed = dict(meta)
     for name in _LISTS:
-        gone = {_identity(name, value) for value in given.get(name, [])}
-        kept = [value for value in meta.get(name, []) if _identity(name, value) not in gone]
+        gone = {_identify(name, value) for value in given.get(name, [])}
+        kept = [value for value in meta.get(name, []) if _identify(name, value) not in gone]
         changed.pop(name, None)
         if kept:
             changed[name] = kept
     return changed
 
 
-def _parameters(meta: Meta) -> bytes:
+def _meta_to_parameters(meta: Meta) -> bytes:
     parameter = {"name": "return", "valueMeta": meta}
     return encode({"resourceType": "Parameters", "parameter": [parameter]})

@@ -9,7 +9,7 @@ import orjson
 
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Invalid, Issue, NotFound, operation_outcome
-from fhir_server.operations.parameters import given, whole_number
+from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers import reindexing
@@ -22,36 +22,36 @@ _LOOK_SECONDS = 10.0
 async def reindex(context: Context, request: Request) -> Response:
     """POST starts it: 202, and the URL that tells how far it is. GET there: 202 while it runs, then 200."""
     if request.method == "POST":
-        return await _started(context, request)
-    await _resumed(context)
+        return await _start(context, request)
+    await _resume(context)
     job = await reindexing.find_job(context)
     if job is None:
         raise NotFound("No reindex was ever started here. POST to `$reindex` starts one.")
     if job.status == "running":
-        return _running(request, job)
-    return Response(200, orjson.dumps(_parameters(job)))
+        return _build_progress(request, job)
+    return Response(200, orjson.dumps(_job_to_parameters(job)))
 
 
 async def supervise(context: Context) -> None:
     """Go on with a job that was running when its process ended, as soon as it is certain that nobody runs it."""
     while (job := await reindexing.find_job(context)) is not None and job.status == "running":
-        if await _resumed(context):
+        if await _resume(context):
             return
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _resumed(context: Context) -> bool:
+async def _resume(context: Context) -> bool:
     job = await reindexing.resume(context)
     if job is not None:
         context.background.start(_run(context, job))
     return job is not None
 
 
-async def _started(context: Context, request: Request) -> Response:
-    types, rate = _asked(context, request)
+async def _start(context: Context, request: Request) -> Response:
+    types, rate = _parse_request(context, request)
     job = await reindexing.begin(context, types, request.base, rate)
     context.background.start(_run(context, job))
-    return _running(request, job)
+    return _build_progress(request, job)
 
 
 async def _run(context: Context, job: Job) -> None:
@@ -59,15 +59,15 @@ async def _run(context: Context, job: Job) -> None:
         await reindexing.run(context, job)
 
 
-def _asked(context: Context, request: Request) -> tuple[list[str], int]:
+def _parse_request(context: Context, request: Request) -> tuple[list[str], int]:
     """The types, all when none is named, and the most resources a second."""
     types = [request.path[0]] if len(request.path) > 1 else []
     rate = 0
-    for name, value in given(context, request):
+    for name, value in parse_parameters(context, request):
         if name == "type" and len(request.path) == 1:
             types += value.split(",")
         elif name == "rate":
-            rate = whole_number(name, value)
+            rate = parse_positive_integer(name, value)
         else:
             raise Invalid(f"`$reindex` has no parameter `{name}` here; it takes `type` (at the system) and `rate`.")
     unknown = sorted(set(types) - context.types)
@@ -76,7 +76,7 @@ def _asked(context: Context, request: Request) -> tuple[list[str], int]:
     return types or sorted(context.types), rate
 
 
-def _running(request: Request, job: Job) -> Response:
+def _build_progress(request: Request, job: Job) -> Response:
     sentence = f"{job.done} of {max(job.done, job.total)} resources are indexed."
     headers = (
         ("Content-Location", f"{request.base}/$reindex"),
@@ -87,7 +87,7 @@ def _running(request: Request, job: Job) -> Response:
     return Response(202, orjson.dumps(body), headers=headers)
 
 
-def _parameters(job: Job) -> dict[str, object]:
+def _job_to_parameters(job: Job) -> dict[str, object]:
     parts: list[dict[str, object]] = [
         {"name": "status", "valueCode": job.status},
         {"name": "indexed", "valueInteger": job.done},
