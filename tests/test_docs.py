@@ -17,6 +17,7 @@ import httpx
 import pytest
 import typer
 
+from bench.__main__ import cli as bench
 from fhir_server.__main__ import cli
 from fhir_server.api.routes import Route, route
 from fhir_server.app import STORES, Knowledge
@@ -200,11 +201,11 @@ def test_phony_targets_are_there() -> None:
 
 @cache
 def options() -> dict[str, set[str]]:
-    """The options of each command."""
+    """The options of each command, the bench among them."""
     group = cast(Any, typer.main.get_command(cli))
     return {
         command: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        for command, found in group.commands.items()
+        for command, found in (*group.commands.items(), ("bench", cast(Any, typer.main.get_command(bench))))
     }
 
 
@@ -212,7 +213,7 @@ def options() -> dict[str, set[str]]:
 def test_commands_that_are_named_exist(page: Path) -> None:
     wrong = []
     for line in code_lines(page.read_text(encoding="utf-8")):
-        found = re.match(r"(?:\S*/)?fhir-server ([a-z][a-z0-9]*)(.*)", line, flags=re.DOTALL)
+        found = re.match(r"(?:\S*/)?(?:fhir-server|python -m(?= bench)) ([a-z][a-z0-9]*)(.*)", line, flags=re.DOTALL)
         if not found:
             continue
         known = options().get(found[1])
@@ -226,7 +227,8 @@ def test_commands_that_are_named_exist(page: Path) -> None:
 
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [command for command in options() if f"`fhir-server {command}" not in text] == []
+    shown = {command: f"`fhir-server {command}" for command in options()} | {"bench": "`python -m bench"}
+    assert [command for command in options() if shown[command] not in text] == []
 
 
 @dataclass(frozen=True)

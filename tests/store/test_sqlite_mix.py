@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from bench import queries
+from bench.queries import MORE, QUERIES
 from fhir_server.app import Knowledge
-from fhir_server.client import queries
-from fhir_server.client.queries import MORE, QUERIES
 from fhir_server.requests.request import parse_query
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.parse import Options, parse

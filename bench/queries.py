@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from fhir_server.client.answers import Answer
-from fhir_server.client.http import Target
-from fhir_server.client.ingest import Folder, ingest_pass
-from fhir_server.client.measuring import Lane, Request, ask_json
+from bench.answers import Answer
+from bench.http import Target
+from bench.ingest import Folder, ingest_pass
+from bench.measuring import Lane, Request, ask_json
 
 COPIES = 3
 """How many times the folder is in a server whose searches are measured."""

@@ -6,12 +6,12 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from fhir_server.client.http import Target
-from fhir_server.client.ingest import Folder, ingest_pass
-from fhir_server.client.measuring import Lane, Limits, Phase, Samples, measure, open_lane
-from fhir_server.client.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
-from fhir_server.client.queries import QUERIES, Query, Search, all_queries, fill, pools_of, totals
-from fhir_server.client.summary import Measured
+from bench.http import Target
+from bench.ingest import Folder, ingest_pass
+from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
+from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
+from bench.queries import QUERIES, Query, Search, all_queries, fill, pools_of, totals
+from bench.summary import Measured
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fhir_server.client.inputs import Failure, find
-from fhir_server.client.submissions import Submission, submissions
+from fhir_server.commands.loading.inputs import Failure, find_inputs
+from fhir_server.commands.loading.submissions import Submission, read_submissions
 
 UUID = "39cc9d76-0952-4ded-9b39-b97d1e43b9cf"
 
@@ -20,7 +20,7 @@ def made(folder: Path, name: str, content: Any, as_posted: bool = False) -> list
     text = content if isinstance(content, str) else json.dumps(content)
     data = text.encode("utf-8", "surrogatepass")
     (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    return list(submissions(find([folder / name]).files, as_posted))
+    return list(read_submissions(find_inputs([folder / name]).files, as_posted))
 
 
 def only(found: list[Submission | Failure]) -> Submission:
@@ -32,7 +32,7 @@ def only(found: list[Submission | Failure]) -> Submission:
 def requests(submission: Submission) -> list[tuple[str, str]]:
     return [
         (entry["request"]["method"], entry["request"]["url"])
-        for entry in json.loads(submission.bundle("transaction"))["entry"]
+        for entry in json.loads(submission.write_bundle("transaction"))["entry"]
     ]
 
 
@@ -68,7 +68,7 @@ def test_other_verbs_and_conditional_creates_stay(tmp_path: Path) -> None:
         },
     ]
     submission = only(made(tmp_path, "a.json", bundle("transaction", *others)))
-    assert json.loads(submission.bundle("transaction"))["entry"] == others
+    assert json.loads(submission.write_bundle("transaction"))["entry"] == others
     assert [entry.type for entry in submission.entries] == ["Practitioner", "Patient", "Patient", "Patient"]
 
 
@@ -76,7 +76,7 @@ def test_as_posted_keeps_the_verbs(tmp_path: Path) -> None:
     given = bundle("batch", post("Patient", f"urn:uuid:{UUID}"), post("Patient"))
     submission = only(made(tmp_path, "a.json", given, as_posted=True))
     assert submission.kind == "batch"
-    assert json.loads(submission.bundle("batch")) == given
+    assert json.loads(submission.write_bundle("batch")) == given
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_resource_without_identity_gets_one_from_its_content(tmp_path: Path) -
 def test_a_resource_keeps_its_bytes(tmp_path: Path, identity: str) -> None:
     inner = '"valueQuantity" : {"value": 1.10 , "unit":"\\u006bg"}, "effectiveDateTime":"2020-01-01T00:00:00-05:00"}'
     submission = only(made(tmp_path, "a.json", f'{{{identity}"resourceType":"Observation",{inner}'))
-    assert f'"resourceType":"Observation",{inner}'.encode() in submission.bundle("batch")
+    assert f'"resourceType":"Observation",{inner}'.encode() in submission.write_bundle("batch")
 
 
 def test_a_replaced_id_keeps_the_other_members(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_collection_tied_by_urns_stays_in_one_transaction(tmp_path: Path) -> N
 
 
 def test_a_history_gives_the_newest_version_and_no_deleted_one(tmp_path: Path) -> None:
-    versions = [
+    versions: list[dict[str, Any]] = [
         {
             "fullUrl": "http://x/Patient/1",
             "resource": {"resourceType": "Patient", "id": "1", "active": True},
@@ -225,10 +225,10 @@ def test_a_url_without_type_is_left_to_the_server(tmp_path: Path, url: str) -> N
 def test_unreadable_files_are_failures(tmp_path: Path) -> None:
     (tmp_path / "cut.json.gz").write_bytes(gzip.compress(b'{"resourceType":"Patient"}')[:-9])
     (tmp_path / "plain.json.gz").write_bytes(b"{}")
-    found = find([tmp_path, tmp_path / "absent.json"])
+    found = find_inputs([tmp_path, tmp_path / "absent.json"])
     assert [failure.source for failure in found.failures] == [str(tmp_path / "absent.json")]
     assert "No such file" in found.failures[0].text
-    texts = sorted(one.text for one in submissions(found.files) if isinstance(one, Failure))
+    texts = sorted(one.text for one in read_submissions(found.files) if isinstance(one, Failure))
     assert ["cannot be read" in text for text in texts] == [True, True]
 
 
@@ -246,11 +246,11 @@ def test_folders_are_searched_and_ordered(tmp_path: Path) -> None:
     ]
     for name in names:
         (tmp_path / name).write_text("{}" if name != "Abe.json" else "{ }")
-    found = find([tmp_path])
+    found = find_inputs([tmp_path])
     assert [file.path.name for file in found.files] == [
         "hospitalInformation155.json",
         "Patient-1.json",
         "Abe.json",
         "Observation.ndjson",
     ]
-    assert found.left_aside == 3
+    assert found.ignored == 3

@@ -1,7 +1,8 @@
-"""`fhir-server bench`: the same work on one server or on two in turns (`docs/bench.md`, https://hl7.org/fhir/R4/http.html)."""
+"""`python -m bench`: the same work on one server or on two in turns (`docs/bench.md`, https://hl7.org/fhir/R4/http.html)."""
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,16 @@ import orjson
 import typer
 from rich.console import Console
 
-from fhir_server.client.benching import NEED_FOLDER, PHASES, Work, run_bench
-from fhir_server.client.http import Target, target_of
-from fhir_server.client.ingest import read_folder
-from fhir_server.client.loop import run
-from fhir_server.client.measuring import Limits
-from fhir_server.client.summary import as_json, machine, print_tables
-from fhir_server.commands.serve import is_loopback
+from bench.http import Target, target_of
+from bench.ingest import read_folder
+from bench.measuring import Limits
+from bench.run import NEED_FOLDER, PHASES, Work, run_bench
+from bench.summary import as_json, machine, print_tables
+
+try:
+    from uvloop import run
+except ImportError:  # Windows
+    from asyncio import run  # type: ignore[assignment]
 
 DEFAULT_PHASES = "ingest,search,read,crud,transaction"
 
@@ -40,7 +44,7 @@ def bench(
     try:
         targets = [target_of(one, header or ()) for one in (url, against) if one]
         _refuse_remote(targets, yes_remote)
-        names = _phase_names(phases, folder)
+        names = _parse_phases(phases, folder)
         if json is not None:
             json.touch()  # a file that cannot be written is better known before the work than after it
         work = Work(Limits(seconds, requests), read_folder(folder) if folder else None, passes, copies, seed)
@@ -59,14 +63,21 @@ def bench(
 
 def _refuse_remote(targets: list[Target], allowed: bool) -> None:
     for target in targets:
-        if not allowed and not is_loopback(target.host):
+        if not allowed and not _is_loopback(target.host):
             raise ValueError(
                 f"`{target.url}` is on another machine, and the bench writes much and fast. "
                 "If that server is yours to load, say `--yes-remote`."
             )
 
 
-def _phase_names(phases: str, folder: Path | None) -> list[str]:
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _parse_phases(phases: str, folder: Path | None) -> list[str]:
     names = [name.strip() for name in phases.split(",") if name.strip()]
     for name in names:
         if name not in PHASES:
@@ -80,3 +91,10 @@ def _phase_names(phases: str, folder: Path | None) -> list[str]:
 
 def _write(path: Path, tree: dict[str, object]) -> None:
     path.write_bytes(orjson.dumps(tree, option=orjson.OPT_INDENT_2))
+
+
+cli = typer.Typer(add_completion=False)
+cli.command()(bench)
+
+if __name__ == "__main__":
+    cli()

@@ -14,8 +14,8 @@ from typing import BinaryIO, cast
 
 from fhir_server.fhir import package
 
-LINES = (".ndjson", ".jsonl")
-SUFFIXES = (".json", *LINES, package.SUFFIX)
+NDJSON = (".ndjson", ".jsonl")
+SUFFIXES = (".json", *NDJSON, package.SUFFIX)
 
 # What others point to is loaded first; a file's name says what is in it (`Organization.ndjson`, `Patient-1.json`,
 # Synthea's `hospitalInformation1559.json`). The rest, and what a name hides, is settled by the retry rounds.
@@ -67,51 +67,51 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The files in the order to load them, what could not be found, and how many other files the folders hold."""
+class Inputs:
+    """The files in the order to load them, those that are not there, and how many other files the folders hold."""
 
     files: tuple[InputFile, ...]
     failures: tuple[Failure, ...]
-    left_aside: int
+    ignored: int
 
 
-def find(paths: Iterable[Path]) -> Found:
+def find_inputs(paths: Iterable[Path]) -> Inputs:
     """All files at `paths`, folders to any depth: `.json`, `.ndjson`, `.jsonl`, each also with `.gz`, and `.tgz`."""
     files: dict[Path, InputFile] = {}
     failures: list[Failure] = []
-    left_aside = 0
+    ignored = 0
     for path in paths:
         for candidate in sorted(path.rglob("*")) if path.is_dir() else (path,):
             if candidate.is_dir():
                 continue
             if candidate is not path and not _is_input(candidate.relative_to(path)):
-                left_aside += 1
+                ignored += 1
                 continue
             try:
                 files[candidate] = InputFile(candidate, candidate.stat().st_size)
             except OSError as error:
-                failures.append(Failure(str(candidate), "", None, _unreadable(candidate, error)))
-    ordered = sorted(files.values(), key=lambda file: (_rank(file.path), -file.size, str(file.path)))
-    return Found(tuple(ordered), tuple(failures), left_aside)
+                failures.append(Failure(str(candidate), "", None, _explain_error(candidate, error)))
+    ordered = sorted(files.values(), key=lambda file: (_find_rank(file.path), -file.size, str(file.path)))
+    return Inputs(tuple(ordered), tuple(failures), ignored)
 
 
-def read(file: InputFile) -> Iterator[Document | Failure]:
+def read_documents(file: InputFile) -> Iterator[Document | Failure]:
     """The JSON texts of a file, NDJSON line by line, a package's one by one; what cannot be read ends as a Failure."""
     try:
         if file.path.suffix == package.SUFFIX:
-            yield from _packed(file)
+            yield from _read_package(file)
             return
         with file.path.open("rb") as raw:
             text = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if file.path.suffix == ".gz" else raw
-            if _is_lines(file.path):
-                yield from _lines(str(file.path), text, raw)
+            if _is_ndjson(file.path):
+                yield from _read_lines(str(file.path), text, raw)
             else:
                 yield Document(str(file.path), None, text.read().removeprefix(codecs.BOM_UTF8), file.size)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        yield Failure(str(file.path), "", None, _unreadable(file.path, error))
+        yield Failure(str(file.path), "", None, _explain_error(file.path, error))
 
 
-def _packed(file: InputFile) -> Iterator[Document]:
+def _read_package(file: InputFile) -> Iterator[Document]:
     """The resources of a package; all but the last carry no weight, since a member's share of the file is not known."""
     last: Document | None = None
     for name, text in package.resources(file.path):
@@ -122,33 +122,33 @@ def _packed(file: InputFile) -> Iterator[Document]:
         yield replace(last, weight=file.size)
 
 
-def _lines(source: str, text: BinaryIO, raw: BinaryIO) -> Iterator[Document]:
-    before = 0
+def _read_lines(source: str, text: BinaryIO, raw: BinaryIO) -> Iterator[Document]:
+    start = 0
     for number, line in enumerate(text, 1):
-        stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
-        if stripped:
+        content = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
+        if content:
             position = raw.tell()
-            yield Document(source, number, stripped, position - before)
-            before = position
+            yield Document(source, number, content, position - start)
+            start = position
 
 
-def _bare(path: Path) -> str:
+def _plain_name(path: Path) -> str:
     return path.name.lower().removesuffix(".gz")
 
 
 def _is_input(path: Path) -> bool:
-    return _bare(path).endswith(SUFFIXES) and not any(part.startswith(".") for part in path.parts)
+    return _plain_name(path).endswith(SUFFIXES) and not any(part.startswith(".") for part in path.parts)
 
 
-def _is_lines(path: Path) -> bool:
-    return _bare(path).endswith(LINES)
+def _is_ndjson(path: Path) -> bool:
+    return _plain_name(path).endswith(NDJSON)
 
 
-def _rank(path: Path) -> int:
-    found = re.match("[a-z]+", _bare(path))
-    return FIRST.index(found[0]) if found and found[0] in FIRST else len(FIRST)
+def _find_rank(path: Path) -> int:
+    word = re.match("[a-z]*", _plain_name(path))
+    return FIRST.index(word[0]) if word and word[0] in FIRST else len(FIRST)
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _explain_error(path: Path, error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return f"`{path}` cannot be read: {reason}."

@@ -10,16 +10,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fake_fhir import FakeFhir, served
 
-from fhir_server.client.answers import Sender
-from fhir_server.client.asgi import AsgiSender
-from fhir_server.client.http import HttpSender, target_of
-from fhir_server.client.inputs import find
-from fhir_server.client.loading import load
-from fhir_server.client.submissions import submissions
-from fhir_server.client.tally import Tally, result_of
+from fhir_server.commands.loading.client import open_client, open_local_client
+from fhir_server.commands.loading.inputs import find_inputs
+from fhir_server.commands.loading.sending import load_submissions
+from fhir_server.commands.loading.submissions import read_submissions
+from fhir_server.commands.loading.tally import Tally, find_result
+from tests.fake_fhir import FakeFhir, served
 
 A, B = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
@@ -28,22 +27,27 @@ def write(path: Path, *resources: dict[str, Any]) -> None:
     path.write_text("\n".join(map(json.dumps, resources)))
 
 
-def loaded(sender: Callable[[], Sender], folder: Path, concurrency: int = 3) -> tuple[Tally, list[dict[str, Any]]]:
+def loaded(
+    open_it: Callable[[], httpx.AsyncClient], folder: Path, concurrency: int = 3
+) -> tuple[Tally, list[dict[str, Any]]]:
     """The tally of loading `folder`, and the lines of the failure report."""
 
     async def run() -> Tally:
         tally = Tally(report)
-        await load(submissions(find([folder]).files), sender(), tally, concurrency, weights.append)
+        async with open_it() as client:
+            items = read_submissions(find_inputs([folder]).files)
+            await load_submissions(items, client, tally, concurrency, weights.append)
         return tally
 
-    report, weights = io.StringIO(), []
+    report = io.StringIO()
+    weights: list[int] = []
     tally = asyncio.run(run())
-    assert sum(weights) <= sum(file.size for file in find([folder]).files)
+    assert sum(weights) <= sum(file.size for file in find_inputs([folder]).files)
     return tally, [json.loads(line) for line in report.getvalue().splitlines()]
 
 
 def counts(tally: Tally) -> dict[str, dict[str, int]]:
-    return {type: dict(found) for type, found in tally.by_type.items()}
+    return {type: {str(result): count for result, count in found.items()} for type, found in tally.by_type.items()}
 
 
 def patient(id: str, **more: Any) -> dict[str, Any]:
@@ -77,11 +81,11 @@ def test_a_second_load_makes_no_duplicates(tmp_path: Path, over_http: bool) -> N
     fake = FakeFhir()
     with served(fake) as url:
 
-        def sender() -> Sender:
-            return HttpSender(target_of(url)) if over_http else AsgiSender(fake)
+        def client() -> httpx.AsyncClient:
+            return open_client(url) if over_http else open_local_client(fake)
 
-        first, _ = loaded(sender, tmp_path)
-        again, _ = loaded(sender, tmp_path)
+        first, _ = loaded(client, tmp_path)
+        again, _ = loaded(client, tmp_path)
     assert counts(first) == {"Patient": {"created": 2}, "Observation": {"created": 1}, "Basic": {"created": 1}}
     assert counts(again) == {"Patient": {"unchanged": 2}, "Observation": {"unchanged": 1}, "Basic": {"unchanged": 1}}
     assert len(fake.resources) == 4
@@ -97,7 +101,7 @@ def test_what_points_to_later_files_is_tried_again(tmp_path: Path) -> None:
     write(tmp_path / "z9.json", transaction((B, patient("x"))))
     write(tmp_path / "zz.json", {"resourceType": "Bundle", "type": "batch", "entry": [_put(patient("z"))]})
     fake = FakeFhir()
-    tally, lines = loaded(lambda: AsgiSender(fake), tmp_path, concurrency=1)
+    tally, lines = loaded(lambda: open_local_client(fake), tmp_path, concurrency=1)
     assert counts(tally) == {"Patient": {"created": 4}, "Observation": {"created": 2, "failed": 1}}
     assert [(Path(line["file"]).name, line["entry"], line["status"]) for line in lines] == [
         ("a2.ndjson", "line 2", 422)
@@ -112,7 +116,7 @@ def _put(resource: dict[str, Any]) -> dict[str, Any]:
 def test_one_bad_line_does_not_keep_out_its_group(tmp_path: Path) -> None:
     write(tmp_path / "a.ndjson", patient("1"), patient("2", active="yes"), patient("3"))
     fake = FakeFhir()
-    tally, lines = loaded(lambda: AsgiSender(fake), tmp_path)
+    tally, lines = loaded(lambda: open_local_client(fake), tmp_path)
     assert counts(tally) == {"Patient": {"created": 2, "failed": 1}}
     assert [(line["entry"], line["status"]) for line in lines] == [("line 2", 400)]
     assert "`active` is not a boolean" in lines[0]["text"]
@@ -123,7 +127,7 @@ def test_of_a_resource_that_stands_twice_the_later_wins(tmp_path: Path) -> None:
     write(tmp_path / "a.ndjson", patient("1", active=True), patient("2"), patient("1", active=False), patient("3"))
     fake = FakeFhir()
     for _ in range(2):
-        tally, lines = loaded(lambda: AsgiSender(fake), tmp_path)
+        tally, lines = loaded(lambda: open_local_client(fake), tmp_path)
         assert (sum(counts(tally)["Patient"].values()), lines) == (4, [])
         assert fake.resources["Patient/1"][1]["active"] is False
     assert fake.resources["Patient/1"][0] == 4
@@ -138,14 +142,14 @@ def _repeats(bundle: dict[str, Any]) -> bool:
 def test_a_refused_transaction_is_one_failure_and_leaves_nothing(tmp_path: Path) -> None:
     write(tmp_path / "a.json", transaction((A, patient(A)), (B, patient(B, active=7))))
     fake = FakeFhir()
-    tally, lines = loaded(lambda: AsgiSender(fake), tmp_path)
+    tally, lines = loaded(lambda: open_local_client(fake), tmp_path)
     assert counts(tally) == {"Patient": {"failed": 2}}
     assert (tally.failures, len(lines), fake.resources) == (1, 1, {})
 
 
 def test_the_failing_entry_of_a_transaction_is_named(tmp_path: Path) -> None:
     write(tmp_path / "a.json", transaction((A, patient(A)), (B, observation(B, "Patient/none"))))
-    _, lines = loaded(lambda: AsgiSender(FakeFhir()), tmp_path)
+    _, lines = loaded(lambda: open_local_client(FakeFhir()), tmp_path)
     assert [line["entry"] for line in lines] == ["entry[1]"]
 
 
@@ -156,7 +160,7 @@ def test_a_conditional_create_that_finds_its_resource_is_unchanged(tmp_path: Pat
     }
     write(tmp_path / "a.json", {"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
     fake = FakeFhir()
-    results = [counts(loaded(lambda: AsgiSender(fake), tmp_path)[0]) for _ in range(2)]
+    results = [counts(loaded(lambda: open_local_client(fake), tmp_path)[0]) for _ in range(2)]
     assert results == [{"Practitioner": {"created": 1}}, {"Practitioner": {"unchanged": 1}}]
     assert len(fake.resources) == 1
 
@@ -164,7 +168,7 @@ def test_a_conditional_create_that_finds_its_resource_is_unchanged(tmp_path: Pat
 def test_a_broken_server_fails_each_resource_once(tmp_path: Path) -> None:
     write(tmp_path / "a.ndjson", patient("1"), patient("2"))
     write(tmp_path / "b.json", "nonsense")  # type: ignore[arg-type]
-    tally, lines = loaded(lambda: AsgiSender(FakeFhir(broken=500)), tmp_path)
+    tally, lines = loaded(lambda: open_local_client(FakeFhir(broken=500)), tmp_path)
     assert counts(tally) == {"Patient": {"failed": 2}}
     assert sorted((Path(line["file"]).name, line["status"]) for line in lines) == [
         ("a.ndjson", 500),
@@ -179,7 +183,7 @@ def test_an_application_that_raises_counts_as_no_answer(tmp_path: Path) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(ConnectionError, match="RuntimeError"):
-        loaded(lambda: AsgiSender(raises), tmp_path)
+        loaded(lambda: open_local_client(raises), tmp_path)
 
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -200,4 +204,4 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
     ],
 )
 def test_what_an_entry_did(method: str, status: int, etag: str, modified: datetime | None, result: str) -> None:
-    assert result_of(method, status, etag, modified, NOW) == result
+    assert find_result(method, status, etag, modified, NOW) == result

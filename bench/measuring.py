@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from fhir_server.client.answers import Answer, read_outcome
-from fhir_server.client.http import Connection, Target, connect
+from bench.answers import Answer, read_text
+from bench.http import Connection, Target, connect
 
 SLICE = 2.0
 """Seconds for which one server is measured before the other one's turn."""
@@ -98,7 +98,7 @@ async def ask_json(lane: Lane, path: str) -> Any:
     connection = await _live(lane, 0)
     answer = await connection.exchange(lane.target.request("GET", path))
     if answer.status != 200:
-        raise ValueError(f"`GET {lane.target.url}/{path}` answered {answer.status}: {read_outcome(answer.body).text}")
+        raise ValueError(f"`GET {lane.target.url}/{path}` answered {answer.status}: {read_text(answer.body)}")
     return orjson.loads(answer.body)
 
 
@@ -156,7 +156,7 @@ async def _work(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: 
             samples.latencies[request.label].append(took)
             samples.resources += request.resources
         else:
-            samples.wrong(answer.status, f"{request.label}: {read_outcome(answer.body).text}")
+            samples.wrong(answer.status, f"{request.label}: {read_text(answer.body)}")
         if not connection.usable:
             connection = await _live(lane, index)
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import orjson
 
-from fhir_server.client.answers import Answer
-from fhir_server.client.http import Target
-from fhir_server.client.inputs import find
-from fhir_server.client.measuring import Lane, Limits, Phase, Request, Samples, measure
+from bench.answers import Answer
+from bench.http import Target
+from bench.measuring import Lane, Limits, Phase, Request, Samples, measure
 
 _ENTRY_REFUSED = re.compile(rb'"status"\s*:\s*"[45]')
 
@@ -37,24 +36,26 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """The transaction and batch bundles at `path` (`.json`, `.json.gz`). Raises ValueError for anything else in it."""
-    found = find([path])
-    for failure in found.failures:
-        raise ValueError(failure.text)
+    """The bundles at `path`. Raises OSError, and ValueError for JSON that is no transaction or batch."""
     postings, types = [], Counter[str]()
-    for file in found.files:
-        data = file.path.read_bytes()
-        text = gzip.decompress(data) if file.path.suffix == ".gz" else data
+    for file in _find_json(path):
+        text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         bundle = orjson.loads(text)
         if not isinstance(bundle, dict) or bundle.get("type") not in ("transaction", "batch"):
-            raise ValueError(
-                f"`{file.path}` is not a transaction or batch bundle: the bench posts the folder as it is."
-            )
-        postings.append(Posting(file.path.name, text, len(bundle["entry"])))
+            raise ValueError(f"`{file}` is not a transaction or batch bundle: the bench posts the folder as it is.")
+        postings.append(Posting(file.name, text, len(bundle["entry"])))
         types.update(entry["resource"]["resourceType"] for entry in bundle["entry"] if "resource" in entry)
     if not postings:
         raise ValueError(f"`{path}` has no bundles (`.json` or `.json.gz`).")
     return Folder(tuple(sorted(postings, key=lambda posting: -len(posting.text))), types)
+
+
+def _find_json(path: Path) -> list[Path]:
+    """The file itself, or all `.json` and `.json.gz` files of a folder that are not hidden, at any depth."""
+    if not path.is_dir():
+        return [path]
+    visible = (file for file in path.rglob("*.json*") if not re.search(r"(^|/)\.", file.relative_to(path).as_posix()))
+    return sorted(file for file in visible if file.name.endswith((".json", ".json.gz")))
 
 
 class Ingest:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
-from fhir_server.client.answers import Answer, Headers
+from bench.answers import Answer
+
+Headers = Iterable[tuple[str, str]]
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
-
-# Servers drop idle connections (uvicorn after 5 s): one that rested this long (s) is replaced before it is used.
-REST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,6 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._chunks: list[bytes] = []
         self._forget()
-        self.used = self._loop.time()
 
     @property
     def usable(self) -> bool:
@@ -249,34 +247,3 @@ async def connect(target: Target, time_limit: float = 60.0) -> Connection:
     context = ssl.create_default_context() if target.secure else None
     _, connection = await loop.create_connection(lambda: Connection(time_limit), target.host, target.port, ssl=context)
     return connection
-
-
-class HttpSender:
-    """A Sender over HTTP; it opens as many connections as there are requests at the same time."""
-
-    def __init__(self, target: Target, time_limit: float = 600.0) -> None:
-        self._target = target
-        self._time_limit = time_limit
-        self._free: list[Connection] = []
-
-    async def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
-        """See `Sender.send`."""
-        connection = await self._connection()
-        answer = await connection.exchange(self._target.request(method, path, body, headers))
-        connection.used = asyncio.get_running_loop().time()
-        self._free.append(connection)
-        return answer
-
-    def close(self) -> None:
-        """Close every connection."""
-        for connection in self._free:
-            connection.close()
-
-    async def _connection(self) -> Connection:
-        now = asyncio.get_running_loop().time()
-        while self._free:
-            connection = self._free.pop()
-            if connection.usable and now - connection.used < REST:
-                return connection
-            connection.close()
-        return await connect(self._target, self._time_limit)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from datetime import datetime
 from typing import Literal, TextIO
 
-from fhir_server.client.inputs import Failure
+from fhir_server.commands.loading.inputs import Failure
 
 Result = Literal["created", "updated", "unchanged", "deleted", "read", "failed"]
 RESULTS: tuple[Result, ...] = ("created", "updated", "unchanged", "deleted", "read", "failed")
@@ -15,7 +15,7 @@ RESULTS: tuple[Result, ...] = ("created", "updated", "unchanged", "deleted", "re
 SHOWN = 10
 
 
-def result_of(method: str, status: int, etag: str, modified: datetime | None, started: datetime) -> Result:
+def find_result(method: str, status: int, etag: str, modified: datetime | None, started: datetime) -> Result:
     """What an answered entry did.
 
     A write answered 200 changed nothing when its version is the first one or is older than the load (server's clock).
@@ -28,8 +28,8 @@ def result_of(method: str, status: int, etag: str, modified: datetime | None, st
         return "deleted"
     if status == 201:
         return "created"
-    older = modified is not None and modified < started
-    return "unchanged" if method == "POST" or older or etag.strip("W/\"'") == "1" else "updated"
+    is_older = modified is not None and modified < started
+    return "unchanged" if method == "POST" or is_older or etag.strip("W/\"'") == "1" else "updated"
 
 
 class Tally:

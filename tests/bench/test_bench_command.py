@@ -1,4 +1,4 @@
-"""`fhir-server bench`: its results file, its exit status, and that it keeps to this machine (`docs/bench.md`)."""
+"""`python -m bench`: its results file, its exit status, and that it keeps to this machine (`docs/bench.md`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from fake_fhir import FakeFhir, served
 from typer.testing import CliRunner
 
-from fhir_server.commands.bench import bench
-
-cli = typer.Typer()
-cli.command()(bench)
+from bench.__main__ import cli
+from tests.fake_fhir import FakeFhir, served
 
 
 def test_two_servers_are_compared(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.client.measuring import NO_ANSWER, Samples, percentile
+from bench.measuring import NO_ANSWER, Samples, percentile
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fhir_server.client.answers import Answer
-from fhir_server.client.http import HttpSender, connect, target_of
+from bench.answers import Answer
+from bench.http import connect, target_of
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -99,27 +99,6 @@ def test_a_broken_answer_is_a_connection_error(pieces: tuple[bytes, ...], words:
 def test_a_silent_server_is_given_up() -> None:
     with pytest.raises(TimeoutError, match=r"did not answer within 0\.2 s"):
         exchanged(time_limit=0.2)
-
-
-def test_connections_are_kept_and_replaced_when_the_server_closes() -> None:
-    opened: list[int] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        opened.append(1)
-        for index in range(2):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(OK + (b"Connection: close\r\n" if index else b"") + b"Content-Length: 1\r\n\r\n%d" % index)
-        writer.close()
-
-    async def ask(url: str) -> Answer:
-        sender = HttpSender(target_of(url))
-        answers = [await sender.send("GET", "metadata") for _ in range(4)]
-        sender.close()
-        assert [answer.body for answer in answers] == [b"0", b"1", b"0", b"1"]
-        return answers[0]
-
-    _with_server(serve, ask)
-    assert len(opened) == 2
 
 
 def test_a_request_carries_host_accept_and_length() -> None:

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import orjson
 
-from fhir_server.client.answers import Answer, read_outcome
-from fhir_server.client.http import Target
-from fhir_server.client.measuring import Lane, Limits, Phase, Request, measure
+from bench.answers import Answer, read_text
+from bench.http import Target
+from bench.measuring import Lane, Limits, Phase, Request, measure
 
 READ_PATIENTS = 200
 CRUD_PATIENTS = 200
@@ -219,5 +219,5 @@ def created_id(answer: Answer) -> str:
     """The id in the Location of a create. Raises ValueError without one."""
     parts = (answer.header("location") or "").split("/_history/")[0].split("/")
     if len(parts) < 2 or parts[-2] != "Patient":
-        raise ValueError(f"A create was answered without the Location of the Patient: {read_outcome(answer.body).text}")
+        raise ValueError(f"A create was answered without the Location of the Patient: {read_text(answer.body)}")
     return parts[-1]
