@@ -11,6 +11,8 @@ import httpx
 TIME_LIMIT = 600.0
 """Seconds that one bundle may take."""
 
+MOST_PORT = 65535
+
 # Servers drop idle connections (uvicorn after 5 s): one that rested this long (s) is replaced before it is used.
 KEEPALIVE = 2.0
 
@@ -21,7 +23,7 @@ def open_client(url: str, headers: Iterable[str] = (), time_limit: float = TIME_
     """A client of the FHIR server at `url`, with extra headers written `Name: value`. Raises ValueError."""
     extra = [_parse_header(line) for line in headers]
     # Preferences add up; of every other header there is one.
-    replaced = {name.decode("latin-1").lower() for name, _ in extra} - {"prefer"}
+    replaced = {name.decode().lower() for name, _ in extra} - {"prefer"}
     defaults = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.lower() not in replaced]
     return httpx.AsyncClient(
         base_url=_parse_url(url),
@@ -59,12 +61,15 @@ async def send(client: httpx.AsyncClient, method: str, path: str = "", body: byt
         return await client.request(method, url, content=body, headers=headers)
     except httpx.TimeoutException:
         raise TimeoutError(f"The server did not answer within {client.timeout.read:g} s.") from None
+    except httpx.ConnectError as error:
+        place = client.base_url.netloc.decode()
+        raise ConnectionError(f"There is no connection to {place}: {_find_reason(error)}.") from error
     except httpx.HTTPError as error:
         raise ConnectionError(_find_reason(error)) from error
 
 
 def _find_reason(error: BaseException) -> str:
-    """The text of the innermost error that has one: the outer ones say no more than that a connection failed."""
+    """The text of the innermost error that has one: the outer ones often say only that a connection failed."""
     cause = error.__cause__ or error.__context__
     return (_find_reason(cause) if cause else "") or str(error)
 
@@ -74,13 +79,18 @@ def _parse_url(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = httpx.URL()
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+    is_http = parsed.scheme in ("http", "https") and parsed.host and (parsed.port or 0) <= MOST_PORT
+    if not is_http or parsed.query or parsed.fragment:
         raise ValueError(f"`{url}` is not the URL of a FHIR server: write it as `http://127.0.0.1:8000/fhir`.")
     return parsed
 
 
 def _parse_header(line: str) -> tuple[bytes, bytes]:
     name, colon, value = line.partition(":")
-    if not (name.strip() and colon) or "\r" in line or "\n" in line:
+    try:
+        header = name.strip().encode("ascii"), value.strip().encode("latin-1")
+    except UnicodeEncodeError:
+        header = b"", b""
+    if not (header[0] and colon) or "\r" in line or "\n" in line:
         raise ValueError(f"`{line}` is not a header: write it as `Name: value`.")
-    return name.strip().encode("latin-1"), value.strip().encode("latin-1")
+    return header
