@@ -10,11 +10,11 @@ import orjson
 import typer
 from rich.console import Console
 
-from bench.http import Target, target_of
+from bench.http import Target, parse_target
 from bench.ingest import read_folder
 from bench.measuring import Limits
 from bench.run import NEED_FOLDER, PHASES, Work, run_bench
-from bench.summary import as_json, machine, print_tables
+from bench.summary import describe_machine, make_json_tree, print_tables
 
 try:
     from uvloop import run
@@ -42,13 +42,13 @@ def bench(
     """Measure a server, or two side by side; exit status 1 when an answer was wrong."""
     console = Console()
     try:
-        targets = [target_of(one, header or ()) for one in (url, against) if one]
+        targets = [parse_target(one, header or ()) for one in (url, against) if one]
         _refuse_remote(targets, yes_remote)
         names = _parse_phases(phases, folder)
         if json is not None:
             json.touch()  # a file that cannot be written is better known before the work than after it
         work = Work(Limits(seconds, requests), read_folder(folder) if folder else None, passes, copies, seed)
-        before = machine()
+        before = describe_machine()
         measured = run(run_bench(targets, names, work, connections, lambda name: console.print(f"{name} …")))
     except (OSError, ValueError) as error:
         console.print(f"The bench stopped: {error}", markup=False, style="red")
@@ -56,7 +56,7 @@ def bench(
     print_tables(measured, [target.url for target in targets], console)
     if json is not None:
         settings = {"seconds": seconds, "requests": requests, "connections": connections, "seed": seed}
-        _write(json, {"machine": before, "settings": settings, "phases": as_json(measured)})
+        _write(json, {"machine": before, "settings": settings, "phases": make_json_tree(measured)})
     if any(one.samples.errors for one in measured):
         raise typer.Exit(1)
 

@@ -44,7 +44,7 @@ class Target:
         return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), self.common, body)
 
 
-def target_of(url: str, headers: Iterable[str] = ()) -> Target:
+def parse_target(url: str, headers: Iterable[str] = ()) -> Target:
     """The target at `url` (`http` or `https`), with extra headers written `Name: value`. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._headers: bytes | None = None
         self._parts: list[bytes] = []
         self._chunks: list[bytes] = []
-        self._forget()
+        self._reset()
 
     @property
     def usable(self) -> bool:
@@ -153,10 +153,10 @@ class Connection(asyncio.Protocol):
                 break
         self._pending = b""
         self._headers = head
-        self._missing = self._framing(head.lower())
+        self._missing = self._find_framing(head.lower())
         return data
 
-    def _framing(self, lowered: bytes) -> int:
+    def _find_framing(self, lowered: bytes) -> int:
         """The length of the body, CHUNKED or UNTIL_CLOSE (RFC 9112 §6.3)."""
         text = b"\r\n" + lowered
         self._closing = b"\r\nconnection: close" in text
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
             position = start + size + 2
         self._parts = [text[position:]]
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._pending = b""
         self._headers = None
         self._status = 0
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         if self._missing == len(body) and not self._parts:
             self._headers = None
         else:
-            self._forget()
+            self._reset()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)

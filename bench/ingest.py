@@ -79,7 +79,7 @@ class Ingest:
         return not _ENTRY_REFUSED.search(answer.body)
 
 
-async def ingest_pass(lanes: Sequence[Lane], folder: Folder) -> list[Samples]:
+async def post_folder(lanes: Sequence[Lane], folder: Folder) -> list[Samples]:
     """One pass on each lane, one lane after the other."""
     phases: list[Phase] = [Ingest(lane.target, folder) for lane in lanes]
     return await measure(lanes, phases, Limits(None))

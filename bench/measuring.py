@@ -95,7 +95,7 @@ async def open_lane(target: Target, connections: int) -> Lane:
 
 async def ask_json(lane: Lane, path: str) -> Any:
     """The JSON that a GET of `path` answers. Raises ValueError with the server's text when it is not 200."""
-    connection = await _live(lane, 0)
+    connection = await _get_connection(lane, 0)
     answer = await connection.exchange(lane.target.request("GET", path))
     if answer.status != 200:
         raise ValueError(f"`GET {lane.target.url}/{path}` answered {answer.status}: {read_text(answer.body)}")
@@ -109,36 +109,36 @@ async def measure(lanes: Sequence[Lane], phases: Sequence[Phase], limits: Limits
     for turn in range(rounds):
         seconds = math.inf if limits.seconds is None else limits.seconds / rounds
         for lane, phase, samples in zip(lanes, phases, results, strict=True):
-            await _slice(lane, phase, samples, (seconds, _share(limits.requests, rounds, turn)))
+            await _measure_slice(lane, phase, samples, (seconds, _compute_share(limits.requests, rounds, turn)))
     return results
 
 
-def _share(requests: int | None, rounds: int, turn: int) -> float:
+def _compute_share(requests: int | None, rounds: int, turn: int) -> float:
     if requests is None:
         return math.inf
     return requests * (turn + 1) // rounds - requests * turn // rounds
 
 
-async def _slice(lane: Lane, phase: Phase, samples: Samples, bounds: tuple[float, float]) -> None:
+async def _measure_slice(lane: Lane, phase: Phase, samples: Samples, bounds: tuple[float, float]) -> None:
     start = time.perf_counter()
     seconds, budget = bounds
     shares = [budget] * len(lane.connections)
     if budget != math.inf:
-        shares = [_share(int(budget), len(shares), index) for index in range(len(shares))]
+        shares = [_compute_share(int(budget), len(shares), index) for index in range(len(shares))]
     try:
         async with asyncio.TaskGroup() as group:
             for index, share in enumerate(shares):
-                group.create_task(_work(lane, index, phase, samples, (start + seconds, share)))
+                group.create_task(_send_requests(lane, index, phase, samples, (start + seconds, share)))
     except ExceptionGroup as errors:
         # A server that went away ends all workers alike; one of the errors says it.
         raise errors.exceptions[0] from None
     samples.seconds += time.perf_counter() - start
 
 
-async def _work(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: tuple[float, float]) -> None:
+async def _send_requests(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: tuple[float, float]) -> None:
     end, budget = bounds
     clock = time.perf_counter
-    connection = await _live(lane, index)
+    connection = await _get_connection(lane, index)
     while budget > 0 and clock() < end:
         request = phase.ask()
         if request is None:
@@ -149,7 +149,7 @@ async def _work(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: 
             answer = await connection.exchange(request.text)
         except OSError as error:
             samples.wrong(NO_ANSWER, str(error))
-            connection = await _live(lane, index)
+            connection = await _get_connection(lane, index)
             continue
         took = clock() - start
         if answer.status in request.expected and phase.learn(request, answer):
@@ -158,17 +158,17 @@ async def _work(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: 
         else:
             samples.wrong(answer.status, f"{request.label}: {read_text(answer.body)}")
         if not connection.usable:
-            connection = await _live(lane, index)
+            connection = await _get_connection(lane, index)
 
 
-async def _live(lane: Lane, index: int) -> Connection:
+async def _get_connection(lane: Lane, index: int) -> Connection:
     """The lane's connection, opened anew when the server has closed it."""
     if not lane.connections[index].usable:
         lane.connections[index] = await connect(lane.target, TIME_LIMIT)
     return lane.connections[index]
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
+def find_percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of ascending values (share 0.5: the median); 0 of none."""
     if not ordered:
         return 0.0

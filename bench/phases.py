@@ -22,7 +22,7 @@ FAMILIES = ("Abbott", "Considine", "Frami", "Hyatt", "Mante", "Padberg", "Strack
 GIVEN = ("Ada", "Blake", "Cletus", "Dominga", "Fredrick", "Juliette", "Malcolm", "Oda", "Rusty", "Veta")
 
 
-def patient(rng: random.Random, id: str | None = None) -> bytes:
+def make_patient(rng: random.Random, id: str | None = None) -> bytes:
     """A Patient of about 700 bytes, different at every call."""
     number = rng.getrandbits(48)
     resource = {
@@ -93,12 +93,12 @@ class Crud:
         """See `Phase.ask`."""
         does = self._rng.choice(self._mix) if self._pool else "create"
         if does == "create":
-            text = self._target.request("POST", "Patient", patient(self._rng))
+            text = self._target.request("POST", "Patient", make_patient(self._rng))
             return Request(text, does, self._expected[does])
         id = self._take()
         path = f"Patient/{id}"
         if does == "update":
-            text = self._target.request("PUT", path, patient(self._rng, id))
+            text = self._target.request("PUT", path, make_patient(self._rng, id))
         else:
             text = self._target.request("GET" if does == "read" else "DELETE", path)
         return Request(text, does, self._expected[does], key=id)
@@ -106,7 +106,7 @@ class Crud:
     def learn(self, request: Request, answer: Answer) -> bool:
         """See `Phase.learn`."""
         if request.label == "create":
-            self._pool.append(created_id(answer))
+            self._pool.append(read_created_id(answer))
         elif request.label != "delete":
             self._pool.append(request.key)
         return True
@@ -129,14 +129,14 @@ class Transaction:
 
     def ask(self) -> Request:
         """See `Phase.ask`."""
-        return Request(self._target.request("POST", "", visit(self._rng)), "transaction", (200,), 4)
+        return Request(self._target.request("POST", "", make_visit(self._rng)), "transaction", (200,), 4)
 
     def learn(self, request: Request, answer: Answer) -> bool:
         """See `Phase.learn`."""
         return True
 
 
-def visit(rng: random.Random) -> bytes:
+def make_visit(rng: random.Random) -> bytes:
     """A transaction bundle: a Patient, an Encounter and two Observations made in it."""
     who, when = (f"urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}" for _ in range(2))
     day = f"{rng.randint(2010, 2024)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
@@ -147,22 +147,22 @@ def visit(rng: random.Random) -> bytes:
         "subject": {"reference": who},
         "period": {"start": f"{day}T09:00:00-05:00", "end": f"{day}T09:30:00-05:00"},
     }
-    weight = _observation(
+    weight = _make_observation(
         who, when, f"{day}T09:10:00-05:00", ("29463-7", "Body Weight", rng.randint(400, 1200) / 10, "kg")
     )
-    height = _observation(
+    height = _make_observation(
         who, when, f"{day}T09:12:00-05:00", ("8302-2", "Body Height", rng.randint(1400, 2000) / 10, "cm")
     )
     entries = [
-        _create(who, "Patient", patient(rng)),
-        _create(when, "Encounter", orjson.dumps(encounter)),
-        _create(f"urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}", "Observation", weight),
-        _create(f"urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}", "Observation", height),
+        _make_create(who, "Patient", make_patient(rng)),
+        _make_create(when, "Encounter", orjson.dumps(encounter)),
+        _make_create(f"urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}", "Observation", weight),
+        _make_create(f"urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}", "Observation", height),
     ]
     return b'{"resourceType":"Bundle","type":"transaction","entry":[%b]}' % b",".join(entries)
 
 
-def _observation(who: str, when: str, at: str, measured: tuple[str, str, float, str]) -> bytes:
+def _make_observation(who: str, when: str, at: str, measured: tuple[str, str, float, str]) -> bytes:
     code, display, value, unit = measured
     category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}
     return orjson.dumps(
@@ -179,7 +179,7 @@ def _observation(who: str, when: str, at: str, measured: tuple[str, str, float, 
     )
 
 
-def _create(full_url: str, type: str, resource: bytes) -> bytes:
+def _make_create(full_url: str, type: str, resource: bytes) -> bytes:
     return b'{"fullUrl":"%b","resource":%b,"request":{"method":"POST","url":"%b"}}' % (
         full_url.encode(),
         resource,
@@ -198,10 +198,10 @@ class _Create:
         self.ids: list[str] = []
 
     def ask(self) -> Request:
-        return Request(self._target.request("POST", "Patient", patient(self._rng)), "create", (201,))
+        return Request(self._target.request("POST", "Patient", make_patient(self._rng)), "create", (201,))
 
     def learn(self, request: Request, answer: Answer) -> bool:
-        self.ids.append(created_id(answer))
+        self.ids.append(read_created_id(answer))
         return True
 
 
@@ -215,7 +215,7 @@ async def create_patients(lane: Lane, count: int, rng: random.Random) -> list[st
     return phase.ids
 
 
-def created_id(answer: Answer) -> str:
+def read_created_id(answer: Answer) -> str:
     """The id in the Location of a create. Raises ValueError without one."""
     parts = (answer.header("location") or "").split("/_history/")[0].split("/")
     if len(parts) < 2 or parts[-2] != "Patient":

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bench.answers import Answer
 from bench.http import Target
-from bench.ingest import Folder, ingest_pass
+from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Request, ask_json
 
 COPIES = 3
@@ -123,7 +123,7 @@ class Search:
     def __init__(self, target: Target, queries: Sequence[Query], pools: Pools, rng: random.Random) -> None:
         self._rng = rng
         self._requests = [
-            [Request(target.request("GET", path), query.name, (200,)) for path in paths(query, pools)]
+            [Request(target.request("GET", path), query.name, (200,)) for path in write_paths(query, pools)]
             for query in queries
         ]
 
@@ -136,7 +136,7 @@ class Search:
         return True
 
 
-def paths(query: Query, pools: Pools) -> list[str]:
+def write_paths(query: Query, pools: Pools) -> list[str]:
     """The query with each of its pool's values, relative to the FHIR base."""
     return [query.search.format_map(values) for values in (pools[query.pool] if query.pool else [{}])]
 
@@ -148,12 +148,12 @@ async def fill(lane: Lane, folder: Folder) -> None:
     )
     held = int((await ask_json(lane, f"{type}?_summary=count")).get("total", 0))
     for _ in range(max(0, COPIES - held // each)):
-        (samples,) = await ingest_pass([lane], folder)
+        (samples,) = await post_folder([lane], folder)
         for status, text in samples.first_texts.items():
             raise ValueError(f"`{lane.target.url}` answered {status} while the folder was loaded. {text}")
 
 
-async def all_queries(lane: Lane) -> list[Query]:
+async def list_queries(lane: Lane) -> list[Query]:
     """QUERIES and those of MORE that the server's CapabilityStatement allows."""
     statement = await ask_json(lane, "metadata")
     listed = {
@@ -165,32 +165,36 @@ async def all_queries(lane: Lane) -> list[Query]:
     return [*QUERIES, *(query for query in MORE if not query.needs or query.needs in listed)]
 
 
-async def pools_of(lane: Lane, queries: Sequence[Query] = QUERIES) -> Pools:
+async def read_pools(lane: Lane, queries: Sequence[Query] = QUERIES) -> Pools:
     """Values that occur in the server's data. Raises ValueError when it lacks what the queries ask for."""
-    conditions = await _resources(lane, "Condition?_count=200")
+    conditions = await _read_resources(lane, "Condition?_count=200")
     if not conditions:
         raise ValueError(f"`{lane.target.url}` holds no Condition to search for: give `--folder` with data to load.")
-    patients = list(dict.fromkeys(_patient_of(resource) for resource in conditions))[:VARIANTS]
-    persons = await _resources(lane, f"Patient?_id={','.join(patients)}&_count=200")
+    patients = list(dict.fromkeys(_find_patient(resource) for resource in conditions))[:VARIANTS]
+    persons = await _read_resources(lane, f"Patient?_id={','.join(patients)}&_count=200")
     observations = [
         resource
         for patient in patients[:OBSERVED_PATIENTS]
-        for resource in await _resources(lane, f"Observation?patient={patient}&_count=50")
+        for resource in await _read_resources(lane, f"Observation?patient={patient}&_count=50")
     ]
-    orders = await _resources(lane, "MedicationRequest?_count=200")
-    claims = await _resources(lane, "Claim?_count=200")
-    organizations = await _resources(lane, "Organization?_count=200")
+    orders = await _read_resources(lane, "MedicationRequest?_count=200")
+    claims = await _read_resources(lane, "Claim?_count=200")
+    organizations = await _read_resources(lane, "Organization?_count=200")
     found: dict[str, list[Values]] = {
-        "Patient": [_person_values(one) for one in persons if one.get("name") and one.get("birthDate")],
-        "Observation": [_observation_values(one) for one in observations if "value" in one.get("valueQuantity", {})],
+        "Patient": [_make_person_values(one) for one in persons if one.get("name") and one.get("birthDate")],
+        "Observation": [
+            _make_observation_values(one) for one in observations if "value" in one.get("valueQuantity", {})
+        ],
         "Condition": [
-            _values(one, code=_token(one["code"]), status=_status(one), word=_word(one["code"]))
+            _make_values(
+                one, code=_write_token(one["code"]), status=_find_status(one), word=_find_longest_word(one["code"])
+            )
             for one in conditions
             if "code" in one
         ],
-        "MedicationRequest": [_values(one, status=one["status"]) for one in orders],
-        "Claim": [_values(one) for one in claims],
-        "Organization": [_parts(one["name"]) for one in organizations if len(one.get("name", "")) > 4],
+        "MedicationRequest": [_make_values(one, status=one["status"]) for one in orders],
+        "Claim": [_make_values(one) for one in claims],
+        "Organization": [_cut_name(one["name"]) for one in organizations if len(one.get("name", "")) > 4],
     }
     asked = {query.pool for query in queries}
     for type, values in found.items():
@@ -199,11 +203,11 @@ async def pools_of(lane: Lane, queries: Sequence[Query] = QUERIES) -> Pools:
     return {type: values[:VARIANTS] for type, values in found.items()}
 
 
-async def totals(lane: Lane, queries: Sequence[Query], pools: Pools) -> dict[str, int | None]:
+async def count_totals(lane: Lane, queries: Sequence[Query], pools: Pools) -> dict[str, int | None]:
     """How many resources the first form of each query finds (None: the server did not say); a check of sanity."""
     found: dict[str, int | None] = {}
     for query in queries:
-        path = paths(query, pools)[0]
+        path = write_paths(query, pools)[0]
         try:
             bundle = await ask_json(lane, path if "_summary" in path else f"{path}&_total=accurate")
         except ValueError:
@@ -212,38 +216,38 @@ async def totals(lane: Lane, queries: Sequence[Query], pools: Pools) -> dict[str
     return found
 
 
-async def _resources(lane: Lane, path: str) -> list[dict[str, Any]]:
+async def _read_resources(lane: Lane, path: str) -> list[dict[str, Any]]:
     bundle = await ask_json(lane, path)
     return [entry["resource"] for entry in bundle.get("entry", ()) if entry.get("search", {}).get("mode") != "outcome"]
 
 
-def _patient_of(resource: Mapping[str, Any]) -> str:
+def _find_patient(resource: Mapping[str, Any]) -> str:
     reference: str = (resource.get("subject") or resource["patient"])["reference"]
     return reference.rpartition("/")[2]
 
 
-def _token(concept: Mapping[str, Any]) -> str:
+def _write_token(concept: Mapping[str, Any]) -> str:
     coding = concept["coding"][0]
     return f"{coding.get('system', '')}|{coding['code']}"
 
 
-def _word(concept: Mapping[str, Any]) -> str:
+def _find_longest_word(concept: Mapping[str, Any]) -> str:
     """The longest word that the concept is shown with."""
     text: str = concept.get("text") or concept["coding"][0].get("display", "unknown")
     return max(text.split(), key=len)
 
 
-def _status(condition: Mapping[str, Any]) -> str:
+def _find_status(condition: Mapping[str, Any]) -> str:
     return str(condition["clinicalStatus"]["coding"][0]["code"]) if "clinicalStatus" in condition else "active"
 
 
-def _values(resource: Mapping[str, Any], **given: str) -> Values:
-    return {name: quote(value, safe="") for name, value in given.items()} | {"patient": _patient_of(resource)}
+def _make_values(resource: Mapping[str, Any], **given: str) -> Values:
+    return {name: quote(value, safe="") for name, value in given.items()} | {"patient": _find_patient(resource)}
 
 
-def _person_values(person: Mapping[str, Any]) -> Values:
+def _make_person_values(person: Mapping[str, Any]) -> Values:
     address = person.get("address", [{}])[0]
-    return _parts(person["name"][0].get("family", "Smith")) | {
+    return _cut_name(person["name"][0].get("family", "Smith")) | {
         "id": person["id"],
         "gender": person.get("gender", "unknown"),
         "birthdate": person["birthDate"],
@@ -251,15 +255,15 @@ def _person_values(person: Mapping[str, Any]) -> Values:
     }
 
 
-def _parts(name: str) -> dict[str, str]:
+def _cut_name(name: str) -> dict[str, str]:
     return {"prefix": quote(name[:3], safe=""), "middle": quote(name[1:4], safe="")}
 
 
-def _observation_values(observation: Mapping[str, Any]) -> Values:
-    return _values(
+def _make_observation_values(observation: Mapping[str, Any]) -> Values:
+    return _make_values(
         observation,
-        code=_token(observation["code"]),
+        code=_write_token(observation["code"]),
         value=str(observation["valueQuantity"]["value"]),
-        category=_token(observation["category"][0]) if observation.get("category") else "vital-signs",
+        category=_write_token(observation["category"][0]) if observation.get("category") else "vital-signs",
         date=observation.get("effectiveDateTime", "2015-01-01")[:10],
     )

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from bench.http import Target
-from bench.ingest import Folder, ingest_pass
+from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
 from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
-from bench.queries import QUERIES, Query, Search, all_queries, fill, pools_of, totals
-from bench.summary import Measured
+from bench.queries import QUERIES, Query, Search, count_totals, fill, list_queries, read_pools
+from bench.summary import PhaseResult
 
 Say = Callable[[str], None]
 
@@ -29,10 +29,10 @@ class Work:
 
 async def run_bench(
     targets: Sequence[Target], phases: Sequence[str], work: Work, connections: int, say: Say
-) -> list[Measured]:
+) -> list[PhaseResult]:
     """Every phase in the order given. Raises OSError when a server cannot be reached, ValueError when it lacks data."""
     lanes = [await open_lane(target, connections) for target in targets]
-    measured: list[Measured] = []
+    measured: list[PhaseResult] = []
     try:
         for phase in phases:
             say(phase)
@@ -44,104 +44,112 @@ async def run_bench(
     return measured
 
 
-async def _read(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+async def _measure_read(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
     phases: list[Phase] = []
     for lane in lanes:
         rng = random.Random(work.seed)
         phases.append(Read(lane.target, await create_patients(lane, READ_PATIENTS, rng), rng))
-    return _named("read", lanes, await measure(lanes, phases, work.limits))
+    return _make_results("read", lanes, await measure(lanes, phases, work.limits))
 
 
-async def _crud(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+async def _measure_crud(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
     phases: list[Phase] = []
     for lane in lanes:
         rng = random.Random(work.seed)
         phases.append(Crud(lane.target, await create_patients(lane, CRUD_PATIENTS, rng), rng))
     results = await measure(lanes, phases, work.limits)
-    return [Measured("crud", lane.target.url, found, by_label=True) for lane, found in zip(lanes, results, strict=True)]
+    return [
+        PhaseResult("crud", lane.target.url, found, by_label=True) for lane, found in zip(lanes, results, strict=True)
+    ]
 
 
-async def _transaction(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+async def _measure_transaction(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
     phases: list[Phase] = [Transaction(lane.target, random.Random(work.seed)) for lane in lanes]
-    return _named("transaction", lanes, await measure(lanes, phases, work.limits))
+    return _make_results("transaction", lanes, await measure(lanes, phases, work.limits))
 
 
-async def _search(lanes: Sequence[Lane], work: Work) -> list[Measured]:
-    await _filled(lanes, work)
-    return await _searched("search", lanes, [QUERIES for _ in lanes], work)
+async def _measure_search(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    await _fill_all(lanes, work)
+    return await _measure_queries("search", lanes, [QUERIES for _ in lanes], work)
 
 
-async def _search_all(lanes: Sequence[Lane], work: Work) -> list[Measured]:
-    await _filled(lanes, work)
-    return await _searched("search-all", lanes, [await all_queries(lane) for lane in lanes], work)
+async def _measure_search_all(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    await _fill_all(lanes, work)
+    return await _measure_queries("search-all", lanes, [await list_queries(lane) for lane in lanes], work)
 
 
-async def _filled(lanes: Sequence[Lane], work: Work) -> None:
+async def _fill_all(lanes: Sequence[Lane], work: Work) -> None:
     if work.folder is not None:
         for lane in lanes:
             await fill(lane, work.folder)
 
 
-async def _searched(name: str, lanes: Sequence[Lane], queries: Sequence[Sequence[Query]], work: Work) -> list[Measured]:
+async def _measure_queries(
+    name: str, lanes: Sequence[Lane], queries: Sequence[Sequence[Query]], work: Work
+) -> list[PhaseResult]:
     """`queries`: those of each lane."""
     phases: list[Phase] = []
     found = []
     for lane, asked in zip(lanes, queries, strict=True):
-        pools = await pools_of(lane, asked)
-        found.append(await totals(lane, asked, pools))
+        pools = await read_pools(lane, asked)
+        found.append(await count_totals(lane, asked, pools))
         phases.append(Search(lane.target, asked, pools, random.Random(work.seed)))
     results = await measure(lanes, phases, work.limits)
     return [
-        Measured(name, lane.target.url, samples, by_label=True, totals=total)
+        PhaseResult(name, lane.target.url, samples, by_label=True, totals=total)
         for lane, samples, total in zip(lanes, results, found, strict=True)
     ]
 
 
-async def _ingest(lanes: Sequence[Lane], work: Work) -> list[Measured]:
-    first = await ingest_pass(lanes, _folder(work))
-    measured = _named("ingest, first pass", lanes, first, "resources")
+async def _measure_ingest(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    first = await post_folder(lanes, _require_folder(work))
+    measured = _make_results("ingest, first pass", lanes, first, "resources")
     if work.passes > 1:
         warm = [Samples() for _ in lanes]
         for _ in range(work.passes - 1):
-            for into, samples in zip(warm, await ingest_pass(lanes, _folder(work)), strict=True):
+            for into, samples in zip(warm, await post_folder(lanes, _require_folder(work)), strict=True):
                 _merge(into, samples)
-        measured += _named("ingest, warm", lanes, warm, "resources")
+        measured += _make_results("ingest, warm", lanes, warm, "resources")
     return measured
 
 
-async def _scale(lanes: Sequence[Lane], work: Work) -> list[Measured]:
+async def _measure_scale(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
     """The folder `copies` times: ingest at each, both search mixes after the first and the last."""
-    measured: list[Measured] = []
+    measured: list[PhaseResult] = []
     for copy in range(1, work.copies + 1):
-        measured += _named(f"scale, ingest {copy}×", lanes, await ingest_pass(lanes, _folder(work)), "resources")
+        measured += _make_results(
+            f"scale, ingest {copy}×", lanes, await post_folder(lanes, _require_folder(work)), "resources"
+        )
         if copy in (1, work.copies):
-            measured += await _searched(f"scale, search {copy}×", lanes, [QUERIES for _ in lanes], work)
-            everything = [await all_queries(lane) for lane in lanes]
-            measured += await _searched(f"scale, search-all {copy}×", lanes, everything, work)
+            measured += await _measure_queries(f"scale, search {copy}×", lanes, [QUERIES for _ in lanes], work)
+            everything = [await list_queries(lane) for lane in lanes]
+            measured += await _measure_queries(f"scale, search-all {copy}×", lanes, everything, work)
     return measured
 
 
-PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[Measured]]]] = {
-    "ingest": _ingest,
-    "search": _search,
-    "search-all": _search_all,
-    "read": _read,
-    "crud": _crud,
-    "transaction": _transaction,
-    "scale": _scale,
+PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
+    "ingest": _measure_ingest,
+    "search": _measure_search,
+    "search-all": _measure_search_all,
+    "read": _measure_read,
+    "crud": _measure_crud,
+    "transaction": _measure_transaction,
+    "scale": _measure_scale,
 }
 
 NEED_FOLDER = frozenset({"ingest", "scale"})
 
 
-def _folder(work: Work) -> Folder:
+def _require_folder(work: Work) -> Folder:
     if work.folder is None:
         raise ValueError("This phase posts a folder of bundles: say which with `--folder PATH`.")
     return work.folder
 
 
-def _named(name: str, lanes: Sequence[Lane], results: Sequence[Samples], unit: str = "requests") -> list[Measured]:
-    return [Measured(name, lane.target.url, samples, unit) for lane, samples in zip(lanes, results, strict=True)]
+def _make_results(
+    name: str, lanes: Sequence[Lane], results: Sequence[Samples], unit: str = "requests"
+) -> list[PhaseResult]:
+    return [PhaseResult(name, lane.target.url, samples, unit) for lane, samples in zip(lanes, results, strict=True)]
 
 
 def _merge(into: Samples, other: Samples) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.measuring import NO_ANSWER, Samples, percentile
+from bench.measuring import NO_ANSWER, Samples, find_percentile
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PhaseResult:
     """One phase on one server.
 
     `unit`: what `rate` counts per second. `by_label`: whether the labels are reported one by one (the searches).
@@ -38,31 +38,31 @@ class Measured:
         return done / self.samples.seconds if self.samples.seconds else 0.0
 
 
-def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+def compute_percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """p50, p95 and p99 in ms."""
     ordered = sorted(seconds)
-    return {f"p{share}_ms": round(percentile(ordered, share / 100) * 1000, 3) for share in (50, 95, 99)}
+    return {f"p{share}_ms": round(find_percentile(ordered, share / 100) * 1000, 3) for share in (50, 95, 99)}
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """The facts without which figures say nothing: time, system, processor, cores, memory in MB, load, Python."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.release()}",
-        "processor": _first("/proc/cpuinfo", "model name") or platform.machine(),
+        "processor": _read_first("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": os.cpu_count(),
-        "memory_mb": int((_first("/proc/meminfo", "MemTotal") or "0").split()[0]) // 1024 or None,
+        "memory_mb": int((_read_first("/proc/meminfo", "MemTotal") or "0").split()[0]) // 1024 or None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
     }
 
 
-def as_json(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+def make_json_tree(measured: Sequence[PhaseResult]) -> list[dict[str, Any]]:
     """Every measured phase as a JSON tree."""
-    return [_one(one) for one in measured]
+    return [_make_tree(one) for one in measured]
 
 
-def _one(one: Measured) -> dict[str, Any]:
+def _make_tree(one: PhaseResult) -> dict[str, Any]:
     samples = one.samples
     tree: dict[str, Any] = {
         "phase": one.phase,
@@ -72,7 +72,7 @@ def _one(one: Measured) -> dict[str, Any]:
         "resources": samples.resources,
         "unit": one.unit,
         "per_second": round(one.rate, 1),
-        **milliseconds(samples.all_latencies()),
+        **compute_percentiles(samples.all_latencies()),
         "errors": {
             str(status): {"count": count, "first": samples.first_texts[status]}
             for status, count in sorted(samples.errors.items())
@@ -80,17 +80,17 @@ def _one(one: Measured) -> dict[str, Any]:
     }
     if one.by_label:
         tree["queries"] = {
-            label: {"ok": len(took), **milliseconds(took), "total": one.totals.get(label)}
+            label: {"ok": len(took), **compute_percentiles(took), "total": one.totals.get(label)}
             for label, took in sorted(samples.latencies.items())
         }
     return tree
 
 
-def print_tables(measured: Sequence[Measured], urls: Sequence[str], console: Console) -> None:
+def print_tables(measured: Sequence[PhaseResult], urls: Sequence[str], console: Console) -> None:
     """A row for each phase and server, then the searches one by one, then the first text of each error."""
-    console.print(_phase_table(measured, urls))
+    console.print(_make_phase_table(measured, urls))
     for phase in dict.fromkeys(one.phase for one in measured if one.by_label):
-        console.print(_label_table(phase, {one.url: one for one in measured if one.phase == phase}, urls))
+        console.print(_make_label_table(phase, {one.url: one for one in measured if one.phase == phase}, urls))
     for one in measured:
         for status, text in one.samples.first_texts.items():
             said = "no answer" if status == NO_ANSWER else str(status)
@@ -98,19 +98,19 @@ def print_tables(measured: Sequence[Measured], urls: Sequence[str], console: Con
             console.print(line, style="red", markup=False, highlight=False)
 
 
-def _phase_table(measured: Sequence[Measured], urls: Sequence[str]) -> Table:
+def _make_phase_table(measured: Sequence[PhaseResult], urls: Sequence[str]) -> Table:
     table = Table("phase", "server", title="ok answers only")
     for column in ("per second", "p50 ms", "p95 ms", "p99 ms", "ok", "errors", *(("ratio",) if len(urls) > 1 else ())):
         table.add_column(column, justify="right")
     for one in measured:
-        took = milliseconds(one.samples.all_latencies())
+        took = compute_percentiles(one.samples.all_latencies())
         cells = [f"{one.rate:,.0f} {one.unit}", *(f"{value:,.2f}" for value in took.values())]
         cells += [f"{one.samples.ok:,}", f"{one.samples.errors.total():,}"]
-        table.add_row(one.phase, one.url, *cells, *([_ratio(one, measured, urls)] if len(urls) > 1 else []))
+        table.add_row(one.phase, one.url, *cells, *([_compute_ratio(one, measured, urls)] if len(urls) > 1 else []))
     return table
 
 
-def _ratio(one: Measured, measured: Sequence[Measured], urls: Sequence[str]) -> str:
+def _compute_ratio(one: PhaseResult, measured: Sequence[PhaseResult], urls: Sequence[str]) -> str:
     """How many times the other server's rate the first one has; shown on the first one's row."""
     if one.url != urls[0]:
         return ""
@@ -118,7 +118,7 @@ def _ratio(one: Measured, measured: Sequence[Measured], urls: Sequence[str]) -> 
     return f"{one.rate / other.rate:.2f}" if other and other.rate else "-"
 
 
-def _label_table(phase: str, by_url: Mapping[str, Measured], urls: Sequence[str]) -> Table:
+def _make_label_table(phase: str, by_url: Mapping[str, PhaseResult], urls: Sequence[str]) -> Table:
     table = Table("query", title=f"{phase}: {' | '.join(urls)}")
     for _ in urls:
         for column in ("p50 ms", "p95 ms", "total"):
@@ -126,14 +126,14 @@ def _label_table(phase: str, by_url: Mapping[str, Measured], urls: Sequence[str]
     for label in sorted({label for one in by_url.values() for label in one.samples.latencies}):
         cells: list[str] = []
         for url in urls:
-            took = milliseconds(by_url[url].samples.latencies.get(label, ()))
+            took = compute_percentiles(by_url[url].samples.latencies.get(label, ()))
             total = by_url[url].totals.get(label)
             cells += [f"{took['p50_ms']:.2f}", f"{took['p95_ms']:.2f}", "-" if total is None else f"{total:,}"]
         table.add_row(label, *cells)
     return table
 
 
-def _first(path: str, name: str) -> str:
+def _read_first(path: str, name: str) -> str:
     """The first value of `name` in a `name: value` file of the system, or ""."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

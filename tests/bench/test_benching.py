@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from bench.http import target_of
+from bench.http import parse_target
 from bench.ingest import read_folder
-from bench.measuring import Limits, Samples, percentile
-from bench.phases import CRUD_PATIENTS, READ_PATIENTS, patient, visit
+from bench.measuring import Limits, Samples, find_percentile
+from bench.phases import CRUD_PATIENTS, READ_PATIENTS, make_patient, make_visit
 from bench.queries import MORE, QUERIES
 from bench.run import Work, run_bench
-from bench.summary import Measured, as_json
+from bench.summary import PhaseResult, make_json_tree
 from tests.fake_fhir import FakeFhir, served
 
 PERSON = {"resourceType": "Patient", "name": [{"family": "Mante"}], "gender": "female", "birthDate": "1980-01-02"}
@@ -66,8 +66,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def measured(urls: list[str], phases: list[str], work: Work) -> list[Measured]:
-    return asyncio.run(run_bench([target_of(url) for url in urls], phases, work, 2, lambda name: None))
+def measured(urls: list[str], phases: list[str], work: Work) -> list[PhaseResult]:
+    return asyncio.run(run_bench([parse_target(url) for url in urls], phases, work, 2, lambda name: None))
 
 
 def test_reads_go_to_two_hundred_patients(fake: FakeFhir, url: str) -> None:
@@ -188,20 +188,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_seed_decides_all_that_is_random() -> None:
-    assert visit(random.Random(3)) == visit(random.Random(3)) != visit(random.Random(4))
-    assert 500 < len(patient(random.Random(3))) < 900
+    assert make_visit(random.Random(3)) == make_visit(random.Random(3)) != make_visit(random.Random(4))
+    assert 500 < len(make_patient(random.Random(3))) < 900
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.95, 95), (0.99, 99), (1, 100), (0, 1)])
 def test_percentiles_are_of_the_nearest_rank(share: float, expected: float) -> None:
-    assert percentile(range(1, 101), share) == expected
+    assert find_percentile(range(1, 101), share) == expected
 
 
 def test_json_gives_milliseconds_and_errors() -> None:
     samples = Samples(seconds=2, resources=4)
     samples.latencies["a"] += [0.001, 0.003]
     samples.wrong(422, "a: no")
-    tree = as_json([Measured("search", "http://x", samples, by_label=True, totals={"a": 7})])[0]
+    tree = make_json_tree([PhaseResult("search", "http://x", samples, by_label=True, totals={"a": 7})])[0]
     assert (tree["ok"], tree["per_second"], tree["p50_ms"], tree["p99_ms"]) == (2, 1.0, 1.0, 3.0)
     assert tree["errors"] == {"422": {"count": 1, "first": "a: no"}}
     assert tree["queries"] == {"a": {"ok": 2, "p50_ms": 1.0, "p95_ms": 3.0, "p99_ms": 3.0, "total": 7}}

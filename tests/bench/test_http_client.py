@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bench.answers import Answer
-from bench.http import connect, target_of
+from bench.http import connect, parse_target
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -26,7 +26,7 @@ def exchanged(*pieces: bytes, method: str = "GET", close: bool = False, time_lim
             writer.close()
 
     async def ask(url: str) -> Answer:
-        target = target_of(url)
+        target = parse_target(url)
         connection = await connect(target, time_limit)
         return await connection.exchange(target.request(method, "metadata"))
 
@@ -102,7 +102,7 @@ def test_a_silent_server_is_given_up() -> None:
 
 
 def test_a_request_carries_host_accept_and_length() -> None:
-    target = target_of("http://127.0.0.1:8000/fhir/", ["Authorization: Bearer x"])
+    target = parse_target("http://127.0.0.1:8000/fhir/", ["Authorization: Bearer x"])
     assert target.request("POST", "Patient", b"{}", (("Prefer", "return=minimal"),)) == (
         b"POST /fhir/Patient HTTP/1.1\r\nPrefer: return=minimal\r\nContent-Type: application/fhir+json\r\n"
         b"Content-Length: 2\r\nHost: 127.0.0.1:8000\r\nAuthorization: Bearer x\r\n"
@@ -122,4 +122,4 @@ def test_a_request_carries_host_accept_and_length() -> None:
 )
 def test_a_bad_target_is_explained(url: str, header: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        target_of(url, [header] if header else [])
+        parse_target(url, [header] if header else [])

@@ -77,8 +77,8 @@ async def _load(known: Knowledge, path: Path, files: list[Path]) -> Loaded:
             response = await client.post("", content=file.read_bytes(), headers=FHIR_JSON)
             assert response.status_code == 200, response.text
         async with _asking(client):
-            pools = await queries.pools_of(None, list(MIX.values()))  # type: ignore[arg-type]
-    return Loaded(path, {name: queries.paths(query, pools) for name, query in MIX.items()})
+            pools = await queries.read_pools(None, list(MIX.values()))  # type: ignore[arg-type]
+    return Loaded(path, {name: queries.write_paths(query, pools) for name, query in MIX.items()})
 
 
 @asynccontextmanager
