@@ -59,7 +59,8 @@ async def _measure_crud(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
         phases.append(Crud(lane.target, await create_patients(lane, CRUD_PATIENTS, rng), rng))
     results = await measure(lanes, phases, work.limits)
     return [
-        PhaseResult("crud", lane.target.url, found, by_label=True) for lane, found in zip(lanes, results, strict=True)
+        PhaseResult("crud", lane.target.url, samples, by_label=True)
+        for lane, samples in zip(lanes, results, strict=True)
     ]
 
 
