@@ -22,11 +22,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
 from fhir_server.api.application import Application, fhir_application
-from fhir_server.api.health import HEALTH_PATHS, health_application
 from fhir_server.api.log import Log, json_log
 from fhir_server.api.request import Receive, Scope
 from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
+from fhir_server.api.site import is_of_site, site
 from fhir_server.fhir import definitions as fhir_definitions
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.interactions.capabilities import Facts, build_statement
@@ -286,7 +286,7 @@ def _with_cors(api: Application, settings: Settings) -> Application:
 def create(known: Knowledge | None = None) -> Application:
     """The whole server for one process, configured by the environment; the HTTP server calls this."""
     settings = Settings()
-    around = health_application(__version__, settings.path)
+    around = site(__version__, settings.path)
     root, below = settings.path, settings.path.rstrip("/") + "/"
     api: list[Application] = []
 
@@ -295,7 +295,7 @@ def create(known: Knowledge | None = None) -> Application:
             await _lifespan(functools.partial(running, settings, known=known), around, api, receive, send)
         elif scope["type"] == "http":
             path: str = scope["path"]
-            ours = (path.startswith(below) or path == root) and path not in HEALTH_PATHS
+            ours = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
             answers: Application = api[0] if ours else around  # type: ignore[assignment]
             await answers(scope, receive, send)
 
@@ -315,7 +315,7 @@ async def _lifespan(
     try:
         async with start() as server:
             api.append(server.api)
-            around.state.store = server.context.store
+            around.state.context = server.context
             # What was made at start lives as long as the process: no collection needs to look at it again. Parsed trees
             # come by the hundred thousand and hold no cycles, so collections may come less often than by default.
             gc.collect()
