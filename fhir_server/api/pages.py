@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -22,8 +23,12 @@ table { border-collapse: collapse; width: 100%; } th { text-align: left; font-we
 td, th { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; vertical-align: top; }
 pre, .query { background: var(--soft); border-radius: .4rem; padding: .7rem 1rem; overflow-x: auto; }
 ul.types { columns: 17rem; list-style: none; padding: 0; }
-.GET, .POST, .PUT, .PATCH, .DELETE { font-weight: 600; } .code { white-space: nowrap; }
+.GET, .POST, .PUT, .PATCH, .DELETE { font-weight: 600; } td:nth-child(2), .code { white-space: nowrap; }
 .GET { color: #1c7c3c; } .POST { color: #b06000; } .PUT, .PATCH { color: #7048b6; } .DELETE { color: #c0392b; }
+@media (max-width: 45rem) {
+  th { display: none; } tr, td { display: block; } tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  td, td:nth-child(2) { border: 0; padding: 0; white-space: normal; }
+}
 """
 
 POLICY = (
@@ -62,7 +67,7 @@ def index_page(rest: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: str
     """`/docs`: the types, and what the system as a whole answers. `rest`: that of the CapabilityStatement."""
     types = [each["type"] for each in rest["resource"]]
     links = "".join(f'<li><a href="docs/{type}">{type}</a></li>' for type in types)
-    notes = "".join(f"<p>{escape(line)}</p>" for line in rest["documentation"].splitlines() if line)
+    notes = "".join(f"<p>{_prose(line)}</p>" for line in rest["documentation"].splitlines() if line)
     return _page(
         "Documentation",
         "",
@@ -112,16 +117,17 @@ def _page(title: str, up: str, body: str) -> str:
 
 
 def _endpoint_table(endpoints: Iterable[Endpoint], fhir: str) -> str:
-    """A row for each method and URL; what a browser can get without an id is a link."""
+    """A row for each method and URL; an interaction that a browser can ask for without an id is a link."""
     rows = []
     for each in endpoints:
         shown = f"<code>{escape(each.path)}{'?[criteria]' if each.conditional else ''}</code>"
-        if each.method == "GET" and "{" not in each.path:
+        if each.method == "GET" and "{" not in each.path and not each.definition:
             shown = f'<a href="{escape(f"{fhir}{each.path[1:]}?{_READABLE}")}">{shown}</a>'
         defined = f"<br><code>{escape(each.definition)}</code>" if each.definition else ""
         rows.append(
             f'<tr><td class="{each.method}">{each.method}</td><td>{shown}</td>'
-            f"<td class='code'>{escape(', '.join(each.codes))}</td><td>{escape(each.summary)}{defined}</td></tr>"
+            f'<td class="code">{escape(", ".join(each.codes))}</td>'
+            f"<td>{escape(each.summary)}{defined}</td></tr>"
         )
     return f"<table><tr><th>Method</th><th>Path</th><th>Code</th><th>What it does</th></tr>{''.join(rows)}</table>"
 
@@ -130,7 +136,12 @@ def _parameter_table(parameters: Iterable[Mapping[str, str]]) -> str:
     """A row for each search parameter of a CapabilityStatement."""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td><td>{escape(each['type'])}</td>"
-        f"<td><code>{escape(each['definition'])}</code><br>{escape(each.get('documentation', ''))}</td></tr>"
+        f"<td><code>{escape(each['definition'])}</code><br>{_prose(each.get('documentation', ''))}</td></tr>"
         for each in parameters
     )
     return f"<table><tr><th>Name</th><th>Type</th><th>Definition</th></tr>{rows}</table>"
+
+
+def _prose(text: str) -> str:
+    """Text with code in backticks."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

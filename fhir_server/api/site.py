@@ -7,7 +7,7 @@ import gzip
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from fhir_server.api.endpoints import Offer, list_endpoints
@@ -69,59 +69,74 @@ def wants_page(accept: str) -> bool:
     return "text/html" in kinds and accepts(",".join(kind for kind in kinds if "*" not in kind)) is None
 
 
+pages = APIRouter()
+
+
+@pages.get("/")
+async def about(request: Request) -> Response:
+    """What is where; for people, a page."""
+    path: str = request.app.state.path
+    if wants_page(request.headers.get("accept", "")):
+        from fhir_server.api.pages import home_page
+
+        return _html(home_page(request.app.version, _below_root(path)))
+    paths = {"fhir": path, "metadata": f"{path.rstrip('/')}/metadata", "docs": "/docs", "openapi": "/openapi.json"}
+    return JSONResponse({**paths, "live": "/livez", "ready": "/readyz"}, headers={"vary": "accept"})
+
+
+@pages.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The OpenAPI document."""
+    packed = await request.app.state.document.packed(request.app.state.context)
+    headers = {"vary": "accept-encoding", "cache-control": "no-cache"}
+    if takes_gzip(request.headers.get("accept-encoding", "")):
+        return Response(packed, media_type="application/json", headers={**headers, "content-encoding": "gzip"})
+    return Response(gzip.decompress(packed), media_type="application/json", headers=headers)
+
+
+@pages.get("/docs")
+async def index(request: Request) -> HTMLResponse:
+    """The documentation of the system."""
+    from fhir_server.api.pages import index_page
+
+    context: Context = request.app.state.context
+    await context.parameters.renew()
+    rest = _statement(context)["rest"][0]
+    return _html(index_page(rest, list_endpoints(_offer(context)), _below_root(context.settings.path)))
+
+
+@pages.get("/docs/{type}")
+async def of_type(request: Request, type: str) -> HTMLResponse:
+    """The documentation of one resource type."""
+    from fhir_server.api.pages import missing_page, type_page
+
+    context: Context = request.app.state.context
+    await context.parameters.renew()
+    for resource in _statement(context)["rest"][0]["resource"]:
+        if resource["type"] == type:
+            endpoints = list_endpoints(_offer(context), type)
+            return _html(type_page(resource, endpoints, _below_root(context.settings.path)))
+    return _html(missing_page(type), 404)
+
+
+async def unavailable(request: Request, error: Exception) -> Response:
+    """503: the store, which knows the search parameters, cannot answer."""
+    return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
+
+
 def site(version: str, path: str) -> FastAPI:
     """The application; `path` is that of the FHIR API. It expects the server's context in `app.state.context`."""
     app = FastAPI(title="fhir-server", version=version, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.path, app.state.document = path, OpenApi()
     app.include_router(health)
-    document = OpenApi()
-    fhir = f"{path[1:]}/" if len(path) > 1 else ""
-
-    @app.get("/")
-    async def about(request: Request) -> Response:
-        """What is where; for people, a page."""
-        if wants_page(request.headers.get("accept", "")):
-            from fhir_server.api.pages import home_page
-
-            return _html(home_page(version, fhir))
-        paths = {"fhir": path, "metadata": f"{path.rstrip('/')}/metadata", "docs": "/docs", "openapi": "/openapi.json"}
-        return JSONResponse({**paths, "live": "/livez", "ready": "/readyz"}, headers={"vary": "accept"})
-
-    @app.get("/openapi.json")
-    async def openapi(request: Request) -> Response:
-        """The OpenAPI document."""
-        packed = await document.packed(request.app.state.context)
-        headers = {"vary": "accept-encoding", "cache-control": "no-cache"}
-        if takes_gzip(request.headers.get("accept-encoding", "")):
-            return Response(packed, media_type="application/json", headers={**headers, "content-encoding": "gzip"})
-        return Response(gzip.decompress(packed), media_type="application/json", headers=headers)
-
-    @app.get("/docs")
-    async def index(request: Request) -> HTMLResponse:
-        """The documentation."""
-        from fhir_server.api.pages import index_page
-
-        context: Context = request.app.state.context
-        await context.parameters.renew()
-        rest = _statement(context)["rest"][0]
-        return _html(index_page(rest, list_endpoints(_offer(context)), fhir))
-
-    @app.get("/docs/{type}")
-    async def of_type(request: Request, type: str) -> HTMLResponse:
-        """The documentation of one resource type."""
-        from fhir_server.api.pages import missing_page, type_page
-
-        context: Context = request.app.state.context
-        await context.parameters.renew()
-        found = [each for each in _statement(context)["rest"][0]["resource"] if each["type"] == type]
-        if not found:
-            return _html(missing_page(type), 404)
-        return _html(type_page(found[0], list_endpoints(_offer(context), type), fhir))
-
-    @app.exception_handler(StoreUnavailable)
-    async def unavailable(request: Request, error: StoreUnavailable) -> Response:
-        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
-
+    app.include_router(pages)
+    app.add_exception_handler(StoreUnavailable, unavailable)
     return app
+
+
+def _below_root(path: str) -> str:
+    """`/fhir` → `fhir/`: what a relative link begins with."""
+    return f"{path[1:]}/" if len(path) > 1 else ""
 
 
 def _html(text: str, status: int = 200) -> HTMLResponse:
