@@ -25,6 +25,9 @@ pre, .query { background: var(--soft); border-radius: .4rem; padding: .7rem 1rem
 ul.types { columns: 17rem; list-style: none; padding: 0; }
 .GET, .POST, .PUT, .PATCH, .DELETE { font-weight: 600; } td:nth-child(2), .code { white-space: nowrap; }
 .GET { color: #1c7c3c; } .POST { color: #b06000; } .PUT, .PATCH { color: #7048b6; } .DELETE { color: #c0392b; }
+@media (prefers-color-scheme: dark) {
+  .GET { color: #6fcf8a; } .POST { color: #f0ad5b; } .PUT, .PATCH { color: #b99af0; } .DELETE { color: #f08a80; }
+}
 @media (max-width: 45rem) {
   th { display: none; } tr, td { display: block; } tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
   td, td:nth-child(2) { border: 0; padding: 0; white-space: normal; }
