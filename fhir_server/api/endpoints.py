@@ -109,7 +109,7 @@ def _operations(offer: Offer, type: str) -> Iterator[Endpoint]:
     for operation in OPERATIONS.values():
         if operation.setting and not getattr(offer.settings, operation.setting):
             continue
-        for level in operation.levels(type or None):
+        for level in operation.list_levels(type or None):
             for method in operation.methods:
                 yield Endpoint(
                     codes=(f"${operation.code}",),

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fhir_server.api.endpoints import Offer, list_endpoints
 from fhir_server.api.health import health
 from fhir_server.api.negotiation import accepts, takes_gzip
-from fhir_server.interactions.exchange import Context
+from fhir_server.requests.context import Context
 from fhir_server.store.protocol import StoreUnavailable
 
 PATHS = frozenset({"livez", "readyz", "docs", "openapi.json"})
@@ -35,7 +35,7 @@ class OpenApi:
 
     async def packed(self, context: Context) -> bytes:
         """The document, gzipped: 0.2 MB are kept instead of 5."""
-        await context.parameters.renew()
+        await context.parameters.reload()
         async with self._turn:
             if context.parameters.current is not self._of:
                 of = context.parameters.current
@@ -100,7 +100,7 @@ async def index(request: Request) -> HTMLResponse:
     from fhir_server.api.pages import index_page
 
     context: Context = request.app.state.context
-    await context.parameters.renew()
+    await context.parameters.reload()
     rest = _statement(context)["rest"][0]
     return _html(index_page(rest, list_endpoints(_offer(context)), _below_root(context.settings.path)))
 
@@ -111,7 +111,7 @@ async def of_type(request: Request, type: str) -> HTMLResponse:
     from fhir_server.api.pages import missing_page, type_page
 
     context: Context = request.app.state.context
-    await context.parameters.renew()
+    await context.parameters.reload()
     for resource in _statement(context)["rest"][0]["resource"]:
         if resource["type"] == type:
             endpoints = list_endpoints(_offer(context), type)

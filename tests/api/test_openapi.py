@@ -22,7 +22,7 @@ from fhir_server.app import Knowledge, learn, running
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.search.parse import ELSEWHERE
-from fhir_server.search.result import PARAMETERS
+from fhir_server.search.result_parameters import PARAMETERS
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
 
