@@ -8,8 +8,9 @@ from __future__ import annotations
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.interactions.exchange import Context, Pairs, pairs_of
 from fhir_server.interactions.reading import read_pairs
-from fhir_server.search.parse import ELSEWHERE, Options
+from fhir_server.search.parse import ELSEWHERE
 from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.result import Options
 
 STRICT = Options(lenient=False, default_count=2, max_count=2)
 _RESULT_PARAMETERS = frozenset(

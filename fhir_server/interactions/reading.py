@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fhir_server.interactions.exchange import Context, Pairs
 from fhir_server.interactions.terminology import criteria_for
 from fhir_server.search.criterion import Unapplied
-from fhir_server.search.parse import Options, Search, parse
+from fhir_server.search.parse import Search, parse
+from fhir_server.search.result import Options
 
 
 async def read_pairs(context: Context, types: Sequence[str], pairs: Pairs, base: str, options: Options) -> Search:

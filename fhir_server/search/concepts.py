@@ -116,8 +116,9 @@ def _walk(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
 
 def _standard(declared: Json) -> str:
     """A property's own code, or the standard one that its `uri` says it is."""
-    uri = declared.get("uri", "")
-    return uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+    uri: str = declared.get("uri", "")
+    code: str = uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+    return code
 
 
 def _value(property: Json) -> tuple[str, str]:
