@@ -309,7 +309,7 @@ async def _post(client: Client, body: Any) -> int:
     return max(statuses)
 
 
-async def _search(client: Client, pairs: list[tuple[str, str]]) -> int:
+async def _search(client: Client, pairs: tuple[tuple[str, str], ...]) -> int:
     return (await client.request("GET", "/Patient", params=pairs)).status_code
 
 
