@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_fhir import FakeFhir, served
 
 from fhir_server.client.benching import Work, run_bench
 from fhir_server.client.http import target_of
@@ -20,8 +19,14 @@ from fhir_server.client.measuring import Limits, Samples, percentile
 from fhir_server.client.phases import CRUD_PATIENTS, READ_PATIENTS, patient, visit
 from fhir_server.client.queries import MORE, QUERIES
 from fhir_server.client.summary import Measured, as_json
+from tests.client.fake_fhir import FakeFhir, served
 
-PERSON = {"resourceType": "Patient", "name": [{"family": "Mante"}], "gender": "female", "birthDate": "1980-01-02"}
+PERSON: dict[str, Any] = {
+    "resourceType": "Patient",
+    "name": [{"family": "Mante"}],
+    "gender": "female",
+    "birthDate": "1980-01-02",
+}
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     who = {"reference": "urn:uuid:p"}
     quantity = {"value": 180.5, "unit": "cm"}
     named = {**code, "text": "body height"}
-    resources = [
+    resources: list[dict[str, Any]] = [
         {"resourceType": "Condition", "code": named, "clinicalStatus": active, "subject": who},
         {"resourceType": "Observation", "code": code, "category": [code], "valueQuantity": quantity, "subject": who},
         {"resourceType": "Organization", "name": "General"},

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_fhir import FakeFhir, served
 
 from fhir_server.client.answers import Sender
 from fhir_server.client.asgi import AsgiSender
@@ -20,6 +19,7 @@ from fhir_server.client.inputs import find
 from fhir_server.client.loading import load
 from fhir_server.client.submissions import submissions
 from fhir_server.client.tally import Tally, result_of
+from tests.client.fake_fhir import FakeFhir, served
 
 A, B = "aaaaaaaa-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"
 
@@ -36,14 +36,15 @@ def loaded(sender: Callable[[], Sender], folder: Path, concurrency: int = 3) -> 
         await load(submissions(find([folder]).files), sender(), tally, concurrency, weights.append)
         return tally
 
-    report, weights = io.StringIO(), []
+    report = io.StringIO()
+    weights: list[int] = []
     tally = asyncio.run(run())
     assert sum(weights) <= sum(file.size for file in find([folder]).files)
     return tally, [json.loads(line) for line in report.getvalue().splitlines()]
 
 
 def counts(tally: Tally) -> dict[str, dict[str, int]]:
-    return {type: dict(found) for type, found in tally.by_type.items()}
+    return {type: {str(kind): count for kind, count in found.items()} for type, found in tally.by_type.items()}
 
 
 def patient(id: str, **more: Any) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_a_replaced_id_keeps_the_other_members(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("type", "kind"), [("collection", "group"), ("searchset", "group"), ("document", "group")])
 def test_other_bundles_are_taken_apart(tmp_path: Path, type: str, kind: str) -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"fullUrl": "http://x/Patient/1", "resource": {"resourceType": "Patient", "id": "1"}},
         {"resource": {"resourceType": "OperationOutcome"}, "search": {"mode": "outcome"}},
     ]
