@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from fake_fhir import FakeFhir, served
 from typer.testing import CliRunner
 
 from fhir_server.commands.bench import bench
+from tests.client.fake_fhir import FakeFhir, served
 
 cli = typer.Typer()
 cli.command()(bench)

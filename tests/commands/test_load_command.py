@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import typer
-from fake_fhir import FakeFhir, served
 from typer.testing import CliRunner
 
 from fhir_server.commands.load import load
+from tests.client.fake_fhir import FakeFhir, served
 
 cli = typer.Typer()
 cli.command()(load)
