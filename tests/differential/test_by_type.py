@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,9 +20,10 @@ from hypothesis import strategies as st
 from fhir_server.fhir import definitions
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import TYPES, Criteria
-from fhir_server.search.parse import Options, parse
+from fhir_server.search.parse import parse
 from fhir_server.search.query import Query
 from fhir_server.search.registry import build
+from fhir_server.search.result import Options
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Store
@@ -37,7 +39,7 @@ REGISTRY = build(R4)
 INDEX = Index(REGISTRY, R4, UTC)
 CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=NOW, zone=UTC)
 
-Open = Callable[[Callable[[], int]], Awaitable[Store]]
+Open = Callable[[Callable[[], int]], Coroutine[Any, Any, Store]]
 
 
 def _write(resource: Json) -> Write:
