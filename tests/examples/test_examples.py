@@ -24,7 +24,8 @@ QUERY_ROW = re.compile(r"^\| `([A-Z][^`]*)` \| .* \| (\d+) \|$", re.MULTILINE)
 
 
 def bundle(path: Path) -> dict[str, Any]:
-    return json_tree.decode(path.read_bytes())
+    decoded: dict[str, Any] = json_tree.decode(path.read_bytes())
+    return decoded
 
 
 def resources(path: Path) -> list[dict[str, Any]]:
