@@ -36,9 +36,10 @@ from fhir_server.search.entries import Entries
 from fhir_server.search.include import included
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_types
+from fhir_server.search.parse import ELSEWHERE, Search, parse, system_types
 from fhir_server.search.query import And, Scope
 from fhir_server.search.registry import Custom, Registry, build, extended
+from fhir_server.search.result import Options
 from fhir_server.search.terminology import Name, Terminology
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write

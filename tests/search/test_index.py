@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -190,7 +191,8 @@ def test_values_are_distinct_and_sorted_on_all_official_examples(index: Index) -
         if resource["resourceType"] == "Parameters":
             continue
         found = index.entries(resource["resourceType"], resource, BASE)
-        for part in (found.terms, found.dates, found.numbers):
+        parts: tuple[Mapping[str, Sequence[Any]], ...] = (found.terms, found.dates, found.numbers)
+        for part in parts:
             for code, values in part.items():
                 assert values, (path.name, code)
                 assert list(values) == sorted(set(values)), (path.name, code)

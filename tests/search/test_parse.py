@@ -14,7 +14,7 @@ from fhir_server.fhir.outcome import FhirError, Invalid, TooCostly
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.include import Include
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import Options, Search, parse, system_types
+from fhir_server.search.parse import Search, parse, system_types
 from fhir_server.search.query import (
     And,
     Chain,
@@ -32,6 +32,7 @@ from fhir_server.search.query import (
     Test,
 )
 from fhir_server.search.registry import build
+from fhir_server.search.result import Options
 
 REGISTRY = build(definitions.load())
 CRITERIA = Criteria(registry=REGISTRY, base="http://fhir.example", now=1_795_420_800_000_000, zone=UTC)

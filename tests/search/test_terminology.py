@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.fhir.terminology import published
 from fhir_server.search.concepts import Unevaluable
 from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, dependencies, expanded, needed
+from scripts import generate_terminology
 from tests.conftest import Client
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 VS, CS = "urn:example:vs", "urn:example:cs"
 
@@ -190,10 +188,8 @@ def test_what_is_not_known_is_named() -> None:
 
 @pytest.mark.long
 def test_the_table_is_what_the_script_writes(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
-    script = importlib.import_module("generate_terminology")
-    monkeypatch.setattr(script, "TABLE", tmp_path / "r4.json")
-    script.main(str(shared / "definitions" / "hl7.fhir.r4.core.tgz"))
+    monkeypatch.setattr(generate_terminology, "TABLE", tmp_path / "r4.json")
+    generate_terminology.main(str(shared / "definitions" / "hl7.fhir.r4.core.tgz"))
     written = (tmp_path / "r4.json").read_bytes()
     assert written == (TABLES / "terminology" / "r4.json").read_bytes()
     assert len(written) < 1_500_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.entries import Entries
+from fhir_server.search.entries import Entries, TextParameter
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.query import And, Clause, Not, Or, Words
@@ -166,7 +166,8 @@ def test_the_score_rises_with_occurrences_and_falls_with_length() -> None:
 
 @given(st.lists(_letters, min_size=1, max_size=8), st.lists(_letters, min_size=1, max_size=3), st.booleans())
 def test_a_match_has_a_score_and_nothing_else_has(text: list[str], words: list[str], prefix: bool) -> None:
-    wanted, found = Words("_content", tuple(words), prefix), {"_content": " ".join(text)}
+    wanted = Words("_content", tuple(words), prefix)
+    found: dict[TextParameter, str] = {"_content": " ".join(text)}
     assert 0 <= score((wanted,), found) < 1
     assert (score((wanted,), found) > 0) == has_words(wanted, found)
 
