@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from fhir_server.client import queries
 from fhir_server.client.queries import MORE, QUERIES
 from fhir_server.interactions.exchange import pairs_of
 from fhir_server.search.parameters import Criteria, sort_of
-from fhir_server.search.parse import Options, parse
+from fhir_server.search.parse import parse
 from fhir_server.search.query import Query, Scope
+from fhir_server.search.result import Options
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.sqlite import meter
 from fhir_server.store.sqlite.names import Names
@@ -108,7 +110,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         search, statements = Search(connection, names, Sizes()), dict[str, None]()
         # a trial ends after as many steps as its time is thought to be worth, however busy the machine is
         worth = meter.STEPS_PER_MICROSECOND * 1e6
-        monkeypatch.setattr(meter.time, "thread_time", lambda: search._meter._steps / worth)
+        monkeypatch.setattr(time, "thread_time", lambda: search._meter._steps / worth)
         steps = matches = 0
         for query in asked:
             connection.set_trace_callback(lambda text: statements.setdefault(text))
