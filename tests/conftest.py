@@ -66,7 +66,7 @@ def faults_only(level: str, message: str, **fields: object) -> None:
 async def serving(known: Knowledge | None, **settings: object) -> AsyncIterator[Client]:
     """A server in this process with these settings, and a client of it."""
     async with running(Settings(**settings), log=faults_only, known=known) as server:  # type: ignore[arg-type]
-        transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(server.api)
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server
             yield client
