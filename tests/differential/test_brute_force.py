@@ -21,8 +21,8 @@ import pytest
 from fhirpathpy.models import models
 
 from fhir_server.app import Knowledge
-from tests.conftest import SHARED
 from tests.differential.both import IN_THE_LONG_RUN, Ask, Both, answer, both, matches, uri_of
+from tests.shared import shared_path
 
 pytestmark = pytest.mark.anyio
 
@@ -69,11 +69,8 @@ Evaluate = Callable[[dict[str, Any]], list[Any]]
 @pytest.fixture(scope="module")
 def official() -> dict[tuple[str, str], str]:
     """(type, code) → the expression that the official package gives."""
-    path = SHARED / "definitions/hl7.fhir.r4.core.tgz"
-    if not path.exists():
-        pytest.skip("the official package (../shared/definitions) is not here")
     found: dict[tuple[str, str], str] = {}
-    with tarfile.open(path) as archive:
+    with tarfile.open(shared_path("definitions/hl7.fhir.r4.core.tgz")) as archive:
         for member in archive:
             if "/SearchParameter-" in member.name and (file := archive.extractfile(member)):
                 facts = orjson.loads(file.read())

@@ -65,6 +65,7 @@ def test_there_are_four_bundles() -> None:
     assert [path.name for path in FILES] == ["1-practice.json", "2-people.json", "3-care.json", "4-billing.json"]
 
 
+@pytest.mark.external
 def test_the_files_are_what_the_script_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "scripts.sample_clinic", str(tmp_path)], cwd=ROOT, check=True, timeout=60)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {

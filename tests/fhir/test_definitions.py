@@ -9,8 +9,7 @@ import pytest
 from fhir_server.fhir import definitions as module
 from fhir_server.fhir.definitions import Definitions, SearchParameterFacts, load
 from scripts import generate_definitions
-
-PACKAGE = Path(__file__).resolve().parents[2] / "../shared/definitions/hl7.fhir.r4.core.tgz"
+from tests.shared import shared_path
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +151,8 @@ def test_compartments(definitions: Definitions) -> None:
 
 
 def test_the_tables_are_what_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not PACKAGE.exists():
-        pytest.skip("the package hl7.fhir.r4.core is not in ../shared/definitions")
     monkeypatch.setattr(generate_definitions, "TABLES", tmp_path)
-    generate_definitions.main(str(PACKAGE))
+    generate_definitions.main(str(shared_path("definitions/hl7.fhir.r4.core.tgz")))
     written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert written == {file.name: file.read_bytes() for file in module.TABLES.glob("*.json")}
     assert sum(map(len, written.values())) < 2_000_000

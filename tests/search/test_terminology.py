@@ -14,6 +14,7 @@ from fhir_server.search.concepts import Unevaluable
 from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, dependencies, expanded, needed
 from scripts import generate_terminology
 from tests.conftest import Client
+from tests.shared import shared_path
 
 VS, CS = "urn:example:vs", "urn:example:cs"
 
@@ -187,9 +188,9 @@ def test_what_is_not_known_is_named() -> None:
 
 
 @pytest.mark.long
-def test_the_table_is_what_the_script_writes(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_what_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate_terminology, "TABLE", tmp_path / "r4.json")
-    generate_terminology.main(str(shared / "definitions" / "hl7.fhir.r4.core.tgz"))
+    generate_terminology.main(str(shared_path("definitions/hl7.fhir.r4.core.tgz")))
     written = (tmp_path / "r4.json").read_bytes()
     assert written == (TABLES / "terminology" / "r4.json").read_bytes()
     assert len(written) < 1_500_000

@@ -34,6 +34,7 @@ from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.sizes import Sizes
 from tests.conftest import Client, serving
+from tests.shared import shared_path
 
 BUNDLES = slice(1, 16, 5)
 """Of Synthea's, by size: three that are not large, of both genders."""
@@ -66,9 +67,9 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, known: Knowledge, shared: Path) -> list[Loaded]:
+def loaded(tmp_path_factory: pytest.TempPathFactory, known: Knowledge) -> list[Loaded]:
     """The bundles once, and several times."""
-    files = sorted((shared / "data" / "synthea").glob("*.json"), key=lambda file: file.stat().st_size)[BUNDLES]
+    files = sorted(shared_path("data/synthea").glob("*.json"), key=lambda file: file.stat().st_size)[BUNDLES]
     folder = tmp_path_factory.mktemp("mix")
     return [asyncio.run(_load(known, folder / f"{copies}.db", files * copies)) for copies in COPIES]
 
