@@ -50,9 +50,9 @@ def count_by_package(report: dict[str, Any]) -> dict[str, Counts]:
     return dict(packages)
 
 
-def percent(run: int, all: int) -> str:
+def percent(run: int, whole: int) -> str:
     """A share in percent, rounded down: 100 says that nothing is left."""
-    return f"{100 * run // all if all else 100} %"
+    return f"{100 * run // whole if whole else 100} %"
 
 
 def table(packages: dict[str, Counts]) -> Iterator[str]:

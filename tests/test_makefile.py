@@ -29,7 +29,10 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("caller", [".ci/run", ".github/workflows/tests.yml", ".pre-commit-config.yaml", "CONTRIBUTING.md"])
+CALLERS = (".ci/run", ".github/workflows/tests.yml", ".pre-commit-config.yaml", "CONTRIBUTING.md")
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 def test_whoever_calls_make_names_targets_that_exist(caller: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z-]+)", (ROOT / caller).read_text(encoding="utf-8")))

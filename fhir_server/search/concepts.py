@@ -134,9 +134,9 @@ def _value(property: Json) -> tuple[str, str]:
 Codes = frozenset[str]
 
 
-def filtered(concepts: Concepts, filter: Json) -> Codes:
+def filtered(concepts: Concepts, condition: Json) -> Codes:
     """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
-    operator, property, value = filter["op"], filter["property"], filter["value"]
+    operator, property, value = condition["op"], condition["property"], condition["value"]
     if not concepts.complete:
         raise Unevaluable(
             f"the filter `{property} {operator} {value}` needs all concepts of `{concepts.url}`, "

@@ -130,7 +130,7 @@ async def test_no_content_type(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "status"),
+    ("media_type", "status"),
     [
         ("xml", 406),
         ("json", 200),
@@ -141,8 +141,8 @@ async def test_no_content_type(client: Client) -> None:
         ("ttl", 406),
     ],
 )
-async def test_format(client: Client, format: str, status: int) -> None:
-    response = await client.fhir("GET", "/metadata", params={"_format": format}, headers={"Accept": "text/html"})
+async def test_format(client: Client, media_type: str, status: int) -> None:
+    response = await client.fhir("GET", "/metadata", params={"_format": media_type}, headers={"Accept": "text/html"})
     assert response.status_code == status
 
 

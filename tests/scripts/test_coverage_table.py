@@ -40,6 +40,8 @@ def test_the_table_ends_with_the_sum() -> None:
     assert lines[-1].split() == ["all", "40", "87", "%", "10", "70", "%"]
 
 
-@pytest.mark.parametrize(("run", "all", "text"), [(0, 0, "100 %"), (999, 1000, "99 %"), (0, 3, "0 %"), (2, 3, "66 %")])
-def test_a_share_is_rounded_down(run: int, all: int, text: str) -> None:
-    assert percent(run, all) == text
+@pytest.mark.parametrize(
+    ("run", "whole", "text"), [(0, 0, "100 %"), (999, 1000, "99 %"), (0, 3, "0 %"), (2, 3, "66 %")]
+)
+def test_a_share_is_rounded_down(run: int, whole: int, text: str) -> None:
+    assert percent(run, whole) == text

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from functools import cache, partial
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -84,14 +86,13 @@ def _content(file: Path) -> dict[str, Any]:
     return content
 
 
-def _rows() -> Iterator[Row]:
-    for file in FILES:
-        for rule in _content(file)["rules"]:
-            for search, expected in rule["rows"].items():
-                yield Row(file, rule["rule"], search, expected if isinstance(expected, dict) else {"finds": expected})
+def _rows(file: Path) -> Iterator[Row]:
+    for rule in _content(file)["rules"]:
+        for search, expected in rule["rows"].items():
+            yield Row(file, rule["rule"], search, expected if isinstance(expected, dict) else {"finds": expected})
 
 
-ROWS = tuple(_rows())
+ROWS = tuple(row for file in FILES for row in _rows(file))
 
 
 @cache
@@ -240,3 +241,16 @@ def test_there_are_rows_for_every_part_of_search() -> None:
         *("string", "token", "reference", "date", "number", "quantity", "uri", "composite"),
         *("chain", "has", "missing", "include", "sort", "paging", "compartment", "result"),
     }
+
+
+def test_the_page_on_adding_a_parameter_can_be_followed(tmp_path: Path, loaded: Loaded) -> None:
+    """Its resource is the one that its file of rows begins with, and every row holds."""
+    page = Path(__file__).resolve().parents[2] / "docs/adding/a-search-parameter.md"
+    blocks = dict(re.findall(r"```(json|yaml)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+    file = tmp_path / "birth-order.yaml"
+    file.write_text(dedent(blocks["yaml"]), encoding="utf-8")
+    assert json.loads(blocks["json"]) in _content(file)["resources"]
+    rows = list(_rows(file))
+    assert rows
+    for row in rows:
+        test_row(row, "memory", loaded)

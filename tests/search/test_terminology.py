@@ -134,16 +134,16 @@ def test_patterns_that_may_not_end_are_refused(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filter", "reason"),
+    ("condition", "reason"),
     [
         ({"property": "colour", "op": "=", "value": "red"}, "nothing is known of the property `colour`"),
         ({"property": "concept", "op": "is-a", "value": "z"}, "has no concept `z`"),
         ({"property": "colour", "op": "is-a", "value": "a"}, "has no is-a hierarchy"),
     ],
 )
-def test_filters_that_cannot_be_evaluated(filter: dict[str, str], reason: str) -> None:
+def test_filters_that_cannot_be_evaluated(condition: dict[str, str], reason: str) -> None:
     with pytest.raises(Unevaluable, match=reason):
-        known(value_set(**including({"system": CS, "filter": [filter]})), code_system("a")).codes(VS)
+        known(value_set(**including({"system": CS, "filter": [condition]})), code_system("a")).codes(VS)
 
 
 def test_parts_and_groups_are_no_kinds() -> None:
