@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +39,15 @@ class Client(httpx.AsyncClient):
 
 
 EXTERNAL_FOLDERS = frozenset({"client", "commands", "faults"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect with the garbage collection off: what is read and collected stays, and is looked through no more."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -34,8 +34,13 @@ MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:work|root|tmp|home/\w+|Users/\w+)(?=/
 REGISTRY = re.compile(r"(?:pypi|pythonhosted)\.(?:org|com)" + r"|index-" + "url", re.IGNORECASE)
 
 
-def texts() -> Iterator[Path]:
+@cache
+def texts() -> tuple[Path, ...]:
     """Every text file of the project, those beside the folders included."""
+    return tuple(_texts())
+
+
+def _texts() -> Iterator[Path]:
     for place in (ROOT, *(ROOT / folder for folder in FOLDERS)):
         for path in sorted(place.glob("*") if place == ROOT else place.rglob("*")):
             if path.is_file() and path.suffix in TEXTS and "__pycache__" not in path.parts and path.name != ".git":
@@ -62,9 +67,14 @@ def is_test(path: Path) -> bool:
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(path)))
+
+
 def functions(path: Path) -> Iterator[tuple[Function, bool]]:
     """Each function of a module, and whether it is a method with a `self` or `cls`."""
-    for parent in ast.walk(tree_of(path)):
+    for parent in (node for node in nodes_of(path) if not isinstance(node, ast.expr)):
         for node in ast.iter_child_nodes(parent):
             if isinstance(node, Function):
                 static = any(isinstance(mark, ast.Name) and mark.id == "staticmethod" for mark in node.decorator_list)
@@ -119,7 +129,7 @@ def test_names_are_those_of_fhir() -> None:
     wrong = []
     for path in modules():
         named = [path.stem]
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.ClassDef | Function):
                 named.append(node.name)
             if isinstance(node, ast.ClassDef) and node.name.lstrip("_").startswith("Base"):
