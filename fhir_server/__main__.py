@@ -6,13 +6,12 @@ import typer
 
 from fhir_server import __version__
 from fhir_server.commands.backup import backup
-from fhir_server.commands.bench import bench
 from fhir_server.commands.load import load
 from fhir_server.commands.reindex import reindex
 from fhir_server.commands.serve import serve
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, load, reindex, backup, bench):
+for command in (serve, load, reindex, backup):
     cli.command()(command)
 
 

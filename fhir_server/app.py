@@ -22,21 +22,20 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
 from fhir_server.api.application import Application, fhir_application
-from fhir_server.api.health import HEALTH_PATHS, health_application
 from fhir_server.api.log import Log, json_log
 from fhir_server.api.request import Receive, Scope
 from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
+from fhir_server.api.site import is_of_site, site
 from fhir_server.fhir import definitions as fhir_definitions
 from fhir_server.fhir.definitions import Definitions
-from fhir_server.interactions.background import Background
-from fhir_server.interactions.capabilities import Facts, statement
-from fhir_server.interactions.exchange import Context
-from fhir_server.interactions.in_force import InForce, SearchParameters
-from fhir_server.interactions.profiles import store_profiles
+from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
-from fhir_server.operations.reindex import look_after
+from fhir_server.operations.core.reindex import supervise
+from fhir_server.requests.background import Background
+from fhir_server.requests.context import Context
+from fhir_server.requests.search_parameters import SearchParameters, Snapshot
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
@@ -46,6 +45,7 @@ from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
+from fhir_server.writes.conformance_resources import store_conformance_resources
 
 
 async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
@@ -219,10 +219,10 @@ def _capability(
     """The CapabilityStatement by base URL, made when it is first asked for and after the parameters changed."""
 
     @functools.lru_cache(maxsize=16)
-    def made(base: str, in_force: InForce) -> bytes:
+    def made(base: str, in_force: Snapshot) -> bytes:
         date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
         facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, in_force.registry, settings, __version__, date)
-        return orjson.dumps(statement(facts, base))
+        return orjson.dumps(build_statement(facts, base))
 
     return lambda base: made(base, parameters.current)
 
@@ -244,9 +244,11 @@ async def running(
     try:
         if settings.full_text and isinstance(store, FullText):
             await store.check_full_text()
-        context = build_context(settings, known or learn(settings), store, await store.secret(), clock)
-        await store_profiles(context, Path(settings.profiles) if settings.profiles else shipped("profiles"))
-        await context.parameters.adopt()
+        context = build_context(settings, known or learn(settings), store, await store.page_key(), clock)
+        await store_conformance_resources(
+            context, Path(settings.profiles) if settings.profiles else shipped("profiles")
+        )
+        await context.parameters.reload_and_mark_empty_types()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         try:
             yield Running(_with_cors(api, settings), context)
@@ -284,7 +286,7 @@ def _with_cors(api: Application, settings: Settings) -> Application:
 def create(known: Knowledge | None = None) -> Application:
     """The whole server for one process, configured by the environment; the HTTP server calls this."""
     settings = Settings()
-    around = health_application(__version__, settings.path)
+    around = site(__version__, settings.path)
     root, below = settings.path, settings.path.rstrip("/") + "/"
     api: list[Application] = []
 
@@ -293,7 +295,7 @@ def create(known: Knowledge | None = None) -> Application:
             await _lifespan(functools.partial(running, settings, known=known), around, api, receive, send)
         elif scope["type"] == "http":
             path: str = scope["path"]
-            ours = (path.startswith(below) or path == root) and path not in HEALTH_PATHS
+            ours = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
             answers: Application = api[0] if ours else around  # type: ignore[assignment]
             await answers(scope, receive, send)
 
@@ -313,13 +315,13 @@ async def _lifespan(
     try:
         async with start() as server:
             api.append(server.api)
-            around.state.store = server.context.store
+            around.state.context = server.context
             # What was made at start lives as long as the process: no collection needs to look at it again. Parsed trees
             # come by the hundred thousand and hold no cycles, so collections may come less often than by default.
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            server.context.background.start(look_after(server.context))
+            server.context.background.start(supervise(server.context))
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -19,17 +19,18 @@ import pytest
 import typer
 from fhirpathpy.models import models
 
+from bench.__main__ import cli as bench
 from fhir_server.__main__ import cli
 from fhir_server.api.routes import Route, route
 from fhir_server.app import STORES, Knowledge
 from fhir_server.fhir import outcome
-from fhir_server.interactions.exchange import Context
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.context import Context
 from fhir_server.search.compartment import compartment_types
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse, system_types
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.settings import Settings
 from tests.conftest import Client, serving
 
@@ -203,11 +204,11 @@ def test_phony_targets_are_there() -> None:
 
 @cache
 def options() -> dict[str, set[str]]:
-    """The options of each command."""
+    """The options of each command, the bench among them."""
     group = cast(Any, typer.main.get_command(cli))
     return {
         command: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        for command, found in group.commands.items()
+        for command, found in (*group.commands.items(), ("bench", cast(Any, typer.main.get_command(bench))))
     }
 
 
@@ -215,7 +216,7 @@ def options() -> dict[str, set[str]]:
 def test_commands_that_are_named_exist(page: Path) -> None:
     wrong = []
     for line in code_lines(page.read_text(encoding="utf-8")):
-        found = re.match(r"(?:\S*/)?fhir-server ([a-z][a-z0-9]*)(.*)", line, flags=re.DOTALL)
+        found = re.match(r"(?:\S*/)?(?:fhir-server|python -m(?= bench)) ([a-z][a-z0-9]*)(.*)", line, flags=re.DOTALL)
         if not found:
             continue
         known = options().get(found[1])
@@ -229,7 +230,8 @@ def test_commands_that_are_named_exist(page: Path) -> None:
 
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [command for command in options() if f"`fhir-server {command}" not in text] == []
+    shown = {command: f"`fhir-server {command}" for command in options()} | {"bench": "`python -m bench"}
+    assert [command for command in options() if shown[command] not in text] == []
 
 
 @dataclass(frozen=True)

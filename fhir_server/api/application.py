@@ -24,9 +24,10 @@ from fhir_server.api.request import (
 )
 from fhir_server.api.response import Send, Style, error_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
-from fhir_server.interactions.exchange import Context, Pairs, Request, Response
-from fhir_server.interactions.failures import as_fhir_error
-from fhir_server.interactions.search import form_pairs
+from fhir_server.interactions.search import parse_form
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request, Response
+from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -86,7 +87,7 @@ async def _read(
     if method in _WITH_BODY:
         body = await _arrived(context, receive, headers)
         if path[-1:] == ("_search",) and b"_" in body:
-            style = _style(method, path, headers, (*query, *form_pairs(body)))
+            style = _style(method, path, headers, (*query, *parse_form(body)))
         body = _checked_body(method, path, headers, body)
     base = base_url(context.settings, scope, headers)
     return Request(method, path, query, headers, body, base, id=request_id), style
@@ -145,7 +146,7 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
             "you repeat it."
         ) from None
     except StoreError as error:
-        raise as_fhir_error(error) from None
+        raise store_error_to_fhir_error(error) from None
     if request.path[:1] == ("Binary",) and binary.goes_native(
         request.method, request.path, headers.get("accept"), request.query
     ):

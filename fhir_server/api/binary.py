@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from fhir_server.api.negotiation import accepts, is_fhir_json
-from fhir_server.interactions.exchange import Pairs, Response
+from fhir_server.requests.request import Pairs, Response
 
 _WRITES = frozenset({"POST", "PUT"})
 _SHAPING = frozenset({"_format", "_summary", "_elements"})

@@ -1,37 +1,29 @@
-"""`/livez` and `/readyz`, and the page that tells where the API is; the part that FastAPI serves."""
+"""`/livez` and `/readyz`: whether the process runs, and whether its store can answer."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 
-from fhir_server.store.protocol import Store, StoreUnavailable
+from fhir_server.store.protocol import StoreUnavailable
 
-HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+health = APIRouter()
 
 
-def health_application(version: str, path: str) -> FastAPI:
-    """The application around the FHIR API; it expects the open store in `app.state.store`."""
-    app = FastAPI(title="fhir-server", version=version, docs_url=None, redoc_url=None, openapi_url=None)
+@health.get("/livez")
+async def live() -> JSONResponse:
+    """200 while the process runs."""
+    return JSONResponse({"status": "live"})
 
-    async def live(request: Request) -> Response:
-        return JSONResponse({"status": "live"})
 
-    async def ready(request: Request) -> Response:
-        store: Store | None = getattr(request.app.state, "store", None)
-        if store is None:
-            return JSONResponse({"status": "starting"}, 503)
-        try:
-            await store.ready()
-        except StoreUnavailable as error:
-            return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
-        return JSONResponse({"status": "ready"})
-
-    async def about(request: Request) -> Response:
-        return JSONResponse({"fhir": path, "metadata": f"{path}/metadata", "live": "/livez", "ready": "/readyz"})
-
-    app.add_route("/", about, methods=["GET"])
-    app.add_route("/livez", live, methods=["GET"])
-    app.add_route("/readyz", ready, methods=["GET"])
-    return app
+@health.get("/readyz")
+async def ready(request: Request) -> JSONResponse:
+    """200 while the store can answer; 503 before and when it cannot."""
+    context = getattr(request.app.state, "context", None)
+    if context is None:
+        return JSONResponse({"status": "starting"}, 503)
+    try:
+        await context.store.ready()
+    except StoreUnavailable as error:
+        return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
+    return JSONResponse({"status": "ready"})

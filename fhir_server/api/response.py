@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from fhir_server.fhir.outcome import FhirError, operation_outcome
-from fhir_server.interactions.exchange import Response
+from fhir_server.requests.request import Response
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 

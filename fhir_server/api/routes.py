@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.security.audit import Event
 
 Shape = tuple[str, ...]
@@ -86,8 +87,8 @@ def _operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
         )
     if path[0] != path[-1]:
         check_type(context, path[0])
-    if _level(path) not in operation.levels(path[0] if len(path) > 1 else None):
-        forms = " or ".join(f"`{form}`" for form in operation.forms())
+    if _level(path) not in operation.list_levels(path[0] if len(path) > 1 else None):
+        forms = " or ".join(f"`{form}`" for form in operation.list_forms())
         raise NotFound(f"`${code}` is called on {forms}.", code="not-supported")
     if ("GET" if method == "HEAD" else method) not in operation.methods:
         allowed = ", ".join((*operation.methods, *(("HEAD",) if "GET" in operation.methods else ())))

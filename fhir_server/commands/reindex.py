@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fhir_server.app import running
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.interactions.exchange import Context
-from fhir_server.interactions.reindexing import Job, Taken, begin, resume, run
+from fhir_server.requests.context import Context
 from fhir_server.settings import Settings, settings_of_environment
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
+from fhir_server.workers.reindexing import Job, LeaseLost, begin, resume, run
 
 
 def reindex(
@@ -30,7 +30,7 @@ def reindex(
     except (FhirError, StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    except Taken:
+    except LeaseLost:
         typer.echo("Another process has taken this reindex over; `GET $reindex` tells how far it is.", err=True)
         raise typer.Exit(1) from None
     if job.status == "failed":

@@ -22,8 +22,8 @@ import uvicorn
 from fhir_server.api.application import Application
 from fhir_server.api.log import json_log
 from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
-from fhir_server.commands.one_write import Protocol
-from fhir_server.commands.workers import Workers, WorkerServer
+from fhir_server.commands.http_protocol import Protocol
+from fhir_server.commands.worker_processes import Workers, WorkerServer
 from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
 from fhir_server.store.protocol import StoreError
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from fhir_server.fhir.bundle import bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported
-from fhir_server.interactions.entries import Posted, entry_at, posted_bundle
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.statuses import failed_entry, response_as_entry
+from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
+from fhir_server.interactions.response_entries import error_to_entry, response_to_entry
 from fhir_server.interactions.transaction import transaction
-from fhir_server.interactions.writing import check_write
+from fhir_server.interactions.write_requests import check_write_request
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16
@@ -22,10 +23,10 @@ _ORDER = (("DELETE",), ("POST",), ("PUT", "PATCH"), ("GET", "HEAD"))
 
 async def batch_or_transaction(context: Context, request: Request) -> Response:
     """What a Bundle posted to the base URL asks for, by its type. Preconditions belong into its entries."""
-    check_write(request)
+    check_write_request(request)
     if "if-none-exist" in request.headers:
         raise NotSupported("`If-None-Exist` has no meaning for a whole Bundle; give its entries `ifNoneExist`.")
-    posted = posted_bundle(context, request)
+    posted = parse_bundle(context, request)
     kind = posted.type
     if kind == "transaction":
         return await transaction(context, request, posted)
@@ -42,33 +43,33 @@ async def batch_or_transaction(context: Context, request: Request) -> Response:
 async def batch(context: Context, request: Request, posted: Posted) -> Response:
     """200 with an entry per entry, each with its own status and, where it failed, its outcome."""
     entries = posted.entries
-    answers: list[bytes] = [b""] * len(entries)
+    responses: list[bytes] = [b""] * len(entries)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def answer(position: int) -> None:
+    async def process(position: int) -> None:
         async with gate:
-            answers[position] = await _answer(context, request, posted, position)
+            responses[position] = await _process_entry(context, request, posted, position)
 
     for kind in _ORDER:
-        positions = [number for number, entry in enumerate(entries) if _method(entry) in kind]
-        await asyncio.gather(*(answer(position) for position in positions))
-    for position, done in enumerate(answers):
+        positions = [number for number, entry in enumerate(entries) if _get_method(entry) in kind]
+        await asyncio.gather(*(process(position) for position in positions))
+    for position, done in enumerate(responses):
         if not done:
-            await answer(position)
-    return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), answers))
+            await process(position)
+    return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), responses))
 
 
-def _method(entry: dict[str, Any]) -> str:
+def _get_method(entry: dict[str, Any]) -> str:
     method: str = entry.get("request", {}).get("method", "")
     return method
 
 
-async def _answer(context: Context, request: Request, posted: Posted, position: int) -> bytes:
+async def _process_entry(context: Context, request: Request, posted: Posted, position: int) -> bytes:
     try:
-        entry = entry_at(request, posted, position)
+        entry = read_entry(request, posted, position)
         if entry.request.method == "POST" and not entry.request.path:
             raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
         response = await context.dispatch(context, entry.request)
     except (FhirError, StoreError) as error:
-        return failed_entry(error)
-    return response_as_entry(response, entry.request.method, request.prefers("return"))
+        return error_to_entry(error)
+    return response_to_entry(response, entry.request.method, request.get_preference("return"))

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.shaping import shaped
+from fhir_server.interactions.summary import apply_shape
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.search.registry import Parameter, Registry
@@ -27,9 +28,9 @@ async def capabilities(context: Context, request: Request) -> Response:
         if name == "mode" and value not in _MODES:
             raise Invalid(f"`mode={value}` is not possible; it takes {', '.join(_MODES)}.", code="value")
     shaping = request._replace(query=tuple(pair for pair in request.query if pair[0] != "mode"))
-    await context.parameters.renew()
+    await context.parameters.reload()
     raw = context.capability(request.base)
-    return Response(200, shaped(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)
+    return Response(200, apply_shape(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)
 
 
 class InteractionFacts(Protocol):
@@ -52,7 +53,7 @@ class OperationFacts(Protocol):
     def documentation(self) -> str: ...
     @property
     def setting(self) -> str: ...
-    def levels(self, type: str | None) -> Sequence[str]: ...
+    def list_levels(self, type: str | None) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Facts:
     date: str
 
 
-def statement(facts: Facts, base: str) -> dict[str, Any]:
+def build_statement(facts: Facts, base: str) -> dict[str, Any]:
     """The CapabilityStatement of this server at a base URL."""
     return {
         "resourceType": "CapabilityStatement",
@@ -80,18 +81,21 @@ def statement(facts: Facts, base: str) -> dict[str, Any]:
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
         "patchFormat": ["application/json-patch+json", "application/fhir+json"],
-        "rest": [_rest(facts)],
+        "rest": [_build_rest(facts)],
     }
 
 
-def _rest(facts: Facts) -> dict[str, Any]:
+def _build_rest(facts: Facts) -> dict[str, Any]:
     return {
         "mode": "server",
-        "documentation": "\n".join(_common_documentation(facts)),
-        "resource": [_resource(facts, type) for type in facts.registry.types],
-        "interaction": [{"code": code} for code in _codes(facts, "system")],
-        "searchParam": [*_search_parameters(_common(facts.registry), facts.settings), *_syntax(facts.registry)],
-        "operation": _operations(facts, None),
+        "documentation": "\n".join(_document_common_parts(facts)),
+        "resource": [_build_resource(facts, type) for type in facts.registry.types],
+        "interaction": [{"code": code} for code in _list_codes(facts, "system")],
+        "searchParam": [
+            *_build_search_parameters(_find_common_parameters(facts.registry), facts.settings),
+            *_build_syntax_parameters(facts.registry),
+        ],
+        "operation": _build_operations(facts, None),
         "compartment": [
             f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}"
             for name in sorted(facts.definitions.compartments)
@@ -99,17 +103,17 @@ def _rest(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _codes(facts: Facts, level: str) -> list[str]:
+def _list_codes(facts: Facts, level: str) -> list[str]:
     return list(dict.fromkeys(each.code for each in facts.interactions if each.level == level))
 
 
-def _resource(facts: Facts, type: str) -> dict[str, Any]:
+def _build_resource(facts: Facts, type: str) -> dict[str, Any]:
     parameters = facts.registry.parameters(type)
     references = sorted(code for code, parameter in parameters.items() if parameter.type == "reference")
     described: dict[str, Any] = {
         "type": type,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{type}",
-        "interaction": [{"code": code} for code in _codes(facts, "type")],
+        "interaction": [{"code": code} for code in _list_codes(facts, "type")],
         "versioning": "versioned",  # `versioned-update` would say that an update needs If-Match
         "readHistory": True,
         "updateCreate": True,
@@ -121,15 +125,15 @@ def _resource(facts: Facts, type: str) -> dict[str, Any]:
     }
     if references:
         described["searchInclude"] = ["*", *(f"{type}:{code}" for code in references)]
-    reverse = _reverse_includes(facts.registry, type)
+    reverse = _list_reverse_includes(facts.registry, type)
     if reverse:
         described["searchRevInclude"] = reverse
-    described["searchParam"] = _search_parameters(parameters, facts.settings)
-    described["operation"] = _operations(facts, type)
+    described["searchParam"] = _build_search_parameters(parameters, facts.settings)
+    described["operation"] = _build_operations(facts, type)
     return described
 
 
-def _reverse_includes(registry: Registry, type: str) -> list[str]:
+def _list_reverse_includes(registry: Registry, type: str) -> list[str]:
     return [
         f"{source}:{code}"
         for source in registry.types
@@ -138,7 +142,7 @@ def _reverse_includes(registry: Registry, type: str) -> list[str]:
     ]
 
 
-def _common_documentation(facts: Facts) -> Iterator[str]:
+def _document_common_parts(facts: Facts) -> Iterator[str]:
     """What holds for every parameter of a type and for the operations of every resource type, said once."""
     yield "Every search parameter takes the modifier `:missing`. The others, and the prefixes, go by parameter type:\n"
     for name, kind in TYPES.items():
@@ -150,20 +154,20 @@ def _common_documentation(facts: Facts) -> Iterator[str]:
             yield f"- {name}: {'; '.join(parts)}"
     yield "\nA parameter that takes more says so. Operations of every resource type:\n"
     for each in facts.operations.values():
-        if _switched_on(facts, each) and _of_every_type(facts, each):
+        if _is_switched_on(facts, each) and _is_of_every_type(facts, each):
             yield f"- `${each.code}`: {each.documentation}"
 
 
-def _search_parameters(parameters: Mapping[str, Parameter], settings: Settings) -> list[dict[str, Any]]:
+def _build_search_parameters(parameters: Mapping[str, Parameter], settings: Settings) -> list[dict[str, Any]]:
     return [
-        _search_parameter(parameter, _documentation(parameter))
+        _build_search_parameter(parameter, _document_parameter(parameter))
         for code, parameter in sorted(parameters.items())
         if (parameter.type in TYPES and parameter.type != "special") or (code in _WORDS and settings.full_text)
     ]
 
 
-def _search_parameter(parameter: Parameter, documentation: str) -> dict[str, Any]:
-    described = {"name": parameter.code, "definition": parameter.url, "type": _published(parameter)}
+def _build_search_parameter(parameter: Parameter, documentation: str) -> dict[str, Any]:
+    described = {"name": parameter.code, "definition": parameter.url, "type": _get_published_type(parameter)}
     return {**described, "documentation": documentation} if documentation else described
 
 
@@ -174,19 +178,19 @@ SYNTAX = {
 """Criteria of every type that are no parameters of one; `search.parse.OF_EVERY_TYPE` reads them."""
 
 
-def _syntax(registry: Registry) -> list[dict[str, Any]]:
+def _build_syntax_parameters(registry: Registry) -> list[dict[str, Any]]:
     parameters = registry.parameters(registry.types[0]) if registry.types else {}
-    return [_search_parameter(parameters[code], text) for code, text in SYNTAX.items()]
+    return [_build_search_parameter(parameters[code], text) for code, text in SYNTAX.items()]
 
 
-def _published(parameter: Parameter) -> str:
+def _get_published_type(parameter: Parameter) -> str:
     """The parameter type as R4 has it."""
     if parameter.code in _WORDS:
         return "string"
     return "special" if parameter.type == "near" else parameter.type
 
 
-def _documentation(parameter: Parameter) -> str:
+def _document_parameter(parameter: Parameter) -> str:
     """What is special about the parameter; "" when its type says all."""
     if parameter.code in _WORDS:
         return 'Words, "phrases", word*, AND, OR, NOT and parentheses; no modifiers.'
@@ -202,7 +206,7 @@ def _documentation(parameter: Parameter) -> str:
     return (more + waiting).strip()
 
 
-def _common(registry: Registry) -> Mapping[str, Parameter]:
+def _find_common_parameters(registry: Registry) -> Mapping[str, Parameter]:
     """The parameters that every type has."""
     codes: set[str] | None = None
     for type in registry.types:
@@ -211,22 +215,22 @@ def _common(registry: Registry) -> Mapping[str, Parameter]:
     return {code: registry.parameters(type)[code] for type in first for code in codes or ()}
 
 
-def _operations(facts: Facts, type: str | None) -> list[dict[str, str]]:
+def _build_operations(facts: Facts, type: str | None) -> list[dict[str, str]]:
     """The operations of a resource type and its instances; for None, of the system."""
     return [
         {
             "name": each.code,
             "definition": each.definition.replace("{type}", type or ""),
-            **({} if type and _of_every_type(facts, each) else {"documentation": each.documentation}),
+            **({} if type and _is_of_every_type(facts, each) else {"documentation": each.documentation}),
         }
         for each in facts.operations.values()
-        if each.levels(type) and _switched_on(facts, each)
+        if each.list_levels(type) and _is_switched_on(facts, each)
     ]
 
 
-def _switched_on(facts: Facts, operation: OperationFacts) -> bool:
+def _is_switched_on(facts: Facts, operation: OperationFacts) -> bool:
     return not operation.setting or bool(getattr(facts.settings, operation.setting))
 
 
-def _of_every_type(facts: Facts, operation: OperationFacts) -> bool:
-    return all(operation.levels(type) for type in facts.registry.types)
+def _is_of_every_type(facts: Facts, operation: OperationFacts) -> bool:
+    return all(operation.list_levels(type) for type in facts.registry.types)

@@ -1,6 +1,6 @@
-"""Searches among contained resources: `_contained` and `_containedType` (https://hl7.org/fhir/R4/search.html#contained).
+"""Searches among contained resources: `_contained`, `_containedType` (https://hl7.org/fhir/R4/search.html#contained).
 
-What is contained has no index of its own: the containers, found by the types that they contain, are looked through.
+Contained resources have no index of their own: containers are found by the types that they contain, then read.
 Matches of both kinds have one order: by the sort keys, then by the reference that is returned.
 """
 
@@ -30,62 +30,66 @@ Match = tuple[SortKey, Stored | Contained]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ContainedPage:
     """A page as `store.protocol.Page`.
 
-    `inside`: how many matches on all pages are there for what is contained. `looked`: containers looked into.
+    `inside`: matches on all pages that are contained resources. `container_count`: containers that were read.
     """
 
     matches: tuple[Stored | Contained, ...]
     next: SortKey | None
     inside: int
-    looked: int
+    container_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ContainerReading:
     """What is needed to look into containers: how resources are indexed, and the served types."""
 
     index: IndexEntries
     types: Collection[str]
 
 
-async def search_inside(store: Store, query: Query, inside: Inside, reading: Reading) -> Found:
+async def search_contained(store: Store, query: Query, inside: Inside, reading: ContainerReading) -> ContainedPage:
     """A page of what `query` finds and of what is found inside containers. Raises TooCostly for too many containers."""
-    matches, looked = await _matches(store, query, inside, reading)
+    matches, container_count = await _match_contained(store, query, inside, reading)
     page = await store.search(query) if query.count and query.scopes else Page((), None)
     if query.count == 0:
-        return Found((), None, len(matches), looked)
+        return ContainedPage((), None, len(matches), container_count)
     left: list[Match] = [
         match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0
     ]
-    left += [(_position(query, found, reading), found) for found in page.matches]
+    left += [(_find_position(query, found, reading), found) for found in page.matches]
 
-    def by_position(one: Match, other: Match) -> int:
+    def compare_positions(one: Match, other: Match) -> int:
         return compare(query.sort, one[0], other[0])
 
-    left.sort(key=cmp_to_key(by_position))
+    left.sort(key=cmp_to_key(compare_positions))
     shown = left[: query.count]
     more = page.next is not None or len(left) > len(shown)
-    return Found(tuple(found for _, found in shown), shown[-1][0] if more else None, len(matches), looked)
+    return ContainedPage(
+        tuple(found for _, found in shown), shown[-1][0] if more else None, len(matches), container_count
+    )
 
 
-def _position(query: Query, found: Stored, reading: Reading) -> SortKey:
+def _find_position(query: Query, found: Stored, reading: ContainerReading) -> SortKey:
     entries = reading.index(found.type, orjson.loads(found.raw or b"{}"))
     return sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
 
 
-async def _matches(store: Store, query: Query, inside: Inside, reading: Reading) -> tuple[list[Match], int]:
-    """Everything that is found inside containers, in any order: each resource, or each container once.
+async def _match_contained(
+    store: Store, query: Query, inside: Inside, reading: ContainerReading
+) -> tuple[list[Match], int]:
+    """The matches among contained resources in any order: each resource, or each container once.
 
     Also tells how many containers there are.
     """
-    looked = 0
+    container_count = 0
     alone: list[Match] = []
     by_container: dict[str, Match] = {}
-    async for containers in _containers(store, inside):
-        looked += len(containers)
-        family = await _contents(containers.values(), reading)
+    async for containers in _iterate_containers(store, inside):
+        container_count += len(containers)
+        family = await _read_contents(containers.values(), reading)
         for scope in inside.scopes:
             for found in await matched(scope.where, scope.type, family, store):
                 key = sort_key(query.sort, found)
@@ -97,19 +101,19 @@ async def _matches(store: Store, query: Query, inside: Inside, reading: Reading)
                 if earlier is None or compare(query.sort, at, earlier[0]) < 0:
                     by_container[found.within] = at, containers[found.within]
     if inside.alone:
-        return alone, looked
-    ordinary = await _found_anyway(store, by_container, query.scopes)
-    return [match for reference, match in by_container.items() if reference not in ordinary], looked
+        return alone, container_count
+    ordinary = await _find_ordinary_matches(store, by_container, query.scopes)
+    return [match for reference, match in by_container.items() if reference not in ordinary], container_count
 
 
-async def _containers(store: Store, inside: Inside) -> AsyncIterator[dict[str, Stored]]:
+async def _iterate_containers(store: Store, inside: Inside) -> AsyncIterator[dict[str, Stored]]:
     """The containers by reference, some hundred at a time."""
     query: Query | None = Query(inside.containers, count=_AT_ONCE)
-    looked = 0
+    container_count = 0
     while query is not None:
         page = await store.search(query)
-        looked += len(page.matches)
-        if looked > MOST_CONTAINERS or (looked == MOST_CONTAINERS and page.next):
+        container_count += len(page.matches)
+        if container_count > MOST_CONTAINERS or (container_count == MOST_CONTAINERS and page.next):
             types = " or ".join(f"`{scope.type}`" for scope in inside.scopes[:5])
             raise TooCostly(
                 f"More than {MOST_CONTAINERS} resources contain a {types}; contained resources have no index. "
@@ -119,7 +123,7 @@ async def _containers(store: Store, inside: Inside) -> AsyncIterator[dict[str, S
         query = None if page.next is None else replace(query, after=page.next)
 
 
-async def _contents(containers: Iterable[Stored], reading: Reading) -> list[Contained]:
+async def _read_contents(containers: Iterable[Stored], reading: ContainerReading) -> list[Contained]:
     family: list[Contained] = []
     for number, stored in enumerate(containers):
         if number % _IN_A_ROW == 0:
@@ -128,8 +132,8 @@ async def _contents(containers: Iterable[Stored], reading: Reading) -> list[Cont
     return family
 
 
-async def _found_anyway(store: Store, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:
-    """Those of the containers that the search finds for their own sake."""
+async def _find_ordinary_matches(store: Store, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:
+    """Those of the containers that match the search themselves."""
     found: set[str] = set()
     for scope in scopes:
         own = [reference for reference in references if reference.startswith(f"{scope.type}/")]

@@ -12,8 +12,9 @@ import msgspec
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
-from fhir_server.interactions.exchange import Context, Pairs, Request, pairs_of
 from fhir_server.interactions.patch import FHIR_JSON, JSON_PATCH
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request, parse_query
 
 _HEADERS = {
     "ifMatch": "if-match",
@@ -58,13 +59,13 @@ class Posted:
     resources: list[bytes | None]
 
 
-def posted_bundle(context: Context, request: Request) -> Posted:
+def parse_bundle(context: Context, request: Request) -> Posted:
     """The Bundle in a request's body, envelope checked; its resources are parsed and checked one by one later."""
     try:
-        parts, entries = _parts(request.body)
+        parts, entries = _split_bundle(request.body)
     except msgspec.MsgspecError:
-        return _refused(context, request)
-    resources = [_bytes(entry.pop("resource", None)) for entry in entries]
+        return _refuse(context, request)
+    resources = [_raw_to_bytes(entry.pop("resource", None)) for entry in entries]
     if "entry" in parts:
         parts["entry"] = msgspec.Raw(b"[%b]" % b",".join([join_members(entry) for entry in entries]))
     envelope = join_members(parts)
@@ -72,13 +73,13 @@ def posted_bundle(context: Context, request: Request) -> Posted:
     tree = parse(envelope).tree
     if tree.get("resourceType") != "Bundle":
         raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
-    issues = context.validator.issues(_checkable(tree))
+    issues = context.validator.issues(_fill_empty_entries(tree))
     if issues:
         raise Invalid(issues=issues)
     return Posted(tree["type"], tree.get("entry", []), resources)
 
 
-def _parts(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
+def _split_bundle(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
     """The members of a Bundle, and its entries; the usual members are read with the entries in one go."""
     try:
         bundle: Any = _usual_bundle.decode(body)
@@ -89,7 +90,7 @@ def _parts(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
     return parts | {"entry": _ABSENT}, bundle.entry
 
 
-def _refused(context: Context, request: Request) -> Posted:
+def _refuse(context: Context, request: Request) -> Posted:
     """The error for a body that is no JSON object, or no Bundle in its outermost structure."""
     tree = parse(request.body).tree
     issues = context.validator.issues(tree) if tree.get("resourceType") == "Bundle" else ()
@@ -98,7 +99,7 @@ def _refused(context: Context, request: Request) -> Posted:
     raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
 
 
-def _bytes(raw: msgspec.Raw | None) -> bytes | None:
+def _raw_to_bytes(raw: msgspec.Raw | None) -> bytes | None:
     return None if raw is None else bytes(raw)
 
 
@@ -117,7 +118,7 @@ def _check_keys(body: bytes, envelope: bytes, resources: list[bytes | None]) -> 
         refuse_duplicates(body)
 
 
-def _checkable(tree: dict[str, Any]) -> dict[str, Any]:
+def _fill_empty_entries(tree: dict[str, Any]) -> dict[str, Any]:
     """The envelope for validation, where an entry that had nothing but a resource is not empty."""
     entries = tree.get("entry")
     if not entries:
@@ -125,7 +126,7 @@ def _checkable(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "entry": [entry or {"fullUrl": "urn:none"} for entry in entries]}
 
 
-def entry_at(request: Request, posted: Posted, position: int) -> Entry:
+def read_entry(request: Request, posted: Posted, position: int) -> Entry:
     """The entry at a position. Raises Invalid, naming it, when it cannot be read as a request."""
     where = f"Bundle.entry[{position}]"
     tree = posted.entries[position]
@@ -139,7 +140,7 @@ def entry_at(request: Request, posted: Posted, position: int) -> Entry:
     method, raw = asked["method"], posted.resources[position]
     if raw is None and method in _NEEDS_RESOURCE:
         raise Invalid(f"A `{method}` entry needs a `resource`.", code="required", expression=(f"{where}.resource",))
-    path, query = _target(request, asked["url"], where)
+    path, query = _parse_url(request, asked["url"], where)
     headers = {name: request.headers[name] for name in _INHERITED if name in request.headers}
     headers |= {header: asked[name] for name, header in _HEADERS.items() if name in asked}
     text, body = None, b""
@@ -148,11 +149,11 @@ def entry_at(request: Request, posted: Posted, position: int) -> Entry:
         headers["content-type"] = FHIR_JSON
     made = Request(method, path, query, headers, body, request.base, request.principal, request.id, where)
     if method == "PATCH" and text is not None and text.type == "Binary":
-        made = _with_json_patch(made, text)
+        made = _unwrap_json_patch(made, text)
     return Entry(made, tree.get("fullUrl", ""), text)
 
 
-def _target(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pairs]:
+def _parse_url(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pairs]:
     path, _, query = url.partition("?")
     if "://" in path:
         if path != request.base and not path.startswith(f"{request.base}/"):
@@ -165,12 +166,12 @@ def _target(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pa
     if "%" not in path and not query:
         return tuple([segment for segment in path.split("/") if segment]), ()
     try:
-        return tuple(unquote(segment) for segment in path.split("/") if segment), pairs_of(query)
+        return tuple(unquote(segment) for segment in path.split("/") if segment), parse_query(query)
     except Invalid as error:
         raise error.located(where) from None
 
 
-def _with_json_patch(request: Request, text: Text) -> Request:
+def _unwrap_json_patch(request: Request, text: Text) -> Request:
     """A JSON Patch travels in a bundle as a Binary: https://hl7.org/fhir/R4/http.html#jsonpatch-bundle"""
     kind = str(text.tree.get("contentType", "")).partition(";")[0].strip()
     where = f"{request.where}.resource"

@@ -1,4 +1,4 @@
-"""`__explain=true` or `Prefer: explain`: how a search was read and found, as an outcome entry of its answer."""
+"""`__explain=true` or `Prefer: explain`: how a search was parsed and executed, as an outcome entry of its searchset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from fhir_server.fhir.bundle import outcome_entry
 from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
-from fhir_server.interactions.exchange import Context, Pairs, Request
-from fhir_server.interactions.terminology import criteria_for
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs, Request
+from fhir_server.requests.terminology import load_criteria
 from fhir_server.search.explain import readings
 from fhir_server.search.parse import Search
 from fhir_server.store.protocol import Explaining
@@ -16,23 +17,23 @@ from fhir_server.store.protocol import Explaining
 EXPLAIN = "__explain"
 
 
-def explains(request: Request, pairs: Pairs) -> bool:
+def wants_explanation(request: Request, pairs: Pairs) -> bool:
     """Whether the search is to be explained. Raises Invalid for a value that is neither `true` nor `false`."""
     for name, value in pairs:
         if name == EXPLAIN:
             if value not in ("true", "false"):
                 raise Invalid(f"`{EXPLAIN}` takes `true` or `false`, not `{value}`.", code="value")
             return value == "true"
-    return request.prefers("explain") in ("", "true")
+    return request.get_preference("explain") in ("", "true")
 
 
-async def explanation(context: Context, request: Request, wanted: Search, steps: Sequence[str]) -> bytes:
+async def build_explanation(context: Context, request: Request, wanted: Search, steps: Sequence[str]) -> bytes:
     """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
     started = time.perf_counter()
-    criteria = await criteria_for(context, wanted.applied, request.base)
+    criteria = await load_criteria(context, wanted.applied, request.base)
     types = [scope.type for scope in (wanted.inside or wanted.query).scopes]
     sentences = list(readings(types, wanted.applied, criteria))
-    sentences.append(f"Reading the parameters took {milliseconds(started)}.")
+    sentences.append(f"Reading the parameters took {format_elapsed(started)}.")
     if wanted.query.sort:
         keys = ", ".join(f"{'-' if key.descending else ''}{key.parameter}" for key in wanted.query.sort)
         sentences.append(f"The order is by {keys}, then by type and id.")
@@ -46,6 +47,6 @@ async def explanation(context: Context, request: Request, wanted: Search, steps:
     return outcome_entry(operation_outcome(issues))
 
 
-def milliseconds(started: float) -> str:
+def format_elapsed(started: float) -> str:
     """The time since `started` (`time.perf_counter`), such as `1.25 ms`."""
     return f"{(time.perf_counter() - started) * 1000:.2f} ms"

@@ -9,11 +9,11 @@ from typing import Any
 from fhir_server.fhir.bundle import bundle, history_entry
 from fhir_server.fhir.datetimes import instant, interval
 from fhir_server.fhir.outcome import Invalid, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.search import PAGE
-from fhir_server.interactions.shaping import FORMAT_PARAMETERS
-from fhir_server.interactions.statuses import status_line
-from fhir_server.search.paging import open_token, seal
+from fhir_server.interactions.response_entries import format_status
+from fhir_server.interactions.summary import FORMAT_PARAMETERS
+from fhir_server.requests.context import Context
+from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.request import Request, Response
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
 
 _PARAMETERS = ("_since", "_at", "_count", "_format", "_pretty")
@@ -22,47 +22,47 @@ _PARAMETERS = ("_since", "_at", "_count", "_format", "_pretty")
 async def history(context: Context, request: Request) -> Response:
     """200 with versions newest first, deletions included; 404 for an instance that never existed."""
     path = request.path[:-1]
-    query = _query(context, request, path)
+    query = _parse_query_parameters(context, request, path)
     page = await context.store.history(query)
     if len(path) == 2 and not page.versions and await context.store.read(path[0], path[1]) is None:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
-    created = await _created(context, page.versions)
-    entries = [_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
+    created = await _find_creations(context, page.versions)
+    entries = [_build_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
     head: dict[str, Any] = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
     if page.next is None and query.before is None:
         head["total"] = len(entries)
-    return Response(200, bundle(head, _links(context, request, query, page), entries))
+    return Response(200, bundle(head, _build_links(context, request, query, page), entries))
 
 
-async def _created(context: Context, versions: Sequence[Stored]) -> set[tuple[str, int]]:
+async def _find_creations(context: Context, versions: Sequence[Stored]) -> set[tuple[str, int]]:
     """The versions (reference, number) that made a resource: first ones, and PUTs right after a deletion."""
     shown = {(each.reference, each.version): each for each in versions}
 
-    async def revived(version: Stored) -> bool:
+    async def is_revival(version: Stored) -> bool:
         key = version.type, version.id, version.version - 1
         before = shown.get((version.reference, key[2])) or await context.store.vread(*key)
         return before is not None and before.raw is None
 
     later = [each for each in versions if each.version > 1 and each.method == "PUT" and each.raw is not None]
-    answers = await asyncio.gather(*map(revived, later))
+    answers = await asyncio.gather(*map(is_revival, later))
     made = [each for each, created in zip(later, answers, strict=True) if created]
     first = [each for each in versions if each.version == 1]
     return {(each.reference, each.version) for each in (*first, *made)}
 
 
-def _entry(base: str, version: Stored, created: bool) -> bytes:
+def _build_entry(base: str, version: Stored, created: bool) -> bytes:
     url = version.type if version.method == "POST" else version.reference
     status = 204 if version.raw is None else 201 if created else 200
     response = {
-        "status": status_line(status),
+        "status": format_status(status),
         "etag": f'W/"{version.version}"',
         "lastModified": instant(version.last_updated),
     }
     return history_entry(f"{base}/{version.reference}", {"method": version.method, "url": url}, response, version.raw)
 
 
-def _query(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:
-    given: dict[str, str] = {}
+def _parse_query_parameters(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:
+    values: dict[str, str] = {}
     for name, value in request.query:
         if name in FORMAT_PARAMETERS:
             continue
@@ -70,49 +70,49 @@ def _query(context: Context, request: Request, path: tuple[str, ...]) -> History
             raise Invalid(
                 f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}.", code="not-supported"
             )
-        if name in given:
+        if name in values:
             raise Invalid(f"`{name}` may be given once.")
-        given[name] = value
+        values[name] = value
     types = path[:1] if path else ()
     id = path[1] if len(path) == 2 else None
-    if PAGE in given:
-        if len(given) > 1:
+    if PAGE in values:
+        if len(values) > 1:
             raise Invalid(f"A page link carries its whole request; `{PAGE}` cannot be combined with other parameters.")
-        return _continued(context, request, given[PAGE], types, id)
-    if "_since" in given and "_at" in given:
+        return _continue_history(context, request, values[PAGE], types, id)
+    if "_since" in values and "_at" in values:
         raise Invalid("`_since` and `_at` cannot be combined.")
     return HistoryQuery(
         types,
         id,
-        since=_moment(context, "_since", given["_since"])[0] if "_since" in given else None,
-        at=_moment(context, "_at", given["_at"]) if "_at" in given else None,
-        count=_count(context, given.get("_count")),
+        since=_parse_moment(context, "_since", values["_since"])[0] if "_since" in values else None,
+        at=_parse_moment(context, "_at", values["_at"]) if "_at" in values else None,
+        count=_parse_count(context, values.get("_count")),
     )
 
 
-def _continued(context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None) -> HistoryQuery:
-    payload = open_token(context.page_key, token, context.clock() // 1_000_000)
-    if tuple(payload["path"]) != request.path:
-        raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")
-    at = payload["at"]
+def _continue_history(
+    context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None
+) -> HistoryQuery:
+    state = open_page_link(context, request.path, token)
+    at = state["at"]
     return HistoryQuery(
-        types, id, payload["since"], None if at is None else tuple(at), payload["count"], tuple(payload["before"])
+        types, id, state["since"], None if at is None else tuple(at), state["count"], tuple(state["before"])
     )
 
 
-def _plus(value: str) -> str:
+def _restore_plus(value: str) -> str:
     """The value with the plus sign of its offset, which arrives as a space when it was not encoded."""
     return value.replace(" ", "+")
 
 
-def _moment(context: Context, name: str, value: str) -> tuple[int, int]:
+def _parse_moment(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
-        return interval(_plus(value), context.criteria("").zone)
+        return interval(_restore_plus(value), context.criteria("").zone)
     except ValueError as error:
         raise Invalid(f"`{name}={value}` is not a date or time: {error}", code="value") from None
 
 
-def _count(context: Context, value: str | None) -> int:
+def _parse_count(context: Context, value: str | None) -> int:
     if value is None:
         return context.settings.default_count
     if not (value.isascii() and value.isdecimal()) or int(value[:9]) == 0:
@@ -120,22 +120,15 @@ def _count(context: Context, value: str | None) -> int:
     return min(int(value[:9]), context.settings.max_count)
 
 
-def _links(context: Context, request: Request, query: HistoryQuery, page: HistoryPage) -> list[tuple[str, str]]:
+def _build_links(context: Context, request: Request, query: HistoryQuery, page: HistoryPage) -> list[tuple[str, str]]:
     url = "/".join((request.base, *request.path))
     pairs = "&".join(
-        f"{name}={_plus(value).replace('+', '%2B')}"
+        f"{name}={_restore_plus(value).replace('+', '%2B')}"
         for name, value in request.query
         if name in ("_since", "_at", "_count")
     )
     links = [("self", f"{url}?{pairs}" if pairs else url)]
     if page.next is not None:
-        payload = {
-            "path": request.path,
-            "since": query.since,
-            "at": query.at,
-            "count": query.count,
-            "before": page.next,
-            "expires": context.clock() // 1_000_000 + context.settings.page_lifetime,
-        }
-        links.append(("next", f"{url}?{PAGE}={seal(context.page_key, payload)}"))
+        state = {"since": query.since, "at": query.at, "count": query.count, "before": page.next}
+        links.append(build_next_link(context, url, request.path, state))
     return links

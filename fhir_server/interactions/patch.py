@@ -11,11 +11,13 @@ from fhir_server.fhir import fhirpath_patch, json_patch
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Invalid, UnsupportedMediaType
 from fhir_server.fhir.resource import check_tree
-from fhir_server.interactions.action import Action, Patch
-from fhir_server.interactions.commit import commit
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, check_write, checked_id
+from fhir_server.interactions.write_requests import build_write_response, check_write_request
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import parse_if_match
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action, Patch
+from fhir_server.writes.commit import commit
+from fhir_server.writes.identity import check_id
 
 JSON_PATCH = "application/json-patch+json"
 FHIR_JSON = "application/fhir+json"
@@ -25,35 +27,35 @@ FHIR_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application
 async def patch(context: Context, request: Request) -> Response:
     """200 with the patched resource; a patch that changes nothing makes no new version."""
     type, id = request.path
-    checked_id(id)
-    check_write(request)
+    check_id(id)
+    check_write_request(request)
     action = Action(
         "PATCH",
         type,
         id,
         id=id,
-        patch=patch_of(context, request.headers.get("content-type", ""), request.body),
-        if_match=if_match(request),
+        patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
+        if_match=parse_if_match(request),
     )
-    return answer(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.base))
 
 
 async def conditional_patch(context: Context, request: Request) -> Response:
     """As `patch`, on the one resource that the criteria match: none is 404, several are 412."""
     (type,) = request.path
-    check_write(request, criteria=True)
+    check_write_request(request, criteria=True)
     action = Action(
         "PATCH",
         type,
         "",
         criteria=request.query,
-        patch=patch_of(context, request.headers.get("content-type", ""), request.body),
-        if_match=if_match(request),
+        patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
+        if_match=parse_if_match(request),
     )
-    return answer(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.base))
 
 
-def patch_of(context: Context, content_type: str, body: bytes) -> Patch:
+def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:
     """The patch in a body: a JSON Patch document, or a Parameters resource for FHIRPath Patch."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind != JSON_PATCH and kind not in FHIR_TYPES:
@@ -62,7 +64,7 @@ def patch_of(context: Context, content_type: str, body: bytes) -> Patch:
             + (f"not as `{kind}`." if kind else "this one has no Content-Type.")
         )
     tree = decode(body)
-    check_tree(body, tree_of_floats(body))
+    check_tree(body, decode_numbers_as_text(body))
     if kind == JSON_PATCH:
         return functools.partial(json_patch.apply, operations=tree)
     if not isinstance(tree, dict) or tree.get("resourceType") != "Parameters":
@@ -70,10 +72,10 @@ def patch_of(context: Context, content_type: str, body: bytes) -> Patch:
             f"A FHIRPath Patch is a Parameters resource; for a JSON Patch say `Content-Type: {JSON_PATCH}`.",
             code="structure",
         )
-    return functools.partial(_fhirpath, parameters=tree, definitions=context.definitions)
+    return functools.partial(_parse_fhirpath_patch, parameters=tree, definitions=context.definitions)
 
 
-def tree_of_floats(body: bytes) -> Any:
+def decode_numbers_as_text(body: bytes) -> Any:
     """The plain parsed tree, for the checks on duplicate keys and depth."""
     try:
         return orjson.loads(body)
@@ -81,5 +83,5 @@ def tree_of_floats(body: bytes) -> Any:
         raise Invalid(f"The body is not valid JSON: {error}.", code="structure") from None
 
 
-def _fhirpath(tree: Any, parameters: Any, definitions: Any) -> Any:
+def _parse_fhirpath_patch(tree: Any, parameters: Any, definitions: Any) -> Any:
     return fhirpath_patch.apply(tree, parameters, definitions)

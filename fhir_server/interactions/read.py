@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_modified_since, if_none_match, not_modified
-from fhir_server.interactions.shaping import shaped, wanted_shape
+from fhir_server.interactions.summary import apply_shape, parse_shape
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import is_not_modified, parse_if_modified_since, parse_if_none_match
+from fhir_server.requests.request import Request, Response
 from fhir_server.store.protocol import Stored
 
 
@@ -16,35 +17,35 @@ async def read(context: Context, request: Request) -> Response:
     if stored is None:
         raise NotFound(f"`{type}/{id}` does not exist on this server.")
     if stored.raw is None:
-        raise deleted(stored)
-    return answer(context, request, stored)
+        raise build_deleted_error(stored)
+    return build_read_response(context, request, stored)
 
 
 async def vread(context: Context, request: Request) -> Response:
     """One version: 404 when there is no such version, 410 when it is a deletion."""
     type, id, _, version = request.path
-    stored = await context.store.vread(type, id, version_of(version))
+    stored = await context.store.vread(type, id, parse_version(version))
     if stored is None:
         raise NotFound(f"`{type}/{id}` has no version `{version}`; `{type}/{id}/_history` lists the versions.")
     if stored.raw is None:
-        raise deleted(stored)
-    return answer(context, request, stored)
+        raise build_deleted_error(stored)
+    return build_read_response(context, request, stored)
 
 
-def check(context: Context, request: Request) -> None:
+def check_read(context: Context, request: Request) -> None:
     """Refuse a read whose parameters or headers are at fault, whatever is stored: what `answer` would raise later."""
     if request.query:
-        wanted_shape(context, request, request.path[0])
-    if if_none_match(request) is None:
-        if_modified_since(request)
+        parse_shape(context, request, request.path[0])
+    if parse_if_none_match(request) is None:
+        parse_if_modified_since(request)
 
 
-def version_of(text: str) -> int:
+def parse_version(text: str) -> int:
     """The number of a version id; 0, which no version has, for a text that is none."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
-def deleted(stored: Stored) -> FhirError:
+def build_deleted_error(stored: Stored) -> FhirError:
     """410, with the deletion's version as ETag."""
     return Deleted(
         f"`{stored.type}/{stored.id}` was deleted (version {stored.version}); its history has earlier versions.",
@@ -52,13 +53,13 @@ def deleted(stored: Stored) -> FhirError:
     )
 
 
-def answer(context: Context, request: Request, stored: Stored) -> Response:
+def build_read_response(context: Context, request: Request, stored: Stored) -> Response:
     """200 with the resource as `_summary` and `_elements` ask for it, or 304."""
     headers = request.headers
-    if ("if-none-match" in headers or "if-modified-since" in headers) and not_modified(
+    if ("if-none-match" in headers or "if-modified-since" in headers) and is_not_modified(
         request, stored.version, stored.last_updated
     ):
         return Response(304, version=stored.version, last_updated=stored.last_updated)
     assert stored.raw is not None
-    body = shaped(context, request, stored.type, stored.raw) if request.query else stored.raw
+    body = apply_shape(context, request, stored.type, stored.raw) if request.query else stored.raw
     return Response(200, body, version=stored.version, last_updated=stored.last_updated)

@@ -17,29 +17,29 @@ from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, operation_outcome
 from fhir_server.fhir.references import versioned_references
 from fhir_server.fhir.subset import subset
-from fhir_server.interactions.contained import Found, Reading, search_inside
-from fhir_server.interactions.exchange import Context, Pairs, Request, Response, pairs_of
-from fhir_server.interactions.explain import explains, explanation, milliseconds
-from fhir_server.interactions.reading import read_pairs
-from fhir_server.interactions.shaping import check_elements
+from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
+from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
+from fhir_server.interactions.summary import check_elements
+from fhir_server.requests.context import Context
+from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.parse_search import parse_search
+from fhir_server.requests.request import Pairs, Request, Response, parse_query
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import included
-from fhir_server.search.paging import open_token, seal
+from fhir_server.search.include import find_includes
 from fhir_server.search.parse import ELSEWHERE, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.words import score
 from fhir_server.store.protocol import Page, Stored
 
-PAGE = "__page"
 FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A search as asked for: where (`path`, the segments without `_search`), with which pairs, from which position."""
+class SearchRequest:
+    """What a request searches: `path` (its segments without `_search`), the pairs, and the position to go on from."""
 
     path: tuple[str, ...]
     pairs: Pairs
@@ -49,136 +49,138 @@ class Asked:
 
 async def search(context: Context, request: Request) -> Response:
     """200 with a searchset; unknown parameters are 400 unless handling is lenient."""
-    asked = _asked(context, request)
-    wanted = await read_search(context, request, asked)
-    page = await _page(context, request, wanted)
-    return Response(200, await searchset(context, request, asked, wanted, page))
+    search_request = _parse_request(context, request)
+    parsed = await read_search(context, request, search_request)
+    page = await _read_read_page(context, request, parsed)
+    return Response(200, await build_searchset(context, request, search_request, parsed, page))
 
 
-async def _page(context: Context, request: Request, wanted: Search) -> Page | Found:
-    if wanted.inside:
-        reading = Reading(functools.partial(context.index.entries, base=request.base), context.types)
-        return await search_inside(context.store, wanted.query, wanted.inside, reading)
-    if wanted.query.count == 0:
+async def _read_read_page(context: Context, request: Request, parsed: Search) -> Page | ContainedPage:
+    if parsed.inside:
+        reading = ContainerReading(functools.partial(context.index.entries, base=request.base), context.types)
+        return await search_contained(context.store, parsed.query, parsed.inside, reading)
+    if parsed.query.count == 0:
         return Page((), None)
-    return await context.store.search(wanted.query)
+    return await context.store.search(parsed.query)
 
 
-def _asked(context: Context, request: Request) -> Asked:
+def _parse_request(context: Context, request: Request) -> SearchRequest:
     pairs = request.query
     path = tuple(segment for segment in request.path if segment != "_search")
     if request.method == "POST":
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.body and kind != FORM:
             raise UnsupportedMediaType(f"A search by POST has a body of type `{FORM}`; this one is `{kind}`.")
-        pairs = (*pairs, *form_pairs(request.body))
-    handling = request.prefers("handling") or context.settings.handling
+        pairs = (*pairs, *parse_form(request.body))
+    handling = request.get_preference("handling") or context.settings.handling
     token = dict(pairs).get(PAGE)
     if token is None:
-        return Asked(path, pairs, handling == "lenient")
+        return SearchRequest(path, pairs, handling == "lenient")
     if any(name not in ELSEWHERE and name != PAGE for name, _ in pairs):
         raise Invalid(f"A page link carries its whole search; `{PAGE}` cannot be combined with other parameters.")
-    return _continued(context, path, token)
+    return _continue_search(context, path, token)
 
 
-def form_pairs(body: bytes) -> Pairs:
+def parse_form(body: bytes) -> Pairs:
     """The parameters in the body of a search by POST. Raises Invalid for what is not form-encoded UTF-8."""
     try:
-        return pairs_of(body.decode())
+        return parse_query(body.decode())
     except (UnicodeDecodeError, Invalid):
         raise Invalid("The search form in the body is not UTF-8 text in form encoding.", code="structure") from None
 
 
-def _continued(context: Context, path: tuple[str, ...], token: str) -> Asked:
-    payload = open_token(context.page_key, token, context.clock() // 1_000_000)
-    if tuple(payload["path"]) != path:
-        raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")
-    pairs = tuple((name, value) for name, value in payload["pairs"])
-    return Asked(path, pairs, payload["lenient"], tuple(payload["after"]))
+def _continue_search(context: Context, path: tuple[str, ...], token: str) -> SearchRequest:
+    state = open_page_link(context, path, token)
+    pairs = tuple((name, value) for name, value in state["pairs"])
+    return SearchRequest(path, pairs, state["lenient"], tuple(state["after"]))
 
 
-async def read_search(context: Context, request: Request, asked: Asked) -> Search:
+async def read_search(context: Context, request: Request, search_request: SearchRequest) -> Search:
     """The parsed search with compartment, policy and page position added."""
-    options = Options(asked.lenient, context.settings.default_count, context.settings.max_count)
-    types = _types(context, asked)
-    wanted = await read_pairs(context, types, asked.pairs, request.base, options)
-    inside = wanted.inside
-    check_elements(context, context.registry.types if inside and not inside.alone else types, wanted.elements)
-    scopes = tuple(_restricted(context, request, asked, scope) for scope in wanted.query.scopes)
+    options = Options(search_request.lenient, context.settings.default_count, context.settings.max_count)
+    types = _find_types(context, search_request)
+    parsed = await parse_search(context, types, search_request.pairs, request.base, options)
+    inside = parsed.inside
+    check_elements(context, context.registry.types if inside and not inside.alone else types, parsed.elements)
+    scopes = tuple(_restrict(context, request, search_request, scope) for scope in parsed.query.scopes)
     if inside:
-        if len(asked.path) == 3:
+        if len(search_request.path) == 3:
             raise NotSupported(
                 "Contained resources belong to no compartment of their own, so `_contained` cannot be applied here; "
-                f"search `{asked.path[2]}` itself."
+                f"search `{search_request.path[2]}` itself."
             )
-        containers = tuple(_restricted(context, request, asked, scope) for scope in inside.containers)
+        containers = tuple(_restrict(context, request, search_request, scope) for scope in inside.containers)
         inside = replace(inside, containers=containers)
-    return replace(wanted, query=replace(wanted.query, scopes=scopes, after=asked.after), inside=inside)
+    return replace(parsed, query=replace(parsed.query, scopes=scopes, after=search_request.after), inside=inside)
 
 
-def _types(context: Context, asked: Asked) -> tuple[str, ...]:
-    path = asked.path
+def _find_types(context: Context, search_request: SearchRequest) -> tuple[str, ...]:
+    path = search_request.path
     if len(path) == 1:
         return (path[0],)
     if not path:
-        return system_types(asked.pairs, context.registry)
+        return system_types(search_request.pairs, context.registry)
     if path[2] != "*":
         return (path[2],)
     within = compartment_types(context.definitions, path[0])
-    listed = system_types(asked.pairs, context.registry)
+    listed = system_types(search_request.pairs, context.registry)
     outside = [type for type in listed if type not in within]
     if outside and listed != context.registry.types:
         raise Invalid(f"`_type` names `{outside[0]}`, which is not in the {path[0]} compartment.", code="value")
     return tuple(type for type in listed if type in within)
 
 
-def _restricted(context: Context, request: Request, asked: Asked, scope: Scope) -> Scope:
+def _restrict(context: Context, request: Request, search_request: SearchRequest, scope: Scope) -> Scope:
     clauses = [scope.where]
-    if len(asked.path) == 3:
-        clauses.append(compartment_clause(context.definitions, asked.path[0], asked.path[1], scope.type))
+    if len(search_request.path) == 3:
+        clauses.append(
+            compartment_clause(context.definitions, search_request.path[0], search_request.path[1], scope.type)
+        )
     restriction = context.policy.restriction(request.principal, scope.type)
     if restriction != And():
         clauses.append(restriction)
     return scope if len(clauses) == 1 else Scope(scope.type, And(tuple(clauses)))
 
 
-async def searchset(context: Context, request: Request, asked: Asked, wanted: Search, page: Page | Found) -> bytes:
-    """The Bundle of a page: matches, what they include, warnings, links and the total where it is due."""
-    explained, started = explains(request, asked.pairs), time.perf_counter()
+async def build_searchset(
+    context: Context, request: Request, search_request: SearchRequest, parsed: Search, page: Page | ContainedPage
+) -> bytes:
+    """The searchset Bundle of a page: matches, included resources, warnings, links and the total."""
+    explain, started = wants_explanation(request, search_request.pairs), time.perf_counter()
     extra: Sequence[Stored | Contained] = ()
-    if wanted.includes and page.matches:
-        extra = await _included(context, request.base, wanted, page.matches)
-    steps = (f"Including {len(extra)} resources took {milliseconds(started)}.",) if explained else ()
-    if explained and isinstance(page, Found):
-        steps = (f"{page.looked} containers were looked into; they give {page.inside} matches.", *steps)
-    shape = functools.partial(_shape, context, wanted)
-    if len(page.matches) + len(extra) > 500 or wanted.elements or wanted.summary:
+    if parsed.includes and page.matches:
+        extra = await _add_includes(context, request.base, parsed, page.matches)
+    steps = (f"Including {len(extra)} resources took {format_elapsed(started)}.",) if explain else ()
+    if explain and isinstance(page, ContainedPage):
+        steps = (f"{page.container_count} containers were looked into; they give {page.inside} matches.", *steps)
+    shape = functools.partial(_apply_shape, context, parsed)
+    if len(page.matches) + len(extra) > 500 or parsed.elements or parsed.summary:
         await asyncio.sleep(0)
     entries = [
-        search_entry(request.base, found.reference, shape(found), "match", _score(context, wanted, found))
+        search_entry(request.base, found.reference, shape(found), "match", _score_words(context, parsed, found))
         for found in page.matches
     ]
     entries += [search_entry(request.base, found.reference, shape(found), "include") for found in extra]
-    if wanted.issues:
-        entries.append(outcome_entry(operation_outcome(wanted.issues)))
-    if explained:
-        entries.append(await explanation(context, request, wanted, steps))
+    if parsed.issues:
+        entries.append(outcome_entry(operation_outcome(parsed.issues)))
+    if explain:
+        entries.append(await build_explanation(context, request, parsed, steps))
     meta = {"lastUpdated": instant(context.clock())}
     head: dict[str, Any] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
-    total = await _total(context, wanted, page)
+    total = await _count_total(context, parsed, page)
     if total is not None:
         head["total"] = total
-    return bundle(head, _links(context, request, asked, wanted, page), entries)
+    return bundle(head, _build_links(context, request, search_request, parsed, page), entries)
 
 
-async def _included(
-    context: Context, base: str, wanted: Search, matches: Sequence[Stored | Contained]
+async def _add_includes(
+    context: Context, base: str, parsed: Search, matches: Sequence[Stored | Contained]
 ) -> Sequence[Stored | Contained]:
-    """What the includes add; of a resource that is referred to by its version alone, that version."""
-    entries_of = functools.partial(_entries, context, base)
+    """The resources that the includes add; a resource that is referred to by version alone comes in that version."""
+    entries_of = functools.partial(_index_entries, context, base)
     limit = context.settings.max_included
-    extra = await included(context.store, entries_of, matches, wanted.includes, context.registry, limit)
-    if all(include.reverse for include in wanted.includes):
+    extra = await find_includes(context.store, entries_of, matches, parsed.includes, context.registry, limit)
+    if all(include.reverse for include in parsed.includes):
         return extra
     named: dict[str, int] = {}
     for source in (*matches, *extra):
@@ -188,62 +190,56 @@ async def _included(
         return extra
     current = {reference for source in (*matches, *extra) for reference in entries_of(source).references}
     return [
-        await _version(context, each, named[each.reference])
+        await _read_version(context, each, named[each.reference])
         if each.reference in named and each.reference not in current
         else each
         for each in extra
     ]
 
 
-async def _version(context: Context, found: Stored | Contained, number: int) -> Stored | Contained:
+async def _read_version(context: Context, found: Stored | Contained, number: int) -> Stored | Contained:
     """That version of an included resource, or the resource as it was found where there is no such version."""
     older = await context.store.vread(found.type, found.id, number)
     return older if older is not None and older.raw is not None else found
 
 
-def _entries(context: Context, base: str, stored: Stored | Contained) -> Entries:
+def _index_entries(context: Context, base: str, stored: Stored | Contained) -> Entries:
     return context.index.entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
 
 
-def _score(context: Context, wanted: Search, stored: Stored | Contained) -> float | None:
-    """How well a match answers what was searched in texts; None where nothing was."""
-    if not wanted.words:
+def _score_words(context: Context, parsed: Search, stored: Stored | Contained) -> float | None:
+    """The relevance of a full-text match, 0 to 1; None for a search without words."""
+    if not parsed.words:
         return None
-    return score(wanted.words, context.index.texts(orjson.loads(stored.raw or b"{}")))
+    return score(parsed.words, context.index.texts(orjson.loads(stored.raw or b"{}")))
 
 
-def _shape(context: Context, wanted: Search, stored: Stored | Contained) -> bytes:
+def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -> bytes:
     assert stored.raw is not None
-    summary = wanted.summary if wanted.summary in ("true", "text", "data") else None
-    if summary is None and not wanted.elements:
+    summary = parsed.summary if parsed.summary in ("true", "text", "data") else None
+    if summary is None and not parsed.elements:
         return stored.raw
-    return subset(stored.raw, stored.type, context.definitions, summary, wanted.elements)
+    return subset(stored.raw, stored.type, context.definitions, summary, parsed.elements)
 
 
-async def _total(context: Context, wanted: Search, page: Page | Found) -> int | None:
-    """Given when it is asked for, or known because all matches are on this page."""
-    query: Query = wanted.query
-    if query.count == 0 or wanted.total in ("accurate", "estimate"):
-        return await context.store.count(query) + (page.inside if isinstance(page, Found) else 0)
-    if wanted.total is None and page.next is None and query.after is None:
+async def _count_total(context: Context, parsed: Search, page: Page | ContainedPage) -> int | None:
+    """The total when `_total` asks for it, or when it is known because all matches are on this page; else None."""
+    query: Query = parsed.query
+    if query.count == 0 or parsed.total in ("accurate", "estimate"):
+        return await context.store.count(query) + (page.inside if isinstance(page, ContainedPage) else 0)
+    if parsed.total is None and page.next is None and query.after is None:
         return len(page.matches)
     return None
 
 
-def _links(
-    context: Context, request: Request, asked: Asked, wanted: Search, page: Page | Found
+def _build_links(
+    context: Context, request: Request, search_request: SearchRequest, parsed: Search, page: Page | ContainedPage
 ) -> list[tuple[str, str]]:
-    url = "/".join((request.base, *asked.path))
-    links = [("self", f"{url}?{urlencode(wanted.applied, safe=':,|$/', quote_via=quote)}" if wanted.applied else url)]
+    url = "/".join((request.base, *search_request.path))
+    links = [("self", f"{url}?{urlencode(parsed.applied, safe=':,|$/', quote_via=quote)}" if parsed.applied else url)]
     if page.next is not None:
-        payload = {
-            "path": asked.path,
-            "pairs": asked.pairs,
-            "lenient": asked.lenient,
-            "after": page.next,
-            "expires": context.clock() // 1_000_000 + context.settings.page_lifetime,
-        }
-        links.append(("next", f"{url}?{PAGE}={seal(context.page_key, payload)}"))
+        state = {"pairs": search_request.pairs, "lenient": search_request.lenient, "after": page.next}
+        links.append(build_next_link(context, url, search_request.path, state))
     return links
 
 

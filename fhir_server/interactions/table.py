@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fhir_server.interactions import batch, capabilities, create, delete, history, patch, read, search, update
-from fhir_server.interactions.exchange import Context, Request, Response
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
 

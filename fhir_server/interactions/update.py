@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from fhir_server.interactions.action import Action
-from fhir_server.interactions.commit import commit
-from fhir_server.interactions.exchange import Context, Request, Response
-from fhir_server.interactions.headers import if_match
-from fhir_server.interactions.writing import answer, body_of, check_write, checked_id, must_be_absent
+from fhir_server.interactions.write_requests import (
+    build_write_response,
+    check_write_request,
+    parse_body,
+    parse_if_none_match_star,
+)
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import parse_if_match
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action
+from fhir_server.writes.commit import commit
+from fhir_server.writes.identity import check_id
 
 
 async def update(context: Context, request: Request) -> Response:
     """200, or 201 when the resource was not there; an identical body makes no new version."""
     type, id = request.path
-    checked_id(id)
-    check_write(request)
-    text = body_of(request, type)
+    check_id(id)
+    check_write_request(request)
+    text = parse_body(request, type)
     action = Action(
         "PUT",
         type,
         id,
         id=id,
         text=text,
-        if_match=if_match(request),
-        absent=must_be_absent(request),
+        if_match=parse_if_match(request),
+        absent=parse_if_none_match_star(request),
     )
-    return answer(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.base))
 
 
 async def conditional_update(context: Context, request: Request) -> Response:
     """No match: created; one: updated; several: 412."""
     (type,) = request.path
-    check_write(request, criteria=True)
+    check_write_request(request, criteria=True)
     action = Action(
         "PUT",
         type,
         context.new_id(),
         criteria=request.query,
-        text=body_of(request, type),
-        if_match=if_match(request),
-        absent=must_be_absent(request),
+        text=parse_body(request, type),
+        if_match=parse_if_match(request),
+        absent=parse_if_none_match_star(request),
     )
-    return answer(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.base))

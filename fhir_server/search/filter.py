@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from fhir_server.fhir.datetimes import interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.chains import chain
-from fhir_server.search.criterion import Place, clause_of, parameter_of
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.filter_grammar import (
     TERMINOLOGY,
@@ -23,6 +22,7 @@ from fhir_server.search.filter_grammar import (
     parse,
     with_systems,
 )
+from fhir_server.search.parameter_clause import Place, clause_of, parameter_of
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.parameters.coded import implies
 from fhir_server.search.parameters.criteria import any_of, wrong

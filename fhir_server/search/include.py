@@ -59,7 +59,7 @@ class Include:
     iterate: bool = False
 
 
-async def included(
+async def find_includes(
     store: Source,
     entries_of: Callable[[R], Entries],
     matches: Sequence[R],

@@ -18,21 +18,21 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Path, missing_step, parse_for
 from fhir_server.fhir.references import literal_references, local
+from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
-from fhir_server.search.inside import Reader, with_contents
-from fhir_server.search.joined import plant_group
+from fhir_server.search.nested_index import Reader, with_contents
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import Extract, Surroundings
-from fhir_server.search.parameters.places import place
+from fhir_server.search.parameters.element_keys import place
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
 from fhir_server.search.parameters.reference import IDENTIFIER, identifier, in_place, standing_in
 from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTRACT, name_steps
 from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACT
-from fhir_server.search.parameters.wording import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
-from fhir_server.search.planter import Planter, PlantLeaf
+from fhir_server.search.parameters.token_modifiers import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.trie import KINDS, Accepts, Found, Node
-from fhir_server.search.unrolled import Walk, made, unrolled
+from fhir_server.search.trie_builder import Planter, PlantLeaf
+from fhir_server.search.trie_codegen import Walk, made, unrolled
 from fhir_server.search.words import left_out, texts
 
 BY_STORE = frozenset({"_id", "_lastUpdated"})

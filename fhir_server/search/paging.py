@@ -35,7 +35,7 @@ LONGEST = 60_000
 
 
 def seal(secret: bytes, payload: Mapping[str, Any]) -> str:
-    """The token of a JSON object, whose member `expires` is checked by `open_token`; `secret` is `store.secret()`.
+    """The token of a JSON object, whose member `expires` is checked by `open_token`; `secret` is `store.page_key()`.
 
     Raises TooCostly for one that is too long for a URL: then nobody could follow the link.
     """

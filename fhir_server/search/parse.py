@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import Invalid, Issue, TooCostly
 from fhir_server.search.contained import Inside, inside
-from fhir_server.search.criterion import Unapplied, clause_of, parameter_of
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.filter import filter_clause
 from fhir_server.search.include import Include
 from fhir_server.search.list import list_clause
+from fhir_server.search.parameter_clause import UnsupportedParameter, clause_of, parameter_of
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parameters.places import places
+from fhir_server.search.parameters.element_keys import places
 from fhir_server.search.parameters.quantity import CANONICAL
 from fhir_server.search.query import And, Clause, Query, Scope, Sort, Words
 from fhir_server.search.registry import Registry
-from fhir_server.search.result import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
+from fhir_server.search.result_parameters import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
 from fhir_server.search.simplify import Single, conjunction
 from fhir_server.search.text import text_clause
 from fhir_server.search.words import CONTENT, TEXT, searched
@@ -90,7 +90,7 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
                 result = with_parameter(result, Asked(types, code, modifier, value, criteria, returned))
             else:
                 _add(clauses, name, value, criteria)
-        except Unapplied as error:
+        except UnsupportedParameter as error:
             if not options.lenient:
                 raise
             issues.append(replace(error.issues[0], severity="warning", diagnostics=f"Ignored: {error}"))

@@ -17,9 +17,9 @@ from __future__ import annotations
 import re
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
-from fhir_server.search.criterion import NO_FULL_TEXT, Unapplied, check_indexed
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.escapes import unescape
+from fhir_server.search.parameter_clause import NO_FULL_TEXT, UnsupportedParameter, check_indexed
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.criteria import any_of
 from fhir_server.search.query import And, Clause, Not, Words
@@ -37,11 +37,11 @@ _FIRST = 'a word, `"`, `(` or `NOT`'
 def text_clause(type: str, parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
     """What `_text` or `_content` asks of a resource of `type`.
 
-    Raises Unapplied where there is no full-text index, or not of all resources yet, Invalid with the position of what
-    cannot be read, and TooCostly for too many words.
+    Raises UnsupportedParameter where there is no full-text index, or not of all resources yet, Invalid with the
+    position of what cannot be read, and TooCostly for too many words.
     """
     if not criteria.full_text:
-        raise Unapplied(NO_FULL_TEXT.format(parameter))
+        raise UnsupportedParameter(NO_FULL_TEXT.format(parameter))
     check_indexed(filter(None, [criteria.registry.parameters(type).get(parameter)]))
     return _Reader(parameter, text).clause()
 

@@ -18,8 +18,8 @@ from fhir_server.search.query import Clause, Query
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
-    REGISTERED,
     REINDEXED_AT_ONCE,
+    SEARCH_PARAMETER,
     AssertionFailed,
     BudgetExceeded,
     Changes,
@@ -92,7 +92,7 @@ class MemoryStore:
         except BaseException:
             self._roll_back(undo, mark)
             raise
-        self._registry += any(each.type == REGISTERED and each.version for each in written)
+        self._registry += any(each.type == SEARCH_PARAMETER and each.version for each in written)
         return Committed(written, found, pages)
 
     async def read(self, type: str, id: str) -> Stored | None:
@@ -159,18 +159,18 @@ class MemoryStore:
             self._reindex(f"{type}/{id}", extract)
         return Reindexed(len(batch), batch[-1] if len(left) > len(batch) else None)
 
-    async def registry(self) -> int:
-        """How often a REGISTERED resource was written or purged."""
+    async def registry_version(self) -> int:
+        """How often a SEARCH_PARAMETER resource was written or purged."""
         return self._registry
 
-    async def settled(self) -> None:
+    async def wait_for_open_transactions(self) -> None:
         """Return: no transaction awaits anything."""
 
-    async def kept(self, key: str) -> bytes | None:
+    async def get_value(self, key: str) -> bytes | None:
         """What is under the key."""
         return self._kept.get(key)
 
-    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
         """Put the value there unless something else came first."""
         if self._kept.get(key) != before:
             return False
@@ -181,12 +181,12 @@ class MemoryStore:
         """Forget the resource."""
         if self._versions.pop(f"{type}/{id}", None) is None:
             return False
-        self._registry += type == REGISTERED
+        self._registry += type == SEARCH_PARAMETER
         self._current[type].pop(id, None)
         self._log = [entry for entry in self._log if (entry[1].type, entry[1].id) != (type, id)]
         return True
 
-    async def secret(self) -> bytes:
+    async def page_key(self) -> bytes:
         """The store's 32 random bytes."""
         return self._secret
 

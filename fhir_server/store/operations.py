@@ -64,8 +64,8 @@ class Transaction:
       one, types in `exempt` (AuditEvent, Provenance) aside.
     - `reads` and `queries` are answered from the state after the writes, inside the transaction. A read of what is
       absent or deleted fails the transaction.
-    - `registry`, when given, is the number that `Store.registry` answered when the entries of the writes were made;
-      the search parameters in force must not have changed since.
+    - `registry`, when given, is what `Store.registry_version` answered when the entries of the writes were made; the
+      search parameters in force must not have changed since.
     - `locks` are names that other transactions with overlapping criteria also carry; a store that serialises all
       writes may ignore them.
     """

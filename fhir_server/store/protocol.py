@@ -156,7 +156,7 @@ Extract = Callable[[str, bytes], Entries]
 Progress = Callable[[int, int], None]
 """(done, in all) → None."""
 
-REGISTERED = "SearchParameter"
+SEARCH_PARAMETER = "SearchParameter"
 """The resource type whose writes and purges raise the number of the registry."""
 
 REINDEXED_AT_ONCE = 200
@@ -222,19 +222,19 @@ class Store(Protocol):
         """
         ...
 
-    async def registry(self) -> int:
-        """A number that rises, in the same transaction, with every write or purge of a REGISTERED resource."""
+    async def registry_version(self) -> int:
+        """A number that rises, in the same transaction, with every write or purge of a SEARCH_PARAMETER resource."""
         ...
 
-    async def settled(self) -> None:
+    async def wait_for_open_transactions(self) -> None:
         """Return when every transaction that had begun before the call, in whatever process, has ended."""
         ...
 
-    async def kept(self, key: str) -> bytes | None:
+    async def get_value(self, key: str) -> bytes | None:
         """What `keep` last put under a key; None without it."""
         ...
 
-    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
         """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not."""
         ...
 
@@ -242,7 +242,7 @@ class Store(Protocol):
         """Remove the resource, its history and its entries physically; False if it was not there."""
         ...
 
-    async def secret(self) -> bytes:
+    async def page_key(self) -> bytes:
         """32 random bytes, made once per database: the key of page links, shared by all processes."""
         ...
 

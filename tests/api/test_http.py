@@ -146,7 +146,7 @@ async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch
     assert messages[0]["type"] == "lifespan.startup.complete", messages
     transport = httpx.ASGITransport(server)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        for path in ("/livez", "/readyz", "/", "/fhir/metadata"):
+        for path in ("/livez", "/readyz", "/", "/docs", "/docs/Patient", "/openapi.json", "/fhir/metadata"):
             assert (await http.get(path)).status_code == 200, path
         assert (await http.get("/nothing")).status_code == 404
     stop.set()

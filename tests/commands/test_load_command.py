@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from fhir_server.commands.load import load
-from tests.client.fake_fhir import FakeFhir, served
+from tests.fake_fhir import FakeFhir, served
 
 cli = typer.Typer()
 cli.command()(load)

@@ -21,7 +21,7 @@ from fhir_server.search.index import Index
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Query
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Store

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fhir_server.interactions import contained
-from fhir_server.interactions.exchange import Request
 from fhir_server.interactions.search import search
+from fhir_server.requests.request import Request
 from fhir_server.search.query import EVERYTHING, Clause, Equals
 from fhir_server.security.policy import AllowAll, Principal
 from tests.conftest import Client

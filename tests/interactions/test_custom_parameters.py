@@ -17,9 +17,9 @@ import pytest
 
 from fhir_server.app import Knowledge, now
 from fhir_server.commands import reindex as command
-from fhir_server.interactions import reindexing
-from fhir_server.operations.reindex import look_after
+from fhir_server.operations.core.reindex import supervise
 from fhir_server.settings import Settings
+from fhir_server.workers import reindexing
 from tests.conftest import Client, serving
 from tests.shared import shared_path
 
@@ -393,10 +393,10 @@ async def test_a_reindex_that_was_left_is_gone_on_with(client: Client) -> None:
     job = await reindexing.begin(context, ["Patient"], "http://test/fhir")
     conflict = await client.post("$reindex")
     assert conflict.status_code == 409 and "GET $reindex" in conflict.json()["issue"][0]["diagnostics"]
-    # its process died: no sign of life for longer than LEFT_AFTER
-    before = await context.store.kept(reindexing.JOB)
-    gone = orjson.loads(before or b"") | {"beat": job.beat - 2 * reindexing.LEFT_AFTER}
-    assert await context.store.keep(reindexing.JOB, orjson.dumps(gone), before)
+    # its process died: no sign of life for longer than LEASE
+    before = await context.store.get_value(reindexing.JOB)
+    gone = orjson.loads(before or b"") | {"beat": job.beat - 2 * reindexing.LEASE}
+    assert await context.store.put_value_if(reindexing.JOB, orjson.dumps(gone), before)
     assert (await client.get("$reindex")).status_code == 202
     for _ in range(200):
         if (await client.get("$reindex")).status_code == 200:
@@ -408,15 +408,15 @@ async def test_a_reindex_that_was_left_is_gone_on_with(client: Client) -> None:
 async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a low rate the pause after a batch is longer than LEFT_AFTER: the job says that it lives meanwhile."""
-    monkeypatch.setattr(reindexing, "BEAT", 0.02)
+    """With a low rate the pause after a batch is longer than LEASE: the job says that it lives meanwhile."""
+    monkeypatch.setattr(reindexing, "HEARTBEAT", 0.02)
     context = client.server.context
     for number in range(3):
         await put(client, patient(str(number), "brown"))
     running = asyncio.create_task(reindexing.run(context, await reindexing.begin(context, ["Patient"], "", rate=8)))
     beats = set()
     while not running.done():
-        job = await reindexing.found(context)
+        job = await reindexing.find_job(context)
         if job is not None and (job.done, job.status) == (3, "running"):
             beats.add(job.beat)
         await asyncio.sleep(0.005)
@@ -426,7 +426,7 @@ async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
 async def test_the_command_does_its_types_after_what_was_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "running", lambda settings: nullcontext(client.server))
     await put(client, patient("a", "brown"))
-    long_ago = now() - 2 * reindexing.LEFT_AFTER
+    long_ago = now() - 2 * reindexing.LEASE
     await reindexing.begin(
         dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"], "http://test/fhir"
     )
@@ -446,18 +446,18 @@ async def test_a_start_goes_on_with_what_a_dead_process_left(known: Knowledge, t
         await put(client, parameter())
         # a rate so low that only the first batch is done when the server ends
         assert (await client.post("Patient/$reindex?rate=10")).status_code == 202
-        while (job := await reindexing.found(client.server.context)) is None or job.done < 200:
+        while (job := await reindexing.find_job(client.server.context)) is None or job.done < 200:
             await asyncio.sleep(0.02)
     async with serving(known, store=uri) as client:
         context = client.server.context
-        left = await reindexing.found(context)
+        left = await reindexing.find_job(context)
         assert left is not None and (left.status, left.done) == ("running", 200)
         assert "stored before it" in await refused(client, "Patient?eyes=brown")
-        later = dataclasses.replace(context, clock=lambda: now() + 2 * reindexing.LEFT_AFTER)
-        before = await context.store.kept(reindexing.JOB)
-        await context.store.keep(reindexing.JOB, orjson.dumps(dataclasses.asdict(left) | {"rate": 0}), before)
-        await look_after(later)
-        while (job := await reindexing.found(context)) is not None and job.status == "running":
+        later = dataclasses.replace(context, clock=lambda: now() + 2 * reindexing.LEASE)
+        before = await context.store.get_value(reindexing.JOB)
+        await context.store.put_value_if(reindexing.JOB, orjson.dumps(dataclasses.asdict(left) | {"rate": 0}), before)
+        await supervise(later)
+        while (job := await reindexing.find_job(context)) is not None and job.status == "running":
             await asyncio.sleep(0.02)
         assert job is not None and (job.status, job.done) == ("complete", 450), "the first batch was not done again"
         assert len(await ids(client, "Patient?eyes=brown&_count=1000")) == 450

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
-from fhir_server.interactions.reindexing import begin, run
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import StoreUnavailable
 from fhir_server.store.sqlite import fulltext
+from fhir_server.workers.reindexing import begin, run
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio

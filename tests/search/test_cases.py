@@ -29,18 +29,18 @@ import pytest
 import yaml
 
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.interactions.contained import Found, Reading, search_inside
+from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.search.compartment import compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import facts_of
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import included
+from fhir_server.search.include import find_includes
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import ELSEWHERE, Search, parse, system_types
 from fhir_server.search.query import And, Scope
 from fhir_server.search.registry import Custom, Registry, extended
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.terminology import Name, Terminology
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
@@ -211,10 +211,10 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
 
 async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    reading = Reading(partial(_index(file).entries, base=BASE), REGISTRY.types)
+    reading = ContainerReading(partial(_index(file).entries, base=BASE), REGISTRY.types)
     page = await _page(store, search, reading)
     entries = partial(_entries, _index(file))
-    extra = await included(store, entries, page.matches, search.includes, _registry(file), 100)
+    extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), 100)
     several = len(search.query.scopes) > 1 or search.inside
     pages = [page]
     while page.next is not None:
@@ -224,9 +224,9 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
     return named, [resource.reference for resource in extra]
 
 
-async def _page(store: Store, search: Search, reading: Reading) -> Page | Found:
+async def _page(store: Store, search: Search, reading: ContainerReading) -> Page | ContainedPage:
     if search.inside:
-        return await search_inside(store, search.query, search.inside, reading)
+        return await search_contained(store, search.query, search.inside, reading)
     return await store.search(search.query)
 
 

@@ -12,7 +12,7 @@ import pytest
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
-from fhir_server.search.inside import DEPTH, MOST, PLACES
+from fhir_server.search.nested_index import DEPTH, MOST, PLACES
 from fhir_server.search.registry import Registry
 from tests.r4 import R4, REGISTRY
 from tests.shared import shared_path

@@ -16,9 +16,9 @@ from fhirpathpy.models import models
 
 from fhir_server.fhir.path import parse_for
 from fhir_server.search.parameters.criteria import Surroundings
-from fhir_server.search.planter import Planter
 from fhir_server.search.trie import Node
-from fhir_server.search.unrolled import unrolled
+from fhir_server.search.trie_builder import Planter
+from fhir_server.search.trie_codegen import unrolled
 from tests.r4 import R4, REGISTRY
 from tests.shared import shared_path
 

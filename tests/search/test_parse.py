@@ -30,7 +30,7 @@ from fhir_server.search.query import (
     StartsWith,
     Test,
 )
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from tests.r4 import REGISTRY
 
 CRITERIA = Criteria(registry=REGISTRY, base="http://fhir.example", now=1_795_420_800_000_000, zone=UTC)

@@ -34,10 +34,10 @@ from fhir_server.search.query import (
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.mongo.compile import filter_of
 from fhir_server.store.mongo.documents import entry_fields
-from fhir_server.store.mongo.grams import asked, widened
 from fhir_server.store.mongo.order import keys_of, ordering, position
 from fhir_server.store.mongo.search import pipeline
 from fhir_server.store.mongo.sortkeys import fields, read, written
+from fhir_server.store.mongo.trigrams import asked, widened
 from fhir_server.store.protocol import StoreUnavailable
 
 GENDER = {"terms": f"gender=male{SEPARATOR}"}

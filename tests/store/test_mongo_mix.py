@@ -15,8 +15,8 @@ import pymongo
 import pytest
 from pymongo import monitoring
 
+from bench.queries import QUERIES
 from fhir_server.app import Knowledge
-from fhir_server.client.queries import QUERIES
 from fhir_server.store.contract.case import write
 from fhir_server.store.mongo.indexes import Index, current
 from fhir_server.store.operations import Content, Write

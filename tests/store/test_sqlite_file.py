@@ -155,10 +155,10 @@ def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
         await store.backup(copy, lambda done, total: seen.append((done, total)))
         stop.set()
         assert await writing > 0
-        secret = await store.secret()
+        secret = await store.page_key()
 
         async def check(other: SqliteStore, clock: Ticks) -> None:
-            assert await other.secret() == secret
+            assert await other.page_key() == secret
             assert len(await ids(other, "Patient", Equals("code", ("x",)))) == 1000  # a page at most
             later = [id for id in await ids(other, "Patient", And()) if id.startswith("later")]
             assert len(later) % 2 == 0

@@ -15,13 +15,13 @@ from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Budget, BudgetExceeded, Page
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite import store as store_module
+from fhir_server.store.sqlite.budget import Meter, Slow
+from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expanded
-from fhir_server.store.sqlite.meter import Meter, Slow
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
 
 RESOURCES = 6000
 # Nothing can be entered by: each resource is tested, and none matches.

@@ -19,20 +19,20 @@ from typing import Any
 
 import pytest
 
+from bench import queries
+from bench.queries import MORE, QUERIES
 from fhir_server.app import Knowledge
-from fhir_server.client import queries
-from fhir_server.client.queries import MORE, QUERIES
-from fhir_server.interactions.exchange import pairs_of
+from fhir_server.requests.request import parse_query
 from fhir_server.search.parameters import Criteria, sort_of
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Query, Scope
-from fhir_server.search.result import Options
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.sqlite import meter
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite import budget
+from fhir_server.store.sqlite.cardinality import Sizes
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
 from tests.conftest import Client, serving
 from tests.shared import shared_path
 
@@ -80,8 +80,8 @@ async def _load(known: Knowledge, path: Path, files: list[Path]) -> Loaded:
             response = await client.post("", content=file.read_bytes(), headers=FHIR_JSON)
             assert response.status_code == 200, response.text
         async with _asking(client):
-            pools = await queries.pools_of(None, list(MIX.values()))  # type: ignore[arg-type]
-    return Loaded(path, {name: queries.paths(query, pools) for name, query in MIX.items()})
+            pools = await queries.read_pools(None, list(MIX.values()))  # type: ignore[arg-type]
+    return Loaded(path, {name: queries.write_paths(query, pools) for name, query in MIX.items()})
 
 
 @asynccontextmanager
@@ -101,7 +101,7 @@ async def _asking(client: Client) -> AsyncIterator[None]:
 @pytest.fixture
 def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ran]]:
     """Runs searches on a file and tells what SQLite did."""
-    monkeypatch.setattr(meter, "_STEPS_PER_LOOK", 50)
+    monkeypatch.setattr(budget, "_STEPS_PER_LOOK", 50)
     opened: list[sqlite3.Connection] = []
 
     def run(path: Path, asked: list[Query], counts: bool = False) -> Ran:
@@ -110,7 +110,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         names.refresh(connection)
         search, statements = Search(connection, names, Sizes()), dict[str, None]()
         # a trial ends after as many steps as its time is thought to be worth, however busy the machine is
-        worth = meter.STEPS_PER_MICROSECOND * 1e6
+        worth = budget.STEPS_PER_MICROSECOND * 1e6
         monkeypatch.setattr(time, "thread_time", lambda: search._meter._steps / worth)
         steps = matches = 0
         for query in asked:
@@ -131,7 +131,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def _parsed(known: Knowledge, url: str) -> Query:
     type, _, pairs = url.partition("?")
     criteria = Criteria(zone=UTC, now=0, base=BASE, registry=known.registry)
-    return parse((type,), pairs_of(pairs), criteria, Options()).query
+    return parse((type,), parse_query(pairs), criteria, Options()).query
 
 
 def _scans(plan: Sequence[str]) -> list[str]:

@@ -53,11 +53,11 @@ from fhir_server.store.contract.case import (
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.cardinality import Sizes
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.rows import is_local, ordered, unordered
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
 from fhir_server.store.sqlite.store import READERS
 
 DAY = 24 * HOUR

@@ -24,7 +24,7 @@ from fhir_server.fhir.outcome import NotSupported
 from fhir_server.fhir.references import parse
 from fhir_server.search.entries import COMPOSITE, SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters import coded, date, number, parts, quantity, string, token
+from fhir_server.search.parameters import coded, composite_components, date, number, quantity, string, token
 from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, any_of, wrong
 from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
 from fhir_server.search.registry import Component, Parameter
@@ -102,7 +102,7 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
         raise wrong(parameter, text, f"a composite is written `{form}`.")
     kind = kind_of(components)
     if kind == "parts":
-        return parts.clause(parameter, values, criteria)
+        return composite_components.clause(parameter, values, criteria)
     pairs = list(zip(components, values, strict=True))
     forms = [
         _searched_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS

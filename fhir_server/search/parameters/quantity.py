@@ -25,7 +25,7 @@ from fhir_server.search.parameters.criteria import (
     any_of,
     wrong,
 )
-from fhir_server.search.parameters.places import places
+from fhir_server.search.parameters.element_keys import places
 from fhir_server.search.query import Clause, NumberRange, Test
 from fhir_server.search.registry import Parameter
 

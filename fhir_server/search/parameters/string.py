@@ -16,7 +16,7 @@ from fhir_server.fhir.path import Member, Path, parse_for
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
-from fhir_server.search.parameters.places import place
+from fhir_server.search.parameters.element_keys import place
 from fhir_server.search.query import Clause, Contains, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 

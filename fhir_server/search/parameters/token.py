@@ -13,9 +13,9 @@ from typing import Any
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters import coded, wording
+from fhir_server.search.parameters import coded, token_modifiers
 from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
-from fhir_server.search.parameters.places import places
+from fhir_server.search.parameters.element_keys import places
 from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
 from fhir_server.search.registry import Parameter
 
@@ -40,9 +40,9 @@ def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Crit
     if modifier in coded.MODIFIERS:
         return _by_terminology(parameter, modifier, text, criteria)
     if modifier == "text":
-        return wording.text_clause(parameter, text)
+        return token_modifiers.text_clause(parameter, text)
     if modifier == "of-type":
-        return wording.of_type_clause(parameter, text)
+        return token_modifiers.of_type_clause(parameter, text)
     system, code = parsed(parameter, text)
     if parameter.code == "_id":
         if system is not None:

@@ -196,7 +196,7 @@ async def changes_walk(store: Store, after: str | None = None, limit: int = 1000
 
 async def reindex(store: Store, types: Iterable[str], extract: Extract) -> int:
     """All batches of the types; returns how many resources."""
-    registry, done = await store.registry(), 0
+    registry, done = await store.registry_version(), 0
     for type in types:
         after: str | None = None
         for _ in range(PAGES):

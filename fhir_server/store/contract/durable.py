@@ -52,11 +52,11 @@ class DurableContract(Case):
         await write(store, put("Patient/a"), put("Patient/b"), put("Patient/gone"))
         await write(store, put("Patient/a", entries), delete("Patient/gone"))
         token_before = (await store.changes(None, limit=3)).token
-        secret, history = await store.secret(), await store.history(HistoryQuery())
+        secret, history = await store.page_key(), await store.history(HistoryQuery())
         feed, current = await changes_walk(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
         await store.close()
         async with self.again(clock) as other:
-            assert await other.secret() == secret
+            assert await other.page_key() == secret
             assert (await other.history(HistoryQuery())).versions == history.versions
             assert await changes_walk(other) == feed
             assert await changes_walk(other, token_before) == feed[3:]
@@ -88,7 +88,7 @@ class DurableContract(Case):
             assert await ids(store, "Patient", Equals("mark", ("x",))) == []
             assert await ids(store, "Patient", Equals("mark", ("y",))) == ["a"]
             assert labels(await changes_walk(store)) == labels(await changes_walk(other))
-            assert await store.secret() == await other.secret()
+            assert await store.page_key() == await other.page_key()
 
     @stored
     async def test_one_of_many_wins_over_two_stores(self, store: Store, clock: Ticks) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.inside import place
+from fhir_server.search.nested_index import place
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.inside import place
+from fhir_server.search.nested_index import place
 from fhir_server.search.query import (
     And,
     CanonicalChain,

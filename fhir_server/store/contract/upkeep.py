@@ -26,8 +26,8 @@ from fhir_server.store.contract.case import (
 )
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import (
-    REGISTERED,
     REINDEXED_AT_ONCE,
+    SEARCH_PARAMETER,
     HistoryQuery,
     RegistryChanged,
     StillReferenced,
@@ -116,23 +116,23 @@ class UpkeepContract(Case):
 
     @stored
     async def test_the_registry_rises_with_search_parameters(self, store: Store, clock: Ticks) -> None:
-        assert await store.registry() == 0
-        await write(store, put("Patient/a"), delete(f"{REGISTERED}/never"))
-        assert await store.registry() == 0
-        await write(store, put(f"{REGISTERED}/x"), put("Patient/b"), registry=0)
-        assert await store.registry() == 1
+        assert await store.registry_version() == 0
+        await write(store, put("Patient/a"), delete(f"{SEARCH_PARAMETER}/never"))
+        assert await store.registry_version() == 0
+        await write(store, put(f"{SEARCH_PARAMETER}/x"), put("Patient/b"), registry=0)
+        assert await store.registry_version() == 1
         with pytest.raises(RegistryChanged):
             await write(store, put("Patient/c"), registry=0)
         assert await store.read("Patient", "c") is None
         with pytest.raises(RegistryChanged):
             await store.reindex("Patient", text_entries, 0)
-        await write(store, delete(f"{REGISTERED}/x"), registry=1)
-        assert await store.registry() == 2
+        await write(store, delete(f"{SEARCH_PARAMETER}/x"), registry=1)
+        assert await store.registry_version() == 2
         with pytest.raises(TargetsMissing):
-            await write(store, put(f"{REGISTERED}/y"), required=("Patient/none",))
-        assert await store.registry() == 2, "what is not written does not count"
-        await store.purge(REGISTERED, "x")
-        assert await store.registry() == 3
+            await write(store, put(f"{SEARCH_PARAMETER}/y"), required=("Patient/none",))
+        assert await store.registry_version() == 2, "what is not written does not count"
+        await store.purge(SEARCH_PARAMETER, "x")
+        assert await store.registry_version() == 3
         await write(store, put("Patient/c"))
         await write(store, put("Patient/d"), registry=3)
 
@@ -145,10 +145,10 @@ class UpkeepContract(Case):
                 return False
             return True
 
-        change = asyncio.create_task(write(store, put(f"{REGISTERED}/x")))
+        change = asyncio.create_task(write(store, put(f"{SEARCH_PARAMETER}/x")))
         done = await asyncio.gather(*(attempt(number) for number in range(30)))
         await change
-        await store.settled()
+        await store.wait_for_open_transactions()
         assert await attempt(99) is False
         assert await ids(store, "Patient", EVERYTHING) == sorted(str(n) for n, written in enumerate(done) if written)
 
@@ -157,19 +157,19 @@ class UpkeepContract(Case):
         begun = [asyncio.create_task(write(store, put(f"Patient/{number}"))) for number in range(10)]
         await asyncio.sleep(0)
         clock.forward(10_000_000)
-        await store.settled()
+        await store.wait_for_open_transactions()
         await asyncio.gather(*begun)
 
     @stored
     async def test_keeping_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
-        assert await store.kept("job") is None
-        assert await store.keep("job", b"one", b"other") is False
-        assert await store.keep("job", b"one", None) is True
-        assert await store.keep("job", b"two", None) is False
-        assert await store.kept("job") == b"one"
-        both = await asyncio.gather(*(store.keep("job", b"%d" % number, b"one") for number in range(8)))
+        assert await store.get_value("job") is None
+        assert await store.put_value_if("job", b"one", b"other") is False
+        assert await store.put_value_if("job", b"one", None) is True
+        assert await store.put_value_if("job", b"two", None) is False
+        assert await store.get_value("job") == b"one"
+        both = await asyncio.gather(*(store.put_value_if("job", b"%d" % number, b"one") for number in range(8)))
         assert sum(both) == 1
-        assert await store.kept("other") is None
+        assert await store.get_value("other") is None
 
     @stored
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
@@ -230,13 +230,13 @@ class UpkeepContract(Case):
 
     @stored
     async def test_the_secret_is_stable_and_each_database_has_its_own(self, store: Store, clock: Ticks) -> None:
-        secret = await store.secret()
+        secret = await store.page_key()
         assert len(secret) == 32
         await write(store, put("Patient/a"))
-        assert await store.secret() == secret
+        assert await store.page_key() == secret
         other = await self.open_store(clock)
         try:
-            assert await other.secret() != secret
+            assert await other.page_key() != secret
             assert await other.read("Patient", "a") is None
         finally:
             await other.close()

@@ -18,14 +18,14 @@ from pymongo.errors import PyMongoError
 
 from fhir_server.store.mongo.documents import SHOWN, documents, stored, version_id
 from fhir_server.store.mongo.errors import is_duplicate
-from fhir_server.store.mongo.floor import MILLISECOND, Floor
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, raise_registry
+from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
-    REGISTERED,
+    SEARCH_PARAMETER,
     AssertionFailed,
     Committed,
     ReadFailed,
@@ -60,7 +60,7 @@ class Place:
 
     database: Database
     search: Search
-    floor: Floor
+    floor: CommitWatermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Attempt:
             if not self._exists(reference, writes):
                 raise ReadFailed(reference, deleted=reference in writes or self._state(reference).version > 0)
         written = await self._write(writes)
-        if any(each.type == REGISTERED and each.version for each in written):
+        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
             await raise_registry(self.place.database, self.session)
         found = await self._read(transaction.reads)
         pages = [await self.place.search.page(query, self.session) for query in transaction.queries]

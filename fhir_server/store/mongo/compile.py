@@ -1,4 +1,4 @@
-"""Clauses of the search tree as MQL filters, after what needs questions of its own was followed (https://hl7.org/fhir/R4/search.html).
+"""Clauses of the search tree as MQL filters, after what needs aggregations of its own was followed (https://hl7.org/fhir/R4/search.html).
 
 All tests of one interval stand in one `$elemMatch`, so that one entry passes them and the index is entered by all its
 keys. Texts are compared by code point; patterns are anchored at the parameter, which bounds the index scan.
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.grams import LENGTH
 from fhir_server.search.query import (
     And,
     Clause,
@@ -30,7 +29,8 @@ from fhir_server.search.query import (
     Test,
     Words,
 )
-from fhir_server.store.mongo import grams
+from fhir_server.search.trigrams import LENGTH
+from fhir_server.store.mongo import trigrams
 
 Filter = dict[str, Any]
 
@@ -92,7 +92,7 @@ def _contains(clause: Contains) -> Filter:
     """By its trigrams, then by the text; one trigram is the text."""
     if SEPARATOR in clause.text:
         return NOTHING
-    asked = grams.asked(clause)
+    asked = trigrams.asked(clause)
     if len(clause.text) == LENGTH and asked:
         return {"terms": asked[0]}
     pattern: Filter = {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}

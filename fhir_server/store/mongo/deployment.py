@@ -93,7 +93,7 @@ async def check_schema(database: Database) -> None:
         )
 
 
-async def secret(database: Database) -> bytes:
+async def page_key(database: Database) -> bytes:
     """The database's 32 random bytes, made by the first process that asks."""
     change = {"$setOnInsert": {"value": Binary(secrets.token_bytes(32))}}
     await database[META].update_one({"_id": "secret"}, change, upsert=True)

@@ -18,7 +18,7 @@ from typing import Any
 from bson import Int64, ObjectId, encode
 
 from fhir_server.search.entries import Entries
-from fhir_server.store.mongo import grams
+from fhir_server.store.mongo import trigrams
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.sortkeys import FIELD, fields
 from fhir_server.store.operations import Write
@@ -66,7 +66,7 @@ def entry_fields(type: str, entries: Entries) -> Document:
     terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
     terms += [f"={reference}" for reference in entries.references]
     if entries.strings:
-        terms += grams.terms_of(entries)
+        terms += trigrams.terms_of(entries)
     for parameter, text in entries.texts.items():
         terms += [f"{parameter}={word}" for word in dict.fromkeys(text.split())]
     dates = [

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fhir_server.search.query import Query
+from fhir_server.store.mongo.aggregation import Stage, translate_limits
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.mongo.questions import Stage, limited
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.protocol import Budget
 
@@ -31,7 +31,7 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
     lines = []
     for type, pipeline in asked[:MOST_QUESTIONS]:
         command = {"aggregate": type, "pipeline": list(pipeline), "cursor": {}}
-        with limited(budget):
+        with translate_limits(budget):
             told = await database.command(
                 "explain",
                 command,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
 from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.inside import PLACES, inside, more, place, places, too_many
+from fhir_server.search.nested_index import PLACES, inside, more, place, places, too_many
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -27,10 +27,10 @@ from fhir_server.search.query import (
     Or,
     Within,
 )
+from fhir_server.store.mongo.aggregation import Aggregations, Stage
 from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
-from fhir_server.store.mongo.grams import widened
 from fhir_server.store.mongo.indexes import Document
-from fhir_server.store.mongo.questions import Questions, Stage
+from fhir_server.store.mongo.trigrams import widened
 from fhir_server.store.protocol import BudgetExceeded
 
 MOST = 50_000
@@ -40,14 +40,14 @@ MOST = 50_000
 class Follow:
     """Where the inner criteria are asked."""
 
-    questions: Questions
+    aggregations: Aggregations
 
     async def filter(self, where: Clause, type: str, among: Filter | None = None) -> Filter:
         """The current resources of `type` that match, if need be among those of a filter. Raises BudgetExceeded."""
         followed = await self.followed(where, type)
         widest = widened(followed)
         if widest != followed:
-            await self.questions.within_rows(type, every((among or {}, filter_of(widest), LIVE)))
+            await self.aggregations.check_rows(type, every((among or {}, filter_of(widest), LIVE)))
         return every((among or {}, filter_of(followed), LIVE))
 
     async def followed(self, clause: Clause, type: str) -> Clause:
@@ -101,7 +101,9 @@ class Follow:
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
         """Whether some current resource of a type has a term that begins so."""
         there = every(({"terms": {"$elemMatch": starting(prefix)}}, LIVE))
-        return bool(await self.questions.all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}]))
+        return bool(
+            await self.aggregations.find_all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}])
+        )
 
     async def _has(self, clause: Has, type: str) -> Clause:
         where = await self.filter(clause.where, clause.type)
@@ -172,7 +174,7 @@ class Follow:
 
     async def _some(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
         seen = 0
-        async with self.questions.ask(type, [*pipeline, {"$limit": self._most() + 1}]) as found:
+        async with self.aggregations.open_cursor(type, [*pipeline, {"$limit": self._most() + 1}]) as found:
             async for document in found:
                 seen += 1
                 if seen > self._most():
@@ -180,11 +182,11 @@ class Follow:
                 yield document
 
     def _most(self) -> int:
-        return min(MOST, self.questions.budget.rows)
+        return min(MOST, self.aggregations.budget.rows)
 
     def _too_many(self, what: str) -> BudgetExceeded:
-        if self.questions.budget.rows < MOST:
-            return self.questions.budget.out_of_rows()
+        if self.aggregations.budget.rows < MOST:
+            return self.aggregations.budget.out_of_rows()
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
 
 

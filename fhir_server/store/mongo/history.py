@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from fhir_server.store.mongo.compile import Filter, every, one_of
 from fhir_server.store.mongo.documents import stored_version, version_id, versions_of
-from fhir_server.store.mongo.floor import Floor
 from fhir_server.store.mongo.indexes import HISTORY, Database
+from fhir_server.store.mongo.watermark import CommitWatermark
 from fhir_server.store.protocol import HistoryKey, HistoryPage, HistoryQuery, Stored
 
 
-async def history(database: Database, floor: Floor, query: HistoryQuery) -> HistoryPage:
+async def history(database: Database, floor: CommitWatermark, query: HistoryQuery) -> HistoryPage:
     """A page of versions. The horizon is read first: what commits below it is on the page already."""
     horizon = await floor.horizon()
     found: list[Stored] = []

@@ -9,9 +9,9 @@ from fhir_server.search.match import compare
 from fhir_server.search.query import Query, SortKey
 from fhir_server.search.words import MOST_SCORED, score, too_many_scored
 from fhir_server.store.mongo import order
+from fhir_server.store.mongo.aggregation import Stage
 from fhir_server.store.mongo.compile import Filter
 from fhir_server.store.mongo.indexes import Document
-from fhir_server.store.mongo.questions import Stage
 from fhir_server.store.mongo.sortkeys import FIELD
 from fhir_server.store.protocol import BudgetExceeded
 

@@ -11,11 +11,11 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from fhir_server.search.match import compare
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order, scoring
+from fhir_server.store.mongo.aggregation import Aggregations, Listen, Stage, ignore_pipeline, translate_limits
 from fhir_server.store.mongo.compile import Filter, every
 from fhir_server.store.mongo.documents import SHOWN, stored
 from fhir_server.store.mongo.follow import Follow
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.mongo.questions import Listen, Questions, Stage, limited, unheard
 from fhir_server.store.protocol import BUDGET, Budget, Page, Stored
 
 Found = tuple[SortKey, Stored]
@@ -24,7 +24,7 @@ Found = tuple[SortKey, Stored]
 class Search:
     """Answers searches from one database, each within the budget; inside a transaction when given its session."""
 
-    def __init__(self, database: Database, budget: Budget = BUDGET, listen: Listen = unheard) -> None:
+    def __init__(self, database: Database, budget: Budget = BUDGET, listen: Listen = ignore_pipeline) -> None:
         self._database = database
         self._budget = budget
         self._listen = listen
@@ -34,16 +34,16 @@ class Search:
         if query.count == 0:
             return Page((), None)
         found: list[Found] = []
-        questions = self._questions(session)
+        aggregations = self._aggregations(session)
 
         def by_position(left: Found, right: Found) -> int:
             return compare(query.sort, left[0], right[0])
 
-        with limited(self._budget):
+        with translate_limits(self._budget):
             for scope in sorted(query.scopes, key=lambda scope: scope.type):
                 wanted = query.count + 1 if query.sort else query.count + 1 - len(found)
                 if wanted > 0:
-                    found += await _of_scope(questions, scope, query, wanted)
+                    found += await _of_scope(aggregations, scope, query, wanted)
         if len(query.scopes) > 1 and query.sort:
             found.sort(key=cmp_to_key(by_position))
         page = found[: query.count]
@@ -52,11 +52,11 @@ class Search:
     async def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded and the driver's errors."""
         total = 0
-        questions = self._questions(None)
-        with limited(self._budget):
+        aggregations = self._aggregations(None)
+        with translate_limits(self._budget):
             for scope in query.scopes:
-                wanted = await Follow(questions).filter(scope.where, scope.type)
-                left = questions.milliseconds()
+                wanted = await Follow(aggregations).filter(scope.where, scope.type)
+                left = aggregations.milliseconds()
                 total += await self._database[scope.type].count_documents(wanted, maxTimeMS=left)
         return total
 
@@ -66,49 +66,49 @@ class Search:
             return frozenset()
         type = references[0].partition("/")[0]
         ids = list({reference.partition("/")[2] for reference in references})
-        questions = self._questions(None)
-        with limited(self._budget):
-            wanted = await Follow(questions).filter(where, type, {"_id": {"$in": ids}})
-            left = questions.milliseconds()
+        aggregations = self._aggregations(None)
+        with translate_limits(self._budget):
+            wanted = await Follow(aggregations).filter(where, type, {"_id": {"$in": ids}})
+            left = aggregations.milliseconds()
             async with self._database[type].find(wanted, {"_id": 1}, max_time_ms=left) as cursor:
                 return frozenset([f"{type}/{document['_id']}" async for document in cursor])
 
-    def _questions(self, session: AsyncClientSession | None) -> Questions:
+    def _aggregations(self, session: AsyncClientSession | None) -> Aggregations:
         deadline = time.monotonic() + self._budget.seconds
-        return Questions(self._database, session, self._budget, deadline, self._listen)
+        return Aggregations(self._database, session, self._budget, deadline, self._listen)
 
 
-async def _of_scope(questions: Questions, scope: Scope, query: Query, limit: int) -> list[Found]:
+async def _of_scope(aggregations: Aggregations, scope: Scope, query: Query, limit: int) -> list[Found]:
     type = scope.type
     keys = order.keys_of(query.sort, type)
-    where = await Follow(questions).filter(scope.where, type)
+    where = await Follow(aggregations).filter(scope.where, type)
     if any(key.field == order.SCORE for key in keys):
-        return await _scored(questions, type, where, query, limit)
+        return await _scored(aggregations, type, where, query, limit)
     deciding = order.deciding(keys, query.after, type)
     if not order.walks(deciding):
         if not deciding[0].expression:
-            where = every((where, await _bound(questions, where, deciding[0], query.after, (type, limit))))
+            where = every((where, await _bound(aggregations, where, deciding[0], query.after, (type, limit))))
         start = order.start(deciding, query.after) if query.after else {}
-        await questions.within_rows(type, every((where, start)))
+        await aggregations.check_rows(type, every((where, start)))
     stages = pipeline(where, keys, query.after, type, limit)
     return [
         ((*(key.value(document) for key in keys), f"{type}/{document['_id']}"), stored(type, document))
-        for document in await questions.all(type, stages)
+        for document in await aggregations.find_all(type, stages)
     ]
 
 
-async def _scored(questions: Questions, type: str, where: Filter, query: Query, limit: int) -> list[Found]:
+async def _scored(aggregations: Aggregations, type: str, where: Filter, query: Query, limit: int) -> list[Found]:
     """The page in the order of scores: the words of all matches are read, then the resources of the page."""
     keys = order.keys_of(query.sort, type)
-    page = scoring.page_of(await questions.all(type, scoring.pipeline(where, keys)), query, type, limit)
+    page = scoring.page_of(await aggregations.find_all(type, scoring.pipeline(where, keys)), query, type, limit)
     # Whatever was changed in between still has to match.
     wanted: list[Stage] = [{"$match": every(({"_id": {"$in": list(page)}}, where))}, {"$project": SHOWN}]
-    found = {document["_id"]: stored(type, document) for document in await questions.all(type, wanted)}
+    found = {document["_id"]: stored(type, document) for document in await aggregations.find_all(type, wanted)}
     return [(position, found[id]) for id, position in page.items() if id in found]
 
 
 async def _bound(
-    questions: Questions, where: Filter, first: order.Key, after: SortKey | None, wanted: tuple[str, int]
+    aggregations: Aggregations, where: Filter, first: order.Key, after: SortKey | None, wanted: tuple[str, int]
 ) -> Filter:
     """What further keys have to order, so that a page does not need every match sorted.
 
@@ -125,7 +125,7 @@ async def _bound(
         {"$limit": 1},
         {"$project": {first.field: 1}},
     ]
-    last = await questions.all(type, stages)
+    last = await aggregations.find_all(type, stages)
     return first.up_to(first.value(last[0])) if last else {}
 
 

@@ -18,11 +18,11 @@ from fhir_server.store.mongo import explain as explaining
 from fhir_server.store.mongo.commit import Place, read_current
 from fhir_server.store.mongo.documents import LAST_VERSION, SHOWN, stored, stored_version, version_id
 from fhir_server.store.mongo.errors import CLOSED, store_error, translated
-from fhir_server.store.mongo.floor import Floor
 from fhir_server.store.mongo.history import history
 from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.transact import SECONDS, Limits, Transactor
+from fhir_server.store.mongo.watermark import CommitWatermark
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
@@ -55,7 +55,7 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, retry: flo
         await deployment.check(client)
         database = client.get_database(name, write_concern=WriteConcern("majority"))
         await deployment.check_schema(database)
-        await deployment.secret(database)
+        await deployment.page_key(database)
         collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
         await collections.prepare()
         limits = Limits(retry, await deployment.lifetime(client))
@@ -87,8 +87,8 @@ class MongoStore:
         self._searched = client.get_database(name)
         self._budget = budget
         self._search = Search(self._searched, budget)
-        self._floor = Floor(self._database, clock)
-        place = Place(self._database, Search(self._database, budget), self._floor)
+        self._watermark = CommitWatermark(self._database, clock)
+        place = Place(self._database, Search(self._database, budget), self._watermark)
         self._transactor = Transactor(client, place, collections, limits)
         self._searches = asyncio.Semaphore(deployment.searches_at_once(client))
         self._running = 0
@@ -146,7 +146,7 @@ class MongoStore:
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
         async with self._used():
-            return await history(self._database, self._floor, query)
+            return await history(self._database, self._watermark, query)
 
     async def changes(self, after: str | None, limit: int = 1000) -> Changes:
         """See `protocol.Store.changes`; a token may be used again and lives as long as the database's oplog."""
@@ -158,35 +158,35 @@ class MongoStore:
         async with self._used():
             return await upkeep.reindex(self._database, type, extract, registry, after or "")
 
-    async def registry(self) -> int:
-        """See `protocol.Store.registry`."""
+    async def registry_version(self) -> int:
+        """See `protocol.Store.registry_version`."""
         async with self._used():
-            return await upkeep.registry(self._database)
+            return await upkeep.registry_version(self._database)
 
-    async def settled(self) -> None:
-        """See `protocol.Store.settled`: waits for the floors of all writers to pass this moment."""
+    async def wait_for_open_transactions(self) -> None:
+        """See `protocol.Store.wait_for_open_transactions`: waits for the floors of all writers to pass this moment."""
         async with self._used():
-            await self._floor.settled()
+            await self._watermark.wait_for_open_transactions()
 
-    async def kept(self, key: str) -> bytes | None:
-        """See `protocol.Store.kept`."""
+    async def get_value(self, key: str) -> bytes | None:
+        """See `protocol.Store.get_value`."""
         async with self._used():
-            return await upkeep.kept(self._database, key)
+            return await upkeep.get_value(self._database, key)
 
-    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """See `protocol.Store.keep`."""
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """See `protocol.Store.put_value_if`."""
         async with self._used():
-            return await upkeep.keep(self._database, key, value, before)
+            return await upkeep.put_value_if(self._database, key, value, before)
 
     async def purge(self, type: str, id: str) -> bool:
         """See `protocol.Store.purge`."""
         async with self._used():
             return await upkeep.purge(self._client, self._database, type, id)
 
-    async def secret(self) -> bytes:
-        """See `protocol.Store.secret`."""
+    async def page_key(self) -> bytes:
+        """See `protocol.Store.page_key`."""
         async with self._used():
-            return await deployment.secret(self._database)
+            return await deployment.page_key(self._database)
 
     async def ready(self) -> None:
         """See `protocol.Store.ready`: asks the primary."""
@@ -203,7 +203,7 @@ class MongoStore:
             return
         self._closed = True
         await self._rest.wait()
-        await self._floor.close()
+        await self._watermark.close()
         await self._client.close()
 
     @asynccontextmanager

@@ -88,8 +88,8 @@ class Transactor:
                 await _patiently(lambda: self._collections.ensure(types), deadline)
                 if not transaction.writes:
                     return await self._repeated(Work(transaction, ObjectId(), 0, ()), deadline)
-                await _patiently(self._place.floor.renewed, deadline)
-                async with self._place.floor.entered() as now:
+                await _patiently(self._place.floor.renew_if_stale, deadline)
+                async with self._place.floor.open_transaction() as now:
                     work = Work(transaction, ObjectId(), now, self._stripes.names(transaction))
                     return await self._repeated(work, deadline)
             except PyMongoError as error:

@@ -12,9 +12,9 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.store.mongo.documents import entry_fields, versions_of
-from fhir_server.store.mongo.floor import PURGED
 from fhir_server.store.mongo.indexes import ENTRIES, HISTORY, META, WRITERS, Database, Document
-from fhir_server.store.protocol import REGISTERED, REINDEXED_AT_ONCE, Extract, RegistryChanged, Reindexed
+from fhir_server.store.mongo.watermark import PURGED
+from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, RegistryChanged, Reindexed
 
 
 async def reindex(database: Database, type: str, extract: Extract, registry: int, after: str) -> Reindexed:
@@ -26,15 +26,15 @@ async def reindex(database: Database, type: str, extract: Extract, registry: int
     return Reindexed(len(batch), batch[-1]["_id"] if len(batch) == REINDEXED_AT_ONCE else None)
 
 
-async def registry(database: Database, session: AsyncClientSession | None = None) -> int:
-    """How often a REGISTERED resource was written or purged."""
+async def registry_version(database: Database, session: AsyncClientSession | None = None) -> int:
+    """How often a SEARCH_PARAMETER resource was written or purged."""
     found = await database[META].find_one({"_id": "registry"}, session=session)
     return found["number"] if found else 0
 
 
 async def check_registry(database: Database, number: int, session: AsyncClientSession | None = None) -> None:
     """Raises RegistryChanged unless the registry has that number."""
-    there = await registry(database, session)
+    there = await registry_version(database, session)
     if there != number:
         raise RegistryChanged(f"the registry is {there}, not {number}")
 
@@ -44,13 +44,13 @@ async def raise_registry(database: Database, session: AsyncClientSession) -> Non
     await database[META].update_one({"_id": "registry"}, {"$inc": {"number": 1}}, upsert=True, session=session)
 
 
-async def kept(database: Database, key: str) -> bytes | None:
+async def get_value(database: Database, key: str) -> bytes | None:
     """What is under a key."""
     found = await database[META].find_one({"_id": f"kept {key}"})
     return bytes(found["value"]) if found else None
 
 
-async def keep(database: Database, key: str, value: bytes, before: bytes | None) -> bool:
+async def put_value_if(database: Database, key: str, value: bytes, before: bytes | None) -> bool:
     """Put a value under a key if `before` is there; False if not."""
     meta, id = database[META], f"kept {key}"
     if before is None:
@@ -97,7 +97,7 @@ async def purge(client: AsyncMongoClient[Document], database: Database, type: st
         await database[WRITERS].update_one({"_id": PURGED}, floor, upsert=True, session=session)
         await database[type].delete_one({"_id": id}, session=session)
         await database[HISTORY].delete_many(versions, session=session)
-        if type == REGISTERED:
+        if type == SEARCH_PARAMETER:
             await raise_registry(database, session)
         return True
 

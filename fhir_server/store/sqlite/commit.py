@@ -19,7 +19,7 @@ from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
-    REGISTERED,
+    SEARCH_PARAMETER,
     AssertionFailed,
     Committed,
     Page,
@@ -29,11 +29,11 @@ from fhir_server.store.protocol import (
     Stored,
     TargetsMissing,
 )
-from fhir_server.store.sqlite import fulltext, grams, rows, statements
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
+from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.link_targets import absent
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.targets import absent
 
 MILLISECOND = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -167,7 +167,7 @@ class Group:
             if not self._exists(reference, writes):
                 raise ReadFailed(reference, deleted=self._version(reference) > 0)
         written = tuple([self._write(each) for each in drafts])
-        if any(each.type == REGISTERED and each.version for each in written):
+        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
             self._registry += 1
             self._connection.execute(RAISE_REGISTRY)
         found = tuple(self._read(reference) for reference in transaction.reads)
@@ -280,7 +280,7 @@ class Group:
         statements.insert(connection, "entries", sorted(columns))
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
-        grams.settle(connection, removed, added)
+        trigrams.settle(connection, removed, added)
         if texts:
             fulltext.keep(connection, texts)
         self._versions = []

@@ -34,14 +34,14 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
-from fhir_server.store.sqlite import canonicals, grams
+from fhir_server.store.sqlite import canonicals, trigrams
 from fhir_server.store.sqlite.clauses import conjunction, drivable, found_alive, needs_row, rank
 from fhir_server.store.sqlite.conditions import Sql, both, bounds, one_of, text_condition
 from fhir_server.store.sqlite.context import COLUMNS, Context, path
 from fhir_server.store.sqlite.fulltext import drive_words, probe_words
+from fhir_server.store.sqlite.hierarchy import drive_lineage
 from fhir_server.store.sqlite.intervals import drive_date, drive_dates
-from fhir_server.store.sqlite.lineage import drive_lineage
-from fhir_server.store.sqlite.nearness import drive_near
+from fhir_server.store.sqlite.near import drive_near
 from fhir_server.store.sqlite.quantities import drive_number, probe_number
 from fhir_server.store.sqlite.rows import is_local
 from fhir_server.store.sqlite.statements import as_json
@@ -264,8 +264,8 @@ def _drive_equals(clause: Equals, type: str, context: Context) -> Sql:
 
 def _drive_text(clause: TextClause, type: str, context: Context) -> Sql:
     tp = context.tp(type, clause.parameter)
-    if isinstance(clause, Contains) and grams.applies(clause):
-        source, values = grams.values(clause, tp, context.connection)
+    if isinstance(clause, Contains) and trigrams.applies(clause):
+        source, values = trigrams.values(clause, tp, context.connection)
         value = f"t.tp = ? AND t.value IN (SELECT g.value {source})"
         return f"SELECT DISTINCT t.rid AS rid FROM term t WHERE {value}", (tp, *values)
     condition, values = text_condition(clause, "value")

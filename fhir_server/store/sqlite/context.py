@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from fhir_server.search.query import Clause
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.inside import PLACES, inside, more, place, too_many
+from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
 from fhir_server.search.query import (
     NOTHING,
     And,
@@ -27,7 +27,7 @@ from fhir_server.search.query import (
 )
 from fhir_server.search.simplify import disjunction
 from fhir_server.store.protocol import BudgetExceeded
-from fhir_server.store.sqlite import grams
+from fhir_server.store.sqlite import trigrams
 from fhir_server.store.sqlite.clauses import conjunction, inner_clauses
 from fhir_server.store.sqlite.compile import select
 from fhir_server.store.sqlite.context import Context
@@ -78,7 +78,7 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
     match clause:
         case StartsWith(prefix=prefix, few=few) if few or SEPARATOR in prefix:
             return _terms(clause, type, context)
-        case Contains() if grams.applies(clause):
+        case Contains() if trigrams.applies(clause):
             return _containing(clause, type, context)
         case And():
             within = room - _TAKES[And]
@@ -176,6 +176,6 @@ def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
 
 def _containing(clause: Contains, type: str, context: Context) -> Clause:
     snapshot(context.connection)
-    source, values = grams.values(clause, context.tp(type, clause.parameter), context.connection)
+    source, values = trigrams.values(clause, context.tp(type, clause.parameter), context.connection)
     rows = context.connection.execute(f"SELECT g.value {source} LIMIT {_MOST_VALUES + 1}", values).fetchall()
     return Equals(clause.parameter, tuple([value for (value,) in rows])) if len(rows) <= _MOST_VALUES else clause

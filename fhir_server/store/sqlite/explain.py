@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 from fhir_server.search.explain import described
 from fhir_server.search.query import Query, Scope
+from fhir_server.store.sqlite.cardinality import CAP, Sizes, count_clauses
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expanded
 from fhir_server.store.sqlite.fulltext import OF_FTS5
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.plan import plan
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import CAP, Sizes, count_clauses
 
 MOST_SCOPES = 5
 MOST_STATEMENTS = 10

@@ -22,7 +22,7 @@ from fhir_server.search.words import CONTENT, TEXT, score
 from fhir_server.store.protocol import StoreUnavailable
 from fhir_server.store.sqlite.conditions import Sql
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.names import UNKNOWN
+from fhir_server.store.sqlite.interned_names import UNKNOWN
 from fhir_server.store.sqlite.statements import one_json
 
 _COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from fhir_server.store.protocol import Changes, Expired, HistoryPage, HistoryQuery, Stored
 from fhir_server.store.sqlite.conditions import Sql, both
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.statements import as_json
 
 _NEWEST = (

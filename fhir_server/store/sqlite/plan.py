@@ -34,9 +34,9 @@ from fhir_server.search.query import (
     TermRange,
     Words,
 )
+from fhir_server.store.sqlite.cardinality import CAP, Size, Sizes
 from fhir_server.store.sqlite.clauses import conjunction, drivable
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.sizes import CAP, Size, Sizes
 
 _LEAST_CAP = 200
 _MOST_DRIVERS = 40

@@ -20,16 +20,16 @@ from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Query,
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
+from fhir_server.store.sqlite.budget import Meter
+from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.clauses import found_alive
 from fhir_server.store.sqlite.compile import drive, entered, probe
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expanded
-from fhir_server.store.sqlite.meter import Meter
-from fhir_server.store.sqlite.names import Names
-from fhir_server.store.sqlite.nearness import distance
+from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.near import distance
 from fhir_server.store.sqlite.plan import Plan, plan
-from fhir_server.store.sqlite.sizes import Sizes
 from fhir_server.store.sqlite.statements import as_json, snapshot
 
 # Index rows of a walk by terms that are looked at together, at first and at most.

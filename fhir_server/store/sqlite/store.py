@@ -31,18 +31,18 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
 )
 from fhir_server.store.sqlite import fulltext, upkeep
+from fhir_server.store.sqlite.budget import Slow
+from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
 from fhir_server.store.sqlite.history import changes, history, stored
-from fhir_server.store.sqlite.lane import Lane, Reader
-from fhir_server.store.sqlite.library import uncounted
-from fhir_server.store.sqlite.meter import Slow
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.process_lock import alone
+from fhir_server.store.sqlite.reader_pool import Lane, Reader
 from fhir_server.store.sqlite.schema import connect, migrate, store_error
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
+from fhir_server.store.sqlite.sqlite_config import uncounted
 from fhir_server.store.sqlite.statements import as_json
-from fhir_server.store.sqlite.turnstile import alone
 from fhir_server.store.sqlite.writer import Writer
 
 READERS = 3
@@ -199,21 +199,21 @@ class SqliteStore:
         done: Reindexed = await self._writer.submit(work)
         return done
 
-    async def registry(self) -> int:
-        """See `protocol.Store.registry`; runs on the event loop."""
+    async def registry_version(self) -> int:
+        """See `protocol.Store.registry_version`; runs on the event loop."""
         number: int = self._here(upkeep.REGISTRY, ())[0][0]
         return number
 
-    async def settled(self) -> None:
-        """See `protocol.Store.settled`: transactions follow each other, whichever process they are of."""
+    async def wait_for_open_transactions(self) -> None:
+        """See `protocol.Store.wait_for_open_transactions`: here one transaction follows the other."""
 
-    async def kept(self, key: str) -> bytes | None:
-        """See `protocol.Store.kept`; runs on the event loop."""
+    async def get_value(self, key: str) -> bytes | None:
+        """See `protocol.Store.get_value`; runs on the event loop."""
         rows = self._here(upkeep.KEPT, (upkeep.kept_key(key),))
         return bytes(rows[0][0]) if rows else None
 
-    async def keep(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """See `protocol.Store.keep`."""
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
+        """See `protocol.Store.put_value_if`."""
         done: bool = await self._writer.submit(upkeep.keeping(key, value, before))
         return done
 
@@ -222,14 +222,14 @@ class SqliteStore:
         purged: bool = await self._writer.submit(upkeep.purging(self._names, f"{type}/{id}"))
         return purged
 
-    async def secret(self) -> bytes:
-        """See `protocol.Store.secret`."""
+    async def page_key(self) -> bytes:
+        """See `protocol.Store.page_key`."""
         select = "SELECT value FROM meta WHERE key = 'secret'"
         return await self._in_pool(lambda connection, _: bytes(connection.execute(select).fetchone()[0]))
 
     async def ready(self) -> None:
         """See `protocol.Store.ready`: reads a row."""
-        await self.secret()
+        await self.page_key()
 
     async def check_full_text(self) -> None:
         """See `protocol.FullText.check_full_text`."""

@@ -9,18 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from fhir_server.store.protocol import (
-    REGISTERED,
     REINDEXED_AT_ONCE,
+    SEARCH_PARAMETER,
     Extract,
     Progress,
     RegistryChanged,
     Reindexed,
 )
-from fhir_server.store.sqlite import fulltext, grams, rows, statements
+from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.link_targets import absent, number_targets
 from fhir_server.store.sqlite.schema import REFERENCES
-from fhir_server.store.sqlite.targets import absent, number_targets
 
 _BACKUP_PAGES = 2048
 
@@ -72,7 +72,7 @@ def reindexing(
         statements.delete_index(connection, removed)
         statements.insert_index(connection, added)
         fulltext.keep(connection, texts)
-        grams.settle(connection, removed, added)
+        trigrams.settle(connection, removed, added)
         return Reindexed(len(found), str(found[-1][0]) if len(found) == REINDEXED_AT_ONCE else None)
 
     return work
@@ -127,13 +127,13 @@ def purging(names: Names, reference: str) -> Callable[[sqlite3.Connection], bool
             removed.add(keys, number_targets(connection, keys.targets), rid)
             statements.delete_index(connection, removed)
             fulltext.keep(connection, [(rid, 0, None)])
-            grams.settle(connection, removed, rows.IndexRows())
+            trigrams.settle(connection, removed, rows.IndexRows())
         # What was given out stays behind: a change token and a history's horizon must never go back.
         for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
             highest = f"SELECT ?, max({column}) FROM version WHERE true"
             better = "DO UPDATE SET value = max(value, excluded.value)"
             connection.execute(f"INSERT INTO meta {highest} ON CONFLICT (key) {better}", (key,))
-        if reference.startswith(f"{REGISTERED}/"):
+        if reference.startswith(f"{SEARCH_PARAMETER}/"):
             connection.execute(RAISE_REGISTRY)
         connection.execute("DELETE FROM entries WHERE rid = ?", (rid,))
         connection.execute("DELETE FROM version WHERE rid = ?", (rid,))

@@ -32,13 +32,13 @@ from fhir_server.store.protocol import (
     StoreUnavailable,
     TargetsMissing,
 )
+from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.commit import Draft, Group, draft
-from fhir_server.store.sqlite.names import Names
+from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
 from fhir_server.store.sqlite.schema import BUSY_MS, store_error
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.sqlite.sizes import Sizes
-from fhir_server.store.sqlite.turnstile import WAIT_SECONDS, Turnstile
 
 _MOST_WRITES = 2000
 """Writes after which a commit takes no more transactions."""

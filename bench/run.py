@@ -1,0 +1,162 @@
+"""Which phases the bench has and how each is prepared, side by side on one or two servers (`bench/README.md`, https://hl7.org/fhir/R4/http.html)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from bench.http import Target
+from bench.ingest import Folder, post_folder
+from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
+from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
+from bench.queries import QUERIES, Query, Search, count_totals, fill, list_queries, read_pools
+from bench.summary import PhaseResult
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to do in each phase; `passes` is for ingest, `copies` for scale, `limits` for the others."""
+
+    limits: Limits
+    folder: Folder | None = None
+    passes: int = 2
+    copies: int = 15
+    seed: int = 1
+
+
+async def run_bench(
+    targets: Sequence[Target], phases: Sequence[str], work: Work, connections: int, say: Say
+) -> list[PhaseResult]:
+    """Every phase in the order given. Raises OSError when a server cannot be reached, ValueError when it lacks data."""
+    lanes = [await open_lane(target, connections) for target in targets]
+    measured: list[PhaseResult] = []
+    try:
+        for phase in phases:
+            say(phase)
+            measured += await PHASES[phase](lanes, work)
+    finally:
+        for lane in lanes:
+            for connection in lane.connections:
+                connection.close()
+    return measured
+
+
+async def _measure_read(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    phases: list[Phase] = []
+    for lane in lanes:
+        rng = random.Random(work.seed)
+        phases.append(Read(lane.target, await create_patients(lane, READ_PATIENTS, rng), rng))
+    return _make_results("read", lanes, await measure(lanes, phases, work.limits))
+
+
+async def _measure_crud(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    phases: list[Phase] = []
+    for lane in lanes:
+        rng = random.Random(work.seed)
+        phases.append(Crud(lane.target, await create_patients(lane, CRUD_PATIENTS, rng), rng))
+    results = await measure(lanes, phases, work.limits)
+    return [
+        PhaseResult("crud", lane.target.url, samples, by_label=True)
+        for lane, samples in zip(lanes, results, strict=True)
+    ]
+
+
+async def _measure_transaction(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    phases: list[Phase] = [Transaction(lane.target, random.Random(work.seed)) for lane in lanes]
+    return _make_results("transaction", lanes, await measure(lanes, phases, work.limits))
+
+
+async def _measure_search(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    await _fill_all(lanes, work)
+    return await _measure_queries("search", lanes, [QUERIES for _ in lanes], work)
+
+
+async def _measure_search_all(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    await _fill_all(lanes, work)
+    return await _measure_queries("search-all", lanes, [await list_queries(lane) for lane in lanes], work)
+
+
+async def _fill_all(lanes: Sequence[Lane], work: Work) -> None:
+    if work.folder is not None:
+        for lane in lanes:
+            await fill(lane, work.folder)
+
+
+async def _measure_queries(
+    name: str, lanes: Sequence[Lane], queries: Sequence[Sequence[Query]], work: Work
+) -> list[PhaseResult]:
+    """`queries`: those of each lane."""
+    phases: list[Phase] = []
+    found = []
+    for lane, asked in zip(lanes, queries, strict=True):
+        pools = await read_pools(lane, asked)
+        found.append(await count_totals(lane, asked, pools))
+        phases.append(Search(lane.target, asked, pools, random.Random(work.seed)))
+    results = await measure(lanes, phases, work.limits)
+    return [
+        PhaseResult(name, lane.target.url, samples, by_label=True, totals=total)
+        for lane, samples, total in zip(lanes, results, found, strict=True)
+    ]
+
+
+async def _measure_ingest(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    first = await post_folder(lanes, _require_folder(work))
+    measured = _make_results("ingest, first pass", lanes, first, "resources")
+    if work.passes > 1:
+        warm = [Samples() for _ in lanes]
+        for _ in range(work.passes - 1):
+            for into, samples in zip(warm, await post_folder(lanes, _require_folder(work)), strict=True):
+                _merge(into, samples)
+        measured += _make_results("ingest, warm", lanes, warm, "resources")
+    return measured
+
+
+async def _measure_scale(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    """The folder `copies` times: ingest at each, both search mixes after the first and the last."""
+    measured: list[PhaseResult] = []
+    for copy in range(1, work.copies + 1):
+        measured += _make_results(
+            f"scale, ingest {copy}×", lanes, await post_folder(lanes, _require_folder(work)), "resources"
+        )
+        if copy in (1, work.copies):
+            measured += await _measure_queries(f"scale, search {copy}×", lanes, [QUERIES for _ in lanes], work)
+            everything = [await list_queries(lane) for lane in lanes]
+            measured += await _measure_queries(f"scale, search-all {copy}×", lanes, everything, work)
+    return measured
+
+
+PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
+    "ingest": _measure_ingest,
+    "search": _measure_search,
+    "search-all": _measure_search_all,
+    "read": _measure_read,
+    "crud": _measure_crud,
+    "transaction": _measure_transaction,
+    "scale": _measure_scale,
+}
+
+NEED_FOLDER = frozenset({"ingest", "scale"})
+
+
+def _require_folder(work: Work) -> Folder:
+    if work.folder is None:
+        raise ValueError("This phase posts a folder of bundles: say which with `--folder PATH`.")
+    return work.folder
+
+
+def _make_results(
+    name: str, lanes: Sequence[Lane], results: Sequence[Samples], unit: str = "requests"
+) -> list[PhaseResult]:
+    return [PhaseResult(name, lane.target.url, samples, unit) for lane, samples in zip(lanes, results, strict=True)]
+
+
+def _merge(into: Samples, other: Samples) -> None:
+    into.seconds += other.seconds
+    into.resources += other.resources
+    into.errors.update(other.errors)
+    into.first_texts = other.first_texts | into.first_texts
+    for label, took in other.latencies.items():
+        into.latencies[label] += took

@@ -1,0 +1,121 @@
+"""What this server answers, as rows of method and URL: the OpenAPI document and the pages of `/docs` read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.interactions.table import INTERACTIONS, Interaction
+from fhir_server.operations import OPERATIONS
+from fhir_server.search.compartment import compartment_types
+from fhir_server.settings import Settings
+
+ALL = "*"
+"""The member of a compartment search that stands for all of them."""
+
+_LEVELS: Mapping[str, str] = {
+    "system": "/",
+    "type": "/{type}/",
+    "instance": "/{type}/{id}/",
+    "version": "/{type}/{id}/_history/{version}/",
+}
+
+_SUMMARIES: Mapping[str, str] = {
+    "read": "Read a {type}",
+    "vread": "Read one version of a {type}",
+    "update": "Update a {type}, or create it at this id",
+    "update?": "Update the one {type} that the criteria match, or create it",
+    "patch": "Patch a {type}",
+    "patch?": "Patch the one {type} that the criteria match",
+    "delete": "Delete a {type}",
+    "delete?": "Delete the {type} that the criteria match",
+    "create": "Create a {type}",
+    "history-instance": "Versions of one {type}",
+    "history-type": "Versions of all {type} resources",
+    "history-system": "Versions of all resources",
+    "search-type": "Search {type}",
+    "search-compartment": "Search {member} in the compartment of a {type}",
+    "search-system": "Search all resource types",
+    "capabilities": "What this server offers, as a CapabilityStatement",
+    "transaction": "Process a Bundle: a transaction as a whole, a batch entry by entry",
+    "batch": "Process a Bundle: a transaction as a whole, a batch entry by entry",
+}
+"""What an interaction does, by its code; with `?`, its conditional form."""
+
+
+class Endpoint(NamedTuple):
+    """One method of one URL below the base URL, such as `GET` of `/Patient/{id}`.
+
+    `codes`: the interactions that it answers, or one `$operation`. `type`: the resource type in the URL, "" for the
+    system. `searched`: the type whose search parameters apply, ALL for those that every type has, "" for none.
+    `definition`: the OperationDefinition of an operation.
+    """
+
+    codes: tuple[str, ...]
+    method: str
+    path: str
+    type: str
+    summary: str
+    searched: str = ""
+    conditional: bool = False
+    definition: str = ""
+
+
+class Offer(NamedTuple):
+    """What decides which endpoints there are; `types`: the resource types served."""
+
+    settings: Settings
+    definitions: Definitions
+    types: Collection[str]
+
+
+def list_endpoints(offer: Offer, type: str = "") -> tuple[Endpoint, ...]:
+    """The endpoints of a resource type; without one, those of the system. Codes of one method and URL are joined."""
+    joined: dict[tuple[str, str], Endpoint] = {}
+    for each in (*_interactions(offer, type), *_operations(offer, type)):
+        known = joined.get((each.method, each.path))
+        joined[each.method, each.path] = known._replace(codes=known.codes + each.codes) if known else each
+    return tuple(joined.values())
+
+
+def _interactions(offer: Offer, type: str) -> Iterator[Endpoint]:
+    for interaction in INTERACTIONS:
+        if interaction.pattern.startswith("{type}") != bool(type):
+            continue
+        if "{member}" not in interaction.pattern:
+            yield _endpoint(interaction, type, type or ALL)
+        elif type in offer.definitions.compartments:
+            members = [each for each in compartment_types(offer.definitions, type) if each in offer.types]
+            for member in (*members, ALL):
+                yield _endpoint(interaction, type, member)
+
+
+def _endpoint(interaction: Interaction, type: str, searched: str) -> Endpoint:
+    member = "everything" if searched == ALL else searched
+    searches = interaction.conditional or interaction.code.startswith("search-")
+    return Endpoint(
+        codes=(interaction.code,),
+        method=interaction.method,
+        path="/" + interaction.pattern.replace("{type}", type).replace("{member}", searched),
+        type=type,
+        summary=_SUMMARIES[interaction.code + "?" * interaction.conditional].format(type=type, member=member),
+        searched=searched if searches else "",
+        conditional=interaction.conditional,
+    )
+
+
+def _operations(offer: Offer, type: str) -> Iterator[Endpoint]:
+    for operation in OPERATIONS.values():
+        if operation.setting and not getattr(offer.settings, operation.setting):
+            continue
+        for level in operation.list_levels(type or None):
+            for method in operation.methods:
+                yield Endpoint(
+                    codes=(f"${operation.code}",),
+                    method=method,
+                    path=f"{_LEVELS[level].replace('{type}', type)}${operation.code}",
+                    type=type,
+                    summary=operation.documentation,
+                    definition=operation.definition.replace("{type}", type),
+                )

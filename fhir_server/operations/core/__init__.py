@@ -1,0 +1,65 @@
+"""The operations of the FHIR core: one file each, one row each in this table (https://hl7.org/fhir/R4/operations.html)."""
+
+from __future__ import annotations
+
+from fhir_server.operations.core import everything, lastn, meta, purge, reindex
+from fhir_server.operations.operation import ANY, Operation
+
+_HL7 = "http://hl7.org/fhir/OperationDefinition/"
+
+CORE: tuple[Operation, ...] = (
+    Operation(
+        "meta",
+        ("GET", "POST"),
+        f"{_HL7}Resource-meta",
+        "Profiles, tags and security labels of a resource.",
+        meta.meta,
+        at={ANY: ("instance", "version")},
+    ),
+    Operation(
+        "meta-add",
+        ("POST",),
+        f"{_HL7}Resource-meta-add",
+        "Adds profiles, tags and security labels; a new version is made when something was added.",
+        meta.meta_add,
+    ),
+    Operation(
+        "meta-delete",
+        ("POST",),
+        f"{_HL7}Resource-meta-delete",
+        "Removes profiles, tags and security labels; a new version is made when something was removed.",
+        meta.meta_delete,
+    ),
+    Operation(
+        "purge",
+        ("POST",),
+        "https://fhir-server.example/OperationDefinition/purge",
+        "Removes a resource with its whole history physically.",
+        purge.purge,
+        setting="purge",
+    ),
+    Operation(
+        "reindex",
+        ("GET", "POST"),
+        "https://fhir-server.example/OperationDefinition/reindex",
+        "Makes the search index of stored resources anew; GET tells how far it is.",
+        reindex.reindex,
+        at={ANY: ("system", "type")},
+    ),
+    Operation(
+        "everything",
+        ("GET", "POST"),
+        f"{_HL7}{{type}}-everything",
+        "All resources of the compartment and what they refer to.",
+        everything.everything,
+        at={"Patient": ("type", "instance"), "Encounter": ("instance",)},
+    ),
+    Operation(
+        "lastn",
+        ("GET", "POST"),
+        f"{_HL7}Observation-lastn",
+        "The most recent observations of each code for a subject.",
+        lastn.lastn,
+        at={"Observation": ("type",)},
+    ),
+)

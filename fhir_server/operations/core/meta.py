@@ -1,0 +1,124 @@
+"""`$meta`, `$meta-add` and `$meta-delete` on an instance (https://hl7.org/fhir/R4/resource-operation-meta.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fhir_server.fhir.json_tree import decode, encode
+from fhir_server.fhir.outcome import Invalid, NotFound
+from fhir_server.fhir.resource import parse
+from fhir_server.interactions.read import build_deleted_error, parse_version
+from fhir_server.operations.parameters import refuse_parameters
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import parse_if_match
+from fhir_server.requests.request import Request, Response
+from fhir_server.writes.action import Action
+from fhir_server.writes.commit import commit
+from fhir_server.writes.identity import check_id
+
+Meta = dict[str, Any]
+
+_LISTS = ("profile", "security", "tag")
+# A client that sends back the meta it got has these in it; they name no change.
+_SET_BY_SERVER = ("versionId", "lastUpdated")
+
+
+async def meta(context: Context, request: Request) -> Response:
+    """The `meta` of the current version, or of the version in the URL, as Parameters."""
+    refuse_parameters(request)
+    path = request.path
+    if len(path) == 5:
+        stored = await context.store.vread(path[0], path[1], parse_version(path[3]))
+    else:
+        stored = await context.store.read(path[0], path[1])
+    if stored is None:
+        raise NotFound(f"`{'/'.join(path[:-1])}` does not exist on this server.")
+    if stored.raw is None:
+        raise build_deleted_error(stored)
+    return Response(200, _meta_to_parameters(decode(stored.raw).get("meta", {})), stored.version, stored.last_updated)
+
+
+async def meta_add(context: Context, request: Request) -> Response:
+    """The meta after the elements of the parameter `meta` were added to it."""
+    return await _change(context, request, _add)
+
+
+async def meta_delete(context: Context, request: Request) -> Response:
+    """The meta after the elements of the parameter `meta` were taken out of it."""
+    return await _change(context, request, _remove)
+
+
+async def _change(context: Context, request: Request, change: Callable[[Meta, Meta], Meta]) -> Response:
+    refuse_parameters(request)
+    type, id = request.path[0], check_id(request.path[1])
+    given = _parse_meta(context, request)
+
+    def patch(tree: dict[str, Any]) -> dict[str, Any]:
+        return {**tree, "meta": change(tree.get("meta", {}), given)}
+
+    action = Action("PATCH", type, id, id=id, patch=patch, if_match=parse_if_match(request))
+    done = await commit(context, action, request.base)
+    return Response(200, _meta_to_parameters(decode(done.text())["meta"]), done.version, done.last_updated)
+
+
+def _parse_meta(context: Context, request: Request) -> Meta:
+    text = parse(request.body)
+    if text.tree.get("resourceType") != "Parameters":
+        raise Invalid("The body has to be a Parameters resource with a parameter `meta` (valueMeta).", code="structure")
+    issues = context.validator.issues(text.tree)
+    if issues:
+        raise Invalid(issues=issues)
+    found = decode(request.body).get("parameter", [])
+    if len(found) != 1 or found[0]["name"] != "meta" or "valueMeta" not in found[0]:
+        raise Invalid(
+            "The Parameters need one parameter, `meta` with a `valueMeta`, and no others.",
+            code="required",
+            expression=("Parameters.parameter",),
+        )
+    meta: Meta = found[0]["valueMeta"]
+    others = sorted(name for name in meta if name not in (*_LISTS, *_SET_BY_SERVER))
+    if others:
+        raise Invalid(
+            f"`{request.path[-1]}` changes profiles, security labels and tags; leave out `{others[0]}`, which takes an "
+            "update or a patch.",
+            code="not-supported",
+            expression=(f"Parameters.parameter[0].value.{others[0]}",),
+        )
+    return meta
+
+
+def _identify(name: str, value: Any) -> Any:
+    """What makes two entries the same: a profile's URL, a coding's system and code."""
+    return value if name == "profile" else (value.get("system"), value.get("code"))
+
+
+def _add(meta: Meta, given: Meta) -> Meta:
+    changed = dict(meta)
+    for name in _LISTS:
+        there = list(meta.get(name, []))
+        known = {_identify(name, value) for value in there}
+        for value in given.get(name, []):
+            identity = _identify(name, value)
+            if identity not in known:
+                known.add(identity)
+                there.append(value)
+        if there:
+            changed[name] = there
+    return changed
+
+
+def _remove(meta: Meta, given: Meta) -> Meta:
+    changed = dict(meta)
+    for name in _LISTS:
+        gone = {_identify(name, value) for value in given.get(name, [])}
+        kept = [value for value in meta.get(name, []) if _identify(name, value) not in gone]
+        changed.pop(name, None)
+        if kept:
+            changed[name] = kept
+    return changed
+
+
+def _meta_to_parameters(meta: Meta) -> bytes:
+    parameter = {"name": "return", "valueMeta": meta}
+    return encode({"resourceType": "Parameters", "parameter": [parameter]})

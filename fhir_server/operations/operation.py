@@ -1,0 +1,44 @@
+"""What a row of an operations table says (https://hl7.org/fhir/R4/operations.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
+
+Handler = Callable[[Context, Request], Awaitable[Response]]
+Level = Literal["system", "type", "instance", "version"]
+
+ANY = "*"
+_FORMS: Mapping[Level, str] = {"system": "", "type": "{}/", "instance": "{}/id/", "version": "{}/id/_history/version/"}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: its code (without `$`), the methods it answers, its OperationDefinition and its handler.
+
+    `definition`: its URL, `{type}` in it standing for the resource type. `setting`: the setting that switches it on.
+    `at`: where it is called, per resource type (ANY for all of them).
+    """
+
+    code: str
+    methods: tuple[str, ...]
+    definition: str
+    documentation: str
+    handler: Handler
+    at: Mapping[str, tuple[Level, ...]] = field(default_factory=lambda: {ANY: ("instance",)})
+    setting: str = ""
+
+    def list_levels(self, type: str | None) -> tuple[Level, ...]:
+        """Where it is called for a resource type; for None, at the system."""
+        if type is None:
+            return tuple(level for level in self.at.get(ANY, ()) if level == "system")
+        return tuple(level for level in self.at.get(type, self.at.get(ANY, ())) if level != "system")
+
+    def list_forms(self) -> Iterator[str]:
+        """The URLs that it is called on, such as `Type/id/$meta`."""
+        for type, levels in self.at.items():
+            yield from (f"{_FORMS[level].format('Type' if type == ANY else type)}${self.code}" for level in levels)

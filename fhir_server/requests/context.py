@@ -1,0 +1,59 @@
+"""What every interaction works with: the store, the definitions, the search parameters in force, the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.requests.background import Background
+from fhir_server.requests.request import Request, Response
+from fhir_server.requests.search_parameters import SearchParameters
+from fhir_server.search.index import Index
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.registry import Registry
+from fhir_server.security.audit import Audit
+from fhir_server.security.policy import Policy
+from fhir_server.settings import Settings
+from fhir_server.store.protocol import Clock, Store
+from fhir_server.validation.structure import StructureValidator
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything an interaction works with; built once, by `app.py`."""
+
+    store: Store
+    definitions: Definitions
+    parameters: SearchParameters
+    background: Background
+    validator: StructureValidator
+    settings: Settings
+    clock: Clock
+    new_id: Callable[[], str]
+    policy: Policy
+    audit: Audit
+    types: frozenset[str]
+    page_key: bytes
+    criteria: Callable[[str], Criteria]
+    """The search criteria context for a base URL, at the present time."""
+    dispatch: Dispatch
+    """Routes, authorises and carries out one request; a batch sends its entries through it."""
+    capability: Callable[[str], bytes]
+    """The CapabilityStatement for a base URL."""
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The turn of a long plan: one at a time is made, the next while the one before is written."""
+
+    @property
+    def registry(self) -> Registry:
+        """The search parameters in force now."""
+        return self.parameters.current.registry
+
+    @property
+    def index(self) -> Index:
+        """What makes index entries by the search parameters in force now."""
+        return self.parameters.current.index
+
+
+Dispatch = Callable[[Context, Request], Awaitable[Response]]

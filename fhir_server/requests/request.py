@@ -1,0 +1,59 @@
+"""A request and a response as the interactions see them: no HTTP server, no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.security.policy import ANONYMOUS, Principal
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def parse_query(query: str) -> Pairs:
+    """The decoded names and values of a query text. Raises Invalid for what is not percent-encoded UTF-8."""
+    try:
+        return tuple(parse_qsl(query, keep_blank_values=True, errors="strict"))
+    except ValueError:
+        raise Invalid(f"The query `{query}` is not percent-encoded UTF-8 text.", code="structure") from None
+
+
+class Request(NamedTuple):
+    """One request, or one bundle entry read as a request. Header names are lower case.
+
+    `path`: the decoded segments below the base URL; `base`: the public base URL, without a slash at the end.
+    """
+
+    method: str
+    path: tuple[str, ...]
+    query: Pairs = ()
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+    base: str = ""
+    principal: Principal = ANONYMOUS
+    id: str = ""
+    where: str = ""
+    """The path of the bundle entry, such as `Bundle.entry[3]`; empty for a request of its own."""
+
+    def get_preference(self, name: str) -> str | None:
+        """The value of a `Prefer` directive such as `return` or `handling`."""
+        for part in self.headers.get("prefer", "").replace(";", ",").split(","):
+            key, _, value = part.strip().partition("=")
+            if key.rstrip().lower() == name:
+                return value.strip().strip('"')
+        return None
+
+
+class Response(NamedTuple):
+    """What goes back: `body` is FHIR JSON unless `content_type` says otherwise. Version and time become ETag etc."""
+
+    status: int
+    body: bytes = b""
+    version: int | None = None
+    last_updated: int | None = None
+    location: str | None = None
+    content_type: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,88 @@
+"""The stored ValueSets and CodeSystems that search criteria name, loaded before the criteria are parsed (https://hl7.org/fhir/R4/terminology-service.html).
+
+They are found by canonical URL, with all that they are composed of. What has the status `active` is preferred,
+then what was updated last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import orjson
+
+from fhir_server.fhir.outcome import TooCostly
+from fhir_server.fhir.terminology import Json
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.query import Clause, Equals, Ids, Or, Query, Scope
+from fhir_server.search.terminology import Name, Terminology, dependencies, needed
+from fhir_server.store.protocol import Stored
+
+MOST_DEFINITIONS = 500
+"""ValueSets and CodeSystems that one search may be composed of."""
+
+
+async def load_criteria(context: Context, pairs: Pairs, base: str) -> Criteria:
+    """The surroundings for parsing `pairs`, with the terminology that their modifiers need (usually none)."""
+    criteria = context.criteria(base)
+    names = needed(pairs)
+    if not names:
+        return criteria
+    local = tuple((kind, name.removeprefix(f"{base}/")) for kind, name in names)
+    return replace(criteria, terminology=await _load_definitions(context, dict.fromkeys((*names, *local))))
+
+
+async def _load_definitions(context: Context, names: Iterable[Name]) -> Terminology:
+    """The definitions of these names and of all that they depend on, loaded level by level."""
+    found: dict[Name, tuple[Json, ...]] = {}
+    waiting = list(names)
+    known = 0
+    while waiting:
+        by_name = await _read_level(context, waiting)
+        found |= {name: by_name.get(name, ()) for name in waiting}
+        known += sum(map(len, by_name.values()))
+        if known > MOST_DEFINITIONS:
+            raise TooCostly(f"More than {MOST_DEFINITIONS} value sets and code systems are needed; name narrower ones.")
+        terminology = Terminology(found)
+        further = {
+            each: None
+            for kind, name in waiting
+            for tree in terminology.known(kind, name)
+            for each in dependencies(tree)
+        }
+        waiting = [name for name in further if name not in found]
+    return Terminology(found)
+
+
+async def _read_level(context: Context, names: Iterable[Name]) -> dict[Name, tuple[Json, ...]]:
+    """The stored definitions of the names, the preferred one first."""
+    by_kind: dict[str, list[str]] = {}
+    for kind, name in names:
+        if kind in context.types:
+            by_kind.setdefault(kind, []).append(name)
+    if not by_kind:
+        return {}
+    scopes = tuple(Scope(kind, _build_name_clause(kind, listed)) for kind, listed in by_kind.items())
+    page = await context.store.search(Query(scopes, count=MOST_DEFINITIONS + 1))
+    found: dict[Name, list[tuple[bool, int, Json]]] = {}
+    for match in page.matches:
+        tree = orjson.loads(match.raw or b"{}")
+        for name in (tree.get("url"), match.reference):
+            if name in by_kind[match.type]:
+                found.setdefault((match.type, name), []).append(_rank(match, tree))  # type: ignore[arg-type]
+    return {
+        name: tuple(tree for _, _, tree in sorted(each, key=lambda one: one[:2], reverse=True))
+        for name, each in found.items()
+    }
+
+
+def _rank(match: Stored, tree: Json) -> tuple[bool, int, Json]:
+    return tree.get("status") == "active", match.last_updated, tree
+
+
+def _build_name_clause(kind: str, names: list[str]) -> Clause:
+    ids = tuple(name.removeprefix(f"{kind}/") for name in names if name.startswith(f"{kind}/"))
+    by_url = Equals("url", tuple(names))
+    return Or((by_url, Ids(ids))) if ids else by_url

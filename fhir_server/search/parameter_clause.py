@@ -1,0 +1,241 @@
+"""One criterion, `name=value`, as a clause: modifiers, chains and `_has` (https://hl7.org/fhir/R4/search.html#chaining).
+
+name      = code [":" modifier]                                the parameter itself
+          | code [":" Type] "." name                           a chain
+          | "_has:" Type ":" reference code ":" name           a reverse chain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.search.chains import chain, has
+from fhir_server.search.escapes import split
+from fhir_server.search.parameters import TYPES, Criteria
+from fhir_server.search.query import EVERYTHING, NOTHING, Clause, Not, Or, Present
+from fhir_server.search.registry import Parameter
+from fhir_server.search.simplify import disjunction
+
+MAX_LINKS = 8
+MAX_BRANCHES = 400
+
+LATER = frozenset({"_query"})
+"""Parameters of the specification that this server does not evaluate."""
+
+_REASONS = {"_query": ": it has no named queries. Ask by search parameters, or call an operation"}
+NO_FULL_TEXT = (
+    "This server keeps no full-text index, so `{}` cannot be applied. "
+    "Switch on the setting `FHIR_FULL_TEXT`, then run `fhir-server reindex`."
+)
+
+_WORDS = frozenset({"_text", "_content"})
+_OF_THE_SEARCH = frozenset({"_filter", "_list"})
+_DIRECTLY = "`{}` is a parameter of the search itself: it has no place in a chain, `_has`, `_filter` or `_sort`."
+
+
+class UnsupportedParameter(Invalid):
+    """A parameter that is unknown, unsupported or empty: the one thing that `Prefer: handling=lenient` forgives."""
+
+    code = "not-supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a chain a name is read: the `name` as the client wrote it, links followed and branches made so far."""
+
+    name: str
+    links: int = 0
+    branches: int = 1
+
+    def next(self, branches: int = 1) -> Place:
+        """One link further; TooCostly when the chain is longer or wider than any store should be asked for."""
+        further = Place(self.name, self.links + 1, self.branches * branches)
+        if further.links > MAX_LINKS:
+            raise TooCostly(f"`{self.name}` follows more than {MAX_LINKS} references; search in several steps.")
+        if further.branches > MAX_BRANCHES:
+            raise TooCostly(
+                f"`{self.name}` may reach too many resource types; "
+                "name the type of each link, as in `subject:Patient.name`."
+            )
+        return further
+
+
+def clause_of(type: str, name: str, value: str, criteria: Criteria) -> Clause:
+    """What `name=value` asks of a resource of `type`; commas in the value are OR.
+
+    Raises UnsupportedParameter for what lenient handling ignores, Invalid (or TooCostly) for all that is wrong.
+    """
+    if not value:
+        missing = "" if name.startswith("_") else f", or use `{name.partition(':')[0]}:missing=true`"
+        raise UnsupportedParameter(f"`{name}` has no value; leave it out{missing}.", code="invalid")
+    return _criterion(type, name, value, Place(name), criteria)
+
+
+def _criterion(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    if name.startswith("_has:"):
+        return _reverse_chain(type, name, value, place, criteria)
+    head, chained, rest = name.partition(".")
+    if chained:
+        return _chain(type, head, rest, value, place, criteria)
+    code, _, modifier = name.partition(":")
+    parameter = parameter_of((type,), code, criteria)[0]
+    if name.endswith(":"):
+        raise Invalid(f"`{place.name}` ends in a colon without a modifier. {_valid_modifiers(parameter)}")
+    if modifier == "missing":
+        return _missing(parameter, place, value)
+    return _alternatives(parameter, modifier, place, value, criteria)
+
+
+def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[Parameter, ...]:
+    """The parameter `code` of each type; UnsupportedParameter, with the valid ones listed, where a type lacks it."""
+    tables = [criteria.registry.parameters(type) for type in types]
+    if code in _WORDS:
+        raise UnsupportedParameter(_DIRECTLY.format(code) if criteria.full_text else NO_FULL_TEXT.format(code))
+    if code in _OF_THE_SEARCH:
+        raise UnsupportedParameter(_DIRECTLY.format(code))
+    if code in LATER or any(code in table and table[code].type == "special" for table in tables):
+        raise UnsupportedParameter(
+            f"This server does not support the search parameter `{code}`{_REASONS.get(code, '')}."
+        )
+    found = tuple(table[code] for table in tables if code in table)
+    if len(found) == len(tables):
+        check_indexed(found)
+        return found
+    raise UnsupportedParameter(
+        f"{_owner(types)} no search parameter `{code}`. Valid ones: {_valid_parameters(tables)}."
+    )
+
+
+def check_indexed(parameters: Iterable[Parameter]) -> None:
+    """Raises UnsupportedParameter for a parameter that the resources written before it are not indexed by."""
+    for parameter in parameters:
+        if parameter.pending:
+            raise UnsupportedParameter(
+                f"`{parameter.base}.{parameter.code}` is new: resources that were stored before it are not indexed by "
+                f"it yet. Run `fhir-server reindex {parameter.base}`, or POST to `$reindex`; then it can be searched."
+            )
+
+
+def _owner(types: Sequence[str]) -> str:
+    if len(types) == 1:
+        return f"`{types[0]}` has"
+    if len(types) > 5:
+        return "The resource types searched have in common"
+    return f"{', '.join(f'`{type}`' for type in types)} have in common"
+
+
+def _valid_parameters(tables: Iterable[Mapping[str, Parameter]]) -> str:
+    first, *others = ({code for code, each in table.items() if each.type != "special"} for table in tables)
+    return ", ".join(f"`{code}`" for code in sorted(first.intersection(*others) - LATER))
+
+
+def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
+    if value not in ("true", "false"):
+        raise Invalid(f"`{place.name}` takes `true` or `false`, not `{value}`.")
+    if parameter.code in ("_id", "_lastUpdated"):  # every stored resource has both
+        return NOTHING if value == "true" else EVERYTHING
+    present: Clause = Present(parameter.code)
+    if parameter.type == "reference":  # a reference by identifier alone is indexed under a name of its own
+        present = Or((present, Present(f"{parameter.code}:identifier")))
+    return Not(present) if value == "true" else present
+
+
+def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str, criteria: Criteria) -> Clause:
+    kind = TYPES[parameter.type]
+    if modifier and modifier not in kind.modifiers_of(parameter):
+        _check_type_modifier(parameter, modifier, criteria)
+    alternatives = split(value, ",")
+    if "" in alternatives:
+        raise Invalid(f"`{place.name}={value}` has an empty alternative; write a comma inside a value as `\\,`.")
+    clause = disjunction(kind.clause(parameter, modifier or None, text, criteria) for text in alternatives)
+    return Not(clause) if modifier in kind.negated else clause
+
+
+def _check_type_modifier(parameter: Parameter, modifier: str, criteria: Criteria) -> None:
+    """`subject:Patient=23`: the modifier of a reference may be one of its target types."""
+    if parameter.type == "reference" and modifier in criteria.registry.types:
+        _targets(parameter, modifier, criteria)
+        return
+    raise Invalid(f"`{parameter.base}.{parameter.code}` has no modifier `{modifier}`. {_valid_modifiers(parameter)}")
+
+
+def _valid_modifiers(parameter: Parameter) -> str:
+    modifiers = sorted({"missing", *TYPES[parameter.type].modifiers_of(parameter)})
+    targets = sorted(parameter.targets) if parameter.type == "reference" else []
+    return "Valid ones: " + ", ".join(f"`:{modifier}`" for modifier in (*modifiers, *targets)) + "."
+
+
+def _targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str, ...]:
+    """The served types that a reference may lead to: all of its targets, or the one the client named."""
+    served = criteria.registry.types
+    possible = tuple(sorted(parameter.targets)) or served
+    if not target:
+        return tuple(type for type in possible if type in served)
+    if target not in possible or target not in served:
+        raise Invalid(
+            f"`{parameter.base}.{parameter.code}` cannot refer to `{target}`. "
+            f"Valid types: {', '.join(f'`{type}`' for type in possible)}."
+        )
+    return (target,)
+
+
+def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    """`subject:Patient.name`; without a type, any target type that has the parameter may match."""
+    code, colon, target = head.partition(":")
+    parameter = parameter_of((type,), code, criteria)[0]
+    if colon and not target:
+        raise Invalid(f"`{place.name}` has a colon without a type; name one, as in `subject:Patient.name`.")
+    if parameter.type != "reference":
+        raise Invalid(f"`{type}.{code}` is no reference, so `{place.name}` cannot be followed through it.")
+    targets = _targets(parameter, target, criteria)
+    able = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
+    if not able:
+        raise UnsupportedParameter(
+            f"No type that `{type}.{code}` refers to has the search parameter `{_first_code(rest)}` of `{place.name}`. "
+            + (f"Valid ones: {_valid_parameters([criteria.registry.parameters(target)])}." if target else "")
+        )
+    # `subject.type:text`: a code has no text, but the types of other subjects do.
+    reached = [candidate for candidate in able if _takes_modifier(candidate, rest, criteria)] or able
+    further = place.next(len(reached))
+    return disjunction(
+        chain(parameter, candidate, _criterion(candidate, rest, value, further, criteria), criteria.registry)
+        for candidate in reached
+    )
+
+
+def _first_code(name: str) -> str:
+    return name.partition(".")[0].partition(":")[0]
+
+
+def _knows(type: str, name: str, criteria: Criteria) -> bool:
+    """Whether the name can be read at that type; for `_has`, whether its reference may lead there."""
+    if name.startswith("_has:"):
+        source, code = (*name.split(":", 3), "", "")[1:3]
+        parameter = criteria.registry.parameters(source).get(code) if source in criteria.registry.types else None
+        return parameter is None or not parameter.targets or type in parameter.targets
+    return _first_code(name) in criteria.registry.parameters(type)
+
+
+def _takes_modifier(type: str, name: str, criteria: Criteria) -> bool:
+    """Whether the modifier at the end of a name that the type knows, if there is one, fits the parameter there."""
+    code, _, modifier = name.partition(":")
+    if "." in name or modifier in ("", "missing") or modifier in criteria.registry.types or code == "_has":
+        return True
+    parameter = criteria.registry.parameters(type)[code]
+    return modifier in TYPES[parameter.type].modifiers_of(parameter)
+
+
+def _reverse_chain(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+    """`_has:Observation:patient:code`: some Observation whose `patient` is this resource has that code."""
+    parts = name.split(":", 3)
+    if len(parts) < 4 or not all(parts):
+        raise Invalid(f"`{place.name}` should read `_has:[type]:[reference parameter]:[parameter]`.")
+    _, source, code, rest = parts
+    if source not in criteria.registry.types:
+        raise Invalid(f"`{source}` in `{place.name}` is no resource type of this server.")
+    parameter = parameter_of((source,), code, criteria)[0]
+    if parameter.type != "reference" or (parameter.targets and type not in parameter.targets):
+        raise Invalid(f"`{source}.{code}` in `{place.name}` is no reference to `{type}`.")
+    return has(parameter, type, _criterion(source, rest, value, place.next(), criteria), criteria.registry)

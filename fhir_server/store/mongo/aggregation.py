@@ -1,0 +1,82 @@
+"""What asks the database: aggregations that all stay within what one search may take (https://www.mongodb.com/docs/manual/reference/command/aggregate/)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DocumentTooLarge, ExecutionTimeout
+
+from fhir_server.store.mongo.indexes import Database, Document
+from fhir_server.store.protocol import Budget, BudgetExceeded
+
+Filter = dict[str, Any]
+Stage = Mapping[str, Any]
+Listen = Callable[[str, Sequence[Stage]], None]
+"""(type, pipeline) of each question, before it is asked."""
+
+
+def ignore_pipeline(type: str, pipeline: Sequence[Stage]) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregations:
+    """The aggregations of one search: where, in which open transaction, and until when (`time.monotonic`)."""
+
+    database: Database
+    session: AsyncClientSession | None
+    budget: Budget
+    deadline: float
+    listen: Listen = ignore_pipeline
+
+    def milliseconds(self) -> int:
+        """What is left. Raises BudgetExceeded when nothing is."""
+        left = int((self.deadline - time.monotonic()) * 1000)
+        if left <= 0:
+            raise self.budget.out_of_time()
+        return left
+
+    @asynccontextmanager
+    async def open_cursor(self, type: str, pipeline: Sequence[Stage]) -> AsyncIterator[AsyncIterator[Document]]:
+        """What the aggregation finds. A search never fills the disk of the database, whatever that allows."""
+        self.listen(type, pipeline)
+        async with await self.database[type].aggregate(
+            pipeline, session=self.session, maxTimeMS=self.milliseconds(), allowDiskUse=False
+        ) as cursor:
+            yield cursor
+
+    async def find_all(self, type: str, pipeline: Sequence[Stage]) -> list[Document]:
+        """All that the aggregation finds."""
+        async with self.open_cursor(type, pipeline) as cursor:
+            return [document async for document in cursor]
+
+    async def check_rows(self, type: str, where: Filter) -> None:
+        """Raises BudgetExceeded when more resources match than a search may look at.
+
+        A type that holds no more is not asked: the database knows how many there are, deletions included.
+        """
+        rows = self.budget.rows
+        # Outside the transaction, which may not ask it.
+        if await self.database[type].estimated_document_count(maxTimeMS=self.milliseconds()) <= rows:
+            return
+        one_more: list[Stage] = [{"$match": where}, {"$skip": rows}, {"$limit": 1}, {"$project": {"_id": 1}}]
+        if await self.find_all(type, one_more):
+            raise self.budget.out_of_rows()
+
+
+@contextmanager
+def translate_limits(budget: Budget) -> Iterator[None]:
+    """Raises BudgetExceeded for what the database stopped, and for a question larger than a document may be."""
+    try:
+        yield
+    except ExecutionTimeout as error:
+        raise budget.out_of_time() from error
+    except DocumentTooLarge as error:
+        raise BudgetExceeded(
+            "The criteria name more values or resources than the database takes in one question. Ask for less at once."
+        ) from error

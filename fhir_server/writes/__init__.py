@@ -1,0 +1,1 @@
+"""How anything is written: actions, their targets, references between them, plan and commit."""

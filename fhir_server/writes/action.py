@@ -1,0 +1,61 @@
+"""One write that a request or a bundle entry asks for, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.resource import Text, version_members
+from fhir_server.requests.request import Pairs
+from fhir_server.store.operations import Content, Method
+
+Patch = Callable[[Any], Any]
+"""A lossless JSON tree (`fhir.json_tree`) → the patched tree."""
+
+
+class Action(NamedTuple):
+    """A create, update, patch or delete before it is planned.
+
+    `id`: the id in the URL, None for a create and for conditional interactions. `fresh`: the id that a new resource
+    gets, fixed before the first attempt so that a repeated plan makes the same resource. `criteria`: the search pairs
+    of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
+    `headers.ANY_VERSION`.
+    `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "".
+    """
+
+    method: Method
+    type: str
+    fresh: str
+    id: str | None = None
+    criteria: Pairs | None = None
+    text: Text | None = None
+    patch: Patch | None = None
+    if_match: int | None = None
+    absent: bool = False
+    full_url: str = ""
+    where: str = ""
+
+
+class WriteResult(NamedTuple):
+    """The result of an action: the HTTP status and the version that is current now.
+
+    `version` 0: there was nothing to delete. `content` or `raw` holds the resource; neither after a delete.
+    """
+
+    status: int
+    type: str
+    id: str
+    version: int
+    last_updated: int
+    content: Content | None = None
+    raw: bytes | None = None
+
+    def text(self) -> bytes:
+        """The complete resource; b"" after a delete."""
+        if self.raw is not None:
+            return self.raw
+        if self.content is None:
+            return b""
+        middle = version_members(self.version, instant(self.last_updated))
+        return self.content.head + middle + self.content.tail

@@ -1,0 +1,135 @@
+"""References between the entries of one bundle, and conditional references (https://hl7.org/fhir/R4/http.html#trules)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.fhir.outcome import FhirError, Invalid, PreconditionFailed
+from fhir_server.fhir.references import below
+from fhir_server.fhir.resource import Text
+from fhir_server.fhir.rewrite import reference_paths, rewrite
+from fhir_server.requests.context import Context
+from fhir_server.requests.criteria import parse_criteria
+from fhir_server.requests.request import parse_query
+from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, Target, find_matches
+
+_RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
+_CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
+_URN_TEXT = re.compile("urn:(?:uuid|oid):", re.IGNORECASE).match
+_URN = re.compile(rb'"reference"\s*:\s*"(?i:urn:(?:uuid|oid):)')
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReferences:
+    """The full URLs of a bundle's entries and the references they stand for: full URL → `Type/id`."""
+
+    references: Mapping[str, str]
+    prefixes: tuple[bytes, ...]
+    relative: Mapping[str, set[bytes]]
+
+    @classmethod
+    def of(cls, targets: Iterable[Target]) -> BundleReferences:
+        """The links of all entries that have a full URL and a resource. Raises Invalid when one stands for two."""
+        first: dict[str, Target] = {}
+        for target in targets:
+            if not target.action.full_url or not target.id or target.action.method == "DELETE":
+                continue
+            other = first.setdefault(target.action.full_url, target)
+            if other.reference != target.reference:
+                raise Invalid(
+                    f"The entries {other.action.where} and {target.action.where} have the same fullUrl "
+                    f"`{target.action.full_url}`, so a reference to it could mean either; give each its own.",
+                    code="value",
+                    expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
+                )
+        references = {full_url: target.reference for full_url, target in first.items()}
+        return cls(
+            references, tuple(sorted({_find_prefix(url) for url in references})), _group_relative_prefixes(references)
+        )
+
+    def rewrite(self, text: Text, full_url: str, definitions: Definitions) -> Text:
+        """The resource with its references to other entries replaced; relative ones are read from `full_url`."""
+        if not self.references:
+            return text
+        match = _RESTFUL.fullmatch(full_url)
+        root = match[1] if match else None
+
+        def lookup(reference: str) -> str | None:
+            found = self.references.get(reference)
+            if found is None and root is not None and ":" not in reference:
+                found = self.references.get(root + reference)
+            return found
+
+        prefixes = self.prefixes if root is None else (*self.prefixes, *self.relative.get(root, ()))
+        return rewrite(text, lookup, prefixes, definitions)
+
+
+def _group_relative_prefixes(urls: Iterable[str]) -> dict[str, set[bytes]]:
+    """What references relative to each root among the full URLs begin with: `https://…/fhir/` → `Patient/` …"""
+    relative: dict[str, set[bytes]] = {}
+    for match in filter(None, map(_RESTFUL.fullmatch, urls)):
+        relative.setdefault(match[1], set()).add(f"{match[2]}/".encode())
+    return relative
+
+
+def _find_prefix(url: str) -> bytes:
+    """What a text has to hold to be worth a closer look: the scheme and authority of a full URL."""
+    match = _RESTFUL.fullmatch(url)
+    return (match[1] if match else url[:9]).encode()
+
+
+async def resolve_conditional_references(context: Context, resolved: ResolvedTargets, text: Text, base: str) -> Text:
+    """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one.
+
+    They may be written relative to the base URL or below it.
+    """
+    found: dict[str, str] = {}
+    for path, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
+        match = _CONDITIONAL.fullmatch(below(reference, base))
+        if match and match[1] not in context.types:
+            raise PreconditionFailed(
+                f"The conditional reference `{reference}` cannot be resolved: `{match[1]}` is no resource type of this "
+                "server.",
+                expression=(path,),
+            )
+        if match and reference not in found:
+            found[reference] = await _find_one_match(context, resolved, (match[1], match[2]), path, base)
+    if not found:
+        return text
+    return rewrite(text, found.get, (), context.definitions)
+
+
+async def _find_one_match(
+    context: Context, resolved: ResolvedTargets, criteria: tuple[str, str], path: str, base: str
+) -> str:
+    type, query = criteria
+    try:
+        where = await parse_criteria(context, type, parse_query(query), base)
+    except FhirError as error:
+        raise error.located(path) from None
+    ids = await find_matches(context, resolved, CriteriaScope(type, where), base)
+    if len(ids) != 1:
+        count = "nothing" if not ids else "more than one resource"
+        raise PreconditionFailed(
+            f"The conditional reference `{type}?{query}` matches {count}; it must match exactly one resource.",
+            expression=(path,),
+        )
+    return f"{type}/{ids[0]}"
+
+
+def refuse_unresolved(text: Text) -> None:
+    """Refuse `urn:uuid:` and `urn:oid:` references that name no entry of the bundle."""
+    if not _URN.search(text.raw):
+        return
+    type = text.type
+    if type in ("Bundle", "Parameters"):
+        return
+    for path, reference in reference_paths(text.tree, type, lambda value: _URN_TEXT(value) is not None):
+        raise Invalid(
+            f"The reference `{reference}` names no entry of this bundle; correct it, or add one with that fullUrl.",
+            code="value",
+            expression=(path,),
+        )

@@ -1,0 +1,314 @@
+"""The plan of a write: actions become one `store.operations.Transaction` (design: plan, then commit).
+
+Everything that can be done before the store's transaction is done here: criteria resolved, references rewritten,
+resources validated, index entries computed. What the plan relied on travels with it as assertions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fhir_server.fhir.json_tree import decode, encode, same_content
+from fhir_server.fhir.outcome import (
+    Conflict,
+    Deleted,
+    FhirError,
+    Invalid,
+    Issue,
+    NotFound,
+    PreconditionFailed,
+    Unprocessable,
+)
+from fhir_server.fhir.resource import Text, parse, spliced
+from fhir_server.requests.context import Context
+from fhir_server.requests.headers import ANY_VERSION
+from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
+from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
+from fhir_server.writes.action import Action, WriteResult
+from fhir_server.writes.bundle_references import BundleReferences, refuse_unresolved, resolve_conditional_references
+from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
+from fhir_server.writes.resolve_targets import ResolvedTargets, Target, resolve_targets
+
+REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
+
+# Planning a large bundle must not keep other requests waiting: after this many writes the loop gets a turn.
+SLICE = 50
+
+
+@dataclass(slots=True)
+class Plan:
+    """A transaction in the making, and per action the position of its write or the version that answers it."""
+
+    base: str = ""
+    registry: int | None = None
+    writes: list[Write] = field(default_factory=list)
+    assertions: list[Assertion] = field(default_factory=list)
+    locks: set[str] = field(default_factory=set)
+    required: dict[str, tuple[Target, Text]] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    steps: list[tuple[Target, Stored | int | None]] = field(default_factory=list)
+    """Per target: the position of its write, or the stored version that answers it, or None (nothing there)."""
+    parameters: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """By id, the SearchParameters written so far; None for one that is deleted."""
+
+    def find_position(self, target: Target) -> int | None:
+        """Where this plan writes the resource that answers a repeated conditional create."""
+        for number, write in enumerate(self.writes):
+            if write.type == target.action.type and write.id == target.id:
+                return number
+        return None
+
+    def to_transaction(self, reads: Transaction) -> Transaction:
+        """The plan as the store takes it, with the reads and queries of `reads`."""
+        written = {f"{write.type}/{write.id}" for write in self.writes if write.content is not None}
+        return replace(
+            reads,
+            writes=tuple(self.writes),
+            assertions=tuple(self.assertions),
+            required=tuple(reference for reference in self.required if reference not in written),
+            released=tuple(self.released),
+            exempt=REFERENCE_EXEMPT,
+            locks=tuple(sorted(self.locks)),
+            registry=self.registry,
+        )
+
+
+async def plan(context: Context, actions: list[Action], base: str, bundle: bool) -> Plan:
+    """Plan all actions as one transaction. Raises a FhirError that names the entries at fault."""
+    registry = context.parameters.current.number
+    resolved = await resolve_targets(context, actions, base)
+    _refuse_double_writes(resolved)
+    found = await _read_current(context, resolved)
+    draft = Plan(base, registry, assertions=resolved.assertions, locks=resolved.locks)
+    # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
+    # nothing could be written meanwhile.
+    async with context.planning if len(actions) > SLICE else nullcontext():
+        texts = await _resolve_texts(context, resolved, base, found, bundle)
+        await _plan_targets(context, draft, resolved, texts, found)
+    return draft
+
+
+async def _plan_targets(
+    context: Context, draft: Plan, resolved: ResolvedTargets, texts: Mapping[int, Text], found: Mapping[str, Stored]
+) -> None:
+    """Add every target to the plan. Raises Invalid with the faults of all resources, or the first other error."""
+    problems: list[Issue] = []
+    for number, target in enumerate(resolved.targets):
+        try:
+            _plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.base)
+        except FhirError as error:
+            problems += error.located(target.action.where).issues if target.action.where else error.issues
+            if not isinstance(error, Invalid):
+                raise (error.located(target.action.where) if target.action.where else error) from None
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    if problems:
+        raise Invalid(issues=problems)
+
+
+def _refuse_double_writes(resolved: ResolvedTargets) -> None:
+    seen: dict[str, Target] = {}
+    for target in resolved.targets:
+        if target.found:
+            continue
+        other = seen.setdefault(target.reference, target)
+        if other is not target:
+            raise Invalid(
+                f"The entries {other.action.where} and {target.action.where} both write `{target.reference}`; "
+                "a transaction may write a resource once.",
+                expression=(other.action.where, target.action.where),
+            )
+
+
+async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[str, Stored]:
+    """The latest versions of what is updated, patched, or answers a conditional create; deletions too."""
+    wanted = [
+        target
+        for target in resolved.targets
+        if target.found
+        or target.action.method in ("PUT", "PATCH")
+        or (target.action.method == "DELETE" and target.action.if_match is not None)
+    ]
+    references = [target.reference for target in wanted if target.id]
+    if len(references) > 1:
+        return await context.store.read_many(references, deletions=True)
+    found: dict[str, Stored] = {}
+    for target in wanted:
+        stored = await context.store.read(target.action.type, target.id) if target.id else None
+        if stored is not None:
+            found[target.reference] = stored
+    return found
+
+
+async def _resolve_texts(
+    context: Context, resolved: ResolvedTargets, base: str, found: Mapping[str, Stored], bundle: bool
+) -> dict[int, Text]:
+    """The text each target will have, with references resolved, by position of the target."""
+    texts: dict[int, Text] = {}
+    links = BundleReferences.of(resolved.targets) if bundle else None
+    for number, target in enumerate(resolved.targets):
+        action = target.action
+        if target.found or action.method == "DELETE":
+            continue
+        try:
+            if action.patch is not None:
+                text = _apply_patch(action, target, found.get(target.reference))
+            else:
+                assert action.text is not None
+                text = action.text
+            inside = action.type == "Bundle"  # what the entries of a Bundle refer to is settled inside it
+            if links is not None and not inside:
+                text = links.rewrite(text, action.full_url, context.definitions)
+            if b"?" in text.raw and not inside:
+                text = await resolve_conditional_references(context, resolved, text, base)
+            if bundle or context.settings.references == "enforce":
+                refuse_unresolved(text)
+        except FhirError as error:
+            raise (error.located(action.where) if action.where else error) from None
+        texts[number] = text
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    return texts
+
+
+def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
+    if current is None:
+        raise NotFound(f"`{target.reference}` does not exist, so there is nothing to patch.")
+    if current.raw is None:
+        raise Deleted(f"`{target.reference}` was deleted; a PUT would bring it back, a patch cannot.")
+    assert action.patch is not None
+    tree = action.patch(decode(current.raw))
+    if not isinstance(tree, dict) or tree.get("resourceType") != action.type or tree.get("id") != target.id:
+        raise Unprocessable(
+            f"The patch changes `resourceType` or `id` of `{target.reference}`; these two cannot be patched.",
+            expression=(f"{action.type}.id",),
+        )
+    return parse(encode(tree))
+
+
+def _plan_target(
+    context: Context, draft: Plan, target: Target, text: Text | None, current: Stored | None, base: str
+) -> None:
+    """Add one target's write, or what answers it, to the plan."""
+    action = target.action
+    _check_preconditions(draft, target, current)
+    if target.found:
+        draft.steps.append((target, _find_answer(draft, target, current)))
+    elif action.method == "DELETE":
+        draft.steps.append((target, len(draft.writes)))
+        draft.writes.append(Write("DELETE", action.type, target.id))
+        if action.type == SEARCH_PARAMETER:
+            draft.parameters[target.id] = None
+        if context.settings.references == "enforce":
+            draft.released.append(target.reference)
+    else:
+        assert text is not None
+        _plan_write(context, draft, target, text, current, base)
+
+
+def _find_answer(draft: Plan, target: Target, current: Stored | None) -> Stored | int | None:
+    """What answers a conditional create that found something. Raises WriteConflict when it was deleted meanwhile."""
+    if target.action.method != "POST":
+        return None
+    if current is not None and current.raw is not None:
+        return current
+    position = draft.find_position(target)
+    if position is None:
+        raise WriteConflict(f"{target.reference} was deleted while this was planned")
+    return position
+
+
+def _check_preconditions(draft: Plan, target: Target, current: Stored | None) -> None:
+    action = target.action
+    if action.absent and current is not None and current.raw is not None:
+        raise PreconditionFailed(
+            f"`{target.reference}` exists (version {current.version}), but `If-None-Match: *` asks that it does not."
+        )
+    if action.if_match is not None:
+        _check_version(action.if_match, target, current)
+    if target.create and action.method == "PUT" and current is not None and current.raw is not None:
+        raise Conflict(
+            f"The criteria match nothing, and `{target.reference}`, the id in the body, is another resource's; "
+            "leave the id out or update that resource by its id."
+        )
+    # an update asserts what it read as well, so that of two equal ones in parallel the second makes no version
+    if action.method in ("PUT", "PATCH") or action.if_match is not None:
+        version = 0 if current is None else current.version
+        draft.assertions.append(VersionIs(action.type, target.id, version))
+
+
+def _check_version(version: int, target: Target, current: Stored | None) -> None:
+    """Raises PreconditionFailed unless that version, or any for ANY_VERSION, is current."""
+    if current is not None and current.raw is not None:
+        if version in (ANY_VERSION, current.version):
+            return
+        there = f"version {current.version} is"
+    else:
+        there = "it does not exist"
+    named = "some version" if version == ANY_VERSION else f"version {version}"
+    raise PreconditionFailed(
+        f"`If-Match` names {named} of `{target.reference}` as current, but {there}; "
+        "read it again and repeat the change on what is there now."
+    )
+
+
+def _plan_write(context: Context, draft: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:
+    action = target.action
+    check_identity(text, action.type, action.id)
+    tree = build_stored_tree(text.tree, check_id(target.id))
+    issues = context.validator.issues(tree)
+    if issues:
+        raise Invalid(issues=issues)
+    if action.type == SEARCH_PARAMETER:
+        _check_search_parameter(context, draft, tree)
+    head, tail = spliced(text, action.type, target.id)
+    if current is not None and _is_unchanged(current, head, tail):
+        draft.steps.append((target, current))
+        return
+    entries = context.index.entries(action.type, tree, base)
+    if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
+        for reference in entries.references:
+            draft.required.setdefault(reference, (target, text))
+    draft.steps.append((target, len(draft.writes)))
+    draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
+    text.forget_tree()
+
+
+def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:
+    """Refuse a SearchParameter that would be in force, but cannot be applied."""
+    issues = context.parameters.find_faults(tree, draft.parameters)
+    if issues:
+        raise Unprocessable(issues=issues)
+    draft.parameters[tree["id"]] = tree
+
+
+def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
+    if current.raw is None:
+        return False
+    return same_content(current.raw, head + b'"versionId":"0"' + tail)
+
+
+def collect_results(draft: Plan, written: tuple[Any, ...]) -> list[WriteResult]:
+    """The result of every target, in the plan's order."""
+    return [_build_result(target, step, draft.writes, written) for target, step in draft.steps]
+
+
+def _build_result(
+    target: Target, step: Stored | int | None, writes: list[Write], written: tuple[Any, ...]
+) -> WriteResult:
+    action = target.action
+    if step is None:
+        return WriteResult(204, action.type, target.id, 0, 0)
+    if isinstance(step, Stored):
+        return WriteResult(200, step.type, step.id, step.version, step.last_updated, raw=step.raw)
+    result = written[step]
+    if action.method == "DELETE":
+        return WriteResult(204, action.type, target.id, result.version, result.last_updated)
+    status = 201 if result.created and not target.found else 200
+    return WriteResult(
+        status, action.type, target.id, result.version, result.last_updated, content=writes[step].content
+    )
