@@ -1,4 +1,4 @@
-"""When a calendar is open: availableTime, notAvailable, hoursOfOperation and holidays (https://hl7.org/fhir/R4/practitionerrole.html)."""
+"""Open hours: availableTime, notAvailable, hoursOfOperation, holidays (https://hl7.org/fhir/R4/practitionerrole.html)."""
 
 from __future__ import annotations
 

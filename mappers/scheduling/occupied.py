@@ -1,0 +1,174 @@
+"""Occupied time: occupying Appointments, and busy Slots that none names (https://hl7.org/fhir/R4/slot.html)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fhir_server.fhir.outcome import Issue
+from mappers.scheduling.calendars import Practice, find_schedule, owner_of, parameters_of, takes_time
+from mappers.scheduling.elements import (
+    Resource,
+    extension_value,
+    hold_expired,
+    list_types,
+    members,
+    person_of,
+    read_period,
+    read_times,
+    reference_of,
+    slot_origin,
+    target_of,
+)
+from mappers.scheduling.extensions import HOLD_EXPIRES
+from mappers.scheduling.intervals import MINUTE, Interval, unite
+from mappers.scheduling.parameters import SchedulingParameters
+
+OCCUPYING = frozenset(("pending", "booked", "arrived", "checked-in", "fulfilled"))
+_ONE_AT_A_TIME = SchedulingParameters()
+
+
+class Occupation(NamedTuple):
+    """One visit or block of an actor.
+
+    `low` to `high` is its time with its buffers. `capacity` is how many it lets be there at once, itself included; a
+    busy Slot without Appointment lets nobody (0). A request (`firm` false) is a pending Appointment without a hold.
+    """
+
+    start: int
+    end: int
+    low: int
+    high: int
+    capacity: int
+    reference: str
+    types: frozenset[str] = frozenset()
+    firm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Occupations by actor; by Schedule, what Slots of the site close (`busy-unavailable`) and open (`free`)."""
+
+    actors: Mapping[str, Sequence[Occupation]] = field(default_factory=dict)
+    closed: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    opened: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+
+
+class Taking(NamedTuple):
+    """One actor of an Appointment: when, by which Schedule (None: none) and by which parameters."""
+
+    actor: str
+    time: Interval
+    schedule: Resource | None
+    parameters: SchedulingParameters
+    position: int
+
+
+def list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
+    """The participants whose time an Appointment takes, not those who declined; each person, device and room once."""
+    time = read_times(appointment)
+    if isinstance(time, Issue):
+        return []
+    people = members(appointment, "participant")
+    actors = [target_of(person.get("actor")) for person in people]
+    types = list_types(appointment)
+    takings: dict[str, Taking] = {}
+    for position, (person, reference) in enumerate(zip(people, actors, strict=True)):
+        actor = person_of(reference, practice.directory)
+        if person.get("status") == "declined" or actor in takings or not takes_time(reference, practice.directory):
+            continue
+        own = read_period(person["period"]) if "period" in person else None
+        schedule = find_schedule(reference, actors, practice)
+        parameters = parameters_of(schedule, types, practice) if schedule else _ONE_AT_A_TIME
+        takings[actor] = Taking(actor, _narrow(time, own), schedule, parameters, position)
+    return list(takings.values())
+
+
+def _narrow(time: Interval, own: Interval | None) -> Interval:
+    """The participant's own period where it lies inside the Appointment's time."""
+    if own is None or not own.overlaps(time):
+        return time
+    return Interval(max(time.start, own.start), min(time.end, own.end))
+
+
+def reserve(time: Interval, parameters: SchedulingParameters) -> Interval:
+    """A visit's time with its buffers."""
+    return Interval(time.start - parameters.buffer_before * MINUTE, time.end + parameters.buffer_after * MINUTE)
+
+
+def is_request(appointment: Resource) -> bool:
+    """Whether a pending Appointment is a request: several may ask for one time, until one of them is booked."""
+    return appointment.get("status") == "pending" and extension_value(appointment, HOLD_EXPIRES) is None
+
+
+def occupies(appointment: Resource, now: int) -> bool:
+    """Whether the status takes time, and no hold has expired."""
+    status = appointment.get("status")
+    return status in OCCUPYING and not (status == "pending" and hold_expired(appointment, now))
+
+
+def list_occupied(
+    appointments: Iterable[Resource], slots: Iterable[Resource], practice: Practice, now: int
+) -> Occupied:
+    """Occupied time out of the Appointments and Slots that touch a window.
+
+    `appointments` has to hold every occupying Appointment and hold that names one of the `slots`: such Slots say
+    nothing of their own. A busy Slot that only a cancelled Appointment still names is the site's word, and counts.
+    """
+    actors: dict[str, list[Occupation]] = defaultdict(list)
+    named: set[str] = set()
+    for appointment in appointments:
+        if appointment.get("status") in OCCUPYING:
+            named.update(target_of(slot) for slot in members(appointment, "slot"))
+        if not occupies(appointment, now):
+            continue
+        reference, types = reference_of(appointment), list_types(appointment)
+        for actor, time, _, parameters, _ in list_takings(appointment, practice):
+            low, high = reserve(time, parameters)
+            firm = not is_request(appointment)
+            entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
+            actors[actor].append(entry)
+    closed: dict[str, list[Interval]] = defaultdict(list)
+    opened: dict[str, list[Interval]] = defaultdict(list)
+    for slot in slots:
+        own, status, times = target_of(slot.get("schedule")), slot.get("status"), read_times(slot)
+        reference = reference_of(slot)
+        if reference in named or isinstance(times, Issue):
+            continue
+        if status == "busy-unavailable":
+            closed[own].append(times)
+        elif status == "busy" or (status == "busy-tentative" and not hold_expired(slot, now)):
+            schedule = practice.directory.get(own)
+            actor = owner_of(schedule, practice.directory) if schedule else own
+            actors[actor].append(Occupation(*times, *times, 0, reference))
+        elif status == "free" and slot_origin(slot) != "published":
+            opened[own].append(times)
+    return Occupied(
+        {actor: sorted(group, key=lambda each: each[:4]) for actor, group in actors.items()}, closed, opened
+    )
+
+
+def find_full(occupations: Sequence[Occupation], capacity: int) -> list[Interval]:
+    """When one more visit, which lets `capacity` be there at once, does not fit, buffers included; united.
+
+    What `$find` and the clash check share: at no instant are there more than the least capacity of those there.
+    """
+    if capacity <= 1:
+        return unite(Interval(each.low, each.high) for each in occupations)
+    events = sorted(
+        [(each.low, 1, each.capacity) for each in occupations]
+        + [(each.high, -1, each.capacity) for each in occupations]
+    )
+    full: list[Interval] = []
+    there: Counter[int] = Counter()
+    since = 0
+    for at, change, allowed in events:
+        if at > since and there and there.total() >= min(capacity, *there):
+            full.append(Interval(since, at))
+        there[allowed] += change
+        if not there[allowed]:
+            del there[allowed]
+        since = at
+    return unite(full)
