@@ -8,10 +8,11 @@ from typing import NamedTuple
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, list_open_of
-from mappers.scheduling.elements import Resource, list_types, members, read_times, reference_of, target_of
+from mappers.scheduling.elements import Resource, code_of, list_types, members, read_times, reference_of, target_of
 from mappers.scheduling.extensions import BOOKING_OVERRIDE
 from mappers.scheduling.free_times import count_visits
 from mappers.scheduling.intervals import MINUTE, Interval, subtract, unite
+from mappers.scheduling.locks import check_length
 from mappers.scheduling.occupied import Occupation, Occupied, Taking, find_full, list_takings, reserve
 from mappers.scheduling.wall_clock import list_grid
 
@@ -40,7 +41,7 @@ def find_clashes(
 
     `old` is the stored version. A pending one that is confirmed is not held up by requests for the same time.
     """
-    confirming = old is not None and old.get("status") == "pending"
+    confirming = old is not None and code_of(old) == "pending"
     own = {reference_of(appointment), *(target_of(slot) for slot in members(appointment, "slot"))}
     found = []
     for taking in list_takings(appointment, practice):
@@ -85,6 +86,10 @@ def find_refusals(
     appointment: Resource, occupied: Occupied, practice: Practice, now: int, old: Resource | None = None
 ) -> list[Refusal]:
     """All that an operation is held to: clashes, and by each Schedule hours, grid, notice, horizon, most per day."""
+    time = read_times(appointment)
+    wrong = time if isinstance(time, Issue) else check_length(time)
+    if wrong:
+        return [Refusal("time", "", (), wrong)]
     found = find_clashes(appointment, occupied, practice, old)
     types = list_types(appointment)
     for taking in list_takings(appointment, practice):

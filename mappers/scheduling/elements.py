@@ -19,10 +19,22 @@ Directory = Mapping[str, Resource]
 BEFORE_ALL, AFTER_ALL = -(2**62), 2**62
 
 
-def members(parent: Any, name: str) -> list[Any]:
-    """The items of a repeating element; empty for an absent one and for what is no list."""
+def members(parent: Any, name: str) -> list[Resource]:
+    """The items of a repeating element that are JSON objects; empty for an absent one and for what is no list."""
     value = parent.get(name) if isinstance(parent, dict) else None
-    return value if isinstance(value, list) else []
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def texts(parent: Any, name: str) -> list[str]:
+    """The strings of a repeating element of a simple type."""
+    value = parent.get(name) if isinstance(parent, dict) else None
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def code_of(parent: Any, name: str = "status") -> str:
+    """The code in an element; empty for an absent one and for what is no string."""
+    value = parent.get(name) if isinstance(parent, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def reference_of(resource: Resource) -> str:

@@ -46,12 +46,15 @@ class Position(NamedTuple):
 
 def list_chunks(request: FreeTimesRequest, position: Position | None = None) -> Iterator[Interval]:
     """The window day by day, so that only the occupied time of the days that are needed is read."""
-    zone = request.pools[0][0].zone if request.pools and request.pools[0] else None
+    if not request.pools or not request.pools[0]:
+        return
+    zone = request.pools[0][0].zone
     start = max(request.window.start, request.now, position.start if position else request.window.start)
-    for day in list_days(Interval(start, request.window.end), zone) if zone else ():
-        low, high = day_interval(day, zone) if zone else request.window
-        if max(low, start) < min(high, request.window.end):
-            yield Interval(max(low, start), min(high, request.window.end))
+    end = min(request.window.end, request.now + max(each.parameters.horizon for each in request.pools[0]) * MINUTE + 1)
+    for day in list_days(Interval(start, end), zone):
+        low, high = day_interval(day, zone)
+        if max(low, start) < min(high, end):
+            yield Interval(max(low, start), min(high, end))
 
 
 def widen_chunk(request: FreeTimesRequest, chunk: Interval) -> Interval:
@@ -219,17 +222,23 @@ REASONS: Mapping[str, str] = {
 }
 
 
+def find_window_reasons(request: FreeTimesRequest) -> set[str]:
+    """Keys of `REASONS` that the window alone gives, also where it has no chunk."""
+    rules = [calendar.parameters for pool in request.pools for calendar in pool]
+    reasons = set()
+    if any(request.now + rule.minimum_notice * MINUTE > request.window.start for rule in rules):
+        reasons.add("notice")
+    if any(request.now + rule.horizon * MINUTE < request.window.end for rule in rules):
+        reasons.add("horizon")
+    return reasons
+
+
 def find_reasons(request: FreeTimesRequest, chunk: Interval, occupied: Occupied) -> set[str]:
     """Keys of `REASONS`: why a chunk has no free time, over all calendars."""
-    days, reasons = _Days(request, chunk, occupied), set()
+    days, reasons = _Days(request, chunk, occupied), find_window_reasons(request)
     for calendar in (each for pool in request.pools for each in pool):
         rule = calendar.parameters
         low, high = days.starts(calendar)
-        earliest = request.now + rule.minimum_notice * MINUTE
-        if earliest > request.window.start and earliest >= chunk.start:
-            reasons.add("notice")
-        if high < chunk.end:
-            reasons.add("horizon")
         if low >= high:
             continue
         bounds = [Interval(low, high)]
@@ -244,4 +253,4 @@ def find_reasons(request: FreeTimesRequest, chunk: Interval, occupied: Occupied)
 
 def explain_nothing(reasons: set[str]) -> list[Issue]:
     """The issues of an OperationOutcome for a search that found no time."""
-    return [Issue("information", "not-found", REASONS[each]) for each in REASONS if each in (reasons or {"notice"})]
+    return [Issue("information", "not-found", REASONS[each]) for each in REASONS if each in reasons]

@@ -8,7 +8,7 @@ from datetime import date, tzinfo
 from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Issue
-from mappers.scheduling.elements import Resource, members, read_period, reference_of
+from mappers.scheduling.elements import Resource, members, read_period, reference_of, texts
 from mappers.scheduling.intervals import Interval, intersect, subtract, unite
 from mappers.scheduling.wall_clock import Span, list_days, to_intervals
 
@@ -128,7 +128,7 @@ def _read_clock(text: Any, default: int) -> int | None:
 
 def _read_days(row: Resource, path: str, issues: list[Issue]) -> list[int]:
     """The weekdays of a row; all where it names none."""
-    names = members(row, "daysOfWeek")
+    names = texts(row, "daysOfWeek")
     wrong = [name for name in names if name not in WEEKDAYS]
     if wrong:
         text = f"`{wrong[0]}` is no day of the week; there are {', '.join(WEEKDAYS)}. It was left out."

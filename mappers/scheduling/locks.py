@@ -23,9 +23,8 @@ def name_locks(appointment: Resource, practice: Practice) -> list[str] | Issue:
     times = read_times(appointment)
     if isinstance(times, Issue):
         return times
-    if times.end - times.start > _LONGEST:
-        text = "The Appointment is longer than 366 days; book it in parts."
-        return Issue("error", "too-costly", text, ("Appointment.end",))
+    if issue := check_length(times):
+        return issue
     names: set[str] = set()
     for taking in list_takings(appointment, practice):
         low, high = reserve(taking.time, taking.parameters)
@@ -33,6 +32,15 @@ def name_locks(appointment: Resource, practice: Practice) -> list[str] | Issue:
             low, high = min(low, taking.time.start - DAY), max(high, taking.time.start + DAY)
         names.update(lock_names(taking.actor, Interval(low, high)))
     return sorted(names)
+
+
+def check_length(time: Interval) -> Issue | None:
+    """An issue for a visit so long that its days would cost too much."""
+    if time.end - time.start <= _LONGEST:
+        return None
+    return Issue(
+        "error", "too-costly", "The Appointment is longer than 366 days; book it in parts.", ("Appointment.end",)
+    )
 
 
 def lock_names(actor: str, time: Interval) -> list[str]:

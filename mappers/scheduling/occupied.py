@@ -11,6 +11,7 @@ from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice, find_schedule, owner_of, parameters_of, takes_time
 from mappers.scheduling.elements import (
     Resource,
+    code_of,
     extension_value,
     hold_expired,
     list_types,
@@ -77,7 +78,7 @@ def list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
     takings: dict[str, Taking] = {}
     for position, (person, reference) in enumerate(zip(people, actors, strict=True)):
         actor = person_of(reference, practice.directory)
-        if person.get("status") == "declined" or actor in takings or not takes_time(reference, practice.directory):
+        if code_of(person) == "declined" or actor in takings or not takes_time(reference, practice.directory):
             continue
         own = read_period(person["period"]) if "period" in person else None
         schedule = find_schedule(reference, actors, practice)
@@ -100,12 +101,12 @@ def reserve(time: Interval, parameters: SchedulingParameters) -> Interval:
 
 def is_request(appointment: Resource) -> bool:
     """Whether a pending Appointment is a request: several may ask for one time, until one of them is booked."""
-    return appointment.get("status") == "pending" and extension_value(appointment, HOLD_EXPIRES) is None
+    return code_of(appointment) == "pending" and extension_value(appointment, HOLD_EXPIRES) is None
 
 
 def occupies(appointment: Resource, now: int) -> bool:
     """Whether the status takes time, and no hold has expired."""
-    status = appointment.get("status")
+    status = code_of(appointment)
     return status in OCCUPYING and not (status == "pending" and hold_expired(appointment, now))
 
 
@@ -120,7 +121,7 @@ def list_occupied(
     actors: dict[str, list[Occupation]] = defaultdict(list)
     named: set[str] = set()
     for appointment in appointments:
-        if appointment.get("status") in OCCUPYING:
+        if code_of(appointment) in OCCUPYING:
             named.update(target_of(slot) for slot in members(appointment, "slot"))
         if not occupies(appointment, now):
             continue
@@ -133,7 +134,7 @@ def list_occupied(
     closed: dict[str, list[Interval]] = defaultdict(list)
     opened: dict[str, list[Interval]] = defaultdict(list)
     for slot in slots:
-        own, status, times = target_of(slot.get("schedule")), slot.get("status"), read_times(slot)
+        own, status, times = target_of(slot.get("schedule")), code_of(slot), read_times(slot)
         reference = reference_of(slot)
         if reference in named or isinstance(times, Issue):
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir_server.fhir.outcome import Issue
-from mappers.scheduling.elements import Resource, list_codings, members
+from mappers.scheduling.elements import Resource, code_of, list_codings, members
 from mappers.scheduling.extensions import SCHEDULING_PARAMETERS, TIME_ZONE
 from mappers.scheduling.wall_clock import read_zone
 
@@ -72,7 +72,7 @@ def _read_row(extension: Resource, path: str, issues: list[Issue]) -> ParameterR
     types: set[str] = set()
     values: dict[str, Any] = {}
     for position, part in enumerate(members(extension, "extension")):
-        name, place = part.get("url"), f"{path}.extension[{position}]"
+        name, place = str(part.get("url")), f"{path}.extension[{position}]"
         if name == "appointmentType":
             types.update(list_codings(part.get("valueCodeableConcept")))
         elif name in _PARTS:
@@ -113,7 +113,7 @@ def _to_minutes(duration: Any) -> int | None:
     """Minutes of a Duration; None where they are no whole number."""
     if not isinstance(duration, dict):
         return None
-    value, unit = duration.get("value"), _MINUTES.get(duration.get("code") or duration.get("unit") or "")
+    value, unit = duration.get("value"), _MINUTES.get(code_of(duration, "code") or code_of(duration, "unit"))
     if (
         unit is None
         or isinstance(value, bool)

@@ -53,7 +53,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What ids are read with: the key, the Schedules and sets of types that there are, the patient named beside the id."""
+    """What ids are read with: key, Schedules and sets of types that there are, the patient named beside the id."""
 
     key: bytes
     schedules: tuple[str, ...]

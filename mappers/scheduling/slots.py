@@ -12,6 +12,7 @@ from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import (
     Resource,
+    code_of,
     extension_value,
     members,
     read_times,
@@ -57,7 +58,7 @@ def derive_slots(
     """
     time = read_times(appointment)
     end = None if isinstance(time, Issue) else time.end
-    status = str(appointment.get("status"))
+    status = code_of(appointment)
     before = [target_of(slot) for each in (old, appointment) for slot in members(each, "slot")]
     named = list(dict.fromkeys(before))
     stored = {reference_of(slot): slot for slot in context.slots}
@@ -88,7 +89,7 @@ def _take_slots(
     schedule = taking.schedule or make_schedule(taking.actor)
     writes = [] if taking.schedule else [schedule]
     owner = reference_of(schedule)
-    status = "busy-tentative" if appointment.get("status") == "pending" else "busy"
+    status = "busy-tentative" if code_of(appointment) == "pending" else "busy"
     expires = extension_value(appointment, HOLD_EXPIRES) if status == "busy-tentative" else None
     own = [slot for slot in context.slots if target_of(slot.get("schedule")) == owner]
     used, covered = [], []
@@ -96,7 +97,7 @@ def _take_slots(
         times, name = read_times(slot), reference_of(slot)
         if isinstance(times, Issue) or slot_origin(slot) == "booking" or not times.overlaps(taking.time):
             continue
-        if slot.get("status") == "free" or name in named:
+        if code_of(slot) == "free" or name in named:
             writes.append(_set_status(slot, status, expires, context.overbooked))
             used.append(name)
             covered.append(times)

@@ -18,6 +18,9 @@ from mappers.scheduling.intervals import DAY, MINUTE, SECOND, Interval, unite
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL = _EPOCH.toordinal()
+# Three days from the ends of what datetime can hold, so that no offset and no next day leads beyond them.
+_FIRST = (4 - _EPOCH_ORDINAL) * DAY
+_LAST = (date.max.toordinal() - 3 - _EPOCH_ORDINAL) * DAY
 # No offset is larger than 15 hours, and no zone changes its clock twice within six.
 _MARGIN = 15 * 60 * MINUTE
 _STEP = 6 * 60 * MINUTE
@@ -54,8 +57,8 @@ def to_micros(moment: datetime) -> int:
 
 
 def to_local(micros: int, zone: tzinfo) -> datetime:
-    """What the wall clock shows at an instant."""
-    return (_EPOCH + timedelta(microseconds=micros)).astimezone(zone)
+    """What the wall clock shows at an instant; of the first and last days of the calendar, at the nearest one."""
+    return (_EPOCH + timedelta(microseconds=min(max(micros, _FIRST), _LAST))).astimezone(zone)
 
 
 def _offset(micros: int, zone: tzinfo) -> int:

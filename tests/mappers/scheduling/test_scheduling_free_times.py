@@ -23,6 +23,7 @@ from mappers.scheduling.free_times import (
     compute_free_times,
     explain_nothing,
     find_reasons,
+    find_window_reasons,
     list_chunks,
 )
 from mappers.scheduling.hours import Holiday
@@ -91,7 +92,8 @@ class Case:
 
     def reasons(self, request: FreeTimesRequest) -> set[str]:
         occupied = list_occupied(self.appointments, self.slots, self.practice, self.now)
-        return set().union(*(find_reasons(request, chunk, occupied) for chunk in list_chunks(request)))
+        chunks = [find_reasons(request, chunk, occupied) for chunk in list_chunks(request)]
+        return find_window_reasons(request).union(*chunks)
 
 
 def shown(found: Iterator[FreeTime]) -> list[tuple[str, ...]]:

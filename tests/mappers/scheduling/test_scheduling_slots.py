@@ -31,10 +31,10 @@ PRACTICE, _ = read_practice(
 
 
 def derive(new: Resource, *stored: Resource, old: Resource | None = None, **more: Any) -> SlotChanges:
-    numbers = itertools.count(1)
+    numbers = itertools.count(1 + sum(slot_origin(each) == "booking" for each in stored))
     values = {"named_by_others": frozenset(), "now": NOW, "practice": PRACTICE, **more}
     practice: Practice = values.pop("practice")
-    context = SlotContext(slots=stored, new_id=lambda: f"new{next(numbers) + len(stored)}", **values)
+    context = SlotContext(slots=stored, new_id=lambda: f"new{next(numbers)}", **values)
     return derive_slots(new, practice, context, old)
 
 
