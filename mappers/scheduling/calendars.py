@@ -65,6 +65,13 @@ def read_practice(
     return Practice(directory, by_actor, rows, default, tuple(holidays)), issues
 
 
+def longest_buffer(practice: Practice) -> int:
+    """The longest buffer of any visit, in minutes: so far the visits beside a window can reach into it."""
+    names = ("buffer_before", "buffer_after")
+    buffers: list[int] = [row.values.get(name, 0) for rows in practice.rows.values() for row in rows for name in names]
+    return max(practice.default.buffer_before, practice.default.buffer_after, *buffers)
+
+
 def list_actors(schedule: Resource) -> list[str]:
     """The references of `Schedule.actor`."""
     return [target for actor in members(schedule, "actor") if (target := target_of(actor))]

@@ -22,7 +22,9 @@ BEFORE_ALL, AFTER_ALL = -(2**62), 2**62
 def members(parent: Any, name: str) -> list[Resource]:
     """The items of a repeating element that are JSON objects; empty for an absent one and for what is no list."""
     value = parent.get(name) if isinstance(parent, dict) else None
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [each for each in value if isinstance(each, dict)]
 
 
 def texts(parent: Any, name: str) -> list[str]:

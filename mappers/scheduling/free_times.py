@@ -10,8 +10,8 @@ from heapq import merge
 from typing import NamedTuple
 
 from fhir_server.fhir.outcome import Issue
-from mappers.scheduling.calendars import Calendar, list_open_of
-from mappers.scheduling.intervals import DAY, MINUTE, Interval, intersect, subtract, unite
+from mappers.scheduling.calendars import Calendar, Practice, list_open_of, longest_buffer
+from mappers.scheduling.intervals import MINUTE, Interval, intersect, subtract, unite
 from mappers.scheduling.occupied import Occupation, Occupied, find_full
 from mappers.scheduling.wall_clock import day_interval, list_days, list_grid, to_local
 
@@ -57,7 +57,7 @@ def list_chunks(request: FreeTimesRequest, position: Position | None = None) -> 
             yield Interval(max(low, start), min(high, end))
 
 
-def widen_chunk(request: FreeTimesRequest, chunk: Interval) -> Interval:
+def widen_chunk(request: FreeTimesRequest, chunk: Interval, practice: Practice) -> Interval:
     """The window whose Appointments and Slots decide about a chunk: whole local days, the visit's length, buffers."""
     low, high = chunk
     for calendar in (each for pool in request.pools for each in pool):
@@ -67,8 +67,8 @@ def widen_chunk(request: FreeTimesRequest, chunk: Interval) -> Interval:
     for zone in {calendar.zone for pool in request.pools for calendar in pool}:
         first, last = to_local(chunk.start, zone).date(), to_local(chunk.end - 1, zone).date()
         low, high = min(low, day_interval(first, zone).start), max(high, day_interval(last, zone).end)
-    # the other visits' buffers reach out too: a day is more than any of them
-    return Interval(low - DAY, high + DAY)
+    others = longest_buffer(practice) * MINUTE
+    return Interval(low - others, high + others)
 
 
 def compute_free_times(
@@ -108,6 +108,8 @@ class _Days:
 
     def __init__(self, request: FreeTimesRequest, chunk: Interval, occupied: Occupied) -> None:
         self.request, self.chunk, self.occupied = request, chunk, occupied
+        longest = max(self.duration(each) for each in request.pools[0])
+        self._reach = Interval(chunk.start, min(chunk.end + longest, request.window.end))
         self._windows: dict[str, list[Interval]] = {}
         self._visits: dict[tuple[str, date], tuple[int, int]] = {}
 
@@ -117,9 +119,7 @@ class _Days:
     def windows(self, calendar: Calendar) -> list[Interval]:
         """What a visit may lie in, among those that start in the chunk."""
         if calendar.schedule not in self._windows:
-            longest = max(self.duration(each) for each in self.request.pools[0])
-            reach = Interval(self.chunk.start, min(self.chunk.end + longest, self.request.window.end))
-            self._windows[calendar.schedule] = list_visit_windows(calendar, reach, self.occupied)
+            self._windows[calendar.schedule] = list_visit_windows(calendar, self._reach, self.occupied)
         return self._windows[calendar.schedule]
 
     def starts(self, calendar: Calendar) -> Interval:

@@ -67,24 +67,53 @@ class Taking(NamedTuple):
     position: int
 
 
-def list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
-    """The participants whose time an Appointment takes, not those who declined; each person, device and room once."""
+class _Part(NamedTuple):
+    """What of a participant does not depend on the time."""
+
+    actor: str
+    schedule: Resource | None
+    parameters: SchedulingParameters
+
+
+_Memo = dict[tuple[str, tuple[str, ...], frozenset[str]], _Part | None]
+
+
+def list_takings(appointment: Resource, practice: Practice, memo: _Memo | None = None) -> list[Taking]:
+    """The participants whose time an Appointment takes, not those who declined; each person, device and room once.
+
+    `memo` remembers what many Appointments have in common.
+    """
+    memo = {} if memo is None else memo
     time = read_times(appointment)
     if isinstance(time, Issue):
         return []
     people = members(appointment, "participant")
     actors = [target_of(person.get("actor")) for person in people]
     types = list_types(appointment)
+    others = tuple(actor for actor in actors if not actor.startswith("Patient/"))
     takings: dict[str, Taking] = {}
     for position, (person, reference) in enumerate(zip(people, actors, strict=True)):
-        actor = person_of(reference, practice.directory)
-        if code_of(person) == "declined" or actor in takings or not takes_time(reference, practice.directory):
+        if reference.startswith("Patient/"):
+            part: _Part | None = _Part(reference, None, _ONE_AT_A_TIME)
+        else:
+            key = (reference, others, types)
+            if key not in memo:
+                memo[key] = _resolve(*key, practice)
+            part = memo[key]
+        if part is None or part.actor in takings or code_of(person) == "declined":
             continue
-        own = read_period(person["period"]) if "period" in person else None
-        schedule = find_schedule(reference, actors, practice)
-        parameters = parameters_of(schedule, types, practice) if schedule else _ONE_AT_A_TIME
-        takings[actor] = Taking(actor, _narrow(time, own), schedule, parameters, position)
+        own = _narrow(time, read_period(person["period"])) if "period" in person else time
+        takings[part.actor] = Taking(part.actor, own, part.schedule, part.parameters, position)
     return list(takings.values())
+
+
+def _resolve(reference: str, others: tuple[str, ...], types: frozenset[str], practice: Practice) -> _Part | None:
+    """The actor behind a reference, its Schedule and what holds for these types; None for what takes no time."""
+    if not takes_time(reference, practice.directory):
+        return None
+    schedule = find_schedule(reference, others, practice)
+    parameters = parameters_of(schedule, types, practice) if schedule else _ONE_AT_A_TIME
+    return _Part(person_of(reference, practice.directory), schedule, parameters)
 
 
 def _narrow(time: Interval, own: Interval | None) -> Interval:
@@ -120,15 +149,16 @@ def list_occupied(
     """
     actors: dict[str, list[Occupation]] = defaultdict(list)
     named: set[str] = set()
+    memo: _Memo = {}
     for appointment in appointments:
         if code_of(appointment) in OCCUPYING:
             named.update(target_of(slot) for slot in members(appointment, "slot"))
         if not occupies(appointment, now):
             continue
         reference, types = reference_of(appointment), list_types(appointment)
-        for actor, time, _, parameters, _ in list_takings(appointment, practice):
+        firm = not is_request(appointment)
+        for actor, time, _, parameters, _ in list_takings(appointment, practice, memo):
             low, high = reserve(time, parameters)
-            firm = not is_request(appointment)
             entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
             actors[actor].append(entry)
     closed: dict[str, list[Interval]] = defaultdict(list)

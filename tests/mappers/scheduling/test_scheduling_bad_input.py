@@ -102,7 +102,7 @@ def use_everything(every: list[Resource]) -> None:
     if calendar:
         request = FreeTimesRequest(Interval(NOW, NOW + 3 * DAY), NOW, ((calendar,),))
         for chunk in list_chunks(request):
-            widen_chunk(request, chunk)
+            widen_chunk(request, chunk, practice)
             list(compute_free_times(request, chunk, occupied))
             find_reasons(request, chunk, occupied)
 
