@@ -18,6 +18,9 @@ Directory = Mapping[str, Resource]
 # An open end of a Period: earlier and later than every instant that FHIR can write.
 BEFORE_ALL, AFTER_ALL = -(2**62), 2**62
 
+# The elements that say what a visit is about.
+_TYPED = frozenset(("serviceType", "type", "appointmentType"))
+
 
 def members(parent: Any, name: str) -> list[Resource]:
     """The items of a repeating element that are JSON objects; empty for an absent one and for what is no list."""
@@ -75,6 +78,8 @@ def list_codings(concept: Any) -> Iterator[str]:
 
 def list_types(resource: Resource) -> frozenset[str]:
     """The codings of service type and appointment type of an Appointment, Slot, Schedule or HealthcareService."""
+    if resource.keys().isdisjoint(_TYPED):  # most Appointments of other systems
+        return frozenset()
     concepts = [*members(resource, "serviceType"), *members(resource, "type"), resource.get("appointmentType")]
     return frozenset(coding for concept in concepts for coding in list_codings(concept))
 

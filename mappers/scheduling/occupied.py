@@ -65,6 +65,7 @@ class Taking(NamedTuple):
     schedule: Resource | None
     parameters: SchedulingParameters
     position: int
+    types: frozenset[str]
 
 
 class _Part(NamedTuple):
@@ -103,7 +104,7 @@ def list_takings(appointment: Resource, practice: Practice, memo: _Memo | None =
         if part is None or part.actor in takings or code_of(person) == "declined":
             continue
         own = _narrow(time, read_period(person["period"])) if "period" in person else time
-        takings[part.actor] = Taking(part.actor, own, part.schedule, part.parameters, position)
+        takings[part.actor] = Taking(part.actor, own, part.schedule, part.parameters, position, types)
     return list(takings.values())
 
 
@@ -155,9 +156,9 @@ def list_occupied(
             named.update(target_of(slot) for slot in members(appointment, "slot"))
         if not occupies(appointment, now):
             continue
-        reference, types = reference_of(appointment), list_types(appointment)
+        reference = reference_of(appointment)
         firm = not is_request(appointment)
-        for actor, time, _, parameters, _ in list_takings(appointment, practice, memo):
+        for actor, time, _, parameters, _, types in list_takings(appointment, practice, memo):
             low, high = reserve(time, parameters)
             entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
             actors[actor].append(entry)
