@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
 
 from fhir_server.fhir.outcome import Issue
-from mappers.scheduling.elements import Directory, Resource, members, person_of, read_period, reference_of, target_of
+from mappers.scheduling.elements import (
+    Directory,
+    Resource,
+    code_of,
+    members,
+    person_of,
+    read_period,
+    reference_of,
+    target_of,
+)
 from mappers.scheduling.extensions import TIME_ZONE
 from mappers.scheduling.hours import Holiday, Hours, list_open_of_all, read_hours
 from mappers.scheduling.intervals import Interval, intersect, unite
@@ -17,8 +26,8 @@ from mappers.scheduling.wall_clock import read_zone
 
 # The actor whose time a Schedule is, when it names several: a clinic named beside a practitioner is only the place.
 _OWNERS = ("Practitioner", "PractitionerRole", "Device", "Location", "HealthcareService")
-# Codes of https://hl7.org/fhir/R4/valueset-location-physical-type.html that hold many visits at once.
-_WIDE_PLACES = frozenset(("si", "bu", "wi", "wa", "lvl", "co", "ho", "rd", "area", "jdn"))
+# Codes of https://hl7.org/fhir/R4/valueset-location-physical-type.html for what holds one visit at a time.
+_ROOMS = frozenset(("ro", "bd", "ca", "ve"))
 # In minutes; more than any window.
 _FOR_EVER = 100 * 366 * 1440
 _OPEN_WITHOUT_HOURS = frozenset(("Location", "Device"))
@@ -84,12 +93,12 @@ def owner_of(schedule: Resource, directory: Directory) -> str:
     return person_of(ranked[0], directory) if ranked else ""
 
 
-def takes_time(actor: str, directory: Directory) -> bool:
-    """Whether visits of this participant clash: people, devices and rooms; neither services nor whole buildings."""
+def takes_time(actor: str, practice: Practice) -> bool:
+    """Whether visits of this participant clash: people, devices, rooms, other places with a Schedule of their own."""
     kind = actor.split("/")[0]
     if kind == "Location":
-        codings = members(directory.get(actor, {}).get("physicalType"), "coding")
-        return not any(coding.get("code") in _WIDE_PLACES for coding in codings)
+        codings = members(practice.directory.get(actor, {}).get("physicalType"), "coding")
+        return actor in practice.schedules or any(code_of(coding, "code") in _ROOMS for coding in codings)
     return kind in ("Practitioner", "PractitionerRole", "Device", "Patient")
 
 

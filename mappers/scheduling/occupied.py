@@ -110,7 +110,7 @@ def list_takings(appointment: Resource, practice: Practice, memo: _Memo | None =
 
 def _resolve(reference: str, others: tuple[str, ...], types: frozenset[str], practice: Practice) -> _Part | None:
     """The actor behind a reference, its Schedule and what holds for these types; None for what takes no time."""
-    if not takes_time(reference, practice.directory):
+    if not takes_time(reference, practice):
         return None
     schedule = find_schedule(reference, others, practice)
     parameters = parameters_of(schedule, types, practice) if schedule else _ONE_AT_A_TIME

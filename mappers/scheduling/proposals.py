@@ -26,7 +26,10 @@ from hashlib import sha256
 from itertools import islice, product
 from uuid import UUID
 
+from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Issue
+from mappers.scheduling.calendars import Practice, list_actors
+from mappers.scheduling.elements import Resource
 from mappers.scheduling.intervals import MINUTE, SECOND
 
 LIFETIME = 30
@@ -76,6 +79,23 @@ def write_proposal_id(proposal: Proposal, key: bytes, now: int) -> str | Issue:
     parts += proposal.minutes.to_bytes(2) + _hash(_types_text(proposal.types), 2) + patient
     parts += b"".join(_hash(each, width) for each in proposal.schedules)
     return _to_text(parts + _authenticate(proposal, key, issued))
+
+
+def proposal_to_appointment(proposal: Proposal, practice: Practice, template: Resource) -> Resource:
+    """The proposed Appointment: `template` has what the request says (types, reason); the actors are the Schedules'.
+
+    A role stays a role, and the Schedule's places take part, so that the Appointment leads back to these Schedules.
+    """
+    actors: list[str] = [proposal.patient] if proposal.patient else []
+    for schedule in proposal.schedules:
+        actors += list_actors(practice.directory.get(schedule, {}))
+    times = {"start": instant(proposal.start), "end": instant(proposal.start + proposal.minutes * MINUTE)}
+    participants = [
+        {"actor": {"reference": actor}, "required": "required", "status": "needs-action"}
+        for actor in dict.fromkeys(actors)
+    ]
+    found = {"resourceType": "Appointment", **template, "status": "proposed", **times}
+    return {**found, "minutesDuration": proposal.minutes, "participant": participants}
 
 
 def read_proposal_id(id: str, known: Knowledge, now: int) -> Proposal | Issue:

@@ -14,6 +14,7 @@ from mappers.scheduling.elements import (
     Resource,
     code_of,
     extension_value,
+    hold_expired,
     members,
     read_times,
     reference_of,
@@ -22,7 +23,7 @@ from mappers.scheduling.elements import (
 )
 from mappers.scheduling.extensions import HOLD_EXPIRES, SLOT_ORIGIN
 from mappers.scheduling.intervals import Interval, subtract, unite
-from mappers.scheduling.life_cycle import frees_slots
+from mappers.scheduling.life_cycle import FREEING, frees_slots
 from mappers.scheduling.occupied import OCCUPYING, Taking, list_takings
 from mappers.scheduling.parameters import SchedulingParameters
 
@@ -72,12 +73,14 @@ def derive_slots(
                 changed, own = _take_slots(appointment, taking, named, context)
                 writes += changed
                 used += own
-    left = [each for each in named if each not in used and each not in context.named_by_others]
+    # what the Appointment only names was not taken by it, and is not its to free
+    taken = [target_of(slot) for slot in members(old, "slot")] if code_of(old) not in ("", *FREEING) else []
+    left = [each for each in taken if each not in used and each not in context.named_by_others]
     gone = tuple(each for each in left if each in stored and slot_origin(stored[each]) == "booking")
     freed = [_set_status(stored[each], "free", None, False) for each in left if each in stored and each not in gone]
     writes += [slot for slot in freed if slot != stored[reference_of(slot)]]
-    # references to Slots that are not stored here are the client's and stay
-    remaining = [each for each in named if each in used or each not in stored or (each in left and each not in gone)]
+    # what an Appointment names beside its own Slots is the client's, and stays
+    remaining = [each for each in named if each not in gone and (each in used or each not in taken or each in left)]
     order = [*remaining, *(each for each in used if each not in remaining)]
     return SlotChanges(_with_slots(appointment, order), tuple(writes), gone)
 
@@ -151,7 +154,25 @@ def make_schedule(actor: str) -> Resource:
 
 def release_slots(appointment: Resource, context: SlotContext) -> SlotChanges:
     """What becomes of the Slots of an Appointment that is deleted."""
-    return derive_slots({**appointment, "status": "cancelled"}, Practice({}, {}, {}, SchedulingParameters()), context)
+    nothing = Practice({}, {}, {}, SchedulingParameters())
+    return derive_slots({**appointment, "status": "cancelled"}, nothing, context, appointment)
+
+
+def check_hold(appointment: Resource, patient: str, now: int) -> Issue | None:
+    """An issue when an Appointment is no hold that this patient (a reference; empty: not said) can book now."""
+    if code_of(appointment) != "pending":
+        text = f"The Appointment is `{code_of(appointment)}`, not a hold (`pending`)."
+        return Issue("error", "business-rule", text, ("Appointment.status",))
+    if hold_expired(appointment, now):
+        return Issue(
+            "error", "expired", "The hold has expired; ask `$find` for a time again.", ("Appointment.extension",)
+        )
+    actors = [target_of(person.get("actor")) for person in members(appointment, "participant")]
+    patients = [actor for actor in actors if actor.startswith("Patient/")]
+    if patient and patients and patient not in patients:
+        text = f"This time is held for another patient than `{patient}`."
+        return Issue("error", "forbidden", text, ("Appointment.participant",))
+    return None
 
 
 def mark_hold(appointment: Resource, until: int) -> Resource:

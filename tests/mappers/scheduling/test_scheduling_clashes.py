@@ -45,7 +45,7 @@ def practice_of(*more: Resource, pine: list[Resource] | None = None) -> Practice
         role("north", "Practitioner/pine", ("09:00:00", "17:00:00"), days=WORKDAYS),
         schedule("pine", "PractitionerRole/north", extension=pine),
         {"resourceType": "Practitioner", "id": "pine"},
-        {"resourceType": "Location", "id": "room", "physicalType": concept("x")},
+        {"resourceType": "Location", "id": "room", "physicalType": {"coding": [{"code": "ro"}]}},
         {"resourceType": "Location", "id": "clinic", "physicalType": {"coding": [{"code": "bu"}]}},
         *more,
     ]
@@ -92,7 +92,7 @@ def test_a_role_is_its_practitioner() -> None:
 
 
 def test_a_building_and_a_healthcare_service_hold_many_visits() -> None:
-    for actor in ("Location/clinic", "HealthcareService/s", "RelatedPerson/mother"):
+    for actor in ("Location/clinic", "Location/unknown", "HealthcareService/s", "RelatedPerson/mother"):
         assert clashes(visit("b", "10:00", "10:30", actor), visit("a", "10:00", "10:30", actor)) == []
 
 

@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.fhir.outcome import Issue
+from mappers.scheduling.calendars import find_schedule, read_practice
 from mappers.scheduling.intervals import MINUTE
-from mappers.scheduling.proposals import Knowledge, Proposal, read_proposal_id, write_proposal_id
-from tests.mappers.scheduling.scheduling_resources import at
+from mappers.scheduling.occupied import list_takings
+from mappers.scheduling.parameters import SchedulingParameters
+from mappers.scheduling.proposals import (
+    Knowledge,
+    Proposal,
+    proposal_to_appointment,
+    read_proposal_id,
+    write_proposal_id,
+)
+from tests.mappers.scheduling.scheduling_resources import at, concept, role, schedule
 
 KEY = b"a key of the store"
 NOW = at("2026-03-02T09:00:00Z")
@@ -106,3 +115,24 @@ def test_schedules_with_equal_short_hashes_are_told_apart() -> None:
     id = write_proposal_id(crowd, KEY, NOW)
     assert isinstance(id, str)
     assert read_proposal_id(id, Knowledge(KEY, many), NOW) == crowd
+
+
+def test_a_proposed_appointment_leads_back_to_its_schedules() -> None:
+    """Pine works in two places: the proposal is for the one whose Schedule was free."""
+    practice, _ = read_practice(
+        [
+            role("north", "Practitioner/pine"),
+            role("south", "Practitioner/pine"),
+            schedule("a", "PractitionerRole/north", "Location/north"),
+            schedule("b", "PractitionerRole/south", "Location/south"),
+        ],
+        SchedulingParameters(),
+    )
+    proposal = Proposal(ONE.start, 30, ("Schedule/b",), TYPES[0], ADA)
+    found = proposal_to_appointment(proposal, practice, {"serviceType": [concept("new")]})
+    assert (found["status"], found["minutesDuration"], at(found["start"])) == ("proposed", 30, ONE.start)
+    actors = [person["actor"]["reference"] for person in found["participant"]]
+    assert actors == [ADA, "PractitionerRole/south", "Location/south"]
+    taking = list_takings(found, practice)[1]
+    assert (taking.actor, taking.schedule) == ("Practitioner/pine", practice.directory["Schedule/b"])
+    assert find_schedule("Location/south", actors, practice) is None  # a place without a Schedule is only the place

@@ -15,7 +15,15 @@ from mappers.scheduling.elements import Resource, extension_value, reference_of,
 from mappers.scheduling.extensions import HOLD_EXPIRES, SLOT_ORIGIN
 from mappers.scheduling.life_cycle import TRANSITIONS, check_transition, list_next
 from mappers.scheduling.parameters import SchedulingParameters
-from mappers.scheduling.slots import SlotChanges, SlotContext, derive_slots, make_schedule, mark_hold, release_slots
+from mappers.scheduling.slots import (
+    SlotChanges,
+    SlotContext,
+    check_hold,
+    derive_slots,
+    make_schedule,
+    mark_hold,
+    release_slots,
+)
 from tests.mappers.scheduling.scheduling_resources import appointment, at, parameters, role, schedule, slot
 
 START, END, NOW = "2026-03-02T16:00:00Z", "2026-03-02T16:30:00Z", at("2026-03-01T00:00:00Z")
@@ -24,7 +32,7 @@ PRACTICE, _ = read_practice(
     [
         role("r", "Practitioner/pine"),
         schedule("pine", "PractitionerRole/r"),
-        {"resourceType": "Location", "id": "room"},
+        {"resourceType": "Location", "id": "room", "physicalType": {"coding": [{"code": "ro"}]}},
     ],
     SchedulingParameters(zone="America/Chicago"),
 )
@@ -134,8 +142,8 @@ def test_a_group_leaves_the_published_slot_to_the_worker() -> None:
         [role("r", "Practitioner/pine"), schedule("pine", "PractitionerRole/r", extension=[parameters(capacity=3)])],
         SchedulingParameters(zone="America/Chicago"),
     )
-    changes = derive(appointment("a", START, END, "Practitioner/pine"), slot("p", "Schedule/pine", START, END, "free"),
-                     practice=practice)  # fmt: skip
+    published = slot("p", "Schedule/pine", START, END, "free")
+    changes = derive(appointment("a", START, END, "Practitioner/pine"), published, practice=practice)
     assert names(changes.appointment) == ["Slot/new1"]
 
 
@@ -155,6 +163,17 @@ def test_references_to_slots_elsewhere_stay() -> None:
     assert names(derive({**foreign, "status": "cancelled"}, old=foreign).appointment) == [
         "https://x.example/fhir/Slot/9"
     ]
+
+
+def test_a_hold_is_booked_by_its_patient_before_it_expires() -> None:
+    until = at("2026-03-01T00:10:00Z")
+    held = mark_hold(appointment("a", START, END, "Practitioner/pine", "Patient/ada"), until)
+    assert check_hold(held, "Patient/ada", NOW) is None
+    for patient, now, code in (("Patient/bo", NOW, "forbidden"), ("Patient/ada", until, "expired")):
+        issue = check_hold(held, patient, now)
+        assert issue is not None
+        assert issue.code == code
+    assert check_hold({**held, "status": "cancelled"}, "Patient/ada", NOW) is not None
 
 
 # The life cycle

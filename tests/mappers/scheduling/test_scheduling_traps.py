@@ -20,6 +20,7 @@ from mappers.scheduling.parameters import SchedulingParameters
 from mappers.scheduling.publication import count_left
 from mappers.scheduling.series import SeriesRule, choose_alternatives, explain_occurrence, list_occurrences
 from mappers.scheduling.slots import SlotContext, derive_slots
+from mappers.scheduling.wall_clock import to_local
 from tests.mappers.scheduling.scheduling_resources import WORKDAYS, appointment, at, parameters, role, schedule, slot
 
 NOW = at("2026-01-01T00:00:00Z")
@@ -134,8 +135,6 @@ def walls(zone: str, day: str, start: str) -> list[str]:
     always = role("r", "Practitioner/p", availableTime=[{"allDay": True}])
     practice = practice_of(always, schedule("s", "PractitionerRole/r"), zone=zone)
     found = free(practice, ("s",), start, 2)
-    from mappers.scheduling.wall_clock import to_local
-
     local = [to_local(each.start, ZoneInfo(zone)) for each in found]
     return [each.strftime("%H:%M%z") for each in local if each.date() == date.fromisoformat(day)]
 
@@ -262,6 +261,6 @@ def test_s19_capacity_is_what_is_left_now() -> None:
 def test_s20_a_refusal_is_a_conflict() -> None:
     practice, store = clinic(), list[Resource]()
     assert book(store, visit("a", "10:00", "10:30", "Practitioner/pine", status="pending"), practice)
-    (refusal,) = find_clashes(visit("b", "10:00", "10:30", "Practitioner/pine", status="pending"),
-                              list_occupied(store, (), practice, NOW), practice)  # fmt: skip
+    second = visit("b", "10:00", "10:30", "Practitioner/pine", status="pending")
+    (refusal,) = find_clashes(second, list_occupied(store, (), practice, NOW), practice)
     assert (refusal.issue.severity, refusal.issue.code) == ("error", "conflict")
