@@ -91,7 +91,7 @@ def test_a_role_is_its_practitioner() -> None:
     assert refusal.actor == "Practitioner/pine"
 
 
-def test_a_building_and_a_healthcare_service_hold_many_visits() -> None:
+def test_places_that_are_no_rooms_hold_many_visits() -> None:
     for actor in ("Location/clinic", "Location/unknown", "HealthcareService/s", "RelatedPerson/mother"):
         assert clashes(visit("b", "10:00", "10:30", actor), visit("a", "10:00", "10:30", actor)) == []
 

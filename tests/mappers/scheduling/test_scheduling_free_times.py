@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fhir_server.fhir.datetimes import instant
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, read_practice
+from mappers.scheduling.clashes import find_refusals
 from mappers.scheduling.elements import Resource
 from mappers.scheduling.extensions import HOLD_EXPIRES, SLOT_ORIGIN
 from mappers.scheduling.free_times import (
@@ -285,6 +286,7 @@ class World:
     visits: tuple[tuple[int, int, int], ...]  # which actors (1, 2, 3), start and length in minutes
     holiday: int
     closed: tuple[int, int]
+    most: int | None
 
 
 def rule(buffers: tuple[int, int], capacity: int) -> SchedulingParameters:
@@ -305,6 +307,7 @@ worlds = st.builds(
     ).map(tuple),
     holiday=st.integers(-1, 2),
     closed=st.tuples(st.integers(0, 4000), st.integers(1, 300)),
+    most=st.sampled_from([None, None, 3]),
 )
 
 
@@ -327,6 +330,8 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
         ]
         for r in world.rules
     ]
+    if world.most:
+        extension[0].append(parameters(mostPerDay=world.most))
     away = [low + world.closed[0] * MINUTE, low + sum(world.closed) * MINUTE]
     during = {"start": instant(away[0]), "end": instant(away[1])}
     hours = [(clock_text(start), clock_text(end)) for start, end in spans]
@@ -374,6 +379,9 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
         needed = range(start - rules.buffer_before * MINUTE, start + (20 + rules.buffer_after) * MINUTE, MINUTE)
         return all(sum(a <= minute < b for a, b in taken) < rules.capacity for minute in needed)
 
+    def starting_on(local_day: date) -> int:
+        return sum(who & 1 and to_local(low + s * MINUTE, zone).date() == local_day for who, s, _ in world.visits)
+
     expected = []
     for start in range(window.start, window.end - 20 * MINUTE + 1, MINUTE):
         wall = to_local(start, zone)
@@ -383,9 +391,14 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
             and all(is_open(minute) and room_is_open(minute) for minute in visit)
             and fits(1, world.rules[0], start)
             and fits(2, world.rules[1], start)
+            and (world.most is None or starting_on(wall.date()) < world.most)
         ):
             expected.append(start)
     assert found == expected
+    # and a booking is held to the same: of all times on the grid, those found have nothing in the way
+    for start in range(window.start, window.end - 20 * MINUTE, 50 * MINUTE):
+        new = appointment("new", instant(start), instant(start + 20 * MINUTE), *actors)
+        assert (find_refusals(new, occupied, practice, low) == []) == (start in set(found))
 
 
 def test_the_type_decides_the_length() -> None:
