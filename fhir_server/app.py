@@ -43,7 +43,7 @@ from fhir_server.security.audit import no_audit
 from fhir_server.security.policy import AllowAll
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
-from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
+from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 from fhir_server.writes.conformance_resources import store_conformance_resources
 
@@ -242,7 +242,7 @@ async def running(
     """The FHIR API on its open store; the store is closed at the end."""
     store = await open_store(settings.store, clock, Budget(settings.search_seconds, settings.search_rows))
     try:
-        if settings.full_text and isinstance(store, FullText):
+        if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), clock)
         await store_conformance_resources(

@@ -10,17 +10,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from fhir_server.search.explain import described
 from fhir_server.search.match import Candidate, predicate, select_page
 from fhir_server.search.query import Clause, Query
 from fhir_server.search.words import MOST_SCORED, too_many_scored
-from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
+from fhir_server.store.checks import Checks, changes_registry, check_distinct, check_matches, check_registry
+from fhir_server.store.operations import Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
-    AssertionFailed,
     BudgetExceeded,
     Changes,
     Clock,
@@ -31,17 +31,12 @@ from fhir_server.store.protocol import (
     HistoryPage,
     HistoryQuery,
     Page,
-    ReadFailed,
-    RegistryChanged,
     Reindexed,
-    StillReferenced,
     Stored,
     StoreUnavailable,
-    TargetsMissing,
 )
 
 MILLISECOND = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def open_store(uri: str, clock: Clock) -> MemoryStore:
@@ -57,6 +52,13 @@ class _Undo:
 
     reference: str
     before: Candidate | None
+
+
+class _Latest(NamedTuple):
+    """See `checks.Latest`."""
+
+    version: int
+    live: bool
 
 
 class MemoryStore:
@@ -77,22 +79,19 @@ class MemoryStore:
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
         await self.ready()
-        _check_distinct(transaction.writes)
-        self._check_registry(transaction.registry)
-        for assertion in transaction.assertions:
-            if not self._holds(assertion):
-                raise AssertionFailed(assertion)
+        check_distinct(transaction.writes)
+        check_registry(transaction.registry, self._registry)
+        self._check(transaction)
         undo: list[_Undo] = []
         mark = len(self._log), self._commits, self._newest
         try:
             written = self._write(transaction.writes, undo)
-            self._check_references(transaction)
-            found = tuple(self._read_current(reference) for reference in transaction.reads)
+            found = tuple(self._versions[reference][-1] for reference in transaction.reads)
             pages = tuple(self._page(query) for query in transaction.queries)
         except BaseException:
             self._roll_back(undo, mark)
             raise
-        self._registry += any(each.type == SEARCH_PARAMETER and each.version for each in written)
+        self._registry += changes_registry(written)
         return Committed(written, found, pages)
 
     async def read(self, type: str, id: str) -> Stored | None:
@@ -119,7 +118,7 @@ class MemoryStore:
         return sum(1 for _ in self._matched(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        """See `protocol.Explaining.explain`: everything of a type is looked at."""
+        """See `protocol.Store.explain`: everything of a type is looked at."""
         started = time.perf_counter()
         page = self._page(query)
         took = (time.perf_counter() - started) * 1000
@@ -152,7 +151,7 @@ class MemoryStore:
 
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
         """Make the entries of the next resources anew, by id."""
-        self._check_registry(registry)
+        check_registry(registry, self._registry)
         left = sorted(candidate.id for candidate in self.of_type(type) if after is None or candidate.id > after)
         batch = left[:REINDEXED_AT_ONCE]
         for id in batch:
@@ -195,6 +194,9 @@ class MemoryStore:
         if self._closed:
             raise StoreUnavailable("The in-memory store is closed.")
 
+    async def check_full_text(self) -> None:
+        """Return: texts are always kept."""
+
     async def close(self) -> None:
         """Refuse further writes; there is nothing to release."""
         self._closed = True
@@ -208,18 +210,30 @@ class MemoryStore:
         """`match.Follow.of_type`."""
         return tuple(self._current[type].values()) if type in self._current else ()
 
-    def _check_registry(self, number: int | None) -> None:
-        if number not in (None, self._registry):
-            raise RegistryChanged(f"the registry is {self._registry}, not {number}")
+    def _check(self, transaction: Transaction) -> None:
+        writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
+        checks = Checks(transaction, writes, self._latest)
+        for assertion in transaction.assertions:
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, self._page(assertion.first_page))
+        checks.check_required()
+        if transaction.released:
+            checks.check_released(self._find_sources(transaction, writes))
+        checks.check_reads()
 
-    def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return len(self._versions.get(f"{assertion.type}/{assertion.id}", ())) == assertion.version
-        return self._finds(assertion)
+    def _latest(self, reference: str) -> _Latest:
+        return _Latest(len(self._versions.get(reference, ())), self.resolve(reference) is not None)
 
-    def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        return tuple(match.id for match in self._page(query).matches) == assertion.ids
+    def _find_sources(self, transaction: Transaction, writes: Mapping[str, Write]) -> Iterator[tuple[str, str]]:
+        """(target, source) of the current resources that refer to the released ones and are not written here."""
+        released = set(transaction.released)
+        for type in self._current.keys() - transaction.exempt:
+            for candidate in self.of_type(type):
+                if candidate.reference not in writes:
+                    for target in released.intersection(candidate.entries.references):
+                        yield target, candidate.reference
 
     def _write(self, writes: Iterable[Write], undo: list[_Undo]) -> tuple[Written, ...]:
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
@@ -234,7 +248,7 @@ class MemoryStore:
         versions = self._versions.setdefault(reference, [])
         version = len(versions) + 1
         last_updated = max(now, versions[-1].last_updated + MILLISECOND) if versions else now
-        raw = None if write.content is None else _spliced(write.content, version, last_updated)
+        raw = None if write.content is None else write.content.build_text(version, last_updated)
         undo.append(_Undo(reference, before))
         versions.append(Stored(write.type, write.id, version, last_updated, write.method, raw))
         self._commits += 1
@@ -257,31 +271,6 @@ class MemoryStore:
             self._current[undone.type].pop(undone.id, None)
             if change.before is not None:
                 self._current[undone.type][undone.id] = change.before
-
-    def _check_references(self, transaction: Transaction) -> None:
-        missing = [reference for reference in dict.fromkeys(transaction.required) if not self.resolve(reference)]
-        if missing:
-            raise TargetsMissing(missing)
-        sources = self._sources(frozenset(transaction.released), transaction.exempt)
-        if sources:
-            raise StillReferenced(sources)
-
-    def _sources(self, targets: frozenset[str], exempt: frozenset[str]) -> dict[str, list[str]]:
-        """The current resources that refer to each target, exempt types aside."""
-        sources: dict[str, list[str]] = {}
-        if not targets:
-            return sources
-        for type in sorted(self._current.keys() - exempt):
-            for candidate in self.of_type(type):
-                for target in targets.intersection(candidate.entries.references):
-                    sources.setdefault(target, []).append(candidate.reference)
-        return sources
-
-    def _read_current(self, reference: str) -> Stored:
-        versions = self._versions.get(reference)
-        if not versions or versions[-1].raw is None:
-            raise ReadFailed(reference, deleted=bool(versions))
-        return versions[-1]
 
     def _matched(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:
@@ -319,16 +308,6 @@ class MemoryStore:
         if not token.isdecimal() or int(token) > self._commits:
             raise Expired(f"`{token}` is not a change token of this store.")
         return int(token)
-
-
-def _check_distinct(writes: Sequence[Write]) -> None:
-    if len({(write.type, write.id) for write in writes}) < len(writes):
-        raise ValueError("A transaction has at most one write per resource.")
-
-
-def _spliced(content: Content, version: int, last_updated: int) -> bytes:
-    instant = (_EPOCH + timedelta(microseconds=last_updated)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    return content.head + f'"versionId":"{version}","lastUpdated":"{instant}Z"'.encode() + content.tail
 
 
 def _history_order(version: Stored) -> HistoryKey:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Clause, Query, SortKey
@@ -203,6 +203,10 @@ class Store(Protocol):
         """How many resources match, whatever `query.count` and `query.after`. Raises BudgetExceeded."""
         ...
 
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
+        ...
+
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """Those of the given current resources (`Type/id`, one type) that match `where`."""
         ...
@@ -250,17 +254,12 @@ class Store(Protocol):
         """Return if the store can answer now; raise StoreUnavailable otherwise."""
         ...
 
-    async def close(self) -> None:
-        """Finish what is queued and release everything."""
+    async def check_full_text(self) -> None:
+        """Return if the store keeps the texts of entries; raise StoreUnavailable where its surroundings forbid it."""
         ...
 
-
-@runtime_checkable
-class Explaining(Protocol):
-    """A store that tells how it finds things."""
-
-    async def explain(self, query: Query) -> tuple[str, ...]:
-        """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
+    async def close(self) -> None:
+        """Finish what is queued and release everything."""
         ...
 
 
@@ -289,15 +288,6 @@ class Budget:
 
 BUDGET = Budget()
 """What a search may take where nobody said otherwise."""
-
-
-@runtime_checkable
-class FullText(Protocol):
-    """A store that can keep texts only where its surroundings let it."""
-
-    async def check_full_text(self) -> None:
-        """Return if texts of entries are kept; raise StoreUnavailable otherwise."""
-        ...
 
 
 Clock = Callable[[], int]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
 
 from bson import ObjectId
 from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
+from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
 from fhir_server.store.mongo.documents import SHOWN, documents, stored, version_id
 from fhir_server.store.mongo.errors import is_duplicate
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
@@ -23,19 +23,9 @@ from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
-from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import (
-    SEARCH_PARAMETER,
-    AssertionFailed,
-    Committed,
-    ReadFailed,
-    StillReferenced,
-    Stored,
-    TargetsMissing,
-)
+from fhir_server.store.operations import Transaction, VersionIs, Write, Written
+from fhir_server.store.protocol import Committed, Stored
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SOURCES_SHOWN = 10
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
 _IDS_PER_READ = 10_000
 
@@ -94,22 +84,22 @@ class Attempt:
         if transaction.registry is not None and writes:
             await check_registry(self.place.database, transaction.registry, self.session)
         await self._read_states(self._named(writes))
+        checks = Checks(transaction, writes, self._state)
         for assertion in transaction.assertions:
-            if not await self._holds(assertion):
-                raise AssertionFailed(assertion)
-        missing = [target for target in dict.fromkeys(transaction.required) if not self._exists(target, writes)]
-        if missing:
-            raise TargetsMissing(missing)
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, await self.place.search.page(assertion.first_page, self.session))
+        checks.check_required()
         # After the checks: whoever changed what they saw touched a lock in common, and this write meets it.
         if writes and self.work.locks:
             await self._touch_locks()
         if transaction.released:
-            await self._check_released(transaction, writes)
-        for reference in transaction.reads:
-            if not self._exists(reference, writes):
-                raise ReadFailed(reference, deleted=reference in writes or self._state(reference).version > 0)
+            released, exempt = transaction.released, transaction.exempt
+            checks.check_released(await sources_of(self.place.database, released, exempt, writes))
+        checks.check_reads()
         written = await self._write(writes)
-        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
+        if changes_registry(written):
             await raise_registry(self.place.database, self.session)
         found = await self._read(transaction.reads)
         pages = [await self.place.search.page(query, self.session) for query in transaction.queries]
@@ -143,32 +133,6 @@ class Attempt:
     def _state(self, reference: str) -> _State:
         return self.states.get(reference, _ABSENT)
 
-    def _exists(self, reference: str, writes: Mapping[str, Write]) -> bool:
-        write = writes.get(reference)
-        return write.content is not None if write is not None else self._state(reference).live
-
-    async def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return self._state(f"{assertion.type}/{assertion.id}").version == assertion.version
-        return await self._finds(assertion)
-
-    async def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        page = await self.place.search.page(query, self.session)
-        return tuple([match.id for match in page.matches]) == assertion.ids
-
-    async def _check_released(self, transaction: Transaction, writes: Mapping[str, Write]) -> None:
-        released = transaction.released
-        sources: dict[str, list[str]] = {}
-        for target, source in await sources_of(self.place.database, released, transaction.exempt, writes.keys()):
-            sources.setdefault(target, []).append(source)
-        for source, write in writes.items():
-            if write.content is not None and write.type not in transaction.exempt:
-                for target in set(released).intersection(write.entries.references):
-                    sources.setdefault(target, []).append(source)
-        if sources:
-            raise StillReferenced({target: sorted(found)[:_SOURCES_SHOWN] for target, found in sources.items()})
-
     async def _write(self, writes: Mapping[str, Write]) -> tuple[Written, ...]:
         newest = max((self._state(reference).order for reference in writes), default=0)
         orders = self.place.floor.orders(newest, len(writes))
@@ -200,7 +164,7 @@ class Attempt:
 
     def _version(self, write: Write, state: _State) -> Stored:
         version, updated = state.version + 1, max(self.work.now, state.updated + MILLISECOND)
-        raw = None if write.content is None else spliced(write.content, version, updated)
+        raw = None if write.content is None else write.content.build_text(version, updated)
         return Stored(write.type, write.id, version, updated, write.method, raw)
 
     async def _read(self, references: Sequence[str]) -> tuple[Stored, ...]:
@@ -214,12 +178,6 @@ def _change(current: Document, state: _State) -> InsertOne[Document] | ReplaceOn
     if not state.version:
         return InsertOne(current)
     return ReplaceOne({"_id": current["_id"], "version": state.version}, current)
-
-
-def spliced(content: Content, version: int, updated: int) -> bytes:
-    """The stored text: see `operations.Content`."""
-    instant = (_EPOCH + timedelta(microseconds=updated)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return b"".join((content.head, f'"versionId":"{version}","lastUpdated":"{instant}"'.encode(), content.tail))
 
 
 def by_type(references: Iterable[str]) -> dict[str, list[str]]:
@@ -276,7 +234,7 @@ def _pointing(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list
     texts = [f"={target}" for target in targets]
     return [
         {"$match": {"terms": {"$in": texts}, "_id": {"$nin": list(ignored)}}},
-        {"$limit": _SOURCES_SHOWN * len(targets)},
+        {"$limit": SOURCES_SHOWN * len(targets)},
         {
             "$project": {
                 "_id": 0,

@@ -12,6 +12,7 @@ from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.search.query import Clause, Query
+from fhir_server.store.checks import check_distinct
 from fhir_server.store.mongo import changes as feed
 from fhir_server.store.mongo import deployment, upkeep
 from fhir_server.store.mongo import explain as explaining
@@ -98,8 +99,7 @@ class MongoStore:
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
-        if len({(write.type, write.id) for write in transaction.writes}) < len(transaction.writes):
-            raise ValueError("A transaction has at most one write per resource.")
+        check_distinct(transaction.writes)
         async with self._used():
             return await self._transactor.run(transaction)
 
@@ -139,7 +139,7 @@ class MongoStore:
             return await self._search.matching(references, where)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        """See `protocol.Explaining`."""
+        """See `protocol.Store.explain`."""
         async with self._searching():
             return await explaining.explain(self._searched, query, self._budget)
 
@@ -196,6 +196,9 @@ class MongoStore:
                     await self._database.command("ping")
         except BudgetExceeded as error:
             raise StoreUnavailable(f"MongoDB does not answer within {READY_SECONDS:g} seconds.") from error
+
+    async def check_full_text(self) -> None:
+        """See `protocol.Store.check_full_text`: texts are always kept."""
 
     async def close(self) -> None:
         """See `protocol.Store.close`."""

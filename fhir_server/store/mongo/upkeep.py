@@ -11,10 +11,11 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from fhir_server.store import checks
 from fhir_server.store.mongo.documents import entry_fields, versions_of
 from fhir_server.store.mongo.indexes import ENTRIES, HISTORY, META, WRITERS, Database, Document
 from fhir_server.store.mongo.watermark import PURGED
-from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, RegistryChanged, Reindexed
+from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, Reindexed
 
 
 async def reindex(database: Database, type: str, extract: Extract, registry: int, after: str) -> Reindexed:
@@ -34,9 +35,7 @@ async def registry_version(database: Database, session: AsyncClientSession | Non
 
 async def check_registry(database: Database, number: int, session: AsyncClientSession | None = None) -> None:
     """Raises RegistryChanged unless the registry has that number."""
-    there = await registry_version(database, session)
-    if there != number:
-        raise RegistryChanged(f"the registry is {there}, not {number}")
+    checks.check_registry(number, await registry_version(database, session))
 
 
 async def raise_registry(database: Database, session: AsyncClientSession) -> None:

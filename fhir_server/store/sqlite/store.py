@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fhir_server.search.query import Clause, Query
+from fhir_server.store.checks import check_distinct
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
@@ -130,10 +131,7 @@ class SqliteStore:
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
-        if len(transaction.writes) > 1:
-            references = {(write.type, write.id) for write in transaction.writes}
-            if len(references) < len(transaction.writes):
-                raise ValueError("A transaction has at most one write per resource.")
+        check_distinct(transaction.writes)
         committed: Committed = await self._writer.submit(transaction)
         return committed
 
@@ -176,7 +174,7 @@ class SqliteStore:
         return await self._searched(lambda _, search: search.count(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        """See `protocol.Explaining.explain`."""
+        """See `protocol.Store.explain`."""
         return await self._searched(
             lambda connection, search: explain(connection, search, self._names, self._sizes, query)
         )
@@ -232,7 +230,7 @@ class SqliteStore:
         await self.page_key()
 
     async def check_full_text(self) -> None:
-        """See `protocol.FullText.check_full_text`."""
+        """See `protocol.Store.check_full_text`."""
         await self._in_pool(lambda connection, _: fulltext.check(connection))
 
     async def backup(self, path: Path, progress: Progress = lambda done, total: None) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fhir_server.store.checks import check_registry
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
     Extract,
     Progress,
-    RegistryChanged,
     Reindexed,
 )
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
@@ -50,8 +50,7 @@ def reindexing(
 
     def work(connection: sqlite3.Connection) -> Reindexed:
         number = connection.execute(REGISTRY).fetchone()[0]
-        if number != registry:
-            raise RegistryChanged(f"the registry is {number}, not {registry}")
+        check_registry(registry, number)
         values = (after, names.code(connection, type), REINDEXED_AT_ONCE)
         found = connection.execute(_INDEXED, values).fetchall()
         removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
