@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from fhir_server.search.explain import described
@@ -21,6 +22,7 @@ from fhir_server.store.operations import Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
+    VALUES_PER_PAGE,
     BudgetExceeded,
     Changes,
     Clock,
@@ -34,9 +36,11 @@ from fhir_server.store.protocol import (
     Reindexed,
     Stored,
     StoreUnavailable,
+    ValuePage,
 )
 
 MILLISECOND = 1000
+_NO_VALUE = (None, None)
 
 
 async def open_store(uri: str, clock: Clock) -> MemoryStore:
@@ -73,7 +77,8 @@ class MemoryStore:
         self._newest = 0
         self._secret = secrets.token_bytes(32)
         self._registry = 0
-        self._kept: dict[str, bytes] = {}
+        self._values: dict[str, tuple[bytes | None, int | None]] = {}
+        self._expiries: list[tuple[int, str]] = []
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
@@ -167,14 +172,34 @@ class MemoryStore:
 
     async def get_value(self, key: str) -> bytes | None:
         """What is under the key."""
-        return self._kept.get(key)
+        value, expires = self._values.get(key, _NO_VALUE)
+        return value if expires is None or expires > self._clock() else None
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """Put the value there unless something else came first."""
-        if self._kept.get(key) != before:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
+        """Put the value there unless something else came first; forget what has expired."""
+        if await self.get_value(key) != before:
             return False
-        self._kept[key] = value
+        while self._expiries and self._expiries[0][0] <= self._clock():
+            expiry, expired = heappop(self._expiries)
+            if self._values.get(expired, _NO_VALUE)[1] == expiry:
+                del self._values[expired]
+        self._values[key] = value, expires
+        if expires is not None:
+            heappush(self._expiries, (expires, key))
         return True
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """Remove the value unless something else came first."""
+        if await self.get_value(key) != before:
+            return False
+        del self._values[key]
+        return True
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """A page of values by key."""
+        keys = sorted(key for key in self._values if key > after and key.startswith(prefix))
+        rows = [(key, value) for key in keys if (value := await self.get_value(key)) is not None]
+        return ValuePage.from_rows(rows, prefix, limit)
 
     async def purge(self, type: str, id: str) -> bool:
         """Forget the resource."""

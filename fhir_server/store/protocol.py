@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from fhir_server.search.entries import Entries
@@ -171,6 +172,24 @@ class Reindexed:
     next: str | None
 
 
+VALUES_PER_PAGE = 100
+"""Values that `Store.list_values` gives at once where no other limit is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValuePage:
+    """(key, value) by key, and when more follow the last key (`after` of the next page)."""
+
+    values: tuple[tuple[str, bytes], ...]
+    next: str | None
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[str, bytes]], prefix: str, limit: int) -> ValuePage:
+        """From up to `limit + 1` rows by key, those beyond the prefix included."""
+        values = tuple(takewhile(lambda row: row[0].startswith(prefix), rows))
+        return cls(values[:limit], values[limit - 1][0] if len(values) > limit else None)
+
+
 class Store(Protocol):
     """Where resources live. See `operations.Transaction` for what `transact` promises."""
 
@@ -235,11 +254,23 @@ class Store(Protocol):
         ...
 
     async def get_value(self, key: str) -> bytes | None:
-        """What `keep` last put under a key; None without it."""
+        """The value under a key; None where there is none or it has expired."""
         ...
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not."""
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
+        """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not.
+
+        From `expires` on (µs since 1970 by the store's clock; None: never) the value counts as absent everywhere.
+        A key has at least one character.
+        """
+        ...
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """Remove the value under a key if it is `before`; durable. False when it is not."""
+        ...
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """The values under keys that begin with `prefix` and come after `after`, in the order of code points."""
         ...
 
     async def purge(self, type: str, id: str) -> bool:

@@ -26,6 +26,7 @@ from fhir_server.store.contract.case import (
     write,
 )
 from fhir_server.store.contract.races import MANY, attempt, outcomes
+from fhir_server.store.contract.values import increment
 from fhir_server.store.operations import Matches, VersionIs
 from fhir_server.store.protocol import Clock, HistoryQuery, Store
 
@@ -45,6 +46,19 @@ class DurableContract(Case):
             yield store
         finally:
             await store.close()
+
+    @stored
+    async def test_values_are_there_again_until_they_expire(self, store: Store, clock: Ticks) -> None:
+        assert await store.put_value_if("stays", b"x", None)
+        assert await store.put_value_if("expires", b"x", None, clock.now + HOUR)
+        async with self.again(clock) as other:
+            await asyncio.gather(*(increment(each, "count", 10) for each in (store, other)))
+            assert await store.get_value("count") == await other.get_value("count") == b"20"
+        await store.close()
+        async with self.again(clock) as other:
+            assert [key for key, _ in (await other.list_values("")).values] == ["count", "expires", "stays"]
+            clock.forward(HOUR)
+            assert [key for key, _ in (await other.list_values("")).values] == ["count", "stays"]
 
     @stored
     async def test_everything_is_there_again(self, store: Store, clock: Ticks) -> None:

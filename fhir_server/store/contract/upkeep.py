@@ -161,17 +161,6 @@ class UpkeepContract(Case):
         await asyncio.gather(*begun)
 
     @stored
-    async def test_keeping_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
-        assert await store.get_value("job") is None
-        assert await store.put_value_if("job", b"one", b"other") is False
-        assert await store.put_value_if("job", b"one", None) is True
-        assert await store.put_value_if("job", b"two", None) is False
-        assert await store.get_value("job") == b"one"
-        both = await asyncio.gather(*(store.put_value_if("job", b"%d" % number, b"one") for number in range(8)))
-        assert sum(both) == 1
-        assert await store.get_value("other") is None
-
-    @stored
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))

@@ -31,6 +31,9 @@ LOCK_SECONDS = 600
 LEASE_SECONDS = 300
 """How long a writer's floor outlives its renewal: longer than `floor.RENEWED_WITHIN` and a transaction's life."""
 
+VALUE_SECONDS = 3600
+"""How long an expired value stays at least: longer than the clocks of a process and the database may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Index:
@@ -86,7 +89,7 @@ OTHERS: Mapping[str, tuple[Index, ...]] = {
     ),
     LOCKS: (Index("expiry", (("touched", 1),), expires=LOCK_SECONDS),),
     WRITERS: (Index("expiry", (("renewed", 1),), expires=LEASE_SECONDS),),
-    META: (),
+    META: (Index("expiry", (("removable", 1),), expires=VALUE_SECONDS),),
 }
 
 ARRAYS = frozenset({"terms", "dates", "numbers"})

@@ -14,7 +14,7 @@ from pymongo.write_concern import WriteConcern
 from fhir_server.search.query import Clause, Query
 from fhir_server.store.checks import check_distinct
 from fhir_server.store.mongo import changes as feed
-from fhir_server.store.mongo import deployment, upkeep
+from fhir_server.store.mongo import deployment, upkeep, values
 from fhir_server.store.mongo import explain as explaining
 from fhir_server.store.mongo.commit import Place, read_current
 from fhir_server.store.mongo.documents import LAST_VERSION, SHOWN, stored, stored_version, version_id
@@ -27,6 +27,7 @@ from fhir_server.store.mongo.watermark import CommitWatermark
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
+    VALUES_PER_PAGE,
     Budget,
     BudgetExceeded,
     Changes,
@@ -39,6 +40,7 @@ from fhir_server.store.protocol import (
     Reindexed,
     Stored,
     StoreUnavailable,
+    ValuePage,
 )
 
 READY_SECONDS = 3.0
@@ -83,6 +85,7 @@ class MongoStore:
     ) -> None:
         majority = WriteConcern("majority")
         self._client = client
+        self._clock = clock
         self._database = client.get_database(name, read_preference=ReadPreference.PRIMARY, write_concern=majority)
         # The URI's `readPreference` is for searches; all else must see what was just written.
         self._searched = client.get_database(name)
@@ -171,12 +174,22 @@ class MongoStore:
     async def get_value(self, key: str) -> bytes | None:
         """See `protocol.Store.get_value`."""
         async with self._used():
-            return await upkeep.get_value(self._database, key)
+            return await values.get_value(self._database, key, self._clock())
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
         """See `protocol.Store.put_value_if`."""
         async with self._used():
-            return await upkeep.put_value_if(self._database, key, value, before)
+            return await values.put_value_if(self._database, key, value, before, expires, self._clock())
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """See `protocol.Store.remove_value_if`."""
+        async with self._used():
+            return await values.remove_value_if(self._database, key, before, self._clock())
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """See `protocol.Store.list_values`."""
+        async with self._used():
+            return await values.list_values(self._database, prefix, after, limit, self._clock())
 
     async def purge(self, type: str, id: str) -> bool:
         """See `protocol.Store.purge`."""

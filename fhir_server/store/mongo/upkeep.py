@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bson import Binary, Int64
+from bson import Int64
 from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -41,25 +40,6 @@ async def check_registry(database: Database, number: int, session: AsyncClientSe
 async def raise_registry(database: Database, session: AsyncClientSession) -> None:
     """Count one more change; of two transactions that do, one is tried again."""
     await database[META].update_one({"_id": "registry"}, {"$inc": {"number": 1}}, upsert=True, session=session)
-
-
-async def get_value(database: Database, key: str) -> bytes | None:
-    """What is under a key."""
-    found = await database[META].find_one({"_id": f"kept {key}"})
-    return bytes(found["value"]) if found else None
-
-
-async def put_value_if(database: Database, key: str, value: bytes, before: bytes | None) -> bool:
-    """Put a value under a key if `before` is there; False if not."""
-    meta, id = database[META], f"kept {key}"
-    if before is None:
-        try:
-            await meta.insert_one({"_id": id, "value": Binary(value)})
-        except DuplicateKeyError:
-            return False
-        return True
-    done = await meta.update_one({"_id": id, "value": Binary(before)}, {"$set": {"value": Binary(value)}})
-    return done.matched_count == 1
 
 
 async def _batch(database: Database, type: str, last: str) -> list[Document]:

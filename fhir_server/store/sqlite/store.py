@@ -18,6 +18,7 @@ from fhir_server.store.checks import check_distinct
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
+    VALUES_PER_PAGE,
     Budget,
     Changes,
     Clock,
@@ -30,8 +31,9 @@ from fhir_server.store.protocol import (
     Reindexed,
     Stored,
     StoreUnavailable,
+    ValuePage,
 )
-from fhir_server.store.sqlite import fulltext, upkeep
+from fhir_server.store.sqlite import fulltext, upkeep, values
 from fhir_server.store.sqlite.budget import Slow
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
@@ -119,6 +121,7 @@ class SqliteStore:
         self, path: Path, writing: sqlite3.Connection, clock: Clock, budget: Budget, readonly: bool = False
     ) -> None:
         self._path = path
+        self._clock = clock
         self._names = Names()
         self._names.refresh(writing)
         self._reading = connect(path, writer=False)
@@ -207,13 +210,24 @@ class SqliteStore:
 
     async def get_value(self, key: str) -> bytes | None:
         """See `protocol.Store.get_value`; runs on the event loop."""
-        rows = self._here(upkeep.KEPT, (upkeep.kept_key(key),))
+        rows = self._here(values.GET, (key, self._clock()))
         return bytes(rows[0][0]) if rows else None
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
         """See `protocol.Store.put_value_if`."""
-        done: bool = await self._writer.submit(upkeep.keeping(key, value, before))
+        done: bool = await self._writer.submit(values.put_value_if(key, value, before, expires, self._clock))
         return done
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """See `protocol.Store.remove_value_if`."""
+        done: bool = await self._writer.submit(values.remove_value_if(key, before, self._clock))
+        return done
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """See `protocol.Store.list_values`; runs on the event loop."""
+        statement = values.LIST_AFTER if after >= prefix else values.LIST_FROM
+        rows = self._here(statement, (max(prefix, after), self._clock(), limit + 1))
+        return ValuePage.from_rows([(key, bytes(value)) for key, value in rows], prefix, limit)
 
     async def purge(self, type: str, id: str) -> bool:
         """See `protocol.Store.purge`."""

@@ -77,27 +77,6 @@ def reindexing(
     return work
 
 
-def keeping(key: str, value: bytes, before: bytes | None) -> Callable[[sqlite3.Connection], bool]:
-    """Work that puts a value under a key if `before` is there; False if not."""
-
-    def work(connection: sqlite3.Connection) -> bool:
-        row = connection.execute(KEPT, (kept_key(key),)).fetchone()
-        if (bytes(row[0]) if row else None) != before:
-            return False
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (kept_key(key), value))
-        return True
-
-    return work
-
-
-KEPT = "SELECT value FROM meta WHERE key = ?"
-
-
-def kept_key(key: str) -> str:
-    """Where in `meta` a key is."""
-    return f"kept {key}"
-
-
 def _codes(connection: sqlite3.Connection, names: Names, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:
     """The numbers of all the type's parameters. New ones are given in the open transaction: this process, which
     may yet see it rolled back, does not keep them."""
