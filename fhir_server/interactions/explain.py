@@ -29,7 +29,7 @@ def wants_explanation(request: Request, pairs: Pairs) -> bool:
 async def build_explanation(context: Context, request: Request, wanted: Search, steps: Sequence[str]) -> bytes:
     """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
     started = time.perf_counter()
-    criteria = await load_criteria(context, wanted.applied, request.base)
+    criteria = await load_criteria(context, wanted.applied, request.caller)
     types = [scope.type for scope in (wanted.inside or wanted.query).scopes]
     sentences = list(readings(types, wanted.applied, criteria))
     sentences.append(f"Reading the parameters took {format_elapsed(started)}.")
@@ -39,7 +39,7 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
     if not wanted.query.scopes:
         sentences.append("Nothing but contained resources is searched.")
     else:
-        sentences += await context.store.explain(wanted.query)
+        sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]
     return outcome_entry(operation_outcome(issues))
 
