@@ -41,11 +41,11 @@ class Checks:
 
     transaction: Transaction
     writes: Mapping[str, Write]
-    latest: Callable[[str], Latest]
+    get_latest: Callable[[str], Latest]
 
     def check_version(self, assertion: VersionIs) -> None:
         """Raises AssertionFailed when the latest version is another."""
-        if self.latest(f"{assertion.type}/{assertion.id}").version != assertion.version:
+        if self.get_latest(f"{assertion.type}/{assertion.id}").version != assertion.version:
             raise AssertionFailed(assertion)
 
     def check_required(self) -> None:
@@ -58,7 +58,7 @@ class Checks:
         """Raises ReadFailed for the first read of what is not there after the writes."""
         for reference in self.transaction.reads:
             if not self._exists(reference):
-                raise ReadFailed(reference, deleted=self.latest(reference).version > 0)
+                raise ReadFailed(reference, deleted=self.get_latest(reference).version > 0)
 
     def check_released(self, stored: Iterable[tuple[str, str]]) -> None:
         """Raises StillReferenced; `stored`: (target, source) of the current resources that are not written here."""
@@ -76,7 +76,7 @@ class Checks:
     def _exists(self, reference: str) -> bool:
         """Whether the resource is there after the writes."""
         write = self.writes.get(reference)
-        return self.latest(reference).live if write is None else write.content is not None
+        return self.get_latest(reference).live if write is None else write.content is not None
 
 
 def check_distinct(writes: Sequence[Write]) -> None:

@@ -90,9 +90,9 @@ class MemoryStore:
         undo: list[_Undo] = []
         mark = len(self._log), self._commits, self._newest
         try:
-            written = self._write(transaction.writes, undo)
+            written = self._apply_writes(transaction.writes, undo)
             found = tuple(self._versions[reference][-1] for reference in transaction.reads)
-            pages = tuple(self._page(query) for query in transaction.queries)
+            pages = tuple(self._find_page(query) for query in transaction.queries)
         except BaseException:
             self._roll_back(undo, mark)
             raise
@@ -116,16 +116,16 @@ class MemoryStore:
 
     async def search(self, query: Query) -> Page:
         """A page of current resources."""
-        return self._page(query)
+        return self._find_page(query)
 
     async def count(self, query: Query) -> int:
         """The number of matches."""
-        return sum(1 for _ in self._matched(query))
+        return sum(1 for _ in self._iterate_matches(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         """See `protocol.Store.explain`: everything of a type is looked at."""
         started = time.perf_counter()
-        page = self._page(query)
+        page = self._find_page(query)
         took = (time.perf_counter() - started) * 1000
         lines = [
             f"{scope.type}: all {len(self._current.get(scope.type, ()))} resources are tested, there is no index: "
@@ -142,7 +142,7 @@ class MemoryStore:
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """A page of versions, newest first."""
-        versions = sorted(self._in_history(query), key=_history_order)
+        versions = sorted(self._iterate_history(query), key=_build_history_key)
         page = tuple(versions[: query.count])
         more = bool(page) and len(versions) > len(page)
         last = (page[-1].last_updated, page[-1].reference, page[-1].version) if more else None
@@ -237,18 +237,18 @@ class MemoryStore:
 
     def _check(self, transaction: Transaction) -> None:
         writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
-        checks = Checks(transaction, writes, self._latest)
+        checks = Checks(transaction, writes, self._get_latest)
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
             else:
-                check_matches(assertion, self._page(assertion.first_page))
+                check_matches(assertion, self._find_page(assertion.first_page))
         checks.check_required()
         if transaction.released:
             checks.check_released(self._find_sources(transaction, writes))
         checks.check_reads()
 
-    def _latest(self, reference: str) -> _Latest:
+    def _get_latest(self, reference: str) -> _Latest:
         return _Latest(len(self._versions.get(reference, ())), self.resolve(reference) is not None)
 
     def _find_sources(self, transaction: Transaction, writes: Mapping[str, Write]) -> Iterator[tuple[str, str]]:
@@ -260,12 +260,12 @@ class MemoryStore:
                     for target in released.intersection(candidate.entries.references):
                         yield target, candidate.reference
 
-    def _write(self, writes: Iterable[Write], undo: list[_Undo]) -> tuple[Written, ...]:
+    def _apply_writes(self, writes: Iterable[Write], undo: list[_Undo]) -> tuple[Written, ...]:
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
         now = max(self._clock() // MILLISECOND * MILLISECOND, self._newest)
-        return tuple(self._write_one(write, now, undo) for write in writes)
+        return tuple(self._apply_write(write, now, undo) for write in writes)
 
-    def _write_one(self, write: Write, now: int, undo: list[_Undo]) -> Written:
+    def _apply_write(self, write: Write, now: int, undo: list[_Undo]) -> Written:
         reference = f"{write.type}/{write.id}"
         before = self.resolve(reference)
         if write.content is None and before is None:
@@ -297,26 +297,26 @@ class MemoryStore:
             if change.before is not None:
                 self._current[undone.type][undone.id] = change.before
 
-    def _matched(self, query: Query) -> Iterator[Candidate]:
+    def _iterate_matches(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:
             yield from filter(predicate(scope.where, self), self.of_type(scope.type))
 
-    def _page(self, query: Query) -> Page:
+    def _find_page(self, query: Query) -> Page:
         if any(key.kind == "score" for key in query.sort):
             for scope in query.scopes:
-                if sum(1 for _ in self._matched(Query((scope,)))) > MOST_SCORED:
+                if sum(1 for _ in self._iterate_matches(Query((scope,)))) > MOST_SCORED:
                     raise BudgetExceeded(too_many_scored(scope.type))
-        candidates, position = select_page(query, self._matched(query))
+        candidates, position = select_page(query, self._iterate_matches(query))
         return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
 
-    def _in_history(self, query: HistoryQuery) -> Iterator[Stored]:
+    def _iterate_history(self, query: HistoryQuery) -> Iterator[Stored]:
         for versions in self._versions.values():
             if query.types and versions[0].type not in query.types:
                 continue
             if query.id is not None and versions[0].id != query.id:
                 continue
             for version, successor in zip(versions, [*versions[1:], None], strict=True):
-                if _asked_for(query, version, successor):
+                if _is_in_history(query, version, successor):
                     yield version
 
     def _reindex(self, reference: str, extract: Extract) -> None:
@@ -335,11 +335,11 @@ class MemoryStore:
         return int(token)
 
 
-def _history_order(version: Stored) -> HistoryKey:
+def _build_history_key(version: Stored) -> HistoryKey:
     return (-version.last_updated, version.reference, -version.version)
 
 
-def _asked_for(query: HistoryQuery, version: Stored, successor: Stored | None) -> bool:
+def _is_in_history(query: HistoryQuery, version: Stored, successor: Stored | None) -> bool:
     """Whether the query asks for the version; it was current from its lastUpdated until just before its successor's."""
     if query.since is not None and version.last_updated < query.since:
         return False
@@ -349,5 +349,5 @@ def _asked_for(query: HistoryQuery, version: Stored, successor: Stored | None) -
             return False
     if query.before is not None:
         last_updated, reference, number = query.before
-        return _history_order(version) > (-last_updated, reference, -number)
+        return _build_history_key(version) > (-last_updated, reference, -number)
     return True

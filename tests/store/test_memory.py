@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.store import memory
 from fhir_server.store.contract import StoreContract
-from fhir_server.store.contract.case import START, Ticks, changes_walk, put, stored, write
+from fhir_server.store.contract.case import START, Ticks, put, stored, walk_changes, write
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Clock, Expired, HistoryQuery, Store, StoreUnavailable
 
@@ -37,7 +37,7 @@ class TestMemory(StoreContract):
         for token in ("2", "-1", "x", ""):
             with pytest.raises(Expired):
                 await store.changes(token)
-        assert await changes_walk(store, "1") == []
+        assert await walk_changes(store, "1") == []
 
     @stored
     async def test_a_failing_extract_changes_nothing_of_that_resource(self, store: Store, clock: Ticks) -> None:

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 from fhir_server.search.entries import Entries
 from fhir_server.store.contract.case import Ticks, content, put, write
 from fhir_server.store.mongo import deployment, open_store
-from fhir_server.store.mongo.documents import LARGEST
+from fhir_server.store.mongo.documents import LARGEST_DOCUMENT
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import Expired, HistoryQuery, StoreUnavailable, TooLargeForStore
 
@@ -61,16 +61,19 @@ def test_an_unknown_schema_version_is_refused(mongo_uri: str) -> None:
 def test_a_document_that_is_too_large_is_refused_before_it_is_sent(mongo_uri: str) -> None:
     async def body() -> None:
         store = await open_store(mongo_uri, Ticks())
-        fits = put("Binary/fits", text="x" * (LARGEST - 2000))
+        fits = put("Binary/fits", text="x" * (LARGEST_DOCUMENT - 2000))
         entries = Entries(terms={"name": tuple(f"{number:0200}" for number in range(30_000))})
         try:
-            for large in (put("Binary/large", text="x" * LARGEST), put("Patient/large", entries, "x" * 12_000_000)):
+            for large in (
+                put("Binary/large", text="x" * LARGEST_DOCUMENT),
+                put("Patient/large", entries, "x" * 12_000_000),
+            ):
                 with pytest.raises(TooLargeForStore, match=f"`{large.type}/large` takes 1[678],"):
                     await write(store, put("Patient/beside"), large)
             assert await store.read("Patient", "beside") is None
             await write(store, fits)
             found = await store.read("Binary", "fits")
-            assert found is not None and found.raw is not None and len(found.raw) > LARGEST - 2000
+            assert found is not None and found.raw is not None and len(found.raw) > LARGEST_DOCUMENT - 2000
         finally:
             await store.close()
 
@@ -79,11 +82,11 @@ def test_a_document_that_is_too_large_is_refused_before_it_is_sent(mongo_uri: st
 
 @pytest.mark.long
 def test_a_transaction_past_its_lifetime_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lifetime(_: object) -> float:
+    async def read_lifetime(_: object) -> float:
         """SecantusDB does not tell it (mongo_divergences.md)."""
         return 0.3
 
-    monkeypatch.setattr(deployment, "lifetime", lifetime)
+    monkeypatch.setattr(deployment, "lifetime", read_lifetime)
     secantus = pytest.importorskip("secantus")
     server = secantus.SecantusDBServer(port=0, storage_path=":memory:", transaction_lifetime_seconds=0.3)
     server.start()

@@ -126,17 +126,17 @@ def canonical(url: str, version: str = "") -> str:
     return f"{url}{SEPARATOR}{version}"
 
 
-def text_of(value: str) -> str:
+def string(value: str) -> str:
     """The term of a string."""
     return f"{value.lower()}{SEPARATOR}{value}"
 
 
 async def write(store: Store, *writes: Write, **rest: Any) -> Committed:
     """One transaction of the writes, tried again when the store reports a conflict with another one."""
-    return await retried(store, Transaction(writes, **rest))
+    return await retry_transaction(store, Transaction(writes, **rest))
 
 
-async def retried(store: Store, transaction: Transaction, attempts: int = 100) -> Committed:
+async def retry_transaction(store: Store, transaction: Transaction, attempts: int = 100) -> Committed:
     """`transact`, tried again on WriteConflict, as its promise allows."""
     for _ in range(attempts - 1):
         try:
@@ -169,7 +169,7 @@ async def walk(store: Store, asked: Query) -> list[Stored]:
     raise AssertionError("The pages of a search do not end.")
 
 
-async def history_walk(store: Store, asked: HistoryQuery) -> list[Stored]:
+async def walk_history(store: Store, asked: HistoryQuery) -> list[Stored]:
     """All pages of a history."""
     found: list[Stored] = []
     before = asked.before
@@ -182,7 +182,7 @@ async def history_walk(store: Store, asked: HistoryQuery) -> list[Stored]:
     raise AssertionError("The pages of a history do not end.")
 
 
-async def changes_walk(store: Store, after: str | None = None, limit: int = 1000) -> list[Stored]:
+async def walk_changes(store: Store, after: str | None = None, limit: int = 1000) -> list[Stored]:
     """All changes after a token."""
     found: list[Stored] = []
     for _ in range(PAGES):
@@ -207,6 +207,6 @@ async def reindex(store: Store, types: Iterable[str], extract: Extract) -> int:
     return done
 
 
-def labels(versions: Iterable[Stored]) -> list[tuple[str, int]]:
+def list_labels(versions: Iterable[Stored]) -> list[tuple[str, int]]:
     """(`Type/id`, version) of each."""
     return [(version.reference, version.version) for version in versions]

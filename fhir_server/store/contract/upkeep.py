@@ -13,15 +13,15 @@ from fhir_server.store.contract.case import (
     START,
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
     ids,
     put,
     query,
     reindex,
     stored,
     terms,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Transaction, Write
@@ -58,13 +58,13 @@ class UpkeepContract(Case):
         old = terms(old=["x"], references=["Patient/b"])
         await write(store, *(put(f"Patient/{id}", old, id) for id in "abc"), put("Observation/o", old, "o"))
         await write(store, delete("Patient/c"))
-        before = await history_walk(store, HistoryQuery())
+        before = await walk_history(store, HistoryQuery())
         assert await reindex(store, ("Patient", "Encounter"), text_entries) == 2
         assert await ids(store, "Patient", Present("old")) == []
         assert await ids(store, "Patient", Present("text")) == ["a", "b"]
         assert await ids(store, "Patient", Equals("text", ("b", "c"))) == ["b"]
         assert await ids(store, "Observation", Present("old")) == ["o"], "other types are left alone"
-        assert await history_walk(store, HistoryQuery()) == before, "no version is made"
+        assert await walk_history(store, HistoryQuery()) == before, "no version is made"
         assert await store.read("Patient", "c") == await store.vread("Patient", "c", 2)
 
     @stored
@@ -173,10 +173,10 @@ class UpkeepContract(Case):
         assert await ids(store, "Patient", EVERYTHING) == await ids(store, "Patient", Present("mark")) == ["b"]
         assert await ids(store, "Patient", Has("Patient", "link", EVERYTHING)) == ["b"]
         assert await store.count(query("Patient")) == 1
-        assert all(version.reference != "Patient/a" for version in await history_walk(store, HistoryQuery()))
+        assert all(version.reference != "Patient/a" for version in await walk_history(store, HistoryQuery()))
         assert (await store.history(HistoryQuery(("Patient",), "a"))).versions == ()
-        assert [version.reference for version in await changes_walk(store, token)] == ["Patient/b"]
-        assert len(await changes_walk(store)) == 3
+        assert [version.reference for version in await walk_changes(store, token)] == ["Patient/b"]
+        assert len(await walk_changes(store)) == 3
         assert await ids(store, "Observation", Present("mark")) == ["a"]
         with pytest.raises(TargetsMissing):
             await store.transact(Transaction((put("Patient/c"),), required=("Patient/a",)))

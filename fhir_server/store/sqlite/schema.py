@@ -13,7 +13,7 @@ current resources only, so that a row found is a resource found:
     date      (tp, low, high, rid)
     number    (tp, key, rid, low, high, unit)    low, high: `rows.ordered`; by resource, for the same reason
     words     see `fulltext.py`; empty where full text is off
-    gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`grams.py`)
+    gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`trigrams.py`)
     value     values under keys with their expiry (µs; NULL: never): `values.py`
     entries   the resource's index entries as JSON (`rows.Columns`)
 """
