@@ -83,7 +83,7 @@ class MemoryStore:
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
-        await self.ready()
+        await self.check_ready()
         check_distinct(transaction.writes)
         check_registry(transaction.registry, self._registry)
         self._check(transaction)
@@ -134,7 +134,7 @@ class MemoryStore:
         ]
         return (*lines, f"The search took {took:.2f} ms and found {len(page.matches)} on this page.")
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """The references whose current resource matches."""
         holds = predicate(where, self)
         candidates = filter(None, map(self.resolve, references))
@@ -148,7 +148,7 @@ class MemoryStore:
         last = (page[-1].last_updated, page[-1].reference, page[-1].version) if more else None
         return HistoryPage(page, last, self._newest)
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
         """Committed versions in commit order; the token is the number of the last one."""
         start = self._parse_token(after)
         versions = [entry for entry in self._log if entry[0] > start][:limit]
@@ -214,7 +214,7 @@ class MemoryStore:
         """The store's 32 random bytes."""
         return self._secret
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         """Return unless closed."""
         if self._closed:
             raise StoreUnavailable("The in-memory store is closed.")

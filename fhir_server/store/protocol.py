@@ -74,7 +74,7 @@ class BudgetExceeded(StoreError):
 
 
 class Expired(StoreError):
-    """The `changes` token is older than what the store keeps."""
+    """The token of `read_changes` is older than what the store keeps."""
 
 
 class Stored(NamedTuple):
@@ -173,7 +173,7 @@ class Reindexed:
 
 
 VALUES_PER_PAGE = 100
-"""Values that `Store.list_values` gives at once where no other limit is asked for."""
+"""Values in a page of `Store.list_values` by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ class Store(Protocol):
         """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
         ...
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """Those of the given current resources (`Type/id`, one type) that match `where`."""
         ...
 
@@ -234,7 +234,7 @@ class Store(Protocol):
         """A page of versions."""
         ...
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
         """Versions committed after the token (None: from the beginning). Raises Expired."""
         ...
 
@@ -281,7 +281,7 @@ class Store(Protocol):
         """32 random bytes, made once per database: the key of page links, shared by all processes."""
         ...
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         """Return if the store can answer now; raise StoreUnavailable otherwise."""
         ...
 
@@ -304,13 +304,13 @@ class Budget:
     seconds: float = 20.0
     rows: int = 1_000_000
 
-    def out_of_time(self) -> BudgetExceeded:
+    def build_time_error(self) -> BudgetExceeded:
         """The error of a search that takes longer."""
         return BudgetExceeded(
             f"The search was stopped after {self.seconds:g} seconds, the longest that one search may take."
         )
 
-    def out_of_rows(self) -> BudgetExceeded:
+    def build_rows_error(self) -> BudgetExceeded:
         """The error of a search that looks at more."""
         return BudgetExceeded(
             f"The search was stopped after about {self.rows:,} rows of the index, the most that one search may look at."
@@ -318,7 +318,7 @@ class Budget:
 
 
 BUDGET = Budget()
-"""What a search may take where nobody said otherwise."""
+"""What a search may take by default."""
 
 
 Clock = Callable[[], int]

@@ -36,7 +36,7 @@ class TestMemory(StoreContract):
         await write(store, put("Patient/a"))
         for token in ("2", "-1", "x", ""):
             with pytest.raises(Expired):
-                await store.changes(token)
+                await store.read_changes(token)
         assert await walk_changes(store, "1") == []
 
     @stored
@@ -52,7 +52,7 @@ def test_a_closed_store_is_not_ready() -> None:
         store = await memory.open_store("memory://", lambda: START)
         await store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
-            await store.ready()
+            await store.check_ready()
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.transact(Transaction((put("Patient/a"),)))
 

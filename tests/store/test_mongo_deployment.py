@@ -86,7 +86,7 @@ def test_a_transaction_past_its_lifetime_writes_nothing(monkeypatch: pytest.Monk
         """SecantusDB does not tell it (mongo_divergences.md)."""
         return 0.3
 
-    monkeypatch.setattr(deployment, "lifetime", read_lifetime)
+    monkeypatch.setattr(deployment, "read_lifetime", read_lifetime)
     secantus = pytest.importorskip("secantus")
     server = secantus.SecantusDBServer(port=0, storage_path=":memory:", transaction_lifetime_seconds=0.3)
     server.start()
@@ -142,9 +142,9 @@ def test_a_lost_token_is_expired(mongo_uri: str) -> None:
         store = await open_store(mongo_uri, Ticks())
         try:
             await write(store, put("Patient/a"))
-            for lost in ("", "x", "2", "AAAA", (await store.changes(None)).token[:-8]):
+            for lost in ("", "x", "2", "AAAA", (await store.read_changes(None)).token[:-8]):
                 with pytest.raises(Expired):
-                    await store.changes(lost)
+                    await store.read_changes(lost)
         finally:
             await store.close()
 
@@ -200,17 +200,17 @@ def test_a_reader_that_was_away_too_long_begins_anew() -> None:
     async def body() -> None:
         store = await open_store(f"{server.uri}fhir?directConnection=true", Ticks())
         try:
-            token = (await store.changes(None)).token
+            token = (await store.read_changes(None)).token
             for number in range(40):
                 await write(store, put(f"Patient/{number}"))
-                token = (await store.changes(token)).token if number == 0 else token
+                token = (await store.read_changes(token)).token if number == 0 else token
             _database(server.uri + "admin").command("secantusAdmin.pruneOplog")
             with pytest.raises(Expired, match="oplog has moved on"):
-                await store.changes(token)
-            anew = await store.changes(None)
+                await store.read_changes(token)
+            anew = await store.read_changes(None)
             assert len(anew.versions) == 40
             await write(store, put("Patient/next"))
-            assert [each.id for each in (await store.changes(anew.token)).versions] == ["next"]
+            assert [each.id for each in (await store.read_changes(anew.token)).versions] == ["next"]
         finally:
             await store.close()
 

@@ -70,9 +70,9 @@ def test_a_cut_connection(behind: Callable[[Body], None], fault: str) -> None:
 
 def test_an_absent_server_is_said_and_comes_back(behind: Callable[[Body], None]) -> None:
     async def body(store: MongoStore, proxy: Proxy) -> None:
-        await store.ready()
+        await store.check_ready()
         proxy.drop()
-        for question in (store.read("Patient", "p"), store.ready(), store.history(HistoryQuery())):
+        for question in (store.read("Patient", "p"), store.check_ready(), store.history(HistoryQuery())):
             with pytest.raises(StoreUnavailable):
                 await question
         writing = asyncio.create_task(write(store, put("Patient/p", text="while away")))
@@ -80,7 +80,7 @@ def test_an_absent_server_is_said_and_comes_back(behind: Callable[[Body], None])
         assert not writing.done(), "it is tried again until its time is over"
         proxy.absent = False
         assert (await writing).written[0].version == 2
-        await store.ready()
+        await store.check_ready()
 
     behind(body)
 
@@ -200,7 +200,7 @@ async def _back(store: MongoStore) -> None:
     async with asyncio.timeout(30):
         while True:
             with suppress(StoreUnavailable):
-                return await store.ready()
+                return await store.check_ready()
 
 
 async def _ids(store: MongoStore, type: str) -> set[int]:

@@ -99,7 +99,7 @@ def test_what_a_chain_names_are_rows_too(on_observations: With) -> None:
 def test_what_is_asked_of_a_few_resources_looks_at_no_others(on_observations: With) -> None:
     short = q.Contains("note", "1", strings=True)
     asked = ["Observation/00", "Observation/01", "Observation/10"]
-    found = on_observations(lambda store: store.matching(asked, short), Budget(rows=5))
+    found = on_observations(lambda store: store.find_matching(asked, short), Budget(rows=5))
     assert found == {"Observation/01", "Observation/10"}
 
 
@@ -174,7 +174,7 @@ def test_slow_searches_leave_connections_to_reads_and_writes(
         return Page((), None)
 
     async def ask(store: Store) -> list[Page | BaseException]:
-        monkeypatch.setattr(Search, "page", slow)
+        monkeypatch.setattr(Search, "find_page", slow)
         searches = [asyncio.create_task(store.search(query("Observation"))) for _ in range(6)]
         await asyncio.sleep(0.01)
         assert running == 3

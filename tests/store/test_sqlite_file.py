@@ -30,7 +30,7 @@ def with_store(path: Path, test: Callable[[SqliteStore, Ticks], Awaitable[None]]
 
 
 async def _nothing(store: SqliteStore, clock: Ticks) -> None:
-    await store.ready()
+    await store.check_ready()
 
 
 def _version(path: Path) -> int:
@@ -261,14 +261,14 @@ def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> No
         clock.forward(HOUR)
         await write(store, put("Patient/gone", terms(code=["x"], link=["Patient/kept"])))
         await write(store, put("Patient/gone", dates(date=[(1, 2)])))
-        token, horizon = (await store.changes(None)).token, (await store.history(HistoryQuery())).horizon
+        token, horizon = (await store.read_changes(None)).token, (await store.history(HistoryQuery())).horizon
         assert await store.purge("Patient", "gone") is True
-        assert (await store.changes(token)).versions == ()
+        assert (await store.read_changes(token)).versions == ()
         assert (await store.history(HistoryQuery())).horizon == horizon
         clock.forward(-HOUR)
         (written,) = (await write(store, put("Patient/new"))).written
         assert written.last_updated >= horizon
-        assert [version.id for version in (await store.changes(token)).versions] == ["new"]
+        assert [version.id for version in (await store.read_changes(token)).versions] == ["new"]
 
     with_store(path, test)
     connection = sqlite3.connect(path)

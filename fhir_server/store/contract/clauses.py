@@ -20,7 +20,7 @@ from fhir_server.store.protocol import Store
 
 
 class ClauseContract(Case):
-    """Search finds what each clause says, and `count` and `matching` agree with it."""
+    """Search finds what each clause says, and `count` and `find_matching` agree with it."""
 
     @stored
     async def test_terms_ids_and_presence(self, store: Store, clock: Ticks) -> None:
@@ -89,12 +89,12 @@ class ClauseContract(Case):
     async def test_matching_judges_only_those_given(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         given = ["Patient/ann", "Patient/bob", "Patient/bob", "Patient/never", "Patient/dan"]
-        assert await store.matching(given, q.Present("gender")) == {"Patient/ann", "Patient/bob"}
-        assert await store.matching(given, q.EVERYTHING) == {"Patient/ann", "Patient/bob", "Patient/dan"}
-        assert await store.matching(given, q.Has("Observation", "subject", CODE_A)) == {"Patient/ann"}
-        assert await store.matching([], q.EVERYTHING) == frozenset()
+        assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann", "Patient/bob"}
+        assert await store.find_matching(given, q.EVERYTHING) == {"Patient/ann", "Patient/bob", "Patient/dan"}
+        assert await store.find_matching(given, q.Has("Observation", "subject", CODE_A)) == {"Patient/ann"}
+        assert await store.find_matching([], q.EVERYTHING) == frozenset()
         await write(store, delete("Patient/bob"))
-        assert await store.matching(given, q.Present("gender")) == {"Patient/ann"}
+        assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann"}
 
 
 async def _check(store: Store, expectations: tuple[Expectation, ...]) -> None:
@@ -104,4 +104,4 @@ async def _check(store: Store, expectations: tuple[Expectation, ...]) -> None:
         assert await ids(store, type, clause) == found, clause
         assert await store.count(query(type, clause)) == len(found), clause
         everyone = [f"{each.type}/{each.id}" for each in RESOURCES if each.type == type]
-        assert await store.matching(everyone, clause) == {f"{type}/{id}" for id in found}, clause
+        assert await store.find_matching(everyone, clause) == {f"{type}/{id}" for id in found}, clause

@@ -76,7 +76,7 @@ async def _same_answers(store: Store, oracle: Store, scenario: Scenario) -> None
         assert (nothing.matches, nothing.next) == ((), None)
         for scope in query.scopes:
             given = [reference for reference in REFERENCES if reference.startswith(f"{scope.type}/")]
-            assert await store.matching(given, scope.where) == await oracle.matching(given, scope.where)
+            assert await store.find_matching(given, scope.where) == await oracle.find_matching(given, scope.where)
     for asked in scenario.histories:
         assert await store.history(asked) == await oracle.history(asked)
         assert await walk_history(store, asked) == await walk_history(oracle, asked)

@@ -65,7 +65,7 @@ class DurableContract(Case):
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a"), put("Patient/b"), put("Patient/gone"))
         await write(store, put("Patient/a", entries), delete("Patient/gone"))
-        token_before = (await store.changes(None, limit=3)).token
+        token_before = (await store.read_changes(None, limit=3)).token
         secret, history = await store.page_key(), await store.history(HistoryQuery())
         feed, current = await walk_changes(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
         await store.close()

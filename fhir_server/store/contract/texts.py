@@ -81,7 +81,7 @@ class TextContract(Case):
             assert await ids(store, "Observation", clause) == expected.split(), clause
             assert await store.count(query("Observation", clause)) == len(expected.split()), clause
             given = [f"Observation/{id}" for id in "abcds"]
-            assert await store.matching(given, clause) == {f"Observation/{id}" for id in expected.split()}, clause
+            assert await store.find_matching(given, clause) == {f"Observation/{id}" for id in expected.split()}, clause
         assert await ids(store, "Patient", has("bone")) == ["p"]
         await write(store, put("Group/g", terms(member=["Patient/p"])))
         assert await ids(store, "Patient", q.Has("Group", "member", q.Not(has("x")))) == ["p"]

@@ -164,7 +164,7 @@ class UpkeepContract(Case):
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))
-        token = (await store.changes(None)).token
+        token = (await store.read_changes(None)).token
         await write(store, put("Patient/a", entries), put("Patient/b", entries))
         assert await store.purge("Patient", "a") is True
         assert await store.read("Patient", "a") is None
@@ -232,7 +232,7 @@ class UpkeepContract(Case):
 
     @stored
     async def test_an_open_store_is_ready(self, store: Store, clock: Ticks) -> None:
-        await store.ready()
+        await store.check_ready()
 
     @stored
     async def test_close_finishes_what_was_asked(self, store: Store, clock: Ticks) -> None:

@@ -81,7 +81,7 @@ async def fill(store: Store, clock: Ticks) -> None:
 
 
 class VersionContract(Case):
-    """`history` and `changes`."""
+    """`history` and `read_changes`."""
 
     @stored
     async def test_histories(self, store: Store, clock: Ticks) -> None:
@@ -165,18 +165,18 @@ class VersionContract(Case):
 
     @stored
     async def test_a_token_resumes(self, store: Store, clock: Ticks) -> None:
-        start = await store.changes(None)
+        start = await store.read_changes(None)
         assert start.versions == ()
         await fill(store, clock)
         assert len(await walk_changes(store, start.token)) == 8
-        first = await store.changes(None, limit=3)
+        first = await store.read_changes(None, limit=3)
         assert 0 < len(first.versions) <= 3
         rest = await walk_changes(store, first.token)
         assert [*first.versions, *rest] == await walk_changes(store)
-        end = await store.changes(first.token)
-        assert (await store.changes(end.token)).versions == ()
+        end = await store.read_changes(first.token)
+        assert (await store.read_changes(end.token)).versions == ()
         await write(store, put("Patient/late"), delete("Patient/never"))
-        assert list_labels((await store.changes(end.token)).versions) == [("Patient/late", 1)]
-        assert list_labels((await store.changes(end.token)).versions) == [("Patient/late", 1)], (
+        assert list_labels((await store.read_changes(end.token)).versions) == [("Patient/late", 1)]
+        assert list_labels((await store.read_changes(end.token)).versions) == [("Patient/late", 1)], (
             "a token may be used again"
         )

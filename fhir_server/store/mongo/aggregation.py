@@ -38,7 +38,7 @@ class Aggregations:
         """The time left for the search. Raises BudgetExceeded when there is none."""
         left = int((self.deadline - time.monotonic()) * 1000)
         if left <= 0:
-            raise self.budget.out_of_time()
+            raise self.budget.build_time_error()
         return left
 
     @asynccontextmanager
@@ -66,7 +66,7 @@ class Aggregations:
             return
         one_more: list[Stage] = [{"$match": where}, {"$skip": rows}, {"$limit": 1}, {"$project": {"_id": 1}}]
         if await self.find_all(type, one_more):
-            raise self.budget.out_of_rows()
+            raise self.budget.build_rows_error()
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def translate_limits(budget: Budget) -> Iterator[None]:
     try:
         yield
     except ExecutionTimeout as error:
-        raise budget.out_of_time() from error
+        raise budget.build_time_error() from error
     except DocumentTooLarge as error:
         raise BudgetExceeded(
             "The criteria name more values or resources than the database takes in one question. Ask for less at once."

@@ -7,7 +7,7 @@ bulk per type and one for `history`. A refused transaction has written nothing b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bson import ObjectId
@@ -121,13 +121,12 @@ class Attempt:
         return named
 
     async def _read_states(self, references: Iterable[str]) -> None:
-        for type, ids in group_by_type(references).items():
-            for start in range(0, len(ids), _IDS_PER_READ):
-                wanted = {"_id": {"$in": ids[start : start + _IDS_PER_READ]}}
-                async with self.context.database[type].find(wanted, _STATE, session=self.session) as cursor:
-                    async for found in cursor:
-                        state = _State(found["version"], found["updated"], found["order"], found["live"])
-                        self.states[f"{type}/{found['_id']}"] = state
+        for type, ids in _iterate_batches(references):
+            wanted = {"_id": {"$in": ids}}
+            async with self.context.database[type].find(wanted, _STATE, session=self.session) as cursor:
+                async for found in cursor:
+                    state = _State(found["version"], found["updated"], found["order"], found["live"])
+                    self.states[f"{type}/{found['_id']}"] = state
 
     def _get_state(self, reference: str) -> _State:
         return self.states.get(reference, _ABSENT)
@@ -189,15 +188,18 @@ def group_by_type(references: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def _iterate_batches(references: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """(type, ids) of the local references, so many ids at once as one query names."""
+    for type, ids in group_by_type(references).items():
+        for start in range(0, len(ids), _IDS_PER_READ):
+            yield type, ids[start : start + _IDS_PER_READ]
+
+
 async def read_current(
     database: Database, references: Iterable[str], session: AsyncClientSession | None = None
 ) -> dict[str, Stored]:
     """The newest versions of the resources among the references, deletions too; one query per type."""
-    reads = [
-        _read_type(database, type, ids[start : start + _IDS_PER_READ], session)
-        for type, ids in group_by_type(references).items()
-        for start in range(0, len(ids), _IDS_PER_READ)
-    ]
+    reads = [_read_type(database, type, ids, session) for type, ids in _iterate_batches(references)]
     # A session runs one command after the other.
     answers = [await each for each in reads] if session else await asyncio.gather(*reads)
     return {version.reference: version for answer in answers for version in answer}

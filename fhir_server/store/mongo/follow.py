@@ -182,7 +182,7 @@ class Follower:
 
     def _build_too_many_error(self, what: str) -> BudgetExceeded:
         if self.aggregations.budget.rows < MOST:
-            return self.aggregations.budget.out_of_rows()
+            return self.aggregations.budget.build_rows_error()
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
 
 

@@ -85,9 +85,9 @@ def _build_key(sort: Sort, number: int, type: str) -> Key:
 
 
 def select_deciding(keys: Sequence[Key], after: SortKey | None, type: str) -> tuple[Key, ...]:
-    """Those that decide the order: none after the id, but beside a page position of another type all do.
+    """The keys that decide the order: those up to the id, as no two resources of a type share it.
 
-    A resource of that other type may have the same id.
+    After a page position of another type, in which a resource may have the same id, all of them.
     """
     if after is not None and _parse_type(after) != type:
         return tuple(keys)

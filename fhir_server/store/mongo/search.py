@@ -60,7 +60,7 @@ class Search:
                 total += await self._database[scope.type].count_documents(wanted, maxTimeMS=left)
         return total
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """Those of the references, all of one type, that match."""
         if not references:
             return frozenset()

@@ -136,10 +136,10 @@ class MongoStore:
         async with self._use_search():
             return await self._search.count(query)
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
-        """See `protocol.Store.matching`."""
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `protocol.Store.find_matching`."""
         async with self._use_search():
-            return await self._search.matching(references, where)
+            return await self._search.find_matching(references, where)
 
     async def explain(self, query: Query) -> tuple[str, ...]:
         """See `protocol.Store.explain`."""
@@ -151,8 +151,8 @@ class MongoStore:
         async with self._use_client():
             return await history(self._database, self._watermark, query)
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
-        """See `protocol.Store.changes`; a token may be used again and lives as long as the database's oplog."""
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """See `protocol.Store.read_changes`; a token may be used again and lives as long as the database's oplog."""
         async with self._use_client():
             return await feed.read_changes(self._database, after, limit)
 
@@ -201,8 +201,8 @@ class MongoStore:
         async with self._use_client():
             return await deployment.page_key(self._database)
 
-    async def ready(self) -> None:
-        """See `protocol.Store.ready`: asks the primary."""
+    async def check_ready(self) -> None:
+        """See `protocol.Store.check_ready`: asks the primary."""
         try:
             async with self._use_client():
                 with pymongo.timeout(READY_SECONDS):
@@ -230,7 +230,7 @@ class MongoStore:
                 async with asyncio.timeout(self._budget.seconds):
                     await self._searches.acquire()
             except TimeoutError as error:
-                raise self._budget.out_of_time() from error
+                raise self._budget.build_time_error() from error
             try:
                 yield
             finally:

@@ -1,7 +1,7 @@
-"""What `:contains` is looked up by: the trigrams of strings, as terms `parameter~abc` (https://hl7.org/fhir/R4/search.html#string).
+"""Trigrams of strings as terms `parameter~abc`, by which `:contains` looks texts up (https://hl7.org/fhir/R4/search.html#string).
 
-No parameter's code holds `~`, so they are no values of any. Texts of fewer characters have none: they are looked for in
-all terms of their parameter.
+No code of a parameter holds `~`, so that no value is taken for a trigram. A text of fewer characters has none and is
+looked for in all terms of its parameter.
 """
 
 from __future__ import annotations
@@ -36,17 +36,15 @@ def select_terms(clause: q.Contains) -> Sequence[str]:
 
 
 def widen_clause(clause: q.Clause) -> q.Clause:
-    """The clause with every term of the parameter wherever all of them are looked at; the same one if nowhere.
+    """The clause with `StartsWith(parameter, "")` for every part that has to look at all terms of its parameter.
 
-    A negation is tested on what the other criteria find.
+    The same clause when there is none. What is negated is not counted: it is tested on what the other criteria find.
     """
     match clause:
         case q.EndsWith(parameter):
             return q.StartsWith(parameter, "")
         case q.Contains(parameter) if not select_terms(clause):
             return q.StartsWith(parameter, "")
-        case q.And(clauses):
-            return q.And(tuple(map(widen_clause, clauses)))
-        case q.Or(clauses):
-            return q.Or(tuple(map(widen_clause, clauses)))
+        case q.And() | q.Or():
+            return q.rewrite_clause(clause, widen_clause)
     return clause

@@ -182,16 +182,16 @@ class SqliteStore:
             lambda connection, search: explain(connection, search, self._names, self._sizes, query)
         )
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
-        """See `protocol.Store.matching`."""
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `protocol.Store.find_matching`."""
         return await self._searched(lambda _, search: search.matching(references, where))
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
         return await self._in_pool(lambda connection, _: history(connection, self._names, query))
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
-        """See `protocol.Store.changes`; the token is a number that rises with each version."""
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """See `protocol.Store.read_changes`; the token is a number that rises with each version."""
         return await self._in_pool(lambda connection, _: changes(connection, after, limit))
 
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
@@ -239,8 +239,8 @@ class SqliteStore:
         select = "SELECT value FROM meta WHERE key = 'secret'"
         return await self._in_pool(lambda connection, _: bytes(connection.execute(select).fetchone()[0]))
 
-    async def ready(self) -> None:
-        """See `protocol.Store.ready`: reads a row."""
+    async def check_ready(self) -> None:
+        """See `protocol.Store.check_ready`: reads a row."""
         await self.page_key()
 
     async def check_full_text(self) -> None:
