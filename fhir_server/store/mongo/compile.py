@@ -53,9 +53,9 @@ def build_prefix_range(prefix: str) -> Filter:
     return {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
 
 
-def build_condition(range: Filter) -> Filter:
+def build_condition(bounds: Filter) -> Filter:
     """A condition on a text, as an aggregation expression on `$$this`."""
-    return {"$and": [{operator: ["$$this", value]} for operator, value in range.items()]}
+    return {"$and": [{operator: ["$$this", value]} for operator, value in bounds.items()]}
 
 
 def _escape(text: str) -> str:
