@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymongo
 import pytest
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from fhir_server.search.entries import Entries
@@ -24,8 +27,10 @@ def _refused(uri: str) -> str:
     return str(refusal.value)
 
 
-def _database(uri: str) -> Any:
-    return pymongo.MongoClient[dict[str, Any]](uri).get_default_database()
+@contextmanager
+def _database(uri: str) -> Iterator[Database[dict[str, Any]]]:
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        yield client.get_default_database()
 
 
 def test_a_standalone_is_refused() -> None:
@@ -54,7 +59,8 @@ def test_a_uri_without_a_database_is_refused() -> None:
 
 
 def test_an_unknown_schema_version_is_refused(mongo_uri: str) -> None:
-    _database(mongo_uri)["meta"].insert_one({"_id": "schema", "version": 99})
+    with _database(mongo_uri) as database:
+        database["meta"].insert_one({"_id": "schema", "version": 99})
     assert "has schema version 99, which this server does not know" in _refused(mongo_uri)
 
 
@@ -116,7 +122,8 @@ def test_lock_documents_hold_no_identifier_and_expire(mongo_uri: str) -> None:
         await store.close()
 
     asyncio.run(body())
-    found = list(_database(mongo_uri)["locks"].find())
+    with _database(mongo_uri) as database:
+        found = list(database["locks"].find())
     assert len(found) == 2
     for lock in found:
         assert isinstance(lock["_id"], bytes) and len(lock["_id"]) == 16
@@ -128,13 +135,15 @@ def test_a_closed_store_leaves_no_writer_behind(mongo_uri: str) -> None:
     async def body() -> None:
         store = await open_store(mongo_uri, Ticks())
         await write(store, put("Patient/a"))
-        assert _database(mongo_uri)["writers"].count_documents({}) == 1
+        with _database(mongo_uri) as database:
+            assert database["writers"].count_documents({}) == 1
         await store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.read("Patient", "a")
 
     asyncio.run(body())
-    assert _database(mongo_uri)["writers"].count_documents({}) == 0
+    with _database(mongo_uri) as database:
+        assert database["writers"].count_documents({}) == 0
 
 
 def test_a_lost_token_is_expired(mongo_uri: str) -> None:
@@ -204,7 +213,8 @@ def test_a_reader_that_was_away_too_long_begins_anew() -> None:
             for number in range(40):
                 await write(store, put(f"Patient/{number}"))
                 token = (await store.read_changes(token)).token if number == 0 else token
-            _database(server.uri + "admin").command("secantusAdmin.pruneOplog")
+            with _database(server.uri + "admin") as database:
+                database.command("secantusAdmin.pruneOplog")
             with pytest.raises(Expired, match="oplog has moved on"):
                 await store.read_changes(token)
             anew = await store.read_changes(None)
