@@ -90,6 +90,10 @@ class Reader:
         self._store = store
         self._restrictions = restrictions
 
+    def hides(self, type: str) -> bool:
+        """Whether the whole type is hidden."""
+        return self._restrictions is not None and self._restrictions.clause_of(type) == NOTHING
+
     async def read(self, type: str, id: str) -> Stored | None:
         """See `Store.read`; None for what is hidden."""
         stored = await self._store.read(type, id)
