@@ -50,6 +50,7 @@ PATIENT_CONTROL_NUMBER = f"{OURS}/identifier/patient-control-number"
 LINE_CONTROL_NUMBER = f"{OURS}/identifier/line-control-number"
 PAYER_CONTROL_NUMBER = f"{OURS}/identifier/payer-control-number"
 PAYMENT_NUMBER = f"{OURS}/identifier/payment"
+DETAIL_KEY = f"{OURS}/identifier/payment-detail"
 CLIA = f"{OURS}/identifier/clia"
 
 EXTENSION = f"{OURS}/StructureDefinition"

@@ -156,7 +156,7 @@ def test_a_ta1_is_read(status: str, accepted: bool, words: str) -> None:
 
 def test_a_fault_is_brought_to_the_claims_it_concerns() -> None:
     loops = read_sent(write(make_source(), make_dependent(), make_dependent("PCN3")).text)
-    places = {}
+    places: dict[tuple[str, str], list[int]] = {}
     for segment, loop in loops.root.walk():
         places.setdefault((segment.id, loop), []).append(segment.ordinal)
     at = {key: [find_claims_at(loops, ordinal) for ordinal in ordinals] for key, ordinals in places.items()}

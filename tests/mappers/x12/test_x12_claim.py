@@ -410,7 +410,7 @@ def test_medicare_as_second_payer_needs_its_reason() -> None:
 def without(path: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
     def remove(claim: dict[str, Any], resources: dict[str, Any]) -> None:
         key, *steps, last = path.split(".")
-        place = claim if key == "Claim" else resources[key]
+        place: Any = claim if key == "Claim" else resources[key]
         for step in steps:
             place = place[int(step) if step.isdigit() else step]
         del place[last]
