@@ -29,6 +29,7 @@ from mappers.x12.resource import (
     get_list,
     get_object,
     get_text,
+    get_texts,
     resolve,
 )
 from mappers.x12.writer import clean, write_decimal
@@ -191,7 +192,7 @@ def _add_references(mapping: Mapping837, loop: Loop, focal: Resource, procedures
     clia = find_identifier(place, codes.CLIA) or find_identifier(provider, codes.CLIA)
     values = {
         "9F": get_text(get_object(claim, "referral", "identifier"), "value") or of_referral,
-        "G1": next(iter(focal.get("preAuthRef") or ()), ""),
+        "G1": next(iter(get_texts(focal, "preAuthRef")), ""),
         "F8": find_payer_number(mapping) if mapping.source.frequency in REPLACING else "",
         "X4": clia if laboratory else "",
         "EA": find_typed_identifier(patient, "MR"),

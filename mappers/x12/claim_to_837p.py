@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mappers.x12 import codes
 from mappers.x12.claim_to_2300 import claim_to_2300
-from mappers.x12.fault import Fault, find_errors
+from mappers.x12.fault import Fault, Place, find_errors
 from mappers.x12.item_to_2400 import find_lines
 from mappers.x12.loop import Loop
 from mappers.x12.parties import coverage_to_2000b, patient_to_2000c, provider_to_2000a
@@ -34,11 +34,15 @@ class Claim837:
     claim: Loop
 
 
+Mapped = tuple[Claim837 | None, tuple[Fault, ...]]
+"""The loops of a claim, None where it is refused, and what is wrong in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written837:
     """An interchange; `faults[n]` are those of claim n (a claim with an error is not in it), `check` our own reader's.
 
-    `text` is empty where no claim could be written. A text with errors in `check` must not be sent.
+    `text` is empty where no claim could be written. A text with errors in `check` (the envelope) must not be sent.
     """
 
     text: str
@@ -49,22 +53,57 @@ class Written837:
 def write_837p(
     sources: Sequence[ClaimSource], partner: Partner, numbers: ControlNumbers, set_number: Callable[[int], str]
 ) -> Written837:
-    """One interchange of all claims without errors; `set_number` gives ST02 of the sets by their place from 0."""
-    mapped = [claim_to_loops(source, partner) for source in sources]
+    """One interchange of all claims without errors; `set_number` gives ST02 of the sets by their place from 0.
+
+    Our own reader checks what is written. Where it finds a fault, each claim is checked alone, and those with faults
+    are left out: one bad claim never stops the others.
+    """
+    mapped = _refuse_doubles([claim_to_loops(source, partner) for source in sources])
+    text, check = _write(mapped, partner, numbers, set_number)
+    if find_errors(check):
+        mapped = [_check_alone(each, partner, numbers) for each in mapped]
+        text, check = _write(mapped, partner, numbers, set_number)
+    return Written837(text, tuple(faults for _, faults in mapped), check)
+
+
+def _write(
+    mapped: Sequence[Mapped], partner: Partner, numbers: ControlNumbers, set_number: Callable[[int], str]
+) -> tuple[str, tuple[Fault, ...]]:
     claims = [claim for claim, _ in mapped if claim is not None]
-    faults = tuple(found for _, found in mapped)
-    if not claims:
-        return Written837("", faults, ())
     sets = []
     for place, start in enumerate(range(0, len(claims), CLAIMS_PER_SET)):
         root = group_claims(claims[start : start + CLAIMS_PER_SET], partner)
         _add_head(root, numbers, f"{numbers.interchange:09}{place:03}")
         sets.append(write_set(TABLE_837P, root, set_number(place)))
-    text = write_interchange(partner.envelope, numbers, TABLE_837P, sets)
-    return Written837(text, faults, check_interchange(text))
+    text = write_interchange(partner.envelope, numbers, TABLE_837P, sets) if sets else ""
+    return text, check_interchange(text)
 
 
-def claim_to_loops(source: ClaimSource, partner: Partner) -> tuple[Claim837 | None, tuple[Fault, ...]]:
+def _check_alone(mapped: Mapped, partner: Partner, numbers: ControlNumbers) -> Mapped:
+    """A claim as it is; without its loops, and with the faults, where a file of it alone has any."""
+    claim, faults = mapped
+    _, check = _write([mapped], partner, numbers, lambda place: "0001")
+    return (None, (*faults, *check)) if find_errors(check) else (claim, faults)
+
+
+def _refuse_doubles(mapped: Sequence[Mapped]) -> list[Mapped]:
+    """The claims; a second one of a patient control number is refused."""
+    numbers: set[str] = set()
+    checked: list[Mapped] = []
+    for claim, faults in mapped:
+        number = claim.claim.segment("CLM").at(1) if claim else ""
+        if claim and number in numbers:
+            sentence = f"Another claim of this file has the patient control number `{number}`."
+            place = Place(loop="2300", segment="CLM", element=1)
+            fault = Fault(sentence, place, "element", "7", expression="Claim.identifier")
+            checked.append((None, (*faults, fault)))
+        else:
+            checked.append((claim, faults))
+        numbers.add(number)
+    return checked
+
+
+def claim_to_loops(source: ClaimSource, partner: Partner) -> Mapped:
     """The loops of a claim and what is wrong in it; no loops where that is an error. Never raises for bad resources."""
     mapping = Mapping837(source, partner)
     insurances = sort_insurances(mapping.claim)

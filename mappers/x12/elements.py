@@ -12,6 +12,9 @@ from mappers.x12.tables.segments import ELEMENTS
 
 # Basic and extended character set (X12.6 §3.3.1, §3.3.2); letters with marks are of neither
 _CHARACTERS = re.compile(r"[A-Za-z0-9 !\"&'()*+,\-./:;?=%~@\[\]_{}\\|<>#$^`]*")
+# Most elements are of these; nothing can be wrong in them but their length
+_PLAIN = re.compile(r"[A-Z0-9 .\-]*")
+_PLAIN_TYPES = frozenset({"ID", "AN"})
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _INTEGER = re.compile(r"[-+]?\d+")
 
@@ -64,6 +67,8 @@ def check_elements(segment: Segment, rule: SegmentRule | None, loop: str) -> Ite
 
 def _check_text(segment: Segment, number: int, rule: ElementRule, loop: str) -> Iterator[Fault]:
     text = segment.elements[number]
+    if _PLAIN.fullmatch(text) and rule.min <= len(text) <= rule.max and rule.type in _PLAIN_TYPES:
+        return
     name, place = f"{segment.id}{number:02}", place_segment(segment, loop, number)
     if not _CHARACTERS.fullmatch(text):
         sentence = f"{name} has characters that are in neither the basic nor the extended character set."

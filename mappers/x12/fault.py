@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from fhir_server.fhir.outcome import Issue
 from mappers.x12.segment import Segment
 
 Level = Literal["interchange", "group", "set", "segment", "element"]
-
-MARKERS = {"segment": "IK304", "element": "IK403", "set": "IK502", "group": "AK905", "interchange": "TA105"}
-"""Where an acknowledgement writes the code of each level."""
+"""Which code list: TA1-05, AK905, IK502, IK304, IK403."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault; `code` is of the list of its level (`MARKERS`), `expression` a FHIRPath where a resource caused it."""
+    """One fault; `code` is of the list of its level, `expression` a FHIRPath where a resource caused it."""
 
     sentence: str
     place: Place = Place()
@@ -56,11 +54,6 @@ class Fault:
 def place_segment(segment: Segment, loop: str = "", element: int = 0, component: int = 0) -> Place:
     """The place of a segment that was read, or of one of its elements."""
     return Place(segment.number, segment.ordinal, segment.offset, loop, segment.id, element, component)
-
-
-def move_fault(fault: Fault, loop: str) -> Fault:
-    """The same fault in a loop."""
-    return replace(fault, place=replace(fault.place, loop=loop))
 
 
 def fault_to_issue(fault: Fault) -> Issue:

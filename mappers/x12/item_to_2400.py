@@ -106,7 +106,7 @@ def item_to_2400(
     """A line; `place_of_service` is the claim's, `team` its care team."""
     item, loop, expression = line.item, Loop("2400"), f"Claim.item[{line.place}]"
     loop.add("LX", str(number))
-    _add_service(mapping, loop, line, place_of_service)
+    _add_sv1(mapping, loop, line, place_of_service)
     period = get_object(item, "servicedPeriod")
     start = get_day(get_text(item, "servicedDate") or get_text(period, "start"))
     end = get_day(get_text(period, "end"))
@@ -124,7 +124,7 @@ def item_to_2400(
     return loop
 
 
-def _add_service(mapping: Mapping837, loop: Loop, line: Line, place_of_service: str) -> None:
+def _add_sv1(mapping: Mapping837, loop: Loop, line: Line, place_of_service: str) -> None:
     item, expression = line.item, f"Claim.item[{line.place}]"
     concept = item.get("productOrService")
     description = clean(get_text(concept, "text"), 80) if line.procedure in mapping.partner.described else ""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from mappers.x12 import codes
 from mappers.x12.fault import Fault, place_segment
 from mappers.x12.item_to_2400 import Line, find_lines
 from mappers.x12.partner import ClaimSource, Mapping837, Partner, Party
@@ -80,9 +79,3 @@ def _equal_day(line: Line, day: date | None) -> bool:
 def is_candidate(echoed: str, control_number: str) -> bool:
     """Whether an echoed control number was cut by the payer: a candidate for a person, never a match (traps.md B18)."""
     return len(echoed) >= 6 and echoed != control_number and control_number.startswith(echoed)
-
-
-def find_request(claim: Resource) -> str:
-    """The patient control number of a Claim, as CLP01 echoes it."""
-    numbers = (each for each in claim.get("identifier", ()) if each.get("system") == codes.PATIENT_CONTROL_NUMBER)
-    return next((get_text(each, "value") for each in numbers), "")

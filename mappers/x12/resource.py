@@ -17,34 +17,34 @@ EMPTY: Resource = {}
 def get_object(element: object, *keys: str) -> Resource:
     """The object at a path of keys; an empty one where there is none."""
     for key in keys:
-        element = element.get(key) if isinstance(element, Mapping) else None
-    return element if isinstance(element, Mapping) else EMPTY
+        element = element.get(key) if isinstance(element, dict) else None
+    return element if isinstance(element, dict) else EMPTY
 
 
 def get_list(element: object, key: str) -> list[Resource]:
     """The objects of a repeating element."""
-    values = element.get(key) if isinstance(element, Mapping) else None
-    return [each for each in values if isinstance(each, Mapping)] if isinstance(values, list | tuple) else []
+    values = element.get(key) if isinstance(element, dict) else None
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list | tuple) else []
 
 
 def get_text(element: object, key: str) -> str:
     """A primitive as text, empty where absent."""
-    value = element.get(key) if isinstance(element, Mapping) else None
-    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+    value = element.get(key) if isinstance(element, dict) else None
+    return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
 def get_texts(element: object, key: str) -> list[str]:
     """The values of a repeating primitive."""
-    values = element.get(key) if isinstance(element, Mapping) else None
+    values = element.get(key) if isinstance(element, dict) else None
     return [str(each) for each in values if isinstance(each, str)] if isinstance(values, list | tuple) else []
 
 
 def get_decimal(element: object, key: str = "value") -> Decimal | None:
     """A number, read by its shortest text; None where there is none or it is not finite."""
-    value = element.get(key) if isinstance(element, Mapping) else None
+    value = element.get(key) if isinstance(element, dict) else None
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
-    if value is None or isinstance(value, bool | Mapping | list):
+    if value is None or isinstance(value, bool | dict | list):
         return None
     try:
         number = Decimal(str(value))

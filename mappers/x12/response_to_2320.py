@@ -31,6 +31,7 @@ from mappers.x12.resource import (
     get_list,
     get_object,
     get_text,
+    get_texts,
     resolve,
 )
 from mappers.x12.writer import clean, write_decimal
@@ -58,7 +59,7 @@ def coverage_to_2320(
     add_address(name, choose_address(person))
     payer = loop.open("2330B")
     payer_id = add_payer(mapping, payer, coverage)
-    if authorization := next(iter(insurance.get("preAuthRef") or ()), ""):
+    if authorization := next(iter(get_texts(insurance, "preAuthRef")), ""):
         payer.add("REF", "G1", clean(authorization, 50))
     if response:
         _add_response(mapping, loop, response, payer_id, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class Delimiters:
 
 
 STANDARD = Delimiters()
+_SEPARATORS = re.compile(r"[~*:^\x00-\x1f]")
 
 
 class Segment(NamedTuple):
@@ -65,17 +67,23 @@ class Segment(NamedTuple):
         return tuple(text.split(separator)) if separator else (text,)
 
 
-def make_segment(*elements: Element, delimiters: Delimiters = STANDARD) -> Segment:
-    """A segment to be written; a sequence is a composite, and what is empty at the end is left out."""
+def make_segment(*elements: Element) -> Segment:
+    """A segment to be written, in the standard delimiters; a sequence is a composite.
+
+    What is empty at the end is left out. A delimiter within a text becomes a space: no content can end a segment.
+    """
     texts = [
-        element if isinstance(element, str) else join_trimmed(element, delimiters.component) for element in elements
+        strip_separators(element)
+        if isinstance(element, str)
+        else ":".join(trim([strip_separators(part) for part in element]))
+        for element in elements
     ]
-    return Segment(trim(texts), delimiters=delimiters)
+    return Segment(trim(texts))
 
 
-def join_trimmed(parts: Sequence[str], separator: str) -> str:
-    """The parts joined, without the empty ones at the end."""
-    return separator.join(trim(parts))
+def strip_separators(text: str) -> str:
+    """The text with the standard delimiters and control characters as spaces."""
+    return _SEPARATORS.sub(" ", text).strip() if _SEPARATORS.search(text) else text
 
 
 def trim(parts: Sequence[str]) -> tuple[str, ...]:
@@ -95,8 +103,12 @@ def render_segment(segment: Segment, delimiters: Delimiters) -> str:
 
 
 def _translate(text: str, own: Delimiters, wanted: Delimiters) -> str:
-    if own.component in text:
+    """The text in other delimiters; those that were plain characters before become spaces."""
+    for separator in (wanted.element, wanted.component, wanted.repetition, wanted.terminator):
+        if separator and separator in text and separator not in (own.component, own.repetition):
+            text = text.replace(separator, " ")
+    if own.component != wanted.component:
         text = text.replace(own.component, wanted.component)
-    if own.repetition and own.repetition in text:
+    if own.repetition and own.repetition != wanted.repetition:
         text = text.replace(own.repetition, wanted.repetition)
     return text

@@ -20,26 +20,18 @@ _SLICE = 1 << 16
 
 
 class Token(NamedTuple):
-    """A segment as it stands in the file, with line breaks before it and the terminator after it.
+    """A segment as it stands in the file (`raw`, with line breaks before it and its terminator), its id and its text.
 
     `fault` is a sentence where this is no whole segment: then `raw` is empty or what was left.
     """
 
     raw: bytes
+    id: str
+    body: bytes
     offset: int
     number: int
     delimiters: Delimiters
     fault: str = ""
-
-    @property
-    def body(self) -> bytes:
-        raw, terminator = self.raw, self.delimiters.terminator.encode("latin-1")
-        return (raw[:-1] if raw.endswith(terminator) else raw).lstrip(_BREAKS)
-
-    @property
-    def id(self) -> str:
-        """The segment id, without decoding the rest."""
-        return self.body.partition(self.delimiters.element.encode("latin-1"))[0].decode("latin-1")
 
 
 @dataclass(slots=True)
@@ -72,7 +64,7 @@ def read_tokens(source: Source) -> Iterator[Token]:
         delimiters, skipped = _find_header(window)
         if skipped:
             sentence = f"{skipped} bytes that belong to no interchange were skipped; an interchange begins with `ISA`."
-            yield Token(b"", start, number, Delimiters(), sentence)
+            yield Token(b"", "", b"", start, number, Delimiters(), sentence)
         if delimiters is None:
             return
         for token in _read_interchange(window, delimiters, number):
@@ -80,14 +72,18 @@ def read_tokens(source: Source) -> Iterator[Token]:
             yield token
 
 
-def decode_token(token: Token, index: int = 0) -> Segment:
-    """The token as a segment: UTF-8 where it is that, else Latin-1, so that any byte can be read."""
-    body = token.body
+def decode_token(token: Token, ordinal: int = 0) -> Segment:
+    """The token as a segment."""
+    place = (token.number, ordinal, token.offset)
+    return Segment(_split(token.body, token.delimiters.element), *place, token.delimiters)
+
+
+def _split(body: bytes, separator: str) -> tuple[str, ...]:
+    """The elements: UTF-8 where it is that, else Latin-1, so that any byte can be read."""
     try:
-        text = body.decode("utf-8")
+        return tuple(body.decode().split(separator))
     except UnicodeDecodeError:
-        text = body.decode("latin-1")
-    return Segment(tuple(text.split(token.delimiters.element)), token.number, index, token.offset, token.delimiters)
+        return tuple(body.decode("latin-1").split(separator))
 
 
 def read_segments(source: Source) -> Iterator[Segment]:
@@ -97,12 +93,13 @@ def read_segments(source: Source) -> Iterator[Segment]:
 
 def split_set(raw: bytes, delimiters: Delimiters, number: int, offset: int) -> Iterator[Segment]:
     """The segments of a raw transaction set whose first segment has this number and byte offset in its file."""
-    terminator = delimiters.terminator.encode("latin-1")
-    for index, piece in enumerate(raw.split(terminator), 1):
+    ordinal = 1
+    for piece in raw.split(delimiters.terminator.encode("latin-1")):
         body = piece.lstrip(_BREAKS)
         if body:
             place = offset + len(piece) - len(body)
-            yield decode_token(Token(body, place, number + index - 1, delimiters), index)
+            yield Segment(_split(body, delimiters.element), number, ordinal, place, delimiters)
+            number, ordinal = number + 1, ordinal + 1
         offset += len(piece) + 1
 
 
@@ -186,8 +183,9 @@ def _read_interchange(window: _Window, delimiters: Delimiters, number: int) -> I
             window.drop(place)
             return
         number += 1
-        yield Token(raw, window.offset + place, number, delimiters)
-        if body.startswith(b"IEA" + element):
+        segment_id = body.partition(element)[0].decode("latin-1")
+        yield Token(raw, segment_id, body, window.offset + place, number, delimiters)
+        if segment_id == "IEA":
             window.drop(position)
             return
 
@@ -202,7 +200,9 @@ def _take_rest(window: _Window, number: int, delimiters: Delimiters) -> Token | 
     if len(window.buffer) > SEGMENT_BYTES:
         window.drop(SEGMENT_BYTES)
         sentence = f"No segment terminator follows within {SEGMENT_BYTES} bytes; the interchange is not read further."
-        return Token(b"", offset, number, delimiters, sentence)
+        return Token(b"", "", b"", offset, number, delimiters, sentence)
     window.drop(len(window.buffer))
     shown = rest[:20].decode("latin-1")
-    return Token(rest, offset, number, delimiters, f"The file ends inside segment `{shown}`: no terminator follows.")
+    return Token(
+        rest, "", rest, offset, number, delimiters, f"The file ends inside segment `{shown}`: no terminator follows."
+    )

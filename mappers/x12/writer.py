@@ -5,6 +5,7 @@ Control numbers, date and time are arguments: whoever keeps them allots them.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mappers.x12.segment import STANDARD, Delimiters, Segment, make_segment, ren
 from mappers.x12.table import LoopRule, Table
 
 _BASIC = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 !\"&'()+,-./;?=")
+# Words with single spaces between them
+_PLAIN = re.compile(r"[A-Z0-9]+(?: [A-Z0-9]+)*")
 _EXTENDED = _BASIC | frozenset("abcdefghijklmnopqrstuvwxyz%@[]_{}\\|<>#$")
 
 
@@ -142,9 +145,12 @@ def number_levels(segments: Sequence[Segment]) -> list[Segment]:
 
 def clean(text: object, size: int, extended: bool = False) -> str:
     """Text for an AN element: upper case of the basic set, or `extended` as it is; no separators; cut to size."""
-    plain = unicodedata.normalize("NFKD", str(text or ""))
+    plain = str(text or "")
     if not extended:
         plain = plain.upper()
+    if len(plain) <= size and _PLAIN.fullmatch(plain):
+        return plain
+    plain = unicodedata.normalize("NFKD", plain)
     allowed = _EXTENDED if extended else _BASIC
     letters = (each if each in allowed else "" if unicodedata.combining(each) else " " for each in plain)
     return " ".join("".join(letters).split())[:size].strip()

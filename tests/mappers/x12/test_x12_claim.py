@@ -323,7 +323,7 @@ def test_who_is_the_billing_provider_and_where_it_works_is_not_repeated() -> Non
     assert lines[lines.index("NM1*87*1") + 1 :][:2] == ["N3*PO BOX 7", "N4*BOSTON*MA*021080007"]
 
 
-def test_a_line_has_a_place_of_service_only_where_it_differs() -> None:
+def test_a_line_tells_its_place_only_where_it_differs() -> None:
     other = make_item(2, "99213", "10", locationCodeableConcept=make_concept(codes.POS, "22"))
     lines = segments(make_source(make_claim(make_item(1, "99213", "10"), other)))
     assert find(lines, "SV1") == ["SV1*HC:99213*10*UN*1***1", "SV1*HC:99213*10*UN*1*22**1"]
@@ -378,17 +378,36 @@ def test_a_decision_for_the_whole_claim_stands_at_the_claim_and_zero_is_written(
     assert (fault.severity, fault.place.path) == ("warning", "2330B/REF/02")
 
 
-def test_what_a_decision_lacks_is_found_by_the_check_of_the_file() -> None:
-    """B9: a line of 100, paid 60, adjusted by 30: 10.00 missing."""
-    claim = make_claim(make_item(1, "99213", "100"))
-    response = make_response(claim)
+def test_a_decision_that_does_not_add_up_refuses_the_claim_alone() -> None:
+    """B9: a line of 100, paid 60, adjusted by 30: 10 missing."""
+    response = make_response(make_claim(make_item(1, "99213", "100")))
     response["item"][0]["adjudication"][1]["amount"]["value"] = Decimal(10)
-    written = write_837p([make_secondary(response)], PARTNER, NUMBERS, lambda place: "0001")
-    assert {fault.sentence for fault in written.check} == {
-        "Payer `67890` paid 60 and adjusted 30 of a claim of 100: 10 missing.",
-        "The line charges 100, was paid 60 and adjusted by 30: 10 missing.",
+    written = write(make_secondary(response), make_source(numbered(make_skeleton(), "PCN2")))
+    assert {(fault.place.path, fault.sentence) for fault in written.faults[0]} == {
+        ("2320/AMT/02", "Payer `67890` paid 60 and adjusted 30 of a claim of 100: 10 missing."),
+        ("2430/SVD/02", "The line charges 100, was paid 60 and adjusted by 30: 10 missing."),
     }
-    assert {fault.place.path for fault in written.check} == {"2320/AMT/02", "2430/SVD/02"}
+    assert [line.split("*")[1] for line in find(written.text.split("~"), "CLM")] == ["PCN2"]
+
+
+def test_a_second_claim_of_a_control_number_is_refused() -> None:
+    written = write(make_source(), make_source())
+    assert written.text.count("~CLM*") == 1
+    assert [fault.expression for fault in written.faults[1]] == ["Claim.identifier"]
+
+
+@pytest.mark.parametrize("delimiters", [Delimiters(), Delimiters("|", ">", "!", "'", "")])
+def test_no_content_can_end_a_segment(delimiters: Delimiters) -> None:
+    """Each delimiter stands in a name, in codes and in an extension."""
+    strange = "O'B~R*I:A^N|Z>!"
+    jane = {**make_resources()["Patient/jane"], "name": [{"family": strange, "given": ["Ann"]}]}
+    claim = {**make_skeleton(), "related": [{"reference": {"value": strange}}]}
+    claim["diagnosis"][0]["diagnosisCodeableConcept"] = make_concept(codes.ICD_10_CM, "E1~1*9")
+    partner = Partner(Envelope("A", "B", delimiters=delimiters), PARTNER.submitter, PARTNER.receiver)
+    written = write(make_source(claim, jane, frequency="7"), partner=partner)
+    assert written.faults == ((),)
+    terminator = delimiters.terminator
+    assert written.text.count(terminator) == len(SKELETON.split("\n")[1:-1]) + 1
 
 
 def test_a_primary_that_has_not_decided_is_told() -> None:

@@ -160,7 +160,7 @@ def test_the_sample(shared: Path, known: Knowledge) -> None:
         ("EB*C**30~", None),
     ],
 )
-def test_in_force_is_told_by_service_type_30_or_none_only(eb: str, active: bool | None) -> None:
+def test_in_force_is_told_by_type_30_or_none_only(eb: str, active: bool | None) -> None:
     (answer,) = make_271(SELF + eb)
     assert answer.active is active
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,11 +21,13 @@ from mappers.x12.eligibility import read_271
 from mappers.x12.envelope import GroupEnd, InterchangeEnd, TransactionSet, read_interchanges
 from mappers.x12.fault import fault_to_issue
 from mappers.x12.match_lines import match_lines
+from mappers.x12.partner import ClaimSource
 from mappers.x12.read_acknowledgement import read_999
 from mappers.x12.reader import Loops, explain_unread, read_set
 from mappers.x12.remittance import read_remittance
 from mappers.x12.remittance_to_payment import PaymentContext, remittance_to_payment
 from mappers.x12.structure import check_set
+from mappers.x12.tokenizer import read_segments
 from mappers.x12.write_acknowledgement import SetResult, make_result, write_999, write_ta1
 from mappers.x12.writer import write_loops
 from tests.mappers.x12.test_x12_loops import samples
@@ -136,9 +140,11 @@ def damage(draw: st.DrawFn, texts: list[bytes]) -> bytes:
                 st.just(b""),
                 st.just(raw[at : at + size] * 2),
                 st.binary(max_size=8),
-                st.sampled_from([b"~", b"*", b":", b"^", b"~HL*1**20*1~", b"~SE*1*1~", b"~ST*835*1~", b"1e9", b"-", b"99999999"]),
+                st.sampled_from(
+                    [b"~", b"*", b":", b"^", b"~HL*1**20*1~", b"~SE*1*1~", b"~ST*835*1~", b"1e9", b"-", b"99999999"]
+                ),
             )
-        )  # fmt: skip
+        )
         raw = raw[:at] + piece + raw[at + size :]
     return raw[: draw(st.integers(0, len(raw)))] if draw(st.booleans()) else raw
 
@@ -168,3 +174,41 @@ def test_random_bytes_never_raise(raw: bytes) -> None:
         b"ISA*00*          *00*          *ZZ*A              *ZZ*B              *260115*1200*^*00501*000000001*0*T*:~"
         + raw
     )
+
+
+def replace_at(value: Any, path: Sequence[int], new: object) -> Any:
+    """A copy of a tree in which the node that the numbers lead to is another."""
+    if not path or not isinstance(value, dict | list) or not value:
+        return new
+    if isinstance(value, dict):
+        key = sorted(value)[path[0] % len(value)]
+        return {**value, key: replace_at(value[key], path[1:], new)}
+    place = path[0] % len(value)
+    return [*value[:place], replace_at(value[place], path[1:], new), *value[place + 1 :]]
+
+
+_STRANGE: st.SearchStrategy[object] = st.sampled_from(
+    [None, [], {}, "", "x" * 200, "~*:^", "Zoë", 0, -1, 1.5, True, [None], [[]], {"a": 1}, [{}], 10**40, "NaN", "1E999"]
+)
+
+
+@settings(max_examples=400)
+@given(seed=st.integers(0, 60), path=st.lists(st.integers(0, 20), min_size=1, max_size=6), new=_STRANGE)
+def test_a_strange_resource_is_refused_or_written_rightly(seed: int, path: list[int], new: object) -> None:
+    """Never an exception, and never a file that our own reader cannot read."""
+    source = generate_source(seed)
+    tree = replace_at({"claim": source.claim, "resources": dict(source.resources)}, path, new)
+    claim, resources = tree["claim"], tree["resources"]
+    if not isinstance(claim, dict) or not isinstance(resources, dict):
+        return
+    known = {key: value for key, value in resources.items() if isinstance(value, dict)}
+    written = write_837p([ClaimSource(claim, known, source.frequency)], PARTNER, NUMBERS, lambda place: "0001")
+    assert written.text or written.faults[0]
+    assert written.check == ()
+    if written.text:
+        assert [s.id for s in read_segments(written.text)][-2:] == ["GE", "IEA"]
+
+
+def test_an_empty_claim_is_refused_with_sentences() -> None:
+    written = write_837p([ClaimSource({}, {})], PARTNER, NUMBERS, lambda place: "0001")
+    assert (written.text, len(written.faults[0])) == ("", 1)

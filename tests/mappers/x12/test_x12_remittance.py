@@ -156,7 +156,7 @@ def test_without_a_date_or_in_another_currency_nothing_is_posted() -> None:
     other = make_835("10", clp("P1", "1", "10", "10"), more="CUR*PR*EUR~")
     assert sentences(check_remittance(other).transaction) == ["The remittance is in `EUR`; only USD can be posted."]
     text = make_text("10", clp("P1", "1", "10", "10")).replace("20260131~TRN", "20260231~TRN")
-    undated = read_text(text.replace("DTM*405*20260130~", ""))
+    undated = read_text(text.replace("DTM*405*20260130~", "DTM*405*20261330~"))
     assert undated.payment_date is None
     assert sentences(check_remittance(undated).transaction) == [
         "BPR16 `20260231` is no date CCYYMMDD that exists.",
