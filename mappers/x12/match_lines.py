@@ -38,14 +38,16 @@ def match_lines(remitted: RemittanceClaim, claim: Resource) -> LineMatches:
             rest.append(place)
         else:
             sequences[place] = line.sequence
+    used = set(sequences.values())
     for place in rest:
         wanted = remitted.lines[place]
-        free = [line for line in lines if line.sequence not in sequences.values()]
+        free = [line for line in lines if line.sequence not in used]
         exact = _select(free, wanted, _has_modifiers)
         loose = exact or _select(free, wanted, lambda line, modifiers: True)
         where = place_segment(wanted.segment, "2110", 1)
         if exact or len(loose) == 1:
             sequences[place] = loose[0].sequence
+            used.add(loose[0].sequence)
         if not exact and len(loose) == 1:
             sentence = f"Line {place + 1} was matched by code, date and charge alone; its modifiers differ."
             faults.append(Fault(sentence, where, "element", "7", "warning"))

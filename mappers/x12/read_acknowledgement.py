@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -136,22 +137,24 @@ def find_claims_at(sent: Loops, index: int) -> tuple[str, ...]:
     claims of the set for its head.
     """
     loop = sent.root
-    while True:
-        inner = next((each for each in loop.content if isinstance(each, Loop) and _contains(each, index)), None)
-        if inner is None or loop.id == "2300":
-            break
+    while loop.id != "2300":
+        inner = _find_inner(loop, index)
         # A name loop stands for its level: 2010BA means the claims of its 2000B
-        if inner.id.startswith(("1000", "2010", "SE")):
+        if inner is None or inner.id.startswith(("1000", "2010", "SE")):
             break
         loop = inner
     claims = [loop] if loop.id == "2300" else list(loop.find_loops("2300"))
     return tuple(claim.segment("CLM").at(1) for claim in claims)
 
 
-def _contains(loop: Loop, index: int) -> bool:
-    first, last = loop.content[0], loop.content[-1]
-    while isinstance(first, Loop):
-        first = first.content[0]
-    while isinstance(last, Loop):
-        last = last.content[-1]
-    return first.ordinal <= index <= last.ordinal
+def _find_inner(loop: Loop, index: int) -> Loop | None:
+    """The inner loop that segment `index` is in, found by halving, since a set may have thousands."""
+    place = bisect_right(loop.content, index, key=_get_ordinal) - 1
+    found = loop.content[place] if place >= 0 else None
+    return found if isinstance(found, Loop) else None
+
+
+def _get_ordinal(content: Segment | Loop) -> int:
+    while isinstance(content, Loop):
+        content = content.content[0]
+    return content.ordinal
