@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,30 @@ def test_the_random_claims_have_every_kind() -> None:
         "~NM1*DN*", "~NM1*DQ*", "~NM1*DK*", "~LX*50~", "~PWK*", "~NTE*", "*RD8*", "~DTP*573*",
     )  # fmt: skip
     assert [kind for kind in kinds if kind not in text] == []
+
+
+LFH = Path(__file__).resolve().parents[3] / ".venv" / "x12" / "bin" / "python"
+_VALIDATE = """
+import sys
+from linuxforhealth.x12.io import X12ModelReader
+with X12ModelReader(sys.stdin.read()) as reader:
+    print(len(list(reader.models())))
+"""
+
+
+def validate_by_lfh(text: str) -> str:
+    """How many sets linuxforhealth-x12 reads, or what it says; it has an interpreter of its own (`make test-full`)."""
+    if not LFH.exists():
+        pytest.skip("linuxforhealth-x12 has no environment here; `make test-full` makes it")
+    done = subprocess.run([LFH, "-c", _VALIDATE], input=text, capture_output=True, text=True, timeout=300, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.long
+def test_linuxforhealth_accepts_random_valid_claims() -> None:
+    text = write_random(range(CLAIMS)).text
+    assert validate_by_lfh(text) == "1"
+    assert "hi_segment" in validate_by_lfh(re.sub(r"~HI\*[^~]*", "", text, count=1).replace("~SE*", "~SE*0"))
 
 
 def exercise(raw: bytes) -> None:
