@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from mappers.x12 import codes
 from mappers.x12.claim_to_2300 import choose_benefits, choose_release
-from mappers.x12.item_to_2400 import Line, write_procedure
+from mappers.x12.item_to_2400 import MODIFIERS, Line, write_procedure
 from mappers.x12.loop import Loop
 from mappers.x12.parties import (
     add_address,
@@ -21,9 +21,9 @@ from mappers.x12.parties import (
 )
 from mappers.x12.partner import Mapping837
 from mappers.x12.resource import (
-    EMPTY,
     Resource,
     find_code,
+    find_codes,
     find_extension,
     find_identifier,
     get_day,
@@ -61,6 +61,9 @@ def coverage_to_2320(
     payer_id = add_payer(mapping, payer, coverage)
     if authorization := next(iter(get_texts(insurance, "preAuthRef")), ""):
         payer.add("REF", "G1", clean(authorization, 50))
+    noncovered = get_decimal(find_extension(insurance, codes.NONCOVERED))
+    if noncovered is not None:
+        loop.add("AMT", "A8", write_decimal(noncovered))
     if response:
         _add_response(mapping, loop, response, payer_id, lines)
     return loop
@@ -71,16 +74,18 @@ def _add_response(
 ) -> None:
     payer = loop.loop("2330B")
     day = get_day(get_text(get_object(response, "payment"), "date") or get_text(response, "created"))
-    decided = [_add_line_decision(response, payer_id, day, line, inner) for line, inner in lines]
+    before = sum(len(inner.loops("2430")) for _, inner in lines)
+    owed = sum((_add_line_decision(response, payer_id, day, line, inner) for line, inner in lines), Decimal(0))
+    at_lines = sum(len(inner.loops("2430")) for _, inner in lines) > before
     claim_level = find_adjustments(response)
     _add_adjustments(loop, claim_level)
     loop.add("AMT", "D", write_decimal(_find_paid(response)))
-    owed = sum((amount for each in (claim_level, *decided) for _, amount, _ in each.get("PR", ())), Decimal(0))
+    owed += _sum_patient(claim_level)
     if owed:
         loop.add("AMT", "EAF", write_decimal(owed))
     if remarks := _find_remarks(response):
         loop.add("MOA", "", "", *remarks[:5])
-    if day and not any(inner.loops("2430") for _, inner in lines):
+    if day and not at_lines:
         payer.add("DTP", "573", "D8", write_date(day))
     number = find_identifier(response, codes.PAYER_CONTROL_NUMBER)
     number = number or next((get_text(each, "value") for each in get_list(response, "identifier")), "")
@@ -130,24 +135,38 @@ def _add_adjustments(loop: Loop, adjustments: Adjustments) -> None:
             loop.add("CAS", group, *elements)
 
 
-def _add_line_decision(response: Resource, payer_id: str, day: date | None, line: Line, loop: Loop) -> Adjustments:
-    """2430 of a line, where the response has an item for it; answers its adjustments."""
-    numbered = ((get_decimal(each, "itemSequence"), each) for each in get_list(response, "item"))
-    item = next((each for number, each in numbered if number == line.sequence), EMPTY)
-    if not item:
-        return {}
-    paid = [
-        get_decimal(get_object(each, "amount"))
-        for each in get_list(item, "adjudication")
-        if find_code(each.get("category"), codes.ADJUDICATION) == "benefit"
-    ]
-    units = find_extension(item, codes.UNITS_PAID)
-    inner = loop.open("2430")
-    amount = sum(filter(None, paid), Decimal(0))
-    written = get_decimal({"value": units}) if units is not None else None
-    units_paid = write_decimal(line.units if written is None else written)
-    inner.add("SVD", payer_id, write_decimal(amount), write_procedure(line), "", units_paid)
-    adjustments = find_adjustments(item)
-    _add_adjustments(inner, adjustments)
-    inner.add("DTP", "573", "D8", write_date(day))
-    return adjustments
+def _find_decisions(response: Resource, line: Line) -> list[Resource]:
+    """The response's item for a line, and the items added for it (bundled or unbundled by the payer)."""
+    items = [each for each in get_list(response, "item") if get_decimal(each, "itemSequence") == line.sequence]
+    for each in get_list(response, "addItem"):
+        sequences = each.get("itemSequence")
+        if isinstance(sequences, list) and sequences[:1] == [line.sequence]:
+            items.append(each)
+    return items
+
+
+def _add_line_decision(response: Resource, payer_id: str, day: date | None, line: Line, loop: Loop) -> Decimal:
+    """2430 for each decision on a line; answers what the patient owes by them."""
+    owed = Decimal(0)
+    for item in _find_decisions(response, line):
+        paid = [
+            get_decimal(get_object(each, "amount"))
+            for each in get_list(item, "adjudication")
+            if find_code(each.get("category"), codes.ADJUDICATION) == "benefit"
+        ]
+        code = clean(find_code(item.get("productOrService")), 48)
+        modifiers = tuple(clean(each, 2) for each in find_codes(get_list(item, "modifier")))[:MODIFIERS]
+        decided = line._replace(procedure=code, modifiers=modifiers) if code else line
+        units = get_decimal({"value": find_extension(item, codes.UNITS_PAID)})
+        inner = loop.open("2430")
+        amount, count = sum(filter(None, paid), Decimal(0)), line.units if units is None else units
+        inner.add("SVD", payer_id, write_decimal(amount), write_procedure(decided), "", write_decimal(count))
+        adjustments = find_adjustments(item)
+        _add_adjustments(inner, adjustments)
+        inner.add("DTP", "573", "D8", write_date(day))
+        owed += _sum_patient(adjustments)
+    return owed
+
+
+def _sum_patient(adjustments: Adjustments) -> Decimal:
+    return sum((amount for _, amount, _ in adjustments.get("PR", ())), Decimal(0))

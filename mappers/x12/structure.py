@@ -112,18 +112,14 @@ def _check_other_payer(clm: Segment, other: Loop, lines: list[Loop]) -> Iterator
     payer_id = payer.segment("NM1").at(9)
     total, adjudicated = sum_adjustments(other), False
     for line in lines:
-        charge = to_amount(line.segment("SV1").at(2))
-        for loop in line.loops("2430"):
-            svd = loop.segment("SVD")
-            if svd.at(1) != payer_id:
-                continue
-            adjudicated = True
-            paid, adjusted = to_amount(svd.at(2)), sum_adjustments(loop)
-            total += adjusted
-            yield from _check_line_balance(svd, charge, paid, adjusted)
-            if loop.segment("DTP", "573").id and payer.segment("DTP", "573").id:
-                sentence = f"DTP*573 of payer `{payer_id}` stands at the claim and at a line; one level alone has it."
-                yield _fault(sentence, loop.segment("DTP", "573"), "2430", 1)
+        decisions = [loop for loop in line.loops("2430") if loop.segment("SVD").at(1) == payer_id]
+        total += sum((sum_adjustments(loop) for loop in decisions), Decimal(0))
+        yield from _check_line_balance(line, decisions)
+        dated = [loop.segment("DTP", "573") for loop in decisions if loop.segment("DTP", "573").id]
+        if dated and payer.segment("DTP", "573").id:
+            sentence = f"DTP*573 of payer `{payer_id}` stands at the claim and at a line; one level alone has it."
+            yield _fault(sentence, dated[0], "2430", 1)
+        adjudicated = adjudicated or bool(decisions)
     amount = other.segment("AMT", "D")
     if not amount.id:
         if adjudicated or total:
@@ -138,10 +134,18 @@ def _check_other_payer(clm: Segment, other: Loop, lines: list[Loop]) -> Iterator
         yield _fault(sentence, amount, "2320", 2)
 
 
-def _check_line_balance(svd: Segment, charge: Decimal, paid: Decimal, adjusted: Decimal) -> Iterator[Fault]:
-    if paid < 0:
-        yield _fault(f"SVD02 is {svd.at(2)}; a payer's amount for a line is not negative.", svd, "2430", 2)
+def _check_line_balance(line: Loop, decisions: list[Loop]) -> Iterator[Fault]:
+    """All decisions of one payer on a line together make up its charge; there are several where it was unbundled."""
+    if not decisions:
+        return
+    segments = [loop.segment("SVD") for loop in decisions]
+    for svd in segments:
+        if to_amount(svd.at(2)) < 0:
+            yield _fault(f"SVD02 is {svd.at(2)}; a payer's amount for a line is not negative.", svd, "2430", 2)
+    charge = to_amount(line.segment("SV1").at(2))
+    paid = sum((to_amount(svd.at(2)) for svd in segments), Decimal(0))
+    adjusted = sum((sum_adjustments(loop) for loop in decisions), Decimal(0))
     missing = charge - paid - adjusted
     if missing:
         sentence = f"The line charges {charge}, was paid {paid} and adjusted by {adjusted}: {missing} missing."
-        yield _fault(sentence, svd, "2430", 2)
+        yield _fault(sentence, segments[0], "2430", 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mappers.x12 import codes
+from mappers.x12 import claim_to_837p, codes
 from mappers.x12.claim_to_837p import Written837, write_837p
 from mappers.x12.partner import ClaimSource, Partner, Party
 from mappers.x12.resource import make_concept
@@ -408,6 +408,64 @@ def test_no_content_can_end_a_segment(delimiters: Delimiters) -> None:
     assert written.faults == ((),)
     terminator = delimiters.terminator
     assert written.text.count(terminator) == len(SKELETON.split("\n")[1:-1]) + 1
+
+
+def test_what_the_payer_bundled_or_unbundled_is_told_by_its_own_codes() -> None:
+    """One line of 100 that the first payer decided as two, of 60 and 40."""
+    added = [
+        {
+            "itemSequence": [1],
+            "productOrService": make_concept(codes.CPT, code),
+            "adjudication": [
+                {"category": make_concept(codes.ADJUDICATION, "benefit"), "amount": {"value": Decimal(paid)}},
+                adjudicate("CO", "45", Decimal(adjusted)),
+            ],
+        }
+        for code, paid, adjusted in (("99211", 50, 10), ("36415", 30, 10))
+    ]
+    response = {
+        **make_response(make_claim()),
+        "payment": {"amount": {"value": 80}, "date": "2026-01-19"},
+        "addItem": added,
+    }
+    lines = segments(make_secondary(response))
+    assert find(lines, "SVD") == ["SVD*67890*50*HC:99211**1", "SVD*67890*30*HC:36415**1"]
+    assert find(lines, "AMT*D") == ["AMT*D*80"]
+
+
+def test_a_payer_that_is_passed_over_has_its_noncovered_amount() -> None:
+    source = make_secondary(None)
+    extension = {"url": codes.NONCOVERED, "valueMoney": {"value": 100, "currency": "USD"}}
+    source.claim["insurance"][0]["extension"] = [extension]
+    assert find(segments(source), "AMT") == ["AMT*A8*100"]
+
+
+def test_two_payers_before_this_one() -> None:
+    """The first decided by line, the second for the claim as a whole: each date stands at its own level."""
+    source = make_secondary(make_response(make_claim(make_item(1, "99213", "100"))))
+    second = {
+        "resourceType": "ClaimResponse",
+        "id": "r2",
+        "identifier": [{"value": "ICN2"}],
+        "payment": {"amount": {"value": 20}, "date": "2026-01-25"},
+        "adjudication": [adjudicate("OA", "23", Decimal(80))],
+    }
+    third = {"sequence": 3, "focal": True, "coverage": reference("Coverage/third")}
+    insurance = [dict(each) for each in source.claim["insurance"]]
+    insurance[1] |= {"focal": False, "claimResponse": reference("ClaimResponse/r2")}
+    resources = {**source.resources, "ClaimResponse/r2": second, "Coverage/third": make_coverage("third")}
+    lines = segments(ClaimSource({**source.claim, "insurance": [*insurance, third]}, resources))
+    assert [line[:5] for line in find(lines, "SBR")] == ["SBR*T", "SBR*P", "SBR*S"]
+    assert find(lines, "DTP*573") == ["DTP*573*D8*20260125", "DTP*573*D8*20260119"]
+    assert find(lines, "SVD") == ["SVD*67890*60*HC:99213**1"]
+
+
+def test_many_claims_go_in_several_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_to_837p, "CLAIMS_PER_SET", 2)
+    lines = segments(*(make_source(numbered(make_skeleton(), f"PCN{n}")) for n in range(5)))
+    assert [line.split("*")[2] for line in find(lines, "ST")] == ["0001", "0002", "0003"]
+    assert find(lines, "GE") == ["GE*3*1"]
+    assert len({line.split("*")[3] for line in find(lines, "BHT")}) == 3
 
 
 def test_a_primary_that_has_not_decided_is_told() -> None:

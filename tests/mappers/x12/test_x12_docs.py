@@ -26,8 +26,8 @@ def test_every_transaction_set_is_named_with_its_guide() -> None:
 
 def test_every_extension_of_a_claim_is_named() -> None:
     urls = [codes.ASSIGNMENT, codes.BENEFITS, codes.RELEASE, codes.SIGNATURE, codes.DELAY, codes.ORIGINAL_NUMBER]
-    urls += [codes.SECONDARY_TYPE, codes.EMERGENCY, codes.AUTHORIZATION]
-    assert [url for url in urls if f"| `{url.removeprefix(codes.EXTENSION + '/')}` |" not in PAGE] == []
+    urls += [codes.SECONDARY_TYPE, codes.EMERGENCY, codes.AUTHORIZATION, codes.NONCOVERED]
+    assert [url for url in urls if f"| `{url.removeprefix(codes.EXTENSION + '/')}` " not in PAGE] == []
 
 
 def test_every_category_of_supporting_information_is_named() -> None:
