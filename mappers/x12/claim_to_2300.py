@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -36,6 +37,11 @@ from mappers.x12.writer import clean, write_decimal
 
 DIAGNOSES = 12
 REPLACING = ("7", "8")
+_CONTROL_NUMBER = re.compile(r"[A-Z0-9]{1,17}")
+_NOTE = 80
+# Members of Claim that say something about it, but for which the 837P or this mapper has no place
+_UNSENT = ("procedure", "prescription", "originalPrescription", "payee", "subType")
+_CATEGORIES = frozenset({*codes.DATES, "attachment", "patient-paid", "info"})
 _LOOPS = {"DN": "2310A", "82": "2310B", "DQ": "2310D"}
 
 
@@ -52,7 +58,8 @@ def claim_to_2300(mapping: Mapping837, focal: Resource, coverage: Resource, bill
     place_of_service = next((line.place_of_service for line in lines), "")
     _add_clm(mapping, loop, coverage, sum((line.charge for line in lines), Decimal(0)), place_of_service)
     _add_dates(claim, loop)
-    _add_attachments(claim, loop)
+    _add_attachments(mapping, loop)
+    _tell_unsent(mapping)
     _add_references(mapping, loop, focal, [line.procedure for line in lines])
     _add_diagnoses(mapping, loop)
     team = find_team(mapping)
@@ -98,9 +105,12 @@ def _find_choice(claim: Resource, coverage: Resource, url: str) -> str:
 
 def _add_clm(mapping: Mapping837, loop: Loop, coverage: Resource, total: Decimal, place_of_service: str) -> None:
     claim = mapping.claim
-    number = clean(find_control_number(claim), 20)
-    if not number:
-        mapping.tell("The claim has no patient control number.", "Claim.identifier", "2300/CLM/1")
+    number = find_control_number(claim)
+    if not _CONTROL_NUMBER.fullmatch(number):
+        sentence = (
+            f"The patient control number `{number}` is not 1 to 17 of A–Z and 0–9, which payers return unchanged."
+        )
+        mapping.tell(sentence, "Claim.identifier", "2300/CLM/1")
     stated = get_decimal(get_object(claim, "total"))
     if stated is not None and stated != total:
         mapping.tell(f"`Claim.total` is {stated} but its lines add up to {total}.", "Claim.total", "2300/CLM/2")
@@ -167,8 +177,23 @@ def _add_dates(claim: Resource, loop: Loop) -> None:
             loop.add("DTP", second[0], "D8", write_date(end))
 
 
-def _add_attachments(claim: Resource, loop: Loop) -> None:
+def _tell_unsent(mapping: Mapping837) -> None:
+    """What the claim says and the file will not."""
+    for member in _UNSENT:
+        if mapping.claim.get(member):
+            mapping.tell(f"`Claim.{member}` is not sent.", f"Claim.{member}", "2300/CLM/1", warning=True)
+    for place, info in enumerate(get_list(mapping.claim, "supportingInfo")):
+        category = find_code(info.get("category"))
+        if category not in _CATEGORIES:
+            expression = f"Claim.supportingInfo[{place}]"
+            mapping.tell(
+                f"`{expression}` of category `{category}` is not sent.", expression, "2300/CLM/1", warning=True
+            )
+
+
+def _add_attachments(mapping: Mapping837, loop: Loop) -> None:
     """PWK, AMT*F5 and NTE from `supportingInfo`."""
+    claim = mapping.claim
     for _, info in iterate_information(claim, "attachment"):
         number = clean(get_text(info, "valueString"), 50)
         reference = ("", "", "AC", number) if number else ()
@@ -176,9 +201,13 @@ def _add_attachments(claim: Resource, loop: Loop) -> None:
     paid = [get_decimal(get_object(info, "valueQuantity")) for _, info in iterate_information(claim, "patient-paid")]
     if amount := sum(filter(None, paid), Decimal(0)):
         loop.add("AMT", "F5", write_decimal(amount))
-    notes = [clean(get_text(info, "valueString"), 80) for _, info in iterate_information(claim, "info")]
-    if note := next(filter(None, notes), ""):
-        loop.add("NTE", "ADD", note)
+    texts = [clean(get_text(info, "valueString"), 10_000) for _, info in iterate_information(claim, "info")]
+    notes = [text for text in texts if text]
+    if len(notes) > 1 or any(len(note) > _NOTE for note in notes):
+        sentence = f"One note of {_NOTE} characters is sent; the rest is not."
+        mapping.tell(sentence, "Claim.supportingInfo", "2300/NTE/2", warning=True)
+    if notes:
+        loop.add("NTE", "ADD", notes[0][:_NOTE].strip())
 
 
 def _add_references(mapping: Mapping837, loop: Loop, focal: Resource, procedures: list[str]) -> None:

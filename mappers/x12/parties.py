@@ -121,6 +121,9 @@ def need_address(mapping: Mapping837, loop: Loop, address: Resource, expression:
     add_address(loop, address)
     if not get_texts(address, "line") or not get_text(address, "city"):
         mapping.tell(f"`{expression}` lacks street or city; both are required.", expression, f"{loop.id}/N3/1")
+    if len(get_texts(address, "line")) > 2:
+        sentence = f"`{expression}` has more than two lines; the first two are sent."
+        mapping.tell(sentence, f"{expression}.line", f"{loop.id}/N3/2", warning=True)
 
 
 def provider_to_2000a(mapping: Mapping837) -> Loop:

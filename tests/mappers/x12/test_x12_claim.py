@@ -543,6 +543,27 @@ def test_what_an_837p_cannot_hold_refuses_the_claim(change: dict[str, Any], plac
     assert place in {fault.place.path for fault in written.faults[0]}
 
 
+@pytest.mark.parametrize("number", ["", "pcn1", "PCN-1", "A" * 18])
+def test_a_control_number_that_would_not_come_back_is_refused(number: str) -> None:
+    """B18."""
+    written = write(make_source(numbered(make_skeleton(), number)))
+    assert [fault.place.path for fault in written.faults[0]] == ["2300/CLM/01"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expression"),
+    [
+        ({"procedure": [{"sequence": 1}]}, "Claim.procedure"),
+        ({"supportingInfo": [{"category": make_concept("", "missingtooth")}]}, "Claim.supportingInfo[0]"),
+        ({"supportingInfo": [{"category": make_concept("", "info"), "valueString": "X" * 81}]}, "Claim.supportingInfo"),
+    ],
+)
+def test_what_is_not_sent_is_told(more: dict[str, Any], expression: str) -> None:
+    written = write(make_source({**make_skeleton(), **more}))
+    assert written.text
+    assert [(fault.severity, fault.expression) for fault in written.faults[0]] == [("warning", expression)]
+
+
 def test_a_code_for_what_has_no_code_is_described() -> None:
     item = make_item(1, "J3490", "10")
     item["productOrService"]["text"] = "Compounded cream: 5%"
