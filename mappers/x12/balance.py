@@ -94,12 +94,14 @@ def _check_lines(claim: RemittanceClaim) -> Iterable[Fault]:
 
 
 def _check_responsibility(claim: RemittanceClaim) -> Iterable[Fault]:
-    stated = claim.patient_responsibility
-    if stated is None or claim.is_reversal:
+    responsibility = claim.patient_responsibility
+    if responsibility is None or claim.is_reversal:
         return
     owed = sum_adjustments(claim.iterate_adjustments(), "PR")
-    if stated != owed:
-        sentence = f"CLP05 of claim `{claim.control_number}` is {stated}, but its PR adjustments add up to {owed}."
+    if responsibility != owed:
+        sentence = (
+            f"CLP05 of claim `{claim.control_number}` is {responsibility}, but its PR adjustments add up to {owed}."
+        )
         yield Fault(sentence, place_segment(claim.segment, "2100", 5), "element", "7", "warning")
 
 

@@ -115,7 +115,7 @@ def _read_status(
 def _make_status(
     loop: Loop, level: Level, numbers: tuple[str, str], name: Segment, stc: Segment, rejected_by: str
 ) -> ClaimStatus:
-    found = [StatusCode(stc.at(n, 1), stc.at(n, 2), stc.at(n, 3)) for n in (1, 10, 11) if stc.at(n)]
+    status_codes = [StatusCode(stc.at(n, 1), stc.at(n, 2), stc.at(n, 3)) for n in (1, 10, 11) if stc.at(n)]
     service = loop.segment("DTP", "472")
     start, end = to_period(service.at(2), service.at(3))
     return ClaimStatus(
@@ -126,7 +126,7 @@ def _make_status(
         name.at(3),
         name.at(4),
         name.at(9),
-        tuple(found),
+        tuple(status_codes),
         to_date(stc.at(2)),
         stc.at(3),
         rejected_by or (level if stc.at(3) == "U" else ""),
@@ -183,10 +183,10 @@ def status_to_claim_response(status: ClaimStatus, context: StatusContext) -> dic
 
 def describe_status(status: ClaimStatus) -> str:
     """One line: what became of the claim and by which codes, with the payer's own text where it sent one."""
-    listed = ", ".join("/".join(filter(None, code)) for code in status.codes)
+    code_list = ", ".join("/".join(filter(None, code)) for code in status.codes)
     by = f" by the {status.rejected_by}'s status" if status.rejected_by in ("batch", "provider") else ""
     text = f": {status.text}" if status.text else ""
-    return f"{status.outcome.capitalize()}{by} ({listed}){text}"
+    return f"{status.outcome.capitalize()}{by} ({code_list}){text}"
 
 
 def _code_to_concept(code: StatusCode) -> dict[str, Any]:

@@ -111,9 +111,9 @@ def _add_clm(mapping: Mapping837, loop: Loop, coverage: Resource, total: Decimal
             f"The patient control number `{number}` is not 1 to 17 of A–Z and 0–9, which payers return unchanged."
         )
         mapping.tell(sentence, "Claim.identifier", "2300/CLM/1")
-    stated = get_decimal(get_object(claim, "total"))
-    if stated is not None and stated != total:
-        mapping.tell(f"`Claim.total` is {stated} but its lines add up to {total}.", "Claim.total", "2300/CLM/2")
+    claim_total = get_decimal(get_object(claim, "total"))
+    if claim_total is not None and claim_total != total:
+        mapping.tell(f"`Claim.total` is {claim_total} but its lines add up to {total}.", "Claim.total", "2300/CLM/2")
     if not place_of_service:
         sentence = "The first line has no place of service."
         mapping.tell(sentence, "Claim.item[0].locationCodeableConcept", "2300/CLM/5")
@@ -238,8 +238,8 @@ def find_payer_number(mapping: Mapping837) -> str:
     """The payer's number of the claim to be replaced: as told, of the extension, or of `Claim.related.reference`."""
     claim = mapping.claim
     related = (get_text(get_object(each, "reference"), "value") for each in get_list(claim, "related"))
-    told: Any = mapping.source.payer_claim_number or find_extension(claim, codes.ORIGINAL_NUMBER)
-    return str(told or next(filter(None, related), ""))
+    number: Any = mapping.source.payer_claim_number or find_extension(claim, codes.ORIGINAL_NUMBER)
+    return str(number or next(filter(None, related), ""))
 
 
 def _add_diagnoses(mapping: Mapping837, loop: Loop) -> None:

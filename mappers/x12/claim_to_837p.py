@@ -34,7 +34,7 @@ class Claim837:
     claim: Loop
 
 
-Mapped = tuple[Claim837 | None, tuple[Fault, ...]]
+Result837 = tuple[Claim837 | None, tuple[Fault, ...]]
 """The loops of a claim, None where it is refused, and what is wrong in it."""
 
 
@@ -58,18 +58,18 @@ def write_837p(
     Our own reader checks what is written. Where it finds a fault, each claim is checked alone, and those with faults
     are left out: one bad claim never stops the others.
     """
-    mapped = _refuse_doubles([claim_to_loops(source, partner) for source in sources])
-    text, check = _write(mapped, partner, numbers, set_number)
+    results = _refuse_doubles([claim_to_loops(source, partner) for source in sources])
+    text, check = _write(results, partner, numbers, set_number)
     if find_errors(check):
-        mapped = [_check_alone(each, partner, numbers) for each in mapped]
-        text, check = _write(mapped, partner, numbers, set_number)
-    return Written837(text, tuple(faults for _, faults in mapped), check)
+        results = [_check_alone(each, partner, numbers) for each in results]
+        text, check = _write(results, partner, numbers, set_number)
+    return Written837(text, tuple(faults for _, faults in results), check)
 
 
 def _write(
-    mapped: Sequence[Mapped], partner: Partner, numbers: ControlNumbers, set_number: Callable[[int], str]
+    results: Sequence[Result837], partner: Partner, numbers: ControlNumbers, set_number: Callable[[int], str]
 ) -> tuple[str, tuple[Fault, ...]]:
-    claims = [claim for claim, _ in mapped if claim is not None]
+    claims = [claim for claim, _ in results if claim is not None]
     sets = []
     for place, start in enumerate(range(0, len(claims), CLAIMS_PER_SET)):
         root = group_claims(claims[start : start + CLAIMS_PER_SET], partner)
@@ -79,31 +79,31 @@ def _write(
     return text, check_interchange(text)
 
 
-def _check_alone(mapped: Mapped, partner: Partner, numbers: ControlNumbers) -> Mapped:
+def _check_alone(result: Result837, partner: Partner, numbers: ControlNumbers) -> Result837:
     """A claim as it is; without its loops, and with the faults, where a file of it alone has any."""
-    claim, faults = mapped
-    _, check = _write([mapped], partner, numbers, lambda place: "0001")
+    claim, faults = result
+    _, check = _write([result], partner, numbers, lambda place: "0001")
     return (None, (*faults, *check)) if find_errors(check) else (claim, faults)
 
 
-def _refuse_doubles(mapped: Sequence[Mapped]) -> list[Mapped]:
+def _refuse_doubles(results: Sequence[Result837]) -> list[Result837]:
     """The claims; a second one of a patient control number is refused."""
     numbers: set[str] = set()
-    checked: list[Mapped] = []
-    for claim, faults in mapped:
+    unique: list[Result837] = []
+    for claim, faults in results:
         number = claim.claim.segment("CLM").at(1) if claim else ""
         if claim and number in numbers:
             sentence = f"Another claim of this file has the patient control number `{number}`."
             place = Place(loop="2300", segment="CLM", element=1)
             fault = Fault(sentence, place, "element", "7", expression="Claim.identifier")
-            checked.append((None, (*faults, fault)))
+            unique.append((None, (*faults, fault)))
         else:
-            checked.append((claim, faults))
+            unique.append((claim, faults))
         numbers.add(number)
-    return checked
+    return unique
 
 
-def claim_to_loops(source: ClaimSource, partner: Partner) -> Mapped:
+def claim_to_loops(source: ClaimSource, partner: Partner) -> Result837:
     """The loops of a claim and what is wrong in it; no loops where that is an error. Never raises for bad resources."""
     mapping = Mapping837(source, partner)
     insurances = sort_insurances(mapping.claim)
@@ -133,9 +133,9 @@ def _add_other_payers(mapping: Mapping837, claim: Loop, insurances: Sequence[Res
     if len(insurances) == 1:
         return
     # What is wrong in the lines was told when they were mapped
-    known = len(mapping.faults)
+    count = len(mapping.faults)
     lines = list(zip(find_lines(mapping), claim.loops("2400"), strict=True))
-    del mapping.faults[known:]
+    del mapping.faults[count:]
     place = insurances.index(focal)
     for number, insurance in enumerate(insurances[: OTHER_PAYERS + 1]):
         if number == place:

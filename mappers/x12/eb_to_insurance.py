@@ -142,21 +142,21 @@ def _describe(benefit: Benefit) -> str:
 def _make_benefit(benefit: Benefit, service_type: str, wholes: Wholes) -> dict[str, Any]:
     """Type with the code of X12 beside FHIR's; money, percent or count. What remains also says what is used."""
     coding = [{"system": codes.BENEFIT_TYPE, "code": _TYPES[benefit.code]}] if benefit.code in _TYPES else []
-    made: dict[str, Any] = {"type": {"coding": [*coding, {"system": codes.BENEFIT_INFORMATION, "code": benefit.code}]}}
+    entry: dict[str, Any] = {"type": {"coding": [*coding, {"system": codes.BENEFIT_INFORMATION, "code": benefit.code}]}}
     if benefit.amount is not None:
         whole = _find_whole(benefit, service_type, wholes) if benefit.period == REMAINING else None
-        made["allowedMoney"] = make_money(benefit.amount if whole is None else whole)
+        entry["allowedMoney"] = make_money(benefit.amount if whole is None else whole)
         if whole is not None:
-            made["usedMoney"] = make_money(whole - benefit.amount)
+            entry["usedMoney"] = make_money(whole - benefit.amount)
         elif benefit.period == REMAINING:
-            made["type"]["text"] = "remaining"
+            entry["type"]["text"] = "remaining"
     elif benefit.percent is not None:
-        made["allowedString"] = f"{write_decimal(benefit.percent * 100)}%"
+        entry["allowedString"] = f"{write_decimal(benefit.percent * 100)}%"
     elif benefit.quantity is not None:
-        made |= _count(benefit.quantity)
+        entry |= _count(benefit.quantity)
         if benefit.quantity_kind:
-            made["type"]["text"] = benefit.quantity_kind
-    return made
+            entry["type"]["text"] = benefit.quantity_kind
+    return entry
 
 
 def _count(quantity: Decimal) -> dict[str, Any]:

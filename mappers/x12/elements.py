@@ -49,7 +49,7 @@ def check_elements(segment: Segment, rule: SegmentRule | None, loop: str) -> Ite
     if rules is None:
         return
     elements = segment.elements
-    needed = rule.needs if rule else ()
+    needs = rule.needs if rule else ()
     for number in range(1, len(elements)):
         text = elements[number]
         if number > len(rules):
@@ -60,7 +60,7 @@ def check_elements(segment: Segment, rule: SegmentRule | None, loop: str) -> Ite
             yield from _check_text(segment, number, rules[number - 1], loop)
     last = len(elements) - 1
     for number, expected in enumerate(rules, 1):
-        if (expected.required or number in needed) and (number > last or not elements[number]):
+        if (expected.required or number in needs) and (number > last or not elements[number]):
             sentence = f"{segment.id}{number:02} is missing; it is required."
             yield Fault(sentence, place_segment(segment, loop, number), "element", "1")
 

@@ -85,21 +85,21 @@ def read_271(loops: Loops) -> tuple[EligibilityAnswer, ...]:
         )
         people: list[EligibilityAnswer] = []
         for receiver in source.loops("2000B"):
-            refused = (*above, *_read_rejections(receiver.loop("2100B")))
-            people += _read_people(receiver, payer, refused)
+            rejections = (*above, *_read_rejections(receiver.loop("2100B")))
+            people += _read_people(receiver, payer, rejections)
         answers += people or ([_make_answer(Loop(""), Loop(""), payer, Entity(), above)] if above else [])
     return tuple(answers)
 
 
-def _read_people(receiver: Loop, payer: Entity, refused: tuple[Rejection, ...]) -> Iterator[EligibilityAnswer]:
+def _read_people(receiver: Loop, payer: Entity, rejections: tuple[Rejection, ...]) -> Iterator[EligibilityAnswer]:
     subscribers = receiver.loops("2000C")
-    if not subscribers and refused:
-        yield _make_answer(Loop(""), Loop(""), payer, Entity(), refused)
+    if not subscribers and rejections:
+        yield _make_answer(Loop(""), Loop(""), payer, Entity(), rejections)
     for level in subscribers:
         name = level.loop("2100C")
         subscriber = _read_entity(name)
         dependents = level.loops("2000D")
-        own = (*refused, *_read_rejections(name))
+        own = (*rejections, *_read_rejections(name))
         if not dependents or level.loops("2110C"):
             yield _make_answer(level, name, payer, subscriber, own)
         for inner in dependents:

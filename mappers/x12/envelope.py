@@ -163,7 +163,7 @@ class _Open:
 class _State:
     interchange: Interchange | None = None
     group: Group | None = None
-    opened: _Open | None = None
+    current: _Open | None = None
     groups: int = 0
     sets: int = 0
     control_numbers: set[str] = field(default_factory=set)
@@ -192,8 +192,8 @@ def _fault(sentence: str, segment: Segment, level: Level, code: str, element: in
 
 def _take_fault(state: _State, token: Token) -> Iterator[Event]:
     place = Place(token.number, 0, token.offset)
-    if state.opened:
-        state.opened.faults.append(Fault(token.fault, place, "set", "5"))
+    if state.current:
+        state.current.faults.append(Fault(token.fault, place, "set", "5"))
         return
     if state.interchange:
         state.interchange_faults.append(Fault(token.fault, place, "interchange", "024"))
@@ -232,20 +232,20 @@ def _open_set(state: _State, token: Token) -> Iterator[Event]:
         yield from _take_segment(state, token)
         return
     st = decode_token(token, 1)
-    state.opened = _Open(st)
+    state.current = _Open(st)
     if st.at(2) in state.control_numbers:
         sentence = f"ST02 `{st.at(2)}` stands twice in its group; each set needs a number of its own."
-        state.opened.faults.append(_fault(sentence, st, "set", "23", 2))
+        state.current.faults.append(_fault(sentence, st, "set", "23", 2))
     if not st.at(2):
-        state.opened.faults.append(_fault("ST02, the control number of the set, is missing.", st, "set", "7", 2))
+        state.current.faults.append(_fault("ST02, the control number of the set, is missing.", st, "set", "7", 2))
     state.control_numbers.add(st.at(2))
     state.sets += 1
-    _append(state.opened, token)
+    _append(state.current, token)
 
 
 def _take_segment(state: _State, token: Token) -> Iterator[Event]:
-    if state.opened:
-        _append(state.opened, token)
+    if state.current:
+        _append(state.current, token)
         return
     if token.id == "TA1" and state.interchange and not state.group:
         yield InterchangeAcknowledgement(state.interchange, decode_token(token))
@@ -254,51 +254,53 @@ def _take_segment(state: _State, token: Token) -> Iterator[Event]:
     yield Unreadable(Fault(f"Segment `{token.id}` stands outside any transaction set.", place, "interchange", "022"))
 
 
-def _append(opened: _Open, token: Token) -> None:
-    opened.count += 1
-    opened.size += len(token.raw)
-    opened.claims += token.id in _CLAIM_IDS
-    if opened.refused:
+def _append(current: _Open, token: Token) -> None:
+    current.count += 1
+    current.size += len(token.raw)
+    current.claims += token.id in _CLAIM_IDS
+    if current.refused:
         return
-    if opened.size > SET_BYTES or opened.claims > SET_CLAIMS:
-        limit = f"{SET_BYTES} bytes" if opened.size > SET_BYTES else f"{SET_CLAIMS} claims"
-        sentence = f"Transaction set `{opened.st.at(2)}` has more than {limit} and is refused; send it as several sets."
-        opened.faults.append(_fault(sentence, opened.st, "set", "5"))
-        opened.refused = True
-        opened.pieces.clear()
+    if current.size > SET_BYTES or current.claims > SET_CLAIMS:
+        limit = f"{SET_BYTES} bytes" if current.size > SET_BYTES else f"{SET_CLAIMS} claims"
+        sentence = (
+            f"Transaction set `{current.st.at(2)}` has more than {limit} and is refused; send it as several sets."
+        )
+        current.faults.append(_fault(sentence, current.st, "set", "5"))
+        current.refused = True
+        current.pieces.clear()
         return
-    opened.pieces.append(token.raw)
+    current.pieces.append(token.raw)
 
 
 def _end_set(state: _State, token: Token) -> Iterator[Event]:
-    if state.opened is None:
+    if state.current is None:
         yield from _take_segment(state, token)
         return
-    _append(state.opened, token)
-    yield from _close_set(state, decode_token(token, state.opened.count))
+    _append(state.current, token)
+    yield from _close_set(state, decode_token(token, state.current.count))
 
 
 def _close_set(state: _State, se: Segment | None) -> Iterator[Event]:
-    opened, state.opened = state.opened, None
-    if opened is None or state.interchange is None or state.group is None:
+    current, state.current = state.current, None
+    if current is None or state.interchange is None or state.group is None:
         return
-    opened.faults += _check_trailer(opened, se)
-    raw = b"".join(opened.pieces).lstrip(b"\r\n")
-    faults = tuple(opened.faults)
+    current.faults += _check_trailer(current, se)
+    raw = b"".join(current.pieces).lstrip(b"\r\n")
+    faults = tuple(current.faults)
     yield TransactionSet(
-        state.interchange, state.group, opened.st, raw, opened.size, opened.count, faults, opened.refused
+        state.interchange, state.group, current.st, raw, current.size, current.count, faults, current.refused
     )
 
 
-def _check_trailer(opened: _Open, se: Segment | None) -> Iterator[Fault]:
-    st = opened.st
+def _check_trailer(current: _Open, se: Segment | None) -> Iterator[Fault]:
+    st = current.st
     if se is None:
         yield _fault(f"Transaction set `{st.at(2)}` has no SE segment; it is incomplete.", st, "set", "2")
         return
     if se.at(2) != st.at(2):
         yield _fault(f"SE02 is `{se.at(2)}` but ST02 is `{st.at(2)}`; they must be equal.", se, "set", "3", 2)
-    if _to_count(se.at(1)) != opened.count:
-        sentence = f"SE01 declares `{se.at(1)}` segments but {opened.count} are there, ST and SE included."
+    if _to_count(se.at(1)) != current.count:
+        sentence = f"SE01 declares `{se.at(1)}` segments but {current.count} are there, ST and SE included."
         yield _fault(sentence, se, "set", "4", 1)
 
 

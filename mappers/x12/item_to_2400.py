@@ -156,17 +156,17 @@ def _find_pointers(mapping: Mapping837, line: Line) -> tuple[str, ...]:
     """Places of the line's diagnoses among the claim's, in the line's order."""
     sequences = sorted(get_decimal(each, "sequence") or Decimal(0) for each in get_list(mapping.claim, "diagnosis"))
     expression = f"Claim.item[{line.place}].diagnosisSequence"
-    stated = line.item.get("diagnosisSequence")
-    stated = stated if isinstance(stated, list | tuple) else ()
-    wanted = [number for each in stated if (number := get_decimal({"value": each})) is not None]
-    known = [str(sequences.index(each) + 1) for each in wanted if each in sequences]
-    if len(known) < len(wanted) or not known:
+    entries = line.item.get("diagnosisSequence")
+    entries = entries if isinstance(entries, list | tuple) else ()
+    numbers = [number for each in entries if (number := get_decimal({"value": each})) is not None]
+    pointers = [str(sequences.index(each) + 1) for each in numbers if each in sequences]
+    if len(pointers) < len(numbers) or not pointers:
         sentence = f"`{expression}` must name one to {POINTERS} of the claim's diagnoses."
         mapping.tell(sentence, expression, "2400/SV1/7")
-    if len(known) > POINTERS:
-        sentence = f"`{expression}` names {len(known)} diagnoses; the first {POINTERS} are sent."
+    if len(pointers) > POINTERS:
+        sentence = f"`{expression}` names {len(pointers)} diagnoses; the first {POINTERS} are sent."
         mapping.tell(sentence, expression, "2400/SV1/7", warning=True)
-    return tuple(known[:POINTERS])
+    return tuple(pointers[:POINTERS])
 
 
 def _add_drug(mapping: Mapping837, loop: Loop, line: Line) -> None:
@@ -194,12 +194,12 @@ def _add_line_team(
     mapping: Mapping837, loop: Loop, item: Resource, team: Sequence[tuple[Decimal, str, Provider]]
 ) -> None:
     """The providers that the line names and that are not those of the claim; an ordering one has no other place."""
-    stated = item.get("careTeamSequence")
-    stated = stated if isinstance(stated, list | tuple) else ()
-    wanted = {number for each in stated if (number := get_decimal({"value": each})) is not None}
+    entries = item.get("careTeamSequence")
+    entries = entries if isinstance(entries, list | tuple) else ()
+    numbers = {number for each in entries if (number := get_decimal({"value": each})) is not None}
     for entity, loop_id in _LINE_LOOPS.items():
         members = [(sequence, provider) for sequence, role, provider in team if role == entity]
-        own = next((provider for sequence, provider in members if sequence in wanted), None)
+        own = next((provider for sequence, provider in members if sequence in numbers), None)
         if own is None or (entity != "DK" and own == members[0][1]):
             continue
         provider_to_name(mapping, loop.open(loop_id), entity, own)

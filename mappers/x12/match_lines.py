@@ -32,22 +32,22 @@ def match_lines(remitted: RemittanceClaim, claim: Resource) -> LineMatches:
     faults: list[Fault] = []
     by_number = {line.control_number: line for line in lines}
     rest = []
-    for place, wanted in enumerate(remitted.lines):
-        line = by_number.get(wanted.control_number) if wanted.control_number else None
+    for place, paid_line in enumerate(remitted.lines):
+        line = by_number.get(paid_line.control_number) if paid_line.control_number else None
         if line is None:
             rest.append(place)
         else:
             sequences[place] = line.sequence
-    used = set(sequences.values())
+    matches = set(sequences.values())
     for place in rest:
-        wanted = remitted.lines[place]
-        free = [line for line in lines if line.sequence not in used]
-        exact = _select(free, wanted, _has_modifiers)
-        loose = exact or _select(free, wanted, lambda line, modifiers: True)
-        where = place_segment(wanted.segment, "2110", 1)
+        paid_line = remitted.lines[place]
+        free = [line for line in lines if line.sequence not in matches]
+        exact = _select(free, paid_line, _has_modifiers)
+        loose = exact or _select(free, paid_line, lambda line, modifiers: True)
+        where = place_segment(paid_line.segment, "2110", 1)
         if exact or len(loose) == 1:
             sequences[place] = loose[0].sequence
-            used.add(loose[0].sequence)
+            matches.add(loose[0].sequence)
         if not exact and len(loose) == 1:
             sentence = f"Line {place + 1} was matched by code, date and charge alone; its modifiers differ."
             faults.append(Fault(sentence, where, "element", "7", "warning"))
@@ -61,14 +61,14 @@ def _has_modifiers(line: Line, modifiers: tuple[str, ...]) -> bool:
     return sorted(line.modifiers) == sorted(modifiers)
 
 
-def _select(lines: list[Line], wanted: RemittanceLine, fits: Callable[[Line, tuple[str, ...]], bool]) -> list[Line]:
+def _select(lines: list[Line], paid_line: RemittanceLine, fits: Callable[[Line, tuple[str, ...]], bool]) -> list[Line]:
     """Lines of the code that was sent (SVC06, else SVC01), the date where the remittance has one, and the charge."""
-    procedure = wanted.original or wanted.procedure
+    procedure = paid_line.original or paid_line.procedure
     code, modifiers = (procedure[1] if len(procedure) > 1 else ""), tuple(filter(None, procedure[2:6]))
     return [
         line
         for line in lines
-        if line.procedure == code and _equal_day(line, wanted.start) and line.charge == Decimal(wanted.charge)
+        if line.procedure == code and _equal_day(line, paid_line.start) and line.charge == Decimal(paid_line.charge)
         if fits(line, modifiers)
     ]
 

@@ -46,22 +46,22 @@ def find_provider(mapping: Mapping837, reference: object, organization_first: bo
     if resource.get("resourceType") != "PractitionerRole":
         return Provider(resource)
     members = ("organization", "practitioner") if organization_first else ("practitioner", "organization")
-    named = (resolve(resource.get(member), mapping.resources, resource) for member in members)
-    return Provider(next(filter(None, named), EMPTY), resource)
+    resources = (resolve(resource.get(member), mapping.resources, resource) for member in members)
+    return Provider(next(filter(None, resources), EMPTY), resource)
 
 
 def find_taxonomy(mapping: Mapping837, provider: Provider) -> str:
     """The NUCC code: of the role, the practitioner's qualification, the organization's type, or of another role."""
     concepts = [*get_list(provider.role, "specialty"), *get_list(provider.resource, "type")]
     concepts += [get_object(each, "code") for each in get_list(provider.resource, "qualification")]
-    found = find_codes(concepts, codes.TAXONOMY)
-    if found or provider.resource.get("resourceType") != "Practitioner":
-        return found[0] if found else ""
+    taxonomies = find_codes(concepts, codes.TAXONOMY)
+    if taxonomies or provider.resource.get("resourceType") != "Practitioner":
+        return taxonomies[0] if taxonomies else ""
     reference = f"Practitioner/{get_text(provider.resource, 'id')}"
     for role in iterate_type(mapping.resources, "PractitionerRole"):
         if get_text(role.get("practitioner"), "reference") == reference:
-            found += find_codes(get_list(role, "specialty"), codes.TAXONOMY)
-    return found[0] if found else ""
+            taxonomies += find_codes(get_list(role, "specialty"), codes.TAXONOMY)
+    return taxonomies[0] if taxonomies else ""
 
 
 def name_to_nm1(entity: str, resource: Resource, qualifier: str = "", number: str = "") -> tuple[str, ...]:
@@ -70,14 +70,14 @@ def name_to_nm1(entity: str, resource: Resource, qualifier: str = "", number: st
     if isinstance(names, str):
         return ("NM1", entity, "2", clean(names, 60), "", "", "", "", qualifier, clean(number, 80))
     candidates = get_list(resource, "name")
-    chosen = next(
+    human_name = next(
         (each for each in candidates if each.get("use") == "official"), candidates[0] if candidates else EMPTY
     )
-    given, family = get_texts(chosen, "given"), get_text(chosen, "family")
+    given, family = get_texts(human_name, "given"), get_text(human_name, "family")
     if not family:
-        *given, family = get_text(chosen, "text").split() or [""]
+        *given, family = get_text(human_name, "text").split() or [""]
     first, middle = ([*given, "", ""])[:2]
-    suffix = " ".join(get_texts(chosen, "suffix"))
+    suffix = " ".join(get_texts(human_name, "suffix"))
     person = (clean(family, 60), clean(first, 35), clean(middle, 25), "", clean(suffix, 10))
     return ("NM1", entity, "1", *person, qualifier, clean(number, 80))
 
@@ -208,9 +208,9 @@ def find_relationship(coverage: Resource) -> str:
 def find_subscriber(mapping: Mapping837, coverage: Resource) -> tuple[Resource, str]:
     """The subscriber and the member id."""
     members = ("beneficiary",) if find_relationship(coverage) == "18" else ("subscriber", "policyHolder")
-    found = (resolve(coverage.get(member), mapping.resources, coverage) for member in members)
+    people = (resolve(coverage.get(member), mapping.resources, coverage) for member in members)
     number = get_text(coverage, "subscriberId") or find_typed_identifier(coverage, "MB")
-    return next(filter(None, found), EMPTY), number
+    return next(filter(None, people), EMPTY), number
 
 
 def coverage_to_sbr(mapping: Mapping837, coverage: Resource, sequence: str, other: bool) -> tuple[str, ...]:

@@ -121,9 +121,9 @@ def _read_faults(loop: Loop) -> Iterator[Fault]:
 
 def _make_fault(name: str, words: dict[str, str], code: str, place: Place, level: Level, value: str = "") -> Fault:
     says = words.get(code, "is faulty")
-    shown = f" `{value}`" if value else ""
+    value_text = f" `{value}`" if value else ""
     loop = f" in loop {place.loop}" if place.loop else ""
-    return Fault(f"{name}{shown}{loop} {says} (code {code}).", place, level, code, value=value)
+    return Fault(f"{name}{value_text}{loop} {says} (code {code}).", place, level, code, value=value)
 
 
 def _to_number(text: str) -> int:
@@ -150,8 +150,8 @@ def find_claims_at(sent: Loops, index: int) -> tuple[str, ...]:
 def _find_inner(loop: Loop, index: int) -> Loop | None:
     """The inner loop that segment `index` is in, found by halving, since a set may have thousands."""
     place = bisect_right(loop.content, index, key=_get_ordinal) - 1
-    found = loop.content[place] if place >= 0 else None
-    return found if isinstance(found, Loop) else None
+    candidate = loop.content[place] if place >= 0 else None
+    return candidate if isinstance(candidate, Loop) else None
 
 
 def _get_ordinal(content: Segment | Loop) -> int:

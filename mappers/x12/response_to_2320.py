@@ -156,11 +156,11 @@ def _add_line_decision(response: Resource, payer_id: str, day: date | None, line
         ]
         code = clean(find_code(item.get("productOrService")), 48)
         modifiers = tuple(clean(each, 2) for each in find_codes(get_list(item, "modifier")))[:MODIFIERS]
-        decided = line._replace(procedure=code, modifiers=modifiers) if code else line
+        own_line = line._replace(procedure=code, modifiers=modifiers) if code else line
         units = get_decimal({"value": find_extension(item, codes.UNITS_PAID)})
         inner = loop.open("2430")
         amount, count = sum(filter(None, paid), Decimal(0)), line.units if units is None else units
-        inner.add("SVD", payer_id, write_decimal(amount), write_procedure(decided), "", write_decimal(count))
+        inner.add("SVD", payer_id, write_decimal(amount), write_procedure(own_line), "", write_decimal(count))
         adjustments = find_adjustments(item)
         _add_adjustments(inner, adjustments)
         inner.add("DTP", "573", "D8", write_date(day))

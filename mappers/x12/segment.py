@@ -102,13 +102,13 @@ def render_segment(segment: Segment, delimiters: Delimiters) -> str:
     return delimiters.element.join(texts) + delimiters.terminator + delimiters.newline
 
 
-def _translate(text: str, own: Delimiters, wanted: Delimiters) -> str:
+def _translate(text: str, own: Delimiters, target: Delimiters) -> str:
     """The text in other delimiters; those that were plain characters before become spaces."""
-    for separator in (wanted.element, wanted.component, wanted.repetition, wanted.terminator):
+    for separator in (target.element, target.component, target.repetition, target.terminator):
         if separator and separator in text and separator not in (own.component, own.repetition):
             text = text.replace(separator, " ")
-    if own.component != wanted.component:
-        text = text.replace(own.component, wanted.component)
-    if own.repetition and own.repetition != wanted.repetition:
-        text = text.replace(own.repetition, wanted.repetition)
+    if own.component != target.component:
+        text = text.replace(own.component, target.component)
+    if own.repetition and own.repetition != target.repetition:
+        text = text.replace(own.repetition, target.repetition)
     return text

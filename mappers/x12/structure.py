@@ -115,10 +115,10 @@ def _check_other_payer(clm: Segment, other: Loop, lines: list[Loop]) -> Iterator
         decisions = [loop for loop in line.loops("2430") if loop.segment("SVD").at(1) == payer_id]
         total += sum((sum_adjustments(loop) for loop in decisions), Decimal(0))
         yield from _check_line_balance(line, decisions)
-        dated = [loop.segment("DTP", "573") for loop in decisions if loop.segment("DTP", "573").id]
-        if dated and payer.segment("DTP", "573").id:
+        dates = [loop.segment("DTP", "573") for loop in decisions if loop.segment("DTP", "573").id]
+        if dates and payer.segment("DTP", "573").id:
             sentence = f"DTP*573 of payer `{payer_id}` stands at the claim and at a line; one level alone has it."
-            yield _fault(sentence, dated[0], "2430", 1)
+            yield _fault(sentence, dates[0], "2430", 1)
         adjudicated = adjudicated or bool(decisions)
     amount = other.segment("AMT", "D")
     if not amount.id:

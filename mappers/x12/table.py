@@ -103,10 +103,10 @@ def parse_table(code: str, version: str, group_code: str, text: str) -> Table:
 def _parse_segment_rule(loop: str, line: str) -> SegmentRule:
     try:
         position, segment_id, usage, maximum, *options = line.split()
-        given = dict(option.split("=") for option in options)
+        values = dict(option.split("=") for option in options)
     except ValueError as error:
         raise ValueError(f"the row `{line}` of loop {loop} cannot be read") from error
-    place, _, codes = given.get("match", "").partition(":")
+    place, _, codes = values.get("match", "").partition(":")
     element, _, component = place.partition("-")
     count, _, each = maximum.partition("/")
     return SegmentRule(
@@ -119,7 +119,7 @@ def _parse_segment_rule(loop: str, line: str) -> SegmentRule:
         int(element or 0),
         int(component or 0),
         frozenset(filter(None, codes.split(","))),
-        tuple(int(need) for need in given.get("need", "").split(",") if need),
+        tuple(int(need) for need in values.get("need", "").split(",") if need),
     )
 
 
@@ -165,11 +165,11 @@ def parse_elements(text: str) -> dict[str, tuple[ElementRule, ...]]:
 
 def _parse_element(text: str) -> list[ElementRule]:
     kind, _, times = text.partition("*")
-    found = _ELEMENT.fullmatch(kind)
-    if not found:
+    match = _ELEMENT.fullmatch(kind)
+    if not match:
         raise ValueError(f"the element `{text}` cannot be read")
-    low = int(found[2] or 1)
-    return [ElementRule(_TYPES[found[1]], low, int(found[3] or low), found[4] is not None)] * int(times or 1)
+    low = int(match[2] or 1)
+    return [ElementRule(_TYPES[match[1]], low, int(match[3] or low), match[4] is not None)] * int(times or 1)
 
 
 def index_tables(tables: Iterable[Table]) -> dict[tuple[str, str], Table]:

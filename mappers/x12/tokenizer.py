@@ -202,7 +202,13 @@ def _take_rest(window: _Window, number: int, delimiters: Delimiters) -> Token | 
         sentence = f"No segment terminator follows within {SEGMENT_BYTES} bytes; the interchange is not read further."
         return Token(b"", "", b"", offset, number, delimiters, sentence)
     window.drop(len(window.buffer))
-    shown = rest[:20].decode("latin-1")
+    beginning = rest[:20].decode("latin-1")
     return Token(
-        rest, "", rest, offset, number, delimiters, f"The file ends inside segment `{shown}`: no terminator follows."
+        rest,
+        "",
+        rest,
+        offset,
+        number,
+        delimiters,
+        f"The file ends inside segment `{beginning}`: no terminator follows.",
     )

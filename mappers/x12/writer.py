@@ -125,7 +125,7 @@ _LEVELS = {"20": 0, "21": 1, "19": 2, "22": 3, "23": 4, "PT": 4}
 
 def number_levels(segments: Sequence[Segment]) -> list[Segment]:
     """The segments with HL01 (number), HL02 (parent) and HL04 (has children) filled in from the order of their HL03."""
-    written, stack, parents = list(segments), list[tuple[int, int]](), set[int]()
+    result, stack, parents = list(segments), list[tuple[int, int]](), set[int]()
     levels: list[tuple[int, int, int]] = []
     for index, segment in enumerate(segments):
         if segment.id == "HL":
@@ -139,8 +139,8 @@ def number_levels(segments: Sequence[Segment]) -> list[Segment]:
     for index, number, parent in levels:
         code = segments[index].at(3)
         child = "1" if number in parents else "0"
-        written[index] = make_segment("HL", str(number), str(parent or ""), code, child)
-    return written
+        result[index] = make_segment("HL", str(number), str(parent or ""), code, child)
+    return result
 
 
 def clean(text: object, size: int, extended: bool = False) -> str:
