@@ -1,4 +1,4 @@
-"""The URLs of what this server defines itself: extensions, code systems, search parameters, operations (profiles/README.md)."""
+"""The URLs of what this server itself defines: extensions, code systems, search parameters (profiles/README.md)."""
 
 from __future__ import annotations
 
