@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from mappers.billing.code_sets import OPEN_END
@@ -63,8 +63,8 @@ def read_ptp(lines: Iterable[str], period: Period = ALWAYS) -> Reading:
 def read_mue(lines: Iterable[str], period: Period = ALWAYS) -> Reading:
     """NCCI practitioner MUE as CSV: code, `Practitioner Services MUE Values`, `MUE Adjudication Indicator`."""
     rows: list[Row] = []
-    faults = []
-    for number, cells in enumerate(csv.reader(lines), 1):
+    faults: list[str] = []
+    for number, cells in enumerate(_read_csv(lines, faults), 1):
         if not cells or not _CODE(cells[0].strip()):
             if rows and any(cells):
                 faults.append(f"Line {number} of the MUE file has no code: `{','.join(cells)[:40]}`.")
@@ -74,6 +74,14 @@ def read_mue(lines: Iterable[str], period: Period = ALWAYS) -> Reading:
             continue
         rows.append((cells[0].strip(), cells[1].strip(), cells[2].strip()[0], *period))
     return Reading(rows, faults)
+
+
+def _read_csv(lines: Iterable[str], faults: list[str]) -> Iterator[list[str]]:
+    """The rows of a CSV; what the reader cannot go on with ends it and is a fault."""
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as error:
+        faults.append(f"The file is no CSV from some line on ({error}); a quote may not be closed.")
 
 
 def read_icd_10_cm(lines: Iterable[str], period: Period = ALWAYS) -> Reading:

@@ -25,7 +25,7 @@ class PayerSettings(BaseModel):
     referral: tuple[Prefix, ...] = ()
     ordering: tuple[Prefix, ...] = ()
     one_rendering: bool = False
-    rules: dict[str, Severity | Literal["off"]] = {}
+    rules: dict[str, Severity | Literal["off"]] = Field(default_factory=dict)
 
     @field_validator("member_id_pattern")
     @classmethod
@@ -46,7 +46,7 @@ class SiteSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     unlisted: tuple[str, ...] = ("J3490", "J3590", "J7999", "J9999", "A9999", "E1399", "T1999", "99199", "99499")
-    payers: dict[str, PayerSettings] = {}
+    payers: dict[str, PayerSettings] = Field(default_factory=dict)
 
 
 NO_SETTINGS = PayerSettings()

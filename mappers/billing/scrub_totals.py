@@ -22,6 +22,7 @@ from mappers.billing.fields import (
     to_amount,
 )
 from mappers.billing.packing import MAX_LINES
+from mappers.billing.scrub_lines import REPEATED
 from mappers.billing.scrub_rule import Find, Hit, when
 
 _CONTROL_NUMBER = re.compile(r"[A-Z0-9]{1,17}", re.ASCII).fullmatch
@@ -66,7 +67,7 @@ def _lacks_admission(view: ClaimView) -> Iterable[Hit]:
 
 
 def _line_keys(claim: Resource) -> set[tuple[object, ...]]:
-    """What makes a line the same service: day, code, modifiers and units."""
+    """What makes a line the same service: day, code, modifiers and units; a modifier can say that it is another one."""
     return {
         (
             find_service_days(item)[0],
@@ -75,6 +76,7 @@ def _line_keys(claim: Resource) -> set[tuple[object, ...]]:
             (item.get("quantity") or {}).get("value", 1),
         )
         for item in claim.get("item", ())
+        if not REPEATED & set(find_modifiers(item))
     }
 
 
@@ -90,11 +92,14 @@ def _duplicates(view: ClaimView) -> Iterable[Hit]:
         find_reference(view.claim.get("provider")),
         _focal_coverage(view.claim),
     )
+    related = {find_reference(each.get("claim")) for each in view.claim.get("related", ())}
     own, keys = find_identifier(view.claim, codes.PATIENT_CONTROL_NUMBER), _line_keys(view.claim)
     for other in view.around.history:
         if other.get("status") in ("cancelled", "entered-in-error") or other.get("id", "") == view.claim.get(
             "id", None
         ):
+            continue
+        if related and f"Claim/{other.get('id', '')}" in related:
             continue
         number = find_identifier(other, codes.PATIENT_CONTROL_NUMBER)
         same = (

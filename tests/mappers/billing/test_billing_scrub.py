@@ -27,18 +27,51 @@ ROOT = Path(__file__).resolve().parents[3]
 
 ALWAYS = ("2000-01-01", "9999-12-31")
 CODE_SETS = CodeSets(
-    icd_10_cm=SortedRows([("E119", "1", *ALWAYS), ("I10", "1", *ALWAYS), ("E11", "0", *ALWAYS), ("W19XXXA", "1", *ALWAYS),
-                          ("O80", "1", *ALWAYS), ("P599", "1", *ALWAYS), ("Z992", "1", "2000-01-01", "2020-09-30")]),
-    hcpcs=SortedRows([("J1885", "1", *ALWAYS), ("J3490", "1", *ALWAYS), ("RT", "1", *ALWAYS), ("LT", "1", *ALWAYS),
-                      ("G0008", "1", *ALWAYS), ("G9999", "1", "2000-01-01", "2019-12-31")]),
-    ptp=SortedRows([("93000+94010", "0", *ALWAYS), ("93000+97110", "1", *ALWAYS), ("93000+96372", "9", *ALWAYS),
-                    ("93000+90686", "0", "2000-01-01", "2019-12-31")]),
+    icd_10_cm=SortedRows(
+        [
+            ("E119", "1", *ALWAYS),
+            ("I10", "1", *ALWAYS),
+            ("E11", "0", *ALWAYS),
+            ("W19XXXA", "1", *ALWAYS),
+            ("O80", "1", *ALWAYS),
+            ("P599", "1", *ALWAYS),
+            ("Z992", "1", "2000-01-01", "2020-09-30"),
+        ]
+    ),
+    hcpcs=SortedRows(
+        [
+            ("J1885", "1", *ALWAYS),
+            ("J3490", "1", *ALWAYS),
+            ("RT", "1", *ALWAYS),
+            ("LT", "1", *ALWAYS),
+            ("G0008", "1", *ALWAYS),
+            ("G9999", "1", "2000-01-01", "2019-12-31"),
+        ]
+    ),
+    ptp=SortedRows(
+        [
+            ("93000+94010", "0", *ALWAYS),
+            ("93000+97110", "1", *ALWAYS),
+            ("93000+96372", "9", *ALWAYS),
+            ("93000+90686", "0", "2000-01-01", "2019-12-31"),
+        ]
+    ),
     mue=SortedRows([("93000", "1", "1", *ALWAYS), ("94010", "2", "2", *ALWAYS), ("97110", "4", "3", *ALWAYS)]),
-)  # fmt: skip
+)
 SITE = SiteSettings.model_validate(
-    {"payers": {"90001": {"payer_id": "90001", "member_id_pattern": "M[0-9]{9}", "filing_days": 90,
-                          "prior_authorization": ["2061"], "referral": ["9401"], "ordering": ["97"]}}}
-)  # fmt: skip
+    {
+        "payers": {
+            "90001": {
+                "payer_id": "90001",
+                "member_id_pattern": "M[0-9]{9}",
+                "filing_days": 90,
+                "prior_authorization": ["2061"],
+                "referral": ["9401"],
+                "ordering": ["97"],
+            }
+        }
+    }
+)
 AROUND = Surroundings(today=TODAY, site=SITE, code_sets=CODE_SETS)
 
 
@@ -78,35 +111,60 @@ class Case:
         npi = [{"system": codes.NPI, "value": "1700000007"}]
         taxonomy = concept(codes.TAXONOMY, "207Q00000X")
         self.claim: Resource = {
-            "resourceType": "Claim", "id": "c1", "status": "draft", "use": "claim",
+            "resourceType": "Claim",
+            "id": "c1",
+            "status": "draft",
+            "use": "claim",
             "identifier": [{"system": codes.PATIENT_CONTROL_NUMBER, "value": "PCN1"}],
             "type": concept(codes.CLAIM_TYPE, "professional"),
-            "patient": {"reference": "Patient/ada"}, "provider": {"reference": "Organization/us"},
-            "careTeam": [{"sequence": 1, "provider": {"reference": "Practitioner/pine"}, "role": concept("", "primary")}],
+            "patient": {"reference": "Patient/ada"},
+            "provider": {"reference": "Organization/us"},
+            "careTeam": [
+                {"sequence": 1, "provider": {"reference": "Practitioner/pine"}, "role": concept("", "primary")}
+            ],
             "diagnosis": [{"sequence": 1, "diagnosisCodeableConcept": concept(codes.ICD_10_CM, "E11.9")}],
             "insurance": [{"sequence": 1, "focal": True, "coverage": {"reference": "Coverage/one"}}],
-            "item": [line(1, "99213")], "total": money("100.00"),
-        }  # fmt: skip
+            "item": [line(1, "99213")],
+            "total": money("100.00"),
+        }
         self.patient: Resource = {
-            "resourceType": "Patient", "gender": "female", "birthDate": "1980-01-02", "address": [address()],
+            "resourceType": "Patient",
+            "gender": "female",
+            "birthDate": "1980-01-02",
+            "address": [address()],
             "name": [{"family": "QUILL", "given": ["ADA"]}],
-        }  # fmt: skip
+        }
         self.coverage: Resource = {
-            "resourceType": "Coverage", "status": "active", "subscriberId": "M123456789", "period": {"start": "2026-01-01"},
-            "beneficiary": {"reference": "Patient/ada"}, "payor": [{"reference": "Organization/payer"}],
-            "relationship": concept("", "self"), "type": concept("", "5"),
-        }  # fmt: skip
+            "resourceType": "Coverage",
+            "status": "active",
+            "subscriberId": "M123456789",
+            "period": {"start": "2026-01-01"},
+            "beneficiary": {"reference": "Patient/ada"},
+            "payor": [{"reference": "Organization/payer"}],
+            "relationship": concept("", "self"),
+            "type": concept("", "5"),
+        }
         self.provider: Resource = {
-            "resourceType": "Organization", "name": "RIVERBEND", "type": [taxonomy], "address": [address()],
-            "identifier": [*npi, {"system": codes.EIN[0], "value": "12-3456789"}, {"system": codes.CLIA, "value": "11D1234567"}],
-        }  # fmt: skip
+            "resourceType": "Organization",
+            "name": "RIVERBEND",
+            "type": [taxonomy],
+            "address": [address()],
+            "identifier": [
+                *npi,
+                {"system": codes.EIN[0], "value": "12-3456789"},
+                {"system": codes.CLIA, "value": "11D1234567"},
+            ],
+        }
         self.practitioner: Resource = {
-            "resourceType": "Practitioner", "identifier": [{"system": codes.NPI, "value": "1700000015"}],
+            "resourceType": "Practitioner",
+            "identifier": [{"system": codes.NPI, "value": "1700000015"}],
             "name": [{"family": "PINE", "given": ["PAT"]}],
-        }  # fmt: skip
+        }
         self.payer: Resource = {
-            "resourceType": "Organization", "name": "PLAN ONE", "identifier": [{"system": codes.PAYER_ID, "value": "90001"}],
-        }  # fmt: skip
+            "resourceType": "Organization",
+            "name": "PLAN ONE",
+            "identifier": [{"system": codes.PAYER_ID, "value": "90001"}],
+        }
         self.facility: Resource = {"resourceType": "Location", "name": "NORTH", "address": address("2 ELM ST")}
         self.other_coverage: Resource = {**self.coverage, "payor": [{"reference": "Organization/payer2"}]}
         self.other_payer: Resource = {
@@ -139,11 +197,17 @@ class Case:
 
     def rules(self) -> set[str]:
         resources = {
-            "Patient/ada": self.patient, "Coverage/one": self.coverage, "Organization/us": self.provider,
-            "Practitioner/pine": self.practitioner, "Organization/payer": self.payer, "Location/north": self.facility,
-            "Coverage/two": self.other_coverage, "Organization/payer2": self.other_payer, "Patient/bo": self.subscriber,
+            "Patient/ada": self.patient,
+            "Coverage/one": self.coverage,
+            "Organization/us": self.provider,
+            "Practitioner/pine": self.practitioner,
+            "Organization/payer": self.payer,
+            "Location/north": self.facility,
+            "Coverage/two": self.other_coverage,
+            "Organization/payer2": self.other_payer,
+            "Patient/bo": self.subscriber,
             "ClaimResponse/one": self.response,
-        }  # fmt: skip
+        }
         around = Surroundings(today=TODAY, site=SITE, code_sets=CODE_SETS, history=self.history)
         return {finding.rule for finding in scrub_claim(self.claim, resources, around)}
 
@@ -155,9 +219,10 @@ def prior(paid: Decimal, adjustments: list[tuple[str, str, str]], lines: bool = 
         for g, r, a in adjustments
     ]
     head: Resource = {
-        "resourceType": "ClaimResponse", "payment": {"amount": {"value": paid}, "date": "2026-11-10"},
+        "resourceType": "ClaimResponse",
+        "payment": {"amount": {"value": paid}, "date": "2026-11-10"},
         "identifier": [{"system": codes.PAYER_CONTROL_NUMBER, "value": "ICN1"}],
-    }  # fmt: skip
+    }
     return (
         {**head, "item": [{"itemSequence": 1, "adjudication": entries + cas}]}
         if lines

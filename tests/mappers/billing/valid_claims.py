@@ -1,4 +1,4 @@
-"""Random valid professional claims with all that they refer to, the same for the same seed: invented people, made-up numbers."""
+"""Random valid professional claims with all they refer to; one seed, one result; people are invented."""
 
 from __future__ import annotations
 
