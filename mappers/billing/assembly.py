@@ -263,7 +263,7 @@ def _find_facility(encounter: Resource | None) -> Resource | None:
     return None
 
 
-def _find_place_of_service(line: _Line, resources: Resources, settings: AssemblySettings) -> str:
+def _find_place_code(line: _Line, resources: Resources, settings: AssemblySettings) -> str:
     """The charge's own, else that of its encounter's location, else the practice's."""
     own = find_code(find_extension(line.charge, codes.PLACE_OF_SERVICE))
     location = resolve(_find_facility(line.encounter), resources)
@@ -290,7 +290,7 @@ def _line_to_item(
         "diagnosisSequence": [pack.diagnoses.index(code) + 1 for code in line.reasons[:MAX_POINTERS]],
         "productOrService": charge["code"],
         "modifier": find_extensions(charge, codes.MODIFIER),
-        "locationCodeableConcept": make_concept(codes.POS, _find_place_of_service(line, resources, settings)),
+        "locationCodeableConcept": make_concept(codes.POS, _find_place_code(line, resources, settings)),
         "quantity": charge.get("quantity") or {"value": 1},
         "net": make_money(line.price, settings.currency),
     }

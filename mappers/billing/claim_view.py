@@ -19,7 +19,7 @@ from mappers.billing.fields import (
     find_modifiers,
     find_procedure,
     find_reference,
-    find_service_days,
+    find_serviced_days,
     resolve,
     to_amount,
 )
@@ -119,7 +119,7 @@ def view_line(index: int, item: Resource, members: Sequence[Resource] = ()) -> L
     pointed = set(item.get("careTeamSequence", ()))
     primary = [each for each in members if find_code(each.get("role")) in ("primary", "")]
     named = [each for each in primary if each.get("sequence") in pointed] or (primary if len(primary) == 1 else [])
-    first, last = find_service_days(item)
+    first, last = find_serviced_days(item)
     return LineView(
         index=index,
         item=item,

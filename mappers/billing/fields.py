@@ -136,7 +136,7 @@ def to_local_day(text: str, zone: tzinfo) -> date | None:
     return moment.date() if moment.tzinfo is None else moment.astimezone(zone).date()
 
 
-def find_service_days(item: Resource) -> tuple[date | None, date | None]:
+def find_serviced_days(item: Resource) -> tuple[date | None, date | None]:
     """First and last day of a claim line; both None where it has no date."""
     if "servicedDate" in item:
         day = to_day(str(item["servicedDate"]))

@@ -85,7 +85,7 @@ def _other_sex(view: ClaimView) -> Iterable[Hit]:
     return [Hit(n, code) for n, (_, code) in enumerate(view.diagnoses) if code and find_sex(code) not in ("", gender)]
 
 
-def _service_other_sex(view: ClaimView) -> Iterable[Hit]:
+def _procedure_other_sex(view: ClaimView) -> Iterable[Hit]:
     gender = view.patient.get("gender")
     if gender not in ("male", "female"):
         return []
@@ -121,6 +121,6 @@ CHECKS: dict[str, Find] = {
     ),
     "diagnosis-sex": _other_sex,
     "diagnosis-newborn": _newborn,
-    "service-sex": _service_other_sex,
+    "service-sex": _procedure_other_sex,
     "service-age": _other_age,
 }

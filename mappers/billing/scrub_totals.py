@@ -17,7 +17,7 @@ from mappers.billing.fields import (
     find_modifiers,
     find_procedure,
     find_reference,
-    find_service_days,
+    find_serviced_days,
     sum_amounts,
     to_amount,
 )
@@ -70,7 +70,7 @@ def _line_keys(claim: Resource) -> set[tuple[object, ...]]:
     """What makes a line the same service: day, code, modifiers and units; a modifier can say that it is another one."""
     return {
         (
-            find_service_days(item)[0],
+            find_serviced_days(item)[0],
             find_procedure(item),
             find_modifiers(item),
             (item.get("quantity") or {}).get("value", 1),

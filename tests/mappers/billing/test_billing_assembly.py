@@ -95,7 +95,7 @@ def test_diagnoses_stand_once_in_order_of_first_use_and_pointers_follow() -> Non
     assert claim["billablePeriod"] == {"start": "2026-11-02", "end": "2026-11-02"}
 
 
-def test_the_encounter_gives_providers_facility_place_of_service_and_diagnoses() -> None:
+def test_the_encounter_gives_providers_facility_place_and_diagnoses() -> None:
     (claim,) = assemble(charge("a", "99213")).claims
     team = {find_code(each["role"]): each["provider"]["reference"] for each in claim["careTeam"]}
     assert team == {"primary": "Practitioner/pine", "referring": "Practitioner/elm"}
