@@ -61,13 +61,6 @@ def read_amount(adjudication: Iterable[Resource], category: str) -> Decimal | No
     return None
 
 
-def read_remarks(response: Resource) -> set[str]:
-    """All RARCs of a ClaimResponse, those of its lines included."""
-    entries = [*response.get("adjudication", ())]
-    entries += [entry for item in response.get("item", ()) for entry in item.get("adjudication", ())]
-    return {code for entry in entries if (code := find_code(entry.get("reason"), codes.RARC))}
-
-
 def sum_adjustments(adjustments: Iterable[Adjustment], group: str = "") -> Decimal:
     """The sum of the adjustments, of one group where it is named."""
     return sum_amounts(each.amount for each in adjustments if group in ("", each.group))

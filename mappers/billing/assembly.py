@@ -315,9 +315,8 @@ def _serviced(charge: Resource, first: date, zone: tzinfo) -> Resource:
 def mark_charges(claim: Resource, charges: Resources) -> tuple[Resource, list[Resource]]:
     """A Claim written by others, with the ChargeItems (`billed`) that its lines lack, one each (at `$transmit`)."""
     items, made = [], []
-    known = {find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in claim.get("item", ())}
     for item in claim.get("item", ()):
-        if known & charges.keys() and find_reference(find_extension(item, codes.CHARGE_ITEM)) in charges:
+        if find_reference(find_extension(item, codes.CHARGE_ITEM)) in charges:
             items.append(item)
             continue
         charge = _item_to_charge_item(claim, item)
@@ -343,15 +342,3 @@ def _item_to_charge_item(claim: Resource, item: Resource) -> Resource:
         "occurrencePeriod" if serviced else "occurrenceDateTime": serviced or item.get("servicedDate", ""),
     }
     return {key: value for key, value in charge.items() if value}
-
-
-def rename_claim(claim: Resource, *parts: str) -> Resource:
-    """The same claim under a control number of its own that follows from the old one and the parts."""
-    old = next((each["value"] for each in claim.get("identifier", ()) if "value" in each), make_reference(claim))
-    number = {"system": codes.PATIENT_CONTROL_NUMBER, "value": make_control_number(old, *parts)}
-    return {**claim, "identifier": [number]}
-
-
-def restore_charge(charge: Resource) -> Resource:
-    """A charge that its voided claim gives back: `billable` again."""
-    return {**charge, "status": "billable"}

@@ -33,6 +33,7 @@ from mappers.billing.fields import (
 from mappers.billing.follow_up import read_denied
 
 CHARGE, PAYMENT, ADJUSTMENT, REFUND, INVOICE = "charge", "payment", "adjustment", "refund", "invoice"
+OPENING = "opening"
 PATIENT = "patient"
 
 
@@ -95,6 +96,8 @@ class Books:
     provider_adjustments: tuple[HeldBack, ...] = ()
     unapplied: tuple[HeldBack, ...] = ()
     charges: Resources = field(default_factory=dict)
+    root_of_charge: dict[str, str] = field(default_factory=dict)
+    gross: dict[date, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +117,17 @@ class _Lookup:
         return self.root_of_claim.get(reference) or self.root_of_charge.get(reference) or reference
 
 
-def make_books(resources: Resources) -> Books:
-    """The books of a practice: of its Claims, ChargeItems, ClaimResponses, PaymentReconciliations, Invoices."""
+def make_books(resources: Resources, opening: Books | None = None) -> Books:
+    """The books of a practice: of its Claims, ChargeItems, ClaimResponses, PaymentReconciliations, Invoices.
+
+    `opening` only tells the roots of charges entered before; `closing.continue_books` adds its entries.
+    """
     by_type: dict[str, list[Resource]] = {}
     for each in resources.values():
         by_type.setdefault(each["resourceType"], []).append(each)
     charges = [e for e in by_type.get("ChargeItem", ()) if e.get("status") in ("billable", "billed")]
     claims = sorted(by_type.get("Claim", ()), key=lambda e: (str(e.get("created", "")), make_reference(e)))
-    lookup = _look_up(claims, by_type, resources)
+    lookup = _look_up(claims, by_type, resources, opening)
     entries = [entry for each in charges if (entry := _read_charge(each, lookup))]
     entries += [entry for each in by_type.get("Invoice", ()) for entry in _read_invoice(each, lookup)]
     answers: list[Answer] = []
@@ -138,8 +144,22 @@ def make_books(resources: Resources) -> Books:
     answers.sort(key=lambda answer: answer.day)
     roots = _make_roots(claims, charges, entries, lookup)
     return Books(
-        tuple(entries), roots, tuple(answers), tuple(held), tuple(unapplied), {make_reference(e): e for e in charges}
+        entries=tuple(entries),
+        roots=roots,
+        answers=tuple(answers),
+        provider_adjustments=tuple(held),
+        unapplied=tuple(unapplied),
+        charges={make_reference(each): each for each in charges},
+        root_of_charge=lookup.root_of_charge,
     )
+
+
+def find_first_answers(books: Books) -> list[Answer]:
+    """The first adjudication of each claim by its first payer."""
+    seen: dict[str, Answer] = {}
+    for each in books.answers:
+        seen.setdefault(each.root, each)
+    return list(seen.values())
 
 
 def find_posting_day(resource: Resource) -> date | None:
@@ -147,10 +167,12 @@ def find_posting_day(resource: Resource) -> date | None:
     return to_day(str(find_extension(resource, codes.POSTING_DATE) or ""))
 
 
-def _look_up(claims: Iterable[Resource], by_type: Mapping[str, list[Resource]], resources: Resources) -> _Lookup:
+def _look_up(
+    claims: Iterable[Resource], by_type: Mapping[str, list[Resource]], resources: Resources, opening: Books | None
+) -> _Lookup:
     """Roots: the first claim that is in force with a charge, else the Invoice that has it, else the charge."""
     root_of_claim: dict[str, str] = {}
-    root_of_charge: dict[str, str] = {}
+    root_of_charge: dict[str, str] = dict(opening.root_of_charge) if opening else {}
     for claim in claims:
         name = make_reference(claim)
         linked = [find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in claim.get("item", ())]
@@ -369,13 +391,3 @@ def sum_balances(books: Books, day: date, by: str) -> dict[str, Decimal]:
         key = _KEYS[by](books, entry)
         sums[key] = sums.get(key, ZERO) + entry.amount
     return sums
-
-
-def list_open_provider_adjustments(books: Books, day: date) -> dict[tuple[str, str], Decimal]:
-    """(payer, reference) to what is open of provider adjustments on a day; pairs that cancel out are gone."""
-    sums: dict[tuple[str, str], Decimal] = {}
-    for each in books.provider_adjustments:
-        if each.day <= day:
-            key = (each.payer, each.reference)
-            sums[key] = sums.get(key, ZERO) + each.amount
-    return {key: amount for key, amount in sums.items() if amount}

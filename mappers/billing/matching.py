@@ -66,12 +66,12 @@ def index_claims(claims: Iterable[Resource], responses: Iterable[Resource], reso
             by_payer_number.setdefault(number, claim)
     by_service: dict[tuple[str, date | None, Decimal], list[Resource]] = {}
     for claim in known.values():
-        for key in _find_services(claim, resources):
+        for key in _find_visits(claim, resources):
             by_service.setdefault(key, []).append(claim)
     return ClaimIndex(by_number, by_payer_number, by_service, sorted(by_number))
 
 
-def _find_services(claim: Resource, resources: Resources) -> Iterable[tuple[str, date | None, Decimal]]:
+def _find_visits(claim: Resource, resources: Resources) -> Iterable[tuple[str, date | None, Decimal]]:
     days = [day for item in claim.get("item", ()) if (day := find_serviced_days(item)[0])]
     for insurance in claim.get("insurance", ()):
         member = str((resolve(insurance.get("coverage"), resources) or {}).get("subscriberId", ""))

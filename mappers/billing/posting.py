@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import partial
 
 from mappers.billing import codes
-from mappers.billing.adjustment_classes import Overrides, classify
+from mappers.billing.adjustment_classes import VERSION, Overrides, classify
 from mappers.billing.claim_responses import Account, make_response
 from mappers.billing.fields import Resource, find_identifier, make_concept, make_money, make_reference, make_task
 from mappers.billing.matching import ClaimIndex, match_claim
@@ -216,6 +216,7 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
     extensions: list[Resource] = [
         {"url": codes.POSTING_DATE, "valueDate": settings.posting_day},
         {"url": codes.DIGEST, "valueString": remittance.digest},
+        {"url": codes.CLASSES, "valueString": VERSION},
     ]
     if remittance.method:
         extensions.append({"url": codes.PAYMENT_METHOD_EXTENSION, "valueCode": remittance.method})

@@ -22,6 +22,7 @@ from mappers.billing.ledger import (
     Books,
     Entry,
     Root,
+    find_first_answers,
     share_balances,
 )
 
@@ -72,7 +73,7 @@ def find_bucket(days: int) -> str:
 
 
 def find_responsibility(books: Books, day: date) -> dict[tuple[str, bool], date]:
-    """(root, whether the patient's) to the day it became theirs: the last Invoice, or the making of the payer's claim."""
+    """(root, whether the patient's) to the day it became theirs: the last Invoice, or the payer's claim was made."""
     since: dict[tuple[str, bool], date] = {}
     for name, root in books.roots.items():
         for made, _ in root.payers:
@@ -132,6 +133,7 @@ def summarize_finances(books: Books, start: date, end: date, sent: Sent = NOTHIN
     receivables, credits = _sum_if(open_amounts, 1), -_sum_if(open_amounts, -1)
     since = end - timedelta(days=days - 1)
     gross = _sum((e for e in books.entries if since <= e.day <= end), CHARGE)
+    gross += sum((amount for served, amount in books.gross.items() if served >= since), ZERO)
     first = [each for each in find_first_answers(books) if start <= each.day <= end]
     denied = [each for each in first if each.denied]
     clean = [each for each in first if not each.denied and each.root not in sent.rejected]
@@ -166,14 +168,6 @@ def divide(part: Decimal, whole: Decimal, places: str = "0.0001") -> Decimal | N
 def is_contractual(entry: Entry) -> bool:
     """Whether an adjustment is a payer's: only contractual ones write off; those by hand have no payer."""
     return entry.payer != PATIENT
-
-
-def find_first_answers(books: Books) -> list[Answer]:
-    """The first adjudication of each claim by its first payer."""
-    seen: dict[str, Answer] = {}
-    for each in books.answers:
-        seen.setdefault(each.root, each)
-    return list(seen.values())
 
 
 def _sum(entries: Iterable[Entry], kind: str) -> Decimal:
@@ -281,3 +275,13 @@ def _make_row(name: str, visits: int, row: Mapping[str, Decimal]) -> Productivit
     paid = row.get(PAYMENT, ZERO) + row.get(REFUND, ZERO)
     units = row.get("units", Decimal(0))
     return ProductivityRow(name, visits, units, row.get(CHARGE, ZERO), -paid, -row.get(ADJUSTMENT, ZERO))
+
+
+def list_open_provider_adjustments(books: Books, day: date) -> dict[tuple[str, str], Decimal]:
+    """(payer, reference) to what is open of provider adjustments on a day; pairs that cancel out are gone."""
+    sums: dict[tuple[str, str], Decimal] = {}
+    for each in books.provider_adjustments:
+        if each.day <= day:
+            key = (each.payer, each.reference)
+            sums[key] = sums.get(key, ZERO) + each.amount
+    return {key: amount for key, amount in sums.items() if amount}

@@ -26,8 +26,8 @@ def day(text: str) -> date:
 
 def cas(text: str) -> tuple[Adjustment, ...]:
     """`CO-45 30, PR-2 10` as adjustments."""
-    parts = (each.split() for each in text.split(",") if each.strip())
-    return tuple(Adjustment(*code.split("-"), D(amount)) for code, amount in parts)
+    parts = (each.replace("-", " ", 1).split() for each in text.split(",") if each.strip())
+    return tuple(Adjustment(group, reason, D(amount)) for group, reason, amount in parts)
 
 
 class Practice:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mappers.billing.closing import close_books, continue_books
 from mappers.billing.fields import find_code
 from mappers.billing.ledger import (
     ADJUSTMENT,
@@ -16,13 +19,13 @@ from mappers.billing.ledger import (
     PATIENT,
     PAYMENT,
     REFUND,
+    Books,
     list_entries,
-    list_open_provider_adjustments,
     share_balances,
     sum_balances,
 )
 from mappers.billing.remittance import ProviderAdjustment
-from mappers.billing.reports import age_receivables
+from mappers.billing.reports import age_receivables, list_open_provider_adjustments, summarize_finances
 from tests.mappers.billing.histories import D, Practice, claim_paid, day, lines_paid
 
 # Each history, then (day, balance, of which the patient's), worked out on paper.
@@ -259,6 +262,9 @@ STEPS = st.lists(
 )
 
 
+Steps = list[tuple[str, int, int, Decimal, Decimal, Decimal]]
+
+
 class Model:
     """What the steps come to, computed beside the ledger: (day, kind, amount)."""
 
@@ -315,7 +321,7 @@ class Model:
         return sum((amount for today, _, amount in self.rows if today <= when), D(0))
 
 
-def play(steps: list[tuple[str, int, int, Decimal, Decimal, Decimal]]) -> Model:
+def play(steps: Steps) -> Model:
     model = Model()
     for step in steps:
         model.run(step)
@@ -328,7 +334,7 @@ CHECKED = ("02-28", "03-05", "03-14", "03-20", "03-28", "06-30")
 @settings(max_examples=150)
 @given(STEPS)
 def test_the_balance_is_charges_less_payments_and_adjustments_on_every_day(
-    steps: list[tuple[str, int, int, Decimal, Decimal, Decimal]],
+    steps: Steps,
 ) -> None:
     model = play(steps)
     books = model.practice.books()
@@ -349,7 +355,7 @@ def test_the_balance_is_charges_less_payments_and_adjustments_on_every_day(
 
 @settings(max_examples=100)
 @given(STEPS)
-def test_the_buckets_are_the_receivables(steps: list[tuple[str, int, int, Decimal, Decimal, Decimal]]) -> None:
+def test_the_buckets_are_the_receivables(steps: Steps) -> None:
     model = play(steps)
     books = model.practice.books()
     for when in CHECKED:
@@ -361,8 +367,8 @@ def test_the_buckets_are_the_receivables(steps: list[tuple[str, int, int, Decima
 @settings(max_examples=60)
 @given(STEPS, STEPS)
 def test_what_happens_later_changes_no_earlier_balance(
-    first: list[tuple[str, int, int, Decimal, Decimal, Decimal]],
-    later: list[tuple[str, int, int, Decimal, Decimal, Decimal]],
+    first: Steps,
+    later: Steps,
 ) -> None:
     model = play(first)
     when = day(f"03-{model.last:02d}")
@@ -377,7 +383,48 @@ def test_what_happens_later_changes_no_earlier_balance(
 @settings(max_examples=60)
 @given(STEPS)
 def test_the_patients_part_is_never_more_than_what_is_open(
-    steps: list[tuple[str, int, int, Decimal, Decimal, Decimal]],
+    steps: Steps,
 ) -> None:
     for share in share_balances(play(steps).practice.books(), day("06-30")).values():
         assert 0 <= share.patient <= max(share.total, D(0))
+
+
+@settings(max_examples=100)
+@given(STEPS, STEPS)
+def test_books_that_start_from_a_closing_say_the_same(first: Steps, later: Steps) -> None:
+    model = play(first)
+    practice = model.practice
+    closed = day(f"03-{model.last:02d}")
+    opening = close_books(practice.books(), closed)
+    stored = msgspec.json.decode(msgspec.json.encode(opening), type=Books)
+    old = set(practice.resources)
+    model.last += 1
+    for step in later:
+        model.run(step)
+    wanted = {
+        reference: each
+        for reference, each in practice.resources.items()
+        if reference not in old or each["resourceType"] in ("Claim", "Invoice", "ClaimResponse", "Coverage")
+    }
+    whole = practice.books()
+    since = {name: each for name, each in wanted.items() if each["resourceType"] != "Invoice" or name not in old}
+    continued = continue_books(stored, since)
+    for when in (closed, day("03-28"), day("06-30")):
+        for by in ("claim", "line", "patient", "payer"):
+            expected = {key: amount for key, amount in sum_balances(whole, when, by).items() if amount}
+            assert {key: amount for key, amount in sum_balances(continued, when, by).items() if amount} == expected
+        for by in ("service", "responsibility"):
+            assert age_receivables(continued, when, by) == age_receivables(whole, when, by)
+    after = closed + timedelta(days=1)
+    told, again = (summarize_finances(books, after, day("06-30"), days=365) for books in (whole, continued))
+    for figure in (
+        "charges",
+        "payments",
+        "receivables",
+        "credits",
+        "days_in_receivables",
+        "adjudicated",
+        "denied",
+        "over_90",
+    ):
+        assert getattr(told, figure) == getattr(again, figure), figure

@@ -316,7 +316,7 @@ def test_the_payers_number_of_an_earlier_answer_finds_the_claim_and_a_member_onl
     assert by_member.claim is None and by_member.candidates == (known,)
 
 
-def test_lines_match_by_number_then_service_then_service_without_modifiers_if_one_fits() -> None:
+def test_lines_match_by_number_then_code_then_code_without_modifiers_if_one_fits() -> None:
     of = claim("PCN1", "100", "50", "50", "70")
     of["item"][1]["modifier"] = [{"coding": [{"code": "25"}]}]
     of["item"][3]["modifier"] = [{"coding": [{"code": "GT"}]}]

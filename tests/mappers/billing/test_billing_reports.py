@@ -79,7 +79,7 @@ def test_the_page_has_every_figure_with_its_result() -> None:
     rows = [line.split("|") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     told = {row[1].strip(" `"): row[4].strip() for row in rows if len(row) == 6}
     assert told == FIGURES
-    assert set(FIGURES) == set(Summary.__slots__)  # type: ignore[attr-defined]
+    assert set(FIGURES) == set(Summary.__slots__)
 
 
 def test_a_rejected_claim_is_not_clean(books: Books) -> None:
@@ -101,7 +101,7 @@ def aged(books: Books, when: str, by: str, group: str = "payer") -> dict[str, di
     return {row.group: {bucket: amount for bucket, amount in row.amounts.items() if amount} for row in rows}
 
 
-def test_receivables_by_age_of_service_and_of_responsibility(books: Books) -> None:
+def test_receivables_by_age_of_visit_and_of_responsibility(books: Books) -> None:
     one = "Organization/payer1"
     assert aged(books, "02-10", "service") == {
         one: {"0-30": D("90.00"), "31-60": D("50.00")},
