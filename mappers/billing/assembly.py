@@ -179,7 +179,7 @@ def _find_team(charge: Resource, encounter: Resource | None, resources: Resource
     team: dict[str, str] = {}
     for performer in charge.get("performer", ()):
         team.setdefault(
-            codes.ROLES.get(find_code(performer.get("function")), "primary"), find_reference(performer["actor"])
+            codes.ROLES.get(find_code(performer.get("function")), "primary"), find_reference(performer.get("actor"))
         )
     orders = [
         resolve(each, resources) for each in (*charge.get("service", ()), *charge.get("supportingInformation", ()))

@@ -75,7 +75,7 @@ def _procedure_to_charge_item(procedure: Resource, encounter: Resource, definiti
         "identifier": [{"system": codes.CHARGE_OF_PROCEDURE, "value": make_reference(procedure)}],
         "status": "billable",
         "code": definition["code"],
-        "subject": procedure["subject"],
+        "subject": procedure.get("subject") or encounter.get("subject") or {},
         "context": {"reference": make_reference(encounter)},
         "quantity": {"value": 1},
         "enteredDate": entered,

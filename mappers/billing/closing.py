@@ -15,7 +15,7 @@ _LOOK_BACK = timedelta(days=366)
 def close_books(books: Books, day: date) -> Books:
     """One entry an open line, one a claim for its Invoices; charges of the year before as sums of days.
 
-    The result can be stored as JSON. Balances of that day and later, and reports of periods after it, come out the same.
+    """One entry an open line, one for the Invoices of a claim; the charges of the last year as sums of days.
     """
     sums: dict[tuple[str, str, str], Decimal] = {}
     gross = {served: amount for served, amount in books.gross.items() if served > day - _LOOK_BACK}

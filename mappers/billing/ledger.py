@@ -244,6 +244,8 @@ def _read_detail(detail: Resource, payment: Resource, day: date, lookup: _Lookup
     root = lookup.find_root(request)
     reason = INVOICE if request.startswith("Invoice/") else find_code(detail.get("type"), codes.DETAIL_TYPE)
     payer = find_reference(payment.get("paymentIssuer")) or PATIENT
+    if root.partition("/")[0] in ("Appointment", "Encounter"):
+        root = find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
     if kind == "adjustment":
         yield Entry(ADJUSTMENT, -amount, day, root, "", payer, reason)
     else:
@@ -258,12 +260,11 @@ def _read_response(response: Resource, paid: Decimal, day: date, payer: str, loo
     charges = {item.get("sequence"): find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in items}
     rest = paid
     for line in response.get("item", ()):
-        amount = read_amount(line["adjudication"], "benefit") or ZERO
+        entries = line.get("adjudication", ())
+        amount = read_amount(entries, "benefit") or ZERO
         rest -= amount
-        yield from _make_entries(
-            amount, line["adjudication"], (day, root, charges.get(line.get("itemSequence"), ""), payer)
-        )
-    others = [entry for line in response.get("addItem", ()) for entry in line["adjudication"]]
+        yield from _make_entries(amount, entries, (day, root, charges.get(line.get("itemSequence"), ""), payer))
+    others = [entry for line in response.get("addItem", ()) for entry in line.get("adjudication", ())]
     yield from _make_entries(rest, [*response.get("adjudication", ()), *others], (day, root, "", payer))
 
 

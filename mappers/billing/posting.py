@@ -13,8 +13,18 @@ from functools import partial
 from mappers.billing import codes
 from mappers.billing.adjustment_classes import VERSION, Overrides, classify
 from mappers.billing.claim_responses import Account, make_response
-from mappers.billing.fields import Resource, find_identifier, make_concept, make_money, make_reference, make_task
-from mappers.billing.matching import ClaimIndex, match_claim
+from mappers.billing.fields import (
+    Resource,
+    find_extension,
+    find_identifier,
+    find_serviced_days,
+    make_concept,
+    make_money,
+    make_reference,
+    make_task,
+    to_amount,
+)
+from mappers.billing.matching import ClaimIndex, ClaimMatch, match_claim
 from mappers.billing.remittance import (
     PAYER_SEQUENCES,
     REVERSAL,
@@ -46,12 +56,13 @@ class PostingState:
 
 @dataclass(frozen=True, slots=True)
 class PostingSettings:
-    """The day of posting (clock, never in a closed month), the payer's reference if stored, its rows of classes."""
+    """The day of posting (never in a closed month), the payer if stored, who typed it, the payer's rows of classes."""
 
     created: str
     posting_day: str
     payer: str = ""
     payer_id: str = ""
+    posted_by: str = ""
     overrides: Overrides = field(default_factory=dict)
 
 
@@ -110,20 +121,11 @@ def _post_claim(
     """One CLP: matched and posted, or left unapplied with a Task."""
     payment = remittance.claims[number]
     match = match_claim(payment, state.index)
-    if payment.status in NOT_POSTED or payment.status not in (*PAYER_SEQUENCES, REVERSAL):
-        text = NOT_POSTED.get(payment.status, f"Claim status `{payment.status}` is not known. Post it by hand.")
-        return _leave_unapplied(remittance, number, text, settings, match.claim)
-    if match.claim is None:
-        others = ", ".join(f"`{make_reference(each)}`" for each in match.candidates)
-        text = f"No claim has the number `{payment.control_number}`. " + (
-            f"It may be {others}: choose, then post by hand." if others else "Find it, then post by hand."
-        )
-        return _leave_unapplied(remittance, number, text, settings)
-    earlier = posted.setdefault(make_reference(match.claim), [])
+    earlier = posted.setdefault(make_reference(match.claim), []) if match.claim is not None else []
+    refusal = _find_refusal(remittance, payment, match, earlier)
+    if refusal or match.claim is None:
+        return _leave_unapplied(remittance, number, refusal, settings, match.claim)
     reversed_ = find_reversed(payment, earlier) if payment.status == REVERSAL else None
-    if payment.status == REVERSAL and reversed_ is None:
-        text = f"The reversal of `{payment.payer_number}` names no payment that was posted. Post that first."
-        return _leave_unapplied(remittance, number, text, settings, match.claim)
     account = Account(match.claim, tuple(earlier), reversed_)
     find_class = partial(classify, payer=settings.payer_id, overrides=settings.overrides)
     response, tasks = make_response(payment, account, _head(remittance, number, settings), find_class)
@@ -135,6 +137,40 @@ def _post_claim(
     return _Entry(detail, response, tuple(tasks))
 
 
+def _find_refusal(remittance: Remittance, payment: ClaimPayment, match: ClaimMatch, earlier: Sequence[Resource]) -> str:
+    """Why a claim that balances does not post, else an empty text."""
+    if payment.status in NOT_POSTED or payment.status not in (*PAYER_SEQUENCES, REVERSAL):
+        return NOT_POSTED.get(payment.status, f"Claim status `{payment.status}` is not known. Post it by hand.")
+    if match.claim is None:
+        others = ", ".join(f"`{make_reference(each)}`" for each in match.candidates)
+        advice = f"It may be {others}: choose, then post by hand." if others else "Find it, then post by hand."
+        return f"No claim has the number `{payment.control_number}`. {advice}"
+    if payment.status == REVERSAL:
+        lacks = find_reversed(payment, earlier) is None
+        text = f"The reversal of `{payment.payer_number}` names no payment that was posted. Post that first."
+        return text if lacks else ""
+    days = [day for item in match.claim.get("item", ()) if (day := find_serviced_days(item)[0])]
+    paid_on = remittance.day()
+    if paid_on and days and paid_on < min(days):
+        return (
+            f"The remittance of {paid_on} is older than the claim's first service. Check the number, then post by hand."
+        )
+    if payment.paid < 0:
+        return "The payer takes money back without a reversal. Ask for the reversal (claim status 22)."
+    by_hand = [each for each in earlier if find_extension(each, codes.POSTED_BY) and _is_same(each, payment)]
+    if by_hand:
+        return (
+            f"It was already posted by hand, by {find_extension(by_hand[0], codes.POSTED_BY)}. Reverse one of the two."
+        )
+    return ""
+
+
+def _is_same(response: Resource, payment: ClaimPayment) -> bool:
+    sequence = find_extension(response, codes.PAYER_SEQUENCE)
+    same = to_amount(response["payment"]["amount"]) == payment.paid
+    return same and sequence == PAYER_SEQUENCES.get(payment.status)
+
+
 def _head(remittance: Remittance, number: int, settings: PostingSettings) -> Resource:
     """What a ClaimResponse has from the remittance: key, dates, insurer."""
     insurer: Resource = (
@@ -143,12 +179,17 @@ def _head(remittance: Remittance, number: int, settings: PostingSettings) -> Res
     return {
         "resourceType": "ClaimResponse",
         "identifier": [{"system": codes.RESPONSE_KEY, "value": f"{remittance.key()}:{number}"}],
-        "extension": [{"url": codes.POSTING_DATE, "valueDate": settings.posting_day}],
+        "extension": [{"url": codes.POSTING_DATE, "valueDate": settings.posting_day}, *_sign(settings)],
         "status": "draft",
         "created": settings.created,
         "insurer": insurer,
         "payment": {"date": str(remittance.day())},
     }
+
+
+def _sign(settings: PostingSettings) -> list[Resource]:
+    """Who typed an EOB; nothing for a payer's own remittance."""
+    return [{"url": codes.POSTED_BY, "valueString": settings.posted_by}] if settings.posted_by else []
 
 
 def find_reversed(payment: ClaimPayment, earlier: Sequence[Resource]) -> Resource | None:
@@ -217,6 +258,7 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
         {"url": codes.POSTING_DATE, "valueDate": settings.posting_day},
         {"url": codes.DIGEST, "valueString": remittance.digest},
         {"url": codes.CLASSES, "valueString": VERSION},
+        *_sign(settings),
     ]
     if remittance.method:
         extensions.append({"url": codes.PAYMENT_METHOD_EXTENSION, "valueCode": remittance.method})

@@ -101,9 +101,9 @@ def _is_as_it_was(lot: Lot, view: ClaimView) -> bool:
 
 def _find_fault(view: ClaimView) -> str:
     """What must be mended before a claim can be taken apart."""
-    known = {number for number, _ in view.diagnoses}
+    known = {str(number) for number, _ in view.diagnoses}
     for line in view.lines:
-        if wrong := [each for each in line.item.get("diagnosisSequence", ()) if each not in known]:
+        if wrong := [each for each in line.item.get("diagnosisSequence", ()) if str(each) not in known]:
             return (
                 f"Line {line.index + 1} points to diagnosis {wrong[0]}, which the claim lacks. Correct it, then split."
             )
@@ -159,7 +159,7 @@ def _make_child(view: ClaimView, pack: Pack[Lot], number: str, rules: RuleSet) -
     source, first = view.claim, pack.lines[0]
     child = {key: value for key, value in source.items() if key not in ("id", "meta", "text", "extension", "related")}
     items = [_make_item(lot, pack) for lot in pack.lines]
-    named = {each["sequence"]: each for each in source.get("diagnosis", ())}
+    named = {str(each.get("sequence", 0)): each for each in source.get("diagnosis", ())}
     child |= {
         "identifier": [{"system": codes.PATIENT_CONTROL_NUMBER, "value": number}],
         "extension": _make_extensions(source, first, rules),
@@ -167,7 +167,7 @@ def _make_child(view: ClaimView, pack: Pack[Lot], number: str, rules: RuleSet) -
         "provider": {"reference": first.provider},
         "related": [*source.get("related", ()), _relate(source)],
         "careTeam": _find_team(source, items),
-        "diagnosis": [{**named[int(key)], "sequence": n} for n, key in enumerate(pack.diagnoses, 1)],
+        "diagnosis": [{**named[key], "sequence": n} for n, key in enumerate(pack.diagnoses, 1)],
         "insurance": _make_insurance(view, first),
         "item": items,
         "total": make_money(sum_amounts(lot.charge for lot in pack.lines)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -465,3 +466,24 @@ def test_whatever_is_posted_the_details_are_the_payment_and_reversing_leaves_not
     assert second.tasks == ()
     assert sum((written_off(each) for each in (*first.responses, *second.responses)), D(0)) == 0
     assert sum((each["payment"]["amount"]["value"] for each in (*first.responses, *second.responses)), D(0)) == 0
+
+
+# What a person typed, and what is wrong with a claim that balances
+
+
+def test_b26_a_remittance_of_what_was_typed_already_stays_unapplied() -> None:
+    of = claim("PCN7", "90")
+    denied = payment("PCN7", "1", "90", "0", adjustments=(cas("CO", "16", "90"),))
+    state = PostingState(index_claims([of], [], {}))
+    typed = post_remittance(remittance(denied, trace="EOB"), state, replace(SETTINGS, posted_by="Practitioner/kim"))
+    posting = post(remittance(denied), of, earlier=typed.responses)
+    assert posting.responses == ()
+    assert "It was already posted by hand, by Practitioner/kim." in posting.tasks[0]["description"]
+
+
+def test_a_remittance_older_than_the_claim_and_money_taken_back_without_reversal_stay_unapplied() -> None:
+    early = payment("PCN1", "1", "100", "100")
+    sent = replace(remittance(early), payment_day=date(2026, 11, 1))
+    assert "is older than the claim's first service" in post(sent, claim("PCN1", "100")).tasks[0]["description"]
+    negative = payment("PCN1", "1", "100", "-5", adjustments=(cas("CO", "45", "105"),))
+    assert "without a reversal" in post(remittance(negative), claim("PCN1", "100")).tasks[0]["description"]
