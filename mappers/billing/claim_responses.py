@@ -73,6 +73,10 @@ def make_response(
 ) -> tuple[Resource, list[Resource]]:
     """The draft ClaimResponse of a claim that balances, and Tasks for what a person must look at."""
     writer = _Writer(payment, account, find_class)
+    if payment.corrected_member_id:
+        writer.remarks.append(
+            f"The payer knows the patient as member `{payment.corrected_member_id}`. Correct the coverage."
+        )
     items, others = [], []
     for line, match in zip(payment.lines, match_lines(payment.lines, account.claim), strict=True):
         sequence = match.item.get("sequence") if match.item else None

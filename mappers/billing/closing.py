@@ -15,7 +15,7 @@ _LOOK_BACK = timedelta(days=366)
 def close_books(books: Books, day: date) -> Books:
     """One entry an open line, one a claim for its Invoices; charges of the year before as sums of days.
 
-    """One entry an open line, one for the Invoices of a claim; the charges of the last year as sums of days.
+    The result can be stored as JSON. Balances from that day on, and reports of later periods, come out the same.
     """
     sums: dict[tuple[str, str, str], Decimal] = {}
     gross = {served: amount for served, amount in books.gross.items() if served > day - _LOOK_BACK}

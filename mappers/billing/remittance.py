@@ -38,7 +38,7 @@ class PaymentLine:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPayment:
-    """A claim (loop 2100): CLP01 to CLP09, claim level CAS, MOA remarks, NM1*TT, dates of service."""
+    """A claim (loop 2100): CLP01 to CLP09, claim level CAS, MOA remarks, NM1*74 and NM1*TT, first day of service."""
 
     control_number: str
     status: str
@@ -48,6 +48,7 @@ class ClaimPayment:
     payer_number: str = ""
     filing: str = ""
     member_id: str = ""
+    corrected_member_id: str = ""
     first_day: date | None = None
     crossover_payer: str = ""
     adjustments: tuple[Adjustment, ...] = ()

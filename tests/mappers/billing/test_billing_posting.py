@@ -293,6 +293,13 @@ def test_claims_that_the_payer_did_not_process_open_a_task(status: str) -> None:
     assert posting.responses == () and posting.tasks[0]["focus"] == {"reference": "Claim/pcn1"}
 
 
+def test_a_corrected_member_id_is_told() -> None:
+    sent = payment("PCN1", "1", "100", "100", corrected_member_id="M77")
+    posting = post(remittance(sent), claim("PCN1", "100"))
+    assert len(posting.responses) == 1
+    assert "The payer knows the patient as member `M77`." in posting.tasks[0]["description"]
+
+
 # Matching
 
 
