@@ -9,7 +9,15 @@ from decimal import Decimal
 
 from fhir_server.fhir.outcome import Issue
 from mappers.billing import codes
-from mappers.billing.charges import find_definition, find_price, find_quantity, find_reasons, procedures_to_charge_items
+from mappers.billing.charges import (
+    Definitions,
+    find_definition,
+    find_price,
+    find_quantity,
+    find_reasons,
+    index_definitions,
+    procedures_to_charge_items,
+)
 from mappers.billing.fields import (
     CENT,
     Resource,
@@ -68,7 +76,7 @@ class _Line:
 def make_charges(resources: Resources, entered: str) -> tuple[list[Resource], list[Issue]]:
     """ChargeItems for each Encounter that has Procedures and no ChargeItem of its own, whatever that one's status."""
     everything = list(resources.values())
-    definitions = [each for each in everything if each["resourceType"] == "ChargeItemDefinition"]
+    definitions = index_definitions(e for e in everything if e["resourceType"] == "ChargeItemDefinition")
     charged = {find_reference(each.get("context")) for each in everything if each["resourceType"] == "ChargeItem"}
     procedures: dict[str, list[Resource]] = {}
     for each in everything:
@@ -90,7 +98,7 @@ def assemble_claims(charges: Iterable[Resource], resources: Resources, settings:
     Charges that cannot be billed (no coverage, price, date or code) stay `billable` and are issues. The same charges at
     the same versions give the same identifiers, so that two runs meet in one Claim.
     """
-    definitions = [each for each in resources.values() if each["resourceType"] == "ChargeItemDefinition"]
+    definitions = index_definitions(e for e in resources.values() if e["resourceType"] == "ChargeItemDefinition")
     coverages = coverages_by_patient(resources)
     groups: dict[tuple[object, ...], list[_Line]] = {}
     issues: list[Issue] = []
@@ -147,7 +155,7 @@ def _occurrence(charge: Resource) -> str:
 def _read_charge(
     charge: Resource,
     resources: Resources,
-    definitions: Sequence[Resource],
+    definitions: Definitions,
     coverages: dict[str, list[Resource]],
     settings: AssemblySettings,
 ) -> _Line | Issue:

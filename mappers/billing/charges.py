@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from fhir_server.fhir.outcome import Issue
@@ -23,9 +23,11 @@ from mappers.billing.fields import (
     to_decimal,
 )
 
+Definitions = Mapping[tuple[str, str], Resource]
+
 
 def procedures_to_charge_items(
-    encounter: Resource, procedures: Iterable[Resource], definitions: Sequence[Resource], entered: str
+    encounter: Resource, procedures: Iterable[Resource], definitions: Definitions, entered: str
 ) -> tuple[list[Resource], list[Issue]]:
     """A billable ChargeItem per completed Procedure that a ChargeItemDefinition prices; others are issues."""
     charges, issues = [], []
@@ -42,14 +44,19 @@ def procedures_to_charge_items(
     return charges, issues
 
 
-def find_definition(code: object, definitions: Iterable[Resource]) -> Resource | None:
-    """The first active ChargeItemDefinition with one of the codings of a code."""
-    wanted = {(coding.get("system"), coding.get("code")) for coding in find_codings(code)}
+def index_definitions(definitions: Iterable[Resource]) -> Definitions:
+    """The active ChargeItemDefinitions by their codings; the first of several with the same one counts."""
+    found: dict[tuple[str, str], Resource] = {}
     for definition in definitions:
-        codings = find_codings(definition.get("code"))
-        if definition.get("status") == "active" and any((c.get("system"), c.get("code")) in wanted for c in codings):
-            return definition
-    return None
+        for coding in find_codings(definition.get("code")) if definition.get("status") == "active" else ():
+            found.setdefault((coding.get("system", ""), coding.get("code", "")), definition)
+    return found
+
+
+def find_definition(code: object, definitions: Definitions) -> Resource | None:
+    """The ChargeItemDefinition of the first coding that has one."""
+    keys = ((coding.get("system", ""), coding.get("code", "")) for coding in find_codings(code))
+    return next((definitions[key] for key in keys if key in definitions), None)
 
 
 def find_price(charge: Resource, definition: Resource | None) -> Decimal | None:

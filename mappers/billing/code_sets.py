@@ -91,6 +91,12 @@ class SortedFile:
         return low
 
 
+def open_code_sets(folder: Path) -> CodeSets:
+    """The code sets that a site has compiled into a folder: the files `icd-10-cm`, `hcpcs`, `ptp`, `mue`."""
+    names = {name.replace("-", "_"): folder / name for name in ("icd-10-cm", "hcpcs", "ptp", "mue")}
+    return CodeSets(**{field: SortedFile(path) for field, path in names.items() if path.exists()})
+
+
 def write_sorted_file(rows: Iterable[tuple[str, ...]], path: Path) -> int:
     """Rows sorted into a file that replaces the old one in one step; gives their number. Tabs become blanks."""
     lines = sorted({"\t".join(" ".join(field.split()) for field in row).encode() for row in rows})

@@ -112,8 +112,8 @@ def make_reference(resource: Resource) -> str:
 
 
 def make_concept(system: str, code: str) -> Resource:
-    """A CodeableConcept of one coding."""
-    return {"coding": [{"system": system, "code": code}]}
+    """A CodeableConcept of one coding; of a code that was left empty only a text."""
+    return {"coding": [{"system": system, "code": code}]} if code else {"text": "not told"}
 
 
 @lru_cache(maxsize=4096)

@@ -70,7 +70,7 @@ def follow_posting(posted: Posted, settings: FollowUpSettings) -> FollowUp:
     standing = find_effective(posted.responses)
     if not standing:
         invoice, credit = make_invoice(posted, [], settings)
-        return FollowUp(invoice=invoice, credit=credit)
+        return FollowUp(_warn_later_payers(posted, settings), invoice=invoice, credit=credit)
     last = standing[-1]
     tasks = find_denials(last, posted.claim, settings)
     shares = find_shares(last)
@@ -82,6 +82,15 @@ def follow_posting(posted: Posted, settings: FollowUpSettings) -> FollowUp:
         return FollowUp((*tasks, make_claim_task(draft, "draft", settings.created)), claim=draft)
     invoice, credit = make_invoice(posted, shares, settings)
     return FollowUp(tuple(tasks), invoice=invoice, credit=credit)
+
+
+def _warn_later_payers(posted: Posted, settings: FollowUpSettings) -> tuple[Resource, ...]:
+    """A Task where a reversal leaves claims to later payers without the adjudication that they rest on."""
+    if not posted.responses or len(posted.claim.get("insurance", ())) < 2:
+        return ()
+    text = "The payer took its adjudication back. Hold the claims to later payers until the correction is posted."
+    key = find_identifier(posted.responses[-1], codes.RESPONSE_KEY)
+    return (make_task("reversal", key, make_reference(posted.claim), settings.created, text),)
 
 
 def find_denials(response: Resource, claim: Resource, settings: FollowUpSettings) -> tuple[Resource, ...]:

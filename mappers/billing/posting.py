@@ -240,12 +240,13 @@ def _make_detail(remittance: Remittance, number: int, kind: str) -> Resource:
 
 def _make_provider_detail(key: str, number: int, adjustment: ProviderAdjustment) -> Resource:
     """A PLB pair: type `adjustment` with the reason code beside it, the reference of that ledger of its own."""
+    reason = adjustment.reason or "unknown"
     kinds = [
         {"system": codes.PAYMENT_TYPE, "code": "adjustment"},
-        {"system": codes.PROVIDER_REASON, "code": adjustment.reason},
+        {"system": codes.PROVIDER_REASON, "code": reason},
     ]
     return {
-        "extension": [{"url": codes.PROVIDER_REFERENCE, "valueString": adjustment.reference}],
+        "extension": [{"url": codes.PROVIDER_REFERENCE, "valueString": adjustment.reference or reason}],
         "identifier": {"system": codes.DETAIL_KEY, "value": f"{key}:plb:{number}"},
         "type": {"coding": kinds},
         "amount": make_money(-adjustment.amount),
@@ -256,10 +257,11 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
     amount = remittance.amount if remittance.credit else -remittance.amount
     extensions: list[Resource] = [
         {"url": codes.POSTING_DATE, "valueDate": settings.posting_day},
-        {"url": codes.DIGEST, "valueString": remittance.digest},
         {"url": codes.CLASSES, "valueString": VERSION},
         *_sign(settings),
     ]
+    if remittance.digest:
+        extensions.append({"url": codes.DIGEST, "valueString": remittance.digest})
     if remittance.method:
         extensions.append({"url": codes.PAYMENT_METHOD_EXTENSION, "valueCode": remittance.method})
     made: Resource = {
@@ -271,7 +273,7 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
         "outcome": "complete",
         "paymentDate": str(remittance.day()),
         "paymentAmount": make_money(amount),
-        "paymentIdentifier": {"value": remittance.trace},
+        "paymentIdentifier": {"value": remittance.trace or "not told"},
         "detail": details,
     }
     if settings.payer:

@@ -230,13 +230,16 @@ def _make_item(lot: Lot, pack: Pack[Lot]) -> Resource:
 
 
 def _make_invoice(view: ClaimView, pack: Pack[Lot], number: str, created: str) -> Resource:
-    """A draft Invoice of lines that the patient pays."""
+    """An Invoice of lines that the patient pays, posted on the day of splitting."""
     total = sum_amounts(lot.charge for lot in pack.lines)
     return {
         "resourceType": "Invoice",
         "identifier": [{"system": codes.INVOICE_KEY, "value": number}],
-        "extension": [{"url": codes.CLAIM_REFERENCE, "valueReference": {"reference": make_reference(view.claim)}}],
-        "status": "draft",
+        "extension": [
+            {"url": codes.POSTING_DATE, "valueDate": created[:10]},
+            {"url": codes.CLAIM_REFERENCE, "valueReference": {"reference": make_reference(view.claim)}},
+        ],
+        "status": "issued",
         "subject": view.claim["patient"],
         "date": created,
         "lineItem": [_make_line_item(n, lot) for n, lot in enumerate(pack.lines, 1)],

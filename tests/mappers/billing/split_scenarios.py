@@ -33,7 +33,7 @@ def read_rules(scenario: Resource) -> RuleSet:
 
 
 def concept(system: str, code: str) -> Resource:
-    return {"coding": [{"system": system, "code": code}]}
+    return {"coding": [{"system": system, "code": code} if system else {"code": code}]}
 
 
 def make_view(scenario: Resource) -> ClaimView:

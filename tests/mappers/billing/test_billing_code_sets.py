@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mappers.billing.code_set_files import READERS, Period, read_hcpcs, read_icd_10_cm, read_mue, read_ptp
-from mappers.billing.code_sets import SortedFile, SortedRows, find_rows, write_sorted_file
+from mappers.billing.code_sets import SortedFile, SortedRows, find_rows, open_code_sets, write_sorted_file
 
 # The headings are those of the published files; the rows are invented.
 PTP = """\
@@ -97,6 +97,13 @@ def test_rows_are_in_force_from_their_first_to_their_last_day(tmp_path: Path) ->
     assert list(find_rows(loaded, "10001+20002", date(2019, 12, 31))) == [("0", "1996-01-01", "2019-12-31")]
     assert list(find_rows(loaded, "10001+20002", date(2020, 1, 1))) == []
     loaded.close()
+
+
+def test_a_folder_holds_the_sets_that_a_site_has_compiled(tmp_path: Path) -> None:
+    write_sorted_file(read_icd_10_cm(ICD.splitlines()).rows, tmp_path / "icd-10-cm")
+    loaded = open_code_sets(tmp_path)
+    assert loaded.hcpcs is None and loaded.icd_10_cm is not None
+    assert loaded.icd_10_cm.find("E119") == [("1", "0001-01-01", "9999-12-31")]
 
 
 KEYS = st.text("ABC019+", min_size=1, max_size=4)

@@ -428,3 +428,15 @@ def test_books_that_start_from_a_closing_say_the_same(first: Steps, later: Steps
         "over_90",
     ):
         assert getattr(told, figure) == getattr(again, figure), figure
+
+
+def test_what_is_paid_on_the_claim_after_the_invoice_lowers_the_patients_part_too() -> None:
+    practice = Practice()
+    practice.bill("03-02", "A1", "100")
+    practice.remit("03-20", lines_paid("A1", ("60", "PR-2 40")))
+    practice.follow("03-20", "A1")
+    practice.pay("03-25", "30", "Claim/a1")
+    practice.pay("03-27", "30", "Claim/a1")
+    books = practice.books()
+    shares = [share_balances(books, day(each))["Claim/a1"] for each in ("03-20", "03-25", "03-27")]
+    assert [(share.total, share.patient) for share in shares] == [(D(40), D(40)), (D(10), D(10)), (D(-20), D(0))]

@@ -435,6 +435,14 @@ def test_a_reversal_takes_the_invoice_back_and_the_correction_writes_the_right_o
     assert follow(of, *first).invoice == invoice
 
 
+def test_a_reversal_warns_of_the_claims_to_later_payers() -> None:
+    of = claim("PCN9", "100", payers=2)
+    first = post(remittance(payment("PCN9", "1", "100", "60", adjustments=(cas("PR", "1", "40"),))), of).responses
+    back = payment("PCN9", "22", "-100", "-60", adjustments=(cas("PR", "1", "-40"),))
+    both = post(remittance(back, trace="T2"), of, earlier=first).responses
+    assert [find_code(task["code"]) for task in follow(of, *first, *both).tasks] == ["reversal"]
+
+
 AMOUNTS = st.decimals(min_value="0.00", max_value="500.00", places=2)
 
 
