@@ -43,14 +43,14 @@ def remark_to_adjudication(remark: str) -> Resource:
 
 def read_adjustments(adjudication: Iterable[Resource]) -> list[Adjustment]:
     """The group-coded entries; other categories are for readers and never counted."""
-    found = []
+    triplets = []
     for entry in adjudication:
         if group := find_code(entry.get("category"), codes.GROUP):
             quantity = to_decimal(entry["value"]) if "value" in entry else None
-            found.append(
+            triplets.append(
                 Adjustment(group, find_code(entry.get("reason"), codes.CARC), to_amount(entry.get("amount")), quantity)
             )
-    return found
+    return triplets
 
 
 def read_amount(adjudication: Iterable[Resource], category: str) -> Decimal | None:

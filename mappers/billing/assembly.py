@@ -113,13 +113,13 @@ def assemble_claims(charges: Iterable[Resource], resources: Resources, settings:
         patient, context = find_reference(charge.get("subject")), find_reference(charge.get("context"))
         groups.setdefault((patient, context, provider, line.coverages), []).append(line)
         issues += _find_excess(line)
-    made = [
+    drafts = [
         _pack_to_claim(pack, str(key[2]), resources, settings) for key, lines in groups.items() for pack in _pack(lines)
     ]
     return Assembly(
-        claims=tuple(claim for claim, _ in made),
-        tasks=tuple(make_claim_task(claim, "draft", settings.created) for claim, _ in made),
-        charge_items=tuple({**line.charge, "status": "billed"} for _, pack in made for line in pack.lines),
+        claims=tuple(claim for claim, _ in drafts),
+        tasks=tuple(make_claim_task(claim, "draft", settings.created) for claim, _ in drafts),
+        charge_items=tuple({**line.charge, "status": "billed"} for _, pack in drafts for line in pack.lines),
         issues=tuple(issues),
     )
 
@@ -134,13 +134,13 @@ def make_claim_task(claim: Resource, state: str, created: str) -> Resource:
 
 def coverages_by_patient(resources: Resources) -> dict[str, list[Resource]]:
     """The active Coverages of each beneficiary by `Coverage.order`, those without one last, then by id."""
-    found: dict[str, list[Resource]] = {}
+    by_patient: dict[str, list[Resource]] = {}
     for each in resources.values():
         if each["resourceType"] == "Coverage" and each.get("status") == "active":
-            found.setdefault(find_reference(each.get("beneficiary")), []).append(each)
-    for several in found.values():
+            by_patient.setdefault(find_reference(each.get("beneficiary")), []).append(each)
+    for several in by_patient.values():
         several.sort(key=lambda each: (each.get("order", 99), str(each.get("id", ""))))
-    return found
+    return by_patient
 
 
 def _charge_order(charge: Resource) -> tuple[str, str]:
@@ -322,16 +322,16 @@ def _serviced(charge: Resource, first: date, zone: tzinfo) -> Resource:
 
 def mark_charges(claim: Resource, charges: Resources) -> tuple[Resource, list[Resource]]:
     """A Claim written by others, with the ChargeItems (`billed`) that its lines lack, one each (at `$transmit`)."""
-    items, made = [], []
+    items, drafts = [], []
     for item in claim.get("item", ()):
         if find_reference(find_extension(item, codes.CHARGE_ITEM)) in charges:
             items.append(item)
             continue
         charge = _item_to_charge_item(claim, item)
-        made.append(charge)
+        drafts.append(charge)
         link = {"url": codes.CHARGE_ITEM, "valueReference": {"identifier": charge["identifier"][0]}}
         items.append({**item, "extension": [*item.get("extension", ()), link]})
-    return {**claim, "item": items}, made
+    return {**claim, "item": items}, drafts
 
 
 def _item_to_charge_item(claim: Resource, item: Resource) -> Resource:

@@ -46,11 +46,11 @@ def procedures_to_charge_items(
 
 def index_definitions(definitions: Iterable[Resource]) -> Definitions:
     """The active ChargeItemDefinitions by their codings; the first of several with the same one counts."""
-    found: dict[tuple[str, str], Resource] = {}
+    results: dict[tuple[str, str], Resource] = {}
     for definition in definitions:
         for coding in find_codings(definition.get("code")) if definition.get("status") == "active" else ():
-            found.setdefault((coding.get("system", ""), coding.get("code", "")), definition)
-    return found
+            results.setdefault((coding.get("system", ""), coding.get("code", "")), definition)
+    return results
 
 
 def find_definition(code: object, definitions: Definitions) -> Resource | None:
@@ -94,8 +94,8 @@ def _procedure_to_charge_item(procedure: Resource, encounter: Resource, definiti
         if source in procedure:
             charge[target] = procedure[source]
     if performers := procedure.get("performer"):
-        kept = ("function", "actor")
-        charge["performer"] = [{key: each[key] for key in kept if key in each} for each in performers]
+        members = ("function", "actor")
+        charge["performer"] = [{key: each[key] for key in members if key in each} for each in performers]
     if reasons := list(procedure.get("reasonCode", ())):
         charge["reason"] = reasons
     if references := procedure.get("reasonReference"):
@@ -110,18 +110,18 @@ def find_reasons(charge: Resource, encounter: Resource | None, resources: Resour
     """The ICD-10-CM codes of a charge, each once: its own, else the encounter's diagnoses by rank."""
     concepts = [*charge.get("reason", ())]
     concepts += [(resolve(each, resources) or {}).get("code") for each in charge.get("supportingInformation", ())]
-    found = [code for concept in concepts if (code := find_code(concept, codes.ICD_10_CM))]
-    if not found and encounter is not None:
+    results = [code for concept in concepts if (code := find_code(concept, codes.ICD_10_CM))]
+    if not results and encounter is not None:
         ranked = sorted(encounter.get("diagnosis", ()), key=lambda each: each.get("rank", 99))
         concepts = [(resolve(each.get("condition"), resources) or {}).get("code") for each in ranked]
         concepts += encounter.get("reasonCode", ())
-        found = [code for concept in concepts if (code := find_code(concept, codes.ICD_10_CM))]
-    return list(dict.fromkeys(found))
+        results = [code for concept in concepts if (code := find_code(concept, codes.ICD_10_CM))]
+    return list(dict.fromkeys(results))
 
 
-def find_charge_of_procedure(charge: Resource, known: Iterable[Resource]) -> Resource | None:
+def find_charge_of_procedure(charge: Resource, others: Iterable[Resource]) -> Resource | None:
     """The charge made from a Procedure that a charge sent later stands for: same encounter, code, modifiers and day."""
-    for other in known:
+    for other in others:
         if find_identifier(other, codes.CHARGE_OF_PROCEDURE) and _sameness(other) == _sameness(charge):
             return other
     return None

@@ -160,25 +160,25 @@ class _Writer:
     ) -> list[Resource]:
         """CAS with what the contractual ones write off: a payer after the first no more than is open."""
         room = self.account.find_open(sequence) - paid - sum_adjustments(adjustments, "PR")
-        limited = PAYER_SEQUENCES.get(self.payment.status, 1) > 1
+        is_later_payer = PAYER_SEQUENCES.get(self.payment.status, 1) > 1
         entries = []
         for each in adjustments:
             entry = adjustment_to_adjudication(each)
             kind = self.find_class(each)
             if self.payment.status == REVERSAL:
-                posted = -self._find_reversed(each, sequence)
+                written_off = -self._find_reversed(each, sequence)
             elif kind == CONTRACTUAL:
-                posted = min(each.amount, max(room, ZERO)) if limited else each.amount
-                room -= posted
-                if posted != each.amount:
-                    self.remark(each, f"is {each.amount - posted:.2f} more than is open.")
+                written_off = min(each.amount, max(room, ZERO)) if is_later_payer else each.amount
+                room -= written_off
+                if written_off != each.amount:
+                    self.remark(each, f"is {each.amount - written_off:.2f} more than is open.")
             else:
-                posted = ZERO
+                written_off = ZERO
                 if kind == UNKNOWN:
                     self.remark(each, "has no class; nothing was written off.")
             entry["extension"] = [{"url": codes.CLASS, "valueCode": kind}]
-            if posted:
-                entry["extension"].append({"url": codes.POSTED, "valueMoney": make_money(posted)})
+            if written_off:
+                entry["extension"].append({"url": codes.POSTED, "valueMoney": make_money(written_off)})
             entries.append(entry)
         return entries
 

@@ -116,9 +116,11 @@ def view_claim(claim: Resource, resources: Resources, around: Surroundings) -> C
 
 def view_line(index: int, item: Resource, members: Sequence[Resource] = ()) -> LineView:
     """One line; its rendering provider is the `primary` care team member it points to, else the only one."""
-    pointed = set(item.get("careTeamSequence", ()))
+    pointers = set(item.get("careTeamSequence", ()))
     primary = [each for each in members if find_code(each.get("role")) in ("primary", "")]
-    named = [each for each in primary if each.get("sequence") in pointed] or (primary if len(primary) == 1 else [])
+    members_of_line = [each for each in primary if each.get("sequence") in pointers] or (
+        primary if len(primary) == 1 else []
+    )
     first, last = find_serviced_days(item)
     return LineView(
         index=index,
@@ -130,7 +132,7 @@ def view_line(index: int, item: Resource, members: Sequence[Resource] = ()) -> L
         units=find_quantity(item),
         charge=to_amount(item.get("net")),
         place=find_code(item.get("locationCodeableConcept"), codes.POS),
-        rendering=find_reference(named[0].get("provider")) if named else "",
+        rendering=find_reference(members_of_line[0].get("provider")) if members_of_line else "",
     )
 
 
@@ -143,15 +145,15 @@ def _view_insurance(index: int, element: Resource, claim: Resource, resources: R
 
 def resolve_provider(reference: object, resources: Resources, claim: Resource) -> Resource:
     """A provider; a PractitionerRole is its practitioner with the role's specialty as qualification."""
-    found = resolve(reference, resources, claim) or {}
-    if found.get("resourceType") != "PractitionerRole":
-        return found
+    party = resolve(reference, resources, claim) or {}
+    if party.get("resourceType") != "PractitionerRole":
+        return party
     inner = (
-        resolve(found.get("practitioner"), resources, claim)
-        or resolve(found.get("organization"), resources, claim)
+        resolve(party.get("practitioner"), resources, claim)
+        or resolve(party.get("organization"), resources, claim)
         or {}
     )
-    return {**inner, "specialty": found.get("specialty", [])} if inner else {}
+    return {**inner, "specialty": party.get("specialty", [])} if inner else {}
 
 
 def find_diagnosis(entry: Resource, resources: Resources) -> str:
@@ -166,5 +168,5 @@ def find_taxonomy(provider: Resource) -> str:
     """The NUCC code of a provider: specialty of its role, type of an Organization, or qualification."""
     concepts = [*provider.get("specialty", ()), *provider.get("type", ())]
     concepts += [each.get("code") for each in provider.get("qualification", ())]
-    found = (find_code(each, codes.TAXONOMY) for each in concepts if find_codings(each))
-    return next((code for code in found if code), "")
+    party = (find_code(each, codes.TAXONOMY) for each in concepts if find_codings(each))
+    return next((code for code in party if code), "")

@@ -27,9 +27,9 @@ def close_books(books: Books, day: date) -> Books:
             sums[key] = sums.get(key, ZERO) + entry.amount
         if entry.kind == CHARGE and entry.day > day - _LOOK_BACK:
             gross[entry.day] = gross.get(entry.day, ZERO) + entry.amount
-    invoiced = {entry.root: entry.day for entry in books.entries if entry.kind == INVOICE and entry.day <= day}
+    invoice_days = {entry.root: entry.day for entry in books.entries if entry.kind == INVOICE and entry.day <= day}
     entries = [
-        Entry(kind, amount, invoiced.get(root, day) if kind == INVOICE else day, root, line, "")
+        Entry(kind, amount, invoice_days.get(root, day) if kind == INVOICE else day, root, line, "")
         for (kind, root, line), amount in sums.items()
         if amount
     ]
@@ -56,8 +56,8 @@ def continue_books(opening: Books, resources: Resources) -> Books:
     later = make_books(resources, opening)
     roots = dict(opening.roots)
     for name, root in later.roots.items():
-        known = roots.get(name, root)
-        roots[name] = replace(known, payers=tuple(sorted({*known.payers, *root.payers})))
+        before = roots.get(name, root)
+        roots[name] = replace(before, payers=tuple(sorted({*before.payers, *root.payers})))
     return Books(
         entries=(*opening.entries, *later.entries),
         roots=roots,

@@ -65,42 +65,42 @@ def find_effective(responses: Sequence[Resource]) -> list[Resource]:
     ]
 
 
-def follow_posting(posted: Posted, settings: FollowUpSettings) -> FollowUp:
+def follow_posting(account: Posted, settings: FollowUpSettings) -> FollowUp:
     """What follows from the adjudications of a claim as they stand now; the same state gives the same identifiers."""
-    standing = find_effective(posted.responses)
-    if not standing:
-        invoice, credit = make_invoice(posted, [], settings)
-        return FollowUp(_warn_later_payers(posted, settings), invoice=invoice, credit=credit)
-    last = standing[-1]
-    tasks = find_denials(last, posted.claim, settings)
+    effective = find_effective(account.responses)
+    if not effective:
+        invoice, credit = make_invoice(account, [], settings)
+        return FollowUp(_warn_later_payers(account, settings), invoice=invoice, credit=credit)
+    last = effective[-1]
+    tasks = find_denials(last, account.claim, settings)
     shares = find_shares(last)
-    owed = sum_amounts(amount for _, amount in shares)
+    owed_amount = sum_amounts(amount for _, amount in shares)
     if find_extension(last, codes.FORWARDED):
-        return FollowUp((*tasks, _make_wait_task(last, posted.claim, settings)))
-    draft = draft_next(posted.claim, last, settings.created) if owed > 0 else None
+        return FollowUp((*tasks, _make_wait_task(last, account.claim, settings)))
+    draft = draft_next(account.claim, last, settings.created) if owed_amount > 0 else None
     if draft is not None:
         return FollowUp((*tasks, make_claim_task(draft, "draft", settings.created)), claim=draft)
-    invoice, credit = make_invoice(posted, shares, settings)
+    invoice, credit = make_invoice(account, shares, settings)
     return FollowUp(tuple(tasks), invoice=invoice, credit=credit)
 
 
-def _warn_later_payers(posted: Posted, settings: FollowUpSettings) -> tuple[Resource, ...]:
+def _warn_later_payers(account: Posted, settings: FollowUpSettings) -> tuple[Resource, ...]:
     """A Task where a reversal leaves claims to later payers without the adjudication that they rest on."""
-    if not posted.responses or len(posted.claim.get("insurance", ())) < 2:
+    if not account.responses or len(account.claim.get("insurance", ())) < 2:
         return ()
     text = "The payer took its adjudication back. Hold the claims to later payers until the correction is posted."
-    key = find_identifier(posted.responses[-1], codes.RESPONSE_KEY)
-    return (make_task("reversal", key, make_reference(posted.claim), settings.created, text),)
+    key = find_identifier(account.responses[-1], codes.RESPONSE_KEY)
+    return (make_task("reversal", key, make_reference(account.claim), settings.created, text),)
 
 
 def find_denials(response: Resource, claim: Resource, settings: FollowUpSettings) -> tuple[Resource, ...]:
     """A Task with the next step where a denial-class adjustment stands; being paid 0 alone is no denial."""
-    denied = [each for each in read_denied(response) if each.amount > 0]
-    if not denied:
+    denials = [each for each in read_denied(response) if each.amount > 0]
+    if not denials:
         return ()
-    reasons = dict.fromkeys(f"{each.group}-{each.reason}" for each in denied)
-    steps = dict.fromkeys(NEXT_STEPS.get(each.reason, ANY_STEP) for each in denied)
-    text = f"{sum_adjustments(denied):.2f} denied ({', '.join(reasons)}). {' '.join(steps)}"
+    reasons = dict.fromkeys(f"{each.group}-{each.reason}" for each in denials)
+    steps = dict.fromkeys(NEXT_STEPS.get(each.reason, ANY_STEP) for each in denials)
+    text = f"{sum_adjustments(denials):.2f} denied ({', '.join(reasons)}). {' '.join(steps)}"
     key = find_identifier(response, codes.RESPONSE_KEY)
     return (make_task("denial", key, make_reference(claim), settings.created, text),)
 
@@ -157,32 +157,32 @@ def draft_next(claim: Resource, response: Resource, created: str) -> Resource | 
 
 
 def make_invoice(
-    posted: Posted, shares: Sequence[tuple[int | None, Decimal]], settings: FollowUpSettings
+    account: Posted, shares: Sequence[tuple[int | None, Decimal]], settings: FollowUpSettings
 ) -> tuple[Resource | None, Decimal]:
     """(Invoice of what the patient owes beyond earlier ones, unapplied credit); what was paid at the desk comes off.
 
     An Invoice below 0 takes back earlier ones after a reversal; all Invoices of a claim together are never below 0.
     """
-    owed = sum_amounts(amount for _, amount in shares)
-    wanted = max(owed - posted.patient_paid, ZERO)
-    credit = max(posted.patient_paid - owed, ZERO)
-    invoiced = sum_amounts(to_amount(each.get("totalNet")) for each in posted.invoices)
-    total = wanted - invoiced
+    owed_amount = sum_amounts(amount for _, amount in shares)
+    total_share = max(owed_amount - account.patient_paid, ZERO)
+    credit = max(account.patient_paid - owed_amount, ZERO)
+    earlier = sum_amounts(to_amount(each.get("totalNet")) for each in account.invoices)
+    total = total_share - earlier
     if not total:
         return None, credit
     lines = _spread(total, shares)
-    by_sequence = {item.get("sequence"): item for item in posted.claim.get("item", ())}
-    key = ":".join(find_identifier(each, codes.RESPONSE_KEY) for each in posted.responses)
-    number = make_control_number(make_reference(posted.claim), key, str(len(posted.invoices)))
+    by_sequence = {item.get("sequence"): item for item in account.claim.get("item", ())}
+    key = ":".join(find_identifier(each, codes.RESPONSE_KEY) for each in account.responses)
+    number = make_control_number(make_reference(account.claim), key, str(len(account.invoices)))
     return {
         "resourceType": "Invoice",
         "identifier": [{"system": codes.INVOICE_KEY, "value": number}],
         "extension": [
             {"url": codes.POSTING_DATE, "valueDate": settings.posting_day},
-            {"url": codes.CLAIM_REFERENCE, "valueReference": {"reference": make_reference(posted.claim)}},
+            {"url": codes.CLAIM_REFERENCE, "valueReference": {"reference": make_reference(account.claim)}},
         ],
         "status": "issued",
-        "subject": posted.claim["patient"],
+        "subject": account.claim["patient"],
         "date": settings.created,
         "lineItem": [_make_line(n, by_sequence.get(line), amount) for n, (line, amount) in enumerate(lines, 1)],
         "totalNet": make_money(total),

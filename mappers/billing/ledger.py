@@ -131,14 +131,14 @@ def make_books(resources: Resources, opening: Books | None = None) -> Books:
     entries = [entry for each in charges if (entry := _read_charge(each, lookup))]
     entries += [entry for each in by_type.get("Invoice", ()) for entry in _read_invoice(each, lookup)]
     answers: list[Answer] = []
-    held: list[HeldBack] = []
+    plb: list[HeldBack] = []
     unapplied: list[HeldBack] = []
     for each in by_type.get("PaymentReconciliation", ()):
         day = find_posting_day(each)
         if each.get("status") == "active" and day is not None:
             for detail in each.get("detail", ()):
                 entries += _read_detail(detail, each, day, lookup)
-                _sort_detail(detail, each, day, (held, unapplied))
+                _sort_detail(detail, each, day, (plb, unapplied))
                 answers += _read_answer(detail, each, day, lookup)
     entries.sort(key=lambda entry: entry.day)
     answers.sort(key=lambda answer: answer.day)
@@ -147,7 +147,7 @@ def make_books(resources: Resources, opening: Books | None = None) -> Books:
         entries=tuple(entries),
         roots=roots,
         answers=tuple(answers),
-        provider_adjustments=tuple(held),
+        provider_adjustments=tuple(plb),
         unapplied=tuple(unapplied),
         charges={make_reference(each): each for each in charges},
         root_of_charge=lookup.root_of_charge,
@@ -210,8 +210,8 @@ def _read_invoice(invoice: Resource, lookup: _Lookup) -> Iterator[Entry]:
 
 def _find_response(detail: Resource, lookup: _Lookup) -> Resource | None:
     pointer = detail.get("response") or {}
-    found = resolve(pointer, lookup.resources)
-    return found or lookup.responses.get((pointer.get("identifier") or {}).get("value", ""))
+    resource = resolve(pointer, lookup.resources)
+    return resource or lookup.responses.get((pointer.get("identifier") or {}).get("value", ""))
 
 
 def _is_provider_adjustment(detail: Resource) -> bool:
@@ -219,14 +219,14 @@ def _is_provider_adjustment(detail: Resource) -> bool:
 
 
 def _sort_detail(detail: Resource, payment: Resource, day: date, books: tuple[list[HeldBack], list[HeldBack]]) -> None:
-    held, unapplied = books
+    plb, unapplied = books
     payer = find_reference(payment.get("paymentIssuer"))
     reference = str(
         find_extension(detail, codes.PROVIDER_REFERENCE) or (detail.get("identifier") or {}).get("value", "")
     )
     amount = to_amount(detail.get("amount"))
     if _is_provider_adjustment(detail):
-        held.append(HeldBack(find_code(detail["type"], codes.PROVIDER_REASON), reference, amount, day, payer))
+        plb.append(HeldBack(find_code(detail["type"], codes.PROVIDER_REASON), reference, amount, day, payer))
     elif find_code(detail.get("type")) == "unapplied" and amount:
         unapplied.append(HeldBack("unapplied", reference, amount, day, payer))
 
@@ -274,8 +274,8 @@ def _make_entries(
     if paid:
         yield Entry(PAYMENT, -paid, *where)
     for entry in adjudication:
-        if posted := read_posted(entry):
-            yield Entry(ADJUSTMENT, -posted, *where, find_code(entry.get("reason"), codes.CARC))
+        if written_off := read_posted(entry):
+            yield Entry(ADJUSTMENT, -written_off, *where, find_code(entry.get("reason"), codes.CARC))
 
 
 def _read_answer(detail: Resource, payment: Resource, day: date, lookup: _Lookup) -> Iterator[Answer]:
@@ -294,9 +294,9 @@ def _make_roots(
         if claim.get("status") in ("cancelled", "entered-in-error"):
             continue
         name = lookup.find_root(make_reference(claim))
-        known = roots.get(name) or _claim_to_root(name, claim, lookup)
+        earlier = roots.get(name) or _claim_to_root(name, claim, lookup)
         payer, day = _find_payer(claim, lookup), to_day(str(claim.get("created", "")))
-        roots[name] = replace(known, payers=(*known.payers, (day, payer))) if payer and day else known
+        roots[name] = replace(earlier, payers=(*earlier.payers, (day, payer))) if payer and day else earlier
     for charge in charges:
         name = lookup.find_root(make_reference(charge))
         account = find_reference((charge.get("account") or [None])[0])
@@ -350,25 +350,25 @@ class Share(NamedTuple):
 def share_balances(books: Books, day: date) -> dict[str, Share]:
     """The open amount of each root, divided: the patient's is what was invoiced and not paid, at most what is open."""
     totals: dict[str, Decimal] = {}
-    invoiced: dict[str, Decimal] = {}
+    invoices: dict[str, Decimal] = {}
     for entry in books.entries:
         if entry.day > day:
             break
         if entry.kind == INVOICE:
-            invoiced[entry.root] = invoiced.get(entry.root, ZERO) + entry.amount
+            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
             continue
         totals[entry.root] = totals.get(entry.root, ZERO) + entry.amount
         if entry.reason == INVOICE:
-            invoiced[entry.root] = invoiced.get(entry.root, ZERO) + entry.amount
+            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
     return {
-        name: Share(total, max(min(total, invoiced.get(name, ZERO)), ZERO), find_payer(books.roots[name], day))
+        name: Share(total, max(min(total, invoices.get(name, ZERO)), ZERO), find_payer(books.roots[name], day))
         for name, total in totals.items()
     }
 
 
 def find_payer(root: Root, day: date) -> str:
     """Who a root's claim is with on a day: the payer of its latest claim made until then, else the patient."""
-    before = [payer for made, payer in root.payers if made <= day]
+    before = [payer for since, payer in root.payers if since <= day]
     return before[-1] if before else (root.payers[0][1] if root.payers else PATIENT)
 
 

@@ -53,19 +53,19 @@ class LineMatch(NamedTuple):
 
 def index_claims(claims: Iterable[Resource], responses: Iterable[Resource], resources: Resources) -> ClaimIndex:
     """Claims and their earlier ClaimResponses, indexed; `resources` holds the Coverages."""
-    known = {make_reference(claim): claim for claim in claims}
-    by_number = {find_identifier(claim, codes.PATIENT_CONTROL_NUMBER): claim for claim in known.values()}
+    by_reference = {make_reference(claim): claim for claim in claims}
+    by_number = {find_identifier(claim, codes.PATIENT_CONTROL_NUMBER): claim for claim in by_reference.values()}
     by_number.pop("", None)
     by_payer_number: dict[str, Resource] = {}
     for response in responses:
         claim, number = (
-            known.get(find_reference(response.get("request"))),
+            by_reference.get(find_reference(response.get("request"))),
             find_identifier(response, codes.PAYER_CONTROL_NUMBER),
         )
         if claim is not None and number:
             by_payer_number.setdefault(number, claim)
     by_service: dict[tuple[str, date | None, Decimal], list[Resource]] = {}
-    for claim in known.values():
+    for claim in by_reference.values():
         for key in _find_visits(claim, resources):
             by_service.setdefault(key, []).append(claim)
     return ClaimIndex(by_number, by_payer_number, by_service, sorted(by_number))
@@ -85,14 +85,14 @@ def match_claim(payment: ClaimPayment, index: ClaimIndex) -> ClaimMatch:
     claim = index.by_number.get(number) or index.by_payer_number.get(payment.payer_number)
     if claim is not None:
         return ClaimMatch(claim)
-    found: list[Resource] = []
+    claims: list[Resource] = []
     if len(number) >= _PREFIX:
         place = bisect_left(index.numbers, number)
-        while place < len(index.numbers) and index.numbers[place].startswith(number) and len(found) < 10:
-            found.append(index.by_number[index.numbers[place]])
+        while place < len(index.numbers) and index.numbers[place].startswith(number) and len(claims) < 10:
+            claims.append(index.by_number[index.numbers[place]])
             place += 1
-    found += index.by_service.get((payment.member_id, payment.first_day, payment.charge), [])[:10]
-    return ClaimMatch(None, tuple({make_reference(each): each for each in found}.values()))
+    claims += index.by_service.get((payment.member_id, payment.first_day, payment.charge), [])[:10]
+    return ClaimMatch(None, tuple({make_reference(each): each for each in claims}.values()))
 
 
 def match_lines(lines: Sequence[PaymentLine], claim: Resource) -> list[LineMatch]:
@@ -101,8 +101,8 @@ def match_lines(lines: Sequence[PaymentLine], claim: Resource) -> list[LineMatch
     by_service: dict[tuple[object, ...], list[Resource]] = {}
     for item in claim.get("item", ()):
         by_service.setdefault(_item_key(item), []).append(item)
-    taken: set[int] = set()
-    return [_match_line(line, by_id, by_service, taken) for line in lines]
+    matched_ids: set[int] = set()
+    return [_match_line(line, by_id, by_service, matched_ids) for line in lines]
 
 
 def _item_key(item: Resource) -> tuple[object, ...]:
@@ -110,18 +110,21 @@ def _item_key(item: Resource) -> tuple[object, ...]:
 
 
 def _match_line(
-    line: PaymentLine, by_id: dict[str, Resource], by_service: dict[tuple[object, ...], list[Resource]], taken: set[int]
+    line: PaymentLine,
+    by_id: dict[str, Resource],
+    by_service: dict[tuple[object, ...], list[Resource]],
+    matched_ids: set[int],
 ) -> LineMatch:
     if line.control_number and line.control_number in by_id:
         item = by_id[line.control_number]
-        taken.add(id(item))
+        matched_ids.add(id(item))
         return LineMatch(item)
     key = (line.original_code or line.code, line.day, line.charge)
-    free = [item for item in by_service.get(key, ()) if id(item) not in taken]
+    free = [item for item in by_service.get(key, ()) if id(item) not in matched_ids]
     exact = [item for item in free if find_modifiers(item) == line.modifiers]
     if exact or len(free) == 1:
         item = (exact or free)[0]
-        taken.add(id(item))
+        matched_ids.add(id(item))
         return LineMatch(
             item, "" if exact else f"Its modifiers were sent as {', '.join(find_modifiers(item)) or 'none'}."
         )

@@ -27,12 +27,12 @@ def pack_lines(lines: Iterable[tuple[T, Sequence[str]]]) -> list[Pack[T]]:
     """
     packs: list[tuple[list[T], dict[str, None]]] = []
     for line, keys in lines:
-        wanted = dict.fromkeys(keys[:MAX_DIAGNOSES])
-        for members, used in packs:
-            if len(members) < MAX_LINES and len(used.keys() | wanted.keys()) <= MAX_DIAGNOSES:
+        own = dict.fromkeys(keys[:MAX_DIAGNOSES])
+        for members, keys_of_pack in packs:
+            if len(members) < MAX_LINES and len(keys_of_pack.keys() | own.keys()) <= MAX_DIAGNOSES:
                 members.append(line)
-                used.update(wanted)
+                keys_of_pack.update(own)
                 break
         else:
-            packs.append(([line], dict(wanted)))
-    return [Pack(tuple(members), tuple(used)) for members, used in packs]
+            packs.append(([line], dict(own)))
+    return [Pack(tuple(members), tuple(keys_of_pack)) for members, keys_of_pack in packs]

@@ -61,9 +61,9 @@ def make_refund(payment: Resource, others: Iterable[Resource], amount: Decimal, 
 def find_rest(payment: Resource, others: Iterable[Resource]) -> Decimal:
     """What is left of a payment or adjustment after refunds and reversals of it."""
     key = find_identifier(payment, codes.REMITTANCE_KEY)
-    taken = (detail for each in others for detail in each.get("detail", ()))
+    details = (detail for each in others for detail in each.get("detail", ()))
     back = sum_amounts(
-        to_amount(each["amount"]) for each in taken if (each.get("predecessor") or {}).get("value") == key
+        to_amount(each["amount"]) for each in details if (each.get("predecessor") or {}).get("value") == key
     )
     return to_amount(payment["detail"][0]["amount"]) + back
 

@@ -91,23 +91,25 @@ def post_remittance(remittance: Remittance, state: PostingState, settings: Posti
     key = remittance.key()
     if balance.transaction:
         return Posting(None, tasks=(make_task("remittance", key, "", settings.created, " ".join(balance.transaction)),))
-    posted = {claim: list(responses) for claim, responses in state.responses.items()}
+    answers = {claim: list(responses) for claim, responses in state.responses.items()}
     entries = []
     for number in range(len(remittance.claims)):
         faults = balance.claims.get(number)
         if faults:
             entry = _leave_unapplied(remittance, number, " ".join(each.sentence for each in faults), settings)
         else:
-            entry = _post_claim(remittance, number, state, posted, settings)
+            entry = _post_claim(remittance, number, state, answers, settings)
         entries.append(entry)
     details = [each.detail for each in entries]
     details += [_make_provider_detail(key, n, each) for n, each in enumerate(remittance.provider_adjustments)]
-    dated = () if remittance.payment_day else ("The payment date is missing or wrong; the production date was taken.",)
+    warning = (
+        () if remittance.payment_day else ("The payment date is missing or wrong; the production date was taken.",)
+    )
     return Posting(
         reconciliation=_make_reconciliation(remittance, details, settings),
         responses=tuple(each.response for each in entries if each.response is not None),
         tasks=tuple(task for each in entries for task in each.tasks),
-        warnings=(*balance.warnings, *dated),
+        warnings=(*balance.warnings, *warning),
     )
 
 
@@ -115,24 +117,24 @@ def _post_claim(
     remittance: Remittance,
     number: int,
     state: PostingState,
-    posted: dict[str, list[Resource]],
+    answers: dict[str, list[Resource]],
     settings: PostingSettings,
 ) -> _Entry:
     """One CLP: matched and posted, or left unapplied with a Task."""
     payment = remittance.claims[number]
     match = match_claim(payment, state.index)
-    earlier = posted.setdefault(make_reference(match.claim), []) if match.claim is not None else []
+    earlier = answers.setdefault(make_reference(match.claim), []) if match.claim is not None else []
     refusal = _find_refusal(remittance, payment, match, earlier)
     if refusal or match.claim is None:
         return _leave_unapplied(remittance, number, refusal, settings, match.claim)
-    reversed_ = find_reversed(payment, earlier) if payment.status == REVERSAL else None
-    account = Account(match.claim, tuple(earlier), reversed_)
+    original = find_reversed(payment, earlier) if payment.status == REVERSAL else None
+    account = Account(match.claim, tuple(earlier), original)
     find_class = partial(classify, payer=settings.payer_id, overrides=settings.overrides)
     response, tasks = make_response(payment, account, _head(remittance, number, settings), find_class)
     earlier.append(response)
     detail = _make_detail(remittance, number, "payment")
     detail |= {"request": {"reference": make_reference(match.claim)}, "response": _point(response)}
-    if reversed_ is not None and (before := _find_detail(reversed_, state)):
+    if original is not None and (before := _find_detail(original, state)):
         detail["predecessor"] = before["identifier"]
     return _Entry(detail, response, tuple(tasks))
 
@@ -264,7 +266,7 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
         extensions.append({"url": codes.DIGEST, "valueString": remittance.digest})
     if remittance.method:
         extensions.append({"url": codes.PAYMENT_METHOD_EXTENSION, "valueCode": remittance.method})
-    made: Resource = {
+    resource: Resource = {
         "resourceType": "PaymentReconciliation",
         "extension": extensions,
         "identifier": [{"system": codes.REMITTANCE_KEY, "value": remittance.key()}],
@@ -277,5 +279,5 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
         "detail": details,
     }
     if settings.payer:
-        made["paymentIssuer"] = {"reference": settings.payer}
-    return made
+        resource["paymentIssuer"] = {"reference": settings.payer}
+    return resource

@@ -160,10 +160,12 @@ def _check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
 
 
 def _check_patient(claim: ClaimPayment) -> str:
-    told, summed = claim.patient_responsibility, sum_adjustments(claim.all_adjustments(), "PR")
-    if told is None or claim.status == REVERSAL or told == summed:
+    stated, total = claim.patient_responsibility, sum_adjustments(claim.all_adjustments(), "PR")
+    if stated is None or claim.status == REVERSAL or stated == total:
         return ""
-    return f"Claim `{claim.control_number}` says that the patient owes {told:.2f}; its PR adjustments are {summed:.2f}."
+    return (
+        f"Claim `{claim.control_number}` says that the patient owes {stated:.2f}; its PR adjustments are {total:.2f}."
+    )
 
 
 def is_forwarded(claim: ClaimPayment) -> bool:

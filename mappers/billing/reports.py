@@ -76,9 +76,9 @@ def find_responsibility(books: Books, day: date) -> dict[tuple[str, bool], date]
     """(root, whether the patient's) to the day it became theirs: the last Invoice, or the payer's claim was made."""
     since: dict[tuple[str, bool], date] = {}
     for name, root in books.roots.items():
-        for made, _ in root.payers:
-            if made <= day:
-                since[name, False] = made
+        for since_day, _ in root.payers:
+            if since_day <= day:
+                since[name, False] = since_day
     for entry in books.entries:
         if entry.kind == INVOICE and entry.day <= day:
             since[entry.root, True] = entry.day
@@ -123,7 +123,7 @@ class Summary:
     payment_lag: Decimal | None
 
 
-def summarize_finances(books: Books, start: date, end: date, sent: Sent = NOTHING_SENT, days: int = 90) -> Summary:
+def summarize_finances(books: Books, start: date, end: date, delivery: Sent = NOTHING_SENT, days: int = 90) -> Summary:
     """The summary of a period, both days included; days in receivables look back `days` (90 or 365) from its end."""
     within = [entry for entry in books.entries if start <= entry.day <= end]
     charges, paid = _sum(within, CHARGE), -_sum(within, PAYMENT)
@@ -136,7 +136,7 @@ def summarize_finances(books: Books, start: date, end: date, sent: Sent = NOTHIN
     gross += sum((amount for served, amount in books.gross.items() if served >= since), ZERO)
     first = [each for each in find_first_answers(books) if start <= each.day <= end]
     denied = [each for each in first if each.denied]
-    clean = [each for each in first if not each.denied and each.root not in sent.rejected]
+    clean = [each for each in first if not each.denied and each.root not in delivery.rejected]
     return Summary(
         charges=charges,
         payments=paid,
@@ -155,8 +155,8 @@ def summarize_finances(books: Books, start: date, end: date, sent: Sent = NOTHIN
         denial_rate_of_charges=divide(sum((e.charge for e in denied), ZERO), sum((e.charge for e in first), ZERO)),
         clean_claim_rate=divide(Decimal(len(clean)), Decimal(len(first))),
         charge_lag=_mean(_charge_lags(books, within)),
-        submission_lag=_mean(_submission_lags(books, sent, start, end)),
-        payment_lag=_mean((e.day - sent.days[e.root]).days for e in first if e.root in sent.days),
+        submission_lag=_mean(_submission_lags(books, delivery, start, end)),
+        payment_lag=_mean((e.day - delivery.days[e.root]).days for e in first if e.root in delivery.days),
     )
 
 
@@ -193,8 +193,8 @@ def _charge_lags(books: Books, within: Iterable[Entry]) -> Iterable[int]:
             yield (entry.day - served).days
 
 
-def _submission_lags(books: Books, sent: Sent, start: date, end: date) -> Iterable[int]:
-    for name, day in sent.days.items():
+def _submission_lags(books: Books, delivery: Sent, start: date, end: date) -> Iterable[int]:
+    for name, day in delivery.days.items():
         served = books.roots[name].service_day if name in books.roots else None
         if served and start <= day <= end:
             yield (day - served).days

@@ -71,9 +71,9 @@ def findings_to_outcome(findings: Iterable[Finding]) -> Resource:
 
 def find_unknown_rules(names: Iterable[str]) -> list[Issue]:
     """A sentence for each rule id of a payer's settings that the table lacks."""
-    known = {rule.id for rule in RULES}
+    ids = {rule.id for rule in RULES}
     text = "There is no scrub rule `{}`. The rules are listed in docs/scrub-rules.md."
-    return [Issue("error", "not-found", text.format(name)) for name in names if name not in known]
+    return [Issue("error", "not-found", text.format(name)) for name in names if name not in ids]
 
 
 def _finding_to_issue(finding: Finding) -> Resource:

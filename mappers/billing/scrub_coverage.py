@@ -46,22 +46,28 @@ def _is_resubmission(view: ClaimView) -> bool:
 
 
 def _lacks_authorization(view: ClaimView) -> Iterable[Hit]:
-    wanted = view.settings.prior_authorization
+    prefixes = view.settings.prior_authorization
     claim = bool(view.focal and view.focal.element.get("preAuthRef"))
-    return [Hit(line.index, line.code) for line in view.lines if wanted and line.code.startswith(wanted) and not claim]
+    return [
+        Hit(line.index, line.code) for line in view.lines if prefixes and line.code.startswith(prefixes) and not claim
+    ]
 
 
 def _lacks_referral(view: ClaimView) -> Iterable[Hit]:
-    wanted = view.settings.referral
-    sent = "referral" in view.claim
-    return [Hit(line.index, line.code) for line in view.lines if wanted and line.code.startswith(wanted) and not sent]
+    prefixes = view.settings.referral
+    has_referral = "referral" in view.claim
+    return [
+        Hit(line.index, line.code)
+        for line in view.lines
+        if prefixes and line.code.startswith(prefixes) and not has_referral
+    ]
 
 
 def _lacks_medicare_type(view: ClaimView) -> Iterable[Hit]:
     for each in view.insurance:
         kind = codes.COVERAGE_KINDS.get(find_code(each.coverage.get("type")))
-        told = str(find_extension(each.element, MEDICARE_TYPE) or "")
-        if kind == "MB" and each.sequence > 1 and told not in _SECONDARY_TYPES:
+        reason = str(find_extension(each.element, MEDICARE_TYPE) or "")
+        if kind == "MB" and each.sequence > 1 and reason not in _SECONDARY_TYPES:
             yield Hit(each.index)
 
 

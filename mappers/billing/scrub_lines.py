@@ -174,9 +174,9 @@ def _wrong_modifier(line: LineView) -> str:
 
 
 def _wrong_pointers(view: ClaimView) -> Iterator[Hit]:
-    known = {number for number, _ in view.diagnoses}
+    numbers = {number for number, _ in view.diagnoses}
     for line in view.lines:
-        wrong = [str(each) for each in line.item.get("diagnosisSequence", ()) if each not in known]
+        wrong = [str(each) for each in line.item.get("diagnosisSequence", ()) if each not in numbers]
         if wrong:
             yield Hit(line.index, ", ".join(wrong))
 
@@ -209,25 +209,25 @@ def _in_future(view: ClaimView) -> Iterable[Hit]:
 
 
 def _lacks_clia(view: ClaimView) -> Iterable[Hit]:
-    sent = find_identifier(view.facility, codes.CLIA) or find_identifier(view.provider, codes.CLIA)
+    certificate = find_identifier(view.facility, codes.CLIA) or find_identifier(view.provider, codes.CLIA)
     lines = (line for line in view.lines if LABORATORY[0] <= line.code <= LABORATORY[1])
-    return [Hit(line.index, line.code) for line in lines if not _CLIA(sent)]
+    return [Hit(line.index, line.code) for line in lines if not _CLIA(certificate)]
 
 
 def _find_drugs(line: LineView) -> list[tuple[str, Decimal, str]]:
     """(NDC without hyphens, quantity, unit) of each drug of a line."""
-    found = []
+    drugs = []
     for detail in line.item.get("detail", ()):
         if code := find_code(detail.get("productOrService"), codes.NDC):
             quantity = detail.get("quantity") or {}
-            found.append(
+            drugs.append(
                 (
                     code.replace("-", ""),
                     to_decimal(quantity.get("value")),
                     quantity.get("code") or quantity.get("unit", ""),
                 )
             )
-    return found
+    return drugs
 
 
 def _wrong_drug(line: LineView) -> str:

@@ -69,9 +69,9 @@ def _wrong_birth_date(view: ClaimView) -> Iterable[Hit]:
 
 
 def _missing_referrer(view: ClaimView) -> Iterable[Hit]:
-    sent = any(role in ("referring", "ordering") for _, role, _ in view.team)
-    wanted = view.settings.ordering
-    return [Hit(e.index, e.code) for e in view.lines if not sent and wanted and e.code.startswith(wanted)]
+    has_orderer = any(role in ("referring", "ordering") for _, role, _ in view.team)
+    prefixes = view.settings.ordering
+    return [Hit(e.index, e.code) for e in view.lines if not has_orderer and prefixes and e.code.startswith(prefixes)]
 
 
 def _missing_facility(view: ClaimView) -> Iterable[Hit]:

@@ -101,9 +101,9 @@ def _is_as_it_was(lot: Lot, view: ClaimView) -> bool:
 
 def _find_fault(view: ClaimView) -> str:
     """What must be mended before a claim can be taken apart."""
-    known = {str(number) for number, _ in view.diagnoses}
+    sequences = {str(number) for number, _ in view.diagnoses}
     for line in view.lines:
-        if wrong := [each for each in line.item.get("diagnosisSequence", ()) if str(each) not in known]:
+        if wrong := [each for each in line.item.get("diagnosisSequence", ()) if str(each) not in sequences]:
             return (
                 f"Line {line.index + 1} points to diagnosis {wrong[0]}, which the claim lacks. Correct it, then split."
             )
@@ -136,10 +136,10 @@ def _make_children(view: ClaimView, packs: Iterable[Pack[Lot]], rules: RuleSet, 
 
 
 def _find_lost_diagnoses(view: ClaimView, packs: Iterable[Pack[Lot]]) -> list[Issue]:
-    used = {key for pack in packs for key in pack.diagnoses}
-    lost = [code for number, code in view.diagnoses if str(number) not in used]
+    keys = {key for pack in packs for key in pack.diagnoses}
+    unused = [code for number, code in view.diagnoses if str(number) not in keys]
     text = "No line points to diagnosis {}, so that no child has it. Point to it from a line if it matters."
-    return [Issue("warning", "incomplete", text.format(code), ("Claim.diagnosis",)) for code in lost]
+    return [Issue("warning", "incomplete", text.format(code), ("Claim.diagnosis",)) for code in unused]
 
 
 def _name_pack(pack: Pack[Lot]) -> list[str]:
@@ -159,7 +159,7 @@ def _make_child(view: ClaimView, pack: Pack[Lot], number: str, rules: RuleSet) -
     source, first = view.claim, pack.lines[0]
     child = {key: value for key, value in source.items() if key not in ("id", "meta", "text", "extension", "related")}
     items = [_make_item(lot, pack) for lot in pack.lines]
-    named = {str(each.get("sequence", 0)): each for each in source.get("diagnosis", ())}
+    by_number = {str(each.get("sequence", 0)): each for each in source.get("diagnosis", ())}
     child |= {
         "identifier": [{"system": codes.PATIENT_CONTROL_NUMBER, "value": number}],
         "extension": _make_extensions(source, first, rules),
@@ -167,7 +167,7 @@ def _make_child(view: ClaimView, pack: Pack[Lot], number: str, rules: RuleSet) -
         "provider": {"reference": first.provider},
         "related": [*source.get("related", ()), _relate(source)],
         "careTeam": _find_team(source, items),
-        "diagnosis": [{**named[key], "sequence": n} for n, key in enumerate(pack.diagnoses, 1)],
+        "diagnosis": [{**by_number[key], "sequence": n} for n, key in enumerate(pack.diagnoses, 1)],
         "insurance": _make_insurance(view, first),
         "item": items,
         "total": make_money(sum_amounts(lot.charge for lot in pack.lines)),
@@ -198,12 +198,12 @@ def _relate(source: Resource) -> Resource:
 
 def _find_team(source: Resource, items: Sequence[Resource]) -> list[Resource]:
     """The members that the child's lines point to, and those that no line of the source points to."""
-    pointed = {each for item in source.get("item", ()) for each in item.get("careTeamSequence", ())}
-    wanted = {each for item in items for each in item.get("careTeamSequence", ())}
+    all_pointers = {each for item in source.get("item", ()) for each in item.get("careTeamSequence", ())}
+    pointers = {each for item in items for each in item.get("careTeamSequence", ())}
     return [
         each
         for each in source.get("careTeam", ())
-        if each.get("sequence") in wanted or each.get("sequence") not in pointed
+        if each.get("sequence") in pointers or each.get("sequence") not in all_pointers
     ]
 
 

@@ -46,8 +46,8 @@ def _group(subject: Subject) -> tuple[str, ...]:
 
 
 def _diagnoses(subject: Subject) -> tuple[str, ...]:
-    known = dict(subject.view.diagnoses)
-    return tuple(known.get(number, "") for number in subject.line.item.get("diagnosisSequence", ()))
+    by_number = dict(subject.view.diagnoses)
+    return tuple(by_number.get(number, "") for number in subject.line.item.get("diagnosisSequence", ()))
 
 
 def _age(subject: Subject) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ class Condition(Model):
     fact: Text
     values: tuple[str, ...] = Field(default=(), alias="in")
     starts: tuple[Text, ...] = ()
-    named: str = Field(default="", alias="list")
+    list_name: str = Field(default="", alias="list")
     low: str = Field(default="", alias="from")
     high: str = Field(default="", alias="to")
 
@@ -128,11 +128,11 @@ class Condition(Model):
         """One way of comparing, of a fact that exists; numbers have numeric ranges."""
         if self.fact not in FACTS:
             raise ValueError(f"there is no fact `{self.fact}`; the facts are {', '.join(sorted(FACTS))}")
-        ways = [bool(self.values), bool(self.starts), bool(self.named), bool(self.low or self.high)]
+        ways = [bool(self.values), bool(self.starts), bool(self.list_name), bool(self.low or self.high)]
         if sum(ways) != 1:
             raise ValueError("a condition has exactly one of `in`, `starts`, `list`, or `from` with `to`")
         if self.fact in NUMBERS:
-            if self.starts or self.named:
+            if self.starts or self.list_name:
                 raise ValueError(f"`{self.fact}` is a number: use `in`, or `from` with `to`")
             for text in (*self.values, self.low, self.high):
                 check_number(self.fact, text)
@@ -169,8 +169,8 @@ def holds(condition: Condition, subject: Subject, lists: Mapping[str, tuple[str,
         return any(value in condition.values for value in values)
     if condition.starts:
         return any(value.startswith(condition.starts) for value in values)
-    if condition.named:
-        return any(_is_listed(value, lists[condition.named]) for value in values)
+    if condition.list_name:
+        return any(_is_listed(value, lists[condition.list_name]) for value in values)
     low, high = condition.low, condition.high or "\U0010ffff"
     return any(value != "" and low <= value and (value <= high or value.startswith(high)) for value in values)
 

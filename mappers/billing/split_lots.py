@@ -79,15 +79,15 @@ def _apply_rule(rule: SplitRule, lots: Sequence[Lot], view: ClaimView, rules: Ru
         return list(lots)
     if isinstance(rule.then, Cap):
         return _cap_lots(rule, rule.then, lots, matching)
-    chosen = {id(lot) for lot in matching}
+    matching_ids = {id(lot) for lot in matching}
     apply = _ACTIONS[type(rule.then)]
-    return [apply(rule, lot, view) if id(lot) in chosen else lot for lot in lots]
+    return [apply(rule, lot, view) if id(lot) in matching_ids else lot for lot in lots]
 
 
 def _matches(rule: SplitRule, lot: Lot, view: ClaimView, rules: RuleSet) -> bool:
     subject = Subject(view, lot.line, lot.insurance[0] if lot.insurance else None)
-    wanted = all(holds(each, subject, rules.lists) for each in rule.when)
-    return wanted and not any(holds(each, subject, rules.lists) for each in rule.unless)
+    applies = all(holds(each, subject, rules.lists) for each in rule.when)
+    return applies and not any(holds(each, subject, rules.lists) for each in rule.unless)
 
 
 def _because(rule: SplitRule, lot: Lot) -> tuple[str, ...]:
@@ -112,13 +112,13 @@ def _split_by(rule: SplitRule, lot: Lot, view: ClaimView) -> Lot:
 def _order_payers(rule: SplitRule, lot: Lot, view: ClaimView) -> Lot:
     if not isinstance(rule.then, PayerOrder):
         return lot
-    known = {each.payer_id: each for each in lot.insurance}
-    missing = [each for each in rule.then.first if each not in known]
+    by_payer = {each.payer_id: each for each in lot.insurance}
+    missing = [each for each in rule.then.first if each not in by_payer]
     if missing:
         raise CannotApply(
             f"Rule `{rule.id}` puts payer {missing[0]} first, and the claim does not name it. Add its coverage."
         )
-    first = [known[each] for each in rule.then.first]
+    first = [by_payer[each] for each in rule.then.first]
     ordered = (*first, *(each for each in lot.insurance if each not in first))
     if ordered == lot.insurance:
         return lot
@@ -166,28 +166,28 @@ _ACTIONS: dict[type, Callable[[SplitRule, Lot, ClaimView], Lot]] = {
 
 def _cap_lots(rule: SplitRule, cap: Cap, lots: Sequence[Lot], matching: Sequence[Lot]) -> list[Lot]:
     """Units above the cap go to the next payer, counted for each payer and period in the order of the lines."""
-    used: dict[tuple[str, str], Decimal] = {}
-    chosen = {id(lot) for lot in matching}
+    sums: dict[tuple[str, str], Decimal] = {}
+    matching_ids = {id(lot) for lot in matching}
     result: list[Lot] = []
     for lot in lots:
-        result += _cap_lot(rule, cap, lot, used) if id(lot) in chosen else [lot]
+        result += _cap_lot(rule, cap, lot, sums) if id(lot) in matching_ids else [lot]
     return result
 
 
-def _cap_lot(rule: SplitRule, cap: Cap, lot: Lot, used: dict[tuple[str, str], Decimal]) -> list[Lot]:
-    found: list[Lot] = []
+def _cap_lot(rule: SplitRule, cap: Cap, lot: Lot, sums: dict[tuple[str, str], Decimal]) -> list[Lot]:
+    results: list[Lot] = []
     rest: Lot | None = lot
     while rest is not None:
         if not rest.insurance:
-            found.append(replace(rest, outcome=cap.rest, insurance=lot.insurance, bucket=rule.id))
+            results.append(replace(rest, outcome=cap.rest, insurance=lot.insurance, bucket=rule.id))
             break
         key = (rest.insurance[0].payer_id, _find_period(cap, rest.line))
-        room = max(cap.units - used.get(key, Decimal(0)), Decimal(0))
+        room = max(cap.units - sums.get(key, Decimal(0)), Decimal(0))
         here, rest = _divide(rest, room, _because(rule, lot))
         if here is not None:
-            used[key] = used.get(key, Decimal(0)) + here.units
-            found.append(here)
-    return found
+            sums[key] = sums.get(key, Decimal(0)) + here.units
+            results.append(here)
+    return results
 
 
 def _find_period(cap: Cap, line: LineView) -> str:
@@ -236,22 +236,22 @@ def _choose_coverages(lot: Lot, view: ClaimView) -> Lot:
     def in_force(coverage: Resource) -> bool:
         return covers(coverage.get("period"), first) and covers(coverage.get("period"), last)
 
-    staying = tuple(e for e in lot.insurance if in_force(e.coverage) or "claimResponse" in e.element)
-    if staying == lot.insurance:
+    in_order = tuple(e for e in lot.insurance if in_force(e.coverage) or "claimResponse" in e.element)
+    if in_order == lot.insurance:
         return lot
-    if staying[:1] == lot.insurance[:1]:
-        return replace(lot, insurance=staying, reasons=(*lot.reasons, f"A coverage was not in force on {first}."))
-    named = {find_reference(each.element.get("coverage")) for each in lot.insurance}
+    if in_order[:1] == lot.insurance[:1]:
+        return replace(lot, insurance=in_order, reasons=(*lot.reasons, f"A coverage was not in force on {first}."))
+    references = {find_reference(each.element.get("coverage")) for each in lot.insurance}
     others = coverages_by_patient(view.resources).get(find_reference(view.claim.get("patient")), [])
-    more = tuple(_view_coverage(e, view) for e in others if in_force(e) and make_reference(e) not in named)
-    found = tuple(
-        sorted((*staying, *more), key=lambda each: (each.coverage.get("order", 99), str(each.coverage.get("id"))))
+    more = tuple(_view_coverage(e, view) for e in others if in_force(e) and make_reference(e) not in references)
+    results = tuple(
+        sorted((*in_order, *more), key=lambda each: (each.coverage.get("order", 99), str(each.coverage.get("id"))))
     )
-    if not found:
+    if not results:
         text = f"No coverage was in force from {first} to {last}."
         return replace(lot, outcome="hold", bucket="coverage", reasons=(*lot.reasons, text))
     text = f"On {first} another coverage was in force than the claim's first."
-    return replace(lot, insurance=found, reasons=(*lot.reasons, text))
+    return replace(lot, insurance=results, reasons=(*lot.reasons, text))
 
 
 def _view_coverage(coverage: Resource, view: ClaimView) -> InsuranceView:

@@ -116,8 +116,10 @@ class RuleSet(Model):
             raise ValueError(f"the rule id `{twice[0]}` stands more than once")
         for rule in self.rules:
             for condition in (*rule.when, *rule.unless):
-                if condition.named and condition.named not in self.lists:
-                    raise ValueError(f"rule `{rule.id}` uses the list `{condition.named}`, which `lists` does not have")
+                if condition.list_name and condition.list_name not in self.lists:
+                    raise ValueError(
+                        f"rule `{rule.id}` uses the list `{condition.list_name}`, which `lists` does not have"
+                    )
         return self
 
 
