@@ -46,7 +46,7 @@ class Account:
         """What is open of a line, of the whole claim where the line is None."""
         if sequence is None:
             paid = sum_amounts(to_amount(each["payment"]["amount"]) for each in self.earlier)
-            off = sum_amounts(read_posted(entry) for each in self.earlier for entry in all_entries(each))
+            off = sum_amounts(read_posted(entry) for each in self.earlier for entry in list_adjudications(each))
             return to_amount(self.claim.get("total")) - paid - off
         charge = sum_amounts(
             to_amount(e.get("net")) for e in self.claim.get("item", ()) if e.get("sequence") == sequence
@@ -56,7 +56,7 @@ class Account:
         return charge - paid - sum_amounts(read_posted(entry) for line in lines for entry in line["adjudication"])
 
 
-def all_entries(response: Resource) -> Iterator[Resource]:
+def list_adjudications(response: Resource) -> Iterator[Resource]:
     """Every adjudication of a ClaimResponse: claim, lines, lines that it does not know."""
     yield from response.get("adjudication", ())
     for line in (*response.get("item", ()), *response.get("addItem", ())):

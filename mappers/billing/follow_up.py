@@ -10,7 +10,7 @@ from mappers.billing import codes
 from mappers.billing.adjudications import Adjustment, read_adjustments, sum_adjustments
 from mappers.billing.adjustment_classes import ANY_STEP, DENIAL, NEXT_STEPS
 from mappers.billing.assembly import make_claim_task
-from mappers.billing.claim_responses import all_entries
+from mappers.billing.claim_responses import list_adjudications
 from mappers.billing.fields import (
     ZERO,
     Resource,
@@ -107,7 +107,7 @@ def find_denials(response: Resource, claim: Resource, settings: FollowUpSettings
 
 def read_denied(response: Resource) -> list[Adjustment]:
     """The adjustments of the denial class, as it was when they were posted."""
-    return read_adjustments(e for e in all_entries(response) if find_extension(e, codes.CLASS) == DENIAL)
+    return read_adjustments(e for e in list_adjudications(response) if find_extension(e, codes.CLASS) == DENIAL)
 
 
 def find_shares(response: Resource) -> list[tuple[int | None, Decimal]]:

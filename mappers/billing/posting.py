@@ -88,7 +88,7 @@ class _Entry:
 def post_remittance(remittance: Remittance, state: PostingState, settings: PostingSettings) -> Posting:
     """All that a remittance makes; the sum of the details is always BPR02."""
     balance = check_balance(remittance)
-    key = remittance.key()
+    key = remittance.make_key()
     if balance.transaction:
         return Posting(None, tasks=(make_task("remittance", key, "", settings.created, " ".join(balance.transaction)),))
     answers = {claim: list(responses) for claim, responses in state.responses.items()}
@@ -152,7 +152,7 @@ def _find_refusal(remittance: Remittance, payment: ClaimPayment, match: ClaimMat
         text = f"The reversal of `{payment.payer_number}` names no payment that was posted. Post that first."
         return text if lacks else ""
     days = [day for item in match.claim.get("item", ()) if (day := find_serviced_days(item)[0])]
-    paid_on = remittance.day()
+    paid_on = remittance.find_day()
     if paid_on and days and paid_on < min(days):
         return (
             f"The remittance of {paid_on} is older than the claim's first service. Check the number, then post by hand."
@@ -180,12 +180,12 @@ def _head(remittance: Remittance, number: int, settings: PostingSettings) -> Res
     )
     return {
         "resourceType": "ClaimResponse",
-        "identifier": [{"system": codes.RESPONSE_KEY, "value": f"{remittance.key()}:{number}"}],
+        "identifier": [{"system": codes.RESPONSE_KEY, "value": f"{remittance.make_key()}:{number}"}],
         "extension": [{"url": codes.POSTING_DATE, "valueDate": settings.posting_day}, *_sign(settings)],
         "status": "draft",
         "created": settings.created,
         "insurer": insurer,
-        "payment": {"date": str(remittance.day())},
+        "payment": {"date": str(remittance.find_day())},
     }
 
 
@@ -227,14 +227,16 @@ def _leave_unapplied(
     payment = remittance.claims[number]
     focus = make_reference(claim) if claim is not None else ""
     amount = f" {payment.paid:.2f} stay unapplied." if payment.paid else ""
-    task = make_task("unapplied-payment", f"{remittance.key()}:{number}", focus, settings.created, f"{text}{amount}")
+    task = make_task(
+        "unapplied-payment", f"{remittance.make_key()}:{number}", focus, settings.created, f"{text}{amount}"
+    )
     return _Entry(_make_detail(remittance, number, "unapplied"), None, (task,))
 
 
 def _make_detail(remittance: Remittance, number: int, kind: str) -> Resource:
     system = codes.PAYMENT_TYPE if kind == "payment" else codes.DETAIL_TYPE
     return {
-        "identifier": {"system": codes.DETAIL_KEY, "value": f"{remittance.key()}:{number}"},
+        "identifier": {"system": codes.DETAIL_KEY, "value": f"{remittance.make_key()}:{number}"},
         "type": make_concept(system, kind),
         "amount": make_money(remittance.claims[number].paid),
     }
@@ -269,11 +271,11 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
     resource: Resource = {
         "resourceType": "PaymentReconciliation",
         "extension": extensions,
-        "identifier": [{"system": codes.REMITTANCE_KEY, "value": remittance.key()}],
+        "identifier": [{"system": codes.REMITTANCE_KEY, "value": remittance.make_key()}],
         "status": "draft",
         "created": settings.created,
         "outcome": "complete",
-        "paymentDate": str(remittance.day()),
+        "paymentDate": str(remittance.find_day()),
         "paymentAmount": make_money(amount),
         "paymentIdentifier": {"value": remittance.trace or "not told"},
         "detail": details,

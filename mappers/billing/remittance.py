@@ -55,11 +55,11 @@ class ClaimPayment:
     remarks: tuple[str, ...] = ()
     lines: tuple[PaymentLine, ...] = ()
 
-    def all_adjustments(self) -> list[Adjustment]:
+    def list_adjustments(self) -> list[Adjustment]:
         """Those of the claim and of its lines."""
         return [*self.adjustments, *(each for line in self.lines for each in line.adjustments)]
 
-    def all_remarks(self) -> set[str]:
+    def list_remarks(self) -> set[str]:
         """Those of the claim and of its lines."""
         return {*self.remarks, *(each for line in self.lines for each in line.remarks)}
 
@@ -91,13 +91,13 @@ class Remittance:
     provider_adjustments: tuple[ProviderAdjustment, ...] = ()
     digest: str = ""
 
-    def day(self) -> date | None:
+    def find_day(self) -> date | None:
         """BPR16, else DTM*405."""
         return self.payment_day or self.produced
 
-    def key(self) -> str:
+    def make_key(self) -> str:
         """What makes it the same remittance in whatever envelope: TRN03, TRN02, BPR16, BPR02, payee."""
-        parts = (self.payer_number, self.trace, str(self.day() or ""), f"{self.amount:.2f}", self.payee)
+        parts = (self.payer_number, self.trace, str(self.find_day() or ""), f"{self.amount:.2f}", self.payee)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
@@ -135,7 +135,7 @@ def _check_transaction(remittance: Remittance) -> list[str]:
             f"The payment of {amount:.2f} is not what the claims pay ({claims:.2f}) less the provider adjustments "
             f"({held_back:.2f}): {difference:.2f} too much. Nothing was posted; ask for a corrected one."
         )
-    if remittance.day() is None:
+    if remittance.find_day() is None:
         faults.append(
             "The remittance has neither a payment date (BPR16) nor a production date (DTM*405). Nothing was posted."
         )
@@ -153,14 +153,14 @@ def _check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
             where = f"Line {place + 1} ({line.code}) of claim `{claim.control_number}`"
             text = f"{where} does not balance: {difference:.2f} missing."
             faults.append(Imbalance(number, place, difference, text))
-    if difference := claim.charge - sum_adjustments(claim.all_adjustments()) - claim.paid:
+    if difference := claim.charge - sum_adjustments(claim.list_adjustments()) - claim.paid:
         text = f"Claim `{claim.control_number}` does not balance: {difference:.2f} missing."
         faults.append(Imbalance(number, None, difference, text))
     return faults
 
 
 def _check_patient(claim: ClaimPayment) -> str:
-    stated, total = claim.patient_responsibility, sum_adjustments(claim.all_adjustments(), "PR")
+    stated, total = claim.patient_responsibility, sum_adjustments(claim.list_adjustments(), "PR")
     if stated is None or claim.status == REVERSAL or stated == total:
         return ""
     return (
@@ -171,7 +171,9 @@ def _check_patient(claim: ClaimPayment) -> str:
 def is_forwarded(claim: ClaimPayment) -> bool:
     """Whether the payer sent the claim on to the next one: CLP02 19 to 21, NM1*TT, or remark MA18 or N89."""
     return (
-        claim.status in ("19", "20", "21") or bool(claim.crossover_payer) or bool({"MA18", "N89"} & claim.all_remarks())
+        claim.status in ("19", "20", "21")
+        or bool(claim.crossover_payer)
+        or bool({"MA18", "N89"} & claim.list_remarks())
     )
 
 

@@ -35,7 +35,7 @@ class AgingRow(NamedTuple):
     group: str
     amounts: dict[str, Decimal]
 
-    def total(self) -> Decimal:
+    def sum_buckets(self) -> Decimal:
         """The sum of the buckets."""
         return sum(self.amounts.values(), ZERO)
 

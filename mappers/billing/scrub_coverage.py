@@ -9,7 +9,7 @@ from datetime import timedelta
 from mappers.billing import codes
 from mappers.billing.claim_view import ClaimView
 from mappers.billing.fields import covers, find_code, find_extension, find_reference
-from mappers.billing.scrub_rule import Find, Hit, when
+from mappers.billing.scrub_rule import Find, Hit, hit_when
 
 _SECONDARY_TYPES = frozenset(("12", "13", "14", "15", "16", "41", "42", "43", "47"))
 MEDICARE_TYPE = f"{codes.EXTENSION}/claim-medicare-secondary-type"
@@ -21,7 +21,7 @@ def _focal_member(view: ClaimView) -> str:
 
 def _wrong_pattern(view: ClaimView) -> Iterable[Hit]:
     pattern, member = view.settings.member_id_pattern, _focal_member(view)
-    return when(bool(pattern) and bool(member) and not re.fullmatch(pattern, member[:40]), member)
+    return hit_when(bool(pattern) and bool(member) and not re.fullmatch(pattern, member[:40]), member)
 
 
 def _out_of_force(view: ClaimView) -> Iterable[Hit]:
@@ -38,7 +38,7 @@ def _late(view: ClaimView) -> Iterable[Hit]:
     if limit is None or first is None or _is_resubmission(view):
         return ()
     last = first + timedelta(days=limit)
-    return when(view.around.today > last, last)
+    return hit_when(view.around.today > last, last)
 
 
 def _is_resubmission(view: ClaimView) -> bool:
@@ -76,14 +76,14 @@ def _wrong_choice(url: str, allowed: str) -> Find:
 
     def find(view: ClaimView) -> Iterable[Hit]:
         value = find_extension(view.claim, url)
-        return when(value is not None and str(value) not in tuple(allowed), value)
+        return hit_when(value is not None and str(value) not in tuple(allowed), value)
 
     return find
 
 
 def _repeated_sequence(view: ClaimView) -> Iterable[Hit]:
     numbers = [each.sequence for each in view.insurance]
-    return when(len(set(numbers)) != len(numbers) or any(number < 1 for number in numbers))
+    return hit_when(len(set(numbers)) != len(numbers) or any(number < 1 for number in numbers))
 
 
 def _foreign_beneficiary(view: ClaimView) -> Iterable[Hit]:
@@ -94,16 +94,18 @@ def _foreign_beneficiary(view: ClaimView) -> Iterable[Hit]:
 
 
 CHECKS: dict[str, Find] = {
-    "insurance-focal": lambda view: when(sum(bool(e.element.get("focal")) for e in view.insurance) != 1),
+    "insurance-focal": lambda view: hit_when(sum(bool(e.element.get("focal")) for e in view.insurance) != 1),
     "insurance-sequence": _repeated_sequence,
-    "insurance-count": lambda view: when(len(view.insurance) > 11),
+    "insurance-count": lambda view: hit_when(len(view.insurance) > 11),
     "coverage-missing": lambda view: [Hit(e.index) for e in view.insurance if not e.coverage],
     "coverage-beneficiary": _foreign_beneficiary,
-    "coverage-status": lambda view: when(
+    "coverage-status": lambda view: hit_when(
         view.focal is not None and view.focal.coverage.get("status", "active") != "active"
     ),
     "coverage-period": _out_of_force,
-    "member-id": lambda view: when(view.focal is not None and bool(view.focal.coverage) and not _focal_member(view)),
+    "member-id": lambda view: hit_when(
+        view.focal is not None and bool(view.focal.coverage) and not _focal_member(view)
+    ),
     "member-id-pattern": _wrong_pattern,
     "payer-missing": lambda view: [Hit(e.index) for e in view.insurance if e.coverage and not e.payer.get("name")],
     "payer-id": lambda view: [Hit(e.index) for e in view.insurance if e.payer and not e.payer_id],

@@ -10,7 +10,7 @@ from mappers.billing.claim_view import ClaimView
 from mappers.billing.code_sets import find_rows
 from mappers.billing.fields import to_day
 from mappers.billing.packing import MAX_DIAGNOSES
-from mappers.billing.scrub_rule import Find, Hit, when
+from mappers.billing.scrub_rule import Find, Hit, hit_when
 
 _FORM = re.compile(r"[A-Z][0-9][0-9A-Z](?:[0-9A-Z]{1,4})?", re.ASCII).fullmatch
 
@@ -45,14 +45,14 @@ def find_age(born: date, day: date) -> int:
     return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
-def first_day(view: ClaimView) -> date:
+def find_first_day(view: ClaimView) -> date:
     """The first day of service, today where no line has one."""
     return min((line.first for line in view.lines if line.first), default=view.around.today)
 
 
 def _wrong_sequence(view: ClaimView) -> Iterable[Hit]:
     numbers = [number for number, _ in view.diagnoses]
-    return when(numbers != list(range(1, len(numbers) + 1)))
+    return hit_when(numbers != list(range(1, len(numbers) + 1)))
 
 
 def _repeated(view: ClaimView) -> Iterator[Hit]:
@@ -64,14 +64,14 @@ def _repeated(view: ClaimView) -> Iterator[Hit]:
 
 
 def _not_in_force(view: ClaimView) -> Iterable[Hit]:
-    loaded, day = view.around.code_sets.icd_10_cm, first_day(view)
+    loaded, day = view.around.code_sets.icd_10_cm, find_first_day(view)
     if loaded is None:
         return []
     return [Hit(n, c) for n, (_, c) in enumerate(view.diagnoses) if _FORM(c) and not any(find_rows(loaded, c, day))]
 
 
 def _not_billable(view: ClaimView) -> Iterable[Hit]:
-    loaded, day = view.around.code_sets.icd_10_cm, first_day(view)
+    loaded, day = view.around.code_sets.icd_10_cm, find_first_day(view)
     for index, (_, code) in enumerate(view.diagnoses):
         rows = list(find_rows(loaded, code, day))
         if rows and all(row[0] == "0" for row in rows):
@@ -103,19 +103,19 @@ def _other_age(view: ClaimView) -> Iterator[Hit]:
 
 def _newborn(view: ClaimView) -> Iterable[Hit]:
     born = to_day(str(view.patient.get("birthDate", "")))
-    old = born is not None and (first_day(view) - born).days > 365
+    old = born is not None and (find_first_day(view) - born).days > 365
     return [Hit(n, code) for n, (_, code) in enumerate(view.diagnoses) if old and code.startswith("P")]
 
 
 CHECKS: dict[str, Find] = {
-    "diagnosis-missing": lambda view: when(not view.diagnoses),
-    "diagnosis-count": lambda view: when(len(view.diagnoses) > MAX_DIAGNOSES),
+    "diagnosis-missing": lambda view: hit_when(not view.diagnoses),
+    "diagnosis-count": lambda view: hit_when(len(view.diagnoses) > MAX_DIAGNOSES),
     "diagnosis-sequence": _wrong_sequence,
     "diagnosis-repeated": _repeated,
     "diagnosis-form": lambda view: [Hit(n, code) for n, (_, code) in enumerate(view.diagnoses) if not _FORM(code)],
     "diagnosis-validity": _not_in_force,
     "diagnosis-header": _not_billable,
-    "diagnosis-external-cause": lambda view: when(
+    "diagnosis-external-cause": lambda view: hit_when(
         view.diagnoses[:1] != () and view.diagnoses[0][1][:1] in ("V", "W", "X", "Y"),
         view.diagnoses[0][1] if view.diagnoses else "",
     ),

@@ -19,7 +19,7 @@ from mappers.billing.parties import (
     is_taxonomy,
     is_zip,
 )
-from mappers.billing.scrub_rule import Find, Hit, when
+from mappers.billing.scrub_rule import Find, Hit, hit_when
 
 _CODE_OF_PLACE = ("21", "51", "61")
 
@@ -29,7 +29,7 @@ def _check(part: str, fault: Callable[[Resource], object]) -> Find:
 
     def find(view: ClaimView) -> Iterable[Hit]:
         party = getattr(view, part)
-        return when(bool(party) and bool(fault(party)))
+        return hit_when(bool(party) and bool(fault(party)))
 
     return find
 
@@ -65,7 +65,7 @@ def _wrong_birth_date(view: ClaimView) -> Iterable[Hit]:
     text = str(view.patient.get("birthDate", ""))
     born = to_day(text)
     first = min((line.first for line in view.lines if line.first), default=view.around.today)
-    return when(bool(view.patient) and (born is None or len(text) != 10 or born.year < 1890 or born > first), text)
+    return hit_when(bool(view.patient) and (born is None or len(text) != 10 or born.year < 1890 or born > first), text)
 
 
 def _missing_referrer(view: ClaimView) -> Iterable[Hit]:
@@ -75,12 +75,12 @@ def _missing_referrer(view: ClaimView) -> Iterable[Hit]:
 
 
 def _missing_facility(view: ClaimView) -> Iterable[Hit]:
-    return when(not view.facility and any(line.place in _CODE_OF_PLACE for line in view.lines))
+    return hit_when(not view.facility and any(line.place in _CODE_OF_PLACE for line in view.lines))
 
 
 def _subscriber_address(view: ClaimView) -> Iterable[Hit]:
     own = view.subscriber is view.patient
-    return when(bool(view.subscriber) and not own and not is_complete(find_address(view.subscriber)))
+    return hit_when(bool(view.subscriber) and not own and not is_complete(find_address(view.subscriber)))
 
 
 def _foreign_characters(view: ClaimView) -> Iterable[Hit]:
@@ -100,7 +100,7 @@ def _long_texts(view: ClaimView) -> Iterable[Hit]:
 
 
 CHECKS: dict[str, Find] = {
-    "provider-missing": lambda view: when(not view.provider),
+    "provider-missing": lambda view: hit_when(not view.provider),
     "provider-name": _check("provider", _wrong_name),
     "provider-npi": _check("provider", _wrong_npi),
     "provider-taxonomy": _check("provider", lambda party: not is_taxonomy(find_taxonomy(party))),
@@ -110,8 +110,8 @@ CHECKS: dict[str, Find] = {
     "provider-zip": _check("provider", lambda party: not is_zip(find_address(party).get("postalCode", ""), nine=True)),
     "facility-missing": _missing_facility,
     "facility-npi": _check("facility", lambda party: find_npi(party) and _wrong_npi(party)),
-    "facility-address": lambda view: when(_facility_differs(view) and not is_complete(find_address(view.facility))),
-    "facility-zip": lambda view: when(
+    "facility-address": lambda view: hit_when(_facility_differs(view) and not is_complete(find_address(view.facility))),
+    "facility-zip": lambda view: hit_when(
         _facility_differs(view) and not is_zip(find_address(view.facility).get("postalCode", ""), nine=True)
     ),
     "rendering-npi": _team("primary", _wrong_npi),
@@ -121,17 +121,17 @@ CHECKS: dict[str, Find] = {
     "ordering-npi": _team("ordering", _wrong_npi),
     "supervising-npi": _team("supervisor", _wrong_npi),
     "ordering-missing": _missing_referrer,
-    "patient-missing": lambda view: when(not view.patient),
+    "patient-missing": lambda view: hit_when(not view.patient),
     "patient-name": _check("patient", _wrong_name),
     "patient-birth-date": _wrong_birth_date,
     "patient-gender": _check("patient", lambda party: not party.get("gender")),
     "patient-address": _check("patient", lambda party: not is_complete(find_address(party))),
-    "subscriber-missing": lambda view: when(
+    "subscriber-missing": lambda view: hit_when(
         view.focal is not None and bool(view.focal.coverage) and not view.subscriber
     ),
     "subscriber-name": _check("subscriber", _wrong_name),
     "subscriber-address": _subscriber_address,
-    "relationship": lambda view: when(
+    "relationship": lambda view: hit_when(
         view.focal is not None and bool(view.focal.coverage) and not find_code(view.focal.coverage.get("relationship"))
     ),
     "text-characters": _foreign_characters,

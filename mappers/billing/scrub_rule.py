@@ -52,6 +52,6 @@ class Rule:
         return Finding(severity, self.id, expression, self.loop, self.element, wrong, self.mend)
 
 
-def when(fault: bool, value: object = "", n: int = 0) -> tuple[Hit, ...]:
+def hit_when(fault: bool, value: object = "", n: int = 0) -> tuple[Hit, ...]:
     """One hit where there is a fault, else none."""
     return (Hit(n, str(value)),) if fault else ()

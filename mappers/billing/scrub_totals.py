@@ -23,7 +23,7 @@ from mappers.billing.fields import (
 )
 from mappers.billing.packing import MAX_LINES
 from mappers.billing.scrub_lines import REPEATED
-from mappers.billing.scrub_rule import Find, Hit, when
+from mappers.billing.scrub_rule import Find, Hit, hit_when
 
 _CONTROL_NUMBER = re.compile(r"[A-Z0-9]{1,17}", re.ASCII).fullmatch
 _LINE_NUMBER = re.compile(r"[A-Za-z0-9.-]{1,30}", re.ASCII).fullmatch
@@ -32,7 +32,7 @@ _HOSPITAL = ("21", "51", "61")
 
 def _wrong_total(view: ClaimView) -> Iterable[Hit]:
     total, lines = to_amount(view.claim.get("total")), sum_amounts(line.charge for line in view.lines)
-    return when("total" not in view.claim or total != lines, f"{total} against {lines}")
+    return hit_when("total" not in view.claim or total != lines, f"{total} against {lines}")
 
 
 def _wrong_line_numbers(view: ClaimView) -> Iterable[Hit]:
@@ -46,7 +46,7 @@ def _frequency(view: ClaimView) -> str:
 
 
 def _lacks_original(view: ClaimView) -> Iterable[Hit]:
-    return when(
+    return hit_when(
         _frequency(view) in ("7", "8") and not find_extension(view.claim, codes.ORIGINAL_NUMBER), _frequency(view)
     )
 
@@ -57,13 +57,13 @@ def _accident_kind(view: ClaimView) -> str:
 
 def _lacks_accident_state(view: ClaimView) -> Iterable[Hit]:
     place = (view.claim.get("accident") or {}).get("locationAddress") or {}
-    return when(_accident_kind(view) == "MVA" and not place.get("state"))
+    return hit_when(_accident_kind(view) == "MVA" and not place.get("state"))
 
 
 def _lacks_admission(view: ClaimView) -> Iterable[Hit]:
     kinds = {find_code(each.get("category")) for each in view.claim.get("supportingInfo", ())}
     places = [line.place for line in view.lines if line.place in _HOSPITAL]
-    return when(bool(places) and "hospitalized" not in kinds, places[0] if places else "")
+    return hit_when(bool(places) and "hospitalized" not in kinds, places[0] if places else "")
 
 
 def _line_keys(claim: Resource) -> set[tuple[object, ...]]:
@@ -126,24 +126,24 @@ def _other_currency(view: ClaimView) -> Iterable[Hit]:
 
 
 CHECKS: dict[str, Find] = {
-    "claim-type": lambda view: when(
+    "claim-type": lambda view: hit_when(
         find_code(view.claim.get("type"), codes.CLAIM_TYPE) != "professional"
         or view.claim.get("use", "claim") != "claim"
     ),
-    "control-number": lambda view: when(
+    "control-number": lambda view: hit_when(
         not _CONTROL_NUMBER(find_identifier(view.claim, codes.PATIENT_CONTROL_NUMBER)),
         find_identifier(view.claim, codes.PATIENT_CONTROL_NUMBER),
     ),
     "line-control-number": _wrong_line_numbers,
-    "line-missing": lambda view: when(not view.lines),
-    "line-count": lambda view: when(len(view.lines) > MAX_LINES),
+    "line-missing": lambda view: hit_when(not view.lines),
+    "line-count": lambda view: hit_when(len(view.lines) > MAX_LINES),
     "total": _wrong_total,
     "line-product": _wrong_product,
     "line-charge": lambda view: [Hit(e.index) for e in view.lines if e.charge < 0 or "net" not in e.item],
     "currency": _other_currency,
-    "frequency": lambda view: when(_frequency(view) not in ("1", "7", "8"), _frequency(view)),
+    "frequency": lambda view: hit_when(_frequency(view) not in ("1", "7", "8"), _frequency(view)),
     "original-number": _lacks_original,
-    "accident-date": lambda view: when("accident" in view.claim and not (view.claim["accident"] or {}).get("date")),
+    "accident-date": lambda view: hit_when("accident" in view.claim and not (view.claim["accident"] or {}).get("date")),
     "accident-state": _lacks_accident_state,
     "admission-date": _lacks_admission,
     "duplicate-claim": _duplicates,

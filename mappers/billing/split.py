@@ -69,7 +69,7 @@ def split_claim(view: ClaimView, rules: RuleSet, created: str) -> Split:
         return _hold_claim(view, str(error))
     groups: dict[tuple[object, ...], list[Lot]] = {}
     for lot in lots:
-        groups.setdefault(lot.key(), []).append(lot)
+        groups.setdefault(lot.make_key(), []).append(lot)
     packs = [pack for several in groups.values() for pack in _pack_lots(several)]
     if len(packs) <= 1 and all(_is_as_it_was(lot, view) for lot in lots):
         return _keep_claim(view, lots)

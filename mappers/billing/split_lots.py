@@ -45,7 +45,7 @@ class Lot:
     outcome: Outcome = "claim"
     reasons: tuple[str, ...] = ()
 
-    def key(self) -> tuple[object, ...]:
+    def make_key(self) -> tuple[object, ...]:
         """What lots of one child have in common."""
         payers = tuple(find_reference(each.element.get("coverage")) for each in self.insurance)
         return self.outcome, self.bucket, self.keys, payers, self.provider

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mappers.billing import codes
 from mappers.billing.adjudications import Adjustment, read_adjustments
 from mappers.billing.adjustment_classes import classify
-from mappers.billing.claim_responses import all_entries, read_posted
+from mappers.billing.claim_responses import list_adjudications, read_posted
 from mappers.billing.claim_view import Surroundings
 from mappers.billing.fields import find_code, find_extension, find_identifier
 from mappers.billing.follow_up import FollowUp, FollowUpSettings, Posted, draft_next, follow_posting
@@ -111,7 +111,7 @@ def post(sent: Remittance, *claims: Resource, earlier: tuple[Resource, ...] = ()
 
 
 def written_off(response: Resource) -> Decimal:
-    return sum((read_posted(entry) for entry in all_entries(response)), D(0))
+    return sum((read_posted(entry) for entry in list_adjudications(response)), D(0))
 
 
 def follow(of: Resource, *responses: Resource, paid: str = "0.00", invoices: tuple[Resource, ...] = ()) -> FollowUp:
@@ -166,7 +166,7 @@ def test_the_production_date_stands_in_for_the_payment_date() -> None:
 
 def test_the_same_set_in_another_envelope_is_the_same_and_another_amount_is_not() -> None:
     one = Remittance("T1", "1999", D(10), DAY, digest="a")
-    assert one.key() == Remittance("T1", "1999", D("10.00"), DAY, digest="b").key()
+    assert one.make_key() == Remittance("T1", "1999", D("10.00"), DAY, digest="b").make_key()
     assert compare_remittances(one, None) == "new"
     assert compare_remittances(one, "a") == "same"
     assert compare_remittances(one, "b") == "changed"
