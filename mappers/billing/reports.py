@@ -108,7 +108,7 @@ class Summary:
     contractual: Decimal
     refunds: Decimal
     receivables: Decimal
-    credits: Decimal
+    credit_total: Decimal
     days_in_receivables: Decimal | None
     over_90: Decimal | None
     gross_collection: Decimal | None
@@ -130,7 +130,7 @@ def summarize_finances(books: Books, start: date, end: date, delivery: Sent = NO
     contractual = -sum((e.amount for e in within if e.kind == ADJUSTMENT and is_contractual(e)), ZERO)
     shares = share_balances(books, end)
     open_amounts = [share.total for share in shares.values()]
-    receivables, credits = _sum_if(open_amounts, 1), -_sum_if(open_amounts, -1)
+    receivables, credit_total = _sum_if(open_amounts, 1), -_sum_if(open_amounts, -1)
     since = end - timedelta(days=days - 1)
     gross = _sum((e for e in books.entries if since <= e.day <= end), CHARGE)
     gross += sum((amount for served, amount in books.gross.items() if served >= since), ZERO)
@@ -144,9 +144,9 @@ def summarize_finances(books: Books, start: date, end: date, delivery: Sent = NO
         contractual=contractual,
         refunds=_sum(within, REFUND),
         receivables=receivables,
-        credits=credits,
-        days_in_receivables=divide((receivables - credits) * days, gross, "0.1"),
-        over_90=divide(_sum_over_90(books, end), receivables - credits),
+        credit_total=credit_total,
+        days_in_receivables=divide((receivables - credit_total) * days, gross, "0.1"),
+        over_90=divide(_sum_over_90(books, end), receivables - credit_total),
         gross_collection=divide(paid, charges),
         net_collection=divide(paid, charges - contractual),
         adjudicated=len(first),
