@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
-import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from fhir_server.fhir.outcome import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from fhir_server.api.decompression import THREAD_FROM, inflate, too_large
+from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.settings import Settings
 
 Scope = MutableMapping[str, Any]
@@ -107,7 +108,7 @@ async def body_of(receive: Receive, headers: dict[str, str], limit: int) -> byte
     """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression."""
     length = headers.get("content-length")
     if length is not None and length.isdecimal() and int(length) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -116,9 +117,9 @@ async def body_of(receive: Receive, headers: dict[str, str], limit: int) -> byte
         body = await _rest(receive, body, limit)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity" and body:
-        body = _decompressed(body, coding, limit)
+        body = await _inflated(body, coding, limit)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return body
 
 
@@ -132,31 +133,12 @@ async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if not message.get("more_body"):
             return b"".join(parts)
 
 
-def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
-    windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-    if coding not in windows:
-        raise UnsupportedMediaType(f"`Content-Encoding: {coding}` is not possible; send gzip, or no encoding.")
-    text = b""
-    while body:  # gzip data may consist of several members
-        inflater = zlib.decompressobj(windows[coding])
-        try:
-            text += inflater.decompress(body, limit + 1 - len(text))
-        except zlib.error:
-            raise Invalid(
-                f"The body is not valid {coding} data, as its Content-Encoding says.", code="structure"
-            ) from None
-        if len(text) > limit:
-            raise _too_large(limit)
-        if not inflater.eof:
-            raise Invalid(f"The {coding} data of the body ends too early.", code="structure")
-        body = inflater.unused_data
-    return text
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is larger than {limit} bytes, the limit (setting `max_body`); send it in parts.")
+async def _inflated(body: bytes, coding: str, limit: int) -> bytes:
+    if len(body) < THREAD_FROM:
+        return inflate(body, coding, limit)
+    return await asyncio.to_thread(inflate, body, coding, limit)

@@ -26,7 +26,7 @@ from fhir_server.store.protocol import Committed, Page, ReadFailed, StoreError
 from fhir_server.writes.action import Action, WriteResult
 from fhir_server.writes.commit import commit_bundle
 from fhir_server.writes.identity import check_id
-from fhir_server.writes.plan import SLICE
+from fhir_server.writes.resolve_targets import SLICE
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 

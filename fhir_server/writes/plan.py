@@ -6,7 +6,6 @@ resources validated, index entries computed. What the plan relied on travels wit
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -32,12 +31,9 @@ from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
 from fhir_server.writes.bundle_references import BundleReferences, refuse_unresolved, resolve_conditional_references
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
-from fhir_server.writes.resolve_targets import ResolvedTargets, Target, resolve_targets
+from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
-
-# Planning a large bundle must not keep other requests waiting: after this many writes the loop gets a turn.
-SLICE = 50
 
 
 @dataclass(slots=True)
@@ -61,13 +57,15 @@ class Plan:
     """By reference, what is written, None for a deletion; only where a rule will be asked."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """By reference, the positions of the first writes, as far as `find_position` has looked."""
 
     def find_position(self, target: Target) -> int | None:
         """Where this plan writes the resource that answers a repeated conditional create."""
-        for number, write in enumerate(self.writes):
-            if write.type == target.action.type and write.id == target.id:
-                return number
-        return None
+        for number in range(len(self.positions), len(self.writes)):
+            write = self.writes[number]
+            self.positions.setdefault(f"{write.type}/{write.id}", number)
+        return self.positions.get(target.reference)
 
     def to_transaction(self, reads: Transaction) -> Transaction:
         """The plan as the store takes it, with the reads and queries of `reads`."""
@@ -112,8 +110,7 @@ async def _plan_targets(
             problems += error.located(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
                 raise (error.located(target.action.where) if target.action.where else error) from None
-        if number % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
+        await take_turns(number)
     if problems:
         raise Invalid(issues=problems)
 
@@ -181,8 +178,7 @@ async def _resolve_texts(
         except FhirError as error:
             raise (error.located(action.where) if action.where else error) from None
         texts[number] = text
-        if number % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
+        await take_turns(number)
     return texts
 
 

@@ -5,6 +5,8 @@ Criteria see the store and this bundle's own writes. What the store answered bec
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +16,18 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
 from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.locks import locks
+from fhir_server.search.match import Candidate
 from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
 from fhir_server.writes.action import Action
 from fhir_server.writes.identity import build_stored_tree
-from fhir_server.writes.state import Tree, match_pending
+from fhir_server.writes.pending_targets import PendingTargets
+from fhir_server.writes.stored_matches import StoredMatches, find_stored_matches
 
 MOST_DELETED = 1000
+
+# Planning a large bundle must not keep other requests waiting: after this many writes the loop gets a turn.
+SLICE = 50
 
 
 @dataclass(slots=True)
@@ -60,13 +67,31 @@ class ResolvedTargets:
     locks: set[str] = field(default_factory=set)
     created: dict[tuple[str, Pairs], Target] = field(default_factory=dict)
 
-    def list_pending(self, type: str) -> dict[str, Target]:
-        """This plan's own writes of a type, by id."""
-        return {target.id: target for target in self.targets if target.action.type == type and not target.found}
+    stored: StoredMatches = field(default_factory=StoredMatches)
+    pending: dict[str, PendingTargets] = field(default_factory=dict)
+    """This plan's own writes, by type."""
 
-    def list_deletions(self, type: str) -> dict[str, Target]:
-        """The deletions among them."""
-        return {id: target for id, target in self.list_pending(type).items() if target.action.method == "DELETE"}
+    def add(self, target: Target) -> None:
+        """Add the next target."""
+        self.targets.append(target)
+        if not target.found:
+            self.list_pending(target.action.type).add(target)
+
+    def list_pending(self, type: str) -> PendingTargets:
+        """This plan's own writes of a type."""
+        pending = self.pending.get(type)
+        if pending is None:
+            pending = self.pending[type] = PendingTargets()
+        return pending
+
+    async def look_up(self, context: Context, asked: Sequence[tuple[str, Clause]], caller: Caller) -> None:
+        """Ask the store about many criteria together, before `find_matches` comes to each."""
+        reader = context.reader(caller)
+        restricted = [(type, reader.restrict_clause(type, where)) for type, where in asked]
+        fresh = [each for each in dict.fromkeys(restricted) if each not in self.stored.ids]
+        found = await find_stored_matches(context, fresh, caller)
+        self.stored.ids |= found.ids
+        self.assertions += found.assertions
 
 
 async def resolve_targets(context: Context, actions: Sequence[Action], caller: Caller) -> ResolvedTargets:
@@ -78,24 +103,46 @@ async def resolve_targets(context: Context, actions: Sequence[Action], caller: C
             conditional.append(action)
         else:
             id = action.id if action.id is not None else action.fresh
-            resolved.targets.append(Target(action, id, create=action.method == "POST"))
+            resolved.add(Target(action, id, create=action.method == "POST"))
+    parsed: list[tuple[Action, Clause]] = []
     for action in sorted(conditional, key=lambda action: _ORDER[action.method]):
+        parsed.append((action, await _parse_criteria(context, action, caller)))
+        await take_turns(len(parsed))
+    if len(parsed) > 1:
+        await resolved.look_up(context, [(action.type, where) for action, where in parsed], caller)
+    for number, (action, where) in enumerate(parsed):
         try:
-            await _resolve_criteria(context, resolved, action, caller)
+            await _resolve_criteria(context, resolved, action, where, caller)
         except FhirError as error:
             raise error.located(action.where) if action.where else error from None
+        await take_turns(number)
     return resolved
+
+
+async def take_turns(number: int) -> None:
+    """Give the event loop a turn after each slice of a long bundle."""
+    if number % SLICE == SLICE - 1:
+        await asyncio.sleep(0)
+
+
+async def _parse_criteria(context: Context, action: Action, caller: Caller) -> Clause:
+    assert action.criteria is not None
+    try:
+        return await parse_criteria(context, action.type, action.criteria, caller)
+    except FhirError as error:
+        raise error.located(action.where) if action.where else error from None
 
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
 
 
-async def _resolve_criteria(context: Context, resolved: ResolvedTargets, action: Action, caller: Caller) -> None:
+async def _resolve_criteria(
+    context: Context, resolved: ResolvedTargets, action: Action, where: Clause, caller: Caller
+) -> None:
     assert action.criteria is not None
-    where = await parse_criteria(context, action.type, action.criteria, caller)
     repeated = resolved.created.get((action.type, action.criteria)) if action.method == "POST" else None
     if repeated is not None:
-        resolved.targets.append(Target(action, repeated.id, found=True))
+        resolved.add(Target(action, repeated.id, found=True))
         return
     deletes = action.method == "DELETE"
     limit = MOST_DELETED if deletes and context.settings.conditional_delete == "multiple" else 1
@@ -105,31 +152,39 @@ async def _resolve_criteria(context: Context, resolved: ResolvedTargets, action:
     if len(ids) > limit:
         raise build_multiple_matches_error(action.type, action.criteria)
     for target in _RESOLVE[action.method](action, ids):
-        resolved.targets.append(target)
+        resolved.add(target)
         if action.method == "POST" and not target.found:
             resolved.created[action.type, action.criteria] = target
 
 
 async def find_matches(context: Context, resolved: ResolvedTargets, scope: CriteriaScope, caller: Caller) -> list[str]:
     """Ids that match in the store and are not rewritten here, then this bundle's own writes that match."""
-    type, where = scope.type, scope.where
-    pending = resolved.list_deletions(type) if scope.deletes else resolved.list_pending(type)
-    where = context.reader(caller).restrict_clause(type, where)
-    query = build_criteria_query(type, where, scope.limit + 1 + len(pending))
-    page = await context.unrestricted.search(query)
-    found = tuple(match.id for match in page.matches)
-    resolved.assertions.append(Matches(query, found))
+    type, pending = scope.type, resolved.list_pending(scope.type)
+    written = pending.deletions if scope.deletes else pending.targets
+    where = context.reader(caller).restrict_clause(type, scope.where)
+    found = resolved.stored.ids.get((type, where))
+    if found is None:
+        query = build_criteria_query(type, where, scope.limit + 1 + len(written))
+        page = await context.unrestricted.search(query)
+        found = tuple(match.id for match in page.matches)
+        resolved.assertions.append(Matches(query, found))
     resolved.locks.update(locks(type, where))
     # what is patched here counts as it was before: its patch is applied after the criteria were resolved
-    ids = [id for id in found if id not in pending or pending[id].action.method == "PATCH"]
-    trees: dict[str, Tree | None] = {}
-    for id, target in pending.items():
-        text = target.action.text
-        if text is not None and text.type == type:
-            tree = build_stored_tree(text.tree, id)
-            # the plan refuses an invalid resource when it comes to its turn
-            trees[id] = None if context.validator.issues(tree) else tree
-    return [*ids, *match_pending(context, caller, type, where, trees)]
+    ids = [id for id in found if id not in written or written[id].action.method == "PATCH"]
+    if scope.deletes:
+        return ids
+    return [*ids, *pending.find_matches(where, functools.partial(_build_candidate, context, caller))]
+
+
+def _build_candidate(context: Context, caller: Caller, target: Target) -> Candidate | None:
+    """A write as search sees it; None where the plan will refuse its resource when it comes to its turn."""
+    type, text = target.action.type, target.action.text
+    if text is None or text.type != type:
+        return None
+    tree = build_stored_tree(text.tree, target.id)
+    if context.validator.issues(tree):
+        return None
+    return Candidate(type, target.id, 0, context.index.entries(type, tree, caller.base))
 
 
 def _resolve_create(action: Action, ids: list[str]) -> list[Target]:

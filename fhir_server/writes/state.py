@@ -37,6 +37,9 @@ class _NoNeighbours:
         return ()
 
 
+NO_NEIGHBOURS = _NoNeighbours()
+
+
 def match_pending(
     context: Context, caller: Caller, type: str, where: Clause, trees: Mapping[str, Tree | None]
 ) -> list[str]:
@@ -46,7 +49,7 @@ def match_pending(
         if tree is None:
             continue
         entries = context.index.entries(type, tree, caller.base)  # type: ignore[arg-type]
-        if matches(where, Candidate(type, id, 0, entries), _NoNeighbours()):
+        if matches(where, Candidate(type, id, 0, entries), NO_NEIGHBOURS):
             found.append(id)
     return found
 
