@@ -98,7 +98,8 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
             applied.append((name, value))
     words = _searched(clauses)
     _check_together(result, words)
-    result = replace(result, sort=_scoring(result.sort, words))
+    if result.sort:
+        result = replace(result, sort=_scoring(result.sort, words))
     query = _query(clauses, result, criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,

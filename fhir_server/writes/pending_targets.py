@@ -33,7 +33,8 @@ class PendingTargets:
     deletions: dict[str, Target] = field(default_factory=dict)
     _waiting: list[Target] = field(default_factory=list)
     _candidates: dict[str, Candidate] = field(default_factory=dict)
-    _ids: dict[Term, dict[str, None]] = field(default_factory=dict)
+    _ids: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """By parameter and term, for the parameters that were looked up so far; an id may stand there twice."""
 
     def add(self, target: Target) -> None:
         """Add a write; a later one of the same id takes its place."""
@@ -55,19 +56,32 @@ class PendingTargets:
 
     def _add_candidate(self, candidate: Candidate) -> None:
         self._candidates[candidate.id] = candidate
-        for parameter, terms in candidate.entries.terms.items():
-            for term in terms:
-                self._ids.setdefault((parameter, term), {})[candidate.id] = None
-                code, separator, rest = term.partition(SEPARATOR)
-                if rest:
-                    self._ids.setdefault((parameter, code + separator), {})[candidate.id] = None
+        for parameter, ids in self._ids.items():
+            _list_terms(ids, candidate, parameter)
 
     def _look_up(self, where: Clause) -> Iterable[str]:
         """The ids among which all matches are; all where no equality narrows them."""
         terms = find_equality(where)
         if terms is None:
             return tuple(self._candidates)
-        return tuple(dict.fromkeys(id for term in terms for id in self._ids.get(term, ())))
+        return tuple(dict.fromkeys(id for parameter, term in terms for id in self._list_ids(parameter).get(term, ())))
+
+    def _list_ids(self, parameter: str) -> dict[str, list[str]]:
+        ids = self._ids.get(parameter)
+        if ids is None:
+            ids = self._ids[parameter] = {}
+            for candidate in self._candidates.values():
+                _list_terms(ids, candidate, parameter)
+        return ids
+
+
+def _list_terms(ids: dict[str, list[str]], candidate: Candidate, parameter: str) -> None:
+    """Note a candidate's id under each of its terms, and under the code of each alone."""
+    for term in candidate.entries.terms.get(parameter, ()):
+        ids.setdefault(term, []).append(candidate.id)
+        code, separator, rest = term.partition(SEPARATOR)
+        if rest:
+            ids.setdefault(code + separator, []).append(candidate.id)
 
 
 def find_equality(where: Clause) -> Sequence[Term] | None:

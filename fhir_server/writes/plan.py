@@ -275,8 +275,9 @@ def _plan_write(
     action = target.action
     check_identity(text, action.type, action.id)
     tree = build_stored_tree(text.tree, check_id(target.id))
-    issues = context.validator.issues(tree)
-    if issues:
+    # criteria of this bundle have looked at it, and no reference in it was rewritten since
+    entries = target.entries if text is action.text else None
+    if entries is None and (issues := context.validator.issues(tree)):
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
         _check_search_parameter(context, draft, tree)
@@ -284,7 +285,7 @@ def _plan_write(
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = context.index.entries(action.type, tree, caller.base)
+    entries = entries or context.index.entries(action.type, tree, caller.base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))

@@ -15,6 +15,7 @@ from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
 from fhir_server.requests.request import Caller, Pairs
+from fhir_server.search.entries import Entries
 from fhir_server.search.locks import locks
 from fhir_server.search.match import Candidate
 from fhir_server.search.query import Clause
@@ -32,12 +33,16 @@ SLICE = 50
 
 @dataclass(slots=True)
 class Target:
-    """An action and the id that it resolved to. `found`: an existing resource answers it, so nothing is written."""
+    """An action and the id that it resolved to. `found`: an existing resource answers it, so nothing is written.
+
+    `entries`: those of the action's resource, valid as it came, where criteria of the same bundle have looked at it.
+    """
 
     action: Action
     id: str
     found: bool = False
     create: bool = False
+    entries: Entries | None = None
 
     @property
     def reference(self) -> str:
@@ -184,7 +189,8 @@ def _build_candidate(context: Context, caller: Caller, target: Target) -> Candid
     tree = build_stored_tree(text.tree, target.id)
     if context.validator.issues(tree):
         return None
-    return Candidate(type, target.id, 0, context.index.entries(type, tree, caller.base))
+    target.entries = context.index.entries(type, tree, caller.base)
+    return Candidate(type, target.id, 0, target.entries)
 
 
 def _resolve_create(action: Action, ids: list[str]) -> list[Target]:
