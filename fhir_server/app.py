@@ -274,6 +274,7 @@ async def running(
             yield Running(_with_cors(api, settings), context)
         finally:
             await context.background.close()
+            context.long_work.close()
     finally:
         await store.close()
 

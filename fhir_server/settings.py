@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     search_rows: int = Field(
         1_000_000, ge=1, description="Most rows of the index that a search may look at before it is stopped."
     )
+    max_entries: int = Field(
+        100_000, ge=1000, le=1_000_000, description="Most rows of the index that one resource may take."
+    )
+    max_transaction_entries: int = Field(
+        500_000, ge=1000, description="Most rows of the index that one transaction may take."
+    )
     max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
     request_timeout: float = Field(60.0, gt=0, le=86400, description="Seconds after which a request is given up.")
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")

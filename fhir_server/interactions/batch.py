@@ -26,7 +26,7 @@ async def batch_or_transaction(context: Context, request: Request) -> Response:
     check_write_request(request)
     if "if-none-exist" in request.headers:
         raise NotSupported("`If-None-Exist` has no meaning for a whole Bundle; give its entries `ifNoneExist`.")
-    posted = parse_bundle(context, request)
+    posted = await context.long_work.run(len(request.body), parse_bundle, context, request)
     kind = posted.type
     if kind == "transaction":
         return await transaction(context, request, posted)

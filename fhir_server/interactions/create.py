@@ -20,6 +20,6 @@ async def create(context: Context, request: Request) -> Response:
         type,
         context.new_id(),
         criteria=None if criteria is None else parse_if_none_exist(criteria, type),
-        text=parse_body(request, type),
+        text=await parse_body(context, request, type),
     )
     return build_write_response(context, request, await commit(context, action, request.caller))

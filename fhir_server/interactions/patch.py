@@ -34,7 +34,7 @@ async def patch(context: Context, request: Request) -> Response:
         type,
         id,
         id=id,
-        patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
+        patch=await _parse_patch(context, request),
         if_match=parse_if_match(request),
     )
     return build_write_response(context, request, await commit(context, action, request.caller))
@@ -49,10 +49,15 @@ async def conditional_patch(context: Context, request: Request) -> Response:
         type,
         "",
         criteria=request.query,
-        patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
+        patch=await _parse_patch(context, request),
         if_match=parse_if_match(request),
     )
     return build_write_response(context, request, await commit(context, action, request.caller))
+
+
+async def _parse_patch(context: Context, request: Request) -> Patch:
+    content_type = request.headers.get("content-type", "")
+    return await context.long_work.run(len(request.body), parse_patch, context, content_type, request.body)
 
 
 def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:

@@ -21,7 +21,7 @@ async def update(context: Context, request: Request) -> Response:
     type, id = request.path
     check_id(id)
     check_write_request(request)
-    text = parse_body(request, type)
+    text = await parse_body(context, request, type)
     action = Action(
         "PUT",
         type,
@@ -43,7 +43,7 @@ async def conditional_update(context: Context, request: Request) -> Response:
         type,
         context.new_id(),
         criteria=request.query,
-        text=parse_body(request, type),
+        text=await parse_body(context, request, type),
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request),
     )

@@ -25,9 +25,9 @@ _PRECONDITIONS = {
 _PREFERENCES = ("minimal", "representation", "OperationOutcome")
 
 
-def parse_body(request: Request, type: str) -> Text:
+async def parse_body(context: Context, request: Request, type: str) -> Text:
     """The resource in the body; its type has to be the URL's."""
-    text = parse(request.body)
+    text = await context.long_work.run(len(request.body), parse, request.body)
     check_identity(text, type, None)
     return text
 

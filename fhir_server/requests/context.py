@@ -10,6 +10,7 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.requests.background import Background
+from fhir_server.requests.long_work import LongWork
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
 from fhir_server.search.index import Index
@@ -50,6 +51,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    long_work: LongWork = field(default_factory=LongWork)
+    """Where the work on large texts is done."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fhir_server.fhir.outcome import TooCostly
 from fhir_server.fhir.path import Condition
 from fhir_server.search.parameters.criteria import Extract, Surroundings
 
 Found = Sequence[dict[str, Any]]
 """Entries by code, in one dict per kind (`KINDS`): a tuple as long as one element gave them all, then a list."""
+
+MOST_ENTRIES = 1_000_000
+"""Entries of one parameter at which the walk ends: a resource with fewer is refused by the setting, if it is."""
 
 KINDS = ("terms", "dates", "numbers")
 
@@ -76,6 +80,11 @@ def add(sink: dict[str, Any], code: str, entries: tuple[Any, ...]) -> None:
     if earlier is None:
         sink[code] = entries
     elif earlier.__class__ is list:
+        if len(earlier) > MOST_ENTRIES:
+            raise TooCostly(
+                f"The resource has more than {MOST_ENTRIES:,} values of the search parameter `{code}`, which is more "
+                "than can be indexed; divide it."
+            )
         earlier.extend(entries)
     else:
         sink[code] = [*earlier, *entries]

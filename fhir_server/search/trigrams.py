@@ -8,6 +8,9 @@ from __future__ import annotations
 LENGTH = 3
 """A shorter text has none."""
 
+LONGEST = 300
+"""Characters of the longest text whose trigrams a store keeps beside the text: their rows take its length squared."""
+
 
 def trigrams(text: str) -> list[str]:
     """Each once, in the order of the text."""

@@ -44,6 +44,11 @@ class PendingTargets:
         else:
             self._waiting.append(target)
 
+    @property
+    def waiting_size(self) -> int:
+        """Bytes of the resources that `find_matches` will look at for the first time."""
+        return sum(len(target.action.text.raw) for target in self._waiting if target.action.text is not None)
+
     def find_matches(self, where: Clause, build_candidate: BuildCandidate) -> list[str]:
         """The ids of the writes whose resources match."""
         for target in self._waiting:

@@ -6,6 +6,7 @@ resources validated, index entries computed. What the plan relied on travels wit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -25,12 +26,14 @@ from fhir_server.fhir.outcome import (
 from fhir_server.fhir.resource import Text, parse, spliced
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
+from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
 from fhir_server.writes.bundle_references import BundleReferences, refuse_unresolved, resolve_conditional_references
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
+from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
@@ -95,6 +98,8 @@ async def plan(context: Context, actions: Sequence[Action], caller: Caller, bund
     async with context.planning if len(actions) > SLICE else nullcontext():
         texts = await _resolve_texts(context, resolved, caller, found, bundle)
         await _plan_targets(context, draft, resolved, texts, found)
+        if sum(len(text.raw) for text in texts.values()) >= COUNTED_FROM:
+            check_transaction(draft.writes, context.settings)
     return draft
 
 
@@ -103,14 +108,20 @@ async def _plan_targets(
 ) -> None:
     """Add every target to the plan. Raises Invalid with the faults of all resources, or the first other error."""
     problems: list[Issue] = []
+    pending = 0
     for number, target in enumerate(resolved.targets):
         try:
-            plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.caller)
+            text, current = texts.get(number), found.get(target.reference)
+            size = len(text.raw) if text is not None and not target.found else 0
+            await context.long_work.run(size, plan_target, context, draft, target, text, current, draft.caller)
         except FhirError as error:
             problems += error.located(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
                 raise (error.located(target.action.where) if target.action.where else error) from None
-        await take_turns(number)
+        pending += size
+        if pending > THREAD_FROM or number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+            pending = 0
     if problems:
         raise Invalid(issues=problems)
 
@@ -164,17 +175,21 @@ async def _resolve_texts(
             continue
         try:
             if action.patch is not None:
-                text = _apply_patch(action, target, found.get(target.reference))
+                current = found.get(target.reference)
+                size = len(current.raw or b"") if current is not None else 0
+                text = await context.long_work.run(size, _apply_patch, action, target, current)
             else:
                 assert action.text is not None
                 text = action.text
             inside = action.type == "Bundle"  # what the entries of a Bundle refer to is settled inside it
             if links is not None and not inside:
-                text = links.rewrite(text, action.full_url, context.definitions)
+                text = await context.long_work.run(
+                    len(text.raw), links.rewrite, text, action.full_url, context.definitions
+                )
             if b"?" in text.raw and not inside:
                 text = await resolve_conditional_references(context, resolved, text, caller)
             if bundle or context.settings.references == "enforce":
-                refuse_unresolved(text)
+                await context.long_work.run(len(text.raw), refuse_unresolved, text)
         except FhirError as error:
             raise (error.located(action.where) if action.where else error) from None
         texts[number] = text
@@ -286,6 +301,7 @@ def _plan_write(
         draft.steps.append((target, current))
         return
     entries = entries or context.index.entries(action.type, tree, caller.base)
+    check_resource(entries, len(text.raw), context.settings, target.reference)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))

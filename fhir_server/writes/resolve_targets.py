@@ -178,7 +178,8 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
     ids = [id for id in found if id not in written or written[id].action.method == "PATCH"]
     if scope.deletes:
         return ids
-    return [*ids, *pending.find_matches(where, functools.partial(_build_candidate, context, caller))]
+    build_candidate = functools.partial(_build_candidate, context, caller)
+    return [*ids, *await context.long_work.run(pending.waiting_size, pending.find_matches, where, build_candidate)]
 
 
 def _build_candidate(context: Context, caller: Caller, target: Target) -> Candidate | None:

@@ -11,10 +11,13 @@ from collections.abc import Iterable
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Contains
-from fhir_server.search.trigrams import LENGTH, trigrams
+from fhir_server.search.trigrams import LENGTH, LONGEST, trigrams
 from fhir_server.store.sqlite import statements
 from fhir_server.store.sqlite.conditions import Sql, text_condition
 from fhir_server.store.sqlite.rows import IndexRows
+
+ANY = ""
+"""Stands for all trigrams of a long value: it is looked at whatever is searched."""
 
 _ENOUGH = 100
 """Values counted at most to find the rarest trigram of a text."""
@@ -41,11 +44,21 @@ def settle(connection: sqlite3.Connection, removed: IndexRows, added: IndexRows)
 
 
 def _beginnings(terms: Iterable[tuple[int, str]]) -> list[tuple[int, str, str]]:
-    """(tp, first trigram, value) of each distinct value that has one."""
-    return [(tp, value[:LENGTH], value) for tp, value in dict.fromkeys(terms) if SEPARATOR not in value[:LENGTH]]
+    """(tp, first trigram, value) of each distinct value that has one; ANY instead of that of a long value."""
+    return [
+        (tp, ANY if _is_long(value) else value[:LENGTH], value)
+        for tp, value in dict.fromkeys(terms)
+        if SEPARATOR not in value[:LENGTH]
+    ]
+
+
+def _is_long(value: str) -> bool:
+    return value.find(SEPARATOR, 0, LONGEST + 1) < 0
 
 
 def _rows(tp: int, value: str) -> set[tuple[int, str, str]]:
+    if _is_long(value):
+        return {(tp, ANY, value)}
     text = value.partition(SEPARATOR)[0]
     return {(tp, gram, value) for gram in trigrams(text)}
 
@@ -60,7 +73,7 @@ def values(clause: Contains, tp: int, connection: sqlite3.Connection) -> Sql:
     found = trigrams(clause.text)
     rarest = found[0] if len(found) == 1 else min(zip(_counts(found, tp, connection), found, strict=True))[1]
     condition, its_values = text_condition(clause, "g.value")
-    return f"FROM gram g WHERE g.tp = ? AND g.gram = ? AND {condition}", (tp, rarest, *its_values)
+    return f"FROM gram g WHERE g.tp = ? AND g.gram IN (?, ?) AND {condition}", (tp, rarest, ANY, *its_values)
 
 
 def _counts(grams: list[str], tp: int, connection: sqlite3.Connection) -> list[int]:

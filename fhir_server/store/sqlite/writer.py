@@ -46,6 +46,9 @@ _MOST_WRITES = 2000
 _MOST_HERE = 32
 """Most writes whose rows are written on the event loop: 2 ms."""
 
+_LARGEST_HERE = 64 * 1024
+"""Bytes of the largest resource whose rows are."""
+
 _HANDOVER_SECONDS = 0.001
 _CLEAN_REFUSALS = (AssertionFailed, RegistryChanged, TargetsMissing, StillReferenced, ReadFailed)
 
@@ -321,7 +324,9 @@ class Writer:
 def _is_short(transaction: Transaction) -> bool:
     """Whether it only looks up and writes rows; queries may take long, and so may finding what refers to a resource."""
     asks = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
-    return not (asks or transaction.queries or transaction.released)
+    if asks or transaction.queries or transaction.released or len(transaction.writes) > _MOST_HERE:
+        return False
+    return all(write.content is None or len(write.content.tail) < _LARGEST_HERE for write in transaction.writes)
 
 
 def _is_locked(error: BaseException) -> bool:
