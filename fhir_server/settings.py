@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     max_transaction_entries: int = Field(
         500_000, ge=1000, description="Most rows of the index that one transaction may take."
     )
+    max_patch_operations: int = Field(1000, ge=1, description="Most operations of one patch.")
+    max_search_parameter_branches: int = Field(
+        200, ge=1, description="Most branches (`|`) of the expression of a SearchParameter."
+    )
     max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
     request_timeout: float = Field(60.0, gt=0, le=86400, description="Seconds after which a request is given up.")
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
 from fhir_server.fhir.json_tree import Tree, copied
-from fhir_server.fhir.locate import Child, Node, Steps, choices, parse, root, select
+from fhir_server.fhir.locate import Child, Node, Steps, Walk, choices, parse, root, select
 from fhir_server.fhir.outcome import FhirError, Invalid, Unprocessable
 
 # The name of each part and the keys its value may stand under.
@@ -66,16 +66,16 @@ def apply(tree: Tree, parameters: Mapping[str, Any], definitions: Definitions) -
     """
     if parameters.get("resourceType") != "Parameters" or not isinstance(parameters.get("parameter"), list):
         raise Invalid("A FHIRPath Patch is a Parameters resource with one `operation` parameter per change.")
-    patched = root(copied(tree))
+    patched, walk = root(copied(tree)), Walk(definitions)
     for index, parameter in enumerate(parameters["parameter"]):
         try:
-            _operate(patched, parameter, definitions)
+            _operate(patched, parameter, walk)
         except FhirError as error:
             raise error.located(f"Parameters.parameter[{index}]") from None
     return _pruned(patched.value)
 
 
-def _operate(resource: Node, parameter: Any, definitions: Definitions) -> None:
+def _operate(resource: Node, parameter: Any, walk: Walk) -> None:
     parts = _parts(parameter)
     type = _scalar(parts, "type")
     if type not in _OPERATIONS:
@@ -84,7 +84,7 @@ def _operate(resource: Node, parameter: Any, definitions: Definitions) -> None:
     if parts.keys() - {"type"} != set(needed):
         raise Invalid(f"The operation `{type}` has the parts {', '.join(needed)}, and no others.", code="required")
     arguments = [parts[name] if name == "value" else _scalar(parts, name) for name in needed[1:]]
-    function(resource, parse(_scalar(parts, "path")), *arguments, definitions)
+    function(resource, parse(_scalar(parts, "path")), *arguments, walk)
 
 
 def _parts(parameter: Any) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def _scalar(parts: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _one(resource: Node, steps: Steps, definitions: Definitions) -> Node:
-    found = select(resource, steps, definitions)
+def _one(resource: Node, steps: Steps, walk: Walk) -> Node:
+    found = select(resource, steps, walk)
     if not found:
         raise Unprocessable("The path leads to no element of the resource.", code="not-found")
     return _not_several(found)
@@ -128,24 +128,24 @@ def _not_several(found: list[Node]) -> Node:
     return found[0]
 
 
-def _add(resource: Node, steps: Steps, name: str, value: Any, definitions: Definitions) -> None:
-    parent = _one(resource, steps, definitions)
-    content = _content(value, choices(parent.type, name, definitions), definitions)
-    _put(_object(parent, definitions), content, choices(parent.type, name, definitions))
+def _add(resource: Node, steps: Steps, name: str, value: Any, walk: Walk) -> None:
+    parent = _one(resource, steps, walk)
+    content = _content(value, choices(parent.type, name, walk), walk)
+    _put(_object(parent, walk), content, choices(parent.type, name, walk))
 
 
-def _insert(resource: Node, steps: Steps, value: Any, index: int, definitions: Definitions) -> None:
-    parent, found = _collection(resource, steps, definitions)
-    content = _content(value, found, definitions)
-    values, siblings = _Slot(_object(parent, definitions), content.key).lists()
+def _insert(resource: Node, steps: Steps, value: Any, index: int, walk: Walk) -> None:
+    parent, found = _collection(resource, steps, walk)
+    content = _content(value, found, walk)
+    values, siblings = _Slot(_object(parent, walk), content.key).lists()
     if not 0 <= index <= len(values):
         raise Unprocessable(f"The index {index} is outside the list of {len(values)} elements.", code="value")
     values.insert(index, content.value)
     siblings.insert(index, content.sibling)
 
 
-def _delete(resource: Node, steps: Steps, definitions: Definitions) -> None:
-    found = select(resource, steps, definitions)
+def _delete(resource: Node, steps: Steps, walk: Walk) -> None:
+    found = select(resource, steps, walk)
     if not found:
         return
     node = _not_several(found)
@@ -158,10 +158,10 @@ def _delete(resource: Node, steps: Steps, definitions: Definitions) -> None:
         del items[node.index]
 
 
-def _replace(resource: Node, steps: Steps, value: Any, definitions: Definitions) -> None:
-    node = _one(resource, steps, definitions)
+def _replace(resource: Node, steps: Steps, value: Any, walk: Walk) -> None:
+    node = _one(resource, steps, walk)
     name = _not_resource(node).element.name
-    content = _content(value, choices(node.owner, name, definitions), definitions)
+    content = _content(value, choices(node.owner, name, walk), walk)
     if node.index is not None:
         values, siblings = _Slot(node.holder, node.key).lists()
         values[node.index], siblings[node.index] = content.value, content.sibling
@@ -176,9 +176,9 @@ def _replace(resource: Node, steps: Steps, value: Any, definitions: Definitions)
             _set(node.holder, content)
 
 
-def _move(resource: Node, steps: Steps, source: int, destination: int, definitions: Definitions) -> None:
-    parent, found = _collection(resource, steps, definitions)
-    lists = _Slot(_object(parent, definitions), next(iter(found))).lists()
+def _move(resource: Node, steps: Steps, source: int, destination: int, walk: Walk) -> None:
+    parent, found = _collection(resource, steps, walk)
+    lists = _Slot(_object(parent, walk), next(iter(found))).lists()
     for index in (source, destination):
         if not 0 <= index < len(lists[0]):
             raise Unprocessable(f"The index {index} is outside the list of {len(lists[0])} elements.", code="value")
@@ -192,21 +192,21 @@ def _not_resource(node: Node) -> Property:
     return node.definition
 
 
-def _collection(resource: Node, steps: Steps, definitions: Definitions) -> tuple[Node, Mapping[str, Property]]:
+def _collection(resource: Node, steps: Steps, walk: Walk) -> tuple[Node, Mapping[str, Property]]:
     """The parent and the JSON key of a repeating element; the list itself may be empty."""
     last = steps[-1] if steps else None
     if not isinstance(last, Child):
         raise Invalid("The path must name a list, such as `Patient.name`.", code="value")
-    parent = _one(resource, steps[:-1], definitions)
-    found = choices(parent.type, last.name, definitions)
+    parent = _one(resource, steps[:-1], walk)
+    found = choices(parent.type, last.name, walk)
     if not all(property.element.repeats for property in found.values()):
         raise Invalid(f"`{parent.type}.{last.name}` does not repeat: use add or replace.", code="structure")
     return parent, found
 
 
-def _object(node: Node, definitions: Definitions) -> dict[str, Any]:
+def _object(node: Node, walk: Walk) -> dict[str, Any]:
     """The JSON object that holds a node's children; a primitive's is made when it has none."""
-    if node.type not in definitions.primitives:
+    if node.type not in walk.primitives:
         made = node.value
     elif node.index is None:
         made = node.holder.setdefault(f"_{node.key}", {})
@@ -238,19 +238,19 @@ def _set(holder: dict[str, Any], content: Content) -> None:
         holder[f"_{content.key}"] = content.sibling
 
 
-def _content(part: Mapping[str, Any], found: Mapping[str, Property], definitions: Definitions) -> Content:
+def _content(part: Mapping[str, Any], found: Mapping[str, Property], walk: Walk) -> Content:
     """The content that a part gives: `value[x]`, a `resource`, or nested parts, one for each child element."""
     for key, property in found.items():
         given = _value_key(property.type)
         if given in part or f"_{given}" in part:
             return Content(key, property, copied(part.get(given)), copied(part.get(f"_{given}")))
     key, property = next(iter(found.items()))
-    if "part" in part and len(found) == 1 and property.type not in definitions.primitives:
-        return Content(key, property, _built(part, property.type, definitions), None)
+    if "part" in part and len(found) == 1 and property.type not in walk.primitives:
+        return Content(key, property, _built(part, property.type, walk), None)
     expected = " or ".join(_value_key(property.type) for property in found.values())
     raise Invalid(
         f"The value of `{property.element.path}` must be given as {expected}"
-        f"{'' if property.type in definitions.primitives else ', or in parts where that is no parameter type'}.",
+        f"{'' if property.type in walk.primitives else ', or in parts where that is no parameter type'}.",
         code="structure",
     )
 
@@ -262,12 +262,12 @@ def _value_key(type: str) -> str:
     return "valueString" if type == "xhtml" else f"value{type[0].upper()}{type[1:]}"
 
 
-def _built(part: Mapping[str, Any], type: str, definitions: Definitions) -> dict[str, Any]:
+def _built(part: Mapping[str, Any], type: str, walk: Walk) -> dict[str, Any]:
     """An object of `type` made of nested parts, each named as a child element; equal names repeat."""
     made: dict[str, Any] = {}
     for child in _part_list(part):
-        found = choices(type, child["name"], definitions)
-        _put(made, _content(child, found, definitions), found)
+        found = choices(type, child["name"], walk)
+        _put(made, _content(child, found, walk), found)
     return made
 
 

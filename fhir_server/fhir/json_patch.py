@@ -21,7 +21,7 @@ Pointer = tuple[str, ...]
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _ESCAPE = re.compile(r"~(?![01])")
 _MISSING = object()
-# A few lines of `copy` can double a resource again and again; no store takes a document larger than this.
+# A few lines of `copy` can double a resource again and again; what all of them copy together has this many bytes.
 _SIZE_LIMIT = 16 * 1024 * 1024
 
 
@@ -35,7 +35,10 @@ def apply(tree: Tree, operations: Tree) -> Tree:
         raise Invalid("A JSON Patch document is an array of operations.", code="structure")
     parsed = [_located(index, _parse, operation) for index, operation in enumerate(operations)]
     result = copied(tree)
+    left = _SIZE_LIMIT
     for index, (operation, arguments) in enumerate(parsed):
+        if operation is _copy:
+            left -= _located(index, _measure, result, arguments[0], left)
         result = _located(index, operation, result, *arguments)
     return result
 
@@ -117,7 +120,10 @@ def _get(tree: Tree, pointer: Pointer) -> Tree:
 
 
 def _add(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
-    value = copied(value)
+    return _put(tree, pointer, copied(value))
+
+
+def _put(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
     if not pointer:
         return value
     parent = _get(tree, pointer[:-1])
@@ -158,14 +164,21 @@ def _move(tree: Tree, source: Pointer, pointer: Pointer) -> Tree:
         return tree
     if pointer[: len(source)] == source:
         raise _fail(source, f"cannot be moved into itself, to `{_written(pointer)}`", "from")
-    return _add(_remove(tree, source), pointer, moved)
+    return _put(_remove(tree, source), pointer, moved)
 
 
 def _copy(tree: Tree, source: Pointer, pointer: Pointer) -> Tree:
-    tree = _add(tree, pointer, _get(tree, source))
-    if len(encode(tree)) > _SIZE_LIMIT:
-        raise TooCostly(f"The patch makes the resource larger than {_SIZE_LIMIT} bytes.", expression=["path"])
-    return tree
+    return _add(tree, pointer, _get(tree, source))
+
+
+def _measure(tree: Tree, source: Pointer, left: int) -> int:
+    """The bytes of what is to be copied. Raises TooCostly when they are more than are left."""
+    size = len(encode(_get(tree, source)))
+    if size > left:
+        raise TooCostly(
+            f"The patch copies more than {_SIZE_LIMIT} bytes, the most that one may copy.", expression=["from"]
+        )
+    return size
 
 
 def _test(tree: Tree, pointer: Pointer, value: Tree) -> Tree:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
 from fhir_server.fhir.json_tree import Tree, by_value
-from fhir_server.fhir.outcome import Invalid, NotSupported
+from fhir_server.fhir.outcome import Invalid, NotSupported, TooCostly
 
 LENGTH_LIMIT = 1000
 """The longest path, in characters."""
@@ -61,6 +61,35 @@ class Single:
     """`single()`: an error when there are several elements."""
 
 
+MOST_STEPS = 200_000
+"""Elements that the paths of one patch may visit."""
+
+
+class Walk:
+    """What the paths of one patch share: the definitions, and how many elements they may still visit."""
+
+    def __init__(self, definitions: Definitions, most: int = MOST_STEPS) -> None:
+        self.properties = definitions.properties
+        self.primitives = definitions.primitives
+        self._most = self._left = most
+        self._choices: dict[tuple[str, str], Mapping[str, Property]] = {}
+
+    def count(self, visited: int) -> None:
+        """Count elements as visited. Raises TooCostly when they are too many."""
+        self._left -= visited
+        if self._left < 0:
+            raise TooCostly(
+                f"The paths of the patch visit more than {self._most:,} elements; make them shorter, or send a PUT."
+            )
+
+    def find_choices(self, owner: str, name: str) -> Mapping[str, Property]:
+        """`choices`, looked up once."""
+        found = self._choices.get((owner, name))
+        if found is None:
+            found = self._choices[owner, name] = choices(owner, name, self)
+        return found
+
+
 Step = Child | At | Where | OfType | Single
 Steps = tuple[Step, ...]
 
@@ -103,27 +132,28 @@ def parse(path: str) -> Steps:
     return _Parser(path).whole()
 
 
-def select(start: Node, steps: Iterable[Step], definitions: Definitions) -> list[Node]:
+def select(start: Node, steps: Iterable[Step], walk: Walk) -> list[Node]:
     """The nodes that the steps lead to from `start`, in document order.
 
     Raises Invalid for an element that its type has not.
     """
     nodes = [start]
     for position, step in enumerate(steps):
+        walk.count(1 + len(nodes))
         if position == 0 and isinstance(step, Child) and _names_type(step.name, start):
             continue
-        nodes = _follow(nodes, step, definitions)
+        nodes = _follow(nodes, step, walk)
     return nodes
 
 
-def choices(owner: str, name: str, definitions: Definitions) -> Mapping[str, Property]:
+def choices(owner: str, name: str, walk: Walk) -> Mapping[str, Property]:
     """The JSON keys of the element `name` in type `owner`, several for a choice. Raises Invalid when there is none."""
-    properties = definitions.properties
-    members = properties.get("Extension" if owner in definitions.primitives else owner, {})
+    properties = walk.properties
+    members = properties.get("Extension" if owner in walk.primitives else owner, {})
     found = {
         key: property
         for key, property in members.items()
-        if property.element.name == name and (owner not in definitions.primitives or key in ("id", "extension"))
+        if property.element.name == name and (owner not in walk.primitives or key in ("id", "extension"))
     }
     if found:
         return found
@@ -141,14 +171,14 @@ def _item(value: Tree, index: int | None) -> Tree:
     return value[index] if isinstance(value, list) and index < len(value) else None
 
 
-def _follow(nodes: list[Node], step: Step, definitions: Definitions) -> list[Node]:
+def _follow(nodes: list[Node], step: Step, walk: Walk) -> list[Node]:
     match step:
         case Child(name):
-            return [child for node in nodes for child in _children(node, name, definitions)]
+            return [child for node in nodes for child in _children(node, name, walk)]
         case At(index):
             return nodes[index:][:1]
         case Where(conditions):
-            return [node for node in nodes if all(_holds(node, *condition, definitions) for condition in conditions)]
+            return [node for node in nodes if all(_holds(node, *condition, walk) for condition in conditions)]
         case OfType(type):
             return [node for node in nodes if node.type == type]
         case Single():
@@ -157,13 +187,13 @@ def _follow(nodes: list[Node], step: Step, definitions: Definitions) -> list[Nod
             return nodes
 
 
-def _children(node: Node, name: str, definitions: Definitions) -> list[Node]:
-    held = node.sibling if node.type in definitions.primitives else node.value
-    keys = choices(node.type, name, definitions)
+def _children(node: Node, name: str, walk: Walk) -> list[Node]:
+    held = node.sibling if node.type in walk.primitives else node.value
+    keys = walk.find_choices(node.type, name)
     if not isinstance(held, dict):
         return []
     return [
-        Node(held, key, index, node.type, property, _type(property, _item(held.get(key), index), definitions))
+        Node(held, key, index, node.type, property, _type(property, _item(held.get(key), index), walk))
         for key, property in keys.items()
         for index in _indexes(held, key, property)
     ]
@@ -176,16 +206,16 @@ def _indexes(held: dict[str, Any], key: str, property: Property) -> Iterable[int
     return range(max((len(items) for items in present if isinstance(items, list)), default=0))
 
 
-def _type(property: Property, value: Tree, definitions: Definitions) -> str:
+def _type(property: Property, value: Tree, walk: Walk) -> str:
     """The property's type; where any resource may stand, the type of the one that stands there."""
     if property.type != "Resource" or not isinstance(value, dict):
         return property.type
     type = value.get("resourceType")
-    return type if isinstance(type, str) and type in definitions.properties else property.type
+    return type if isinstance(type, str) and type in walk.properties else property.type
 
 
-def _holds(node: Node, steps: Steps, expected: str | Decimal | bool, definitions: Definitions) -> bool:
-    values = [by_value(found.value) for found in select(node, steps, definitions)]
+def _holds(node: Node, steps: Steps, expected: str | Decimal | bool, walk: Walk) -> bool:
+    values = [by_value(found.value) for found in select(node, steps, walk)]
     return values == [(type(expected), expected)]
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from fhir_server.fhir import fhirpath_patch, json_patch
 from fhir_server.fhir.json_tree import decode
-from fhir_server.fhir.outcome import Invalid, UnsupportedMediaType
+from fhir_server.fhir.outcome import Invalid, TooCostly, UnsupportedMediaType
 from fhir_server.fhir.resource import check_tree
 from fhir_server.interactions.write_requests import build_write_response, check_write_request
 from fhir_server.requests.context import Context
@@ -35,6 +35,7 @@ async def patch(context: Context, request: Request) -> Response:
         id,
         id=id,
         patch=await _parse_patch(context, request),
+        patch_size=len(request.body),
         if_match=parse_if_match(request),
     )
     return build_write_response(context, request, await commit(context, action, request.caller))
@@ -50,6 +51,7 @@ async def conditional_patch(context: Context, request: Request) -> Response:
         "",
         criteria=request.query,
         patch=await _parse_patch(context, request),
+        patch_size=len(request.body),
         if_match=parse_if_match(request),
     )
     return build_write_response(context, request, await commit(context, action, request.caller))
@@ -70,6 +72,13 @@ def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:
         )
     tree = decode(body)
     check_tree(body, decode_numbers_as_text(body))
+    operations = tree if kind == JSON_PATCH else tree.get("parameter") if isinstance(tree, dict) else None
+    most = context.settings.max_patch_operations
+    if isinstance(operations, list) and len(operations) > most:
+        raise TooCostly(
+            f"The patch has {len(operations):,} operations, more than the {most:,} that one may have (setting "
+            "`max_patch_operations`); send it in parts, or a PUT."
+        )
     if kind == JSON_PATCH:
         return functools.partial(json_patch.apply, operations=tree)
     if not isinstance(tree, dict) or tree.get("resourceType") != "Parameters":

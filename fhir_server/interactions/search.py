@@ -14,7 +14,7 @@ import orjson
 
 from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
 from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, operation_outcome
+from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, TooCostly, UnsupportedMediaType, operation_outcome
 from fhir_server.fhir.references import versioned_references
 from fhir_server.fhir.subset import subset
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
@@ -27,7 +27,7 @@ from fhir_server.requests.request import Caller, Pairs, Request, Response, parse
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import find_includes
+from fhir_server.search.include import find_includes, make_in_slices
 from fhir_server.search.parse import ELSEWHERE, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.search.result_parameters import Options
@@ -36,6 +36,9 @@ from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
 
 FORM = "application/x-www-form-urlencoded"
+
+MOST_FORM = 256 * 1024
+"""Bytes of the body of a search by POST."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,11 @@ def _parse_request(context: Context, request: Request) -> SearchRequest:
 
 def parse_form(body: bytes) -> Pairs:
     """The parameters in the body of a search by POST. Raises Invalid for what is not form-encoded UTF-8."""
+    if len(body) > MOST_FORM:
+        raise TooCostly(
+            f"The search form in the body has {len(body):,} bytes, more than the {MOST_FORM:,} that one search may "
+            "have; search in several steps."
+        )
     try:
         return parse_query(body.decode())
     except (UnicodeDecodeError, Invalid):
@@ -185,7 +193,8 @@ async def _add_includes(
             named = versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
     if not named:
         return extra
-    current = {reference for source in (*matches, *extra) for reference in entries_of(source).references}
+    current: set[str] = set()
+    await make_in_slices(lambda source: current.update(entries_of(source).references), (*matches, *extra))
     return [
         await _read_version(reader, each, named[each.reference])
         if each.reference in named and each.reference not in current

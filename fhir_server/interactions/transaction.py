@@ -173,6 +173,7 @@ def _entry_to_action(context: Context, groups: EntryGroups, entry: Entry) -> Act
         criteria=criteria,
         text=text,
         patch=parse_patch(context, request.headers["content-type"], request.body) if method == "PATCH" else None,
+        patch_size=len(request.body) if method == "PATCH" else 0,
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request) if method == "PUT" else False,
         full_url=entry.full_url,

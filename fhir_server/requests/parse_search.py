@@ -12,18 +12,25 @@ from fhir_server.search.parse import Search, parse
 from fhir_server.search.result_parameters import Options
 
 
+# A character of a criterion costs as much as some of a resource, and that for each type.
+_WEIGHT = 4
+
+
 async def parse_search(
     context: Context, types: Sequence[str], pairs: Pairs, caller: Caller, options: Options
 ) -> Search:
     """See `parse.parse`. Another process may have changed which custom parameters there are: the store tells."""
     if context.parameters.current.uses_custom_parameter(pairs):
         await context.parameters.reload()
+    size = _WEIGHT * len(types) * sum(len(name) + len(value) for name, value in pairs)
     try:
-        found = parse(types, pairs, await load_criteria(context, pairs, caller), options)
+        criteria = await load_criteria(context, pairs, caller)
+        found = await context.long_work.run(size, parse, types, pairs, criteria, options)
     except UnsupportedParameter:
         if not await context.parameters.reload():
             raise
     else:
         if not found.issues or not await context.parameters.reload():
             return found
-    return parse(types, pairs, await load_criteria(context, pairs, caller), options)
+    criteria = await load_criteria(context, pairs, caller)
+    return await context.long_work.run(size, parse, types, pairs, criteria, options)

@@ -7,6 +7,7 @@ force. What was stored before has them after a reindex; until then the parameter
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,8 @@ class SearchParameters:
                 return False
             custom = await self._read_active_parameters() if number else []
             if number == await self._store.registry_version():
-                self.current = self._build_snapshot(number, indexed, custom)
+                # compiling many of them takes long, and what answers meanwhile answers by the state before
+                self.current = await asyncio.to_thread(self._build_snapshot, number, indexed, custom)
                 return True
 
     async def reload_and_mark_empty_types(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,13 @@ class Include:
     iterate: bool = False
 
 
+MOST_LEVELS = 100
+"""Levels of references that includes with `:iterate` follow."""
+
+SLICE = 50
+"""Resources whose entries are made before the event loop gets a turn."""
+
+
 async def find_includes(
     store: Source,
     entries_of: Callable[[R], Entries],
@@ -75,8 +83,12 @@ async def find_includes(
     seen = {match.reference for match in matches}
     found: list[R] = []
     level, active = list(matches), list(includes)
-    while level and active:
+    for _ in range(MOST_LEVELS):
+        if not (level and active):
+            return found
         entries = _once(entries_of)
+        if not all(include.reverse for include in active):
+            await make_in_slices(entries, level)
         wanted = [reference for reference in _referred(level, active, entries, registry) if reference not in seen]
         read = await store.read_many(wanted) if wanted else {}
         fresh = {reference: read[reference] for reference in wanted if reference in read}
@@ -95,7 +107,18 @@ async def find_includes(
                 "ask for fewer matches with `_count`, or for fewer includes."
             )
         active = [include for include in includes if include.iterate]
-    return found
+    raise TooCostly(
+        f"The includes lead through more than {MOST_LEVELS} levels of references; leave out `:iterate` where a "
+        "resource refers to others of its kind."
+    )
+
+
+async def make_in_slices(make_entries: Callable[[R], object], resources: Iterable[R]) -> None:
+    """Let a function that keeps what it makes look at many resources; others get turns meanwhile."""
+    for number, resource in enumerate(resources):
+        make_entries(resource)
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
 
 
 def _once(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:
@@ -169,19 +192,34 @@ def _by_name(url: str, version: str) -> Clause:
 def _referring(
     level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
 ) -> Iterator[Asked]:
-    """What finds the resources that refer to `level`, or name it, as the reverse `includes` say."""
+    """What finds the resources that refer to `level`, or name it, as the reverse `includes` say.
+
+    Parameters that lead to the same types share their terms: there may be a thousand of them.
+    """
     by_type: dict[str, list[R]] = {}
     for target in level:
         by_type.setdefault(target.type, []).append(target)
+    terms: dict[tuple[tuple[str, bool], ...], tuple[str, ...]] = {}
     for include in (include for include in includes if include.reverse):
         for source in registry.types if include.source == "*" else (include.source,):
             parameters = registry.parameters(source)
             for parameter in (parameters[code] for code in _codes(include, parameters)):
-                terms: list[str] = []
-                for type, targets in by_type.items():
-                    if include.target in ("", type) and (not parameter.targets or type in parameter.targets):
-                        terms += [target.reference for target in targets]
-                        if names(parameter, type, registry):
-                            terms += [name for target in targets for name in canonicals(entries_of(target).terms)]
-                if terms:
-                    yield source, Equals(parameter.code, tuple(terms))
+                places = tuple(
+                    (type, bool(names(parameter, type, registry)))
+                    for type in by_type
+                    if include.target in ("", type) and (not parameter.targets or type in parameter.targets)
+                )
+                if places and places not in terms:
+                    terms[places] = tuple(
+                        term for type, named in places for term in _list_terms(by_type[type], named, entries_of)
+                    )
+                if places and terms[places]:
+                    yield source, Equals(parameter.code, terms[places])
+
+
+def _list_terms(targets: Iterable[R], named: bool, entries_of: Callable[[R], Entries]) -> Iterator[str]:
+    """What refers to the targets, and names them in canonicals where it may."""
+    for target in targets:
+        yield target.reference
+        if named:
+            yield from canonicals(entries_of(target).terms)

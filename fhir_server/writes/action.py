@@ -22,7 +22,7 @@ class Action(NamedTuple):
     of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
     `headers.ANY_VERSION`.
     `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "". `purge`: the
-    deletion that comes before a physical removal.
+    deletion that comes before a physical removal. `patch_size`: bytes of the patch's text.
     """
 
     method: Method
@@ -37,6 +37,7 @@ class Action(NamedTuple):
     full_url: str = ""
     where: str = ""
     purge: bool = False
+    patch_size: int = 0
 
 
 class WriteResult(NamedTuple):

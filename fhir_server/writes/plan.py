@@ -7,6 +7,7 @@ resources validated, index entries computed. What the plan relied on travels wit
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from fhir_server.fhir.outcome import (
     Issue,
     NotFound,
     PreconditionFailed,
+    TooCostly,
     Unprocessable,
 )
 from fhir_server.fhir.resource import Text, parse, spliced
@@ -28,6 +30,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
+from fhir_server.search.custom import IN_FORCE
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -35,6 +38,13 @@ from fhir_server.writes.bundle_references import BundleReferences, refuse_unreso
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
+
+# A few bytes of a patch look at many of the resource.
+_PATCH_WEIGHT = 16
+
+_BRANCHING = re.compile(r"\||\b(?:and|or)\b")
+# So many types may have each branch of a SearchParameter's expression; R4 itself has 33 types with 33 branches.
+_TYPES_SHARING = 35
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
@@ -113,6 +123,8 @@ async def _plan_targets(
         try:
             text, current = texts.get(number), found.get(target.reference)
             size = len(text.raw) if text is not None and not target.found else 0
+            if size and target.action.type == SEARCH_PARAMETER:  # a few bytes of an expression take long to compile
+                size += THREAD_FROM
             await context.long_work.run(size, plan_target, context, draft, target, text, current, draft.caller)
         except FhirError as error:
             problems += error.located(target.action.where).issues if target.action.where else error.issues
@@ -176,7 +188,8 @@ async def _resolve_texts(
         try:
             if action.patch is not None:
                 current = found.get(target.reference)
-                size = len(current.raw or b"") if current is not None else 0
+                size = action.patch_size * _PATCH_WEIGHT
+                size += len(current.raw or b"") if current is not None else 0
                 text = await context.long_work.run(size, _apply_patch, action, target, current)
             else:
                 assert action.text is not None
@@ -313,7 +326,16 @@ def _plan_write(
 
 
 def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:
-    """Refuse a SearchParameter that would be in force, but cannot be applied."""
+    """Refuse a SearchParameter that would be in force, but cannot be applied, or only at too great a cost."""
+    branches = len(_BRANCHING.findall(tree.get("expression", ""))) + 1
+    types = len(context.registry.types) if "Resource" in tree["base"] else len(tree["base"])
+    most = context.settings.max_search_parameter_branches
+    if tree["status"] == IN_FORCE and max(branches, branches * types // _TYPES_SHARING) > most:
+        raise TooCostly(
+            f"The expression has {branches:,} branches and conditions for {types:,} resource types; {most:,} are possible "
+            f"(setting `max_search_parameter_branches`), fewer for more than {_TYPES_SHARING} types. Divide it.",
+            expression=("SearchParameter.expression",),
+        )
     issues = context.parameters.find_faults(tree, draft.parameters)
     if issues:
         raise Unprocessable(issues=issues)
