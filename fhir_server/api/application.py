@@ -28,6 +28,7 @@ from fhir_server.interactions.search import parse_form
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
+from fhir_server.requests.time_limit import end_after
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -137,15 +138,9 @@ def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], b
 
 
 async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
-    limit = context.settings.request_timeout
     try:
-        async with asyncio.timeout(limit):
+        async with end_after(context.settings.request_timeout):
             response = await context.dispatch(context, request)
-    except TimeoutError:
-        raise TimedOut(
-            f"The request took longer than {limit:g} seconds, the limit. A write may still have been made: look before "
-            "you repeat it."
-        ) from None
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None
     if request.path[:1] == ("Binary",) and binary.goes_native(

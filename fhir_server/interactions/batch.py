@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 from fhir_server.fhir.bundle import bundle
-from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported
+from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported, TimedOut
 from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
 from fhir_server.interactions.response_entries import error_to_entry, response_to_entry
 from fhir_server.interactions.transaction import transaction
 from fhir_server.interactions.write_requests import check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
+from fhir_server.requests.time_limit import end_after, lift
 from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16
@@ -46,9 +47,16 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
     responses: list[bytes] = [b""] * len(entries)
     gate = asyncio.Semaphore(AT_ONCE)
 
+    # an entry that was written answers as written, and those that come too late answer that they do
+    deadline, seconds = lift(), context.settings.request_timeout
+
     async def process(position: int) -> None:
         async with gate:
-            responses[position] = await _process_entry(context, request, posted, position)
+            try:
+                async with end_after(seconds, deadline):
+                    responses[position] = await _process_entry(context, request, posted, position)
+            except TimedOut as error:
+                responses[position] = error_to_entry(error)
 
     for kind in _ORDER:
         positions = [number for number, entry in enumerate(entries) if _get_method(entry) in kind]

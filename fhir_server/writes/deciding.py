@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
+from fhir_server.requests.time_limit import lift
 from fhir_server.store.operations import Assertion, Transaction
 from fhir_server.store.protocol import (
     SEARCH_PARAMETER,
@@ -113,6 +114,7 @@ async def _transact(context: Context, transaction: Transaction, relies: bool) ->
     if not (transaction.writes or transaction.reads or transaction.queries or relies):
         return Committed(())
     committed = await context.unrestricted.transact(transaction)
+    lift()
     if any(write.type == SEARCH_PARAMETER for write in transaction.writes):
         await context.parameters.reload_and_mark_empty_types()
     return committed

@@ -34,6 +34,7 @@ from fhir_server.store.mongo.indexes import Collections, Document
 from fhir_server.store.mongo.locks import Queue, Stripes, list_queued_names
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, StoreError, StoreUnavailable, TooLargeForStore, WriteConflict
+from fhir_server.store.uninterrupted import finish
 
 SECONDS = 20.0
 """How long a transaction is tried again before it is a conflict (or the database unavailable)."""
@@ -47,8 +48,8 @@ _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.2
 
 OUTCOME_UNKNOWN = (
-    "MongoDB was lost while it committed, so whether the transaction was written is unknown. Read the resources "
-    "before you try again, or repeat it with preconditions."
+    "MongoDB was lost while it committed, so this may have been stored or not. Read the resources before you try "
+    "again; a create that carries `If-None-Exist` with an identifier can be repeated safely."
 )
 
 
@@ -125,7 +126,7 @@ class Transactor:
             attempt = Attempt(self._context, session, work, assume_new)
             # Leaving the session aborts what was not committed.
             committed = await attempt.run()
-            await self._commit(session, attempt, deadline)
+            await finish(self._commit(session, attempt, deadline))
             self._context.watermark.note_commit(attempt.get_newest_time())
             return committed
 

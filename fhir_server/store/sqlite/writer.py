@@ -39,6 +39,7 @@ from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
 from fhir_server.store.sqlite.schema import BUSY_MS, store_error
 from fhir_server.store.sqlite.search import Search
+from fhir_server.store.uninterrupted import outcome_of
 
 _MOST_WRITES = 2000
 """Writes after which a commit takes no more transactions."""
@@ -106,7 +107,10 @@ class Writer:
         self._thread.start()
 
     async def submit(self, task: Transaction | Work) -> Any:
-        """Run a task in a database transaction, durable on return. Raises what the task raises, or StoreUnavailable."""
+        """Run a task in a database transaction, durable on return. Raises what the task raises, or StoreUnavailable.
+
+        When the caller is cancelled before the turn of the task came, it is never run; after that the caller waits.
+        """
         if self._closed:
             raise StoreUnavailable("The database is closed; nothing was written.")
         job = Job(task, self._loop.create_future())
@@ -114,11 +118,15 @@ class Writer:
         self._waiting.append(job)
         self._start()
         try:
-            return await job.future
+            return await asyncio.shield(job.future)
+        except asyncio.CancelledError:
+            # Given up before its turn came: written later, it would surprise whoever looked meanwhile.
+            if job.claim.acquire(False):
+                raise
+            # Its turn has come, and only the database knows by now what comes of it.
+            return await outcome_of(job.future)
         finally:
             limit.cancel()
-            # Given up before its turn came: written later, it would surprise whoever looked meanwhile.
-            job.claim.acquire(False)
 
     async def close(self) -> None:
         """Finish what waits and stop the thread."""
