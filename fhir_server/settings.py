@@ -67,7 +67,16 @@ class Settings(BaseSettings):
         200, ge=1, description="Most branches (`|`) of the expression of a SearchParameter."
     )
     max_body: int = Field(100 * 1024 * 1024, ge=1024, description="Largest request body in bytes, after decompression.")
+    max_bodies: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes of request bodies that one worker holds at once."
+    )
+    max_answer: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Bytes of resources that one page or the reads of one bundle may answer."
+    )
     request_timeout: float = Field(60.0, gt=0, le=86400, description="Seconds after which a request is given up.")
+    watchdog_seconds: float = Field(
+        30.0, ge=1, description="Seconds without a turn of its event loop after which a worker is replaced."
+    )
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
     cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

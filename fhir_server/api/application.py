@@ -6,9 +6,11 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fhir_server.api import binary
+from fhir_server.api.bodies import Bodies, Holding
 from fhir_server.api.log import Log
 from fhir_server.api.negotiation import FHIR_JSON, check_body_type, is_fhir_json, pretty, response_type, takes_gzip
 from fhir_server.api.request import (
@@ -41,14 +43,17 @@ _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
 def fhir_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
     """The ASGI application of a context."""
     root = context.settings.path.rstrip("/")
+    bodies = Bodies(max(context.settings.max_bodies, context.settings.max_body))
 
     async def application(scope: Scope, receive: Receive, send_message: Send) -> None:
         began = time.perf_counter()
         headers = headers_of(scope)
         request_id = _request_id(headers.get("x-request-id"), new_request_id)
         style = _ERROR_STYLE[scope["method"] == "HEAD"]
+        holding = Holding(bodies)
         try:
-            request, style = await _read(context, scope, receive, headers, request_id, root)
+            body_source = partial(_arrived, context, receive, headers, holding)
+            request, style = await _read(context, scope, body_source, headers, request_id, root)
             response = await _answer(context, request, headers)
         except ClientGone:
             return
@@ -57,6 +62,8 @@ def fhir_application(context: Context, log: Log, new_request_id: Callable[[], st
         except Exception as error:
             log("error", "unexpected error", request_id=request_id, error=_without_content(error))
             response = _unexpected(request_id)
+        finally:
+            holding.close()
         size = await send(response, style, request_id, send_message)
         log(
             "info",
@@ -78,7 +85,12 @@ def _request_id(given: str | None, new: Callable[[], str]) -> str:
 
 
 async def _read(
-    context: Context, scope: Scope, receive: Receive, headers: dict[str, str], request_id: str, root: str
+    context: Context,
+    scope: Scope,
+    read_body: Callable[[], Awaitable[bytes]],
+    headers: dict[str, str],
+    request_id: str,
+    root: str,
 ) -> tuple[Request, Style]:
     method: str = scope["method"]
     path = below_root(segments(scope["path"], scope.get("raw_path")), root)
@@ -87,7 +99,7 @@ async def _read(
     principal = await context.authenticate(headers)
     body = b""
     if method in _WITH_BODY:
-        body = await _arrived(context, receive, headers)
+        body = await read_body()
         if path[-1:] == ("_search",) and b"_" in body:
             style = _style(method, path, headers, (*query, *parse_form(body)))
         body = _checked_body(method, path, headers, body)
@@ -95,15 +107,17 @@ async def _read(
     return Request(method, path, query, headers, body, base, principal, request_id), style
 
 
-async def _arrived(context: Context, receive: Receive, headers: dict[str, str]) -> bytes:
+async def _arrived(context: Context, receive: Receive, headers: dict[str, str], holding: Holding) -> bytes:
     limit = context.settings.request_timeout
     try:
         async with asyncio.timeout(limit):
-            return await body_of(receive, headers, context.settings.max_body)
+            body = await body_of(receive, headers, context.settings.max_body, holding.grow)
+            await holding.begin()
+            return body
     except TimeoutError:
         raise TimedOut(
-            f"The body of the request had not arrived after {limit:g} seconds, the limit (setting `request_timeout`); "
-            "nothing was written."
+            f"The body of the request had not arrived, or its turn not come, after {limit:g} seconds, the limit "
+            "(setting `request_timeout`); nothing was written."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Bodies with a content coding: gzip members and zlib streams, in time and memory linear in the body (RFC 1952, RFC 1950)."""
+"""Bodies with a content coding, inflated in time and memory linear in the body (RFC 1952, RFC 1950)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _inflate_member(
-    body: bytes, at: int, coding: str, parts: list[bytes], bounds: tuple[int, int]
-) -> tuple[int, int]:
+def _inflate_member(body: bytes, at: int, coding: str, parts: list[bytes], bounds: tuple[int, int]) -> tuple[int, int]:
     """Add the text of the member that begins at `at` to the parts; where the next one begins, and the size so far."""
     size, limit = bounds
     inflater, view, piece = zlib.decompressobj(_WINDOWS[coding]), memoryview(body), _FIRST_PIECE

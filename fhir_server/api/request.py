@@ -104,26 +104,34 @@ def query_pairs(query: bytes) -> Pairs:
         raise Invalid("The query string is not percent-encoded UTF-8 text.", code="structure") from None
 
 
-async def body_of(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
-    """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression."""
+async def body_of(
+    receive: Receive, headers: dict[str, str], limit: int, grow: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression.
+
+    `grow` is told the size that is expected, and that there is by now.
+    """
     length = headers.get("content-length")
     if length is not None and length.isdecimal() and int(length) > limit:
         raise too_large(limit)
+    if length is not None and length.isdecimal():
+        grow(int(length))
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        body = await _rest(receive, body, limit)
+        body = await _rest(receive, body, limit, grow)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity" and body:
         body = await _inflated(body, coding, limit)
     if len(body) > limit:
         raise too_large(limit)
+    grow(len(body))
     return body
 
 
-async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+async def _rest(receive: Receive, first: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
     parts, size = [first], len(first)
     while True:
         message = await receive()
@@ -134,6 +142,7 @@ async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise too_large(limit)
+        grow(size)
         if not message.get("more_body"):
             return b"".join(parts)
 

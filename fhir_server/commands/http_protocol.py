@@ -1,53 +1,181 @@
-"""HTTP responses sent in one piece: head and body in one call of the system, and one packet where they fit (RFC 9112).
+"""uvicorn's HTTP protocol with bounds on heads, silence, slow readers and connections (RFC 9112, RFC 6585).
 
-uvicorn writes the two one after the other. That costs a call more, and a client that waits for the head wakes up twice.
+uvicorn bounds none of these with httptools: a head may be endless, and whoever says nothing keeps a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-_HEAD = b"HTTP/1."
+from fhir_server.commands.one_write import OneWrite
+
+MOST_HEAD = 64 * 1024
+"""Bytes of a request's line and header fields together."""
+
+HEAD_SECONDS = 20.0
+"""Seconds for a head to arrive, from its first byte or the start of the connection."""
+
+READER_SECONDS = 30.0
+"""Seconds for which a client may take nothing of what is written to it."""
+
+RESERVED_DESCRIPTORS = 64
+"""Descriptors of a process that are no connections: the database's files, logs, channels."""
+
+_TOO_LARGE = f"The head of the request is larger than {MOST_HEAD} bytes; shorten its URL, or send a search by POST."
+_TOO_SLOW = f"The head of the request had not arrived after {HEAD_SECONDS:g} seconds."
+_TOO_MANY = "All connections that this server may have open are in use; try again."
 
 
-class OneWrite:
-    """A transport that keeps a response's head until its body is written, or the event loop has gone on without it."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Keep a head; write anything else, behind the head that is kept."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(_HEAD):
-            self._head = data
-            self._loop.call_soon(self._flush)
-            return
-        self._transport.write(data)
-
-    def close(self) -> None:
-        """Write what is kept, and close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head)
+def most_connections() -> int:
+    """How many connections a process may hold, by its limit on descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, (1 << 20 if soft == resource.RLIM_INFINITY else soft) - RESERVED_DESCRIPTORS)
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol on such a transport."""
+    """One connection. `server_state.connections` are those of the process."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection."""
+        """Take a connection; where there are too many, one that is idle goes, or else this one."""
+        self._in_head = False
+        self._head_size = 0
+        self._silence: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+        self.since = self.loop.time()
+        full = len(self.connections) >= most_connections() and not self._make_room()
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        if full:
+            self._refuse(503, _TOO_MANY, "retry-after: 5\r\n")
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; a head that goes on beyond its bound ends the connection."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head_size += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head_size > MOST_HEAD:
+            self._refuse(431, _TOO_LARGE)
+        elif self.is_idle:
+            self._await_head()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered or has arrived."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head, self._head_size = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Start to answer, unless the head was too large."""
+        self._in_head = False
+        self._stop_waiting()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MOST_HEAD:
+            self._refuse(431, _TOO_LARGE)
+            self.cycle = _answered(self)
+        elif not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin with what was pipelined, or be idle."""
+        self.since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take what is written: look again later whether it took anything."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """The client took it."""
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        if self.flow is not None:
+            super().resume_writing()
+
+    def _watch_reader(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(READER_SECONDS, self._check_reader)
+
+    def _check_reader(self) -> None:
+        if self.transport.get_write_buffer_size() >= self._unread_bytes:
+            self.transport.abort()
+        else:
+            self._watch_reader()
+
+    def _await_head(self) -> None:
+        if self._silence is None:
+            self._silence = self.loop.call_later(HEAD_SECONDS, self._end_silence)
+
+    def _stop_waiting(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _end_silence(self) -> None:
+        self._silence = None
+        if self._in_head:
+            self._refuse(408, _TOO_SLOW)
+        elif self.is_idle:
+            self.transport.close()
+
+    def _make_room(self) -> bool:
+        """Close the idle connections that have been so for the longest; False when there are none."""
+        idle = sorted([each for each in self.connections if each.is_idle], key=lambda each: each.since)  # type: ignore[union-attr]
+        for each in idle[: 1 + len(idle) // 10]:
+            each.transport.abort()
+        self.logger.warning(
+            "%d connections are open, as many as this process may have by its limit on descriptors; %s.",
+            len(self.connections),
+            "idle ones are closed" if idle else "new ones are refused",
+        )
+        return bool(idle)
+
+    def _refuse(self, status: int, sentence: str, fields: str = "") -> None:
+        """Answer without asking the application, and close."""
+        if not self.is_idle:  # the answer that is under way would be mixed with this one
+            self.transport.abort()
+            return
+        reason = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}[status]
+        head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n{fields}"
+        self.transport.write(f"{head}content-length: {len(sentence)}\r\nconnection: close\r\n\r\n{sentence}".encode())
+        self.transport.close()
+
+
+def _answered(protocol: Protocol) -> Any:
+    """A cycle that is over: what still comes of its request is not looked at."""
+    cycle = RequestResponseCycle(
+        scope=protocol.scope,
+        transport=protocol.transport,
+        flow=protocol.flow,
+        logger=protocol.logger,
+        access_logger=protocol.access_logger,
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=False,
+        on_response=lambda: None,
+    )
+    cycle.response_complete = True
+    return cycle

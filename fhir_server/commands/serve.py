@@ -23,7 +23,8 @@ from fhir_server.api.application import Application
 from fhir_server.api.log import json_log
 from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
 from fhir_server.commands.http_protocol import Protocol
-from fhir_server.commands.worker_processes import Workers, WorkerServer
+from fhir_server.commands.single_server import SingleServer
+from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
 from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
 from fhir_server.store.protocol import StoreError
 
@@ -58,11 +59,11 @@ def serve(
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
     _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", without_password(settings.store))
-    if number > 1:
+    if not settings.store.startswith("memory:"):
         raise typer.Exit(_serve_with_workers(settings, listeners, number))
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.Server(_config(settings, create)).run(sockets=listeners)
+    SingleServer(_config(settings, create), _warnings(settings), settings.watchdog_seconds).run(sockets=listeners)
 
 
 def workers_for(store: str, wanted: int | None) -> int:
@@ -87,6 +88,8 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
         known = learn(settings)
         asyncio.run(_open_and_close(settings.store))  # its faults are told once, and not by every worker
     except (StoreError, ValueError, OSError) as error:
+        for listener in listeners:
+            listener.close()
         _refuse(str(error))
     gc.collect()
     gc.freeze()
@@ -95,8 +98,12 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
         WorkerServer(_config(settings, partial(create, known)), channel).run()
         return 0
 
-    say = partial(json_log(sys.stderr.buffer, settings.log_level), "warning")
-    return Workers(listeners, number, serve_worker, say).run()
+    patience = Patience(settings.watchdog_seconds, settings.request_timeout)
+    return Workers(listeners, number, serve_worker, _warnings(settings), patience).run()
+
+
+def _warnings(settings: Settings) -> Callable[[str], None]:
+    return partial(json_log(sys.stderr.buffer, settings.log_level), "warning")
 
 
 def _config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:

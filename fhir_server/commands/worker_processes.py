@@ -8,6 +8,7 @@ proxy, could all lie in one worker while the others idle. A connection is handed
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import selectors
 import signal
@@ -18,22 +19,37 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-_CONNECTION, _READY, _CLOSED = b"c", b"r", b"-"
+from fhir_server.commands.single_server import TURN_SECONDS, StoppingServer
+
+_CONNECTION, _READY, _CLOSED, _TURN = b"c", b"r", b"-", b"t"
 _RETRY_SECONDS = 0.05
 _RESTART_SECONDS = 1.0
+_LONGEST_RESTART_SECONDS = 60.0
+_STEADY_SECONDS = 60.0
+"""A worker that lived so long did not die of its start: the next one is started at once."""
+_AT_ONCE = 2
+"""Deaths in a row after which a worker is still replaced at once."""
+_SLOW_SECONDS = 3.0
+"""Seconds without a turn of its loop after which a worker gets no new connections while another one turns."""
+_TRACEBACK_SECONDS = 0.5
+_KILL_SECONDS = 10.0
+_ENDING_PAUSE = 0.02
 _MOST_WAITING = 64
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+TRACEBACK_SIGNAL = signal.SIGUSR1
+"""At this signal a worker writes where each of its threads is, names of functions alone, to stderr."""
 
 Log = Callable[[str], None]
 
 
-class WorkerServer(uvicorn.Server):
+class WorkerServer(StoppingServer):
     """A server whose connections come over `channel`; it stops gracefully when the channel ends."""
 
     def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
@@ -47,6 +63,12 @@ class WorkerServer(uvicorn.Server):
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._take)
         self._say(_READY)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Tell that the loop turns."""
+        self._say(_TURN)
+        asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what was handed over already, and stop."""
@@ -103,30 +125,53 @@ class WorkerServer(uvicorn.Server):
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process as the accepting one sees it; `open` is the number of its connections."""
+    """A worker process as the accepting one sees it; `open` is the number of its connections.
+
+    `silent`: seconds since it told that its loop turns; `started`: by the monotonic clock.
+    """
 
     process: int
     channel: socket.socket
     ready: bool = False
     open: int = 0
+    silent: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds workers are waited for: for a turn of a loop that stands still, for what is in flight."""
+
+    still: float = 30.0
+    finishing: float = 60.0
 
 
 class Workers:
     """Accepts on `listeners` for `number` processes, each of which runs `serve` with its end of a channel.
 
-    A worker that ends is started again; if the first to start fail, all stop. `say` tells of both.
+    A worker that ends is started again, later and later when that goes on; if the first to start fail, all stop. One
+    whose loop stands still is replaced. `say` tells of each.
     """
 
     def __init__(
-        self, listeners: Sequence[socket.socket], number: int, serve: Callable[[socket.socket], int], say: Log
+        self,
+        listeners: Sequence[socket.socket],
+        number: int,
+        serve: Callable[[socket.socket], int],
+        say: Log,
+        patience: Patience | None = None,
     ) -> None:
+        self._limits = patience or Patience()
+        self._looked = time.monotonic()
+        self._failures = 0
         self._listeners = listeners
         self._serve = serve
         self._say = say
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._waiting: deque[socket.socket] = deque()
-        self._restarts: deque[float] = deque([0.0] * number)
+        self._restarts = [0.0] * number
+        self._told_at = 0.0
         self._listens = self._stops = False
         self._status = 0
 
@@ -140,6 +185,7 @@ class Workers:
         self._selector.register(woken, selectors.EVENT_READ, partial(woken.recv, 64))
         while not self._stops:
             self._start_those_due()
+            self._watch()
             for key, _ in self._selector.select(self._patience()):
                 key.data()
             self._hand_over_waiting()
@@ -151,19 +197,40 @@ class Workers:
     def _stop(self, *_: object) -> None:
         if self._stops:  # asked a second time: wait no longer for what is in flight
             for worker in self._workers:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process, signal.SIGINT)
+                _signal(worker, signal.SIGKILL)
         self._stops = True
 
     def _patience(self) -> float | None:
         """Seconds until something is due that no descriptor tells of."""
         if self._waiting:
             return 0.0
-        return max(0.0, self._restarts[0] - time.monotonic()) if self._restarts else None
+        due = max(0.0, min(self._restarts) - time.monotonic()) if self._restarts else TURN_SECONDS
+        return min(due, TURN_SECONDS)
+
+    def _watch(self) -> None:
+        """Replace the workers whose loops stand still.
+
+        However long this process was away itself, as on a suspended machine, counts as one turn.
+        """
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, TURN_SECONDS), now
+        for worker in self._workers:
+            worker.silent += passed if worker.ready else 0.0
+            if worker.silent > self._limits.still:
+                self._say(
+                    f"Worker {worker.process} stands still: no turn of its event loop for {self._limits.still:g} "
+                    "seconds. What it was doing follows; it is ended and replaced."
+                )
+                _signal(worker, TRACEBACK_SIGNAL)
+                time.sleep(_TRACEBACK_SECONDS)
+                _signal(worker, signal.SIGKILL)
+                worker.silent = 0.0
 
     def _start_those_due(self) -> None:
-        while self._restarts and self._restarts[0] <= time.monotonic():
-            self._restarts.popleft()
+        now = time.monotonic()
+        due = [moment for moment in self._restarts if moment <= now]
+        self._restarts = [moment for moment in self._restarts if moment > now]
+        for _ in due:
             self._start()
 
     def _start(self) -> None:
@@ -187,6 +254,7 @@ class Workers:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, lambda *_: sys.exit(0))
+            faulthandler.register(TRACEBACK_SIGNAL)
             self._selector.close()
             for each in others:  # kept open here, they would never end for whoever reads them
                 each.close()
@@ -208,6 +276,7 @@ class Workers:
             said = worker.channel.recv(4096)
         except OSError:
             said = b""
+        worker.silent = 0.0
         worker.open -= said.count(_CLOSED)
         if _READY in said:
             worker.ready = True
@@ -222,13 +291,22 @@ class Workers:
         _, code = os.waitpid(worker.process, 0)
         status = os.waitstatus_to_exitcode(code)
         if worker.ready:
-            self._say(f"Worker {worker.process} ended with status {status}; another one is started.")
-            self._restarts.appendleft(0.0)
+            pause = self._choose_pause(worker)
+            when = f"in {pause:g} seconds, since workers keep ending" if pause else "now"
+            self._say(f"Worker {worker.process} ended with status {status}; another one is started {when}.")
+            self._restarts.append(time.monotonic() + pause if pause else 0.0)
         elif any(each.ready for each in self._workers):
             self._say(f"Worker {worker.process} did not start (status {status}); it is tried again.")
             self._restarts.append(time.monotonic() + _RESTART_SECONDS)
         else:
             self._status, self._stops = STARTUP_FAILURE, True
+
+    def _choose_pause(self, worker: Worker) -> float:
+        """Seconds until the next start after a death: none after a long life, more and more after short ones."""
+        steady = time.monotonic() - worker.started >= _STEADY_SECONDS
+        self._failures = 0 if steady else self._failures + 1
+        further = self._failures - _AT_ONCE
+        return 0.0 if further <= 0 else min(_RESTART_SECONDS * 2 ** min(further - 1, 16), _LONGEST_RESTART_SECONDS)
 
     def _listen(self) -> None:
         """Begin to accept: not before a worker can answer."""
@@ -246,7 +324,8 @@ class Workers:
             connection, _ = listener.accept()
         except BlockingIOError:  # closed again
             return
-        except OSError:  # too many are open on this machine
+        except OSError as error:  # too many are open on this machine
+            self._tell_seldom(f"No connection can be taken: {error.strerror}; raise the limit on open files.")
             time.sleep(_RETRY_SECONDS)
             return
         with suppress(OSError):
@@ -259,7 +338,8 @@ class Workers:
 
     def _handed_over(self, connection: socket.socket) -> bool:
         """Whether a worker took it: the one with the fewest connections whose channel is not full."""
-        for worker in sorted([each for each in self._workers if each.ready], key=lambda each: each.open):
+        ready = [each for each in self._workers if each.ready]
+        for worker in sorted(ready, key=lambda each: (each.silent > _SLOW_SECONDS, each.open)):
             try:
                 socket.send_fds(worker.channel, [_CONNECTION], [connection.fileno()])
             except OSError:
@@ -276,6 +356,24 @@ class Workers:
         for worker in self._workers:
             with suppress(OSError):
                 worker.channel.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + self._limits.finishing + _KILL_SECONDS
         while self._workers:
-            os.waitpid(self._workers[-1].process, 0)
-            self._workers.pop().channel.close()
+            if time.monotonic() > until:
+                for worker in self._workers:
+                    self._say(f"Worker {worker.process} did not stop in time and is ended.")
+                    _signal(worker, signal.SIGKILL)
+                until += _KILL_SECONDS
+            for worker in [each for each in self._workers if os.waitpid(each.process, os.WNOHANG)[0]]:
+                self._workers.remove(worker)
+                worker.channel.close()
+            time.sleep(_ENDING_PAUSE)
+
+    def _tell_seldom(self, sentence: str) -> None:
+        if time.monotonic() - self._told_at > _LONGEST_RESTART_SECONDS:
+            self._told_at = time.monotonic()
+            self._say(sentence)
+
+
+def _signal(worker: Worker, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(worker.process, number)

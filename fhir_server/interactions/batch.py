@@ -7,6 +7,7 @@ from typing import Any
 
 from fhir_server.fhir.bundle import bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported, TimedOut
+from fhir_server.interactions.answer_size import Answer
 from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
 from fhir_server.interactions.response_entries import error_to_entry, response_to_entry
 from fhir_server.interactions.transaction import transaction
@@ -20,6 +21,9 @@ AT_ONCE = 16
 
 # Entries of one kind run side by side; the kinds follow each other in the order that the specification gives.
 _ORDER = (("DELETE",), ("POST",), ("PUT", "PATCH"), ("GET", "HEAD"))
+
+
+_READS = frozenset({"GET", "HEAD"})
 
 
 async def batch_or_transaction(context: Context, request: Request) -> Response:
@@ -45,6 +49,7 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
     """200 with an entry per entry, each with its own status and, where it failed, its outcome."""
     entries = posted.entries
     responses: list[bytes] = [b""] * len(entries)
+    answer = Answer(context.settings.max_answer)
     gate = asyncio.Semaphore(AT_ONCE)
 
     # an entry that was written answers as written, and those that come too late answer that they do
@@ -54,7 +59,7 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
         async with gate:
             try:
                 async with end_after(seconds, deadline):
-                    responses[position] = await _process_entry(context, request, posted, position)
+                    responses[position] = await _process_entry(context, request, posted, position, answer)
             except TimedOut as error:
                 responses[position] = error_to_entry(error)
 
@@ -72,12 +77,21 @@ def _get_method(entry: dict[str, Any]) -> str:
     return method
 
 
-async def _process_entry(context: Context, request: Request, posted: Posted, position: int) -> bytes:
+async def _process_entry(context: Context, request: Request, posted: Posted, position: int, answer: Answer) -> bytes:
+    reads = _get_method(posted.entries[position]) in _READS
     try:
+        if reads and answer.left <= 0:
+            raise answer.build_error()
         entry = read_entry(request, posted, position)
         if entry.request.method == "POST" and not entry.request.path:
             raise Invalid("A batch entry cannot hold another batch or transaction; send that Bundle by itself.")
         response = await context.dispatch(context, entry.request)
+        made = response_to_entry(response, entry.request.method, request.get_preference("return"))
+        if len(made) > answer.left and not response.location:
+            raise answer.build_error()
     except (FhirError, StoreError) as error:
         return error_to_entry(error)
-    return response_to_entry(response, entry.request.method, request.get_preference("return"))
+    if len(made) > answer.left:  # it was written, which is told without the resource
+        return response_to_entry(response, entry.request.method, "minimal")
+    answer.left -= len(made)
+    return made

@@ -28,6 +28,8 @@ _IN_A_ROW = 50
 
 Match = tuple[SortKey, Stored | Contained]
 """A position in the order, and what is there."""
+# What the containers that are read at once may have together.
+_MOST_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ async def _match_contained(
 
 async def _iterate_containers(reader: Reader, inside: Inside) -> AsyncIterator[dict[str, Stored]]:
     """The containers by reference, some hundred at a time."""
-    query: Query | None = Query(inside.containers, count=_AT_ONCE)
+    query: Query | None = Query(inside.containers, count=_AT_ONCE, most_bytes=_MOST_BYTES)
     container_count = 0
     while query is not None:
         page = await reader.search(query)

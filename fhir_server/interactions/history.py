@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fhir_server.fhir.bundle import bundle, history_entry
@@ -24,7 +25,7 @@ async def history(context: Context, request: Request) -> Response:
     """200 with versions newest first, deletions included; 404 for an instance that never existed."""
     path = request.path[:-1]
     query = _parse_query_parameters(context, request, path)
-    page = await context.reader(request.caller).history(query)
+    page = await context.reader(request.caller).history(replace(query, most_bytes=context.settings.max_answer))
     if len(path) == 2 and not page.versions and await context.reader(request.caller).read(path[0], path[1]) is None:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
     created = await _find_creations(context.reader(request.caller), page.versions)

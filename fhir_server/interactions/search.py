@@ -27,7 +27,7 @@ from fhir_server.requests.request import Caller, Pairs, Request, Response, parse
 from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import find_includes, make_in_slices
+from fhir_server.search.include import Limits, find_includes, make_in_slices
 from fhir_server.search.parse import ELSEWHERE, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.search.result_parameters import Options
@@ -120,7 +120,10 @@ async def read_search(context: Context, request: Request, search_request: Search
             )
         containers = tuple(_restrict_to_compartment(context, search_request, scope) for scope in inside.containers)
         inside = replace(inside, containers=containers)
-    return replace(parsed, query=replace(parsed.query, scopes=scopes, after=search_request.after), inside=inside)
+    query = replace(parsed.query, scopes=scopes, after=search_request.after)
+    if not inside:
+        query = replace(query, most_bytes=context.settings.max_answer)
+    return replace(parsed, query=query, inside=inside)
 
 
 def _find_types(context: Context, search_request: SearchRequest) -> tuple[str, ...]:
@@ -160,11 +163,12 @@ async def build_searchset(
     shape = functools.partial(_apply_shape, context, parsed)
     if len(page.matches) + len(extra) > 500 or parsed.elements or parsed.summary:
         await asyncio.sleep(0)
-    entries = [
-        search_entry(request.base, found.reference, shape(found), "match", _score_words(context, parsed, found))
-        for found in page.matches
-    ]
-    entries += [search_entry(request.base, found.reference, shape(found), "include") for found in extra]
+    entries: list[bytes] = []
+    for found in page.matches:
+        score_of_match = _score_words(context, parsed, found)
+        entries.append(search_entry(request.base, found.reference, await shape(found), "match", score_of_match))
+    for found in extra:
+        entries.append(search_entry(request.base, found.reference, await shape(found), "include"))
     if parsed.issues:
         entries.append(outcome_entry(operation_outcome(parsed.issues)))
     if explain:
@@ -182,9 +186,9 @@ async def _add_includes(
 ) -> Sequence[Stored | Contained]:
     """The resources that the includes add; a resource that is referred to by version alone comes in that version."""
     entries_of = functools.partial(_index_entries, context, caller.base)
-    limit = context.settings.max_included
     reader = context.reader(caller)
-    extra = await find_includes(reader, entries_of, matches, parsed.includes, context.registry, limit)
+    limits = Limits(context.settings.max_included, context.settings.max_answer)
+    extra = await find_includes(reader, entries_of, matches, parsed.includes, context.registry, limits)
     if all(include.reverse for include in parsed.includes):
         return extra
     named: dict[str, int] = {}
@@ -220,12 +224,16 @@ def _score_words(context: Context, parsed: Search, stored: Stored | Contained) -
     return score(parsed.words, context.index.texts(orjson.loads(stored.raw or b"{}")))
 
 
-def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -> bytes:
+async def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -> bytes:
     assert stored.raw is not None
     summary = parsed.summary if parsed.summary in ("true", "text", "data") else None
     if summary is None and not parsed.elements:
         return stored.raw
-    return subset(stored.raw, stored.type, context.definitions, summary, parsed.elements)
+    await asyncio.sleep(0)
+    size = len(stored.raw)
+    return await context.long_work.run(
+        size, subset, stored.raw, stored.type, context.definitions, summary, parsed.elements
+    )
 
 
 async def _count_total(reader: Reader, parsed: Search, page: Page | ContainedPage) -> int | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fhir_server.fhir.bundle import bundle, response_entry, written_entry
 from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported
+from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported, TooCostly
 from fhir_server.interactions import read
+from fhir_server.interactions.answer_size import Answer
 from fhir_server.interactions.entries import Entry, Posted, read_entry
 from fhir_server.interactions.patch import parse_patch
 from fhir_server.interactions.response_entries import error_to_entry, format_status, response_to_entry
@@ -29,6 +30,10 @@ from fhir_server.writes.identity import check_id
 from fhir_server.writes.resolve_targets import SLICE
 
 _WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+MOST_SEARCHES = 200
+"""Searches of one transaction."""
 
 
 @dataclass(slots=True)
@@ -63,23 +68,33 @@ async def _process(context: Context, request: Request, posted: Posted, groups: E
         await _add_entry(context, request, groups, read_entry(request, posted, position), position)
         if position % SLICE == SLICE - 1:
             await asyncio.sleep(0)
-    answers = {position: await _answer_vread(context, entry) for position, entry in groups.versions.items()}
+    answer = Answer(context.settings.max_answer)
+    answers = {}
+    for position, entry in groups.versions.items():
+        answers[position] = await _answer_vread(context, entry)
+        answer.take(len(answers[position]))
     reader = context.reader(request.caller)
     for entry in groups.reads.values():
         await _refuse_hidden(context, reader, entry)
+    await _take_reads(reader, groups, answer)
+    most_bytes = answer.left // max(1, len(groups.searches))
     reads = Transaction(
         reads=tuple("/".join(entry.request.path) for entry in groups.reads.values()),
-        queries=tuple(reader.restrict(parsed.query) for _, _, parsed in groups.searches.values()),
+        queries=tuple(
+            replace(reader.restrict(parsed.query), most_bytes=most_bytes) for _, _, parsed in groups.searches.values()
+        ),
     )
     try:
         outcome = await commit_bundle(context, groups.actions, request.caller, reads)
     except ReadFailed as error:
         raise _build_read_error(groups, error) from None
-    answers |= await _answer_reads(context, groups, outcome.committed)
+    answers |= await _answer_reads(context, groups, outcome.committed, answer)
     results = {action.where: result for action, result in zip(groups.actions, outcome.results, strict=True)}
     preference = request.get_preference("return")
     entries = []
     for position in range(len(posted.entries)):
+        if position % 1000 == 999:
+            await asyncio.sleep(0)
         result = results.get(f"Bundle.entry[{position}]")
         entries.append(_result_to_entry(request, result, preference) if result is not None else answers[position])
     return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
@@ -194,7 +209,29 @@ async def _answer_vread(context: Context, entry: Entry) -> bytes:
         raise error.located(entry.request.where) from None
 
 
-async def _answer_reads(context: Context, groups: EntryGroups, committed: Committed) -> dict[int, bytes]:
+async def _take_reads(reader: Reader, groups: EntryGroups, answer: Answer) -> None:
+    """Count what the reads will answer, of what is stored now or written here. Raises TooCostly.
+
+    So do many searches: what each finds is known only after the writes.
+    """
+    if len(groups.searches) > MOST_SEARCHES:
+        raise TooCostly(
+            f"The transaction has {len(groups.searches)} searches; {MOST_SEARCHES} are possible. Send them as a batch."
+        )
+    references = ["/".join(entry.request.path) for entry in groups.reads.values()]
+    sizes = {f"{each.type}/{each.id}": len(each.text.raw) for each in groups.actions if each.text is not None}
+    stored = [reference for reference in dict.fromkeys(references) if reference not in sizes]
+    for start in range(0, len(stored), SLICE):
+        read = await reader.read_many(stored[start : start + SLICE])
+        sizes |= {reference: len(each.raw or b"") for reference, each in read.items()}
+        answer.check(sum(sizes.get(reference, 0) for reference in stored))
+    for reference in references:
+        answer.take(sizes.get(reference, 0))
+
+
+async def _answer_reads(
+    context: Context, groups: EntryGroups, committed: Committed, answer: Answer
+) -> dict[int, bytes]:
     answers = {}
     for (position, entry), stored in zip(groups.reads.items(), committed.found, strict=True):
         answers[position] = response_to_entry(
@@ -202,6 +239,10 @@ async def _answer_reads(context: Context, groups: EntryGroups, committed: Commit
         )
     for (position, (entry, search_request, parsed)), page in zip(groups.searches.items(), committed.pages, strict=True):
         answers[position] = await _answer_search(context, entry, search_request, parsed, page)
+        try:
+            answer.take(len(answers[position]))
+        except TooCostly as error:
+            answers[position] = error_to_entry(error)
     return answers
 
 

@@ -1,4 +1,4 @@
-"""A thread for what would keep the event loop from everyone else's requests: parsing, checking and indexing large texts.
+"""A thread for what would keep the event loop from other requests: parsing, checking and indexing large texts.
 
 One thread, in the order of arrival: two would take the interpreter from the loop twice as long. What a request has
 begun when its time is over goes on to its end, which is why all of it is linear in the size of the text.

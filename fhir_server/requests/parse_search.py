@@ -11,7 +11,6 @@ from fhir_server.search.parameter_clause import UnsupportedParameter
 from fhir_server.search.parse import Search, parse
 from fhir_server.search.result_parameters import Options
 
-
 # A character of a criterion costs as much as some of a resource, and that for each type.
 _WEIGHT = 4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +14,31 @@ from fhir_server.search.entries import SEPARATOR, URL, VERSION, Entries, canonic
 from fhir_server.search.query import And, Clause, Equals, Query, Scope
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.simplify import disjunction
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What includes may add to a page: a number of resources, and a size of them in bytes."""
+
+    resources: int
+    size: int = 32 * 1024 * 1024
+
+    def check(self, number: int, size: int) -> None:
+        """Raises TooCostly when so many resources, or bytes of them, are too many."""
+        if size > self.size:
+            raise self.build_size_error()
+        if number > self.resources:
+            raise TooCostly(
+                f"More than {self.resources} resources would be included; "
+                "ask for fewer matches with `_count`, or for fewer includes."
+            )
+
+    def build_size_error(self) -> TooCostly:
+        """The error for more bytes than that."""
+        return TooCostly(
+            f"More than {self.size:,} bytes would be included (setting `max_answer`); ask for fewer matches with "
+            "`_count`, or for fewer includes."
+        )
 
 
 class Resource(Protocol):
@@ -63,6 +88,9 @@ class Include:
 MOST_LEVELS = 100
 """Levels of references that includes with `:iterate` follow."""
 
+READ_AT_ONCE = 200
+"""Resources that are read before their size is looked at."""
+
 SLICE = 50
 """Resources whose entries are made before the event loop gets a turn."""
 
@@ -73,15 +101,16 @@ async def find_includes(
     matches: Sequence[R],
     includes: Sequence[Include],
     registry: Registry,
-    limit: int,
+    limits: Limits,
 ) -> list[R]:
     """What `includes` add to a page of matches: each resource once, never a match itself, in an order that repeats.
 
     Works level by level with one `read_many` and one `search` each, until nothing new is found. Only what leads to
-    current local resources is followed. TooCostly when more than `limit` resources would be included.
+    current local resources is followed. TooCostly when more would be included than the limits allow.
     """
     seen = {match.reference for match in matches}
     found: list[R] = []
+    size = 0
     level, active = list(matches), list(includes)
     for _ in range(MOST_LEVELS):
         if not (level and active):
@@ -90,27 +119,43 @@ async def find_includes(
         if not all(include.reverse for include in active):
             await make_in_slices(entries, level)
         wanted = [reference for reference in _referred(level, active, entries, registry) if reference not in seen]
-        read = await store.read_many(wanted) if wanted else {}
-        fresh = {reference: read[reference] for reference in wanted if reference in read}
+        fresh = await _read_in_parts(store, wanted, limits, size)
         named, referring = _named(level, active, entries, registry), _referring(level, active, entries, registry)
         scopes = _scopes(itertools.chain(named, referring))
         if scopes:
-            # Resources already on the page may come again: they take room in the count, not in the limit.
-            page = await store.search(Query(scopes, count=len(seen) + limit + 1))
-            fresh.update({source.reference: source for source in page.matches if source.reference not in seen})
+            fresh.update(await _search(store, scopes, seen, limits))
         level = list(fresh.values())
         found += level
         seen.update(fresh)
-        if len(found) > limit:
-            raise TooCostly(
-                f"More than {limit} resources would be included; "
-                "ask for fewer matches with `_count`, or for fewer includes."
-            )
+        size += sum(map(_measure, level))
+        limits.check(len(found), size)
         active = [include for include in includes if include.iterate]
     raise TooCostly(
         f"The includes lead through more than {MOST_LEVELS} levels of references; leave out `:iterate` where a "
         "resource refers to others of its kind."
     )
+
+
+async def _read_in_parts(store: Source, wanted: Sequence[str], limits: Limits, size: int) -> dict[str, Any]:
+    """The current resources among the references. Raises TooCostly; `size`: what was included already."""
+    fresh: dict[str, Any] = {}
+    for start in range(0, len(wanted), READ_AT_ONCE):
+        part = wanted[start : start + READ_AT_ONCE]
+        read = await store.read_many(part)
+        fresh.update({reference: read[reference] for reference in part if reference in read})
+        size += sum(map(_measure, read.values()))
+        limits.check(0, size)
+    return fresh
+
+
+async def _search(store: Source, scopes: tuple[Scope, ...], seen: Collection[str], limits: Limits) -> dict[str, Any]:
+    """What is found and not seen yet. Raises TooCostly."""
+    # Resources already on the page may come again: they take room in the count, not in the limit.
+    count = len(seen) + limits.resources + 1
+    page = await store.search(Query(scopes, count=count, most_bytes=limits.size))
+    if page.next is not None and len(page.matches) < count:
+        raise limits.build_size_error()
+    return {source.reference: source for source in page.matches if source.reference not in seen}
 
 
 async def make_in_slices(make_entries: Callable[[R], object], resources: Iterable[R]) -> None:
@@ -119,6 +164,10 @@ async def make_in_slices(make_entries: Callable[[R], object], resources: Iterabl
         make_entries(resource)
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)
+
+
+def _measure(resource: Resource) -> int:
+    return len(getattr(resource, "raw", None) or b"")
 
 
 def _once(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:

@@ -164,7 +164,7 @@ def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str,
     if isinstance(clause, Or) and len(clause.clauses) > MOST_ALTERNATIVES:
         raise TooCostly(
             f"`{place.name}` has {len(clause.clauses):,} alternatives that must each be searched by itself; "
-            f"{MOST_ALTERNATIVES:,} are possible. Search in several steps, or by exact values (`system|code`, `:exact`)."
+            f"{MOST_ALTERNATIVES:,} are possible. Search in several steps, or by `system|code` or `:exact`."
         )
     return Not(clause) if modifier in kind.negated else clause
 

@@ -320,10 +320,13 @@ class Query:
 
     Order: the sort keys, then the reference text `Type/id` (ordinal), always ascending. `after` is the position of the
     last resource of the page before: one value per sort key (None: missing), then its `Type/id`.
-    `count` may be 0 (no matches wanted). Sorting over several scopes is by the same parameter names in each type.
+    `count` may be 0 (no matches wanted). `most_bytes`: the page ends before the resource that would bring its texts
+    beyond so many, but has one at least; None: no such end.
+    Sorting over several scopes is by the same parameter names in each type.
     """
 
     scopes: tuple[Scope, ...]
     sort: tuple[Sort, ...] = ()
     count: int = 20
     after: SortKey | None = None
+    most_bytes: int | None = None

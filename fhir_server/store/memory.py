@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from fhir_server.search.explain import described
-from fhir_server.search.match import Candidate, predicate, select_page
+from fhir_server.search.match import Candidate, predicate, select_page, sort_key
 from fhir_server.search.query import Clause, Query
 from fhir_server.search.words import MOST_SCORED, too_many_scored
 from fhir_server.store.checks import Checks, changes_registry, check_distinct, check_matches, check_registry
@@ -37,6 +37,8 @@ from fhir_server.store.protocol import (
     Stored,
     StoreUnavailable,
     ValuePage,
+    cut_history,
+    cut_page,
 )
 
 MILLISECOND = 1000
@@ -143,8 +145,7 @@ class MemoryStore:
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """A page of versions, newest first."""
         versions = sorted(self._iterate_history(query), key=_build_history_key)
-        page = tuple(versions[: query.count])
-        more = bool(page) and len(versions) > len(page)
+        page, more = cut_history(versions, query)
         last = (page[-1].last_updated, page[-1].reference, page[-1].version) if more else None
         return HistoryPage(page, last, self._newest)
 
@@ -307,7 +308,9 @@ class MemoryStore:
                 if sum(1 for _ in self._iterate_matches(Query((scope,)))) > MOST_SCORED:
                     raise BudgetExceeded(too_many_scored(scope.type))
         candidates, position = select_page(query, self._iterate_matches(query))
-        return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
+        found = [(sort_key(query.sort, each), self._versions[each.reference][-1]) for each in candidates]
+        page = cut_page(found, query)
+        return page if page.next is not None else Page(page.matches, position)
 
     def _iterate_history(self, query: HistoryQuery) -> Iterator[Stored]:
         for versions in self._versions.values():

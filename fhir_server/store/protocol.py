@@ -101,6 +101,21 @@ class Page:
     next: SortKey | None
 
 
+def cut_page(found: Sequence[tuple[SortKey, Stored]], query: Query) -> Page:
+    """The page of a query from its matches in order, one more than it wants if there are more.
+
+    Matches without text are those that a store did not read because the texts before them are large enough.
+    """
+    page: list[Stored] = []
+    size = 0
+    for position, (_, match) in enumerate(found[: query.count]):
+        size += len(match.raw or b"")
+        if page and (match.raw is None or (query.most_bytes is not None and size > query.most_bytes)):
+            return Page(tuple(page), found[position - 1][0])
+        page.append(match)
+    return Page(tuple(page), found[query.count - 1][0] if len(found) > query.count else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Committed:
     """What `transact` did, each in the order of the transaction's writes, reads and queries."""
@@ -120,6 +135,7 @@ class HistoryQuery:
 
     `types`: () for the whole system; `id` only with one type. `since` (µs, inclusive): versions made at or after it.
     `at` (closed interval, µs): versions that were current at some moment in it. `before` continues after that key.
+    `most_bytes`: as in `search.query.Query`.
     """
 
     types: tuple[str, ...] = ()
@@ -128,6 +144,19 @@ class HistoryQuery:
     at: tuple[int, int] | None = None
     count: int = 20
     before: HistoryKey | None = None
+    most_bytes: int | None = None
+
+
+def cut_history(found: Iterable[Stored], query: HistoryQuery) -> tuple[tuple[Stored, ...], bool]:
+    """The versions of a page from those that were found, and whether more follow; reads no further than it must."""
+    page: list[Stored] = []
+    size = 0
+    for version in found:
+        size += len(version.raw or b"")
+        if len(page) == query.count or (page and query.most_bytes is not None and size > query.most_bytes):
+            return tuple(page), bool(page)
+        page.append(version)
+    return tuple(page), False
 
 
 @dataclass(frozen=True, slots=True)

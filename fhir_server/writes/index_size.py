@@ -1,4 +1,4 @@
-"""How much a write adds to the index, and the limits on it: what is written holds the turn of everyone else's writes."""
+"""How much a write adds to the index, and the limits on it: while it is written nobody else can write."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def check_transaction(writes: Iterable[Write], settings: Settings) -> None:
     rows = sum(count_rows(write.entries) for write in writes)
     if rows > settings.max_transaction_entries:
         raise TooCostly(
-            f"The transaction would take {rows:,} rows of the index, more than the {settings.max_transaction_entries:,} "
-            "that one may take (setting `max_transaction_entries`), and nothing was written; send it in parts."
+            f"The transaction would take {rows:,} rows of the index, more than the "
+            f"{settings.max_transaction_entries:,} that one may take (setting `max_transaction_entries`), and nothing "
+            "was written; send it in parts."
         )

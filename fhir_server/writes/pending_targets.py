@@ -97,6 +97,6 @@ def find_equality(where: Clause) -> Sequence[Term] | None:
         case StartsWith(parameter, prefix) if prefix.endswith(SEPARATOR):
             return [(parameter, prefix)]
         case And(clauses):
-            return next((terms for each in clauses if (terms := find_equality(each)) is not None), None)
+            return next(filter(None, map(find_equality, clauses)), None)
         case _:
             return None

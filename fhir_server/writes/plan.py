@@ -39,6 +39,8 @@ from fhir_server.writes.identity import build_stored_tree, check_id, check_ident
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
 
+# Current versions that are read before their size is looked at.
+_READ_AT_ONCE = 500
 # A few bytes of a patch look at many of the resource.
 _PATCH_WEIGHT = 16
 
@@ -165,9 +167,20 @@ async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[
         )
     ]
     references = [target.reference for target in wanted if target.id]
-    if len(references) > 1:
-        return await context.unrestricted.read_many(references, deletions=True)
     found: dict[str, Stored] = {}
+    if len(references) > 1:
+        size = 0
+        for start in range(0, len(references), _READ_AT_ONCE):
+            part = references[start : start + _READ_AT_ONCE]
+            read = await context.unrestricted.read_many(part, deletions=True)
+            size += sum(len(stored.raw or b"") for stored in read.values())
+            if size > context.settings.max_body:
+                raise TooCostly(
+                    f"The resources that this transaction changes have more than {context.settings.max_body:,} bytes "
+                    "together (setting `max_body`), and nothing was written; send it in parts."
+                )
+            found |= read
+        return found
     for target in wanted:
         stored = await context.unrestricted.read(target.action.type, target.id) if target.id else None
         if stored is not None:
@@ -332,8 +345,8 @@ def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any])
     most = context.settings.max_search_parameter_branches
     if tree["status"] == IN_FORCE and max(branches, branches * types // _TYPES_SHARING) > most:
         raise TooCostly(
-            f"The expression has {branches:,} branches and conditions for {types:,} resource types; {most:,} are possible "
-            f"(setting `max_search_parameter_branches`), fewer for more than {_TYPES_SHARING} types. Divide it.",
+            f"The expression has {branches:,} branches and conditions for {types:,} resource types; {most:,} are "
+            f"possible (setting `max_search_parameter_branches`), fewer for more than {_TYPES_SHARING} types.",
             expression=("SearchParameter.expression",),
         )
     issues = context.parameters.find_faults(tree, draft.parameters)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.commands.http_protocol import OneWrite
+from fhir_server.commands.one_write import OneWrite
 from tests.faults.process import serving_process
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,11 @@ class Process:
         return httpx.AsyncClient(base_url=self.base, timeout=60, limits=limits, **options)  # type: ignore[arg-type]
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """End it and its workers at once, as a power cut would."""
         self.popen.send_signal(signal.SIGKILL)
+        for worker in workers(self):
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         self.popen.wait(30)
 
     def terminate(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from fhir_server.app import Knowledge
 from tests.corpora.corpus import JSON, Sent, examples
-from tests.faults.process import Process, serving_process
+from tests.faults.process import Process, serving_process, workers
 from tests.shared import shared_path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -25,7 +25,7 @@ COLD_SECONDS = 10
 
 def resident(process: Process) -> float:
     """Resident memory in MB."""
-    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    status = Path(f"/proc/{workers(process)[-1]}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found
     return int(found[1]) / 1024

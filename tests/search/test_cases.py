@@ -34,7 +34,7 @@ from fhir_server.search.compartment import compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import facts_of
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import find_includes
+from fhir_server.search.include import Limits, find_includes
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import ELSEWHERE, Search, parse, system_types
@@ -215,7 +215,7 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
     reading = ContainerReading(partial(_index(file).entries, base=BASE), REGISTRY.types)
     page = await _page(store, search, reading)
     entries = partial(_entries, _index(file))
-    extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), 100)
+    extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), Limits(100))
     several = len(search.query.scopes) > 1 or search.inside
     pages = [page]
     while page.next is not None:

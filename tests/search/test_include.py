@@ -10,7 +10,7 @@ import pytest
 
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import Include, find_includes
+from fhir_server.search.include import Include, Limits, find_includes
 from fhir_server.search.match import Candidate, predicate
 from fhir_server.search.query import Query
 from fhir_server.search.registry import Parameter, Registry
@@ -54,6 +54,7 @@ class Found:
     """What the double's search answers."""
 
     matches: tuple[Candidate, ...]
+    next: None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +99,9 @@ class Double:
 def _included(matches: Iterable[str], *includes: Include, limit: int = 100) -> tuple[list[str], list[str]]:
     store = Double()
     found = asyncio.run(
-        find_includes(store, lambda each: each.entries, [store[each] for each in matches], includes, REGISTRY, limit)
+        find_includes(
+            store, lambda each: each.entries, [store[each] for each in matches], includes, REGISTRY, Limits(limit)
+        )
     )
     return [each.reference for each in found], store.calls
 

@@ -199,11 +199,16 @@ def _find_care_date(context: Context, type: str) -> str | None:
 async def _read_page(context: Context, reader: Reader, query: EverythingRequest, scopes: tuple[Scope, ...]) -> Page:
     """The page that `_count` asks for; without `_count` everything. Raises TooCostly."""
     if query.count is not None:
-        return await reader.search(Query(scopes, count=query.count, after=query.after))
+        return await reader.search(
+            Query(scopes, count=query.count, after=query.after, most_bytes=context.settings.max_answer)
+        )
     most = context.settings.max_included
-    page = await reader.search(Query(scopes, count=most))
+    page = await reader.search(Query(scopes, count=most, most_bytes=context.settings.max_answer))
     if page.next is not None:
-        raise TooCostly(f"There are more than {most} resources; ask for them in pages, with `_count`.")
+        raise TooCostly(
+            f"There are more than {most} resources, or more bytes than one answer may have; ask for them in pages, "
+            "with `_count`."
+        )
     return page
 
 

@@ -82,12 +82,19 @@ async def _read_all(context: Context, caller: Caller, query: Query) -> list[Date
     """Every match, the most recent first; TooCostly when there are more than MOST."""
     around = Surroundings(context.criteria(caller.base).zone, caller.base, context.types, None)
     found: list[Dated] = []
+    size = 0
     reader = context.reader(caller)
     page = await reader.search(query)
     while True:
         found += [_dated(match, around) for match in page.matches]
         if page.next is None:
             return found
+        size += sum(len(match.raw or b"") for match in page.matches)
+        if size > context.settings.max_answer:
+            raise TooCostly(
+                f"The observations that match have more than {context.settings.max_answer:,} bytes (setting "
+                "`max_answer`); narrow the request by `category`, `code` or `date`."
+            )
         if len(found) > MOST:
             raise TooCostly(f"More than {MOST} observations match; narrow the request by `category`, `code` or `date`.")
         await asyncio.sleep(0)

@@ -50,10 +50,17 @@ class Aggregations:
         ) as cursor:
             yield cursor
 
-    async def find_all(self, type: str, pipeline: Sequence[Stage]) -> list[Document]:
-        """All documents of an aggregation."""
+    async def find_all(self, type: str, pipeline: Sequence[Stage], most: int | None = None) -> list[Document]:
+        """All documents of an aggregation; those after texts of more than `most` bytes lose their own."""
+        found: list[Document] = []
+        size = 0
         async with self.open_cursor(type, pipeline) as cursor:
-            return [document async for document in cursor]
+            async for document in cursor:
+                if most is not None and size > most:
+                    document["raw"] = None
+                size += len(document.get("raw") or b"")
+                found.append(document)
+        return found
 
     async def check_rows(self, type: str, where: Filter) -> None:
         """Raises BudgetExceeded when more resources match than a search may look at.

@@ -8,7 +8,10 @@ from fhir_server.store.mongo.compile import Filter, match_all, match_one_of
 from fhir_server.store.mongo.documents import build_version_id, match_versions, parse_version
 from fhir_server.store.mongo.indexes import HISTORY, Database
 from fhir_server.store.mongo.watermark import CommitWatermark
-from fhir_server.store.protocol import HistoryKey, HistoryPage, HistoryQuery, Stored
+from fhir_server.store.protocol import HistoryKey, HistoryPage, HistoryQuery, Stored, cut_history
+
+_AT_ONCE = 100
+"""Versions that are read before their size is looked at."""
 
 
 async def history(database: Database, watermark: CommitWatermark, query: HistoryQuery) -> HistoryPage:
@@ -17,14 +20,16 @@ async def history(database: Database, watermark: CommitWatermark, query: History
     found: list[Stored] = []
     before = query.before
     while query.count and len(found) <= query.count:
-        wanted = query.count + 1 - len(found)
+        wanted = min(query.count + 1 - len(found), _AT_ONCE)
         batch = await _read_batch(database, query, before, wanted)
         found += batch if query.at is None else await _select_current(database, batch, query.at[0])
         if len(batch) < wanted:
             break
         before = _build_key(batch[-1])
-    page = tuple(found[: query.count])
-    return HistoryPage(page, _build_key(page[-1]) if len(found) > query.count else None, horizon)
+        if cut_history(found, query)[1]:
+            break
+    page, more = cut_history(found, query)
+    return HistoryPage(page, _build_key(page[-1]) if more else None, horizon)
 
 
 def _build_key(version: Stored) -> HistoryKey:

@@ -16,7 +16,7 @@ from fhir_server.store.mongo.compile import Filter, match_all
 from fhir_server.store.mongo.documents import PROJECTION, parse_current
 from fhir_server.store.mongo.follow import Follower
 from fhir_server.store.mongo.indexes import Database
-from fhir_server.store.protocol import BUDGET, Budget, Page, Stored
+from fhir_server.store.protocol import BUDGET, Budget, Page, Stored, cut_page
 
 Match = tuple[SortKey, Stored]
 
@@ -46,8 +46,7 @@ class Search:
                     found += await _search_scope(aggregations, scope, query, wanted)
         if len(query.scopes) > 1 and query.sort:
             found.sort(key=cmp_to_key(by_position))
-        page = found[: query.count]
-        return Page(tuple([match for _, match in page]), page[-1][0] if len(found) > query.count else None)
+        return cut_page(found, query)
 
     async def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded and the driver's errors."""
@@ -93,7 +92,7 @@ async def _search_scope(aggregations: Aggregations, scope: Scope, query: Query, 
     stages = build_pipeline(where, keys, query.after, type, limit)
     return [
         ((*(key.read_value(document) for key in keys), f"{type}/{document['_id']}"), parse_current(type, document))
-        for document in await aggregations.find_all(type, stages)
+        for document in await aggregations.find_all(type, stages, query.most_bytes)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from fhir_server.store.protocol import Changes, Expired, HistoryPage, HistoryQuery, Stored
+from fhir_server.store.protocol import Changes, Expired, HistoryPage, HistoryQuery, Stored, cut_history
 from fhir_server.store.sqlite.conditions import Sql, both
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.statements import as_json
@@ -32,11 +32,12 @@ def history(connection: sqlite3.Connection, names: Names, query: HistoryQuery) -
     connection.execute("BEGIN")
     try:
         horizon = connection.execute(_NEWEST).fetchone()[0]
-        rows = connection.execute(text, (*values, query.count + 1 if query.count else 0)).fetchall()
+        rows = connection.execute(text, (*values, query.count + 1 if query.count else 0))
+        versions, more = cut_history((stored(*row) for row in rows), query)
+        rows.close()
     finally:
         connection.execute("COMMIT")
-    versions = tuple(stored(*row) for row in rows[: query.count])
-    last = versions[-1] if len(rows) > query.count else None
+    last = versions[-1] if more else None
     return HistoryPage(versions, (last.last_updated, last.reference, last.version) if last else None, horizon)
 
 

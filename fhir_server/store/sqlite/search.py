@@ -18,7 +18,7 @@ import orjson
 from fhir_server.search.match import compare
 from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Query, Scope, Sort, SortKey, TermRange
 from fhir_server.search.words import MOST_SCORED, too_many_scored
-from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
+from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored, cut_page
 from fhir_server.store.sqlite import fulltext, order
 from fhir_server.store.sqlite.budget import Meter
 from fhir_server.store.sqlite.cardinality import Sizes
@@ -34,6 +34,10 @@ from fhir_server.store.sqlite.statements import as_json, snapshot
 
 # Index rows of a walk by terms that are looked at together, at first and at most.
 _STRETCH, _LONGEST_STRETCH = 256, 4096
+
+# Resources that are read with their texts whatever their size; of more the sizes are looked at first.
+_READ_TOGETHER = 21
+_TEXTS = "SELECT CAST(group_concat(v.raw, '') AS BLOB) FROM json_each(?) j CROSS JOIN version v WHERE v.seq = j.value"
 
 Found = tuple[SortKey, Stored]
 Matching = Callable[[Clause, str, Query, int], list[Found]]
@@ -65,9 +69,7 @@ class Search:
             return Page((), None)
         with self.limited():
             found = self._found(query, query.count + 1)
-        more = len(found) > query.count
-        page = found[: query.count]
-        return Page(tuple([stored for _, stored in page]), page[-1][0] if more else None)
+        return cut_page(found, query)
 
     def count(self, query: Query) -> int:
         """The number of matches. Raises BudgetExceeded."""
@@ -309,27 +311,42 @@ class _Run:
         by = both(ordering, ",")
         columns = "".join(f"{key.expression[0]} AS {name}, " for key, name in zip(keys, names, strict=True))
         listed = "".join(f"p.{name}, " for name in names)
-        text = (
-            f"SELECT json_group_array(json_array({listed}p.ref, p.version, p.updated, v.method, length(v.raw))),"
-            " CAST(group_concat(v.raw, '') AS BLOB)"
+        rows = f"json_group_array(json_array({listed}p.ref, p.version, p.updated, v.method, v.seq, length(v.raw)))"
+        found = (
             f" FROM (SELECT {columns}r.ref AS ref, r.version AS version, r.updated AS updated, r.seq AS seq"
             f" FROM {source[0]} WHERE {condition[0]} ORDER BY {by[0]} LIMIT ?) p"
             " CROSS JOIN version v WHERE v.seq = p.seq"
         )
         values = [value for key in keys for value in key.expression[1]]
         values += [*source[1], *condition[1], *by[1], limit]
-        listed_rows, raw = self._connection.execute(text, values).fetchone()
-        return self._split(orjson.loads(listed_rows), raw or b"", len(keys))
+        if self._query.most_bytes is None or limit <= _READ_TOGETHER:
+            text = f"SELECT {rows}, CAST(group_concat(v.raw, '') AS BLOB){found}"
+            listed_rows, raw = self._connection.execute(text, values).fetchone()
+            return self._split(orjson.loads(listed_rows), raw or b"", len(keys))
+        snapshot(self._connection)
+        ((listed_rows,),) = self._connection.execute(f"SELECT {rows}{found}", values)
+        return self._split(*self._read_some(orjson.loads(listed_rows), self._query.most_bytes), len(keys))
+
+    def _read_some(self, listed: list[list[Any]], most: int) -> tuple[list[list[Any]], bytes]:
+        """The rows, and the texts of the first of them, one more than make `most` bytes; the others have no length."""
+        size, wanted = 0, []
+        for row in listed:
+            if size > most:
+                row[-1] = None
+            else:
+                size += row[-1]
+                wanted.append(row[-2])
+        ((raw,),) = self._connection.execute(_TEXTS, (as_json(wanted),))
+        return listed, raw or b""
 
     def _split(self, listed: list[list[Any]], raw: bytes, width: int) -> list[Found]:
         found: list[Found] = []
         start = 0
         for row in listed:
-            reference, version, updated, method, length = row[width:]
+            reference, version, updated, method, _, length = row[width:]
             keys = tuple([order.from_sql(sort, value) for sort, value in zip(self._sort, row[:width], strict=True)])
-            stored = Stored(
-                self._type, reference[len(self._type) + 1 :], version, updated, method, raw[start : start + length]
-            )
+            content = None if length is None else raw[start : start + length]
+            stored = Stored(self._type, reference[len(self._type) + 1 :], version, updated, method, content)
             found.append(((*keys, reference), stored))
-            start += length
+            start += length or 0
         return found

@@ -100,7 +100,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._turnstile = Turnstile(path)
         self._waiting: deque[Job] = deque()
-        self._busy = self._closed = False
+        self._busy = self._closed = self._has_turn = False
         self._works: queue.SimpleQueue[Callable[[], Outcomes] | None] = queue.SimpleQueue()
         connection.execute("PRAGMA busy_timeout = 0")  # only the thread may wait
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -129,12 +129,14 @@ class Writer:
             limit.cancel()
 
     async def close(self) -> None:
-        """Finish what waits and stop the thread."""
+        """Finish what waits and stop the thread; left to itself is one that waits for a turn that does not come."""
         if not self._closed:
             self._closed = True
             if not self._busy:
                 self._works.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
+        while self._thread.is_alive() and self._has_turn:
+            await self._loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
         if self._checkpoints is not None:
             await self._loop.run_in_executor(None, self._checkpoints.stop)
         self._turnstile.close()
@@ -191,12 +193,14 @@ class Writer:
     def _run(self) -> None:
         while (work := self._works.get()) is not None:
             outcomes = work()
+            self._has_turn = False
             # The loop is gone only when its program is ending without `close`.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._completed, outcomes)
 
     def _made_durable(self, written: Outcomes, begun: threading.Lock) -> Outcomes:
         """On the thread: commit what the loop has written."""
+        self._has_turn = True
         begun.release()
         try:
             self._connection.execute("COMMIT")
@@ -217,6 +221,7 @@ class Writer:
             with suppress(Exception):  # what fails is done again in the turn, each by itself, and told
                 self._prepare(tuple(self._waiting))  # while other processes write
             with self._turnstile.turn(), self._patience():
+                self._has_turn = True
                 jobs = self._claimed()
                 if self._checkpoints is not None:
                     self._checkpoints.finish_if_due(self._connection)
