@@ -24,9 +24,6 @@ MAX_BRANCHES = 400
 MOST_VALUES = 10_000
 """Alternatives of one criterion, those of all branches of a chain together."""
 
-MOST_ALTERNATIVES = 1000
-"""Alternatives of one criterion that no common look-up answers: beginnings of strings, ranges, codes in any system."""
-
 LATER = frozenset({"_query"})
 """Parameters of the specification that this server does not evaluate."""
 
@@ -161,11 +158,6 @@ def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str,
             "Search in several steps."
         )
     clause = disjunction(kind.clause(parameter, modifier or None, text, criteria) for text in alternatives)
-    if isinstance(clause, Or) and len(clause.clauses) > MOST_ALTERNATIVES:
-        raise TooCostly(
-            f"`{place.name}` has {len(clause.clauses):,} alternatives that must each be searched by itself; "
-            f"{MOST_ALTERNATIVES:,} are possible. Search in several steps, or by `system|code` or `:exact`."
-        )
     return Not(clause) if modifier in kind.negated else clause
 
 

@@ -15,7 +15,7 @@ from fhir_server.search.parameter_clause import UnsupportedParameter, clause_of,
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.element_keys import places
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import And, Clause, Query, Scope, Sort, Words
+from fhir_server.search.query import And, Clause, Or, Query, Scope, Sort, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result_parameters import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
 from fhir_server.search.simplify import Single, conjunction
@@ -25,6 +25,12 @@ from fhir_server.search.words import CONTENT, TEXT, searched
 MAX_CRITERIA = 1500
 MAX_CRITERIA_OF_ALL = 15_000
 """Criteria that must hold together, of one type and of all types searched: more take a database long to prepare."""
+
+MAX_ALTERNATIVES = 12_000
+"""Alternatives of all criteria together that no common look-up answers, such as beginnings of strings."""
+
+MAX_COMBINATIONS = 60_000
+"""These alternatives times the number of criteria: each criterion is planned with each alternative of the others."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -189,11 +195,25 @@ def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry,
             f"The search has {max(criteria):,} criteria that must all hold; {MAX_CRITERIA:,} are possible for a type, "
             f"and {MAX_CRITERIA_OF_ALL:,} for all types together. Alternatives, separated by commas, may be more."
         )
+    alternatives = sum(_count_alternatives(scope.where) for scope in scopes)
+    most = min(MAX_ALTERNATIVES, MAX_COMBINATIONS // max(criteria, default=1))
+    if alternatives > most:
+        raise TooCostly(
+            f"The criteria of the search have {alternatives:,} alternatives together, for all types; {most:,} are "
+            "possible for so many criteria. Search in several steps."
+        )
     return Query(
         scopes=scopes,
         sort=result.sort,
         count=0 if result.summary == "count" else count,
     )
+
+
+def _count_alternatives(where: Clause) -> int:
+    """The alternatives of criteria that have several: each is prepared by itself."""
+    if isinstance(where, And):
+        return sum(map(_count_alternatives, where.clauses))
+    return len(where.clauses) if isinstance(where, Or) else 0
 
 
 def _single(registry: Registry) -> Single:
