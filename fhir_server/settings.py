@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         1_000_000, ge=1, description="Most rows of the index that a search may look at before it is stopped."
     )
     max_entries: int = Field(
-        100_000, ge=1000, le=1_000_000, description="Most rows of the index that one resource may take."
+        100_000, ge=1000, le=200_000, description="Most rows of the index that one resource may take."
     )
     max_transaction_entries: int = Field(
         500_000, ge=1000, description="Most rows of the index that one transaction may take."

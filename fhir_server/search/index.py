@@ -30,7 +30,7 @@ from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTR
 from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACT
 from fhir_server.search.parameters.token_modifiers import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.trie import KINDS, Accepts, Found, Node
+from fhir_server.search.trie import KINDS, Accepts, Found, Node, check_number
 from fhir_server.search.trie_builder import Planter, PlantLeaf
 from fhir_server.search.trie_codegen import Walk, made, unrolled
 from fhir_server.search.words import left_out, texts
@@ -98,6 +98,7 @@ class Index:
         for sink in found:
             for code, values in sink.items():
                 if len(values) > 1:
+                    check_number(code, values)
                     sink[code] = _ordered(values)
         references, strings = literal_references(resource, base, self._types), self._strings[type]
         made = Entries(found[0], found[1], found[2], references, strings, self.texts(resource))

@@ -196,7 +196,7 @@ def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry,
             f"and {MAX_CRITERIA_OF_ALL:,} for all types together. Alternatives, separated by commas, may be more."
         )
     alternatives = sum(_count_alternatives(scope.where) for scope in scopes)
-    most = min(MAX_ALTERNATIVES, MAX_COMBINATIONS // max(criteria, default=1))
+    most = min(MAX_ALTERNATIVES, MAX_COMBINATIONS // max([1, *criteria]))
     if alternatives > most:
         raise TooCostly(
             f"The criteria of the search have {alternatives:,} alternatives together, for all types; {most:,} are "

@@ -16,8 +16,8 @@ from fhir_server.search.parameters.criteria import Extract, Surroundings
 Found = Sequence[dict[str, Any]]
 """Entries by code, in one dict per kind (`KINDS`): a tuple as long as one element gave them all, then a list."""
 
-MOST_ENTRIES = 1_000_000
-"""Entries of one parameter at which the walk ends: a resource with fewer is refused by the setting, if it is."""
+MOST_ENTRIES = 200_000
+"""Values of one parameter that can be indexed; the setting `max_entries` refuses resources with less."""
 
 KINDS = ("terms", "dates", "numbers")
 
@@ -74,17 +74,22 @@ class Node:
         yield from (node for _, _, node in self.filters)
 
 
+def check_number(code: str, values: Sequence[Any]) -> None:
+    """Raises TooCostly where a parameter has more values than can be indexed: sorting them would take long."""
+    if len(values) > MOST_ENTRIES:
+        raise TooCostly(
+            f"The resource has more than {MOST_ENTRIES:,} values of the search parameter `{code}`, which is more than "
+            "can be indexed; divide it."
+        )
+
+
 def add(sink: dict[str, Any], code: str, entries: tuple[Any, ...]) -> None:
     """Puts more entries under a code; a list of its own, so that ten thousand members of a Group stay linear."""
     earlier = sink.get(code)
     if earlier is None:
         sink[code] = entries
     elif earlier.__class__ is list:
-        if len(earlier) > MOST_ENTRIES:
-            raise TooCostly(
-                f"The resource has more than {MOST_ENTRIES:,} values of the search parameter `{code}`, which is more "
-                "than can be indexed; divide it."
-            )
+        check_number(code, earlier)
         earlier.extend(entries)
     else:
         sink[code] = [*earlier, *entries]
