@@ -47,7 +47,7 @@ class Protocol(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
         self.since = self.loop.time()
-        full = len(self.connections) >= most_connections() and not self._make_room()
+        full = self._count_open() >= most_connections() and not self._make_room()
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         if full:
             self._refuse(503, _TOO_MANY, "retry-after: 5\r\n")
@@ -139,14 +139,22 @@ class Protocol(HttpToolsProtocol):
         elif self.is_idle:
             self.transport.close()
 
+    def _count_open(self) -> int:
+        """The connections; those that are closing are counted only where there are many."""
+        if len(self.connections) < most_connections():
+            return len(self.connections)
+        return sum(1 for each in self.connections if not each.transport.is_closing())
+
     def _make_room(self) -> bool:
         """Close the idle connections that have been so for the longest; False when there are none."""
-        idle = sorted([each for each in self.connections if each.is_idle], key=lambda each: each.since)  # type: ignore[union-attr]
+        ours = [each for each in self.connections if isinstance(each, Protocol)]
+        open_ones = [each for each in ours if not each.transport.is_closing()]
+        idle = sorted([each for each in open_ones if each.is_idle], key=lambda each: each.since)
         for each in idle[: 1 + len(idle) // 10]:
             each.transport.abort()
         self.logger.warning(
             "%d connections are open, as many as this process may have by its limit on descriptors; %s.",
-            len(self.connections),
+            len(open_ones),
             "idle ones are closed" if idle else "new ones are refused",
         )
         return bool(idle)

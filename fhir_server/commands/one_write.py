@@ -23,7 +23,10 @@ class OneWrite:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep a head; write anything else, behind the head that is kept."""
+        """Keep a head; write anything else, behind the head that is kept. Nothing to a client that is gone."""
+        if self._transport.is_closing():
+            self._head = b""
+            return
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(_HEAD):
@@ -40,4 +43,5 @@ class OneWrite:
     def _flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head)
+            if not self._transport.is_closing():
+                self._transport.write(head)

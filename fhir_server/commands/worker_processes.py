@@ -41,6 +41,7 @@ _TRACEBACK_SECONDS = 0.5
 _KILL_SECONDS = 10.0
 _ENDING_PAUSE = 0.02
 _MOST_WAITING = 64
+_MOST_TAKEN = 16
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 TRACEBACK_SIGNAL = signal.SIGUSR1
@@ -72,15 +73,15 @@ class WorkerServer(StoppingServer):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what was handed over already, and stop."""
-        self._take()
+        self._take(_MOST_WAITING * _MOST_TAKEN)
         asyncio.get_running_loop().remove_reader(self._channel)
         await asyncio.gather(*self._opening, return_exceptions=True)
         await super().shutdown(sockets=[])
 
-    def _take(self) -> None:
+    def _take(self, most: int = _MOST_TAKEN) -> None:
         """On the loop: begin to serve the connections that lie in the channel."""
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(most):  # what is closed to make room for them is closed when the loop goes on
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:

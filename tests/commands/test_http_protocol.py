@@ -32,6 +32,9 @@ class Written(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return name
 
