@@ -1,0 +1,92 @@
+"""One way out: a delivery is a Task that exists once for each partner, resource and version (docs/messages.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.datetimes import instant
+from fhir_server.workers.message_codes import (
+    CONTROL_SYSTEM,
+    DELIVERY,
+    LONGEST_NUMBER,
+    MESSAGE_SYSTEM,
+    PARTNER_SYSTEM,
+    clean_text,
+    code_task,
+    make_acknowledgement,
+    make_part,
+)
+from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
+from fhir_server.workers.message_tasks import make_binary, put
+from fhir_server.writes.action import Action
+from fhir_server.writes.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What goes to a partner: `resource` (`Type/id`) in its `version`, as the bytes of a message.
+
+    `transport` is a key of the partner's transports; `patient` a reference, or "" where it is about none.
+    """
+
+    partner: str
+    transport: str
+    resource: str
+    version: int
+    control_number: str
+    payload: bytes
+    content_type: str
+    patient: str = ""
+
+    @property
+    def id(self) -> str:
+        """The id of its Task and Binary: the same for the same partner, resource and version."""
+        return hashlib.sha256(orjson.dumps([self.partner, self.resource, self.version])).hexdigest()
+
+
+async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:
+    """The Binary and the waiting Task of a delivery, for the decision that reads through `state`; () where it exists.
+
+    Goes into the transaction that the delivery is about, or into one of its own: a repeat makes nothing.
+    """
+    if await state.read("Task", delivery.id) is not None:
+        return ()
+    binary = make_binary(delivery.id, delivery.content_type, delivery.payload)
+    return binary, put(_build_task(delivery, state.context.clock()))
+
+
+def _build_task(delivery: Delivery, now: int) -> dict[str, Any]:
+    waiting: MessageState = "waiting"
+    number = clean_text(delivery.control_number, LONGEST_NUMBER)
+    return {
+        "resourceType": "Task",
+        "id": delivery.id,
+        "identifier": [
+            {"system": MESSAGE_SYSTEM, "value": f"{delivery.partner}/{delivery.resource}/{delivery.version}"},
+            {"system": CONTROL_SYSTEM, "value": number},
+        ],
+        "groupIdentifier": {"system": PARTNER_SYSTEM, "value": delivery.partner},
+        "status": STATES[waiting].status,
+        "businessStatus": code_state(waiting),
+        "intent": "order",
+        "code": code_task(DELIVERY),
+        "focus": {"reference": f"{delivery.resource}/_history/{delivery.version}"},
+        **({"for": {"reference": delivery.patient}} if delivery.patient else {}),
+        "authoredOn": instant(now),
+        "lastModified": instant(now),
+        "input": [
+            make_part("text", valueReference={"reference": f"Binary/{delivery.id}"}),
+            make_part("transport", valueCode=delivery.transport),
+        ],
+    }
+
+
+def acknowledge_delivery(task: dict[str, Any], state: MessageState, answer: bytes, now: int) -> dict[str, Any]:
+    """The Task of a delivery that was answered: `acknowledged` or `refused`, with the answer as an output."""
+    moved = move_task(task, state, now)
+    outputs = [*moved.get("output", ()), *make_acknowledgement(answer)]
+    return moved | ({"output": outputs} if outputs else {})
