@@ -68,7 +68,7 @@ async def remove_expired(
     Each Task is marked `expired` first by a write that asserts its version; then its Binary and itself are removed. A
     run that was cut short is finished by the next one. Provenance stays: it tells where a resource came from.
     """
-    removed = []
+    removed: list[Removed] = []
     async for tasks in _find_candidates(context, caller):
         for task in select_removable(tasks, days, context.clock()):
             if len(removed) == most:

@@ -20,11 +20,10 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, StoreUnavailable, TooLargeForStore
-from fhir_server.workers import messages
 from fhir_server.workers.deliveries import Delivery, make_delivery
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal, map_alone
 from fhir_server.workers.message_log import Filters, close, find_messages, preview, read_message, replay
-from fhir_server.workers.message_tasks import IncomingMessage
+from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
 from fhir_server.workers.messages import Received, receive
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
@@ -268,7 +267,7 @@ async def test_any_control_number_is_kept(client: Client, number: str) -> None:
 async def test_a_text_that_is_too_large_is_known_by_its_hash_and_its_beginning(
     memory: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "LARGEST_MESSAGE", 1000)
+    monkeypatch.setattr("fhir_server.workers.messages.LARGEST_MESSAGE", 1000)
     large = message("patient 1 Keller\n" * 100)
     received = await take(memory, large)
     assert received.state == "refused" and "1700 bytes" in received.reason and "1000" in received.reason
@@ -279,7 +278,7 @@ async def test_a_text_that_is_too_large_is_known_by_its_hash_and_its_beginning(
 
 
 async def test_the_largest_message_fits_every_store(client: Client) -> None:
-    text = "refuse " + "x" * (messages.LARGEST_MESSAGE - 7)
+    text = "refuse " + "x" * (LARGEST_MESSAGE - 7)
     refused = Interpreter(map_alone(lambda _: Refusal("It is not taken.", b"no")), lambda *_: b"no")
     received = await take(client, message(text), refused)
     assert received.state == "refused" and received.reason == "It is not taken."
