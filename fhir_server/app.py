@@ -44,7 +44,7 @@ from fhir_server.security.authentication import accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
-from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
+from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules
@@ -262,7 +262,7 @@ async def running(
     seams = seams or Seams()
     store = await open_store(settings.store, seams.clock, Budget(settings.search_seconds, settings.search_rows))
     try:
-        if settings.full_text and isinstance(store, FullText):
+        if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), seams)
         await store_conformance_resources(

@@ -129,11 +129,11 @@ class Reader:
         """See `Store.count`."""
         return await self._store.count(self.restrict(query))
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
-        """See `Store.matching`."""
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `Store.find_matching`."""
         if self._restrictions is not None and references:
             where = self._restrictions.restrict(Scope(references[0].partition("/")[0], where)).where
-        return await self._store.matching(references, where)
+        return await self._store.find_matching(references, where)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `Store.history`; hidden versions are passed over, so that a page may be shorter than `count`."""

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from fhir_server.app import Seams, Knowledge, Running, running
+from fhir_server.app import Knowledge, Running, Seams, running
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
 from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
