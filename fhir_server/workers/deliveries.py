@@ -21,7 +21,7 @@ from fhir_server.workers.message_codes import (
     make_part,
 )
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
-from fhir_server.workers.message_tasks import make_binary, put
+from fhir_server.workers.message_tasks import ID_DIGITS, make_binary, put
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 
@@ -45,7 +45,7 @@ class Delivery:
     @property
     def id(self) -> str:
         """The id of its Task and Binary: the same for the same partner, resource and version."""
-        return hashlib.sha256(orjson.dumps([self.partner, self.resource, self.version])).hexdigest()
+        return hashlib.sha256(orjson.dumps([self.partner, self.resource, self.version])).hexdigest()[:ID_DIGITS]
 
 
 async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:

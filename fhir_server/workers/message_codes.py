@@ -6,14 +6,14 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-_CANONICAL = "https://fhir-server.example/fhir"
+from fhir_server.fhir.urls import code_system_url, naming_system_url
 
-TASK_SYSTEM = f"{_CANONICAL}/CodeSystem/message-task"
-STATE_SYSTEM = f"{_CANONICAL}/CodeSystem/message-state"
-PART_SYSTEM = f"{_CANONICAL}/CodeSystem/message-part"
-MESSAGE_SYSTEM = f"{_CANONICAL}/NamingSystem/message"
-CONTROL_SYSTEM = f"{_CANONICAL}/NamingSystem/control-number"
-PARTNER_SYSTEM = f"{_CANONICAL}/NamingSystem/partner"
+TASK_SYSTEM = code_system_url("message-task")
+STATE_SYSTEM = code_system_url("message-state")
+PART_SYSTEM = code_system_url("message-part")
+MESSAGE_SYSTEM = naming_system_url("message")
+CONTROL_SYSTEM = naming_system_url("control-number")
+PARTNER_SYSTEM = naming_system_url("partner")
 
 INTAKE = "message-intake"
 DELIVERY = "message-delivery"

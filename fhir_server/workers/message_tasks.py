@@ -30,6 +30,9 @@ from fhir_server.writes.action import Action
 LARGEST_MESSAGE = 10 * 1024 * 1024
 """Bytes of a text that are kept: as base64 in a Binary it has to fit a document of 16 MB."""
 
+ID_DIGITS = 32
+"""Hexadecimal digits of a SHA-256 that make an id: 128 bits."""
+
 BEGINNING = 256
 """Bytes that are kept of a text that is too large."""
 
@@ -57,7 +60,7 @@ class IncomingMessage:
     @property
     def id(self) -> str:
         """The id of its Task, Binary and Provenance: the same for the same partner, control number and text."""
-        return hashlib.sha256(orjson.dumps([self.partner, self.number, self.hash])).hexdigest()
+        return hashlib.sha256(orjson.dumps([self.partner, self.number, self.hash])).hexdigest()[:ID_DIGITS]
 
     @property
     def number(self) -> str:
