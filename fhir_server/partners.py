@@ -73,6 +73,11 @@ class Transports(Section):
 
     folder: FolderEndpoint | None = None
 
+    def find_endpoint(self, name: str) -> dict[str, str] | None:
+        """What the transport of a name takes; None where the partner does not have it."""
+        section = getattr(self, name) if name in type(self).model_fields else None
+        return None if section is None else dict(section.to_endpoint())
+
 
 class Translation(Section):
     """The code that takes the place of a partner's own, which stays beside it."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.requests.context import Context
+from fhir_server.transports.protocol import Endpoint, Transport
+from fhir_server.transports.table import TRANSPORTS
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     DELIVERY,
@@ -17,8 +23,10 @@ from fhir_server.workers.message_codes import (
     PARTNER_SYSTEM,
     clean_text,
     code_task,
+    find_parts,
     make_acknowledgement,
     make_part,
+    read_identifier,
 )
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
 from fhir_server.workers.message_tasks import ID_DIGITS, make_binary, put
@@ -83,6 +91,32 @@ def _build_task(delivery: Delivery, now: int) -> dict[str, Any]:
             make_part("transport", valueCode=delivery.transport),
         ],
     }
+
+
+class Sending(NamedTuple):
+    """What a delivery sends: by which transport, to where, under which control number, and the bytes."""
+
+    transport: Transport
+    endpoint: Endpoint
+    control_number: str
+    payload: bytes
+
+
+async def prepare_sending(context: Context, task: Mapping[str, Any]) -> Sending:
+    """What the Task of a delivery sends. Raises Unprocessable where partner, transport or text is gone."""
+    name = read_identifier(task, PARTNER_SYSTEM)
+    transport = find_parts(task, "transport")[0]["valueCode"]
+    partner = context.partners.get(name)
+    if partner is None:
+        raise Unprocessable(f"There is no partner `{name}` any more; add its file, or close the delivery.")
+    endpoint = partner.transports.find_endpoint(transport)
+    if endpoint is None or transport not in TRANSPORTS:
+        raise Unprocessable(f"The partner `{name}` has no transport `{transport}`; add it to its file.")
+    stored = await context.unrestricted.read("Binary", task["id"])
+    if stored is None or stored.raw is None:
+        raise Unprocessable(f"The text of the delivery, `Binary/{task['id']}`, is not there any more.")
+    payload = base64.b64decode(orjson.loads(stored.raw).get("data", ""))
+    return Sending(TRANSPORTS[transport], endpoint, read_identifier(task, CONTROL_SYSTEM), payload)
 
 
 def acknowledge_delivery(task: dict[str, Any], state: MessageState, answer: bytes, now: int) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
-from fhir_server.fhir.outcome import Conflict
+from fhir_server.fhir.outcome import Conflict, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, StoreUnavailable, TooLargeForStore
-from fhir_server.workers.deliveries import Delivery, make_delivery
+from fhir_server.workers.deliveries import Delivery, make_delivery, prepare_sending
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal, map_alone
 from fhir_server.workers.message_log import Filters, close, find_messages, preview, read_message, replay
 from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
@@ -414,6 +414,26 @@ async def add_delivery(context: Context, delivery: Delivery) -> int:
         return Decision(len(actions), actions)
 
     return (await decide_and_commit(context, CALLER, decide)).answer
+
+
+async def test_a_delivery_is_sent_to_where_its_partner_is(known: Knowledge, tmp_path: Path) -> None:
+    (tmp_path / "partners").mkdir()
+    (tmp_path / "out").mkdir()
+    file = f'name = "lab"\nformats = ["hl7v2"]\n[transports.folder]\nout = "{tmp_path}/out"\nsuffix = ".hl7"\n'
+    (tmp_path / "partners" / "lab.toml").write_text(file)
+    async with serving(known, store="memory://", profiles=str(tmp_path)) as client:
+        context = client.server.context
+        await client.put("Patient/1", json={"resourceType": "Patient", "id": "1"})
+        await add_delivery(context, Delivery("lab", "folder", "Patient/1", 1, "77", b"MSH|x\r", "text/plain"))
+        await add_delivery(context, Delivery("lab", "pigeon", "Patient/1", 2, "78", b"MSH|y\r", "text/plain"))
+        await add_delivery(context, Delivery("gone", "folder", "Patient/1", 2, "79", b"MSH|z\r", "text/plain"))
+        tasks = {task["identifier"][1]["value"]: task for task in await resources(client, "Task")}
+        transport, endpoint, number, payload = await prepare_sending(context, tasks["77"])
+        assert (await transport.deliver(endpoint, number, payload)).outcome == "delivered"
+        assert (tmp_path / "out" / "77.hl7").read_bytes() == b"MSH|x\r"
+        for number, says in (("78", "no transport `pigeon`"), ("79", "no partner `gone`")):
+            with pytest.raises(Unprocessable, match=says):
+                await prepare_sending(context, tasks[number])
 
 
 async def test_a_delivery_exists_once_for_partner_resource_and_version(client: Client) -> None:
