@@ -97,6 +97,7 @@ def replay(
     id: Id,
     store: Store = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be stored, and write nothing.")] = False,
+    again: Annotated[bool, typer.Option(help="Also what was accepted already.")] = False,
 ) -> None:
     """Interpret a message that came in again; let a delivery that was refused, parked or closed wait again."""
 
@@ -105,7 +106,7 @@ def replay(
         if dry_run:
             _print_preview(await message_log.preview(context, caller, task, INTERPRETERS))
             return
-        done = await message_log.replay(context, caller, task, INTERPRETERS)
+        done = await message_log.replay(context, caller, task, INTERPRETERS, again)
         if not isinstance(done, Received):
             typer.echo(f"Task/{id} is {read_state(done)}.")
             return

@@ -10,7 +10,8 @@ import asyncio
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from fhir_server.transports.protocol import DeliveryResult, Endpoint
 
 LONGEST_NAME = 200
 """Bytes of a file's name, so that a temporary name fits beside it."""
+
+ABANDONED = 3600.0
+"""Seconds after which a file with a temporary name is taken for left behind."""
 
 REASON = ".reason.txt"
 """What is added to the name of a file in `failed`, for the text with the reason."""
@@ -40,8 +44,15 @@ class Folder:
 
     repeats = False
 
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._swept: set[str] = set()
+
     async def deliver(self, endpoint: Endpoint, control_number: str, payload: bytes) -> DeliveryResult:
         """Write the payload as a file whose name carries the control number."""
+        if endpoint["out"] not in self._swept:
+            self._swept.add(endpoint["out"])
+            await asyncio.to_thread(remove_unfinished, Path(endpoint["out"]), self._clock() - ABANDONED)
         return await asyncio.to_thread(write_file, _locate(endpoint, control_number), payload)
 
     async def find_delivered(self, endpoint: Endpoint, control_number: str) -> bool:
@@ -65,9 +76,6 @@ def write_file(path: Path, payload: bytes) -> DeliveryResult:
         return DeliveryResult(
             "refused", reason=f"`{path.name}` cannot be a file's name: the control number is too long or empty."
         )
-    for left in _find_temporary(path):
-        with suppress(OSError):
-            left.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         _write_durably(temporary, payload)
@@ -86,11 +94,14 @@ def write_file(path: Path, payload: bytes) -> DeliveryResult:
     return DeliveryResult("delivered")
 
 
-def _find_temporary(path: Path) -> Iterator[Path]:
-    """What processes that died left behind of the same file."""
-    prefix = f".{path.name}."
-    with suppress(OSError):
-        yield from [each for each in path.parent.iterdir() if each.name.startswith(prefix) and each.suffix == ".part"]
+def remove_unfinished(folder: Path, before: float) -> None:
+    """Remove what processes that died have left under temporary names, last written before a time (s since 1970)."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(".part"):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry)
 
 
 def _write_durably(path: Path, payload: bytes) -> None:

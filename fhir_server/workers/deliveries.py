@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from fhir_server.workers.message_codes import (
     read_identifier,
 )
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
-from fhir_server.workers.message_tasks import ID_DIGITS, make_binary, put
+from fhir_server.workers.message_tasks import derive_id, make_binary, put
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 
@@ -53,7 +52,7 @@ class Delivery:
     @property
     def id(self) -> str:
         """The id of its Task and Binary: the same for the same partner, resource and version."""
-        return hashlib.sha256(orjson.dumps([self.partner, self.resource, self.version])).hexdigest()[:ID_DIGITS]
+        return derive_id(self.partner, self.resource, self.version)
 
 
 async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:

@@ -25,9 +25,9 @@ from fhir_server.workers.message_codes import (
     find_parts,
     read_identifier,
 )
-from fhir_server.workers.message_states import move_task
+from fhir_server.workers.message_states import move_task, read_state
 from fhir_server.workers.message_tasks import IncomingMessage, put
-from fhir_server.workers.messages import Received, receive
+from fhir_server.workers.messages import ACCEPTED, Received, receive
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
 
@@ -101,11 +101,19 @@ async def read_incoming(context: Context, caller: Caller, task: Task) -> Incomin
 
 
 async def replay(
-    context: Context, caller: Caller, task: Task, interpreters: Mapping[str, Interpreter]
+    context: Context, caller: Caller, task: Task, interpreters: Mapping[str, Interpreter], again: bool = False
 ) -> Received | Task:
-    """What came in is interpreted again, also when it was accepted; a delivery waits again to be sent."""
+    """What came in is interpreted again; a delivery waits again to be sent.
+
+    Raises Conflict for what was accepted, unless `again` says that it is meant.
+    """
     if not is_intake(task):
         return await _change(context, caller, task["id"], "waiting", "")
+    if read_state(task) in ACCEPTED and not again:
+        raise Conflict(
+            f"The message `Task/{task['id']}` was accepted. Interpreted again, it creates once more what its entries "
+            "create without a condition; look at it with --dry-run, and say --again if that is meant."
+        )
     message = await read_incoming(context, caller, task)
     interpreter = find_interpreter(interpreters, message.format)
     return await receive(context, caller, message, interpreter, again=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -30,7 +30,7 @@ from fhir_server.writes.action import Action
 LARGEST_MESSAGE = 10 * 1024 * 1024
 """Bytes of a text that are kept: as base64 in a Binary it has to fit a document of 16 MB."""
 
-ID_DIGITS = 32
+_ID_DIGITS = 32
 """Hexadecimal digits of a SHA-256 that make an id: 128 bits."""
 
 BEGINNING = 256
@@ -52,20 +52,23 @@ class IncomingMessage:
     content_type: str
     refuse_reused: bool = False
 
-    @property
-    def hash(self) -> str:
-        """The SHA-256 of the text, as hexadecimal digits."""
-        return hashlib.sha256(self.raw).hexdigest()
+    number: str = field(init=False)
+    """The control number as the log keeps it."""
+    hash: str = field(init=False)
+    """The SHA-256 of the text, as hexadecimal digits."""
+    id: str = field(init=False)
+    """The id of its Task, Binary and Provenance: the same for the same partner, control number and text."""
 
-    @property
-    def id(self) -> str:
-        """The id of its Task, Binary and Provenance: the same for the same partner, control number and text."""
-        return hashlib.sha256(orjson.dumps([self.partner, self.number, self.hash])).hexdigest()[:ID_DIGITS]
+    def __post_init__(self) -> None:
+        number, digest = clean_text(self.control_number, LONGEST_NUMBER), hashlib.sha256(self.raw).hexdigest()
+        object.__setattr__(self, "number", number)
+        object.__setattr__(self, "hash", digest)
+        object.__setattr__(self, "id", derive_id(self.partner, number, digest))
 
-    @property
-    def number(self) -> str:
-        """The control number as the log keeps it."""
-        return clean_text(self.control_number, LONGEST_NUMBER)
+
+def derive_id(*parts: str | int) -> str:
+    """The id that these parts always have: the beginning of a SHA-256."""
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:_ID_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from fhir_server.workers.message_codes import (
     PARTNER_SYSTEM,
     STATE_SYSTEM,
     TASK_SYSTEM,
+    clean_text,
     read_acknowledgement,
 )
 from fhir_server.workers.message_states import MessageState, read_state
@@ -271,10 +272,11 @@ def _audit(intake: Intake, groups: EntryGroups, status: int) -> None:
 
 def _describe(error: FhirError) -> str:
     """The sentences of an error, each with the paths that it speaks of."""
-    return " ".join(
+    sentences = (
         f"{', '.join(issue.expression)}: {issue.diagnostics}" if issue.expression else issue.diagnostics
         for issue in error.issues
     )
+    return clean_text(" ".join(sentences))
 
 
 def _describe_size(size: int) -> str:

@@ -88,9 +88,11 @@ def test_a_replay_stores_what_the_message_says_now(store: str, monkeypatch: pyte
     tolerant = PLAIN._replace(interpret=INTERPRETERS["plain"].interpret)
     monkeypatch.setattr(command, "INTERPRETERS", {"plain": tolerant})
     assert run(store, "replay", id_of("1"), "--dry-run").output.splitlines() == ["POST Patient", "POST Observation"]
-    assert "is acknowledged." in run(store, "replay", id_of("1")).output
+    accepted = run(store, "replay", id_of("1"))
+    assert accepted.exit_code == 1 and "was accepted" in accepted.output
+    assert "is acknowledged." in run(store, "replay", id_of("1"), "--again").output
     monkeypatch.setattr(command, "INTERPRETERS", {})
-    assert "There is no interpreter for the format `plain`" in run(store, "replay", id_of("1")).output
+    assert "There is no interpreter for the format `plain`" in run(store, "replay", id_of("2")).output
 
 
 def test_a_message_is_closed_with_a_reason(store: str) -> None:

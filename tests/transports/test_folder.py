@@ -22,6 +22,7 @@ from fhir_server.transports.folder import (
     name_file,
     observe_files,
     read_file,
+    remove_unfinished,
     select_complete,
     write_file,
 )
@@ -177,9 +178,19 @@ def test_a_killed_process_leaves_whole_files_and_nothing_is_written_twice(endpoi
         for path in Path(endpoint["out"]).glob("[!.]*.hl7"):
             assert path.read_bytes() == bytes([int(path.stem)]) * 500_000
             assert inodes.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
+    remove_unfinished(Path(endpoint["out"]), time.time() + 1)
     for number in range(7):
         assert write_file(Path(endpoint["out"]) / f"{number}.hl7", bytes([number]) * 500_000).outcome == "delivered"
     assert names(endpoint, "out") == [f"{number}.hl7" for number in range(7)]
+
+
+async def test_what_a_dead_process_left_is_removed_once_it_is_old(endpoint: dict[str, str]) -> None:
+    left = [Path(endpoint["out"]) / name for name in (".1.hl7.00.part", ".2.hl7.00.part", ".other")]
+    for path in left:
+        path.write_bytes(b"half")
+    os.utime(left[0], (1, 1))
+    await Folder().deliver(endpoint, "3", PAYLOAD)
+    assert names(endpoint, "out") == [".2.hl7.00.part", ".other", "3.hl7"]
 
 
 def test_a_file_still_being_written_is_left(endpoint: dict[str, str]) -> None:

@@ -392,7 +392,10 @@ async def test_a_replay_interprets_again(client: Client) -> None:
     assert isinstance(received, Received)
     assert (received.id, received.state) == (refused.id, "acknowledged")
     assert len(await resources(client, "Task")) == 1
-    again = await replay(context, CALLER, task, INTERPRETERS)
+    task = await read_message(context, CALLER, refused.id)
+    with pytest.raises(Conflict, match="was accepted"):
+        await replay(context, CALLER, task, INTERPRETERS)
+    again = await replay(context, CALLER, task, INTERPRETERS, again=True)
     assert isinstance(again, Received) and again.state == "refused"
     assert state((await resources(client, "Task"))[0]) == "acknowledged"
 
