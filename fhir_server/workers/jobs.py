@@ -93,9 +93,9 @@ async def list_jobs(context: Context, kind: str) -> list[Job]:
 
 
 async def cancel_job(context: Context, id: str) -> bool:
-    """End a running job after the step that it is at; False when it does not run."""
-    while (job := await find_job(context, id)) is not None and job.status == "running":
-        if await _save(context, job, replace(job, status="cancelled")):
+    """End a job after the step that it is at, and forget its result; False when there is none."""
+    while (job := await find_job(context, id)) is not None and job.status != "cancelled":
+        if await _save(context, job, replace(job, status="cancelled", result="")):
             return True
     return False
 

@@ -24,8 +24,7 @@ async def job(context: Context, request: Request) -> Response:
     if found is None or found.principal != request.principal.name or found.status == "cancelled":
         raise NotFound(f"There is no job `{id}`: it was cancelled, or it ended long ago, or it never was.")
     if request.method == "DELETE":
-        if not await cancel_job(context, id):
-            return _inform(202, f"The job `{id}` has ended already; there is nothing to cancel.")
+        await cancel_job(context, id)
         return _inform(202, f"The job `{id}` is cancelled.")
     if found.status == "running":
         return build_progress(found)
