@@ -49,6 +49,7 @@ async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
         sqlite.check_there(settings.store)
     async with running(settings) as server:
         team = Team(server.context, json_log(sys.stderr.buffer, settings.log_level))
+        team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)
         task = asyncio.create_task(run_workers(team, workers))
         loop = asyncio.get_running_loop()
 
