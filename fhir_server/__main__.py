@@ -11,9 +11,10 @@ from fhir_server.commands.messages import messages
 from fhir_server.commands.partners import partners
 from fhir_server.commands.reindex import reindex
 from fhir_server.commands.serve import serve
+from fhir_server.commands.work import work
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, load, reindex, backup):
+for command in (serve, work, load, reindex, backup):
     cli.command()(command)
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
