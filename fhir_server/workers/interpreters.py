@@ -36,15 +36,22 @@ class Refusal:
     issues: Sequence[Issue] = ()
 
 
+def accept_answer(answer: bytes) -> str:
+    """The `read_answer` of a format whose answers never refuse."""
+    return ""
+
+
 class Interpreter(NamedTuple):
     """The row of a format.
 
     `interpret` may read through the State, asks a pure mapper, and is asked again when what it read has changed.
-    `refuse` writes the acknowledgement for a message that could not be stored, with the reason.
+    `refuse` writes the acknowledgement for a message that could not be stored, with the reason. `read_answer` reads
+    what came back for a delivery: the reason where it refuses, "" where it accepts.
     """
 
     interpret: Callable[[State, IncomingMessage], Awaitable[Interpretation | Refusal]]
     refuse: Callable[[IncomingMessage, str], bytes]
+    read_answer: Callable[[bytes], str] = accept_answer
 
 
 def map_alone(mapper: Callable[[IncomingMessage], Interpretation | Refusal]) -> Callable[..., Any]:

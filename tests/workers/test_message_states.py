@@ -14,8 +14,8 @@ from fhir_server.app import Knowledge, Seams
 from fhir_server.fhir.datetimes import DAY, instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.request import Caller
-from fhir_server.workers.deliveries import acknowledge_delivery
 from fhir_server.workers.message_codes import CONTROL_SYSTEM, PARTNER_SYSTEM, read_acknowledgement
+from fhir_server.workers.message_deliveries import acknowledge_delivery
 from fhir_server.workers.message_log import close
 from fhir_server.workers.message_retention import remove_expired, select_removable
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task, read_state

@@ -20,8 +20,8 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, StoreUnavailable, TooLargeForStore
-from fhir_server.workers.deliveries import Delivery, make_delivery, prepare_sending
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal, map_alone
+from fhir_server.workers.message_deliveries import Delivery, make_delivery, prepare_sending
 from fhir_server.workers.message_log import Filters, close, find_messages, preview, read_message, replay
 from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
 from fhir_server.workers.messages import Received, receive
@@ -427,9 +427,9 @@ async def test_a_delivery_is_sent_to_where_its_partner_is(known: Knowledge, tmp_
     async with serving(known, store="memory://", profiles=str(tmp_path)) as client:
         context = client.server.context
         await client.put("Patient/1", json={"resourceType": "Patient", "id": "1"})
-        await add_delivery(context, Delivery("lab", "folder", "Patient/1", 1, "77", b"MSH|x\r", "text/plain"))
-        await add_delivery(context, Delivery("lab", "pigeon", "Patient/1", 2, "78", b"MSH|y\r", "text/plain"))
-        await add_delivery(context, Delivery("gone", "folder", "Patient/1", 2, "79", b"MSH|z\r", "text/plain"))
+        await add_delivery(context, Delivery("lab", "hl7v2", "folder", "Patient/1", 1, "77", b"MSH|x\r", "text/plain"))
+        await add_delivery(context, Delivery("lab", "hl7v2", "pigeon", "Patient/1", 2, "78", b"MSH|y\r", "text/plain"))
+        await add_delivery(context, Delivery("gone", "hl7v2", "folder", "Patient/1", 2, "79", b"MSH|z\r", "text/plain"))
         tasks = {task["identifier"][1]["value"]: task for task in await resources(client, "Task")}
         transport, endpoint, number, payload = await prepare_sending(context, tasks["77"])
         assert (await transport.deliver(endpoint, number, payload)).outcome == "delivered"
@@ -441,7 +441,9 @@ async def test_a_delivery_is_sent_to_where_its_partner_is(known: Knowledge, tmp_
 
 async def test_a_delivery_exists_once_for_partner_resource_and_version(client: Client) -> None:
     await client.put("Patient/1", json={"resourceType": "Patient", "id": "1"})
-    delivery = Delivery("lab", "folder", "Patient/1", 1, "77", b"MSH|x\r", "x-application/hl7-v2+er7", "Patient/1")
+    delivery = Delivery(
+        "lab", "hl7v2", "folder", "Patient/1", 1, "77", b"MSH|x\r", "x-application/hl7-v2+er7", "Patient/1"
+    )
     context = client.server.context
     made = await asyncio.gather(*(add_delivery(context, delivery) for _ in range(4)))
     assert sorted(made) == [0, 0, 0, 2]

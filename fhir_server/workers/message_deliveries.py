@@ -12,6 +12,8 @@ import orjson
 from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Unprocessable
 from fhir_server.requests.context import Context
+from fhir_server.requests.criteria import parse_criteria
+from fhir_server.search.locks import locks
 from fhir_server.transports.protocol import Endpoint, Transport
 from fhir_server.transports.table import TRANSPORTS
 from fhir_server.workers.message_codes import (
@@ -28,7 +30,7 @@ from fhir_server.workers.message_codes import (
     read_identifier,
 )
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
-from fhir_server.workers.message_tasks import derive_id, make_binary, put
+from fhir_server.workers.message_tasks import make_binary, put
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 
@@ -41,6 +43,7 @@ class Delivery:
     """
 
     partner: str
+    format: str
     transport: str
     resource: str
     version: int
@@ -50,30 +53,37 @@ class Delivery:
     patient: str = ""
 
     @property
-    def id(self) -> str:
-        """The id of its Task and Binary: the same for the same partner, resource and version."""
-        return derive_id(self.partner, self.resource, self.version)
+    def key(self) -> str:
+        """The value of its identifier: the same for the same partner, resource and version."""
+        return f"{self.partner}/{self.resource}/{self.version}"
 
 
 async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:
     """The Binary and the waiting Task of a delivery, for the decision that reads through `state`; () where it exists.
 
-    Goes into the transaction that the delivery is about, or into one of its own: a repeat makes nothing.
+    Goes into the transaction that the delivery is about, or into one of its own: a repeat makes nothing. Ids rise with
+    time, which is the order of sending.
     """
-    if await state.read("Task", delivery.id) is not None:
+    context, log = state.context, State(state.context, state.caller)
+    where = await parse_criteria(context, "Task", (("identifier", f"{MESSAGE_SYSTEM}|{delivery.key}"),), state.caller)
+    found = await log.search("Task", where)
+    state.assertions += log.assertions
+    state.lock(locks("Task", where))
+    if found:
         return ()
-    binary = make_binary(delivery.id, delivery.content_type, delivery.payload)
-    return binary, put(_build_task(delivery, state.context.clock()))
+    id = context.new_id()
+    binary = make_binary(id, delivery.content_type, delivery.payload)
+    return binary, put(_build_task(id, delivery, context.clock()))
 
 
-def _build_task(delivery: Delivery, now: int) -> dict[str, Any]:
+def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
     waiting: MessageState = "waiting"
     number = clean_text(delivery.control_number, LONGEST_NUMBER)
     return {
         "resourceType": "Task",
-        "id": delivery.id,
+        "id": id,
         "identifier": [
-            {"system": MESSAGE_SYSTEM, "value": f"{delivery.partner}/{delivery.resource}/{delivery.version}"},
+            {"system": MESSAGE_SYSTEM, "value": delivery.key},
             {"system": CONTROL_SYSTEM, "value": number},
         ],
         "groupIdentifier": {"system": PARTNER_SYSTEM, "value": delivery.partner},
@@ -86,7 +96,8 @@ def _build_task(delivery: Delivery, now: int) -> dict[str, Any]:
         "authoredOn": instant(now),
         "lastModified": instant(now),
         "input": [
-            make_part("text", valueReference={"reference": f"Binary/{delivery.id}"}),
+            make_part("text", valueReference={"reference": f"Binary/{id}"}),
+            make_part("format", valueCode=delivery.format),
             make_part("transport", valueCode=delivery.transport),
         ],
     }
