@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -14,8 +14,8 @@ from fhir_server.fhir.outcome import Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
 from fhir_server.search.locks import locks
-from fhir_server.transports.protocol import Endpoint, Transport
 from fhir_server.transports.table import TRANSPORTS
+from fhir_server.workers.delivery import Outgoing
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     DELIVERY,
@@ -25,11 +25,10 @@ from fhir_server.workers.message_codes import (
     clean_text,
     code_task,
     find_parts,
-    make_acknowledgement,
     make_part,
     read_identifier,
 )
-from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task
+from fhir_server.workers.message_states import STATES, MessageState, code_state
 from fhir_server.workers.message_tasks import make_binary, put
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
@@ -103,16 +102,7 @@ def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
     }
 
 
-class Sending(NamedTuple):
-    """What a delivery sends: by which transport, to where, under which control number, and the bytes."""
-
-    transport: Transport
-    endpoint: Endpoint
-    control_number: str
-    payload: bytes
-
-
-async def prepare_sending(context: Context, task: Mapping[str, Any]) -> Sending:
+async def prepare_sending(context: Context, task: Mapping[str, Any]) -> Outgoing:
     """What the Task of a delivery sends. Raises Unprocessable where partner, transport or text is gone."""
     name = read_identifier(task, PARTNER_SYSTEM)
     transport = find_parts(task, "transport")[0]["valueCode"]
@@ -126,11 +116,4 @@ async def prepare_sending(context: Context, task: Mapping[str, Any]) -> Sending:
     if stored is None or stored.raw is None:
         raise Unprocessable(f"The text of the delivery, `Binary/{task['id']}`, is not there any more.")
     payload = base64.b64decode(orjson.loads(stored.raw).get("data", ""))
-    return Sending(TRANSPORTS[transport], endpoint, read_identifier(task, CONTROL_SYSTEM), payload)
-
-
-def acknowledge_delivery(task: dict[str, Any], state: MessageState, answer: bytes, now: int) -> dict[str, Any]:
-    """The Task of a delivery that was answered: `acknowledged` or `refused`, with the answer as an output."""
-    moved = move_task(task, state, now)
-    outputs = [*moved.get("output", ()), *make_acknowledgement(answer)]
-    return moved | ({"output": outputs} if outputs else {})
+    return Outgoing(TRANSPORTS[transport], endpoint, read_identifier(task, CONTROL_SYSTEM), payload)

@@ -55,6 +55,10 @@ STATES: Mapping[MessageState, StateRow] = {
 """Every state. `refused` and `closed` of a message that came in change when it comes again or is replayed."""
 
 
+STATE_OF_STATUS: Mapping[str, MessageState] = {row.status: state for state, row in STATES.items() if state != "expired"}
+"""Task.status → the state that it stands for while a delivery goes out."""
+
+
 def read_state(task: Mapping[str, Any]) -> MessageState | None:
     """The state of a Task of the message log; None for what is no state of the table."""
     for coding in task.get("businessStatus", {}).get("coding", ()):

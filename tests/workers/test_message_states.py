@@ -14,8 +14,7 @@ from fhir_server.app import Knowledge, Seams
 from fhir_server.fhir.datetimes import DAY, instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.request import Caller
-from fhir_server.workers.message_codes import CONTROL_SYSTEM, PARTNER_SYSTEM, read_acknowledgement
-from fhir_server.workers.message_deliveries import acknowledge_delivery
+from fhir_server.workers.message_codes import CONTROL_SYSTEM, PARTNER_SYSTEM
 from fhir_server.workers.message_log import close
 from fhir_server.workers.message_retention import remove_expired, select_removable
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task, read_state
@@ -78,13 +77,6 @@ def test_a_task_moves_as_the_table_says(before: MessageState, after: MessageStat
 def test_a_new_state_has_no_old_reason() -> None:
     parked = move_task(make_task("waiting"), "parked", NOW, "The folder is full.")
     assert "statusReason" not in move_task(parked, "waiting", NOW)
-
-
-def test_the_acknowledgement_of_a_delivery_is_an_output() -> None:
-    sent = make_task("sent-unanswered")
-    answered = acknowledge_delivery(sent, "refused", b"MSA|AE|77\r", NOW)
-    assert read_state(answered) == "refused" and read_acknowledgement(answered) == b"MSA|AE|77\r"
-    assert "output" not in acknowledge_delivery(sent, "acknowledged", b"", NOW)
 
 
 def test_what_is_open_is_never_removed() -> None:
