@@ -1,0 +1,102 @@
+"""A change is applied to the resource as it is: what the message does not speak of stays.
+
+Rules of `docs/mappers/hl7v2.md`: identifiers are added to; entries of a list that came from the same field of the same
+partner are replaced; an absent field changes nothing; two quotes delete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mappers.hl7v2.changes import Change, Resource
+from mappers.hl7v2.rows import SOURCE_EXTENSION
+
+CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "occurrence", "performed")
+"""Elements of which one type at a time may be there."""
+
+WHOLE = frozenset({"coding", "reference", "value", "text", "display"})
+"""Members by which an object is one value; other objects, such as periods, are completed member by member."""
+
+
+def apply_change(current: Resource, change: Change) -> Resource:
+    """The resource after the change; the same object where nothing differs."""
+    result = dict(current)
+    for path in change.delete:
+        name, _, source = path.partition("|")
+        if source:
+            _set(result, name, [each for each in result.get(name, []) if _source_of(each) != source])
+        else:
+            _set(result, name, None)
+    sources = frozenset(change.sources)
+    for name, value in change.resource.items():
+        if name in ("resourceType", "id"):
+            continue
+        _drop_other_choices(result, name, change.resource)
+        result[name] = _join(result.get(name), value, name, change, sources)
+    for name in [name for name, value in result.items() if isinstance(value, list) and name not in change.resource]:
+        _set(result, name, [each for each in result[name] if not _is_of(each, sources)])
+    return current if result == current else result
+
+
+def _set(result: Resource, name: str, value: Any) -> None:
+    if value:
+        result[name] = value
+    else:
+        result.pop(name, None)
+        result.pop(f"_{name}", None)
+
+
+def _source_of(entry: Any) -> str:
+    extensions = entry.get("extension", []) if isinstance(entry, dict) else []
+    return next((str(each.get("valueString")) for each in extensions if each.get("url") == SOURCE_EXTENSION), "")
+
+
+def _is_of(entry: Any, sources: frozenset[str]) -> bool:
+    source = _source_of(entry)
+    return bool(source) and source in sources
+
+
+def _drop_other_choices(result: Resource, name: str, addition: Resource) -> None:
+    for prefix in CHOICES:
+        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1].isupper():
+            for other in [each for each in result if each.lstrip("_").startswith(prefix) and each not in addition]:
+                if other.lstrip("_")[len(prefix) : len(prefix) + 1].isupper():
+                    del result[other]
+
+
+def _join(present: Any, value: Any, name: str, change: Change, sources: frozenset[str]) -> Any:
+    if present is None:
+        return value
+    if isinstance(value, list) and isinstance(present, list):
+        return _join_lists(present, value, name, change, sources)
+    if isinstance(value, dict) and isinstance(present, dict) and not value.keys() & WHOLE:
+        joined = dict(present)
+        for inner, each in value.items():
+            joined[inner] = _join(joined.get(inner), each, inner, change, sources)
+        return joined
+    return value
+
+
+def _join_lists(present: list[Any], value: list[Any], name: str, change: Change, sources: frozenset[str]) -> list[Any]:
+    if name == "identifier":
+        told = {(each.get("system"), each.get("value")) for each in value}
+        return [each for each in present if (each.get("system"), each.get("value")) not in told] + value
+    if name == "extension":
+        told = {each["url"] for each in value}
+        return [each for each in present if each["url"] not in told] + value
+    mode = change.lists.get(name, "replace")
+    if mode in ("add", "remove"):
+        keys = {_key_of(each) for each in value}
+        others = [each for each in present if _key_of(each) not in keys]
+        return others if mode == "remove" else [*others, *value]
+    if any(_source_of(each) for each in value):
+        return [each for each in present if not _is_of(each, sources)] + value
+    return value
+
+
+def _key_of(entry: Any) -> str:
+    """By what a participant, Slot or service of an appointment is the same."""
+    if isinstance(entry, dict):
+        reference = entry.get("reference") or entry.get("actor", {}).get("reference")
+        return str(reference or entry)
+    return str(entry)
