@@ -62,6 +62,7 @@ MAPS = frozenset(
         "DiagnosisType",
         "DiagnosticServiceSectionID",
         "EncounterPriority",
+        "EventReason",
         "ExtendedPriorityCodes",
         "FillerStatusCodes[Appointment]",
         "HospitalService",

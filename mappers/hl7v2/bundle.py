@@ -135,7 +135,7 @@ class _Builder:
 
     def add(self, change: Change) -> None:
         """The entry of a change: a create, an update, or none where nothing is to be done."""
-        resource: Resource = self._link(change.resource)
+        resource: Resource = self._link(change.resource) if self.references else dict(change.resource)
         if change.type == "Provenance":
             resource["target"] = []
         current = self.current.get(change.url)

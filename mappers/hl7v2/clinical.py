@@ -15,7 +15,7 @@ from mappers.hl7v2.datatypes.times import add_minutes, dr_to_period, put_primiti
 from mappers.hl7v2.er7 import Composite, Segment
 from mappers.hl7v2.issues import warn
 from mappers.hl7v2.patients import choose_identity, key_of
-from mappers.hl7v2.rows import Draft, fill
+from mappers.hl7v2.rows import Draft, fill, warn_missing
 from mappers.hl7v2.vocabulary import translate
 
 VERIFICATION = "condition-ver-status"
@@ -34,6 +34,7 @@ def dg1_to_condition(segment: Segment, patient: Change, encounter: Change | None
     fill(draft, segment, "Condition", context)
     resource = draft.resource
     if "code" not in resource and "identifier" not in resource:
+        warn_missing(segment, 3, context)
         return None
     if encounter:
         resource["encounter"] = encounter.reference
@@ -79,6 +80,7 @@ def al1_to_allergy_intolerance(segment: Segment, patient: Change, context: Conte
     draft = Draft({"resourceType": "AllergyIntolerance", "patient": patient.reference})
     fill(draft, segment, "AllergyIntolerance", context)
     if "code" not in draft.resource:
+        warn_missing(segment, 3, context)
         return None
     reaction = draft.resource.get("reaction")
     severity = segment.text(4)
@@ -99,6 +101,7 @@ def pr1_to_procedure(segment: Segment, patient: Change, encounter: Change | None
     fill(draft, segment, "Procedure", context)
     resource = draft.resource
     if "code" not in resource:
+        warn_missing(segment, 3, context)
         return None
     if encounter:
         resource["encounter"] = encounter.reference
@@ -115,13 +118,14 @@ def pr1_to_procedure(segment: Segment, patient: Change, encounter: Change | None
     return change
 
 
-def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Context) -> Change | None:
+def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Context) -> Change:
     """Adds an Observation; `parts` is what it is known by beside OBX-3 and OBX-4."""
     draft = Draft({"resourceType": "Observation"})
     fill(draft, segment, "Observation", context)
     resource = draft.resource
     if "code" not in resource:
-        return None
+        warn_missing(segment, 3, context)
+        resource["code"] = {"text": "not told"}
     _add_values(resource, segment, context)
     status = segment.text(11)
     target = translate(status, "ObservationResultStatusCodesInterpretation", "OBX-11", context.partner)
@@ -130,6 +134,8 @@ def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Contex
         resource["dataAbsentReason"] = fixed_concept("data-absent-reason", ABSENT[status])
     if text := segment.text(7):
         resource["referenceRange"] = [read_range(text, quantities.units(segment.first(6), Cell(context)))]
+        for component in resource.get("component", []):
+            component["referenceRange"] = resource["referenceRange"]
     _add_device(resource, segment, context)
     _add_performer_address(resource, segment, context)
     key = (*parts, segment.text(3), segment.text(4))

@@ -24,7 +24,7 @@ def in1_to_coverage(group: Group, patient: Change, context: Context) -> Change |
         return None
     draft = Draft({"resourceType": "Coverage", "beneficiary": patient.reference})
     for segment in (in1, in2):
-        fill(draft, segment, "Coverage", context)
+        fill(draft, segment, "Coverage", context, (in1, in2))
     resource = draft.resource
     _add_plan(resource, in1, context)
     for number, kind, system in NUMBERS:

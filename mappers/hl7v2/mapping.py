@@ -14,11 +14,11 @@ from mappers.hl7v2.datatypes.times import choose_zone
 from mappers.hl7v2.er7 import Message, Segment
 from mappers.hl7v2.groups import Group, build_groups, find_structure
 from mappers.hl7v2.insurance import gt1_to_guarantor, in1_to_coverage
-from mappers.hl7v2.issues import Issue, refuse
+from mappers.hl7v2.issues import Issue, refuse, warn
 from mappers.hl7v2.merges import MERGES, Merge, mrg_to_merges
 from mappers.hl7v2.orders import Subject, count_numbers, order_to_report
 from mappers.hl7v2.partner import Partner
-from mappers.hl7v2.patients import key_of, nk1_to_related_person, pid_to_patient
+from mappers.hl7v2.patients import key_of, nk1_to_related_person, pid_to_patient, read_concept
 from mappers.hl7v2.provenance import find_instant, msh_to_provenance
 from mappers.hl7v2.rows import list_unmapped
 from mappers.hl7v2.schedules import sch_to_appointment
@@ -158,24 +158,25 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
         for role in inner.all("ROL"):
             rol_to_practitioner_role(role, patient, encounter, context)
     for holder in (group, *group.named("INSURANCE")):
-        if holder.holds("IN1"):
-            in1_to_coverage(holder, patient, context)
+        coverage = in1_to_coverage(holder, patient, context) if holder.holds("IN1") else None
+        financial = read_concept(group.segment("PV1"), 20, context, "FinancialClass")
+        if coverage and financial:
+            coverage.resource.setdefault("type", financial)
 
 
 def add_finding(segment: Segment, parts: tuple[str, ...], subject: Subject, context: Context) -> None:
     """Adds an Observation about a patient and a visit."""
     observation = obx_to_observation(segment, parts, context)
-    if observation:
-        observation.resource["subject"] = subject.patient.reference
-        if subject.encounter:
-            observation.resource["encounter"] = subject.encounter.reference
+    observation.resource["subject"] = subject.patient.reference
+    if subject.encounter:
+        observation.resource["encounter"] = subject.encounter.reference
 
 
 def map_oru(root: Group, context: Context) -> list[Merge]:
     """Each PATIENT_RESULT with its visit and orders."""
     orders = list(root.find("ORDER_OBSERVATION"))
     if not orders:
-        context.issues.append(refuse("100", "The message has no OBR segment.", Segment("OBR", ()).place()))
+        context.issues.append(warn("100", "The message has no OBR segment.", Segment("OBR", ()).place()))
     shared = count_numbers(orders)
     for result in root.named("PATIENT_RESULT"):
         people = result.named("PATIENT")

@@ -35,7 +35,7 @@ def order_to_report(group: Group, subject: Subject, shared: Counter[str], contex
     request = _add_request(group, subject, shared, context)
     draft = Draft({"resourceType": "DiagnosticReport", "subject": subject.patient.reference})
     for segment in (orc, obr):
-        fill(draft, segment, "DiagnosticReport", context)
+        fill(draft, segment, "DiagnosticReport", context, (orc, obr))
     report = draft.resource
     report["basedOn"] = [request.reference]
     report["status"] = _find_report_status(obr, context)
@@ -101,7 +101,7 @@ def _add_request(group: Group, subject: Subject, shared: Counter[str], context: 
     draft = Draft({"resourceType": "ServiceRequest", "subject": subject.patient.reference})
     timing = [each.segment("TQ1") for each in group.named("TIMING_QTY")][:1]
     for segment in (orc, obr, *timing):
-        fill(draft, segment, "ServiceRequest", context)
+        fill(draft, segment, "ServiceRequest", context, (orc, obr, *timing))
     request = draft.resource
     request["intent"] = "reflex-order" if obr.text(11) == "G" else "order"
     status = _find_request_status(orc, context)
@@ -194,8 +194,6 @@ def _add_observations(groups: list[Group], owner: Change, links: Resource, conte
         seen[key] += 1
         parts = (*key_of(owner), str(seen[key]))
         change = obx_to_observation(segment, parts, context)
-        if change is None:
-            continue
         change.resource |= links
         if notes := nte_to_annotations(group.all("NTE"), context):
             change.resource["note"] = notes

@@ -110,11 +110,11 @@ def nk1_to_related_person(segment: Segment, patient: Change, context: Context) -
         patient.resource.setdefault("contact", []).append(contact.resource)
         patient.sources.append(source)
     roles = {segment.text(3), segment.text(7)}
-    if roles & CONTACT_ONLY or not contact.resource:
+    if roles & CONTACT_ONLY:
         return
     draft = Draft({"resourceType": "RelatedPerson", "patient": patient.reference})
     fill(draft, segment, "RelatedPerson", context)
-    if not draft.resource.keys() & {"name", "identifier", "relationship", "telecom"}:
+    if len(draft.resource) < 3:
         return
     add_related_person(draft, patient, context)
 

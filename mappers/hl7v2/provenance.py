@@ -26,6 +26,9 @@ def msh_to_provenance(message: Message, received: datetime, context: Context) ->
     fill(draft, event, "Provenance", context)
     provenance = draft.resource
     provenance["recorded"] = _find_time(message, received, context)
+    occurred = read_moment(header.text(7), context.zone)
+    if occurred and "_occurredDateTime" not in provenance:
+        provenance.setdefault("occurredDateTime", occurred.value)
     name = "^".join(text for text in (context.message, context.event, header.text(9, 3)) if text)
     provenance["activity"] = {"text": name}
     agents = provenance.setdefault("agent", [])

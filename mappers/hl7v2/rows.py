@@ -3,7 +3,7 @@
 The columns of `tables/*.tsv`: the resource; the field, with a component if it is one alone (`SCH-7.3`); the path of the
 element; the conversion (`mapper` where a function decides, `ignore` where nothing is to be kept); its vocabulary and its
 argument; the condition; what is set beside the value. A path has `[+]` for a new entry of a list, `[0]` for its first
-entry and `{url}` for an extension. A condition names fields of the same segment: `PV1-45`, `!PV1-45`, `PV1-2=P`,
+entry and `{url}` for an extension. A condition names fields of the segments of the group: `PV1-45`, `!PV1-45`, `PV1-2=P`,
 `PV1-2!=P`; several are joined by blanks.
 """
 
@@ -43,6 +43,10 @@ class Step(NamedTuple):
     url: str = ""
 
 
+Condition = Callable[[Callable[[str], Segment]], bool]
+"""Takes what finds a segment by its name."""
+
+
 class Row(NamedTuple):
     """A row that fills an element."""
 
@@ -52,7 +56,7 @@ class Row(NamedTuple):
     convert: Convert
     vocabulary: str
     argument: str
-    conditions: tuple[Callable[[Segment], bool], ...]
+    conditions: tuple[Condition, ...]
     also: tuple[tuple[tuple[Step, ...], str], ...]
     name: str
 
@@ -83,17 +87,17 @@ def read_steps(path: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def read_condition(text: str) -> Callable[[Segment], bool]:
+def read_condition(text: str) -> Condition:
     """Parses one condition."""
-    found = re.fullmatch(r"(!?)[A-Z][A-Z0-9]{2}-(\d+)(?:\.(\d+))?(?:(!?=)(\S+))?", text)
+    found = re.fullmatch(r"(!?)([A-Z][A-Z0-9]{2})-(\d+)(?:\.(\d+))?(?:(!?=)(\S+))?", text)
     if not found:
         raise ValueError(f"The condition `{text}` cannot be read.")
-    negated, field, component, sign, values = found.groups()
+    negated, name, field, component, sign, values = found.groups()
     number, part = int(field), int(component or 1)
     if sign:
         codes = frozenset(values.split(","))
-        return lambda segment: (segment.text(number, part) in codes) == (sign == "=")
-    return lambda segment: (segment.raw(number) in ("", DELETE)) == bool(negated)
+        return lambda find: (find(name).text(number, part) in codes) == (sign == "=")
+    return lambda find: (find(name).raw(number) in ("", DELETE)) == bool(negated)
 
 
 def read_row(cells: Iterable[str]) -> tuple[str, str, Row | None]:
@@ -142,11 +146,15 @@ def find_rows(resource: str, segment: str, partner: Partner) -> tuple[Row, ...]:
     return rows
 
 
-def fill(draft: Draft, segment: Segment, kind: str, context: Context) -> None:
-    """Fills a draft with what a segment says of a kind of resource."""
+def fill(draft: Draft, segment: Segment, kind: str, context: Context, beside: tuple[Segment, ...] = ()) -> None:
+    """Fills a draft with what a segment says of a kind of resource; conditions see the segments beside it too."""
+
+    def find(name: str) -> Segment:
+        return next((each for each in (segment, *beside) if each.name == name), Segment(name, ()))
+
     for row in find_rows(kind, segment.name, context.partner):
         raw = segment.raw(row.field)
-        if not raw or row.name in context.partner.ignored or not all(holds(segment) for holds in row.conditions):
+        if not raw or row.name in context.partner.ignored or not all(holds(find) for holds in row.conditions):
             continue
         source = f"{context.partner.name} {row.name}" if kind in SOURCED else ""
         draft.sources.append(source)

@@ -7,7 +7,7 @@ from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import fixed_concept, st_to_string
 from mappers.hl7v2.datatypes.identifiers import derive_identifier, identity_of
 from mappers.hl7v2.datatypes.people import xad_to_address
-from mappers.hl7v2.er7 import Segment
+from mappers.hl7v2.er7 import DELETE, Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import warn
 from mappers.hl7v2.patients import choose_identity, key_of
@@ -23,8 +23,9 @@ PROTECTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality
 def pv1_to_encounter(group: Group, patient: Change, account: Change | None, context: Context) -> Change | None:
     """Adds the Encounter of a group that holds PV1; a PV1 with no more than a class names none."""
     segment = group.segment("PV1")
-    if not any(number > 2 and segment.raw(number) != '""' for number in segment.numbers()):
-        return None
+    if not any(number > 2 and segment.raw(number) != DELETE for number in segment.numbers()):
+        if not any(number > 0 for number in group.segment("PV2").numbers()):
+            return None
     draft = Draft({"resourceType": "Encounter"})
     fill(draft, segment, "Encounter", context)
     fill(draft, group.segment("PV2"), "Encounter", context)

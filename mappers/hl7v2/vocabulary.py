@@ -45,6 +45,8 @@ SYSTEMS = {
     "ISO3166_1": "urn:iso:std:iso:3166",
     "ISO639": "urn:iso:std:iso:639:-2",
     "CDCREC": "urn:oid:2.16.840.1.113883.6.238",
+    "ICDO": "http://terminology.hl7.org/CodeSystem/icd-o-3",
+    "ICDO3": "http://terminology.hl7.org/CodeSystem/icd-o-3",
     "NUCC": "http://nucc.org/provider-taxonomy",
 }
 """Names of HL70396 with the URI that FHIR gives them: https://hl7.org/fhir/R4/terminologies-systems.html."""

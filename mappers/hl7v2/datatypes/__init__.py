@@ -23,6 +23,8 @@ CONVERSIONS: Mapping[str, Convert] = {
     "dateTime": times.ts_to_date_time,
     "dln": identifiers.dln_to_identifier,
     "ei": identifiers.ei_to_identifier,
+    "first": codes.st_to_code,
+    "visit": identifiers.cx_to_visit_number,
     "filler": identifiers.eip_to_filler_identifier,
     "instant": times.ts_to_instant,
     "integer": quantities.nm_to_integer,

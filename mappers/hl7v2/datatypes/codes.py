@@ -103,6 +103,11 @@ def st_to_string(value: Composite, cell: Cell) -> str | None:
     return value.text().strip() or None
 
 
+def st_to_code(value: Composite, cell: Cell) -> str | None:
+    """The first component alone, such as the number of a CX."""
+    return value.text() or None
+
+
 def st_to_concept(value: Composite, cell: Cell) -> dict[str, Any] | None:
     """A CodeableConcept with nothing but text."""
     text = st_to_string(value, cell)

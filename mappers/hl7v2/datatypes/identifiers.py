@@ -20,7 +20,7 @@ from mappers.hl7v2.vocabulary import OBJECT_IDENTIFIERS, OID, URI, UUID
 CHECK_DIGIT = "http://hl7.org/fhir/StructureDefinition/identifier-checkDigit"
 CHECK_SCHEME = "http://hl7.org/fhir/StructureDefinition/namingsystem-checkDigit"
 IDENTIFIER_TYPES = "v2-0203"
-NUMBERS = {"PLAC": "placer", "FILL": "filler"}
+NUMBERS = {"PLAC": "placer", "FILL": "filler", "PGN": "placer-group", "FGN": "filler-group"}
 """Homes of numbers without authority: placers and fillers count by themselves."""
 
 READABLE = frozenset({"location", "organization-name", "practitioner-name"})
@@ -33,7 +33,7 @@ def hd_to_system(value: Composite, partner: Partner) -> str:
         if key and key in partner.authorities:
             return partner.authorities[key]
     for text in (universal, namespace):
-        if OID.fullmatch(text) and (kind in ("ISO", "") or text is namespace):
+        if OID.fullmatch(text) and (kind == "ISO" or text.count(".") > 4):
             return OBJECT_IDENTIFIERS.get(text) or f"urn:oid:{text}"
         if UUID.fullmatch(text):
             return f"urn:uuid:{text.lower()}"
@@ -76,6 +76,14 @@ def cx_to_identifier(value: Composite, cell: Cell) -> Resource | None:
     return identifier
 
 
+def cx_to_visit_number(value: Composite, cell: Cell) -> Resource | None:
+    """The Identifier of a visit, whose type the guide fixes."""
+    identifier = cx_to_identifier(value, cell)
+    if identifier:
+        identifier["type"] = {**fixed_concept(IDENTIFIER_TYPES, "VN"), "text": "visit number"}
+    return identifier
+
+
 def ei_to_identifier(value: Composite, cell: Cell) -> Resource | None:
     """An Identifier from an EI. The row's argument is its type."""
     number = value.text(1).strip()
@@ -88,12 +96,12 @@ def ei_to_identifier(value: Composite, cell: Cell) -> Resource | None:
 
 def eip_to_placer_identifier(value: Composite, cell: Cell) -> Resource | None:
     """The placer's Identifier of an EIP."""
-    return ei_to_identifier(value.part(1), cell._replace(argument=cell.argument or "PLAC"))
+    return ei_to_identifier(value.part(1), cell._replace(argument=cell.argument or "PGN"))
 
 
 def eip_to_filler_identifier(value: Composite, cell: Cell) -> Resource | None:
     """The filler's Identifier of an EIP."""
-    return ei_to_identifier(value.part(2), cell._replace(argument=cell.argument or "FILL"))
+    return ei_to_identifier(value.part(2), cell._replace(argument=cell.argument or "FGN"))
 
 
 def ssn_to_identifier(value: Composite, cell: Cell) -> Resource | None:

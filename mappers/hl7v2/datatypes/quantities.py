@@ -72,12 +72,12 @@ def units(value: Composite, cell: Cell) -> Resource:
 
 
 def nm_to_quantity(value: Composite, cell: Cell) -> Resource | None:
-    """A Quantity without unit; the row's argument is one in UCUM."""
+    """A Quantity; the row's argument is the code of its unit in UCUM and the unit's name."""
     number = number_of(value, cell)
     if number is None:
         return None
-    unit = cell.argument
-    told = {"unit": unit, "system": "http://unitsofmeasure.org", "code": unit} if unit else {}
+    code, _, unit = cell.argument.partition(" ")
+    told = {"unit": unit, "system": "http://unitsofmeasure.org", "code": code} if code else {}
     return {"value": number, **told}
 
 
