@@ -175,6 +175,11 @@ class _Builder:
         updated = apply_change(current, change)
         if updated is current:
             return
+        if change.type == "ChargeItem" and current.get("status") in BILLED:
+            self.issues.append(
+                warn("0", f"The charge {current['id']} is billed already; the message does not change it.")
+            )
+            return
         if may != CHANGE:
             if change.type in ("Patient", "Coverage", "Encounter") and not change.create_only:
                 text = f"{self.context.message} messages of this partner do not change a known {change.type}; it stays."

@@ -43,7 +43,6 @@ def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, c
         text = "FT1-25 and FT1-7 are empty: a charge needs a code."
         context.issues.append(refuse("101", text, segment.place(25)))
         return
-    charge["status"] = "billable" if kind == "CG" else "entered-in-error"
     if subject.encounter:
         charge["context"] = subject.encounter.reference
     if account:
@@ -55,7 +54,11 @@ def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, c
     charge["identifier"] = [identifier]
     _add_details(charge, group, subject, context)
     change = context.changes.add(charge, identity_of(identifier))
-    change.credit = kind != "CG"
+    if kind == "CG":
+        change.on_create = {"status": "billable"}
+    else:
+        change.resource["status"] = "entered-in-error"
+        change.credit = True
 
 
 def _identify(segment: Segment, kind: str, charge: Resource, owner: tuple[str, ...], context: Context) -> Resource:

@@ -68,7 +68,7 @@ def map_message(message: Message, partner: Partner, received: datetime = EPOCH) 
     if structure is None or (context.issues and any(issue.severity == "error" for issue in context.issues)):
         return Mapping(context)
     grouped = build_groups(message, structure)
-    context.issues.extend(grouped.issues)
+    context.issues.extend(issue for issue in grouped.issues if issue.location.segment in KNOWN[name])
     merges = FAMILIES[name](grouped.root, context)
     msh_to_provenance(message, received, context)
     list_unmapped(message.segments, KNOWN[name], context)

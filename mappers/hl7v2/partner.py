@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
@@ -53,7 +54,7 @@ class Partner:
     """
 
     name: str = "partner"
-    root: str = "urn:hl7v2:partner"
+    root: str = ""
     zone: str = "UTC"
     default_authority: str = ""
     authorities: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +69,11 @@ class Partner:
     patient_to_insured: bool = False
     severity_is_criticality: bool = True
     owns_schedules: bool = True
+
+    def __post_init__(self) -> None:
+        """Without a root of its own each partner has one by its name, so that numbers of two never meet."""
+        if not self.root:
+            object.__setattr__(self, "root", f"urn:hl7v2:{quote(self.name, safe='')}")
 
     def system(self) -> str:
         """The system of identifiers that name no assigning authority."""

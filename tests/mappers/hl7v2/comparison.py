@@ -20,7 +20,9 @@ from mappers.hl7v2.er7 import Message
 from mappers.hl7v2.rows import FILES
 from mappers.hl7v2.tables import read_table
 
-SKIPPED = frozenset(["id", "meta", "extension", "contained", "reference", "display", "resourceType", "div", "mode", "physicalType"])
+SKIPPED = frozenset(
+    ["id", "meta", "extension", "contained", "reference", "display", "resourceType", "div", "mode", "physicalType"]
+)
 PARTS = {
     "Payor": "Organization",
     "Holder": "Organization",
