@@ -103,10 +103,10 @@ def _write_errors(issues: Sequence[Issue], delimiters: Delimiters) -> list[Segme
         place = [str(each) if each else "" for each in issue.location] if issue.location.segment else []
         while place and not place[-1]:
             place.pop()
-        condition = _composite(issue.condition, CONDITION_TEXTS[issue.condition], "HL70357")
+        condition = _build_composite(issue.condition, CONDITION_TEXTS[issue.condition], "HL70357")
         values = (
             "",
-            write_field([_composite(*place)], delimiters) if place else "",
+            write_field([_build_composite(*place)], delimiters) if place else "",
             write_field([condition], delimiters),
             SEVERITIES[issue.severity],
             "",
@@ -132,7 +132,7 @@ def _write_old_errors(issues: Sequence[Issue], delimiters: Delimiters) -> list[S
     return [Segment("ERR", (write_field(entries, delimiters),), 1, delimiters)]
 
 
-def _composite(*texts: str) -> Composite:
+def _build_composite(*texts: str) -> Composite:
     return Composite(tuple((text,) for text in texts))
 
 

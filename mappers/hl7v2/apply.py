@@ -24,7 +24,7 @@ def apply_change(current: Resource, change: Change) -> Resource:
     for path in change.delete:
         name, _, source = path.partition("|")
         if source:
-            _set(result, name, [each for each in result.get(name, []) if _source_of(each) != source])
+            _set(result, name, [each for each in result.get(name, []) if _find_source(each) != source])
         else:
             _set(result, name, None)
     sources = frozenset(change.sources)
@@ -46,13 +46,13 @@ def _set(result: Resource, name: str, value: Any) -> None:
         result.pop(f"_{name}", None)
 
 
-def _source_of(entry: Any) -> str:
+def _find_source(entry: Any) -> str:
     extensions = entry.get("extension", []) if isinstance(entry, dict) else []
     return next((str(each.get("valueString")) for each in extensions if each.get("url") == SOURCE_EXTENSION), "")
 
 
 def _is_of(entry: Any, sources: frozenset[str]) -> bool:
-    source = _source_of(entry)
+    source = _find_source(entry)
     return bool(source) and source in sources
 
 
@@ -86,15 +86,15 @@ def _join_lists(present: list[Any], value: list[Any], name: str, change: Change,
         return [each for each in present if each["url"] not in told] + value
     mode = change.lists.get(name, "replace")
     if mode in ("add", "remove"):
-        keys = {_key_of(each) for each in value}
-        others = [each for each in present if _key_of(each) not in keys]
+        keys = {_find_key(each) for each in value}
+        others = [each for each in present if _find_key(each) not in keys]
         return others if mode == "remove" else [*others, *value]
-    if any(_source_of(each) for each in value):
+    if any(_find_source(each) for each in value):
         return [each for each in present if not _is_of(each, sources)] + value
     return value
 
 
-def _key_of(entry: Any) -> str:
+def _find_key(entry: Any) -> str:
     """By what a participant, Slot or service of an appointment is the same."""
     if isinstance(entry, dict):
         reference = entry.get("reference") or entry.get("actor", {}).get("reference")

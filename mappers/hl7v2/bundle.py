@@ -1,7 +1,7 @@
 """The changes of a message become a transaction Bundle, with or without knowledge of what is there already.
 
-https://hl7.org/fhir/R4/http.html#transaction. Without it, a resource is created or replaced by conditional requests; with
-it, a change is applied to the current resource and goes by id with the version that was read.
+https://hl7.org/fhir/R4/http.html#transaction. Without it, a resource is created or replaced by conditional requests;
+with it, a change is applied to the current resource and goes by id with the version that was read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from mappers.hl7v2.apply import apply_change
 from mappers.hl7v2.changes import Change, Identity, Resource, complete
 from mappers.hl7v2.charges import TASKS
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, identity_of
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
 from mappers.hl7v2.mapping import Mapping
 from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
@@ -76,7 +76,7 @@ def find_needs(mapping: Mapping) -> tuple[Need, ...]:
             identities = [change.identity]
             if change.type in ("Patient", "Encounter", "Appointment"):
                 others = [
-                    identity_of(each) for each in change.resource.get("identifier", []) if each.get("use") != "old"
+                    read_identity(each) for each in change.resource.get("identifier", []) if each.get("use") != "old"
                 ]
                 identities += [each for each in others if each and each not in identities]
             needs.append(Need(change.url, change.type, write_criteria(identities)))
@@ -91,7 +91,8 @@ def build_bundle(mapping: Mapping, state: State | None = None) -> Built:
     if has_errors(issues):
         return Built(None, tuple(issues))
     if state and state.applied and mapping.recorded and mapping.recorded < state.applied:
-        text = f"The message was recorded before one that is applied already ({state.applied.isoformat()}); it changes nothing."
+        when = state.applied.isoformat()
+        text = f"The message was recorded before one that is applied already ({when}); it changes nothing."
         issues.append(warn("0", text))
         return Built({"resourceType": "Bundle", "type": "transaction"}, tuple(issues))
     builder = _Builder(mapping, state, issues)
@@ -141,7 +142,7 @@ class _Builder:
         current = self.current.get(change.url)
         may = self._may(change)
         if current is not None:
-            self._update(Change(**{**_members(change), "resource": resource}), current, may)
+            self._update(Change(**{**_list_members(change), "resource": resource}), current, may)
         elif not may:
             text = f"{self.context.message} messages of this partner may not create a {change.type}; it is left out."
             self.issues.append(tell(text))
@@ -222,7 +223,7 @@ class _Builder:
         elif "subject" in resource:
             task["for"] = resource["subject"]
         change = Change("Task", f"urn:uuid:{derive_identifier('entry', key, self.partner)['value']}", None, task)
-        change.identity = identity_of(task["identifier"][0])
+        change.identity = read_identity(task["identifier"][0])
         self.issues.append(warn("204", text))
         self._create(change, task, "create")
 
@@ -260,7 +261,7 @@ class _Builder:
             key = f"{resource['resourceType']}/{resource['id']}"
             if key in (source, target):
                 continue
-            slot = next((each for each in self.entries.values() if _place_of(each) == key), None)
+            slot = next((each for each in self.entries.values() if _find_place(each) == key), None)
             moved: Any = repoint(slot["resource"] if slot else resource, source, target)
             if slot:
                 slot["resource"] = moved
@@ -290,26 +291,26 @@ class _Builder:
         entries = list(self.entries.values())
         sources = [each for each in entries if each["resource"]["resourceType"] == "Provenance"]
         others = [each for each in entries if each["resource"]["resourceType"] != "Provenance"]
-        targets = [{"reference": _place_of(each) or each["fullUrl"]} for each in others]
+        targets = [{"reference": _find_place(each) or each["fullUrl"]} for each in others]
         for each in sources if targets else ():
             each["resource"] = {**each["resource"], "target": targets}
             others.append(each)
         for each in others:
-            if each["request"]["method"] == "PUT" and _place_of(each):
-                each["fullUrl"] = f"urn:fhir-server:{_place_of(each)}"
+            if each["request"]["method"] == "PUT" and _find_place(each):
+                each["fullUrl"] = f"urn:fhir-server:{_find_place(each)}"
         bundle: Resource = {"resourceType": "Bundle", "type": "transaction"}
         if others:
             bundle["entry"] = others
         return Built(bundle, tuple(self.issues))
 
 
-def _place_of(entry: Resource) -> str:
+def _find_place(entry: Resource) -> str:
     """`Patient/1` of an entry that updates by id, else ""."""
     url = str(entry["request"]["url"])
     return url if "/" in url and "?" not in url else ""
 
 
-def _members(change: Change) -> dict[str, Any]:
+def _list_members(change: Change) -> dict[str, Any]:
     return {name: getattr(change, name) for name in Change.__slots__}
 
 

@@ -10,14 +10,14 @@ from decimal import Decimal
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.clinical import pr1_to_procedure
 from mappers.hl7v2.context import Cell, Context
-from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, identity_of
+from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import cwe_to_organization
 from mappers.hl7v2.datatypes.quantities import mo_to_money, read_number
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import refuse, tell, warn
 from mappers.hl7v2.orders import Subject
-from mappers.hl7v2.patients import key_of, read_concept
+from mappers.hl7v2.patients import find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill
 
 TASKS = "urn:fhir-server:task"
@@ -50,10 +50,10 @@ def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, c
     _set_price(charge, segment, context)
     if organization := cwe_to_organization(segment.first(13), Cell(context, segment.place(13))):
         charge["performingOrganization"] = organization
-    identifier = _identify(segment, kind, charge, (*key_of(subject.patient), *key_of(account)), context)
+    identifier = _identify(segment, kind, charge, (*find_key(subject.patient), *find_key(account)), context)
     charge["identifier"] = [identifier]
     _add_details(charge, group, subject, context)
-    change = context.changes.add(charge, identity_of(identifier))
+    change = context.changes.add(charge, read_identity(identifier))
     if kind == "CG":
         change.on_create = {"status": "billable"}
     else:
@@ -124,6 +124,6 @@ def _add_payment(segment: Segment, kind: str, subject: Subject, context: Context
         if text := segment.text(number_):
             inputs.append({"type": {"text": title}, "valueString": text})
     task["input"] = inputs
-    context.changes.add(task, identity_of(identifier))
+    context.changes.add(task, read_identity(identifier))
     text = f"The {what} of FT1-2 `{number[:40]}` is listed by a Task and waits to be posted."
     context.issues.append(tell(text, segment.place(6)))

@@ -8,13 +8,13 @@ from typing import Any
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes import quantities
-from mappers.hl7v2.datatypes.codes import cwe_to_codeable_concept, fixed_concept, st_to_string
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, ei_to_identifier, identity_of
+from mappers.hl7v2.datatypes.codes import build_concept, cwe_to_codeable_concept, st_to_string
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, ei_to_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xad_to_address
 from mappers.hl7v2.datatypes.times import add_minutes, dr_to_period, put_primitive, tm_to_time, ts_to_date_time
 from mappers.hl7v2.er7 import Composite, Segment
 from mappers.hl7v2.issues import warn
-from mappers.hl7v2.patients import choose_identity, key_of
+from mappers.hl7v2.patients import choose_identity, find_key
 from mappers.hl7v2.rows import Draft, fill, warn_missing
 from mappers.hl7v2.vocabulary import translate
 
@@ -39,11 +39,11 @@ def dg1_to_condition(segment: Segment, patient: Change, encounter: Change | None
     if encounter:
         resource["encounter"] = encounter.reference
     if segment.text(21) == "D":
-        resource["verificationStatus"] = fixed_concept(VERIFICATION, "entered-in-error")
+        resource["verificationStatus"] = build_concept(VERIFICATION, "entered-in-error")
     if parent := ei_to_identifier(segment.first(22), Cell(context, segment.place(22))):
         due_to = {"url": DUE_TO, "valueReference": {"type": "Condition", "identifier": parent}}
         resource.setdefault("extension", []).append(due_to)
-    parts = (*key_of(patient), *key_of(encounter), segment.text(3, 3), segment.text(3) or segment.text(4))
+    parts = (*find_key(patient), *find_key(encounter), segment.text(3, 3), segment.text(3) or segment.text(4))
     change = _add(draft, "condition", parts, context)
     if encounter and segment.text(21) != "D":
         _add_diagnosis(segment, change, encounter, context)
@@ -56,7 +56,7 @@ def _add(draft: Draft, kind: str, parts: tuple[str, ...], context: Context) -> C
     if identity is None:
         identifier = derive_identifier(kind, parts, context.partner)
         draft.resource.setdefault("identifier", []).append(identifier)
-        identity = identity_of(identifier)
+        identity = read_identity(identifier)
     change = context.changes.add(draft.resource, identity)
     change.delete += draft.delete
     return change
@@ -67,9 +67,9 @@ def _add_diagnosis(segment: Segment, condition: Change, encounter: Change, conte
     kind = segment.text(6)
     target = translate(kind, "DiagnosisType", "DG1-6", context.partner) if kind else None
     if target:
-        entry["use"] = fixed_concept(target.system, target.code, target.display)
+        entry["use"] = build_concept(target.system, target.code, target.display)
     elif kind:
-        entry["use"] = fixed_concept("v2-0052", kind)
+        entry["use"] = build_concept("v2-0052", kind)
     if rank := quantities.nm_to_integer(segment.first(15), Cell(context, segment.place(15))):
         entry["rank"] = rank
     encounter.resource.setdefault("diagnosis", []).append(entry)
@@ -89,9 +89,9 @@ def al1_to_allergy_intolerance(segment: Segment, patient: Change, context: Conte
         target = translate(severity, "AllergySeverity[AllergyIntolerance.reaction.severity]", "AL1-4", context.partner)
         if target:
             reaction[0]["severity"] = target.code
-    parts = (*key_of(patient), segment.text(3, 3), segment.text(3) or segment.text(3, 2))
+    parts = (*find_key(patient), segment.text(3, 3), segment.text(3) or segment.text(3, 2))
     change = _add(draft, "allergy", parts, context)
-    change.on_create = {"clinicalStatus": fixed_concept("allergyintolerance-clinical", "active")}
+    change.on_create = {"clinicalStatus": build_concept("allergyintolerance-clinical", "active")}
     return change
 
 
@@ -112,7 +112,7 @@ def pr1_to_procedure(segment: Segment, patient: Change, encounter: Change | None
         resource["performedPeriod"] = {"start": value, "end": add_minutes(value, minutes)}
     else:
         put_primitive(resource, "performedDateTime", start)
-    parts = (*key_of(patient), *key_of(encounter), segment.text(3), segment.text(5))
+    parts = (*find_key(patient), *find_key(encounter), segment.text(3), segment.text(5))
     change = _add(draft, "procedure", parts, context)
     change.on_create = {"status": "completed"}
     return change
@@ -131,9 +131,9 @@ def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Contex
     target = translate(status, "ObservationResultStatusCodesInterpretation", "OBX-11", context.partner)
     resource["status"] = target.code if target else "unknown"
     if status in ABSENT and not any(name.startswith("value") for name in resource):
-        resource["dataAbsentReason"] = fixed_concept("data-absent-reason", ABSENT[status])
+        resource["dataAbsentReason"] = build_concept("data-absent-reason", ABSENT[status])
     if text := segment.text(7):
-        resource["referenceRange"] = [read_range(text, quantities.units(segment.first(6), Cell(context)))]
+        resource["referenceRange"] = [read_range(text, quantities.read_units(segment.first(6), Cell(context)))]
         for component in resource.get("component", []):
             component["referenceRange"] = resource["referenceRange"]
     _add_device(resource, segment, context)
@@ -141,7 +141,7 @@ def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Contex
     key = (*parts, segment.text(3), segment.text(4))
     derived = derive_identifier("observation", key, context.partner)
     resource.setdefault("identifier", []).append(derived)
-    return context.changes.add(resource, identity_of(derived))
+    return context.changes.add(resource, read_identity(derived))
 
 
 def _add_device(resource: Resource, segment: Segment, context: Context) -> None:
@@ -150,7 +150,7 @@ def _add_device(resource: Resource, segment: Segment, context: Context) -> None:
         identifier = ei_to_identifier(equipment, Cell(context, segment.place(18, number)))
         if identifier:
             device: Resource = {"resourceType": "Device", "identifier": [identifier]}
-            change = context.changes.add(device, identity_of(identifier))
+            change = context.changes.add(device, read_identity(identifier))
             resource.setdefault("device", change.reference)
 
 
@@ -192,7 +192,7 @@ def place(target: Resource, name: str, value: Any) -> None:
 def read_value(segment: Segment, value: Composite, cell: Cell) -> tuple[str, Any] | None:
     """The name and value of value[x]; what does not fit its type is told and kept as a text."""
     kind = segment.text(2)
-    unit = quantities.units(segment.first(6), cell)
+    unit = quantities.read_units(segment.first(6), cell)
     if kind == "NM":
         number = quantities.read_number(value.text())
         if number is not None:

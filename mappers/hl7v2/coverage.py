@@ -53,10 +53,10 @@ def find_coverage() -> tuple[Coverage, ...]:
 def write_coverage() -> str:
     """A line for each map, and the sum."""
     rows = find_coverage()
-    lines = [f"{row.map}: {row.mapped} of {row.official}" + _list(row.missing) for row in rows]
+    lines = [f"{row.map}: {row.mapped} of {row.official}" + _list_missing(row.missing) for row in rows]
     mapped, official = sum(row.mapped for row in rows), sum(row.official for row in rows)
     return "\n".join([*lines, f"all: {mapped} of {official} fields ({100 * mapped // max(official, 1)} %)"])
 
 
-def _list(missing: tuple[str, ...]) -> str:
+def _list_missing(missing: tuple[str, ...]) -> str:
     return f"; not mapped: {', '.join(missing)}" if missing else ""

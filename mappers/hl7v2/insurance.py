@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell, Context
-from mappers.hl7v2.datatypes.codes import fixed_concept
-from mappers.hl7v2.datatypes.identifiers import build_identifier, cwe_to_identifier, derive_identifier, identity_of
+from mappers.hl7v2.datatypes.codes import build_concept
+from mappers.hl7v2.datatypes.identifiers import build_identifier, cwe_to_identifier, derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xon_to_organization
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.patients import add_related_person, choose_identity, key_of, read_concept
+from mappers.hl7v2.patients import add_related_person, choose_identity, find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill
 
 SELF = frozenset({"SEL", "18"})
@@ -31,16 +31,16 @@ def in1_to_coverage(group: Group, patient: Change, context: Context) -> Change |
         if text := in2.text(number):
             identifier = build_identifier(text, system or context.partner.system(), kind)
             resource.setdefault("identifier", []).append(identifier)
-    payor = _add_organization(("Payor", "payer"), (in1, in2), context)
+    payor = _add_organization("Payor", (in1, in2), context)
     resource["payor"] = [payor.reference if payor else {"display": in1.text(2, 2) or in1.text(2) or "not told"}]
-    holder = _add_organization(("Holder", "policy-holder"), (in1, in2), context)
+    holder = _add_organization("Holder", (in1, in2), context)
     if holder:
         resource["policyHolder"] = holder.reference
     _add_subscriber(resource, (in1, in2), patient, context)
-    parts = (*key_of(patient), in1.text(2), in1.text(3), in2.text(61) or in1.text(36) or in1.text(49) or in1.text(1))
+    parts = (*find_key(patient), in1.text(2), in1.text(3), in2.text(61) or in1.text(36) or in1.text(49) or in1.text(1))
     identifier = derive_identifier("coverage", parts, context.partner)
     resource.setdefault("identifier", []).append(identifier)
-    change = context.changes.add(resource, identity_of(identifier))
+    change = context.changes.add(resource, read_identity(identifier))
     change.on_create = {"status": "active"}
     change.delete += draft.delete
     return change
@@ -51,16 +51,15 @@ def _add_plan(resource: Resource, segment: Segment, context: Context) -> None:
     plan = segment.first(2)
     if identifier := cwe_to_identifier(plan, Cell(context, segment.place(2))):
         resource.setdefault("identifier", []).append(identifier)
-        entry = {"type": fixed_concept("coverage-class", "plan"), "value": plan.text(1)}
+        entry = {"type": build_concept("coverage-class", "plan"), "value": plan.text(1)}
         resource.setdefault("class", []).append(entry | ({"name": plan.text(2)} if plan.text(2) else {}))
 
 
-def _add_organization(kind: tuple[str, str], segments: tuple[Segment, ...], context: Context) -> Change | None:
+def _add_organization(kind: str, segments: tuple[Segment, ...], context: Context) -> Change | None:
     """The payer or the policy holder, known by number or else by name."""
-    title, key = kind
     draft = Draft({"resourceType": "Organization"})
     for segment in segments:
-        fill(draft, segment, title, context)
+        fill(draft, segment, kind, context)
     resource = draft.resource
     identity = choose_identity(resource)
     if identity is None:
@@ -69,7 +68,7 @@ def _add_organization(kind: tuple[str, str], segments: tuple[Segment, ...], cont
             return None
         identifier = derive_identifier("organization-name", (str(name).upper(),), context.partner)
         resource["identifier"] = [identifier]
-        identity = identity_of(identifier)
+        identity = read_identity(identifier)
     return context.changes.add(resource, identity)
 
 

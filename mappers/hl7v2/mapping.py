@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from mappers.hl7v2.changes import Change, Changes
 from mappers.hl7v2.charges import ft1_to_charge_item
@@ -18,14 +20,14 @@ from mappers.hl7v2.issues import Issue, refuse, warn
 from mappers.hl7v2.merges import MERGES, Merge, mrg_to_merges
 from mappers.hl7v2.orders import Subject, count_numbers, order_to_report
 from mappers.hl7v2.partner import Partner
-from mappers.hl7v2.patients import key_of, nk1_to_related_person, pid_to_patient, read_concept
+from mappers.hl7v2.patients import find_key, nk1_to_related_person, pid_to_patient, read_concept
 from mappers.hl7v2.provenance import find_instant, msh_to_provenance
 from mappers.hl7v2.rows import list_unmapped
 from mappers.hl7v2.schedules import sch_to_appointment
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.visits import pid_to_account, pv1_to_encounter, rol_to_practitioner_role
 
-VERSIONS = frozenset({"2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2"})
+VERSIONS = re.compile(r"2\.(?:[2-8]|3\.1|5\.1|7\.1|8\.[12])")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PERSON = frozenset({"A28", "A29", "A31"})
@@ -68,10 +70,10 @@ def map_message(message: Message, partner: Partner, received: datetime = EPOCH) 
     if structure is None or (context.issues and any(issue.severity == "error" for issue in context.issues)):
         return Mapping(context)
     grouped = build_groups(message, structure)
-    context.issues.extend(issue for issue in grouped.issues if issue.location.segment in KNOWN[name])
+    context.issues.extend(issue for issue in grouped.issues if issue.location.segment in find_known(name))
     merges = FAMILIES[name](grouped.root, context)
     msh_to_provenance(message, received, context)
-    list_unmapped(message.segments, KNOWN[name], context)
+    list_unmapped(message.segments, find_known(name), context)
     return Mapping(context, tuple(merges), find_instant(message, context))
 
 
@@ -88,7 +90,7 @@ def check_header(message: Message, partner: Partner) -> list[Issue]:
         events = ", ".join(row[1] for row in rows if row[0] == name)
         text = f"The event `{event[:20]}` of {name} is not supported; {events} are."
         issues.append(refuse("201", text, header.place(9, 1, 2)))
-    if header.text(12) not in VERSIONS:
+    if not VERSIONS.fullmatch(header.text(12)):
         text = f"Version `{header.text(12)[:20]}` is not supported; 2.2 to 2.8 are."
         issues.append(refuse("203", text, header.place(12)))
     if header.text(11) not in partner.processing:
@@ -103,6 +105,12 @@ def check_header(message: Message, partner: Partner) -> list[Issue]:
     if not header.text(10):
         issues.append(refuse("101", "MSH-10 is empty: a message needs a control number.", header.place(10)))
     return issues
+
+
+@cache
+def find_known(name: str) -> frozenset[str]:
+    """The segments of which the messages of a type map something."""
+    return frozenset(next(row[1] for row in read_table("families.tsv") if row[0] == name).split())
 
 
 def map_adt(root: Group, context: Context) -> list[Merge]:
@@ -149,7 +157,7 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
         elif segment.name == "AL1":
             al1_to_allergy_intolerance(segment, patient, context)
         elif segment.name == "OBX":
-            parts = (*key_of(patient), *key_of(encounter), segment.text(14))
+            parts = (*find_key(patient), *find_key(encounter), segment.text(14))
             add_finding(segment, parts, subject, context)
         elif segment.name == "GT1":
             gt1_to_guarantor(segment, patient, account, context)
@@ -189,7 +197,7 @@ def map_oru(root: Group, context: Context) -> list[Merge]:
         map_details(group, subject, account, context)
         for finding in group.named("PATIENT_OBSERVATION"):
             segment = finding.segment("OBX")
-            add_finding(segment, (*key_of(patient), segment.text(14)), subject, context)
+            add_finding(segment, (*find_key(patient), segment.text(14)), subject, context)
         for order in result.named("ORDER_OBSERVATION"):
             order_to_report(order, subject, shared, context)
     return []
@@ -237,12 +245,3 @@ FAMILIES: dict[str, Callable[[Group, Context], list[Merge]]] = {
     "DFT": map_dft,
     "ORU": map_oru,
 }
-
-COMMON = frozenset(["MSH", "EVN", "PID", "PD1", "NK1", "PV1", "PV2", "ROL", "DG1", "AL1", "OBX", "GT1", "IN1", "IN2"])
-KNOWN = {
-    "ADT": COMMON | {"PR1", "MRG"},
-    "SIU": COMMON | frozenset(["SCH", "TQ1", "RGS", "AIS", "AIG", "AIL", "AIP", "NTE"]),
-    "DFT": COMMON | {"FT1", "PR1"},
-    "ORU": COMMON | frozenset(["ORC", "OBR", "TQ1", "SPM", "NTE"]),
-}
-"""Segments of which each family maps something."""

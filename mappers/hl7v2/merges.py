@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.context import Context
-from mappers.hl7v2.datatypes.identifiers import identity_of
+from mappers.hl7v2.datatypes.identifiers import read_identity
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.issues import refuse
 from mappers.hl7v2.rows import Draft, fill
@@ -44,7 +44,7 @@ def mrg_to_merges(segment: Segment, survivors: dict[str, Change | None], context
         draft = Draft({})
         fill(draft, segment, kind, context)
         identifiers = draft.resource.get("identifier", [])
-        identities = tuple(identity for each in identifiers if (identity := identity_of(each)))
+        identities = tuple(identity for each in identifiers if (identity := read_identity(each)))
         survivor = survivors.get(kind)
         place, number = SURVIVOR_FIELDS[kind]
         if not identities or not survivor:
@@ -52,7 +52,7 @@ def mrg_to_merges(segment: Segment, survivors: dict[str, Change | None], context
             text = f"{where} is empty: a merge needs the surviving and the prior number."
             context.issues.append(refuse("101", text, segment.place(PRIOR_FIELDS[kind])))
             continue
-        own = {identity_of(each) for each in survivor.resource["identifier"]}
+        own = {read_identity(each) for each in survivor.resource["identifier"]}
         if own & set(identities):
             text = "The surviving and the prior number are the same: nothing can be merged."
             context.issues.append(refuse("204", text, segment.place(PRIOR_FIELDS[kind])))
@@ -83,8 +83,8 @@ def end_prior(prior: Resource, survivor: str) -> Resource:
 def join_survivor(survivor: Resource, prior: Resource) -> Resource:
     """The survivor with all identifiers of the prior, and for a patient a link to it."""
     joined = dict(survivor)
-    known = {identity_of(each) for each in joined.get("identifier", [])}
-    moved = [retire(each) for each in prior.get("identifier", []) if identity_of(each) not in known]
+    known = {read_identity(each) for each in joined.get("identifier", [])}
+    moved = [retire(each) for each in prior.get("identifier", []) if read_identity(each) not in known]
     if moved:
         joined["identifier"] = [*joined.get("identifier", []), *moved]
     if joined["resourceType"] == "Patient":

@@ -9,12 +9,12 @@ from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.clinical import nte_to_annotations, obx_to_observation
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import cwe_to_codeable_concept
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, identity_of
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xon_to_organization
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import tell, warn
-from mappers.hl7v2.patients import choose_identity, key_of
+from mappers.hl7v2.patients import choose_identity, find_key
 from mappers.hl7v2.rows import Draft, fill
 from mappers.hl7v2.vocabulary import translate
 
@@ -43,7 +43,7 @@ def order_to_report(group: Group, subject: Subject, shared: Counter[str], contex
     if subject.encounter:
         report["encounter"] = subject.encounter.reference
     specimens = [_add_specimen(each, subject, request, context) for each in group.named("SPECIMEN")]
-    specimens = specimens or _specimen_of_order(obr, subject, request, context)
+    specimens = specimens or _add_order_specimen(obr, subject, request, context)
     if specimens:
         report["specimen"] = [each.reference for each in specimens]
     change = context.changes.add(report, _identify(report, ("FILL", "PLAC"), obr, shared, context))
@@ -76,12 +76,12 @@ def _identify(
     found = {each.get("type", {}).get("coding", [{}])[0].get("code"): each for each in resource.get("identifier", [])}
     for kind, number in (("PLAC", 2), ("FILL", 3)) if kinds[0] == "PLAC" else (("FILL", 3), ("PLAC", 2)):
         if kind in found and shared[f"{kind}{obr.raw(number)}"] <= 1:
-            return identity_of(found[kind])
+            return read_identity(found[kind])
     values = tuple(f"{each.get('system', '')}|{each['value']}" for each in found.values())
     parts = (*values, obr.text(4), "" if values else context.changes.seed + obr.text(1))
     identifier = derive_identifier(resource["resourceType"].lower(), parts, context.partner)
     resource.setdefault("identifier", []).append(identifier)
-    return identity_of(identifier)
+    return read_identity(identifier)
 
 
 def _find_report_status(obr: Segment, context: Context) -> str:
@@ -148,9 +148,9 @@ def _add_facility(request: Resource, orc: Segment, context: Context) -> None:
     role: Resource = {"resourceType": "PractitionerRole", "organization": organization}
     if person:
         role["practitioner"] = person.reference
-    parts = (*key_of(person), *key_of(known))
+    parts = (*find_key(person), *find_key(known))
     role["identifier"] = [derive_identifier("practitioner-role", parts, context.partner)]
-    request["requester"] = context.changes.add(role, identity_of(role["identifier"][0])).reference
+    request["requester"] = context.changes.add(role, read_identity(role["identifier"][0])).reference
 
 
 def _add_specimen(group: Group, subject: Subject, request: Change, context: Context) -> Change:
@@ -163,13 +163,13 @@ def _add_specimen(group: Group, subject: Subject, request: Change, context: Cont
 def _keep_specimen(resource: Resource, segment: Segment, request: Change, context: Context) -> Change:
     identity = choose_identity(resource)
     if identity is None:
-        parts = (*key_of(request), segment.name, segment.text(1))
+        parts = (*find_key(request), segment.name, segment.text(1))
         resource["identifier"] = [derive_identifier("specimen", parts, context.partner)]
-        identity = identity_of(resource["identifier"][0])
+        identity = read_identity(resource["identifier"][0])
     return context.changes.add(resource, identity)
 
 
-def _specimen_of_order(obr: Segment, subject: Subject, request: Change, context: Context) -> list[Change]:
+def _add_order_specimen(obr: Segment, subject: Subject, request: Change, context: Context) -> list[Change]:
     """The Specimen of an OBR without SPM: of its source (OBR-15) and collection, or none."""
     if not any(obr.raw(number) for number in (9, 10, 14, 15)):
         return []
@@ -192,7 +192,7 @@ def _add_observations(groups: list[Group], owner: Change, links: Resource, conte
         segment = group.segment("OBX")
         key = (segment.text(3), segment.text(4))
         seen[key] += 1
-        parts = (*key_of(owner), str(seen[key]))
+        parts = (*find_key(owner), str(seen[key]))
         change = obx_to_observation(segment, parts, context)
         change.resource |= links
         if notes := nte_to_annotations(group.all("NTE"), context):

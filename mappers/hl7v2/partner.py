@@ -1,4 +1,4 @@
-"""What a site says of a partner: its authorities, zone, codes, segments of its own, and what its messages may change."""
+"""What a site says of a partner: authorities, zone, codes, segments of its own, and what its messages may change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Target(NamedTuple):
 
 
 class CustomField(NamedTuple):
-    """A row of the site: a field such as `ZPD-3`, the resource and path that it fills, and the name of its conversion."""
+    """A row of the site: a field such as `ZPD-3`, the resource and path that it fills, and its conversion."""
 
     field: str
     resource: str

@@ -6,8 +6,8 @@ from typing import Any
 
 from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.context import Cell, Context
-from mappers.hl7v2.datatypes.codes import cwe_to_codeable_concept, fixed_concept
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, identity_of
+from mappers.hl7v2.datatypes.codes import build_concept, cwe_to_codeable_concept
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import refuse, warn
@@ -44,13 +44,13 @@ def pid_to_patient(group: Group, context: Context) -> Change:
 
 
 def choose_identity(resource: Resource) -> Identity | None:
-    """The first identifier with a system, but for social security numbers and licences, which are none of the partner's."""
+    """The first identifier with a system, but for social security numbers and licences: they are not the partner's."""
     identifiers = resource.get("identifier", [])
-    own = [each for each in identifiers if _type_of(each) not in ("SS", "DL")]
-    return next((identity for each in own if (identity := identity_of(each))), None)
+    own = [each for each in identifiers if _read_type(each) not in ("SS", "DL")]
+    return next((identity for each in own if (identity := read_identity(each))), None)
 
 
-def _type_of(identifier: Resource) -> str:
+def _read_type(identifier: Resource) -> str:
     codings: list[Resource] = identifier.get("type", {}).get("coding", [{}])
     return str(codings[0].get("code", ""))
 
@@ -90,7 +90,7 @@ def _add_mother(segment: Segment, patient: Change, context: Context) -> None:
     fill(draft, segment, "RelatedPerson-Mother", context)
     if identity := choose_identity(draft.resource):
         draft.resource["patient"] = patient.reference
-        draft.resource["relationship"] = [fixed_concept("v3-RoleCode", "MTH", "mother")]
+        draft.resource["relationship"] = [build_concept("v3-RoleCode", "MTH", "mother")]
         context.changes.add(draft.resource, identity)
 
 
@@ -124,23 +124,23 @@ def add_related_person(draft: Draft, patient: Change, context: Context) -> Chang
     identity = choose_identity(draft.resource)
     if identity is None:
         names = draft.resource.get("name", [{}])[0]
-        codes = [_first_code(each) for each in draft.resource.get("relationship", [])[:1]]
-        parts = (*key_of(patient), names.get("family", ""), " ".join(names.get("given", [])), *codes)
+        codes = [_read_first_code(each) for each in draft.resource.get("relationship", [])[:1]]
+        parts = (*find_key(patient), names.get("family", ""), " ".join(names.get("given", [])), *codes)
         identifier = derive_identifier("related-person", tuple(part.upper() for part in parts), context.partner)
         draft.resource.setdefault("identifier", []).append(identifier)
-        identity = identity_of(identifier)
+        identity = read_identity(identifier)
     change = context.changes.add(draft.resource, identity)
     change.delete += draft.delete
     change.sources += draft.sources
     return change
 
 
-def _first_code(concept: Any) -> str:
+def _read_first_code(concept: Any) -> str:
     codings = concept.get("coding", [])
     return str(codings[0].get("code", "")) if codings else str(concept.get("text", ""))
 
 
-def key_of(change: Change | None) -> tuple[str, ...]:
+def find_key(change: Change | None) -> tuple[str, ...]:
     """What tells a resource from others of its type, for keys that are derived from it."""
     if change is None:
         return ("",)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.context import Cell, Context
-from mappers.hl7v2.datatypes.codes import fixed_concept
+from mappers.hl7v2.datatypes.codes import build_concept
 from mappers.hl7v2.datatypes.identifiers import build_identifier
 from mappers.hl7v2.datatypes.people import xcn_to_practitioner
 from mappers.hl7v2.datatypes.times import read_moment
@@ -34,14 +34,14 @@ def msh_to_provenance(message: Message, received: datetime, context: Context) ->
     agents = provenance.setdefault("agent", [])
     if not agents:
         display = header.text(3) or context.partner.name
-        agents.append({"type": fixed_concept(AGENT, "author"), "who": {"display": display}})
+        agents.append({"type": build_concept(AGENT, "author"), "who": {"display": display}})
     sch = message.segment("SCH")
     for number in CONTACTS:
         kind = "enterer" if number == 20 else "informant"
         for index, value in enumerate(sch.repetitions(number), 1):
             who = xcn_to_practitioner(value, Cell(context, sch.place(number, index)))
             if who:
-                agents.append({"type": fixed_concept(AGENT, kind), "who": who})
+                agents.append({"type": build_concept(AGENT, kind), "who": who})
     what: Resource = {"identifier": build_identifier(header.text(10) or "-", f"{context.partner.root}/message")}
     if header.text(3):
         what["display"] = header.text(3)

@@ -1,10 +1,10 @@
 """The field tables and the engine that walks them: a row says which element a field fills, and by which conversion.
 
-The columns of `tables/*.tsv`: the resource; the field, with a component if it is one alone (`SCH-7.3`); the path of the
-element; the conversion (`mapper` where a function decides, `ignore` where nothing is to be kept); its vocabulary and its
-argument; the condition; what is set beside the value. A path has `[+]` for a new entry of a list, `[0]` for its first
-entry and `{url}` for an extension. A condition names fields of the segments of the group: `PV1-45`, `!PV1-45`, `PV1-2=P`,
-`PV1-2!=P`; several are joined by blanks.
+The columns of `tables/*.tsv`: the resource; the field, with a component if it is one alone (`SCH-7.3`); the path of
+the element; the conversion (`mapper` where a function decides, `ignore` where nothing is to be kept); its vocabulary
+and its argument; the condition; what is set beside the value. A path has `[+]` for a new entry of a list, `[0]` for its
+first entry and `{url}` for an extension. A condition names fields of the segments of the group: `PV1-45`, `!PV1-45`,
+`PV1-2=P`, `PV1-2!=P`; several are joined by blanks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.context import Cell, Context, Primitive
 from mappers.hl7v2.datatypes import CONVERSIONS, Convert
-from mappers.hl7v2.datatypes.codes import fixed_concept
+from mappers.hl7v2.datatypes.codes import build_concept
 from mappers.hl7v2.datatypes.times import put_primitive
 from mappers.hl7v2.er7 import DELETE, Segment
 from mappers.hl7v2.issues import tell, warn
@@ -226,7 +226,7 @@ def _place_beside(owner: Resource, steps: tuple[Step, ...], text: str, segment: 
         if not value:
             return
     elif "#" in text:
-        value = fixed_concept(*text.split("#"))
+        value = build_concept(*text.split("#"))
     place_value(owner, steps, value)
 
 

@@ -1,7 +1,7 @@
 """SCH, TQ1, AIS, AIG, AIL, AIP become Appointment, ServiceRequest, Schedule and Slot.
 
 The guide has no Schedule and Slot: each actor with a time gets a Slot of its own Schedule, known by appointment and
-actor, so that the Slot moves with the appointment. Whether a time may be taken is decided by the Schedule's owner later.
+actor, so that the Slot moves with the appointment. Whether a time may be taken is decided by the Schedule's owner.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.clinical import nte_to_annotations
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import cwe_to_codeable_concept, cwe_to_text
-from mappers.hl7v2.datatypes.identifiers import cwe_to_identifier, derive_identifier, identity_of
+from mappers.hl7v2.datatypes.identifiers import cwe_to_identifier, derive_identifier, read_identity
 from mappers.hl7v2.datatypes.quantities import read_length, read_minutes
 from mappers.hl7v2.datatypes.times import Moment, add_minutes, read_moment
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.issues import refuse, warn
-from mappers.hl7v2.patients import key_of, read_concept
+from mappers.hl7v2.issues import has_errors, refuse, warn
+from mappers.hl7v2.patients import find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.vocabulary import translate
@@ -31,7 +31,7 @@ ADDING, REMOVING = frozenset({"S18", "S19"}), frozenset({"S20", "S21", "S22"})
 NO_SHOW_REASON = "urn:fhir-server:no-show-reason"
 
 
-class Kind(NamedTuple):
+class ResourceKind(NamedTuple):
     """Where a resource segment tells its times and status, and how its actor is read."""
 
     name: str
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     status: int
 
 
-RESOURCES = (Kind("AIG", 8, 11, 14), Kind("AIL", 6, 9, 12), Kind("AIP", 6, 9, 12))
+RESOURCES = (ResourceKind("AIG", 8, 11, 14), ResourceKind("AIL", 6, 9, 12), ResourceKind("AIP", 6, 9, 12))
 GROUPS = ("GENERAL_RESOURCE", "LOCATION_RESOURCE", "PERSONNEL_RESOURCE")
 
 
@@ -65,7 +65,7 @@ def sch_to_appointment(root: Group, patient: Change | None, context: Context) ->
     resource = draft.resource
     if status:
         resource["status"] = status
-    identity = next((identity_of(each) for each in reversed(resource.get("identifier", []))), None)
+    identity = next((read_identity(each) for each in reversed(resource.get("identifier", []))), None)
     if identity is None:
         text = "SCH-1 and SCH-2 are empty: without a number the appointment cannot be found again."
         context.issues.append(refuse("101", text, sch.place(1)))
@@ -155,10 +155,10 @@ def _set_times(resource: Resource, times: Times, sch: Segment, root: Group, stat
         resource["start"] = times.start
     if times.end:
         resource["end"] = times.end
-    elif context.event in ("S12", "S13", "S14") and status not in ("cancelled", "proposed", "waitlist"):
-        if not any(issue.severity == "error" for issue in context.issues):
-            text = "The appointment has no start and end: TQ1-7/8, SCH-11 and AIS-4 with a duration are empty."
-            context.issues.append(refuse("101", text, sch.place(11)))
+    needed = context.event in ("S12", "S13", "S14") and status not in ("cancelled", "proposed", "waitlist")
+    if needed and not times.end and not has_errors(context.issues):
+        text = "The appointment has no start and end: TQ1-7/8, SCH-11 and AIS-4 with a duration are empty."
+        context.issues.append(refuse("101", text, sch.place(11)))
     minutes = read_minutes(sch.text(9), sch.text(10))
     if minutes:
         resource["minutesDuration"] = max(1, round(minutes))
@@ -200,7 +200,7 @@ def _add_participants(
         participants.append(participant)
         status = "entered-in-error" if removing else str(appointment.get("status", ""))
         if actor and own.start and own.end:
-            slots.append(_add_slot(key_of(change), actor, own, _slot_status(status), context))
+            slots.append(_add_slot(find_key(change), actor, own, _find_slot_status(status), context))
     if patient and not removing:
         participants.insert(0, {"actor": patient.reference, "status": "accepted"})
     if services:
@@ -212,7 +212,7 @@ def _add_participants(
         appointment["slot"] = [each.reference for each in slots]
 
 
-def _slot_status(status: str) -> str:
+def _find_slot_status(status: str) -> str:
     if status in FREE:
         return "free"
     return "busy-tentative" if status in TENTATIVE else "busy"
@@ -242,9 +242,8 @@ def _read_participant(group: Group, times: Times, context: Context) -> tuple[Res
     target = translate(code.capitalize(), "ParticipantStatus", "", context.partner) if code else None
     participant["status"] = target.code if target else "needs-action"
     known = next((each for each in context.changes if each.reference == participant.get("actor")), None)
-    if known and kind.name == "AIL":
-        if place := read_concept(segment, 4, context):
-            known.resource.setdefault("type", [place])
+    if known and kind.name == "AIL" and (place := read_concept(segment, 4, context)):
+        known.resource.setdefault("type", [place])
     return participant, known, own
 
 
@@ -266,19 +265,19 @@ def _add_equipment(group: Group, context: Context) -> Change | None:
         resource["deviceName"] = [{"name": name, "type": "user-friendly-name"}]
         if notes := nte_to_annotations(group.all("NTE"), context):
             resource["note"] = notes
-    return context.changes.add(resource, identity_of(identifier))
+    return context.changes.add(resource, read_identity(identifier))
 
 
 def _add_slot(owner: tuple[str, ...], actor: Change, times: Times, status: str, context: Context) -> Change:
     """A Slot known by what takes it and whose time it is, in the Schedule of its actor."""
-    key = (*owner, actor.type, *key_of(actor))
+    key = (*owner, actor.type, *find_key(actor))
     schedule: Resource = {"resourceType": "Schedule", "active": True, "actor": [actor.reference]}
-    schedule["identifier"] = [derive_identifier("schedule", (actor.type, *key_of(actor)), context.partner)]
-    home = context.changes.add(schedule, identity_of(schedule["identifier"][0]), create_only=True)
+    schedule["identifier"] = [derive_identifier("schedule", (actor.type, *find_key(actor)), context.partner)]
+    home = context.changes.add(schedule, read_identity(schedule["identifier"][0]), create_only=True)
     slot: Resource = {"resourceType": "Slot", "schedule": home.reference, "status": status}
     slot |= {"start": times.start, "end": times.end}
     slot["identifier"] = [derive_identifier("slot", key, context.partner)]
-    return context.changes.add(slot, identity_of(slot["identifier"][0]))
+    return context.changes.add(slot, read_identity(slot["identifier"][0]))
 
 
 def _block(sch: Segment, resources: list[Group], times: Times, context: Context) -> None:
@@ -307,11 +306,11 @@ def _add_requests(
         if len(services) <= 1:
             fill(draft, sch, "ServiceRequest", context)
         request = draft.resource
-        identity = next((identity_of(each) for each in request.get("identifier", [])), None)
+        identity = next((read_identity(each) for each in request.get("identifier", [])), None)
         if identity is None:
-            parts = (*key_of(change), segment.text(1) or str(index), segment.text(3))
+            parts = (*find_key(change), segment.text(1) or str(index), segment.text(3))
             request["identifier"] = [derive_identifier("service-request", parts, context.partner)]
-            identity = identity_of(request["identifier"][0])
+            identity = read_identity(request["identifier"][0])
         if patient:
             request["subject"] = patient.reference
         else:

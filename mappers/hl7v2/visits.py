@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.context import Cell, Context
-from mappers.hl7v2.datatypes.codes import fixed_concept, st_to_string
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, identity_of
+from mappers.hl7v2.datatypes.codes import build_concept, st_to_string
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xad_to_address
 from mappers.hl7v2.er7 import DELETE, Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import warn
-from mappers.hl7v2.patients import choose_identity, key_of
+from mappers.hl7v2.patients import choose_identity, find_key
 from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.vocabulary import translate
@@ -23,9 +23,9 @@ PROTECTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality
 def pv1_to_encounter(group: Group, patient: Change, account: Change | None, context: Context) -> Change | None:
     """Adds the Encounter of a group that holds PV1; a PV1 with no more than a class names none."""
     segment = group.segment("PV1")
-    if not any(number > 2 and segment.raw(number) != DELETE for number in segment.numbers()):
-        if not any(number > 0 for number in group.segment("PV2").numbers()):
-            return None
+    told = any(number > 2 and segment.raw(number) != DELETE for number in segment.numbers())
+    if not told and not any(group.segment("PV2").values):
+        return None
     draft = Draft({"resourceType": "Encounter"})
     fill(draft, segment, "Encounter", context)
     fill(draft, group.segment("PV2"), "Encounter", context)
@@ -40,7 +40,7 @@ def pv1_to_encounter(group: Group, patient: Change, account: Change | None, cont
         resource["account"] = [account.reference]
     _finish(resource, segment, group.segment("PV2"), context)
     change = context.changes.add(resource, _identify(draft, segment, patient, account, context))
-    change.on_create = {"status": _status_on_create(segment, context), "class": UNKNOWN_CLASS}
+    change.on_create = {"status": _find_initial_status(segment, context), "class": UNKNOWN_CLASS}
     change.delete += draft.delete
     change.sources += draft.sources
     return change
@@ -56,7 +56,7 @@ def _find_status(segment: Segment, context: Context) -> str:
     return told
 
 
-def _status_on_create(segment: Segment, context: Context) -> str:
+def _find_initial_status(segment: Segment, context: Context) -> str:
     if segment.text(45):
         return "finished"
     if context.message == "ADT":
@@ -87,7 +87,7 @@ def _finish(resource: Resource, pv1: Segment, pv2: Segment, context: Context) ->
             (each["valueString"] for each in entry.get("extension", []) if each["url"] == SOURCE_EXTENSION), ""
         )
         if source.endswith(" PV1-11"):
-            concept = fixed_concept("http://hl7.org/fhir/ValueSet/subject-location", "temporary")
+            concept = build_concept("http://hl7.org/fhir/ValueSet/subject-location", "temporary")
             entry["extension"].insert(0, {**TEMPORARY, "valueCodeableConcept": concept})
 
 
@@ -99,10 +99,10 @@ def _identify(
         return identity
     text = "PV1-19 is empty: the visit is known by its patient, account and admission time."
     context.issues.append(warn("101", text, segment.place(19)))
-    parts = (*key_of(patient), *key_of(account), segment.text(44))
+    parts = (*find_key(patient), *find_key(account), segment.text(44))
     identifier = derive_identifier("visit", parts, context.partner)
     draft.resource.setdefault("identifier", []).append(identifier)
-    return identity_of(identifier)
+    return read_identity(identifier)
 
 
 def pid_to_account(segment: Segment, patient: Change, context: Context) -> Change | None:
@@ -131,7 +131,7 @@ def rol_to_practitioner_role(segment: Segment, patient: Change, encounter: Chang
         parts = (*people, segment.text(3))
         identifier = derive_identifier("practitioner-role", parts, context.partner)
         resource["identifier"] = [identifier]
-        identity = identity_of(identifier)
+        identity = read_identity(identifier)
     role = context.changes.add(resource, identity)
     source = {"url": SOURCE_EXTENSION, "valueString": f"{context.partner.name} ROL"}
     if segment.text(3) == "PP":

@@ -44,7 +44,7 @@ CONVERSIONS: Mapping[str, Convert] = {
     "planId": identifiers.cwe_to_identifier,
     "practitioner": people.xcn_to_practitioner,
     "quantity": quantities.cq_to_quantity,
-    "number": quantities.number_of,
+    "number": quantities.read_amount,
     "length": quantities.nm_to_quantity,
     "ssn": identifiers.ssn_to_identifier,
     "text": codes.st_to_string,

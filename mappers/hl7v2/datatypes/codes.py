@@ -16,7 +16,7 @@ TRIPLES = ((1, 7, 14), (4, 8, 17), (10, 13, 20))
 """First component of each coding of a CWE, with those of its version and its object identifier."""
 
 
-def field_name(cell: Cell) -> str:
+def name_field(cell: Cell) -> str:
     """`IN1-17`, the name by which a site translates the codes of a field."""
     return f"{cell.location.segment}-{cell.location.field}"
 
@@ -30,7 +30,7 @@ def cwe_to_codeable_concept(value: Composite, cell: Cell) -> dict[str, Any] | No
             codings.append(coding)
     text = value.text(9)
     if codings and cell.vocabulary and (code := codings[0].get("code")):
-        target = translate(code, cell.vocabulary, field_name(cell), cell.context.partner)
+        target = translate(code, cell.vocabulary, name_field(cell), cell.context.partner)
         if target is None:
             _tell_unknown(code, cell)
         elif target.code and (target.code != code or target.system != codings[0].get("system")):
@@ -65,7 +65,7 @@ def _write_coding(code: str, system: str, display: str) -> dict[str, Any]:
 
 
 def _tell_unknown(code: str, cell: Cell) -> None:
-    text = f"The code `{code[:40]}` of {field_name(cell)} is not in the table {cell.vocabulary}; it is kept as it is."
+    text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {cell.vocabulary}; it is kept as it is."
     cell.context.issues.append(tell(text, cell.location))
 
 
@@ -82,9 +82,9 @@ def cwe_to_code(value: Composite, cell: Cell) -> str | None:
     code = value.text()
     if not code or not cell.vocabulary:
         return code or None
-    target = translate(code, cell.vocabulary, field_name(cell), cell.context.partner)
+    target = translate(code, cell.vocabulary, name_field(cell), cell.context.partner)
     if target is None:
-        text = f"The code `{code[:40]}` of {field_name(cell)} is not in the table {cell.vocabulary}; it is left out."
+        text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {cell.vocabulary}; it is left out."
         cell.context.issues.append(warn("103", text, cell.location))
         return None
     return target.code or None
@@ -125,7 +125,7 @@ def id_to_boolean(value: Composite, cell: Cell) -> bool | None:
     return None
 
 
-def fixed_concept(system: str, code: str, display: str = "") -> dict[str, Any]:
+def build_concept(system: str, code: str, display: str = "") -> dict[str, Any]:
     """A CodeableConcept that a table fixes; systems without a scheme are those of HL7's terminology."""
     full = system if "://" in system or system.startswith("urn:") else TERMINOLOGY + system
     return {"coding": [_write_coding(code, full, display)]}

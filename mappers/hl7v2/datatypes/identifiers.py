@@ -11,7 +11,7 @@ from uuid import uuid5
 
 from mappers.hl7v2.changes import NAMESPACE, Identity, Resource
 from mappers.hl7v2.context import Cell
-from mappers.hl7v2.datatypes.codes import fixed_concept
+from mappers.hl7v2.datatypes.codes import build_concept
 from mappers.hl7v2.datatypes.times import put_primitive, ts_to_date_time
 from mappers.hl7v2.er7 import Composite
 from mappers.hl7v2.partner import Partner
@@ -48,7 +48,7 @@ def build_identifier(value: str, system: str, kind: str = "") -> Resource:
     """An Identifier; `kind` is a code of HL70203."""
     identifier: Resource = {}
     if kind:
-        identifier["type"] = fixed_concept(IDENTIFIER_TYPES, kind)
+        identifier["type"] = build_concept(IDENTIFIER_TYPES, kind)
     if system:
         identifier["system"] = system
     identifier["value"] = value
@@ -80,7 +80,7 @@ def cx_to_visit_number(value: Composite, cell: Cell) -> Resource | None:
     """The Identifier of a visit, whose type the guide fixes."""
     identifier = cx_to_identifier(value, cell)
     if identifier:
-        identifier["type"] = {**fixed_concept(IDENTIFIER_TYPES, "VN"), "text": "visit number"}
+        identifier["type"] = {**build_concept(IDENTIFIER_TYPES, "VN"), "text": "visit number"}
     return identifier
 
 
@@ -134,7 +134,7 @@ def cwe_to_identifier(value: Composite, cell: Cell) -> Resource | None:
     return build_identifier(number, system, cell.argument)
 
 
-def identity_of(identifier: Resource | None) -> Identity | None:
+def read_identity(identifier: Resource | None) -> Identity | None:
     """The identity that an Identifier gives, None where it lacks its system."""
     if not identifier or not identifier.get("system") or not identifier.get("value"):
         return None

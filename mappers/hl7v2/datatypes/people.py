@@ -10,7 +10,7 @@ from typing import Any
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.context import Cell
 from mappers.hl7v2.datatypes.codes import cwe_to_text
-from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, identity_of
+from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, read_identity
 from mappers.hl7v2.datatypes.times import dr_to_period, put_primitive, ts_to_date_time
 from mappers.hl7v2.er7 import Composite
 from mappers.hl7v2.issues import tell
@@ -22,7 +22,7 @@ CENSUS_TRACT = STRUCTURES + "iso21090-ADXP-censusTract"
 PHONE_PARTS = ((5, "country"), (6, "area"), (7, "local"), (8, "extension"))
 
 
-def _code(code: str, vocabulary: str, cell: Cell) -> str:
+def _read_code(code: str, vocabulary: str, cell: Cell) -> str:
     """The code of FHIR for one of a small table; an unknown one is told."""
     if not code:
         return ""
@@ -33,7 +33,7 @@ def _code(code: str, vocabulary: str, cell: Cell) -> str:
     return target.code if target else ""
 
 
-def _period(value: Composite, numbers: tuple[int, int, int], cell: Cell) -> Resource:
+def _read_period(value: Composite, numbers: tuple[int, int, int], cell: Cell) -> Resource:
     """A Period from two components, else from a range in a third."""
     start, end, both = numbers
     period: Resource = {}
@@ -44,19 +44,19 @@ def _period(value: Composite, numbers: tuple[int, int, int], cell: Cell) -> Reso
 
 def xpn_to_human_name(value: Composite, cell: Cell) -> Resource | None:
     """A HumanName; the row's argument is the use where XPN.7 is empty."""
-    name = _name(value, cell)
+    name = _read_name(value, cell)
     if not name:
         return None
-    use = _code(value.text(7), "NameType", cell) or cell.argument
-    period = _period(value, (12, 13, 10), cell)
-    order = _code(value.text(11), "NameAssemblyOrder", cell)
+    use = _read_code(value.text(7), "NameType", cell) or cell.argument
+    period = _read_period(value, (12, 13, 10), cell)
+    order = _read_code(value.text(11), "NameAssemblyOrder", cell)
     extension = [{"url": ASSEMBLY_ORDER, "valueCode": order}] if order else []
-    return _ordered(
+    return _complete_name(
         name, use=use, period=period, extension=extension, suffix=[value.text(14)] if value.text(14) else []
     )
 
 
-def _name(value: Composite, cell: Cell) -> Resource:
+def _read_name(value: Composite, cell: Cell) -> Resource:
     """Family, given, prefix and suffix, which stand in the same places of XPN and of XCN from its second part on."""
     own = value.part(1)
     given = [each for each in (value.text(2), value.text(3)) if each]
@@ -73,7 +73,7 @@ def _name(value: Composite, cell: Cell) -> Resource:
     return name
 
 
-def _ordered(name: Resource, **more: Any) -> Resource:
+def _complete_name(name: Resource, **more: Any) -> Resource:
     """A name with what else is told of it."""
     for key, value in more.items():
         if key == "suffix" and value:
@@ -85,7 +85,7 @@ def _ordered(name: Resource, **more: Any) -> Resource:
 
 def xpn_to_text(value: Composite, cell: Cell) -> str | None:
     """A name as one text: the family name where it is alone."""
-    name = _name(value, cell)
+    name = _read_name(value, cell)
     parts = [*name.get("prefix", []), *name.get("given", []), name.get("family", ""), *name.get("suffix", [])]
     return " ".join(part for part in parts if part) or None
 
@@ -97,10 +97,9 @@ def xad_to_address(value: Composite, cell: Cell) -> Resource | None:
     address: Resource = {}
     kind = value.text(7)
     if kind in read_concepts("AddressType[Type]"):
-        address["type"] = _code(kind, "AddressType[Type]", cell)
-    elif kind:
-        if use := _code(kind, "AddressType[Use]", cell):
-            address["use"] = use
+        address["type"] = _read_code(kind, "AddressType[Type]", cell)
+    elif use := _read_code(kind, "AddressType[Use]", cell):
+        address["use"] = use
     if line := [each for each in lines if each]:
         address["line"] = line
     district = cwe_to_text(value.part(9), cell)
@@ -110,7 +109,7 @@ def xad_to_address(value: Composite, cell: Cell) -> Resource | None:
             address[name] = text
     if not set(address) - {"use", "type"}:
         return None
-    if period := _period(value, (13, 14, 12), cell):
+    if period := _read_period(value, (13, 14, 12), cell):
         address["period"] = period
     if tract := cwe_to_text(value.part(10), cell):
         address["extension"] = [{"url": CENSUS_TRACT, "valueString": tract}]
@@ -124,8 +123,8 @@ def xtn_to_contact_point(value: Composite, cell: Cell) -> Resource | None:
     number = (mail or value.text(1)) if online else (value.text(12) or _write_number(value) or value.text(1) or mail)
     if not number:
         return None
-    system = "email" if online else _code(equipment, "TelecommunicationEquipmentType", cell)
-    use = _code(value.text(2), "TelecommunicationUseCode", cell) or cell.argument
+    system = "email" if online else _read_code(equipment, "TelecommunicationEquipmentType", cell)
+    use = _read_code(value.text(2), "TelecommunicationUseCode", cell) or cell.argument
     if system == "mobile":
         system, use = "phone", "mobile"
     point: Resource = {"system": system or "phone", "value": number}
@@ -134,7 +133,7 @@ def xtn_to_contact_point(value: Composite, cell: Cell) -> Resource | None:
     rank = value.text(18)
     if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
         point["rank"] = int(rank[:9])
-    if period := _period(value, (13, 14, 99), cell):
+    if period := _read_period(value, (13, 14, 99), cell):
         point["period"] = period
     extensions = [] if online else [(name, value.text(part)) for part, name in PHONE_PARTS]
     if told := [{"url": f"{STRUCTURES}contactpoint-{name}", "valueString": text} for name, text in extensions if text]:
@@ -154,14 +153,14 @@ def _write_number(value: Composite) -> str:
 def xcn_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
     """A reference to a Practitioner, who is added; without a number the name is the identity."""
     number = value.text(1)
-    name = _name(Composite(value.parts[1:7]), cell)
+    name = _read_name(Composite(value.parts[1:7]), cell)
     if not number and not name:
         return None
-    resource = _practitioner(value, number, name, cell)
-    return cell.context.changes.add(resource, identity_of(resource["identifier"][0])).reference
+    resource = _build_practitioner(value, number, name, cell)
+    return cell.context.changes.add(resource, read_identity(resource["identifier"][0])).reference
 
 
-def _practitioner_identifier(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
+def _identify_practitioner(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
     partner = cell.context.partner
     if not number:
         parts = (name.get("family", ""), *name.get("given", []), *name.get("suffix", []))
@@ -170,15 +169,17 @@ def _practitioner_identifier(value: Composite, number: str, name: Resource, cell
     return build_identifier(number, system, "".join(value.text(13).split()))
 
 
-def _practitioner(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
+def _build_practitioner(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
     resource: Resource = {
         "resourceType": "Practitioner",
-        "identifier": [_practitioner_identifier(value, number, name, cell)],
+        "identifier": [_identify_practitioner(value, number, name, cell)],
     }
     if name:
-        use = _code(value.text(10), "NameType", cell)
+        use = _read_code(value.text(10), "NameType", cell)
         suffix = [value.text(21)] if value.text(21) else []
-        resource["name"] = [_ordered(name, use=use, period=_period(value, (19, 20, 17), cell), suffix=suffix)]
+        resource["name"] = [
+            _complete_name(name, use=use, period=_read_period(value, (19, 20, 17), cell), suffix=suffix)
+        ]
     return resource
 
 
@@ -203,7 +204,7 @@ def xon_to_organization(value: Composite, cell: Cell) -> Resource | None:
     resource: Resource = {"resourceType": "Organization", "identifier": [identifier]}
     if name:
         resource["name"] = name
-    return cell.context.changes.add(resource, identity_of(identifier)).reference
+    return cell.context.changes.add(resource, read_identity(identifier)).reference
 
 
 def xon_to_text(value: Composite, cell: Cell) -> str | None:
@@ -225,7 +226,7 @@ def hd_to_organization(value: Composite, cell: Cell) -> Resource | None:
     resource: Resource = {"resourceType": "Organization", "identifier": identifiers}
     if namespace:
         resource["name"] = namespace
-    return cell.context.changes.add(resource, identity_of(identifiers[0])).reference
+    return cell.context.changes.add(resource, read_identity(identifiers[0])).reference
 
 
 def cwe_to_organization(value: Composite, cell: Cell) -> Resource | None:
@@ -241,4 +242,4 @@ def cwe_to_organization(value: Composite, cell: Cell) -> Resource | None:
     resource: Resource = {"resourceType": "Organization", "identifier": [identifier]}
     if name:
         resource["name"] = name
-    return cell.context.changes.add(resource, identity_of(identifier)).reference
+    return cell.context.changes.add(resource, read_identity(identifier)).reference

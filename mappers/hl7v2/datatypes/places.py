@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell
-from mappers.hl7v2.datatypes.codes import fixed_concept
-from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, identity_of
+from mappers.hl7v2.datatypes.codes import build_concept
+from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, read_identity
 from mappers.hl7v2.er7 import Composite
 
 LEVELS = ((4, "si"), (7, "bu"), (1, "wa"), (8, "lvl"), (2, "ro"), (3, "bd"))
@@ -31,12 +31,12 @@ def pl_to_location(value: Composite, cell: Cell) -> Resource | None:
         if part.text(2) and part.text(3) in ("ISO", "UUID"):
             system = hd_to_system(part, cell.context.partner)
             location["identifier"].append(build_identifier(system, "urn:ietf:rfc:3986"))
-        location["physicalType"] = fixed_concept("location-physical-type", kind)
+        location["physicalType"] = build_concept("location-physical-type", kind)
         if number == levels[-1][0] and description:
             location["description"] = description
         if parent:
             location["partOf"] = parent.reference
-        parent = cell.context.changes.add(location, identity_of(identifier))
+        parent = cell.context.changes.add(location, read_identity(identifier))
     return parent.reference if parent else None
 
 
@@ -47,4 +47,4 @@ def dld_to_location(value: Composite, cell: Cell) -> Resource | None:
         return None
     identifier = derive_identifier("location", (f"to:{name}",), cell.context.partner)
     location = {"resourceType": "Location", "identifier": [identifier], "name": name}
-    return cell.context.changes.add(location, identity_of(identifier)).reference
+    return cell.context.changes.add(location, read_identity(identifier)).reference

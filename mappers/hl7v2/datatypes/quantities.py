@@ -41,7 +41,7 @@ def read_number(text: str) -> Decimal | int | None:
     return int(number) if "." not in text else number
 
 
-def number_of(value: Composite, cell: Cell) -> Decimal | int | None:
+def read_amount(value: Composite, cell: Cell) -> Decimal | int | None:
     """The number of a value; a text that is none is told."""
     text = value.text()
     number = read_number(text)
@@ -52,14 +52,14 @@ def number_of(value: Composite, cell: Cell) -> Decimal | int | None:
 
 def nm_to_integer(value: Composite, cell: Cell) -> int | None:
     """A whole number above 0."""
-    number = number_of(value, cell)
+    number = read_amount(value, cell)
     if number is None:
         return None
     whole = int(number)
     return whole if 0 < whole < 2**31 else None
 
 
-def units(value: Composite, cell: Cell) -> Resource:
+def read_units(value: Composite, cell: Cell) -> Resource:
     """Unit, system and code of a Quantity from OBX-6 or a CQ."""
     code, name = value.text(1), value.text(2)
     system = find_system(value.text(3), value.text(14), cell.context.partner)
@@ -73,7 +73,7 @@ def units(value: Composite, cell: Cell) -> Resource:
 
 def nm_to_quantity(value: Composite, cell: Cell) -> Resource | None:
     """A Quantity; the row's argument is the code of its unit in UCUM and the unit's name."""
-    number = number_of(value, cell)
+    number = read_amount(value, cell)
     if number is None:
         return None
     code, _, unit = cell.argument.partition(" ")
@@ -83,10 +83,10 @@ def nm_to_quantity(value: Composite, cell: Cell) -> Resource | None:
 
 def cq_to_quantity(value: Composite, cell: Cell) -> Resource | None:
     """A Quantity with the unit of CQ.2."""
-    number = number_of(value, cell)
+    number = read_amount(value, cell)
     if number is None:
         return None
-    return {"value": number, **units(value.part(2), cell)}
+    return {"value": number, **read_units(value.part(2), cell)}
 
 
 def mo_to_money(value: Composite, cell: Cell) -> Resource | None:

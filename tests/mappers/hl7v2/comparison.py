@@ -1,8 +1,8 @@
 """Compares what the mapper makes of a sample with what its authors expect, leaf by leaf.
 
-Only leaves that a table drives count: elements that the official guide or our own tables name, of the resource types that
-are mapped. Ids, literal references, displays, narratives, and systems and extensions of the samples' authors are their
-choices. Instants, codes, names and amounts are compared by meaning, not as text.
+Only leaves that a table drives count: elements that the official guide or our own tables name, of the resource types
+that are mapped. Ids, literal references, displays, narratives, and systems and extensions of the samples' authors are
+their choices. Instants, codes, names and amounts are compared by meaning, not as text.
 """
 
 from __future__ import annotations

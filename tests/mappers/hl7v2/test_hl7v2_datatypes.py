@@ -143,11 +143,11 @@ def test_cx_to_identifier() -> None:
                 "use": "official",
             },
         ),
-        ("QUILL^ADA^^^^^M^^^20200101&20210101", {"family": "QUILL", "given": ["ADA"], "use": "maiden", "period": {"start": "2020-01-01", "end": "2021-01-01"}}),
+        ("QUILL^^^^^^M^^^2020&2021", {"family": "QUILL", "use": "maiden", "period": {"start": "2020", "end": "2021"}}),
         ("^^^^^^L", None),
         ('""', None),
     ],
-)  # fmt: skip
+)
 def test_xpn_to_human_name(text: str, expected: object) -> None:
     assert convert("name", text) == expected
 

@@ -1,4 +1,4 @@
-"""What a message does to resources that are there already: updates, permissions, order, merges, appointments, credits."""
+"""What a message does to what is there already: updates, permissions, order, merges, appointments, credits."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_without_state_the_requests_are_conditional() -> None:
 
 def test_needs_name_what_to_read() -> None:
     needs = find_needs(read(msh("ADT^A40") + pid(f5="QUILL^ADA") + "MRG|77^^^MRN^MR\r"))
-    assert [(need.type, need.query.split("%7C")[1]) for need in needs][0] == ("Patient", "123")
+    assert (needs[0].type, needs[0].query.split("%7C")[1]) == ("Patient", "123")
     assert needs[-1].query == "identifier=https%3A%2F%2Fexample.org%2Fmrn%7C77"
 
 
@@ -210,7 +210,8 @@ MERGE = msh("ADT^A40") + pid() + "MRG|77^^^MRN^MR\r"
 def test_a_merge_moves_identifiers_links_both_and_repoints() -> None:
     claim = {"resourceType": "Claim", "id": "c", "meta": {"versionId": "1"}, "patient": {"reference": "Patient/b"}}
     claim |= {"status": "active", "use": "claim", "created": "2024-01-01", "priority": {"text": "normal"}}
-    claim |= {"type": {"text": "x"}, "provider": {"display": "x"}, "insurance": [{"sequence": 1, "focal": True, "coverage": {"display": "x"}}]}  # fmt: skip
+    insurance = {"sequence": 1, "focal": True, "coverage": {"display": "x"}}
+    claim |= {"type": {"text": "x"}, "provider": {"display": "x"}, "insurance": [insurance]}
     built = after(MERGE, [SURVIVOR, PRIOR], referrers={"Patient/b": [claim]})
     found = entries(built)
     survivor, prior = found["PUT Patient/a"]["resource"], found["PUT Patient/b"]["resource"]
@@ -256,7 +257,8 @@ def test_more_references_than_one_transaction_takes_are_left_to_a_job() -> None:
 
 
 def test_an_account_merge_and_a_visit_merge() -> None:
-    account = {"resourceType": "Account", "id": "m", "status": "active", "identifier": [{"system": f"{PARTNER.root}/AC", "value": "9"}]}  # fmt: skip
+    account: Resource = {"resourceType": "Account", "id": "m", "status": "active"}
+    account["identifier"] = [{"system": f"{PARTNER.root}/AC", "value": "9"}]
     text = msh("ADT^A41") + pid(f18="8^^^AC") + "MRG|77^^^MRN^MR||9^^^AC\r"
     built = after(text, [SURVIVOR, account])
     assert entries(built)["PUT Account/m"]["resource"]["status"] == "entered-in-error"
