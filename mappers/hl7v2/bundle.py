@@ -26,6 +26,7 @@ from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
 from mappers.hl7v2.partner import CHANGE, Partner
 
 REPOINTED_AT_ONCE = 500
+UPDATES = frozenset({"A08", "A31"})
 BILLED = frozenset({"billed"})
 
 
@@ -154,6 +155,8 @@ class _Builder:
 
     def _create(self, change: Change, resource: Resource, may: str) -> None:
         complete(resource, change.on_create)
+        if change.type == "Patient" and self.context.event in UPDATES and self.state is not None:
+            self.issues.append(warn("204", "The patient of an update is not known here and is created."))
         missing = [name for name in change.required if name not in resource]
         if missing and self.state is not None:
             text = f"The {change.type} is not known here and the message does not tell its {' and '.join(missing)}."

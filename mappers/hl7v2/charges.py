@@ -22,7 +22,7 @@ from mappers.hl7v2.rows import Draft, fill
 
 TASKS = "urn:fhir-server:task"
 UNIT_PRICE = "urn:fhir-server:unit-price"
-CHARGES, PAYMENTS = frozenset({"CG", "CD", "CR"}), frozenset({"PY", "AJ"})
+CHARGES, PAYMENTS = frozenset({"CG", "CD"}), frozenset({"PY", "AJ"})
 
 
 def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, context: Context) -> None:

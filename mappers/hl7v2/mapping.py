@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,6 +148,7 @@ def _map_adt_patient(group: Group, root: Group, context: Context) -> list[Merge]
 def map_details(group: Group, subject: Subject, account: Change | None, context: Context) -> None:
     """What surrounds a patient: relatives, roles, findings, diagnoses, allergies, procedures, insurance."""
     patient, encounter = subject
+    seen: Counter[tuple[str, ...]] = Counter()
     for segment in group.segments:
         if segment.name == "NK1":
             nk1_to_related_person(segment, patient, context)
@@ -157,8 +159,7 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
         elif segment.name == "AL1":
             al1_to_allergy_intolerance(segment, patient, context)
         elif segment.name == "OBX":
-            parts = (*find_key(patient), *find_key(encounter), segment.text(14))
-            add_finding(segment, parts, subject, context)
+            add_finding(segment, seen, subject, context)
         elif segment.name == "GT1":
             gt1_to_guarantor(segment, patient, account, context)
     for inner in group.named("PROCEDURE"):
@@ -172,8 +173,11 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
             coverage.resource.setdefault("type", financial)
 
 
-def add_finding(segment: Segment, parts: tuple[str, ...], subject: Subject, context: Context) -> None:
-    """Adds an Observation about a patient and a visit."""
+def add_finding(segment: Segment, seen: Counter[tuple[str, ...]], subject: Subject, context: Context) -> None:
+    """Adds an Observation about a patient and a visit; `seen` counts those of the same code, sub-id and time."""
+    key = (segment.text(3), segment.text(4), segment.text(14))
+    seen[key] += 1
+    parts = (*find_key(subject.patient), *find_key(subject.encounter), segment.text(14), str(seen[key]))
     observation = obx_to_observation(segment, parts, context)
     observation.resource["subject"] = subject.patient.reference
     if subject.encounter:
@@ -195,9 +199,9 @@ def map_oru(root: Group, context: Context) -> list[Merge]:
         encounter = pv1_to_encounter(visit, patient, account, context) if visit else None
         subject = Subject(patient, encounter)
         map_details(group, subject, account, context)
+        seen: Counter[tuple[str, ...]] = Counter()
         for finding in group.named("PATIENT_OBSERVATION"):
-            segment = finding.segment("OBX")
-            add_finding(segment, (*find_key(patient), segment.text(14)), subject, context)
+            add_finding(finding.segment("OBX"), seen, subject, context)
         for order in result.named("ORDER_OBSERVATION"):
             order_to_report(order, subject, shared, context)
     return []

@@ -68,7 +68,6 @@ class Partner:
     character_set: str = ""
     patient_to_insured: bool = False
     severity_is_criticality: bool = True
-    owns_schedules: bool = True
 
     def __post_init__(self) -> None:
         """Without a root of its own each partner has one by its name, so that numbers of two never meet."""

@@ -176,6 +176,11 @@ def test_identity_is_value_and_authority() -> None:
     assert keys[0] == keys[1]
 
 
+def test_findings_of_an_admission_that_share_a_code_are_all_kept() -> None:
+    text = msh("ADT^A01") + PID + "OBX|1|ST|1-1^x^LN||a||||||F\rOBX|2|ST|1-1^x^LN||b||||||F\r"
+    assert [each["valueString"] for each in resources(build(text), "Observation")] == ["a", "b"]
+
+
 def test_nk1_is_a_contact_and_a_related_person_but_for_employers() -> None:
     text = msh("ADT^A01") + PID + "NK1|1|QUILL^BEA|MTH^Mother^HL70063|||||\rNK1|2|ACME|EMR^Employer^HL70063\r"
     built = build(text)

@@ -182,6 +182,12 @@ def test_an_older_message_changes_nothing(known: list[Resource]) -> None:
     assert entries(after(msh("ADT^A08") + pid(f5="OLD^NAME"), known, applied=newer - timedelta(seconds=2)))
 
 
+def test_an_update_of_an_unknown_patient_creates_and_warns() -> None:
+    built = after(msh("ADT^A08") + ADA, [])
+    assert "POST Patient" in entries(built)
+    assert any("not known here and is created" in issue.text for issue in built.issues)
+
+
 def test_a_status_stays_where_the_event_says_none() -> None:
     visit = "PV1|1|O|||||||||||||||||V77^^^VISITS\r"
     known = stored(build_bundle(read(msh("ADT^A01") + ADA + visit)))
