@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, NamedTuple
@@ -177,6 +177,20 @@ def has_other_source(leaf: Leaf, message: Message) -> bool:
             if re.search(rf"(?<![\w.]){re.escape(leaf.value)}(?![\w.])", raw):
                 sources.add(f"{segment.name}-{number}")
     return bool(sources) and not any(leaf.type in filled_by().get(source, ()) for source in sources)
+
+
+SAMPLE_ZONES = (0, 330)
+"""Minutes east of Greenwich that the samples' authors took for times without offset: UTC, and India."""
+
+
+def is_without_offset(leaf: Leaf, message: Message) -> bool:
+    """Whether a leaf is a time that the message tells without offset: here MSH-7's is taken, there their own zone's."""
+    if not re.match(r"\d{4}-\d{2}-\d{2}T", leaf.value):
+        return False
+    instant = datetime.fromisoformat(leaf.value)
+    locals_ = [f"{instant + timedelta(minutes=zone):%Y%m%d%H%M}" for zone in SAMPLE_ZONES]
+    raws = [value for segment in message.segments for value in segment.values]
+    return any(re.search(rf"(?<!\d){text[:10]}(\d\d)*(\.\d+)?(?![\d+.-])", raw) for text in locals_ for raw in raws)
 
 
 def _is_other(resource: dict[str, Any]) -> bool:

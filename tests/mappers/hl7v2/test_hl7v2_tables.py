@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import time
+from dataclasses import fields
 from pathlib import Path
 
 from mappers.hl7v2.bundle import build_bundle
@@ -13,6 +15,8 @@ from mappers.hl7v2.mapping import FAMILIES, find_known, map_message
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.rows import FILES, read_rows, read_steps
 from mappers.hl7v2.tables import read_table
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 SUPPORTED = """ADT: A01 A02 A03 A04 A05 A06 A07 A08 A09 A10 A11 A12 A13 A14 A18 A28 A29 A31 A34 A35 A36 A40 A41 A42
 DFT: P03 P11
@@ -55,8 +59,6 @@ def test_coverage_counts_the_official_rows() -> None:
 
 def test_the_official_table_is_that_of_the_guide(shared: Path) -> None:
     """PID-8 is mapped to gender by the guide itself, and no row is ours."""
-    import csv
-
     folder = shared / "definitions" / "v2-to-fhir" / "segments"
     (sheet,) = folder.glob("*PID[[]Patient[]]*")
     with sheet.open(encoding="utf-8-sig", newline="") as lines:
@@ -90,3 +92,18 @@ def test_an_admission_is_mapped_in_three_milliseconds() -> None:
         best = min(best, time.perf_counter() - start)
     assert built.bundle and len(built.bundle["entry"]) > 12
     assert best < 0.003, f"{best * 1000:.2f} ms"
+
+
+def test_the_pages_name_every_event() -> None:
+    """Ranges count: `A01 to A14`."""
+    for message in FAMILIES:
+        text = (DOCS / "messages" / f"{message.lower()}.md").read_text(encoding="utf-8")
+        named = set(re.findall(r"\b[A-Z]\d\d\b", text))
+        assert {row[1] for row in read_table("events.tsv") if row[0] == message} - named == set(), message
+
+
+def test_the_page_of_the_mapper_names_the_tables_and_the_configuration() -> None:
+    text = (DOCS / "mappers" / "hl7v2.md").read_text(encoding="utf-8")
+    names = {"events", "structures", "families", "concepts", "official", "decisions", *FILES}
+    assert {name for name in names if f"`{name}.tsv`" not in text} == set()
+    assert {each.name for each in fields(Partner) if f"`{each.name}`" not in text} == set()
