@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from mappers.hl7v2.apply import apply_change
-from mappers.hl7v2.changes import Change, Identity, Resource, complete
+from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.charges import TASKS
 from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
@@ -154,7 +154,8 @@ class _Builder:
             self._create(change, resource, may)
 
     def _create(self, change: Change, resource: Resource, may: str) -> None:
-        complete(resource, change.on_create)
+        for name, value in change.on_create.items():
+            resource.setdefault(name, value)
         if change.type == "Patient" and self.context.event in UPDATES and self.state is not None:
             self.issues.append(warn("204", "The patient of an update is not known here and is created."))
         missing = [name for name in change.required if name not in resource]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -10,6 +11,10 @@ from uuid import UUID, uuid5
 Resource = dict[str, Any]
 
 NAMESPACE = UUID("6b1f3a3e-5f0e-5c59-9d5b-0a2a60f1e2a7")
+
+
+MENTIONED = frozenset({"Practitioner", "Organization", "Location"})
+"""Types that fields mention again and again: the first mention of an element stands."""
 
 
 class Identity(NamedTuple):
@@ -49,11 +54,13 @@ class Change:
 class Changes:
     """The changes of one message in the order of their first mention; one for each identity."""
 
-    __slots__ = ("_by_key", "seed")
+    __slots__ = ("_by_key", "_by_url", "_counts", "seed")
 
     def __init__(self, seed: str) -> None:
         """`seed` tells the message from others: resources without identity get their URL by it."""
         self._by_key: dict[tuple[str, str, str], Change] = {}
+        self._by_url: dict[str, Change] = {}
+        self._counts: Counter[tuple[str, ...]] = Counter()
         self.seed = seed
 
     def __iter__(self) -> Iterator[Change]:
@@ -71,12 +78,25 @@ class Changes:
             key = (type_, self.seed, str(len(self._by_key)))
         known = self._by_key.get(key)
         if known:
-            complete(known.resource, resource)
+            if type_ in MENTIONED:
+                known.resource |= {name: value for name, value in resource.items() if name not in known.resource}
+            else:
+                complete(known.resource, resource)
             known.create_only = known.create_only and create_only
             return known
         url = f"urn:uuid:{uuid5(NAMESPACE, '|'.join(key))}"
         change = self._by_key[key] = Change(type_, url, identity, resource, create_only=create_only)
+        self._by_url[url] = change
         return change
+
+    def find(self, reference: Mapping[str, Any] | None) -> Change | None:
+        """The change that a reference leads to."""
+        return self._by_url.get(str(reference.get("reference"))) if reference else None
+
+    def count(self, *key: str) -> int:
+        """How often this was called with a key, this time included: the ordinal of what has no number."""
+        self._counts[key] += 1
+        return self._counts[key]
 
     def of_type(self, resource_type: str) -> list[Change]:
         """The changes of a type."""

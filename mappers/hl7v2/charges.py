@@ -69,8 +69,8 @@ def _identify(segment: Segment, kind: str, charge: Resource, owner: tuple[str, .
     text = "FT1-2 is empty: the charge is known by account, time, code, modifiers and performer."
     context.issues.append(warn("101", text, segment.place(2)))
     parts = (*owner, segment.text(4), segment.raw(25) or segment.raw(7), segment.raw(26), segment.text(20))
-    same = len([each for each in context.changes.of_type("ChargeItem") if each.resource["code"] == charge["code"]])
-    return derive_identifier("charge", (*parts, str(same)), context.partner)
+    ordinal = context.changes.count("charge", *parts)
+    return derive_identifier("charge", (*parts, str(ordinal)), context.partner)
 
 
 def _set_price(charge: Resource, segment: Segment, context: Context) -> None:

@@ -158,10 +158,10 @@ def _add_performer_address(resource: Resource, segment: Segment, context: Contex
     address = xad_to_address(segment.first(24), Cell(context, segment.place(24, 1)))
     if not address or not segment.raw(23):
         return
-    urls = {each.get("reference") for each in resource.get("performer", [])}
-    for change in context.changes.of_type("Organization"):
-        if change.url in urls and address not in change.resource.setdefault("address", []):
-            change.resource["address"].append(address)
+    for performer in resource.get("performer", []):
+        known = context.changes.find(performer)
+        if known and known.type == "Organization" and address not in known.resource.setdefault("address", []):
+            known.resource["address"].append(address)
 
 
 def _add_values(resource: Resource, segment: Segment, context: Context) -> None:

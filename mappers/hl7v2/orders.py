@@ -132,15 +132,15 @@ def _find_request_status(orc: Segment, context: Context) -> str:
 
 def _add_facility(request: Resource, orc: Segment, context: Context) -> None:
     """With ORC-21 the requester is a person at a place: a PractitionerRole. ORC-24 is the person's address."""
-    person = next((each for each in context.changes if each.reference == request.get("requester")), None)
+    person = context.changes.find(request.get("requester"))
     address = Draft({})
     fill(address, orc, "Orderer", context)
     if person and address.resource and "address" not in person.resource:
         person.resource |= address.resource
     organization = xon_to_organization(orc.first(21), Cell(context, orc.place(21)))
-    if not organization:
+    known = context.changes.find(organization)
+    if known is None:
         return
-    known = next(each for each in context.changes if each.reference == organization)
     facility = Draft({})
     fill(facility, orc, "Facility", context)
     for name, values in facility.resource.items():

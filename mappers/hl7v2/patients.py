@@ -101,9 +101,9 @@ def nk1_to_related_person(segment: Segment, patient: Change, context: Context) -
     organization = Draft({"resourceType": "Organization"})
     fill(organization, segment, "contact-organization", context)
     if contact.resource.get("organization") and len(organization.resource) > 1:
-        url = contact.resource["organization"]["reference"]
-        known = next(change for change in context.changes if change.url == url)
-        known.resource.setdefault("contact", []).extend(organization.resource["contact"])
+        known = context.changes.find(contact.resource["organization"])
+        if known:
+            known.resource.setdefault("contact", []).extend(organization.resource["contact"])
     if contact.resource:
         source = f"{context.partner.name} NK1"
         contact.resource["extension"] = [{"url": SOURCE_EXTENSION, "valueString": source}]

@@ -241,7 +241,7 @@ def _read_participant(group: Group, times: Times, context: Context) -> tuple[Res
     code = segment.text(kind.status)
     target = translate(code.capitalize(), "ParticipantStatus", "", context.partner) if code else None
     participant["status"] = target.code if target else "needs-action"
-    known = next((each for each in context.changes if each.reference == participant.get("actor")), None)
+    known = context.changes.find(participant.get("actor"))
     if known and kind.name == "AIL" and (place := read_concept(segment, 4, context)):
         known.resource.setdefault("type", [place])
     return participant, known, own

@@ -75,8 +75,8 @@ def _finish(resource: Resource, pv1: Segment, pv2: Segment, context: Context) ->
         resource["meta"] = {"security": [PROTECTED]}
     target = translate(pv1.text(40), "BedStatus", "PV1-40", context.partner) if pv1.text(40) else None
     if target and pv1.text(3, 3):
-        urls = [entry["location"]["reference"] for entry in resource.get("location", [])[:1]]
-        bed = next((change for change in context.changes if change.url in urls), None)
+        first = next(iter(resource.get("location", ())), None)
+        bed = context.changes.find(first["location"] if first else None)
         if bed:
             bed.resource["operationalStatus"] = {
                 "system": target.system or "http://terminology.hl7.org/CodeSystem/v2-0116",
@@ -152,8 +152,7 @@ def rol_to_practitioner_role(segment: Segment, patient: Change, encounter: Chang
 
 def _add_address(segment: Segment, role: Resource, context: Context) -> None:
     """ROL-11 is the address of the person."""
-    url = role.get("practitioner", {}).get("reference")
-    person = next((change for change in context.changes if change.url == url), None)
+    person = context.changes.find(role.get("practitioner"))
     address = xad_to_address(segment.first(11), Cell(context, segment.place(11, 1)))
     if person and address:
         person.resource.setdefault("address", []).append(address)

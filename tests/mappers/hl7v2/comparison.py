@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -112,7 +112,7 @@ def normalise(name: str, value: Any) -> str:
 
 
 # Resources that the samples make of what is no row of a table, or of what is decided otherwise here.
-OTHER_RESOURCES = (
+OTHER_RESOURCES: tuple[tuple[str, Callable[[dict[str, Any]], bool], str], ...] = (
     ("MessageHeader", lambda resource: True, "the message log is the Task of the intake, not a MessageHeader"),
     ("Device", lambda resource: True, "devices of MSH and SFT are not mapped; that of OBX-18 is known by number alone"),
     ("Organization", lambda resource: "name" not in resource, "an assigning authority is the system of an identifier"),
@@ -188,9 +188,9 @@ def is_without_offset(leaf: Leaf, message: Message) -> bool:
     if not re.match(r"\d{4}-\d{2}-\d{2}T", leaf.value):
         return False
     instant = datetime.fromisoformat(leaf.value)
-    locals_ = [f"{instant + timedelta(minutes=zone):%Y%m%d%H%M}" for zone in SAMPLE_ZONES]
+    local = [f"{instant + timedelta(minutes=zone):%Y%m%d%H%M}" for zone in SAMPLE_ZONES]
     raws = [value for segment in message.segments for value in segment.values]
-    return any(re.search(rf"(?<!\d){text[:10]}(\d\d)*(\.\d+)?(?![\d+.-])", raw) for text in locals_ for raw in raws)
+    return any(re.search(rf"(?<!\d){text[:10]}(\d\d)*(\.\d+)?(?![\d+.-])", raw) for text in local for raw in raws)
 
 
 def _is_other(resource: dict[str, Any]) -> bool:

@@ -38,8 +38,8 @@ def value(text: str) -> Composite:
     return read_composite(text, Delimiters())
 
 
-def convert(name: str, text: str, **told: str) -> Any:
-    return CONVERSIONS[name](value(text), cell(**told))
+def convert(name: str, text: str, vocabulary: str = "", argument: str = "") -> Any:
+    return CONVERSIONS[name](value(text), cell(vocabulary, argument))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +18,7 @@ from mappers.hl7v2.er7 import parse_message
 from mappers.hl7v2.mapping import Mapping, map_message
 from mappers.hl7v2.partner import Partner
 
+EXPECTED = Path(__file__).parent / "expected"
 MRN = "https://example.org/mrn"
 PARTNER = Partner(name="north", root="https://example.org/north", zone="America/Chicago", authorities={"MRN": MRN})
 Resource = dict[str, Any]
@@ -196,7 +199,7 @@ def test_a_status_stays_where_the_event_says_none() -> None:
     assert (encounter["status"], encounter["class"]["code"]) == ("in-progress", "EMER")
 
 
-SURVIVOR = {
+SURVIVOR: Resource = {
     "resourceType": "Patient",
     "id": "a",
     "meta": {"versionId": "3"},
@@ -214,7 +217,12 @@ MERGE = msh("ADT^A40") + pid() + "MRG|77^^^MRN^MR\r"
 
 
 def test_a_merge_moves_identifiers_links_both_and_repoints() -> None:
-    claim = {"resourceType": "Claim", "id": "c", "meta": {"versionId": "1"}, "patient": {"reference": "Patient/b"}}
+    claim: Resource = {
+        "resourceType": "Claim",
+        "id": "c",
+        "meta": {"versionId": "1"},
+        "patient": {"reference": "Patient/b"},
+    }
     claim |= {"status": "active", "use": "claim", "created": "2024-01-01", "priority": {"text": "normal"}}
     insurance = {"sequence": 1, "focal": True, "coverage": {"display": "x"}}
     claim |= {"type": {"text": "x"}, "provider": {"display": "x"}, "insurance": [insurance]}
@@ -235,6 +243,25 @@ def test_a_merge_moves_identifiers_links_both_and_repoints() -> None:
         'W/"5"',
         'W/"1"',
     ]
+
+
+def test_a_merge_is_what_is_expected() -> None:
+    """The whole transaction of an A40, written by hand."""
+    case = json.loads((EXPECTED / "adt_a40.json").read_text(encoding="utf-8"))
+    text = (EXPECTED / "adt_a40.hl7").read_text(encoding="utf-8")
+    found = entries(after(text, case["stored"], referrers=case["referrers"]))
+    assert set(found) == {*case["entries"], "POST Organization", "POST Provenance"}
+    for name, expected in case["entries"].items():
+        assert found[name]["resource"] == expected, name
+
+
+def test_the_same_arguments_give_the_same_bundle(known: list[Resource]) -> None:
+    text = msh("ADT^A01") + ADA + "PV1|1|O|||||||||||||||||V77^^^VISITS\rDG1|1||J06.9^^I10C\r"
+    mapping = read(text)
+    for state in (None, state_of(mapping, known)):
+        first = write_bundle(build_bundle(mapping, state).bundle or {})
+        assert write_bundle(build_bundle(mapping, state).bundle or {}) == first
+        assert write_bundle(build_bundle(read(text), state).bundle or {}) == first
 
 
 def test_a_merge_of_an_unknown_prior_is_taken_with_an_issue() -> None:
