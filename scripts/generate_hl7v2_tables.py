@@ -103,10 +103,10 @@ def find_official(folder: Path) -> Iterator[tuple[str, ...]]:
         title = path.name.split("R4__")[1].split("_-_")[0]
         if title[:3] not in SEGMENTS:
             continue
-        rows = {}
+        rows: dict[tuple[str, ...], tuple[str, ...]] = {}
         for row in read_sheet(path):
             if row[9] and "-" in row[1]:
-                rows[title, row[1], row[9].replace(" ", "")] = None
+                rows[title, row[1], row[9].replace(" ", "")] = ()
         yield from rows
 
 
@@ -115,7 +115,7 @@ def find_concepts(folder: Path) -> Iterator[tuple[str, ...]]:
     for path in sorted((folder / "codesystems").glob("*.csv")):
         title = path.name.split("Map__")[1].split("_-_")[0]
         if title in MAPS:
-            rows = {}
+            rows: dict[tuple[str, ...], tuple[str, ...]] = {}
             for row in read_sheet(path):
                 if row[0] and row[6]:
                     system = next((cell for cell in row[7:11] if cell.startswith("http")), "")

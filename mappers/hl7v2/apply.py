@@ -6,6 +6,7 @@ partner are replaced; an absent field changes nothing; two quotes delete.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from mappers.hl7v2.changes import Change, Resource
@@ -35,7 +36,22 @@ def apply_change(current: Resource, change: Change) -> Resource:
         result[name] = _join(result.get(name), value, name, change, sources)
     for name in [name for name, value in result.items() if isinstance(value, list) and name not in change.resource]:
         _set(result, name, [each for each in result[name] if not _is_of(each, sources)])
-    return current if result == current else result
+    return current if is_same(result, current) else result
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON trees say the same; a number of one may be a Decimal and of the other a float."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if _are_numbers(one, other):
+        return Decimal(str(one)) == Decimal(str(other))
+    return bool(one == other)
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in values)
 
 
 def _set(result: Resource, name: str, value: Any) -> None:
