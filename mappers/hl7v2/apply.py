@@ -6,6 +6,7 @@ partner are replaced; an absent field changes nothing; two quotes delete.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -23,11 +24,7 @@ def apply_change(current: Resource, change: Change) -> Resource:
     """The resource after the change; the same object where nothing differs."""
     result = dict(current)
     for path in change.delete:
-        name, _, source = path.partition("|")
-        if source:
-            _set(result, name, [each for each in result.get(name, []) if _find_source(each) != source])
-        else:
-            _set(result, name, None)
+        result = _delete(result, path)
     sources = frozenset(change.sources)
     for name, value in change.resource.items():
         if name in ("resourceType", "id"):
@@ -52,6 +49,30 @@ def is_same(one: Any, other: Any) -> bool:
 
 def _are_numbers(*values: Any) -> bool:
     return all(isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in values)
+
+
+DELETION = re.compile(r"([\w.]+)(?:\{(.*)\}|\|(.*))?")
+
+
+def _delete(tree: Resource, path: str) -> Resource:
+    """A copy without what a path of `rows.write_deletion` names; identifiers are never taken away."""
+    found = DELETION.fullmatch(path)
+    if not found or found[1] == "identifier":
+        return tree
+    names, url, source = found.groups()
+    name, _, rest = names.partition(".")
+    result = dict(tree)
+    present = result.get(name)
+    if rest:
+        if isinstance(present, dict):
+            _set(result, name, _delete(present, path[len(name) + 1 :]))
+    elif url is not None and isinstance(present, list):
+        _set(result, name, [each for each in present if each.get("url") != url])
+    elif source and isinstance(present, list):
+        _set(result, name, [each for each in present if _find_source(each) != source])
+    else:
+        _set(result, name, None)
+    return result
 
 
 def _set(result: Resource, name: str, value: Any) -> None:

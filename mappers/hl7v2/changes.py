@@ -28,7 +28,7 @@ class Identity(NamedTuple):
 class Change:
     """One resource of the message. `url` is its fullUrl in the bundle; without identity it is always created.
 
-    `delete` names elements to take away (`telecom|source` for the entries of one source); `sources` the fields that
+    `delete` names paths to take away (`telecom|source` for the entries of one source); `sources` the fields that
     the message speaks of; `on_create` what is set only where the resource is not known yet, and `required` what it
     must have then. `lists` says of a list whether the message's entries are added to it (`add`), taken out of it
     (`remove`) or stand for all of it. A `credit` undoes a charge.

@@ -159,9 +159,21 @@ def fill(draft: Draft, segment: Segment, kind: str, context: Context, beside: tu
         source = f"{context.partner.name} {row.name}" if kind in SOURCED else ""
         draft.sources.append(source)
         if raw == DELETE:
-            draft.delete.append(row.steps[0].name if row.steps[0].mode != "+" else f"{row.steps[0].name}|{source}")
+            draft.delete.append(write_deletion(row.steps, source))
             continue
         _fill_row(draft.resource, segment, row, context, source)
+
+
+def write_deletion(steps: tuple[Step, ...], source: str) -> str:
+    """The path that two quotes delete: up to a list, of which the entries of a source go, or to an extension."""
+    path = ""
+    for step in steps:
+        path = f"{path}.{step.name}" if path else step.name
+        if step.url:
+            return f"{path}{{{step.url}}}"
+        if step.mode == "+":
+            return f"{path}|{source}"
+    return path
 
 
 def _fill_row(resource: Resource, segment: Segment, row: Row, context: Context, source: str) -> None:

@@ -55,8 +55,11 @@ def nm_to_integer(value: Composite, cell: Cell) -> int | None:
     number = read_amount(value, cell)
     if number is None:
         return None
-    whole = int(number)
-    return whole if 0 < whole < 2**31 else None
+    if not 0 < number < 2**31 or number != int(number):
+        text = f"`{value.text()[:40]}` is no whole number above 0; it is left out."
+        cell.context.issues.append(warn("102", text, cell.location))
+        return None
+    return int(number)
 
 
 def read_units(value: Composite, cell: Cell) -> Resource:

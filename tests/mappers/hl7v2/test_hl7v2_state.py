@@ -28,11 +28,15 @@ def msh(event: str, control: str = "C9") -> str:
     return f"MSH|^~\\&|EHR|NORTH|PMS|P|20240305120000-0600||{event}|{control}|P|2.5.1\r"
 
 
+def segment(name: str, **fields: str) -> str:
+    """A segment with fields by their number, `f13="555"`."""
+    last = max(int(field[1:]) for field in fields)
+    return f"{name}|" + "|".join(fields.get(f"f{number}", "") for number in range(1, last + 1)) + "\r"
+
+
 def pid(**fields: str) -> str:
-    """A PID with PID-3 123 and other fields by their number, `f13="555"`."""
-    values = {"f1": "1", "f3": "123^^^MRN^MR", **fields}
-    last = max(int(name[1:]) for name in values)
-    return "PID|" + "|".join(values.get(f"f{number}", "") for number in range(1, last + 1)) + "\r"
+    """A PID with PID-3 123 and other fields."""
+    return segment("PID", **{"f1": "1", "f3": "123^^^MRN^MR", **fields})
 
 
 def read(text: str, partner: Partner = PARTNER) -> Mapping:
@@ -147,6 +151,19 @@ def test_empty_keeps_quotes_delete_and_values_replace(
 
 def test_quotes_delete_a_single_value(known: list[Resource]) -> None:
     assert "birthDate" not in of(after(msh("ADT^A08") + pid(f7='""'), known), "Patient")[0]
+
+
+def test_quotes_delete_only_what_the_field_fills() -> None:
+    """One extension of several, one element of hospitalization, never an identifier."""
+    person, visit = {"f5": "QUILL^ADA", "f6": "WREN"}, {"f2": "I", "f19": "V77^^^VN", "f36": "01"}
+    first = pid(**person, f17="AGN") + segment("PV1", **visit, f14="7")
+    known = stored(build_bundle(read(msh("ADT^A01") + first)))
+    second = pid(**person, f2='""', f17='""') + segment("PV1", **visit, f14='""')
+    built = after(msh("ADT^A08") + second, known)
+    (patient,), (encounter,) = of(built, "Patient"), of(built, "Encounter")
+    assert [each["url"].rpartition("-")[2] for each in patient["extension"]] == ["mothersMaidenName"]
+    assert [each["value"] for each in patient["identifier"]] == ["123"]
+    assert list(encounter["hospitalization"]) == ["dischargeDisposition"]
 
 
 def test_a_message_that_says_what_is_known_writes_nothing(known: list[Resource]) -> None:
