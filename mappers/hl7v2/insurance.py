@@ -10,7 +10,7 @@ from mappers.hl7v2.datatypes.people import xon_to_organization
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.patients import add_related_person, choose_identity, find_key, read_concept
-from mappers.hl7v2.rows import Draft, fill
+from mappers.hl7v2.rows import Draft, fill, tell_unmapped
 
 SELF = frozenset({"SEL", "18"})
 NUMBERS = ((6, "MC", "http://hl7.org/fhir/sid/us-medicare"), (8, "MA", ""))
@@ -97,6 +97,7 @@ def _add_subscriber(resource: Resource, segments: tuple[Segment, ...], patient: 
 def gt1_to_guarantor(segment: Segment, patient: Change, account: Change | None, context: Context) -> None:
     """Adds a guarantor to the Account: the patient, an organization, or a RelatedPerson."""
     if account is None:
+        tell_unmapped([segment], "without PID-18 there is no account that it guarantees.", context)
         return
     draft = Draft({})
     fill(draft, segment, "Account", context)

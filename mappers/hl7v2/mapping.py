@@ -23,7 +23,7 @@ from mappers.hl7v2.orders import Subject, count_numbers, order_to_report
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.patients import find_key, nk1_to_related_person, pid_to_patient, read_concept
 from mappers.hl7v2.provenance import find_instant, msh_to_provenance
-from mappers.hl7v2.rows import list_unmapped
+from mappers.hl7v2.rows import list_unmapped, tell_unmapped
 from mappers.hl7v2.schedules import sch_to_appointment
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.visits import pid_to_account, pv1_to_encounter, rol_to_practitioner_role
@@ -74,7 +74,7 @@ def map_message(message: Message, partner: Partner, received: datetime = EPOCH) 
     context.issues.extend(issue for issue in grouped.issues if issue.location.segment in find_known(name))
     merges = FAMILIES[name](grouped.root, context)
     msh_to_provenance(message, received, context)
-    list_unmapped(message.segments, find_known(name), context)
+    list_unmapped(message.segments, find_known(name) - find_skipped(name, event), context)
     return Mapping(context, tuple(merges), find_instant(message, context))
 
 
@@ -114,6 +114,19 @@ def find_known(name: str) -> frozenset[str]:
     return frozenset(next(row[1] for row in read_table("families.tsv") if row[0] == name).split())
 
 
+@cache
+def find_skipped(name: str, event: str) -> frozenset[str]:
+    """The segments of a family that one of its events does not read."""
+    known = find_known(name)
+    if name != "ADT":
+        return frozenset()
+    if event == "A29":
+        return known - {"MSH", "EVN", "PID", "PD1"}
+    if event in MERGES:
+        return known - {"MSH", "EVN", "PID", "PD1", "MRG", *(["PV1"] if event == "A42" else [])}
+    return frozenset({"PV1", "PV2", "MRG"}) if event in PERSON else frozenset({"MRG"})
+
+
 def map_adt(root: Group, context: Context) -> list[Merge]:
     """Patient, visit, insurance and what was found; merges for the events that merge."""
     merges: list[Merge] = []
@@ -148,6 +161,7 @@ def _map_adt_patient(group: Group, root: Group, context: Context) -> list[Merge]
 def map_details(group: Group, subject: Subject, account: Change | None, context: Context) -> None:
     """What surrounds a patient: relatives, roles, findings, diagnoses, allergies, procedures, insurance."""
     patient, encounter = subject
+    tell_unmapped(group.all("NTE"), "a patient has no note.", context)
     seen: Counter[tuple[str, ...]] = Counter()
     for segment in group.segments:
         if segment.name == "NK1":

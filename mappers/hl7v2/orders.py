@@ -15,7 +15,7 @@ from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import tell, warn
 from mappers.hl7v2.patients import choose_identity, find_key
-from mappers.hl7v2.rows import Draft, fill
+from mappers.hl7v2.rows import Draft, fill, tell_unmapped
 from mappers.hl7v2.vocabulary import translate
 
 PARTIAL = frozenset("AMN")
@@ -100,6 +100,9 @@ def _add_request(group: Group, subject: Subject, shared: Counter[str], context: 
     orc, obr = group.segment("ORC"), group.segment("OBR")
     draft = Draft({"resourceType": "ServiceRequest", "subject": subject.patient.reference})
     timing = [each.segment("TQ1") for each in group.named("TIMING_QTY")][:1]
+    tell_unmapped(
+        [each.segment("TQ1") for each in group.named("TIMING_QTY")[1:]], "one timing of an order is mapped.", context
+    )
     for segment in (orc, obr, *timing):
         fill(draft, segment, "ServiceRequest", context, (orc, obr, *timing))
     request = draft.resource

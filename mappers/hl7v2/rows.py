@@ -263,6 +263,12 @@ def list_unmapped(segments: Iterable[Segment], known: frozenset[str], context: C
                 context.issues.append(tell(text, segment.place(number)))
 
 
+def tell_unmapped(segments: Iterable[Segment], why: str, context: Context) -> None:
+    """Adds an issue for each segment that a function leaves out; `why` is a sentence."""
+    for segment in segments:
+        context.issues.append(tell(f"{segment.name} is kept with the message: {why}", segment.place()))
+
+
 def warn_missing(segment: Segment, number: int, context: Context) -> None:
     """Adds a warning for a field that the standard requires."""
     text = f"{segment.name}-{number} is required and empty."

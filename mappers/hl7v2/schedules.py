@@ -19,7 +19,7 @@ from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import has_errors, refuse, warn
 from mappers.hl7v2.patients import find_key, read_concept
-from mappers.hl7v2.rows import Draft, fill
+from mappers.hl7v2.rows import Draft, fill, tell_unmapped
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.vocabulary import translate
 
@@ -198,6 +198,8 @@ def _add_participants(
             continue
         participant, actor, own = found
         participants.append(participant)
+        if group.name != "GENERAL_RESOURCE":
+            tell_unmapped(group.all("NTE"), "a participant has no note.", context)
         status = "entered-in-error" if removing else str(appointment.get("status", ""))
         if actor and own.start and own.end:
             slots.append(_add_slot(find_key(change), actor, own, _find_slot_status(status), context))

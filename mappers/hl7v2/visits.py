@@ -11,7 +11,7 @@ from mappers.hl7v2.er7 import DELETE, Segment
 from mappers.hl7v2.groups import Group
 from mappers.hl7v2.issues import warn
 from mappers.hl7v2.patients import choose_identity, find_key
-from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill
+from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill, tell_unmapped, warn_missing
 from mappers.hl7v2.tables import read_table
 from mappers.hl7v2.vocabulary import translate
 
@@ -25,6 +25,7 @@ def pv1_to_encounter(group: Group, patient: Change, account: Change | None, cont
     segment = group.segment("PV1")
     told = any(number > 2 and segment.raw(number) != DELETE for number in segment.numbers())
     if not told and not any(group.segment("PV2").values):
+        tell_unmapped(group.all("PV1"), "it names no visit.", context)
         return None
     draft = Draft({"resourceType": "Encounter"})
     fill(draft, segment, "Encounter", context)
@@ -123,6 +124,7 @@ def rol_to_practitioner_role(segment: Segment, patient: Change, encounter: Chang
     fill(draft, segment, "PractitionerRole", context)
     resource = draft.resource
     if "practitioner" not in resource and "organization" not in resource:
+        warn_missing(segment, 4, context)
         return
     _add_address(segment, resource, context)
     identity = choose_identity(resource)

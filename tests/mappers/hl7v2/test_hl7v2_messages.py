@@ -219,6 +219,24 @@ def test_unmapped_segments_and_fields_are_listed() -> None:
     assert told.count(("RXA[1]", "information")) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (msh("ADT^A31") + PID + VISIT, "PV1[1]"),
+        (msh("ADT^A29") + PID + "NK1|1|QUILL^BEA\r", "NK1[1]"),
+        (msh("ADT^A40") + PID + "MRG|77^^^MRN\rPV1|1|O||||||||||||||||||\r", "PV1[1]"),
+        (msh("ADT^A01") + PID + "PV1|1|N\r", "PV1[1]"),
+        (msh("ADT^A01") + PID + "GT1|1||QUILL^BEA\r", "GT1[1]"),
+        (msh("ADT^A01") + PID + "ROL|1|AD|PP\r", "ROL[1]-4"),
+        (msh("ADT^A01") + PID + "AL1|1|DA\r", "AL1[1]-3"),
+        (msh("ORU^R01") + PID + "NTE|1||of the patient\rOBR|1|P1|F1|1-1^x^LN\r", "NTE[1]"),
+        (msh("ORU^R01") + PID + "OBR|1|P1|F1|1-1^x^LN\rTQ1|1\rTQ1|2|3\r", "TQ1[2]"),
+    ],
+)
+def test_what_an_event_does_not_read_is_listed(text: str, place: str) -> None:
+    assert place in [str(issue.location) for issue in build(text).issues]
+
+
 def test_segments_of_the_site_are_mapped_by_its_rows() -> None:
     partner = Partner(
         custom_fields=(CustomField("ZPD-2", "Patient", "extension{urn:site:church}.valueString", "text"),),

@@ -1,4 +1,4 @@
-"""What the mapper builds is taken by the server: conditional without state, by id and version with it, and only once."""
+"""What the mapper builds is taken by the server: conditional without state, by id and version with it, only once."""
 
 from __future__ import annotations
 
