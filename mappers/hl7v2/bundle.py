@@ -24,6 +24,7 @@ from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
 from mappers.hl7v2.mapping import Mapping
 from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
 from mappers.hl7v2.partner import CHANGE, Partner
+from mappers.hl7v2.patients import list_identities
 
 REPOINTED_AT_ONCE = 500
 UPDATES = frozenset({"A08", "A31"})
@@ -76,10 +77,7 @@ def find_needs(mapping: Mapping) -> tuple[Need, ...]:
         if change.identity:
             identities = [change.identity]
             if change.type in ("Patient", "Encounter", "Appointment"):
-                others = [
-                    read_identity(each) for each in change.resource.get("identifier", []) if each.get("use") != "old"
-                ]
-                identities += [each for each in others if each and each not in identities]
+                identities += [each for each in list_identities(change.resource) if each not in identities]
             needs.append(Need(change.url, change.type, write_criteria(identities)))
     for index, merge in enumerate(mapping.merges):
         needs.append(Need(f"prior {index}", merge.type, write_criteria(merge.prior)))
@@ -121,12 +119,14 @@ class _Builder:
         matches = self.state.matches if self.state else {}
         for change in self.mapping.changes:
             found = matches.get(change.url, ())
+            own = [each for each in found if change.identity in list_identities(each)]
+            first = next(iter([*own, *found]), None)
             if len(found) > 1:
-                text = f"{len(found)} {change.type} resources have an identifier of the message; the first is taken."
+                text = f"{len(found)} {change.type} resources have a number of the message; that of the first is taken."
                 self.issues.append(warn("0", text))
-            if found:
-                self.current[change.url] = found[0]
-                self.references[change.url] = {"reference": f"{change.type}/{found[0]['id']}"}
+            if first is not None:
+                self.current[change.url] = first
+                self.references[change.url] = {"reference": f"{change.type}/{first['id']}"}
             elif not self._may(change) and change.identity:
                 identifier = {"system": change.identity.system, "value": change.identity.value}
                 self.references[change.url] = {"type": change.type, "identifier": identifier}

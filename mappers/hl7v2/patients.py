@@ -45,9 +45,13 @@ def pid_to_patient(group: Group, context: Context) -> Change:
 
 def choose_identity(resource: Resource) -> Identity | None:
     """The first identifier with a system, but for social security numbers and licences: they are not the partner's."""
-    identifiers = resource.get("identifier", [])
-    own = [each for each in identifiers if _read_type(each) not in ("SS", "DL")]
-    return next((identity for each in own if (identity := read_identity(each))), None)
+    return next(iter(list_identities(resource)), None)
+
+
+def list_identities(resource: Resource) -> list[Identity]:
+    """All identities by which a resource may be found; numbers that are not used any more are none."""
+    own = [each for each in resource.get("identifier", []) if _read_type(each) not in ("SS", "DL")]
+    return [identity for each in own if each.get("use") != "old" and (identity := read_identity(each))]
 
 
 def _read_type(identifier: Resource) -> str:

@@ -117,6 +117,21 @@ def test_needs_name_what_to_read() -> None:
     assert needs[-1].query == "identifier=https%3A%2F%2Fexample.org%2Fmrn%7C77"
 
 
+def test_a_patient_is_found_by_each_number_of_the_partner_but_not_by_a_social_security_number() -> None:
+    mapping = read(msh("ADT^A08") + pid(f3="123^^^MRN~9^^^OTHER", f5="QUILL", f19="111223333"))
+    (query,) = [need.query for need in find_needs(mapping) if need.type == "Patient"]
+    assert ("123" in query, "OTHER%7C9" in query, "111223333" in query) == (True, True, False)
+
+
+def test_of_several_matches_the_one_with_the_first_number_is_taken() -> None:
+    mapping = read(msh("ADT^A08") + pid(f3="123^^^MRN~9^^^OTHER", f5="QUILL^ADA"))
+    (change,) = mapping.changes.of_type("Patient")
+    other = {**SURVIVOR, "id": "z", "identifier": [{"system": f"{PARTNER.root}/OTHER", "value": "9"}]}
+    built = build_bundle(mapping, State(matches={change.url: [other, SURVIVOR]}))
+    assert "PUT Patient/a" in entries(built)
+    assert any("2 Patient resources have a number" in issue.text for issue in built.issues)
+
+
 def test_an_update_goes_by_id_with_the_version_that_was_read(known: list[Resource]) -> None:
     built = after(msh("ADT^A08") + pid(f5="QUILL^ADA^^^^^L", f13="555-0199"), known)
     (patient,) = [each for key, each in entries(built).items() if key.startswith("PUT Patient/")]
