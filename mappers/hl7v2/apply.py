@@ -116,8 +116,7 @@ def _join(present: Any, value: Any, name: str, change: Change, sources: frozense
 
 def _join_lists(present: list[Any], value: list[Any], name: str, change: Change, sources: frozenset[str]) -> list[Any]:
     if name == "identifier":
-        told = {(each.get("system"), each.get("value")) for each in value}
-        return [each for each in present if (each.get("system"), each.get("value")) not in told] + value
+        return _join_identifiers(present, value)
     if name == "extension":
         told = {each["url"] for each in value}
         return [each for each in present if each["url"] not in told] + value
@@ -129,6 +128,17 @@ def _join_lists(present: list[Any], value: list[Any], name: str, change: Change,
     if any(_find_source(each) for each in value):
         return [each for each in present if not _is_of(each, sources)] + value
     return value
+
+
+def _join_identifiers(present: list[Resource], value: list[Resource]) -> list[Resource]:
+    """The identifiers told take the place of those that they are; a number that a merge retired stays retired."""
+    uses = {(each.get("system"), each.get("value")): each.get("use") for each in present}
+    told = {(each.get("system"), each.get("value")) for each in value}
+    retired = {key for key in told if uses.get(key) == "old"}
+    others = [each for each in present if (each.get("system"), each.get("value")) not in told]
+    return others + [
+        {"use": "old", **each} if (each.get("system"), each.get("value")) in retired else each for each in value
+    ]
 
 
 def _find_key(entry: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mappers.hl7v2.escapes import Delimiters, escape_text, unescape
+from mappers.hl7v2.escapes import CONTROL, Delimiters, escape_text, unescape
 from mappers.hl7v2.issues import Issue, Location, refuse, warn
 
 DELETE = '""'
@@ -97,10 +97,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its header and all its segments in their order, MSH first."""
+    """A message: its header and all its segments in their order, MSH first, and what is wrong with its text."""
 
     segments: tuple[Segment, ...]
     delimiters: Delimiters = USUAL
+    issues: tuple[Issue, ...] = ()
 
     @property
     def header(self) -> Segment:
@@ -161,8 +162,12 @@ def parse_message(text: str) -> Parsed:
                 refuse("100", f"Line {number} is a second MSH; send each message on its own.", segment.place())
             )
         segments.append(segment)
+        if found := CONTROL.search(line):
+            text = f"Line {number} holds the control character U+{ord(found[0]):04X}; a message is text."
+            issues.append(refuse("102", text, segment.place()))
         issues.extend(find_escape_faults(segment))
-    return Parsed(Message(tuple(segments), delimiters), tuple(issues))
+    message = Message(tuple(segments), delimiters, tuple(issues))
+    return Parsed(message, message.issues)
 
 
 def read_delimiters(line: str) -> tuple[Delimiters | None, str]:

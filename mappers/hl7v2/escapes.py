@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 HEX = re.compile(r"X((?:[0-9A-Fa-f]{2})+)")
 FORMAT = re.compile(r"\.(br|sp|fi|nf|in|ti|sk|ce)([+-]?[0-9]{0,3})")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no text of FHIR holds."""
+
 # The longest sequence that is looked for; what is longer between two escape characters is text.
 LONGEST = 4096
 
@@ -69,9 +72,10 @@ def _read_sequence(code: str, delimiters: Delimiters) -> str | None:
     if found := HEX.fullmatch(code):
         octets = bytes.fromhex(found[1])
         try:
-            return octets.decode("utf-8")
+            text = octets.decode("utf-8")
         except UnicodeDecodeError:
-            return octets.decode("latin-1")
+            text = octets.decode("latin-1")
+        return None if CONTROL.search(text) else text
     if found := FORMAT.fullmatch(code):
         count = min(abs(int(found[2] or 1)), 20) if found[2] not in ("+", "-") else 1
         return {"br": "\n", "sp": "\n" * count, "sk": " " * count, "ce": "\n"}.get(found[1], "")

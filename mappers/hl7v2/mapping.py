@@ -65,7 +65,7 @@ def map_message(message: Message, partner: Partner, received: datetime = EPOCH) 
     zone = choose_zone(header.text(7), partner.zone)
     seed = f"{partner.name}|{header.raw(3)}|{header.raw(4)}|{header.text(10)}"
     context = Context(partner, name, event, zone, Changes(seed), [])
-    context.issues.extend(check_header(message, partner))
+    context.issues.extend([*message.issues, *check_header(message, partner)])
     row = next((row for row in read_table("events.tsv") if row[:2] == (name, event)), None)
     structure = find_structure(row[2]) if row else None
     if structure is None or (context.issues and any(issue.severity == "error" for issue in context.issues)):

@@ -52,12 +52,12 @@ def mrg_to_merges(segment: Segment, survivors: dict[str, Change | None], context
             text = f"{where} is empty: a merge needs the surviving and the prior number."
             context.issues.append(refuse("101", text, segment.place(PRIOR_FIELDS[kind])))
             continue
-        own = {read_identity(each) for each in survivor.resource["identifier"]}
+        own = {read_identity(each) for each in survivor.resource.get("identifier", [])}
         if own & set(identities):
             text = "The surviving and the prior number are the same: nothing can be merged."
             context.issues.append(refuse("204", text, segment.place(PRIOR_FIELDS[kind])))
             continue
-        survivor.resource["identifier"] += [retire(each) for each in identifiers]
+        survivor.resource.setdefault("identifier", []).extend(retire(each) for each in identifiers)
         merges.append(Merge(kind, survivor, identities))
     return merges
 

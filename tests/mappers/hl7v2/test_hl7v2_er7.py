@@ -44,7 +44,7 @@ def test_sequences_have_their_meaning(text: str, meaning: str) -> None:
     assert unescape(text, USUAL) == (meaning, "")
 
 
-@pytest.mark.parametrize("text", [r"half\F", r"C:\temp\file", r"\Q\ ", "tail\\"])
+@pytest.mark.parametrize("text", [r"half\F", r"\X00\ ", r"C:\temp\file", r"\Q\ ", "tail\\"])
 def test_a_sequence_without_end_or_meaning_stays_as_written(text: str) -> None:
     assert unescape(text, USUAL)[0] == text
     parsed = parse_message(HEAD + f"NTE|1||{text}\r")
@@ -98,6 +98,7 @@ def test_empty_quotes_and_absent_are_three_things() -> None:
         ("MSH|^^\\&|", "must be different punctuation marks"),
         (HEAD + "PID|1\rcontinued|text\r", "Line 3 begins with `continued`"),
         (HEAD + HEAD, "a second MSH"),
+        (HEAD + "PID|1\x00\r", "Line 2 holds the control character U+0000"),
     ],
 )
 def test_what_is_no_message_is_refused_with_a_reason(text: str, sentence: str) -> None:

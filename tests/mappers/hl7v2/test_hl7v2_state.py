@@ -296,6 +296,14 @@ def test_the_same_arguments_give_the_same_bundle(known: list[Resource]) -> None:
         assert write_bundle(build_bundle(read(text), state).bundle or {}) == first
 
 
+def test_a_late_message_on_the_old_number_updates_the_survivor() -> None:
+    merged = {**SURVIVOR, "identifier": [*SURVIVOR["identifier"], {"system": MRN, "value": "77", "use": "old"}]}
+    built = after(msh("ADT^A08") + pid(f3="77^^^MRN", f8="F"), [merged])
+    (patient,) = of(built, "Patient")
+    assert (patient["id"], patient["gender"]) == ("a", "female")
+    assert [(each["value"], each.get("use")) for each in patient["identifier"]] == [("123", None), ("77", "old")]
+
+
 def test_a_merge_of_an_unknown_prior_is_taken_with_an_issue() -> None:
     """Trap V16: A34 of 2.3 as well."""
     for text in (MERGE, MERGE.replace("ADT^A40", "ADT^A34").replace("2.5.1", "2.3"), MERGE.replace("A40", "A18")):
