@@ -10,11 +10,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from mappers.hl7v2.changes import Change, Resource
+from mappers.hl7v2.changes import CHOICES, Change, Resource
 from mappers.hl7v2.rows import SOURCE_EXTENSION
-
-CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "occurrence", "performed")
-"""Elements of which one type at a time may be there."""
 
 WHOLE = frozenset({"coding", "reference", "value", "text", "display"})
 """Members by which an object is one value; other objects, such as periods, are completed member by member."""

@@ -17,6 +17,10 @@ MENTIONED = frozenset({"Practitioner", "Organization", "Location"})
 """Types that fields mention again and again: the first mention of an element stands."""
 
 
+CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "occurrence", "performed", "collected")
+"""Elements of which one type at a time may be there."""
+
+
 class Identity(NamedTuple):
     """The identifier that a resource is known by: value and assigning authority, never the value alone."""
 
@@ -108,8 +112,17 @@ def complete(target: Resource, addition: Resource) -> None:
     for name, value in addition.items():
         present = target.get(name)
         if present is None:
-            target[name] = value
+            if not _has_other_choice(target, name):
+                target[name] = value
         elif isinstance(present, list) and isinstance(value, list):
             present.extend(each for each in value if each not in present)
         elif isinstance(present, dict) and isinstance(value, dict):
             complete(present, value)
+
+
+def _has_other_choice(target: Resource, name: str) -> bool:
+    """Whether the element has a value of another type: `valueString` beside `valueQuantity`."""
+    for prefix in CHOICES:
+        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1].isupper():
+            return any(each.startswith(prefix) and each[len(prefix) : len(prefix) + 1].isupper() for each in target)
+    return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -162,7 +161,6 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
     """What surrounds a patient: relatives, roles, findings, diagnoses, allergies, procedures, insurance."""
     patient, encounter = subject
     tell_unmapped(group.all("NTE"), "a patient has no note.", context)
-    seen: Counter[tuple[str, ...]] = Counter()
     for segment in group.segments:
         if segment.name == "NK1":
             nk1_to_related_person(segment, patient, context)
@@ -173,7 +171,7 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
         elif segment.name == "AL1":
             al1_to_allergy_intolerance(segment, patient, context)
         elif segment.name == "OBX":
-            add_finding(segment, seen, subject, context)
+            add_finding(segment, subject, context)
         elif segment.name == "GT1":
             gt1_to_guarantor(segment, patient, account, context)
     for inner in group.named("PROCEDURE"):
@@ -187,11 +185,11 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
             coverage.resource.setdefault("type", financial)
 
 
-def add_finding(segment: Segment, seen: Counter[tuple[str, ...]], subject: Subject, context: Context) -> None:
-    """Adds an Observation about a patient and a visit; `seen` counts those of the same code, sub-id and time."""
-    key = (segment.text(3), segment.text(4), segment.text(14))
-    seen[key] += 1
-    parts = (*find_key(subject.patient), *find_key(subject.encounter), segment.text(14), str(seen[key]))
+def add_finding(segment: Segment, subject: Subject, context: Context) -> None:
+    """Adds an Observation about a patient and a visit; those of the same code, sub-id and time are counted."""
+    parts: tuple[str, ...] = (*find_key(subject.patient), *find_key(subject.encounter), segment.text(14))
+    ordinal = context.changes.count("observation", *parts, segment.text(3), segment.text(4))
+    parts = (*parts, str(ordinal))
     observation = obx_to_observation(segment, parts, context)
     observation.resource["subject"] = subject.patient.reference
     if subject.encounter:
@@ -213,9 +211,8 @@ def map_oru(root: Group, context: Context) -> list[Merge]:
         encounter = pv1_to_encounter(visit, patient, account, context) if visit else None
         subject = Subject(patient, encounter)
         map_details(group, subject, account, context)
-        seen: Counter[tuple[str, ...]] = Counter()
         for finding in group.named("PATIENT_OBSERVATION"):
-            add_finding(finding.segment("OBX"), seen, subject, context)
+            add_finding(finding.segment("OBX"), subject, context)
         for order in result.named("ORDER_OBSERVATION"):
             order_to_report(order, subject, shared, context)
     return []

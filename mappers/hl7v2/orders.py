@@ -189,13 +189,11 @@ def _add_order_specimen(obr: Segment, subject: Subject, request: Change, context
 
 def _add_observations(groups: list[Group], owner: Change, links: Resource, context: Context) -> list[Change]:
     """Adds the Observations of groups that hold OBX; those of the same code and sub-id are counted."""
-    seen: Counter[tuple[str, str]] = Counter()
     added = []
     for group in groups:
         segment = group.segment("OBX")
-        key = (segment.text(3), segment.text(4))
-        seen[key] += 1
-        parts = (*find_key(owner), str(seen[key]))
+        ordinal = context.changes.count("observation", *find_key(owner), segment.text(3), segment.text(4))
+        parts = (*find_key(owner), str(ordinal))
         change = obx_to_observation(segment, parts, context)
         change.resource |= links
         if notes := nte_to_annotations(group.all("NTE"), context):

@@ -154,7 +154,7 @@ def xcn_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
     """A reference to a Practitioner, who is added; without a number the name is the identity."""
     number = value.text(1)
     name = _read_name(Composite(value.parts[1:7]), cell)
-    if not number and not name:
+    if not number and not name.keys() & {"family", "given"}:
         return None
     resource = _build_practitioner(value, number, name, cell)
     return cell.context.changes.add(resource, read_identity(resource["identifier"][0])).reference
