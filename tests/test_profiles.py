@@ -23,7 +23,15 @@ PARAMETERS = {
     for path in (ROOT / "profiles").glob("*.json")
     if path.name != "capability.json"
 }
-VOCABULARIES = ("mappers.billing.codes", "mappers.scheduling.extensions", "mappers.x12.codes")
+VOCABULARIES = (
+    "mappers.billing.codes",
+    "mappers.scheduling.extensions",
+    "mappers.x12.codes",
+    "mappers.hl7v2.charges",
+    "mappers.hl7v2.context",
+    "mappers.hl7v2.rows",
+    "mappers.hl7v2.schedules",
+)
 
 
 def test_the_page_lists_every_search_parameter_as_it_is() -> None:
@@ -57,6 +65,12 @@ def test_the_page_lists_every_url_of_our_own(module: str) -> None:
     used = {url for value in vars(importlib.import_module(module)).values() for url in urls(value)}
     assert used, "the module has no URL of ours: does it use fhir_server.fhir.urls?"
     assert {url for url in used if f"`{url}`" not in README} == set()
+
+
+def test_the_page_lists_every_url_of_the_mapping_tables() -> None:
+    tables = [path.read_text(encoding="utf-8") for path in (ROOT / "mappers").rglob("*.tsv")]
+    used = {url for text in tables for url in re.findall(rf"{BASE}/([\w/-]+)", text)}
+    assert used and {url for url in used if f"`{url}`" not in README} == set()
 
 
 def test_operations_of_our_own_have_our_base() -> None:
