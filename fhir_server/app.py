@@ -275,9 +275,9 @@ async def running(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), seams)
-        await store_conformance_resources(
-            context, Path(settings.profiles) if settings.profiles else shipped("profiles")
-        )
+        await store_conformance_resources(context, shipped("profiles"))
+        if settings.profiles:
+            await store_conformance_resources(context, Path(settings.profiles))
         await context.parameters.reload_and_mark_empty_types()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         try:

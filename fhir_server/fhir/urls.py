@@ -16,9 +16,9 @@ def code_system_url(name: str) -> str:
     return f"{BASE}/CodeSystem/{name}"
 
 
-def naming_system_url(name: str) -> str:
+def identifier_system_url(name: str) -> str:
     """The system of identifiers that we give, such as `control-number`."""
-    return f"{BASE}/NamingSystem/{name}"
+    return f"{BASE}/identifier/{name}"
 
 
 def operation_url(code: str) -> str:

@@ -6,14 +6,14 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fhir_server.fhir.urls import code_system_url, naming_system_url
+from fhir_server.fhir.urls import code_system_url, identifier_system_url
 
 TASK_SYSTEM = code_system_url("message-task")
 STATE_SYSTEM = code_system_url("message-state")
 PART_SYSTEM = code_system_url("message-part")
-MESSAGE_SYSTEM = naming_system_url("message")
-CONTROL_SYSTEM = naming_system_url("control-number")
-PARTNER_SYSTEM = naming_system_url("partner")
+MESSAGE_SYSTEM = identifier_system_url("message")
+CONTROL_SYSTEM = identifier_system_url("control-number")
+PARTNER_SYSTEM = identifier_system_url("partner")
 
 INTAKE = "message-intake"
 DELIVERY = "message-delivery"

@@ -97,6 +97,8 @@ async def test_a_message_is_stored_with_what_it_says(client: Client) -> None:
     assert base64.b64decode(part(task, "acknowledgement")[0]["valueBase64Binary"]) == received.acknowledgement
     assert [each["reference"] for each in provenance["target"]] == made
     assert provenance["entity"][0]["what"]["reference"] == f"Binary/{binary['id']}"
+    for query in (f"output=Patient/{patient['id']}", f"input=Binary/{binary['id']}"):
+        assert (await client.fhir("GET", f"Task?{query}")).json()["entry"][0]["resource"]["id"] == task["id"]
 
 
 async def test_a_message_that_comes_three_times_is_one_task_and_one_acknowledgement(client: Client) -> None:
