@@ -12,7 +12,7 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.requests.context import Context
-from fhir_server.transports.protocol import DeliveryResult, Endpoint
+from fhir_server.transports.protocol import DeliveryResult, Endpoint, Transport
 from fhir_server.workers.delivery import Answer, Outbox, Outgoing, run_deliveries
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.worker import StepResult
@@ -46,7 +46,7 @@ class Receiver:
         return control_number in self.arrived
 
 
-def outbox(receiver: Receiver) -> Outbox:
+def outbox(receiver: Transport) -> Outbox:
     async def prepare(context: Context, task: Tree) -> Outgoing:
         number = task["identifier"][0]["value"]
         if number == "broken":

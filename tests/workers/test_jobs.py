@@ -146,7 +146,7 @@ async def test_a_job_is_resumed_after_a_death_at_any_call(known: Knowledge, afte
             failing = Failing(context.unrestricted, at, after)
             step = run_jobs({"count": count})
             try:
-                turn = await take_turn(dataclasses.replace(context, unrestricted=failing), "jobs", "a")  # type: ignore[arg-type]
+                turn = await take_turn(dataclasses.replace(context, unrestricted=failing), "jobs", "a")
                 while (await step(turn)).done:
                     pass
             except Killed:

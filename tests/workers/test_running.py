@@ -30,7 +30,7 @@ from fhir_server.workers.table import WORKERS
 from fhir_server.workers.worker import StepResult, Turn, Worker
 from tests.conftest import Client, serving
 from tests.faults.process import ROOT, serving_process
-from tests.workers.clocks import Clock
+from tests.workers.clocks import Clock, FastClock
 from tests.workers.teams import Lines, noting
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ async def test_two_processes_one_lease(client: Client) -> None:
         steps[turn.lease.owner] += 1
         return StepResult(0, f"step {steps[turn.lease.owner]}", 7)
 
-    clock, worker = Clock(), Worker("w", "Counts.", step)
+    clock, worker = FastClock(), Worker("w", "Counts.", step)
     first, second = (team(client.server.context, owner, clock) for owner in ("first", "second"))
     tasks = [asyncio.create_task(run_workers(first, [worker]))]
     await until(lambda: steps["first"] > 3)
@@ -109,7 +109,8 @@ async def test_no_error_ends_a_worker_and_pauses_grow(client: Client) -> None:
 
 async def test_a_step_that_lost_its_lease_is_ended(client: Client) -> None:
     """Somebody else has it: the step is cancelled at the next sign of life."""
-    clock, lines, ended = Clock(), Lines(), []
+    ended: list[bool] = []
+    clock, lines = Clock(), Lines()
 
     async def step(turn: Turn) -> StepResult:
         store = turn.context.unrestricted
