@@ -14,24 +14,9 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import CONTAINED, SEPARATOR, URL, VERSION, Entries
 from fhir_server.search.match import Candidate, predicate
-from fhir_server.search.query import (
-    NOTHING,
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Equals,
-    Has,
-    LastUpdated,
-    Lineage,
-    Not,
-    Or,
-    Query,
-    Scope,
-)
 
 IndexEntries = Callable[[str, dict[str, Any]], Entries]
 """(type, resource) → its entries."""
@@ -84,11 +69,11 @@ class Container(Protocol):
 class Matching(Protocol):
     """The part of a store that chains need; see `store.protocol.Store`."""
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
         """Those of the current resources, all of one type, that match."""
         ...
 
-    async def search(self, query: Query) -> Any:
+    async def search(self, query: q.Query) -> Any:
         """A page; its `matches` are resources."""
         ...
 
@@ -101,24 +86,24 @@ class Inside:
     without its container.
     """
 
-    scopes: tuple[Scope, ...]
-    containers: tuple[Scope, ...]
+    scopes: tuple[q.Scope, ...]
+    containers: tuple[q.Scope, ...]
     alone: bool
 
 
-def inside(scopes: tuple[Scope, ...], types: Iterable[str], alone: bool) -> Inside:
+def inside(scopes: tuple[q.Scope, ...], types: Iterable[str], alone: bool) -> Inside:
     """The search of `scopes` inside the resources of `types`: those that contain one of the types searched for.
 
     A contained resource was last updated with its container, so that criteria on that time narrow the containers.
     """
-    searched = Equals(CONTAINED, tuple(scope.type for scope in scopes))
-    times = [frozenset(part for part in _parts(scope.where) if isinstance(part, LastUpdated)) for scope in scopes]
-    where = And((searched, *frozenset.intersection(*times))) if times else NOTHING
-    return Inside(scopes, tuple(Scope(type, where) for type in types if type not in _CONTAIN_NOTHING), alone)
+    searched = q.Equals(CONTAINED, tuple(scope.type for scope in scopes))
+    times = [frozenset(part for part in _parts(scope.where) if isinstance(part, q.LastUpdated)) for scope in scopes]
+    where = q.And((searched, *frozenset.intersection(*times))) if times else q.NOTHING
+    return Inside(scopes, tuple(q.Scope(type, where) for type in types if type not in _CONTAIN_NOTHING), alone)
 
 
-def _parts(clause: Clause) -> tuple[Clause, ...]:
-    return clause.clauses if isinstance(clause, And) else (clause,)
+def _parts(clause: q.Clause) -> tuple[q.Clause, ...]:
+    return clause.clauses if isinstance(clause, q.And) else (clause,)
 
 
 def contained_in(container: Container, index: IndexEntries, types: Collection[str]) -> list[Contained]:
@@ -152,13 +137,13 @@ def _renamed(tree: Any, names: Mapping[str, str]) -> Any:
     }
 
 
-async def matched(where: Clause, type: str, family: Sequence[Contained], store: Matching) -> list[Contained]:
+async def matched(where: q.Clause, type: str, family: Sequence[Contained], store: Matching) -> list[Contained]:
     """Those of `type` in `family` that match; `family` is all that some containers contain."""
     return await _matched(where, [each for each in family if each.type == type], family, store)
 
 
 async def _matched(
-    where: Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
+    where: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
 ) -> list[Contained]:
     if not candidates:
         return []
@@ -182,41 +167,38 @@ _NOTHING_ELSE = _NothingElse()
 
 
 async def _settled(
-    clause: Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
-) -> Clause:
+    clause: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
+) -> q.Clause:
     """The clause for these candidates that names no others: what it leads to is looked up."""
     match clause:
-        case And(clauses):
-            return And(tuple([await _settled(each, candidates, family, store) for each in clauses]))
-        case Or(clauses):
-            return Or(tuple([await _settled(each, candidates, family, store) for each in clauses]))
-        case Not(negated):
-            return Not(await _settled(negated, candidates, family, store))
-        case Chain(parameter, type, where):
+        case q.And() | q.Or() | q.Not():
+            parts = iter([await _settled(each, candidates, family, store) for each in q.iterate_children(clause)])
+            return q.rewrite_clause(clause, lambda _: next(parts))
+        case q.Chain(parameter, type, where):
             referred = set(_referred(candidates, parameter, type))
             siblings = [each for each in family if each.name in referred]
             near = await _matched(where, siblings, family, store)
             far = await _matching(referred, where, store)
-            return Equals(parameter, (*sorted(far), *(each.name for each in near)))
-        case Lineage(parameter, _, "below"):
+            return q.Equals(parameter, (*sorted(far), *(each.name for each in near)))
+        case q.Lineage(parameter, _, "below"):
             # Below something is what refers to it, or to what is below it.
             referred = set(_referred(candidates, parameter, candidates[0].type))
-            return Equals(parameter, tuple(sorted(await _matching(referred, clause, store))))
-        case CanonicalChain(parameter, type, where):
+            return q.Equals(parameter, tuple(sorted(await _matching(referred, clause, store))))
+        case q.CanonicalChain(parameter, type, where):
             terms = {term for each in candidates for term in each.entries.terms.get(parameter, ()) if SEPARATOR in term}
-            return Equals(
+            return q.Equals(
                 parameter, tuple([term for term in sorted(terms) if await _is_named(term, type, where, store)])
             )
-        case Has() | CanonicalHas() | Lineage():
-            return NOTHING
+        case q.Has() | q.CanonicalHas() | q.Lineage():
+            return q.NOTHING
     return clause
 
 
-async def _is_named(canonical: str, type: str, where: Clause, store: Matching) -> bool:
+async def _is_named(canonical: str, type: str, where: q.Clause, store: Matching) -> bool:
     """Whether a current resource that matches has this URL, and this version where there is one."""
     url, _, version = canonical.partition(SEPARATOR)
-    named = (Equals(URL, (url,)), *((Equals(VERSION, (f"{version}{SEPARATOR}",)),) if version else ()))
-    page = await store.search(Query((Scope(type, And((*named, where))),), count=1))
+    named = (q.Equals(URL, (url,)), *((q.Equals(VERSION, (f"{version}{SEPARATOR}",)),) if version else ()))
+    page = await store.search(q.Query((q.Scope(type, q.And((*named, where))),), count=1))
     return bool(page.matches)
 
 
@@ -227,6 +209,6 @@ def _referred(candidates: Iterable[Contained], parameter: str, type: str) -> Ite
                 yield term
 
 
-async def _matching(referred: Iterable[str], where: Clause, store: Matching) -> frozenset[str]:
+async def _matching(referred: Iterable[str], where: q.Clause, store: Matching) -> frozenset[str]:
     stored = sorted(reference for reference in referred if "#" not in reference)
     return await store.matching(stored, where) if stored else frozenset()

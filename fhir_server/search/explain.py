@@ -5,34 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fhir_server.fhir.datetimes import instant
+from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import clause_for
-from fhir_server.search.query import (
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Near,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    StartsWith,
-    TermRange,
-    Test,
-    Within,
-    Words,
-)
 from fhir_server.search.result_parameters import PARAMETERS
 
 MOST_TYPES = 5
@@ -66,62 +42,62 @@ def _kind(type: str, name: str, criteria: Criteria) -> str:
     return f"{kind} with the modifier `:{modifier}`" if modifier else kind
 
 
-def described(clause: Clause) -> str:
+def described(clause: q.Clause) -> str:
     """A clause as text: `` `code` is `8867-4|http://loinc.org` ``."""
     match clause:
-        case Equals(parameter, terms):
+        case q.Equals(parameter, terms):
             return f"`{parameter}` is {_listed(terms)}"
-        case StartsWith(parameter, prefix):
+        case q.StartsWith(parameter, prefix):
             return f"`{parameter}` starts with {_term(prefix)}"
-        case Contains(parameter, text):
+        case q.Contains(parameter, text):
             return f"`{parameter}` contains {_term(text)}"
-        case EndsWith(parameter, suffix):
+        case q.EndsWith(parameter, suffix):
             return f"`{parameter}` ends with {_term(suffix)}"
-        case DateRange(parameter, tests):
+        case q.DateRange(parameter, tests):
             return f"one time of `{parameter}` has {_tests(tests, True)}"
-        case TermRange(parameter, low, high):
+        case q.TermRange(parameter, low, high):
             bounds = (f"{sign} {_term(end)}" for sign, end in (("≥", low), ("<", high)) if end is not None)
             return f"`{parameter}` is {' and '.join(bounds)}"
-        case Words(parameter, words, prefix):
+        case q.Words(parameter, words, prefix):
             begun = ", the last one only begun" if prefix else ""
             return f"`{parameter}` has, side by side, the words `{' '.join(words)}`{begun}"
-        case Near(parameter, latitude, longitude, metres):
+        case q.Near(parameter, latitude, longitude, metres):
             return f"`{parameter}` is at most {metres:g} m from {latitude:g}, {longitude:g}"
-        case NumberRange(parameter, tests, key, unit):
+        case q.NumberRange(parameter, tests, key, unit):
             of = f" in unit `{'|'.join(part or '' for part in unit)}`" if unit else ""
             return f"one number of `{parameter}`{f' of {_term(key)}' if key else ''}{of} has {_tests(tests, False)}"
-        case LastUpdated(tests):
+        case q.LastUpdated(tests):
             return f"`_lastUpdated` has {_tests(tests, True)}"
-        case Present(parameter):
+        case q.Present(parameter):
             return f"`{parameter}` has a value"
-        case Ids(ids):
+        case q.Ids(ids):
             return f"the id is {_listed(ids)}"
     return _joined(clause)
 
 
-def _joined(clause: Clause) -> str:
+def _joined(clause: q.Clause) -> str:
     match clause:
-        case Chain(parameter, target, where):
+        case q.Chain(parameter, target, where):
             return f"`{parameter}` refers to a {target} where {described(where)}"
-        case Has(source, parameter, where):
+        case q.Has(source, parameter, where):
             return f"`{parameter}` of a {source} refers to it where {described(where)}"
-        case CanonicalChain(parameter, target, where):
+        case q.CanonicalChain(parameter, target, where):
             return f"`{parameter}` names by its URL a {target} where {described(where)}"
-        case CanonicalHas(source, parameter, where):
+        case q.CanonicalHas(source, parameter, where):
             return f"`{parameter}` of a {source} names it by its URL where {described(where)}"
-        case Within(parameter, where):
+        case q.Within(parameter, where):
             return f"one element of `{parameter}` has {described(where)}"
-        case Lineage(parameter, ids, direction):
+        case q.Lineage(parameter, ids, direction):
             return f"by `{parameter}` it is {direction} {_listed(ids)}, or one of these"
-        case Not(inner):
+        case q.Not(inner):
             return f"not ({described(inner)})"
-        case And(()):
+        case q.And(()):
             return "everything"
-        case Or(()):
+        case q.Or(()):
             return "nothing"
-        case And(clauses):
+        case q.And(clauses):
             return " and ".join(f"({described(part)})" for part in clauses)
-        case Or(clauses):
+        case q.Or(clauses):
             return " or ".join(f"({described(part)})" for part in clauses)
     return clause.__class__.__name__
 
@@ -137,7 +113,7 @@ def _term(text: str) -> str:
     return f"`{text.replace(SEPARATOR, '|').replace(COMPOSITE, '$')}`"
 
 
-def _tests(tests: Sequence[Test], times: bool) -> str:
+def _tests(tests: Sequence[q.Test], times: bool) -> str:
     words = {"low": "start", "high": "end"} if times else {"low": "low end", "high": "high end"}
     shown = (f"{words[test.end]} {_SIGNS[test.comparison]} {_bound(test.value, times)}" for test in tests)
     return " and ".join(shown) or "any value"

@@ -8,37 +8,10 @@ from functools import cmp_to_key
 from typing import Protocol
 
 from fhir_server.fhir.outcome import TooCostly
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
 from fhir_server.search.geodesy import great_circle
 from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
-from fhir_server.search.query import (
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Near,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    Query,
-    Sort,
-    SortKey,
-    StartsWith,
-    TermRange,
-    Test,
-    Within,
-    Words,
-)
 from fhir_server.search.words import has_words, score
 
 
@@ -72,70 +45,70 @@ class Follow(Protocol):
 Predicate = Callable[[Candidate], bool]
 
 
-def matches(clause: Clause, candidate: Candidate, follow: Follow) -> bool:
+def matches(clause: q.Clause, candidate: Candidate, follow: Follow) -> bool:
     """Whether the candidate matches the clause."""
     return predicate(clause, follow)(candidate)
 
 
-def predicate(clause: Clause, follow: Follow) -> Predicate:
+def predicate(clause: q.Clause, follow: Follow) -> Predicate:
     """The clause as a function of a candidate; valid as long as the resources behind `follow` do not change."""
     match clause:
-        case Equals(parameter, terms):
+        case q.Equals(parameter, terms):
             return _some_term(parameter, frozenset(terms).__contains__)
-        case StartsWith(parameter, prefix):
+        case q.StartsWith(parameter, prefix):
             return _some_term(parameter, lambda term: term.startswith(prefix))
-        case Contains(parameter, text):
+        case q.Contains(parameter, text):
             return _some_term(parameter, lambda term: text in _text(term))
-        case EndsWith(parameter, suffix, normalised):
+        case q.EndsWith(parameter, suffix, normalised):
             return _some_term(parameter, lambda term: (_text(term) if normalised else term).endswith(suffix))
-        case TermRange(parameter, low, high):
+        case q.TermRange(parameter, low, high):
             return _some_term(parameter, lambda term: (low or "") <= term and (high is None or term < high))
-        case Words():
+        case q.Words():
             return lambda candidate: has_words(clause, candidate.entries.texts)
-        case DateRange(parameter, tests):
+        case q.DateRange(parameter, tests):
             return lambda candidate: any(_passes(tests, *entry) for entry in _dates(candidate, parameter))
-        case NumberRange(parameter):
+        case q.NumberRange(parameter):
             return lambda candidate: any(_fits(clause, entry) for entry in _numbers(candidate, parameter))
-        case Near(parameter):
+        case q.Near(parameter):
             return lambda candidate: any(_is_near(clause, entry) for entry in _numbers(candidate, parameter))
-        case Present(parameter):
+        case q.Present(parameter):
             return lambda candidate: _present(candidate, parameter)
-        case Ids(ids):
+        case q.Ids(ids):
             return lambda candidate: candidate.id in ids
-        case LastUpdated(tests):
+        case q.LastUpdated(tests):
             return lambda candidate: _passes(tests, candidate.last_updated, candidate.last_updated)
-        case And(clauses):
+        case q.And(clauses):
             return _every([predicate(part, follow) for part in clauses])
-        case Or(clauses):
+        case q.Or(clauses):
             return _some([predicate(part, follow) for part in clauses])
-        case Not(negated):
+        case q.Not(negated):
             holds = predicate(negated, follow)
             return lambda candidate: not holds(candidate)
     return _followed(clause, follow)
 
 
-def _followed(clause: Chain | Has | CanonicalChain | CanonicalHas | Within | Lineage, follow: Follow) -> Predicate:
+def _followed(clause: q.Link | q.Lineage, follow: Follow) -> Predicate:
     match clause:
-        case Chain():
+        case q.Chain():
             return _chain(clause, follow)
-        case Has():
+        case q.Has():
             return _has(clause, follow)
-        case CanonicalChain():
+        case q.CanonicalChain():
             return _canonical_chain(clause, follow)
-        case CanonicalHas():
+        case q.CanonicalHas():
             return _canonical_has(clause, follow)
-        case Within():
+        case q.Within():
             return _inside(clause, follow)
-        case Lineage(parameter, ids, direction):
+        case q.Lineage(parameter, ids, direction):
             return _lineage(parameter, frozenset(ids), direction, follow)
 
 
-def sort_key(sort: tuple[Sort, ...], candidate: Candidate) -> SortKey:
+def sort_key(sort: tuple[q.Sort, ...], candidate: Candidate) -> q.SortKey:
     """The candidate's position: one value per sort key (None: missing), then its `Type/id`."""
     return (*(_sort_value(key, candidate) for key in sort), candidate.reference)
 
 
-def compare(sort: tuple[Sort, ...], left: SortKey, right: SortKey) -> int:
+def compare(sort: tuple[q.Sort, ...], left: q.SortKey, right: q.SortKey) -> int:
     """Below, at or above 0 as `left` comes before, at or after `right`; missing values last, ties by `Type/id`."""
     for key, a, b in zip(sort, left, right, strict=False):
         if a == b:
@@ -146,14 +119,14 @@ def compare(sort: tuple[Sort, ...], left: SortKey, right: SortKey) -> int:
     return _order(left[-1], right[-1])
 
 
-def select_page(query: Query, matched: Iterable[Candidate]) -> tuple[list[Candidate], SortKey | None]:
+def select_page(query: q.Query, matched: Iterable[Candidate]) -> tuple[list[Candidate], q.SortKey | None]:
     """The page of `matched` that the query asks for, in order, and the position of its last one when more follow."""
     keyed = ((sort_key(query.sort, candidate), candidate) for candidate in matched)
     after = query.after
     if after is not None:
         keyed = (pair for pair in keyed if compare(query.sort, pair[0], after) > 0)
 
-    def by_position(left: tuple[SortKey, Candidate], right: tuple[SortKey, Candidate]) -> int:
+    def by_position(left: tuple[q.SortKey, Candidate], right: tuple[q.SortKey, Candidate]) -> int:
         return compare(query.sort, left[0], right[0])
 
     ordered = sorted(keyed, key=cmp_to_key(by_position))
@@ -200,17 +173,17 @@ _COMPARISONS: dict[str, Callable[[int | float, int | float], bool]] = {
 }
 
 
-def _passes(tests: tuple[Test, ...], low: int | float, high: int | float) -> bool:
+def _passes(tests: tuple[q.Test, ...], low: int | float, high: int | float) -> bool:
     ends = {"low": low, "high": high}
     return all(_COMPARISONS[test.comparison](ends[test.end], test.value) for test in tests)
 
 
-def _fits(clause: NumberRange, entry: NumberEntry) -> bool:
+def _fits(clause: q.NumberRange, entry: NumberEntry) -> bool:
     key, low, high, unit = entry
     return key == clause.key and _passes(clause.tests, low, high) and _has_unit(clause.unit, unit)
 
 
-def _is_near(clause: Near, entry: NumberEntry) -> bool:
+def _is_near(clause: q.Near, entry: NumberEntry) -> bool:
     key, latitude, longitude, _ = entry
     return key == "" and great_circle(clause.latitude, clause.longitude, latitude, longitude) <= clause.metres
 
@@ -226,7 +199,7 @@ def _has_unit(wanted: tuple[str | None, str] | None, unit: str) -> bool:
     return wanted == (system, code)
 
 
-def _chain(clause: Chain, follow: Follow) -> Predicate:
+def _chain(clause: q.Chain, follow: Follow) -> Predicate:
     where = predicate(clause.where, follow)
 
     def reaches(reference: str) -> bool:
@@ -237,7 +210,7 @@ def _chain(clause: Chain, follow: Follow) -> Predicate:
     return lambda candidate: outside(candidate) or within(candidate)
 
 
-def _inside(clause: Chain | Within, follow: Follow) -> Predicate:
+def _inside(clause: q.Chain | q.Within, follow: Follow) -> Predicate:
     parameter, type = clause.parameter, clause.type
     first, beyond = place(parameter, type, 0), more(parameter, type)
 
@@ -253,21 +226,21 @@ def _inside(clause: Chain | Within, follow: Follow) -> Predicate:
     return within
 
 
-def _has(clause: Has, follow: Follow) -> Predicate:
+def _has(clause: q.Has, follow: Follow) -> Predicate:
     where = predicate(clause.where, follow)
     sources = (source for source in follow.of_type(clause.type) if where(source))
     pointed_to = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
     return lambda candidate: candidate.reference in pointed_to
 
 
-def _canonical_chain(clause: CanonicalChain, follow: Follow) -> Predicate:
+def _canonical_chain(clause: q.CanonicalChain, follow: Follow) -> Predicate:
     where = predicate(clause.where, follow)
     targets = (target for target in follow.of_type(clause.type) if where(target))
     names = {name for target in targets for name in canonicals(target.entries.terms)}
     return _some_term(clause.parameter, names.__contains__)
 
 
-def _canonical_has(clause: CanonicalHas, follow: Follow) -> Predicate:
+def _canonical_has(clause: q.CanonicalHas, follow: Follow) -> Predicate:
     where = predicate(clause.where, follow)
     sources = (source for source in follow.of_type(clause.type) if where(source))
     named = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
@@ -297,7 +270,7 @@ def _lineage(parameter: str, ids: frozenset[str], direction: str, follow: Follow
     return below if direction == "below" else above
 
 
-def _sort_value(key: Sort, candidate: Candidate) -> int | float | str | None:
+def _sort_value(key: q.Sort, candidate: Candidate) -> int | float | str | None:
     if key.kind == "id":
         return candidate.id
     if key.kind == "lastUpdated":
@@ -310,7 +283,7 @@ def _sort_value(key: Sort, candidate: Candidate) -> int | float | str | None:
     return max(values) if key.descending else min(values)
 
 
-def _sort_values(key: Sort, candidate: Candidate) -> list[str] | list[int] | list[float]:
+def _sort_values(key: q.Sort, candidate: Candidate) -> list[str] | list[int] | list[float]:
     if key.kind == "term":
         return list(candidate.entries.terms.get(key.parameter, ()))
     if key.kind == "date":

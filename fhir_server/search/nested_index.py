@@ -13,24 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
-from fhir_server.search.query import (
-    NOTHING,
-    And,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Not,
-    Or,
-    Present,
-    Within,
-    Words,
-)
 
 PLACES = 64
 """Contained resources of one type that one parameter of a resource is followed to."""
@@ -57,7 +41,7 @@ def more(parameter: str, type: str) -> str:
     return f"{places(parameter, type)}more"
 
 
-def too_many(chain: Chain | Within) -> str:
+def too_many(chain: q.Chain | q.Within) -> str:
     """Why a chain or a composite is not answered: a sentence."""
     if not chain.type:
         return f"A resource has more than the {PLACES} elements that the composite `{chain.parameter}` can look at."
@@ -67,37 +51,35 @@ def too_many(chain: Chain | Within) -> str:
     )
 
 
-def inside(chain: Chain | Within, number: int) -> Clause:
+def inside(chain: q.Chain | q.Within, number: int) -> q.Clause:
     """The criteria on the contained resource, or the element, at a place as criteria on its container."""
     name = place(chain.parameter, chain.type, number)
     where = _on(chain.where, name)
-    return where if _implies_any(where) else And((Present(name), where))
+    return where if _implies_any(where) else q.And((q.Present(name), where))
 
 
-def _on(clause: Clause, name: str) -> Clause:
+def _on(clause: q.Clause, name: str) -> q.Clause:
     match clause:
-        case And(clauses) | Or(clauses):
-            return replace(clause, clauses=tuple([_on(part, name) for part in clauses]))
-        case Not(negated):
-            return Not(_on(negated, name))
-        case Ids(ids):
-            return Equals(name, ids)
-        case LastUpdated():
+        case q.And() | q.Or() | q.Not():
+            return q.rewrite_clause(clause, lambda part: _on(part, name))
+        case q.Ids(ids):
+            return q.Equals(name, ids)
+        case q.LastUpdated():
             return clause
-        case Has() | CanonicalHas() | Lineage() | Words():
-            return NOTHING
+        case q.Has() | q.CanonicalHas() | q.Lineage() | q.Words():
+            return q.NOTHING
         case _:
             return replace(clause, parameter=f"{name}.{clause.parameter}")
 
 
-def _implies_any(clause: Clause) -> bool:
+def _implies_any(clause: q.Clause) -> bool:
     """Whether only a resource with some entry of the clause's parameters can match it."""
     match clause:
-        case And(clauses):
+        case q.And(clauses):
             return any(map(_implies_any, clauses))
-        case Or(clauses):
+        case q.Or(clauses):
             return all(map(_implies_any, clauses))
-        case Not() | LastUpdated():
+        case q.Not() | q.LastUpdated():
             return False
     return True
 

@@ -7,7 +7,8 @@ Semantics of R4 search: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fhir_server.search.entries import TextParameter
@@ -233,6 +234,9 @@ class Not:
     clause: Clause
 
 
+Link = Chain | Has | CanonicalChain | CanonicalHas | Within
+"""The clauses whose `where` is a condition on other resources, or on something inside the resource."""
+
 Clause = (
     Equals
     | StartsWith
@@ -246,16 +250,39 @@ Clause = (
     | Present
     | Ids
     | LastUpdated
-    | Chain
-    | Has
-    | CanonicalChain
-    | CanonicalHas
-    | Within
+    | Link
     | Lineage
     | And
     | Or
     | Not
 )
+
+
+def iterate_children(clause: Clause) -> tuple[Clause, ...]:
+    """The clauses that a clause directly consists of, the `where` of a link included; () for a leaf of the tree."""
+    match clause:
+        case And(clauses) | Or(clauses):
+            return clauses
+        case Not(child):
+            return (child,)
+        case Chain(where=child) | Has(where=child) | CanonicalChain(where=child) | CanonicalHas(where=child):
+            return (child,)
+        case Within(where=child):
+            return (child,)
+    return ()
+
+
+def rewrite_clause(clause: Clause, function: Callable[[Clause], Clause]) -> Clause:
+    """The clause with `function` applied to each of its children, in their order; a leaf as it is."""
+    match clause:
+        case And(clauses) | Or(clauses):
+            return replace(clause, clauses=tuple(map(function, clauses)))
+        case Not(child):
+            return Not(function(child))
+        case Chain() | Has() | CanonicalChain() | CanonicalHas() | Within():
+            return replace(clause, where=function(clause.where))
+    return clause
+
 
 EVERYTHING = And()
 NOTHING = Or()
