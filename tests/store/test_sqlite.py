@@ -15,7 +15,7 @@ import pytest
 from fhir_server.store.contract import Differential, DurableContract, StoreContract
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.store.sqlite import open_store, search
-from fhir_server.store.sqlite.clauses import drivable
+from fhir_server.store.sqlite.clauses import has_index
 
 
 class _Opened:
@@ -39,7 +39,7 @@ class TestSqlite(_Opened, StoreContract, DurableContract, Differential):
 
 
 class TestAnyPlan(_Opened, Differential):
-    """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
+    """Whatever way a search is found by, it finds the same: a read_whole database would always choose the same one."""
 
     examples = 25
 
@@ -47,18 +47,18 @@ class TestAnyPlan(_Opened, Differential):
     def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
         chance, choose = random.Random(7), search.plan
 
-        def any_plan(*given: Any) -> Any:
-            chosen = choose(*given)
-            enter = chance.choice([part for part in chosen.parts if drivable(part)] or [None])
-            small = frozenset(
-                part for part in chosen.parts if drivable(part) and part != enter and chance.random() < 0.5
+        def any_plan(*arguments: Any) -> Any:
+            chosen = choose(*arguments)
+            entry = chance.choice([part for part in chosen.parts if has_index(part)] or [None])
+            read_whole = frozenset(
+                part for part in chosen.parts if has_index(part) and part != entry and chance.random() < 0.5
             )
             return replace(
                 chosen,
-                enter=enter,
-                walk=enter is None or chance.random() < 0.7,
+                entry=entry,
+                walks=entry is None or chance.random() < 0.7,
                 cost=chance.choice([0.0, 1e9]),  # a walk that gives up at once, and one that never does
-                context=replace(chosen.context, small=small),
+                context=replace(chosen.context, read_whole=read_whole),
             )
 
         monkeypatch.setattr(search, "plan", any_plan)

@@ -22,7 +22,7 @@ from fhir_server.store.contract.case import Ticks, delete, ids, post, put, terms
 from fhir_server.store.operations import Transaction, VersionIs
 from fhir_server.store.protocol import AssertionFailed, StoreUnavailable
 from fhir_server.store.sqlite import SqliteStore, open_store
-from fhir_server.store.sqlite.rows import IndexRows, keys_of
+from fhir_server.store.sqlite.rows import IndexRows, columns_to_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,8 +71,8 @@ def assert_whole(path: Path) -> set[str]:
     for reference, rid, *columns in connection.execute(f"{columns_of_all} WHERE r.deleted = 0"):
         type = reference.partition("/")[0]
         mine = {name.partition(".")[2]: code for name, code in codes.items() if name.partition(".")[0] == type}
-        expected.add(keys_of((columns[0], columns[1], columns[2]), mine), numbers, rid)
-    for table, rows in expected.tables():
+        expected.add(columns_to_keys((columns[0], columns[1], columns[2]), mine), numbers, rid)
+    for table, rows in expected.list_tables():
         assert sorted(connection.execute(f"SELECT * FROM {table}")) == sorted(rows), table
     gaps = "SELECT rid FROM version GROUP BY rid HAVING count(*) <> max(version)"
     assert connection.execute(gaps).fetchall() == []

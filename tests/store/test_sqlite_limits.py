@@ -18,7 +18,7 @@ from fhir_server.store.sqlite import store as store_module
 from fhir_server.store.sqlite.budget import Meter, Slow
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.expand import expanded
+from fhir_server.store.sqlite.expand import expand_clause
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
@@ -66,7 +66,7 @@ def search_with(many: Path) -> Iterator[Callable[..., Search]]:
 
 def test_a_search_that_looks_at_too_many_rows_is_stopped(search_with: Callable[..., Search]) -> None:
     sentence = "stopped after about 1,000 rows of the index, the most that one search may look at"
-    for attempt in (search_with(Budget(rows=1000)).page, search_with(Budget(rows=1000)).count):
+    for attempt in (search_with(Budget(rows=1000)).find_page, search_with(Budget(rows=1000)).count):
         with pytest.raises(BudgetExceeded, match=sentence):
             attempt(SLOW)
     # Each of the resources is a row of `resource` and one or two of `term`.
@@ -77,7 +77,7 @@ def test_the_rows_of_a_search_are_its_own(search_with: Callable[..., Search]) ->
     """Many searches on one connection, each within the limit, are never stopped together."""
     search = search_with(Budget(rows=5000))
     for number in range(300):
-        found = search.page(query("Basic", Equals("own", (f"own{number}",))))
+        found = search.find_page(query("Basic", Equals("own", (f"own{number}",))))
         assert [match.id for match in found.matches] == [f"{number:05}"]
 
 
@@ -114,12 +114,12 @@ def test_what_the_ordinary_lane_gives_up_is_answered_by_the_slow_one(
 
 
 class _Held:
-    """In the place of `Search.page`: slow searches wait for `go`, and are given up where somebody else would wait."""
+    """In the place of `Search.find_page`: a slow search waits for `go`, and ends where somebody else would wait."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
         self._patience: dict[int, float | None] = {}
-        real, begin = Search.page, Meter.__init__
+        real, begin = Search.find_page, Meter.__init__
         held = self
 
         def begun(meter: Meter, *given: object) -> None:
@@ -134,7 +134,7 @@ class _Held:
             return real(search, asked)
 
         monkeypatch.setattr(Meter, "__init__", begun)
-        monkeypatch.setattr(Search, "page", page)
+        monkeypatch.setattr(Search, "find_page", page)
 
 
 def test_slow_searches_keep_no_other_waiting(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,15 +177,15 @@ def test_more_slow_searches_than_can_wait_are_refused(many: Path, monkeypatch: p
 
 
 def test_a_query_over_no_type_needs_nothing(search_with: Callable[..., Search]) -> None:
-    assert search_with(Budget(rows=1)).page(Query((Scope("Basic"),), count=0)).matches == ()
+    assert search_with(Budget(rows=1)).find_page(Query((Scope("Basic"),), count=0)).matches == ()
 
 
 def test_what_is_remembered_of_searches_stays_small(search_with: Callable[..., Search]) -> None:
     """Each search may name thousands of values; how many each finds is remembered, but not of all that ever came."""
     search = search_with(Budget())
     for number in range(30):
-        search.page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
-    named = sum(len(clause.terms) for _, clause in search._sizes._remembered if isinstance(clause, Equals))
+        search.find_page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
+    named = sum(len(clause.terms) for _, clause in search._sizes._clauses if isinstance(clause, Equals))
     assert 4000 <= named <= 50_000
 
 
@@ -195,9 +195,9 @@ def test_long_alternatives_are_asked_in_few_lengths(many: Path, alternatives: in
     connection, names = connect(many, writer=False), Names()
     names.refresh(connection)
     where = Or(tuple(StartsWith("own", f"own{number}") for number in range(100, 100 + alternatives)))
-    clause = expanded(where, "Basic", Context(names, connection))
+    clause = expand_clause(where, "Basic", Context(names, connection))
     assert isinstance(clause, Or) and len(clause.clauses) == asked and set(clause.clauses) == set(where.clauses)
-    found = Search(connection, names, Sizes()).page(query("Basic", where, count=RESOURCES)).matches
+    found = Search(connection, names, Sizes()).find_page(query("Basic", where, count=RESOURCES)).matches
     connection.close()
     numbers = [number for number in range(RESOURCES) if 100 <= int(str(number)[:3]) < 100 + alternatives]
     assert [match.id for match in found] == [f"{number:05}" for number in numbers if number >= 100]

@@ -98,7 +98,7 @@ async def _asking(client: Client) -> AsyncIterator[None]:
 @pytest.fixture
 def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ran]]:
     """Runs searches on a file and tells what SQLite did."""
-    monkeypatch.setattr(budget, "_STEPS_PER_LOOK", 50)
+    monkeypatch.setattr(budget, "_STEPS_PER_CHECK", 50)
     opened: list[sqlite3.Connection] = []
 
     def run(path: Path, asked: list[Query], counts: bool = False) -> Ran:
@@ -112,7 +112,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         steps = matches = 0
         for query in asked:
             connection.set_trace_callback(lambda text: statements.setdefault(text))
-            matches += search.count(query) if counts else len(search.page(query).matches)
+            matches += search.count(query) if counts else len(search.find_page(query).matches)
             connection.set_trace_callback(None)
             steps = max(steps, search._meter._steps)
         read = [text for text in statements if text.startswith(("SELECT", "WITH"))]

@@ -55,7 +55,7 @@ from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.rows import is_local, ordered, unordered
+from fhir_server.store.sqlite.rows import float_to_integer, integer_to_float, is_local
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.store import READERS
@@ -173,7 +173,7 @@ def test_no_search_reads_a_whole_table(clinic: Path, type: str, where: Clause, s
     names.refresh(connection)
     search = Search(connection, names, Sizes())
     connection.set_trace_callback(statements.append)
-    found = search.page(Query((Scope(type, where),), sort, 20)).matches
+    found = search.find_page(Query((Scope(type, where),), sort, 20)).matches
     total = search.count(Query((Scope(type, where),)))
     connection.set_trace_callback(None)
     assert len(found) == min(20, total) > 0
@@ -309,15 +309,15 @@ def test_numbers_are_compared_exactly(tmp_path: Path) -> None:
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False))
 def test_ordered_numbers_sort_as_their_floats(left: float, right: float) -> None:
-    assert (ordered(left) < ordered(right)) == (left < right)
-    assert (ordered(left) == ordered(right)) == (left == right)
-    assert unordered(ordered(left)) == left
+    assert (float_to_integer(left) < float_to_integer(right)) == (left < right)
+    assert (float_to_integer(left) == float_to_integer(right)) == (left == right)
+    assert integer_to_float(float_to_integer(left)) == left
 
 
 def test_ordered_numbers_fit_sqlite() -> None:
     largest = struct.unpack("<d", b"\xff" * 6 + b"\xef\x7f")[0]
     for value in (largest, -largest, math.inf, -math.inf, 5e-324, -5e-324):
-        assert -(2**63) <= ordered(value) < 2**63
+        assert -(2**63) <= float_to_integer(value) < 2**63
 
 
 @given(st.text(), st.text())

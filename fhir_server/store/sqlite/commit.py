@@ -1,9 +1,9 @@
-"""What one database transaction does: several transactions of the protocol, checked in turn and written together.
+"""The group commit: several transactions of the protocol, checked in turn and written in one database transaction.
 
 The state of every resource that the group names is read at once, each transaction is checked and applied to it in
 memory, and the rows of all go to the file together: few statements, sorted rows. A transaction is checked whole before
-it changes anything, so a refused one leaves no trace and needs no savepoint. What is pending is flushed before a
-query must see it.
+it changes anything, so a refused one leaves no trace and needs no savepoint. Pending rows are flushed before a query
+that must see them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,12 @@ from typing import Any, NamedTuple
 
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
+from fhir_server.store import protocol
 from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import (
-    SEARCH_PARAMETER,
-    AssertionFailed,
-    Committed,
-    Page,
-    ReadFailed,
-    RegistryChanged,
-    StillReferenced,
-    Stored,
-    TargetsMissing,
-)
+from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.link_targets import absent
+from fhir_server.store.sqlite.link_targets import make_absent_row
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
@@ -61,7 +52,7 @@ _SOURCES = (
 
 
 class Draft(NamedTuple):
-    """A write with its entries in the forms that the file keeps; made before the lock is taken."""
+    """A write with its entries as keys and columns; made before the lock is taken."""
 
     write: Write
     reference: str
@@ -73,27 +64,27 @@ _NO_KEYS = rows.Keys()
 _NO_COLUMNS: rows.Columns = ("{}", "{}", "{}")
 
 
-def draft(write: Write, names: Names) -> Draft:
-    """Prepare a write. Raises KeyError when the type or a parameter has no number yet."""
-    codes = names.of_type(write.type)
+def make_draft(write: Write, names: Names) -> Draft:
+    """The draft of a write. Raises KeyError when the type or a parameter has no number yet."""
+    codes = names.codes_of(write.type)
     keys, columns = _NO_KEYS, _NO_COLUMNS
     if write.content is not None:
-        keys, columns = rows.keys_and_columns(write.entries, codes)
+        keys, columns = rows.entries_to_keys(write.entries, codes)
     return Draft(write, f"{write.type}/{write.id}", keys, columns)
 
 
 @dataclass(slots=True)
 class State:
-    """A resource as the group sees it. `stored`, `columns`: its entries in the file and by now; `new`: no row yet.
+    """A resource as the group sees it; `new`: it has no row in `resource` yet.
 
-    `texts`: those of its entries.
+    `stored`, `columns`: its entries in the file and after the writes; `texts`: those of its entries.
     """
 
     rid: int
     version: int = 0
     updated: int = 0
     seq: int = 0
-    live: bool = False
+    current: bool = False
     new: bool = False
     stored: rows.Columns | None = None
     columns: rows.Columns | None = None
@@ -101,6 +92,22 @@ class State:
     texts: Mapping[TextParameter, str] | None = None
     method: Method = "POST"
     raw: bytes | None = None
+
+
+def write_index(
+    connection: sqlite3.Connection,
+    entries: Sequence[rows.Row],
+    removed: rows.IndexRows,
+    added: rows.IndexRows,
+    texts: Sequence[fulltext.ResourceTexts],
+) -> None:
+    """Write the changed entries of resources and all their index rows, in the open transaction."""
+    statements.insert(connection, "entries", entries)
+    statements.delete_index(connection, removed)
+    statements.insert_index(connection, added)
+    trigrams.update_trigrams(connection, removed, added)
+    if texts:
+        fulltext.replace_texts(connection, texts)
 
 
 class Group:
@@ -118,34 +125,34 @@ class Group:
         self._states: dict[str, State] = {}
         self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
-        self._stamps: dict[int, str] = {}
+        self._instants: dict[int, str] = {}
 
     def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
         """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
-        numbered: set[str] = set()
-        named: set[str] = set()
+        targets: set[str] = set()
+        checked: set[str] = set()
         written: set[str] = set()
         for transaction, drafts in prepared:
-            for each in drafts:
-                written.add(each.reference)
-                numbered |= each.keys.targets
-            named.update(transaction.required, transaction.reads, transaction.released)
-            named.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
-        numbered |= written
-        self._learn(numbered | named)
+            for draft in drafts:
+                written.add(draft.reference)
+                targets |= draft.keys.targets
+            checked.update(transaction.required, transaction.reads, transaction.released)
+            checked.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
+        targets |= written
+        self._load_states(targets | checked)
         existing = {
-            state.rid: state for name in written if (state := self._states.get(name)) is not None and state.live
+            state.rid: state for name in written if (state := self._states.get(name)) is not None and state.current
         }
         if existing:
-            for rid, *columns in statements.one_json(self._connection, _COLUMNS, sorted(existing)):
-                existing[rid].stored = (columns[0], columns[1], columns[2])
+            for rid, quick, terms, numbers in statements.read_json(self._connection, _COLUMNS, sorted(existing)):
+                existing[rid].stored = quick, terms, numbers
         # Numbered in the order of the references: both B-trees of `resource` are filled in key order.
-        for reference in sorted(numbered - self._states.keys()):
+        for reference in sorted(targets - self._states.keys()):
             self._rid += 1
             self._states[reference] = State(self._rid, new=True)
 
-    def _learn(self, references: Iterable[str]) -> None:
-        for reference, rid, version, updated, seq, deleted in statements.one_json(
+    def _load_states(self, references: Iterable[str]) -> None:
+        for reference, rid, version, updated, seq, deleted in statements.read_json(
             self._connection, _STATES, sorted(references)
         ):
             self._states[reference] = State(rid, version, updated, seq, not deleted)
@@ -153,91 +160,92 @@ class Group:
     def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
         if transaction.registry not in (None, self._registry):
-            raise RegistryChanged(f"the registry is {self._registry}, not {transaction.registry}")
-        writes = {each.reference: each.write for each in drafts}
+            raise protocol.RegistryChanged(f"the registry is {self._registry}, not {transaction.registry}")
+        writes = {draft.reference: draft.write for draft in drafts}
         for assertion in transaction.assertions:
             if not self._holds(assertion):
-                raise AssertionFailed(assertion)
-        missing = [target for target in dict.fromkeys(transaction.required) if not self._exists(target, writes)]
+                raise protocol.AssertionFailed(assertion)
+        missing = [target for target in dict.fromkeys(transaction.required) if not self._is_current(target, writes)]
         if missing:
-            raise TargetsMissing(missing)
+            raise protocol.TargetsMissing(missing)
         if transaction.released:
             self._check_released(transaction, writes)
         for reference in transaction.reads:
-            if not self._exists(reference, writes):
-                raise ReadFailed(reference, deleted=self._version(reference) > 0)
-        written = tuple([self._write(each) for each in drafts])
-        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
+            if not self._is_current(reference, writes):
+                raise protocol.ReadFailed(reference, deleted=self._find_version(reference) > 0)
+        written = tuple([self._write(draft) for draft in drafts])
+        if any(each.type == protocol.SEARCH_PARAMETER and each.version for each in written):
             self._registry += 1
             self._connection.execute(RAISE_REGISTRY)
-        found = tuple(self._read(reference) for reference in transaction.reads)
-        return Committed(written, found, tuple(self._page(query) for query in transaction.queries))
+        reads = tuple(self._read(reference) for reference in transaction.reads)
+        return Committed(written, reads, tuple(self._find_page(query) for query in transaction.queries))
 
-    def _version(self, reference: str) -> int:
+    def _find_version(self, reference: str) -> int:
         state = self._states.get(reference)
         return state.version if state else 0
 
-    def _exists(self, reference: str, writes: dict[str, Write]) -> bool:
+    def _is_current(self, reference: str, writes: Mapping[str, Write]) -> bool:
+        """Whether there is a current resource after these writes."""
         write = writes.get(reference)
         if write is not None:
             return write.content is not None
         state = self._states.get(reference)
-        return state is not None and state.live
+        return state is not None and state.current
 
     def _holds(self, assertion: Assertion) -> bool:
         if isinstance(assertion, VersionIs):
-            return self._version(f"{assertion.type}/{assertion.id}") == assertion.version
+            return self._find_version(f"{assertion.type}/{assertion.id}") == assertion.version
         return self._finds(assertion)
 
     def _finds(self, assertion: Matches) -> bool:
         query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        return tuple(match.id for match in self._page(query).matches) == assertion.ids
+        return tuple(match.id for match in self._find_page(query).matches) == assertion.ids
 
-    def _check_released(self, transaction: Transaction, writes: dict[str, Write]) -> None:
+    def _check_released(self, transaction: Transaction, writes: Mapping[str, Write]) -> None:
         self.flush()
-        exempt = statements.as_json(self._names.code(self._connection, type) for type in transaction.exempt)
-        touched = statements.as_json(writes)
+        exempt = statements.format_json(self._names.find_code(self._connection, type) for type in transaction.exempt)
+        references = statements.format_json(writes)
         sources: dict[str, list[str]] = {}
         for target in transaction.released:
             state = self._states.get(target)
-            values = (REFERENCES, state.rid if state else None, exempt, touched, _SOURCES_SHOWN)
-            found = [source for (source,) in self._connection.execute(_SOURCES, values).fetchall()]
-            found += [
+            values = (REFERENCES, state.rid if state else None, exempt, references, _SOURCES_SHOWN)
+            referring = [source for (source,) in self._connection.execute(_SOURCES, values).fetchall()]
+            referring += [
                 source
                 for source, write in writes.items()
                 if write.content is not None and write.type not in transaction.exempt
                 if target in write.entries.references
             ]
-            if found:
-                sources[target] = sorted(found)[:_SOURCES_SHOWN]
+            if referring:
+                sources[target] = sorted(referring)[:_SOURCES_SHOWN]
         if sources:
-            raise StillReferenced(sources)
+            raise protocol.StillReferenced(sources)
 
-    def _write(self, each: Draft) -> Written:
-        write, state = each.write, self._states[each.reference]
+    def _write(self, draft: Draft) -> Written:
+        write, state = draft.write, self._states[draft.reference]
         content = write.content
-        if content is None and not state.live:
+        if content is None and not state.current:
             return Written(write.type, write.id, 0, 0, False)
-        created = content is not None and not state.live
+        created = content is not None and not state.current
         updated = max(self._now, state.updated + MILLISECOND)
         self._seq += 1
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
-        state.live, state.method = content is not None, write.method
-        self._dirty[each.reference] = state
-        state.keys, state.columns, state.texts, state.raw = each.keys, each.columns, None, None
+        state.current, state.method = content is not None, write.method
+        self._dirty[draft.reference] = state
+        state.keys, state.columns, state.texts, state.raw = draft.keys, draft.columns, None, None
         if content is not None:
             state.texts = write.entries.texts
-            member = f'"versionId":"{state.version}","lastUpdated":"{self._stamp(updated)}"'
+            member = f'"versionId":"{state.version}","lastUpdated":"{self._format_instant(updated)}"'
             state.raw = b"".join((content.head, member.encode(), content.tail))
-        type = self._names.of_type(write.type)[""]
+        type = self._names.codes_of(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
 
-    def _stamp(self, updated: int) -> str:
-        text = self._stamps.get(updated)
+    def _format_instant(self, updated: int) -> str:
+        text = self._instants.get(updated)
         if text is None:
             moment = _EPOCH + timedelta(microseconds=updated)
-            text = self._stamps[updated] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            text = self._instants[updated] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return text
 
     def _read(self, reference: str) -> Stored:
@@ -249,69 +257,64 @@ class Group:
             method, raw = self._connection.execute(statement, (state.seq,)).fetchone()
         return Stored(type, id, state.version, state.updated, method, raw)
 
-    def _page(self, query: Query) -> Page:
+    def _find_page(self, query: Query) -> Page:
         self.flush()
-        return self._search.page(query)
+        return self._search.find_page(query)
 
     def flush(self) -> None:
-        """Write what is pending to the file."""
+        """Write the pending rows to the file."""
         if not self._versions:
             return
         connection, removed, added = self._connection, rows.IndexRows(), rows.IndexRows()
-        resources, columns = [], []
-        texts: list[fulltext.Kept] = []
+        resources, entries = [], []
+        texts: list[fulltext.ResourceTexts] = []
         linked: set[str] = set()
         dirty, self._dirty = self._dirty, {}
         for reference, state in dirty.items():
             state.new = False
-            codes = self._names.of_type(reference.partition("/")[0])
-            row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
+            codes = self._names.codes_of(reference.partition("/")[0])
+            row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.current))
             resources.append(row)
             if state.texts or state.stored is not None:
                 texts.append((state.rid, codes[""], state.texts))
             if state.columns is not None and state.columns != state.stored:
                 linked |= state.keys.targets
-                self._index(state, codes, removed, added)
-                columns.append((state.rid, *state.columns))
+                self._compare(state, codes, removed, added)
+                entries.append((state.rid, *state.columns))
                 state.stored = state.columns
-        resources += self._absent(linked)
+        resources += self._make_absent_rows(linked)
         statements.insert(connection, "resource", sorted(resources, key=itemgetter(1)))
         statements.insert(connection, "version", self._versions)
-        statements.insert(connection, "entries", sorted(columns))
-        statements.delete_index(connection, removed)
-        statements.insert_index(connection, added)
-        trigrams.settle(connection, removed, added)
-        if texts:
-            fulltext.keep(connection, texts)
+        write_index(connection, sorted(entries), removed, added, texts)
         self._versions = []
 
-    def _absent(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:
+    def _make_absent_rows(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:
         """Rows for the targets that were never stored, and are not being stored either."""
-        found: list[tuple[Any, ...]] = []
+        absent: list[tuple[Any, ...]] = []
         for reference in linked:
             state = self._states[reference]
             if state.new:
                 state.new = False
-                found.append(absent(state.rid, reference))
-        return found
+                absent.append(make_absent_row(state.rid, reference))
+        return absent
 
-    def _index(self, state: State, codes: rows.Codes, removed: rows.IndexRows, added: rows.IndexRows) -> None:
-        """The index rows between what the file has for a resource and what it should have."""
+    def _compare(self, state: State, codes: rows.Codes, removed: rows.IndexRows, added: rows.IndexRows) -> None:
+        """Add the differences between the index rows of a resource in the file and those after the writes."""
         if state.stored is None:
-            added.add(state.keys, self._rids(state.keys), state.rid)
+            added.add(state.keys, self._find_rids(state.keys), state.rid)
             return
         try:
-            before = rows.keys_of(state.stored, codes)
+            before = rows.columns_to_keys(state.stored, codes)
         except KeyError:
             self._names.refresh(self._connection)  # another process stored this resource under newer names
-            before = rows.keys_of(state.stored, codes)
-        gone, fresh = before.without(state.keys), state.keys.without(before)
-        removed.add(gone, self._rids(gone), state.rid)
-        added.add(fresh, self._rids(fresh), state.rid)
+            before = rows.columns_to_keys(state.stored, codes)
+        gone, fresh = before.subtract(state.keys), state.keys.subtract(before)
+        removed.add(gone, self._find_rids(gone), state.rid)
+        added.add(fresh, self._find_rids(fresh), state.rid)
 
-    def _rids(self, keys: rows.Keys) -> dict[str, int]:
+    def _find_rids(self, keys: rows.Keys) -> dict[str, int]:
         try:
             return {target: self._states[target].rid for _, target in keys.links}
         except KeyError:
-            self._learn(keys.targets - self._states.keys())
+            self._load_states(keys.targets - self._states.keys())
             return {target: self._states[target].rid for _, target in keys.links}

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from fhir_server.search.query import NumberRange
-from fhir_server.store.sqlite.conditions import Sql, both, bounds, unit_condition
+from fhir_server.store.sqlite.conditions import Sql, compile_interval, compile_unit, join
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.rows import ordered
+from fhir_server.store.sqlite.rows import float_to_integer
 
 
 def probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:
     """The condition that a resource has such a number."""
-    condition, values = both((_of(clause, type, context), _within(clause)))
+    condition, values = join((_compile_key(clause, type, context), _compile_range(clause)))
     return f"EXISTS (SELECT 1 FROM number WHERE rid = {alias}.rid AND {condition})", values
 
 
-def drive_number(clause: NumberRange, type: str, context: Context) -> Sql:
+def select_number(clause: NumberRange, type: str, context: Context) -> Sql:
     """The resources that have such a number; reads every number of the parameter and key."""
-    condition, values = both((_of(clause, type, context), _within(clause)))
+    condition, values = join((_compile_key(clause, type, context), _compile_range(clause)))
     return f"SELECT DISTINCT rid FROM number WHERE {condition}", values
 
 
-def sample(clause: NumberRange, type: str, context: Context, rows: int) -> Sql:
-    """Of the first index rows of the parameter and key: how many there are, and how many of them match."""
-    (of, whose), (within, values) = _of(clause, type, context), _within(clause)
-    text = f"SELECT count(*), total({within}) FROM (SELECT low, high, unit FROM number WHERE {of} LIMIT ?)"
-    return text, (*values, *whose, rows)
+def sample_numbers(clause: NumberRange, type: str, context: Context, rows: int) -> Sql:
+    """A SELECT of how many of the first `rows` index rows of the parameter and key there are, and how many match."""
+    (key, its_values), (matches, values) = _compile_key(clause, type, context), _compile_range(clause)
+    text = f"SELECT count(*), total({matches}) FROM (SELECT low, high, unit FROM number WHERE {key} LIMIT ?)"
+    return text, (*values, *its_values, rows)
 
 
-def _of(clause: NumberRange, type: str, context: Context) -> Sql:
-    return "tp = ? AND key = ?", (context.tp(type, clause.parameter), clause.key)
+def _compile_key(clause: NumberRange, type: str, context: Context) -> Sql:
+    return "tp = ? AND key = ?", (context.find_code(type, clause.parameter), clause.key)
 
 
-def _within(clause: NumberRange) -> Sql:
-    return both((bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
+def _compile_range(clause: NumberRange) -> Sql:
+    return join((compile_interval(clause.tests, "low", "high", float_to_integer), compile_unit(clause.unit, "unit")))
