@@ -18,7 +18,7 @@ from fhir_server.store.sqlite import open_store, search
 from fhir_server.store.sqlite.clauses import has_index
 
 
-class _Opened:
+class _OpensSqlite:
     @pytest.fixture(autouse=True)
     def _folder(self) -> Iterator[None]:
         self.folder = Path(tempfile.mkdtemp())
@@ -34,20 +34,20 @@ class _Opened:
         return await open_store(f"sqlite:///{self.folder}/{self.opened}.db", clock)
 
 
-class TestSqlite(_Opened, StoreContract, DurableContract, Differential):
+class TestSqlite(_OpensSqlite, StoreContract, DurableContract, Differential):
     examples = 40
 
 
-class TestAnyPlan(_Opened, Differential):
-    """Whatever way a search is found by, it finds the same: a read_whole database would always choose the same one."""
+class TestAnyPlan(_OpensSqlite, Differential):
+    """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
 
     examples = 25
 
     @pytest.fixture(autouse=True)
-    def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _choose_any_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
         chance, choose = random.Random(7), search.plan
 
-        def any_plan(*arguments: Any) -> Any:
+        def change_plan(*arguments: Any) -> Any:
             chosen = choose(*arguments)
             entry = chance.choice([part for part in chosen.parts if has_index(part)] or [None])
             read_whole = frozenset(
@@ -61,4 +61,4 @@ class TestAnyPlan(_Opened, Differential):
                 context=replace(chosen.context, read_whole=read_whole),
             )
 
-        monkeypatch.setattr(search, "plan", any_plan)
+        monkeypatch.setattr(search, "plan", change_plan)

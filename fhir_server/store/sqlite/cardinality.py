@@ -11,7 +11,7 @@ from fhir_server.search import query as q
 from fhir_server.store.sqlite import trigrams
 from fhir_server.store.sqlite.compile import select_clause
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.quantities import sample_numbers
+from fhir_server.store.sqlite.numbers import sample_numbers
 
 CAP = 4000
 """Index rows counted at most per clause: beyond, walking is cheaper at any size that this store is made for."""

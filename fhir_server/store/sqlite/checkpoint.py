@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from fhir_server.store.sqlite.schema import connect
@@ -56,18 +56,14 @@ class Checkpoints:
         self._thread.join()
 
     def _run(self) -> None:
-        with suppress(sqlite3.Error):
-            connection = connect(self._path, writer=True)
-            try:
-                while not self._stopping:
-                    due = self._wake.wait(_IDLE_SECONDS)
-                    self._wake.clear()
-                    # When little is written, the log is folded while nobody writes.
-                    if due or self._writes:
-                        self._writes = 0
-                        self._fold(connection)
-            finally:
-                connection.close()
+        with suppress(sqlite3.Error), closing(connect(self._path, writer=True)) as connection:
+            while not self._stopping:
+                due = self._wake.wait(_IDLE_SECONDS)
+                self._wake.clear()
+                # When little is written, the log is folded while nobody writes.
+                if due or self._writes:
+                    self._writes = 0
+                    self._fold(connection)
 
     def _fold(self, connection: sqlite3.Connection) -> None:
         # A full disk or a busy file: the next time will do; the log keeps everything until then.

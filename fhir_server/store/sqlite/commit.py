@@ -84,7 +84,7 @@ class State:
     version: int = 0
     updated: int = 0
     seq: int = 0
-    current: bool = False
+    live: bool = False
     new: bool = False
     stored: rows.Columns | None = None
     columns: rows.Columns | None = None
@@ -141,7 +141,7 @@ class Group:
         targets |= written
         self._load_states(targets | checked)
         existing = {
-            state.rid: state for name in written if (state := self._states.get(name)) is not None and state.current
+            state.rid: state for name in written if (state := self._states.get(name)) is not None and state.live
         }
         if existing:
             for rid, quick, terms, numbers in statements.read_json(self._connection, _COLUMNS, sorted(existing)):
@@ -190,7 +190,7 @@ class Group:
         if write is not None:
             return write.content is not None
         state = self._states.get(reference)
-        return state is not None and state.current
+        return state is not None and state.live
 
     def _holds(self, assertion: Assertion) -> bool:
         if isinstance(assertion, VersionIs):
@@ -224,13 +224,13 @@ class Group:
     def _write(self, draft: Draft) -> Written:
         write, state = draft.write, self._states[draft.reference]
         content = write.content
-        if content is None and not state.current:
+        if content is None and not state.live:
             return Written(write.type, write.id, 0, 0, False)
-        created = content is not None and not state.current
+        created = content is not None and not state.live
         updated = max(self._now, state.updated + MILLISECOND)
         self._seq += 1
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
-        state.current, state.method = content is not None, write.method
+        state.live, state.method = content is not None, write.method
         self._dirty[draft.reference] = state
         state.keys, state.columns, state.texts, state.raw = draft.keys, draft.columns, None, None
         if content is not None:
@@ -273,7 +273,7 @@ class Group:
         for reference, state in dirty.items():
             state.new = False
             codes = self._names.codes_of(reference.partition("/")[0])
-            row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.current))
+            row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
             if state.texts or state.stored is not None:
                 texts.append((state.rid, codes[""], state.texts))

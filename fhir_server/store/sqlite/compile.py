@@ -12,7 +12,7 @@ from typing import Any
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, URL
-from fhir_server.store.sqlite import canonicals, trigrams
+from fhir_server.store.sqlite import trigrams
 from fhir_server.store.sqlite.clauses import has_index, implies_current, needs_row, rank_clause, split_conjunction
 from fhir_server.store.sqlite.conditions import (
     Sql,
@@ -26,12 +26,21 @@ from fhir_server.store.sqlite.context import COLUMNS, Context, format_path
 from fhir_server.store.sqlite.fulltext import probe_words, select_words
 from fhir_server.store.sqlite.hierarchy import select_lineage
 from fhir_server.store.sqlite.intervals import select_date, select_dates
-from fhir_server.store.sqlite.near import select_near
-from fhir_server.store.sqlite.quantities import probe_number, select_number
+from fhir_server.store.sqlite.numbers import probe_number, select_near, select_number
 from fhir_server.store.sqlite.rows import is_local
 from fhir_server.store.sqlite.statements import format_json
 
 _MANY_TERMS = 16
+
+# A canonical is indexed as a term, URL and version, not as a link: what it names may be stored later or under another
+# id (https://hl7.org/fhir/R4/references.html#canonical).
+_URL = "json_extract(e.terms, '$.t.url[0]')"
+_VERSION = "json_extract(e.terms, '$.t.version[0]')"
+_NAMES = f"({_URL} || char(31), {_URL} || char(31) || substr({_VERSION}, 1, instr({_VERSION}, char(31)) - 1))"
+# The term {0} names the resource with the row `e` of `entries`: it is the resource's URL, or that with its version.
+_IS_NAMED = f"instr({_URL}, ':') > 0 AND {{0}} IN {_NAMES}"
+# The row `u` of `term` is that of the URL in the canonical `j.value`.
+_HAS_URL = "u.tp = ? AND u.value = substr(j.value, 1, instr(j.value, char(31)) - 1)"
 
 
 # --- probes: does this resource match? ------------------------------------------------------------------------------
@@ -154,15 +163,23 @@ def _probe_has(clause: q.Has, type: str, alias: str, context: Context) -> Sql:
 
 def _probe_canonical_chain(clause: q.CanonicalChain, type: str, alias: str, context: Context) -> Sql:
     target = f"{alias}t"
-    where = probe_clause(clause.where, clause.type, target, context)
-    values = format_path("t", clause.parameter), context.find_code(clause.type, URL)
-    return canonicals.probe_chain(alias, target, values, where)
+    where, values = probe_clause(clause.where, clause.type, target, context)
+    text = (
+        f"EXISTS (SELECT 1 FROM entries x CROSS JOIN json_each(x.terms, ?) j CROSS JOIN term u"
+        f" CROSS JOIN entries e CROSS JOIN resource {target} WHERE x.rid = {alias}.rid AND {_HAS_URL}"
+        f" AND e.rid = u.rid AND {_IS_NAMED.format('j.value')} AND {target}.rid = u.rid AND {where})"
+    )
+    return text, (format_path("t", clause.parameter), context.find_code(clause.type, URL), *values)
 
 
 def _probe_canonical_has(clause: q.CanonicalHas, type: str, alias: str, context: Context) -> Sql:
     source = f"{alias}s"
-    where = probe_clause(clause.where, clause.type, source, context)
-    return canonicals.probe_has(alias, source, context.find_code(clause.type, clause.parameter), where)
+    where, values = probe_clause(clause.where, clause.type, source, context)
+    text = (
+        f"EXISTS (SELECT 1 FROM entries e CROSS JOIN term x CROSS JOIN resource {source} WHERE e.rid = {alias}.rid"
+        f" AND x.tp = ? AND {_IS_NAMED.format('x.value')} AND {source}.rid = x.rid AND {where})"
+    )
+    return text, (context.find_code(clause.type, clause.parameter), *values)
 
 
 def _probe_list(clause: q.Near | q.Lineage, type: str, alias: str, context: Context) -> Sql:
@@ -303,13 +320,22 @@ def _select_has(clause: q.Has, type: str, context: Context) -> Sql:
 
 
 def _select_canonical_chain(clause: q.CanonicalChain, type: str, context: Context) -> Sql:
-    targets = select_matches("b.rid", clause.where, clause.type, "b", context)
-    return canonicals.select_chain(context.find_code(type, clause.parameter), targets)
+    targets, values = select_matches("b.rid", clause.where, clause.type, "b", context)
+    text = (
+        f"SELECT DISTINCT x.rid FROM ({targets}) y CROSS JOIN entries e CROSS JOIN term x"
+        f" WHERE e.rid = y.rid AND x.tp = ? AND {_IS_NAMED.format('x.value')}"
+    )
+    return text, (*values, context.find_code(type, clause.parameter))
 
 
 def _select_canonical_has(clause: q.CanonicalHas, type: str, context: Context) -> Sql:
-    sources = select_matches("b.rid", clause.where, clause.type, "b", context)
-    return canonicals.select_has((format_path("t", clause.parameter), context.find_code(type, URL)), sources)
+    sources, values = select_matches("b.rid", clause.where, clause.type, "b", context)
+    text = (
+        f"SELECT DISTINCT u.rid FROM ({sources}) y CROSS JOIN entries x CROSS JOIN json_each(x.terms, ?) j"
+        f" CROSS JOIN term u CROSS JOIN entries e WHERE x.rid = y.rid AND {_HAS_URL}"
+        f" AND e.rid = u.rid AND {_IS_NAMED.format('j.value')}"
+    )
+    return text, (*values, format_path("t", clause.parameter), context.find_code(type, URL))
 
 
 def _select_or(clause: q.Or, type: str, context: Context) -> Sql | None:

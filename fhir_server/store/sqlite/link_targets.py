@@ -17,15 +17,10 @@ def make_absent_row(rid: int, reference: str) -> tuple[int | str, ...]:
     return rid, reference, 0, 0, 0, 0, 1
 
 
-def find_targets(connection: sqlite3.Connection, references: Iterable[str]) -> dict[str, int]:
-    """The numbers of those references that have one."""
-    return dict(read_json(connection, _FIND, references))
-
-
 def number_targets(connection: sqlite3.Connection, references: Iterable[str]) -> dict[str, int]:
     """The numbers of all the references; a reference without one gets it in the open transaction."""
     distinct = sorted(set(references))
-    targets = find_targets(connection, distinct)
+    targets: dict[str, int] = dict(read_json(connection, _FIND, distinct))
     if new := [reference for reference in distinct if reference not in targets]:
         last: int = connection.execute("SELECT max(rid) FROM resource").fetchone()[0] or 0
         numbered = dict(zip(new, range(last + 1, last + 1 + len(new)), strict=True))

@@ -28,7 +28,7 @@ from fhir_server.store.sqlite.conditions import Sql, join
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expand_clause
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.near import measure_distance
+from fhir_server.store.sqlite.numbers import measure_distance
 from fhir_server.store.sqlite.plan import Plan, plan
 from fhir_server.store.sqlite.statements import begin_snapshot, format_json
 

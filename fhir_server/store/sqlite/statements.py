@@ -23,12 +23,18 @@ def _build_statements(head: str, row: str, tail: str, between: str = ",") -> dic
     return {size: f"{head} {between.join([row] * size)} {tail}" for size in sizes}
 
 
+_INDEX_TABLES = {
+    "term": ("tp", "value", "rid"),
+    "link": ("tp", "target", "rid"),
+    "gram": ("tp", "gram", "value"),
+    "date": ("tp", "low", "high", "rid"),
+    "number": ("tp", "key", "rid", "low", "high", "unit"),
+}
 _INSERTS = {
-    "term": _build_statements("INSERT OR IGNORE INTO term VALUES", "(?,?,?)", ""),
-    "link": _build_statements("INSERT OR IGNORE INTO link VALUES", "(?,?,?)", ""),
-    "date": _build_statements("INSERT OR IGNORE INTO date VALUES", "(?,?,?,?)", ""),
-    "number": _build_statements("INSERT OR IGNORE INTO number VALUES", "(?,?,?,?,?,?)", ""),
-    "gram": _build_statements("INSERT OR IGNORE INTO gram VALUES", "(?,?,?)", ""),
+    **{
+        table: _build_statements(f"INSERT OR IGNORE INTO {table} VALUES", f"({','.join('?' * len(columns))})", "")
+        for table, columns in _INDEX_TABLES.items()
+    },
     "entries": _build_statements("INSERT OR REPLACE INTO entries VALUES", "(?,?,?,?)", ""),
     "version": _build_statements("INSERT INTO version VALUES", "(?,?,?,?,?,?,?)", ""),
     "resource": _build_statements(
@@ -41,13 +47,7 @@ _INSERTS = {
 # One lookup per row; SQLite would scan the table for `(…) IN (VALUES …)`.
 _DELETES = {
     table: _build_statements(f"DELETE FROM {table} WHERE", f"({' AND '.join(f'{c} = ?' for c in columns)})", "", " OR ")
-    for table, columns in (
-        ("term", ("tp", "value", "rid")),
-        ("link", ("tp", "target", "rid")),
-        ("gram", ("tp", "gram", "value")),
-        ("date", ("tp", "low", "high", "rid")),
-        ("number", ("tp", "key", "rid", "low", "high", "unit")),
-    )
+    for table, columns in _INDEX_TABLES.items()
 }
 
 

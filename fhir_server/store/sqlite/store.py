@@ -14,22 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fhir_server.search.query import Clause, Query
+from fhir_server.store import protocol
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import (
-    BUDGET,
-    Budget,
-    Changes,
-    Clock,
-    Committed,
-    Extract,
-    HistoryPage,
-    HistoryQuery,
-    Page,
-    Progress,
-    Reindexed,
-    Stored,
-    StoreUnavailable,
-)
+from fhir_server.store.protocol import BUDGET, Budget, Clock, Committed, Reindexed, Stored, StoreUnavailable
 from fhir_server.store.sqlite import fulltext, upkeep
 from fhir_server.store.sqlite.budget import Slow
 from fhir_server.store.sqlite.cardinality import Sizes
@@ -167,7 +154,7 @@ class SqliteStore:
             rows = await self._run_read(lambda connection, _: connection.execute(_READ_MANY, values).fetchall())
         return {row[0]: row_to_stored(*row) for row in rows}
 
-    async def search(self, query: Query) -> Page:
+    async def search(self, query: Query) -> protocol.Page:
         """See `protocol.Store.search`."""
         return await self._run_search(lambda _, search: search.find_page(query))
 
@@ -185,15 +172,15 @@ class SqliteStore:
         """See `protocol.Store.matching`."""
         return await self._run_search(lambda _, search: search.filter_references(references, where))
 
-    async def history(self, query: HistoryQuery) -> HistoryPage:
+    async def history(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
         """See `protocol.Store.history`."""
         return await self._run_read(lambda connection, _: read_history(connection, self._names, query))
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def changes(self, after: str | None, limit: int = 1000) -> protocol.Changes:
         """See `protocol.Store.changes`; the token is a number that rises with each version."""
         return await self._run_read(lambda connection, _: read_changes(connection, after, limit))
 
-    async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
+    async def reindex(self, type: str, extract: protocol.Extract, registry: int, after: str | None = None) -> Reindexed:
         """See `protocol.Store.reindex`: by the order in which the resources came, a database transaction a batch."""
         return await self._run_write(
             lambda connection: upkeep.reindex(connection, self._names, type, extract, registry, int(after or 0))
@@ -233,7 +220,7 @@ class SqliteStore:
         """See `protocol.FullText.check_full_text`."""
         await self._run_read(lambda connection, _: fulltext.check_index(connection))
 
-    async def backup(self, path: Path, progress: Progress = lambda done, total: None) -> None:
+    async def backup(self, path: Path, progress: protocol.Progress = lambda done, total: None) -> None:
         """Copy the database to `path` while it is in use; `progress` counts pages. Raises StoreUnavailable."""
         await self._run_read(lambda connection, _: upkeep.back_up(connection, path, progress))
 

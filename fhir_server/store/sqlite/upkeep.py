@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from fhir_server.store.protocol import (
-    REINDEXED_AT_ONCE,
-    SEARCH_PARAMETER,
-    Extract,
-    Progress,
-    RegistryChanged,
-    Reindexed,
-)
+from fhir_server.store import protocol
+from fhir_server.store.protocol import Extract, Progress, Reindexed
 from fhir_server.store.sqlite import fulltext, rows, statements
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY, write_index
 from fhir_server.store.sqlite.interned_names import Names
@@ -47,9 +41,9 @@ def reindex(
     """Index the next resources of a type, those with `rid` above `after`, in the open transaction."""
     number = connection.execute(REGISTRY).fetchone()[0]
     if number != registry:
-        raise RegistryChanged(f"the registry is {number}, not {registry}")
+        raise protocol.RegistryChanged(f"the registry is {number}, not {registry}")
     code = names.find_code(connection, type)
-    batch = connection.execute(_INDEXED, (after, code, REINDEXED_AT_ONCE)).fetchall()
+    batch = connection.execute(_INDEXED, (after, code, protocol.REINDEXED_AT_ONCE)).fetchall()
     removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
     texts: list[fulltext.ResourceTexts] = []
     for rid, raw, *stored in batch:
@@ -64,7 +58,7 @@ def reindex(
             table_rows.add(difference, number_targets(connection, difference.targets), rid)
         changed.append((rid, *columns))
     write_index(connection, changed, removed, added, texts)
-    return Reindexed(len(batch), str(batch[-1][0]) if len(batch) == REINDEXED_AT_ONCE else None)
+    return Reindexed(len(batch), str(batch[-1][0]) if len(batch) == protocol.REINDEXED_AT_ONCE else None)
 
 
 def put_value_if(connection: sqlite3.Connection, key: str, value: bytes, before: bytes | None) -> bool:
@@ -114,7 +108,7 @@ def purge(connection: sqlite3.Connection, reference: str) -> bool:
         highest = f"SELECT ?, max({column}) FROM version WHERE true"
         better = "DO UPDATE SET value = max(value, excluded.value)"
         connection.execute(f"INSERT INTO meta {highest} ON CONFLICT (key) {better}", (key,))
-    if reference.startswith(f"{SEARCH_PARAMETER}/"):
+    if reference.startswith(f"{protocol.SEARCH_PARAMETER}/"):
         connection.execute(RAISE_REGISTRY)
     connection.execute("DELETE FROM entries WHERE rid = ?", (rid,))
     connection.execute("DELETE FROM version WHERE rid = ?", (rid,))
@@ -139,8 +133,7 @@ def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> N
 
 
 def _copy(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
-    target = sqlite3.connect(path, isolation_level=None)
-    try:
+    with closing(sqlite3.connect(path, isolation_level=None)) as target:
         # The open read transaction keeps the snapshot: without it each write would start the copy again.
         connection.execute("BEGIN")
         try:
@@ -150,8 +143,6 @@ def _copy(connection: sqlite3.Connection, path: Path, progress: Progress) -> Non
             )
         finally:
             connection.execute("COMMIT")
-    finally:
-        target.close()
 
 
 def fold_log(connection: sqlite3.Connection) -> None:

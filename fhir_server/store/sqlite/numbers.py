@@ -1,11 +1,12 @@
-"""Numbers and quantities as SQL: intervals by parameter and key, resource by resource (https://hl7.org/fhir/R4/search.html#quantity)."""
+"""Numbers, quantities and positions as SQL: rows of `number`, resource by resource (https://hl7.org/fhir/R4/search.html#quantity)."""
 
 from __future__ import annotations
 
-from fhir_server.search.query import NumberRange
+from fhir_server.search.geodesy import great_circle, latitudes
+from fhir_server.search.query import Near, NumberRange
 from fhir_server.store.sqlite.conditions import Sql, compile_interval, compile_unit, join
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.rows import float_to_integer
+from fhir_server.store.sqlite.rows import float_to_integer, integer_to_float
 
 
 def probe_number(clause: NumberRange, type: str, alias: str, context: Context) -> Sql:
@@ -33,3 +34,19 @@ def _compile_key(clause: NumberRange, type: str, context: Context) -> Sql:
 
 def _compile_range(clause: NumberRange) -> Sql:
     return join((compile_interval(clause.tests, "low", "high", float_to_integer), compile_unit(clause.unit, "unit")))
+
+
+def select_near(clause: Near, type: str, context: Context) -> Sql:
+    """The resources with a position within the distance: a scan of latitudes, each row re-checked by `distance`."""
+    south, north = latitudes(clause.latitude, clause.metres)
+    text = (
+        "SELECT DISTINCT rid FROM number WHERE tp = ? AND key = '' AND low BETWEEN ? AND ?"
+        " AND distance(?, ?, low, high) <= ?"
+    )
+    limits = (float_to_integer(south), float_to_integer(north), clause.latitude, clause.longitude, clause.metres)
+    return text, (context.find_code(type, clause.parameter), *limits)
+
+
+def measure_distance(latitude: float, longitude: float, other_latitude: int, other_longitude: int) -> float:
+    """The SQL function `distance`: metres between two positions, the other in integers of `rows.float_to_integer`."""
+    return great_circle(latitude, longitude, integer_to_float(other_latitude), integer_to_float(other_longitude))
