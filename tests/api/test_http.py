@@ -255,7 +255,7 @@ async def test_the_statement_offers_operations_only_where_they_are(client: Clien
 async def test_the_time_limit_of_a_request(known: Knowledge) -> None:
     """A request that takes longer is given up with 408 and a sentence; the server goes on."""
     async with serving(known, store="memory://", request_timeout=0.05) as client:
-        store = client.server.context.store
+        store = client.server.context.unrestricted
         read = store.read
 
         async def slow(type: str, id: str) -> object:

@@ -137,7 +137,7 @@ async def test_every_operation_is_there_at_its_levels(document: dict[str, Any], 
         (method.lower(), f"{places[level].format(type)}${each.code}")
         for each in OPERATIONS.values()
         for type in (None, *known.types)
-        for level in each.levels(type)
+        for level in each.list_levels(type)
         for method in each.methods
     }
     assert {(method, path) for method, path, _ in operations(document) if "$" in path} == expected

@@ -215,7 +215,7 @@ async def test_killed_often(tmp_path: Path) -> None:
 async def test_the_writer_waits_for_the_disk(known: Knowledge, tmp_path: Path) -> None:
     """In WAL mode FULL (2) syncs at each commit, NORMAL does not: https://www.sqlite.org/pragma.html#pragma_synchronous."""
     async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db") as client:
-        writer = client.server.context.store._writer  # type: ignore[attr-defined]
+        writer = client.server.context.unrestricted._writer  # type: ignore[attr-defined]
         level = await writer.submit(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
         journal = await writer.submit(lambda connection: connection.execute("PRAGMA journal_mode").fetchone()[0])
     assert (level, journal) == (2, "wal")

@@ -583,7 +583,7 @@ async def test_a_store_error_in_one_batch_entry_stays_there(client: Client, monk
     async def too_long(query: object) -> None:
         raise BudgetExceeded("The search took too long.")
 
-    monkeypatch.setattr(type(client.server.context.store), "search", lambda self, query: too_long(query))
+    monkeypatch.setattr(type(client.server.context.unrestricted), "search", lambda self, query: too_long(query))
     body = bundle(entry("PUT", "Patient/a", patient(id="a")), entry("GET", "Patient?gender=male"), type="batch")
     answers = (await post(client, body)).json()["entry"]
     assert [answer["response"]["status"].split()[0] for answer in answers] == ["201", "413"]

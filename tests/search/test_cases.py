@@ -28,7 +28,7 @@ import yaml
 
 from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.interactions.contained import Found, Reading, search_contained
+from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.search.compartment import compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import facts_of
@@ -40,6 +40,7 @@ from fhir_server.search.parse import ELSEWHERE, Options, Search, parse, system_t
 from fhir_server.search.query import And, Scope
 from fhir_server.search.registry import Custom, Registry, build, extended
 from fhir_server.search.terminology import Name, Terminology
+from fhir_server.security.access import Reader
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Clock, Page, Store, Stored
@@ -208,7 +209,7 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
 
 async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    reading = Reading(partial(_index(file).entries, base=BASE), REGISTRY.types)
+    reading = ContainerReading(partial(_index(file).entries, base=BASE), REGISTRY.types)
     page = await _page(store, search, reading)
     entries = partial(_entries, _index(file))
     extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), 100)
@@ -221,9 +222,9 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
     return named, [resource.reference for resource in extra]
 
 
-async def _page(store: Store, search: Search, reading: Reading) -> Page | Found:
+async def _page(store: Store, search: Search, reading: ContainerReading) -> Page | ContainedPage:
     if search.inside:
-        return await search_contained(store, search.query, search.inside, reading)
+        return await search_contained(Reader(store, None), search.query, search.inside, reading)
     return await store.search(search.query)
 
 

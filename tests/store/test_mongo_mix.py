@@ -155,7 +155,7 @@ async def client(known: Knowledge, heard: Heard, mix_uri: str) -> AsyncIterator[
             writes = [
                 Write("PUT", type, tree["id"], _content(tree), context.index.entries(type, tree)) for tree in trees
             ]
-            await write(context.store, *writes)
+            await write(context.unrestricted, *writes)
         yield client
 
 
