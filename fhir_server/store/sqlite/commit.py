@@ -22,7 +22,6 @@ from fhir_server.store.operations import Assertion, Matches, Method, Transaction
 from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.link_targets import make_absent_row
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
@@ -66,7 +65,7 @@ _NO_COLUMNS: rows.Columns = ("{}", "{}", "{}")
 
 def make_draft(write: Write, names: Names) -> Draft:
     """The draft of a write. Raises KeyError when the type or a parameter has no number yet."""
-    codes = names.codes_of(write.type)
+    codes = names.get_codes(write.type)
     keys, columns = _NO_KEYS, _NO_COLUMNS
     if write.content is not None:
         keys, columns = rows.entries_to_keys(write.entries, codes)
@@ -92,6 +91,11 @@ class State:
     texts: Mapping[TextParameter, str] | None = None
     method: Method = "POST"
     raw: bytes | None = None
+
+
+def make_absent_row(rid: int, reference: str) -> tuple[int | str, ...]:
+    """The row of `resource` for a target that was never stored."""
+    return rid, reference, 0, 0, 0, 0, 1
 
 
 def write_index(
@@ -237,7 +241,7 @@ class Group:
             state.texts = write.entries.texts
             member = f'"versionId":"{state.version}","lastUpdated":"{self._format_instant(updated)}"'
             state.raw = b"".join((content.head, member.encode(), content.tail))
-        type = self._names.codes_of(write.type)[""]
+        type = self._names.get_codes(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
 
@@ -272,7 +276,7 @@ class Group:
         dirty, self._dirty = self._dirty, {}
         for reference, state in dirty.items():
             state.new = False
-            codes = self._names.codes_of(reference.partition("/")[0])
+            codes = self._names.get_codes(reference.partition("/")[0])
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
             if state.texts or state.stored is not None:

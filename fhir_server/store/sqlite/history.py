@@ -10,13 +10,10 @@ from fhir_server.store.sqlite.conditions import Sql, join
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.statements import format_json
 
-_NEWEST = (
-    "SELECT max(coalesce((SELECT max(updated) FROM version), 0),"
-    " coalesce((SELECT value FROM meta WHERE key = 'purged_updated'), 0))"
-)
-_LAST = (
-    "SELECT max(coalesce((SELECT max(seq) FROM version), 0),"
-    " coalesce((SELECT value FROM meta WHERE key = 'purged_seq'), 0))"
+# Purged versions count too: the highest value of a column must never fall.
+_HIGHEST = (
+    "SELECT max(coalesce((SELECT max({0}) FROM version), 0),"
+    " coalesce((SELECT value FROM meta WHERE key = 'purged_{0}'), 0))"
 )
 _COLUMNS = "r.ref, v.version, v.updated, v.method, v.raw"
 
@@ -31,7 +28,7 @@ def read_history(connection: sqlite3.Connection, names: Names, query: HistoryQue
     text = f"SELECT {_COLUMNS} FROM {source} WHERE {condition} ORDER BY v.updated DESC, r.ref, v.version DESC LIMIT ?"
     connection.execute("BEGIN")
     try:
-        horizon = connection.execute(_NEWEST).fetchone()[0]
+        horizon = connection.execute(_HIGHEST.format("updated")).fetchone()[0]
         rows = connection.execute(text, (*values, query.count + 1 if query.count else 0)).fetchall()
     finally:
         connection.execute("COMMIT")
@@ -48,11 +45,11 @@ def _choose_source(connection: sqlite3.Connection, names: Names, query: HistoryQ
     if len(query.types) == 1:
         code = names.find_code(connection, query.types[0])
         return "version v INDEXED BY version_type CROSS JOIN resource r", ("v.type = ? AND r.rid = v.rid", (code,))
+    condition: Sql = ("r.rid = v.rid", ())
     if query.types:
         codes = format_json(names.find_code(connection, type) for type in query.types)
-        types = "v.type IN (SELECT value FROM json_each(?)) AND r.rid = v.rid"
-        return "version v INDEXED BY version_updated CROSS JOIN resource r", (types, (codes,))
-    return "version v INDEXED BY version_updated CROSS JOIN resource r", ("r.rid = v.rid", ())
+        condition = ("v.type IN (SELECT value FROM json_each(?)) AND r.rid = v.rid", (codes,))
+    return "version v INDEXED BY version_updated CROSS JOIN resource r", condition
 
 
 def _compile_limits(query: HistoryQuery) -> list[Sql]:
@@ -78,7 +75,7 @@ def row_to_stored(reference: str, version: int, updated: int, method: Any, raw: 
 def read_changes(connection: sqlite3.Connection, after: str | None, limit: int) -> Changes:
     """Versions in commit order; the token is the `seq` of the last one. Raises Expired for a token of another file."""
     start = 0 if after is None else int(after) if after.isascii() and after.isdecimal() else None
-    newest = connection.execute(_LAST).fetchone()[0]
+    newest = connection.execute(_HIGHEST.format("seq")).fetchone()[0]
     if start is None or start > newest:
         raise Expired(f"`{after}` is not a change token of this database.")
     rows = connection.execute(

@@ -42,7 +42,7 @@ class Names:
         """Whether a parameter of a type had a code at the last refresh."""
         return parameter in self._codes.get(type, {})
 
-    def codes_of(self, type: str) -> dict[str, int]:
+    def get_codes(self, type: str) -> dict[str, int]:
         """Codes by parameter of a type whose names are interned; its own under the empty text."""
         return self._codes[type]
 

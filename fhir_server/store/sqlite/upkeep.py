@@ -11,9 +11,8 @@ from pathlib import Path
 from fhir_server.store import protocol
 from fhir_server.store.protocol import Extract, Progress, Reindexed
 from fhir_server.store.sqlite import fulltext, rows, statements
-from fhir_server.store.sqlite.commit import RAISE_REGISTRY, write_index
+from fhir_server.store.sqlite.commit import RAISE_REGISTRY, make_absent_row, write_index
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.link_targets import make_absent_row, number_targets
 from fhir_server.store.sqlite.schema import REFERENCES
 
 _BACKUP_PAGES = 2048
@@ -30,6 +29,10 @@ _PURGED = (
 _LINKED = (
     "SELECT EXISTS (SELECT 1 FROM link WHERE tp = ? AND target = ?)"
     " OR EXISTS (SELECT 1 FROM name n CROSS JOIN link l WHERE l.tp = n.code AND l.target = ?)"
+)
+
+_TARGETS = (
+    "SELECT json_group_array(json_array(r.ref, r.rid)) FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value"
 )
 
 REGISTRY = "SELECT value FROM meta WHERE key = 'registry'"
@@ -55,10 +58,22 @@ def reindex(
             continue
         before = rows.columns_to_keys(tuple(stored), codes)
         for difference, table_rows in ((before.subtract(keys), removed), (keys.subtract(before), added)):
-            table_rows.add(difference, number_targets(connection, difference.targets), rid)
+            table_rows.add(difference, _number_targets(connection, difference.targets), rid)
         changed.append((rid, *columns))
     write_index(connection, changed, removed, added, texts)
     return Reindexed(len(batch), str(batch[-1][0]) if len(batch) == protocol.REINDEXED_AT_ONCE else None)
+
+
+def _number_targets(connection: sqlite3.Connection, references: Iterable[str]) -> dict[str, int]:
+    """The numbers of all the references; a reference without one gets it in the open transaction."""
+    distinct = sorted(set(references))
+    targets: dict[str, int] = dict(statements.read_json(connection, _TARGETS, distinct))
+    if new := [reference for reference in distinct if reference not in targets]:
+        last: int = connection.execute("SELECT max(rid) FROM resource").fetchone()[0] or 0
+        absent = [make_absent_row(rid, reference) for rid, reference in enumerate(new, last + 1)]
+        statements.insert(connection, "resource", absent)
+        targets |= {reference: rid for rid, reference in enumerate(new, last + 1)}
+    return targets
 
 
 def put_value_if(connection: sqlite3.Connection, key: str, value: bytes, before: bytes | None) -> bool:
@@ -101,7 +116,7 @@ def purge(connection: sqlite3.Connection, reference: str) -> bool:
     if columns[0]:
         codes = _number_parameters(connection, reference.partition("/")[0])
         keys, removed = rows.columns_to_keys(tuple(columns), codes), rows.IndexRows()
-        removed.add(keys, number_targets(connection, keys.targets), rid)
+        removed.add(keys, _number_targets(connection, keys.targets), rid)
         write_index(connection, (), removed, rows.IndexRows(), [(rid, 0, None)])
     # The highest numbers stay behind: a change token and a history's horizon must never go back.
     for key, column in (("purged_seq", "seq"), ("purged_updated", "updated")):
