@@ -28,8 +28,9 @@ from fhir_server.search.compartment import compartment_clause, compartment_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import find_includes
-from fhir_server.search.parse import ELSEWHERE, Options, Search, system_types
+from fhir_server.search.parse import ELSEWHERE, Search, system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.words import score
 from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored

@@ -9,8 +9,9 @@ from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.requests.context import Context
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, parse_query
-from fhir_server.search.parse import ELSEWHERE, Options
+from fhir_server.search.parse import ELSEWHERE
 from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.result_parameters import Options
 
 STRICT = Options(lenient=False, default_count=2, max_count=2)
 _RESULT_PARAMETERS = frozenset(

@@ -8,7 +8,8 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Pairs
 from fhir_server.requests.terminology import load_criteria
 from fhir_server.search.parameter_clause import UnsupportedParameter
-from fhir_server.search.parse import Options, Search, parse
+from fhir_server.search.parse import Search, parse
+from fhir_server.search.result_parameters import Options
 
 
 async def parse_search(

@@ -116,8 +116,9 @@ def _walk(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
 
 def _standard(declared: Json) -> str:
     """A property's own code, or the standard one that its `uri` says it is."""
-    uri = declared.get("uri", "")
-    return uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+    uri: str = declared.get("uri", "")
+    code: str = uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+    return code
 
 
 def _value(property: Json) -> tuple[str, str]:
@@ -133,9 +134,9 @@ def _value(property: Json) -> tuple[str, str]:
 Codes = frozenset[str]
 
 
-def filtered(concepts: Concepts, filter: Json) -> Codes:
+def filtered(concepts: Concepts, condition: Json) -> Codes:
     """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
-    operator, property, value = filter["op"], filter["property"], filter["value"]
+    operator, property, value = condition["op"], condition["property"], condition["value"]
     if not concepts.complete:
         raise Unevaluable(
             f"the filter `{property} {operator} {value}` needs all concepts of `{concepts.url}`, "

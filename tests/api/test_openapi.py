@@ -49,7 +49,7 @@ async def around(known: Knowledge | None, **settings: Any) -> AsyncIterator[Arou
     async with running(chosen, log=faults_only, known=known) as server:
         app = site("1", chosen.path)
         app.state.context = server.context
-        fhir = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        fhir = httpx.ASGITransport(server.api)
         async with (
             httpx.AsyncClient(transport=fhir, base_url="http://test/fhir") as api,
             Around(transport=httpx.ASGITransport(app), base_url="http://test") as client,

@@ -106,7 +106,7 @@ BESIDE: Mapping[str, Plan] = {
     "Observation?patient={patient}&_sort=-date": ("Observation.terms",),
 }
 
-SEARCHES: Mapping[str, Plan | None] = {query.search: MIX.get(query.name) for query in QUERIES} | BESIDE
+SEARCHES: Mapping[str, Plan | None] = {query.search: MIX.get(query.name) for query in QUERIES} | dict(BESIDE)
 
 
 class Heard(monitoring.CommandListener):

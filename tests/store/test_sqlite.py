@@ -16,6 +16,7 @@ from fhir_server.store.contract import Differential, DurableContract, StoreContr
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.store.sqlite import open_store, search
 from fhir_server.store.sqlite.clauses import has_index
+from fhir_server.store.sqlite.plan import plan
 
 
 class _OpensSqlite:
@@ -45,7 +46,7 @@ class TestAnyPlan(_OpensSqlite, Differential):
 
     @pytest.fixture(autouse=True)
     def _choose_any_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        chance, choose = random.Random(7), search.plan
+        chance, choose = random.Random(7), plan
 
         def change_plan(*arguments: Any) -> Any:
             chosen = choose(*arguments)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlite_runs import run_on_store
 
 from fhir_server.search.query import Equals
 from fhir_server.store.contract.case import Ticks, delete, ids, post, put, terms, write
@@ -33,6 +32,7 @@ import asyncio, sys, time
 from fhir_server.store.contract.case import post, put, terms
 from fhir_server.store.operations import Transaction
 from fhir_server.store.sqlite import open_store
+from tests.store.sqlite_runs import run_on_store
 
 async def main(path, name, most):
     store = await open_store(f"sqlite:///{path}", lambda: time.time_ns() // 1000)

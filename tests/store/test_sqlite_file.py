@@ -7,13 +7,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlite_runs import run_on_store
 
 from fhir_server.search.query import And, Equals, Present
 from fhir_server.store.contract.case import HOUR, Ticks, dates, delete, ids, numbers, post, put, reindex, terms, write
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
 from fhir_server.store.sqlite import SqliteStore, open_store, schema
+from tests.store.sqlite_runs import run_on_store
 
 
 async def _do_nothing(store: SqliteStore) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlite_runs import run_on_store
 
 from fhir_server.search.query import Clause, Contains, Equals, Has, Not, Or, Query, Scope, StartsWith
 from fhir_server.store.contract.case import ids, put, query, terms
@@ -23,6 +22,7 @@ from fhir_server.store.sqlite.expand import expand_clause
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
+from tests.store.sqlite_runs import run_on_store
 
 RESOURCES = 6000
 # Nothing can be entered by: each resource is tested, and none matches.

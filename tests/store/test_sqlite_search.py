@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlite_runs import run_on_store
 
 from fhir_server.search.entries import SEPARATOR, Entries, successor
 from fhir_server.search.query import (
@@ -59,6 +58,7 @@ from fhir_server.store.sqlite.rows import float_to_integer, integer_to_float, is
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.store import READERS
+from tests.store.sqlite_runs import run_on_store
 
 DAY = 24 * HOUR
 PATIENTS, OBSERVATIONS = 150, 3000

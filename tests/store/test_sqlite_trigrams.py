@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlite_runs import run_on_store
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Contains, Not, Query, Scope
 from fhir_server.store.contract.case import delete, ids, put, terms, text_of, token, write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.sqlite import SqliteStore, expand
+from tests.store.sqlite_runs import run_on_store
 
 
 def write_named(id: str, *names: str) -> Write:
