@@ -22,6 +22,7 @@ from fhir_server.store.operations import Transaction, VersionIs
 from fhir_server.store.protocol import AssertionFailed, StoreUnavailable
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite.rows import IndexRows, columns_to_keys
+from tests.store.sqlite_runs import run_on_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,6 @@ import asyncio, sys, time
 from fhir_server.store.contract.case import post, put, terms
 from fhir_server.store.operations import Transaction
 from fhir_server.store.sqlite import open_store
-from tests.store.sqlite_runs import run_on_store
 
 async def main(path, name, most):
     store = await open_store(f"sqlite:///{path}", lambda: time.time_ns() // 1000)
