@@ -29,7 +29,7 @@ _READABLE_WHOLE = (
 _TEST_COSTS: Mapping[type, float] = {
     q.Equals: 0.8, q.NumberRange: 0.8, q.Near: 2.0, q.Lineage: 2.0, q.Ids: 0.2, q.LastUpdated: 0.5, q.DateRange: 2.0,
     q.StartsWith: 3.3, q.TermRange: 3.3, q.Contains: 3.5, q.EndsWith: 3.5, q.Words: 2.0, q.Present: 2.3, q.Chain: 2.0,
-    q.Has: 2.0, q.CanonicalChain: 6.0, q.CanonicalHas: 6.0, q.And: 0.0, q.Or: 0.0, q.Not: 0.0,
+    q.Has: 2.0, q.CanonicalChain: 6.0, q.CanonicalHas: 6.0,
 }  # fmt: skip
 # How many resources refer to one by a parameter, at a guess.
 _SOURCES: Mapping[type, int] = {q.Has: 5, q.CanonicalHas: 5}
@@ -100,8 +100,14 @@ def _estimate_reading(clause: q.Clause, size: Size) -> float:
 
 
 def _estimate_test(clause: q.Clause) -> float:
-    children = sum(map(_estimate_test, q.iterate_children(clause)))
-    return _TEST_COSTS[clause.__class__] + _SOURCES.get(clause.__class__, 1) * children
+    if isinstance(clause, q.And | q.Or):
+        return sum(map(_estimate_test, clause.clauses))
+    if isinstance(clause, q.Not):
+        return _estimate_test(clause.clause)
+    cost = _TEST_COSTS[clause.__class__]
+    if isinstance(clause, _FOLLOWING):
+        cost += _SOURCES.get(clause.__class__, 1) * _estimate_test(clause.where)
+    return cost
 
 
 def _estimate_tests(parts: Sequence[q.Clause], shares: Mapping[q.Clause, float]) -> float:
