@@ -69,7 +69,7 @@ class Container(Protocol):
 class Matching(Protocol):
     """The part of a store that chains need; see `store.protocol.Store`."""
 
-    async def matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
         """Those of the current resources, all of one type, that match."""
         ...
 
@@ -211,4 +211,4 @@ def _referred(candidates: Iterable[Contained], parameter: str, type: str) -> Ite
 
 async def _matching(referred: Iterable[str], where: q.Clause, store: Matching) -> frozenset[str]:
     stored = sorted(reference for reference in referred if "#" not in reference)
-    return await store.matching(stored, where) if stored else frozenset()
+    return await store.find_matching(stored, where) if stored else frozenset()

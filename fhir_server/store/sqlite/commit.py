@@ -9,16 +9,15 @@ that must see them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
-from fhir_server.store import protocol
-from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
+from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches, check_registry
+from fhir_server.store.operations import Method, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
@@ -26,8 +25,6 @@ from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
 MILLISECOND = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SOURCES_SHOWN = 10
 
 RAISE_REGISTRY = "UPDATE meta SET value = value + 1 WHERE key = 'registry'"
 
@@ -93,6 +90,9 @@ class State:
     raw: bytes | None = None
 
 
+_ABSENT = State(0)
+
+
 def make_absent_row(rid: int, reference: str) -> tuple[int | str, ...]:
     """The row of `resource` for a target that was never stored."""
     return rid, reference, 0, 0, 0, 0, 1
@@ -129,7 +129,6 @@ class Group:
         self._states: dict[str, State] = {}
         self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
-        self._instants: dict[int, str] = {}
 
     def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
         """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
@@ -163,67 +162,35 @@ class Group:
 
     def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
-        if transaction.registry not in (None, self._registry):
-            raise protocol.RegistryChanged(f"the registry is {self._registry}, not {transaction.registry}")
+        check_registry(transaction.registry, self._registry)
         writes = {draft.reference: draft.write for draft in drafts}
+        checks = Checks(transaction, writes, lambda reference: self._states.get(reference, _ABSENT))
         for assertion in transaction.assertions:
-            if not self._holds(assertion):
-                raise protocol.AssertionFailed(assertion)
-        missing = [target for target in dict.fromkeys(transaction.required) if not self._is_current(target, writes)]
-        if missing:
-            raise protocol.TargetsMissing(missing)
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, self._find_page(assertion.first_page))
+        checks.check_required()
         if transaction.released:
-            self._check_released(transaction, writes)
-        for reference in transaction.reads:
-            if not self._is_current(reference, writes):
-                raise protocol.ReadFailed(reference, deleted=self._find_version(reference) > 0)
+            checks.check_released(self._find_sources(transaction, writes))
+        checks.check_reads()
         written = tuple([self._write(draft) for draft in drafts])
-        if any(each.type == protocol.SEARCH_PARAMETER and each.version for each in written):
+        if changes_registry(written):
             self._registry += 1
             self._connection.execute(RAISE_REGISTRY)
         reads = tuple(self._read(reference) for reference in transaction.reads)
         return Committed(written, reads, tuple(self._find_page(query) for query in transaction.queries))
 
-    def _find_version(self, reference: str) -> int:
-        state = self._states.get(reference)
-        return state.version if state else 0
-
-    def _is_current(self, reference: str, writes: Mapping[str, Write]) -> bool:
-        """Whether there is a current resource after these writes."""
-        write = writes.get(reference)
-        if write is not None:
-            return write.content is not None
-        state = self._states.get(reference)
-        return state is not None and state.live
-
-    def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return self._find_version(f"{assertion.type}/{assertion.id}") == assertion.version
-        return self._finds(assertion)
-
-    def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        return tuple(match.id for match in self._find_page(query).matches) == assertion.ids
-
-    def _check_released(self, transaction: Transaction, writes: Mapping[str, Write]) -> None:
+    def _find_sources(self, transaction: Transaction, writes: Mapping[str, Write]) -> Iterator[tuple[str, str]]:
+        """(target, source) of the current resources that refer to the released ones and are not written here."""
         self.flush()
         exempt = statements.format_json(self._names.find_code(self._connection, type) for type in transaction.exempt)
         references = statements.format_json(writes)
-        sources: dict[str, list[str]] = {}
         for target in transaction.released:
             state = self._states.get(target)
-            values = (REFERENCES, state.rid if state else None, exempt, references, _SOURCES_SHOWN)
-            referring = [source for (source,) in self._connection.execute(_SOURCES, values).fetchall()]
-            referring += [
-                source
-                for source, write in writes.items()
-                if write.content is not None and write.type not in transaction.exempt
-                if target in write.entries.references
-            ]
-            if referring:
-                sources[target] = sorted(referring)[:_SOURCES_SHOWN]
-        if sources:
-            raise protocol.StillReferenced(sources)
+            values = (REFERENCES, state.rid if state else None, exempt, references, SOURCES_SHOWN)
+            for (source,) in self._connection.execute(_SOURCES, values).fetchall():
+                yield target, source
 
     def _write(self, draft: Draft) -> Written:
         write, state = draft.write, self._states[draft.reference]
@@ -239,18 +206,10 @@ class Group:
         state.keys, state.columns, state.texts, state.raw = draft.keys, draft.columns, None, None
         if content is not None:
             state.texts = write.entries.texts
-            member = f'"versionId":"{state.version}","lastUpdated":"{self._format_instant(updated)}"'
-            state.raw = b"".join((content.head, member.encode(), content.tail))
+            state.raw = content.build_text(state.version, updated)
         type = self._names.get_codes(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
-
-    def _format_instant(self, updated: int) -> str:
-        text = self._instants.get(updated)
-        if text is None:
-            moment = _EPOCH + timedelta(microseconds=updated)
-            text = self._instants[updated] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return text
 
     def _read(self, reference: str) -> Stored:
         state = self._states[reference]

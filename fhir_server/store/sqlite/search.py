@@ -74,7 +74,7 @@ class Search:
                 begin_snapshot(self._connection)
             return sum(self._count_scope(scope) for scope in query.scopes)
 
-    def filter_references(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
+    def find_matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
         """Those of the references, all of one type, that match. Raises BudgetExceeded."""
         if not references:
             return frozenset()

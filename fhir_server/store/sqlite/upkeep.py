@@ -1,4 +1,4 @@
-"""Work beside the interactions: reindex, purge, values by key, backup, and the end of the log (https://www.sqlite.org/backup.html)."""
+"""Work beside the interactions: reindex, purge, backup, and the end of the log (https://www.sqlite.org/backup.html)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from fhir_server.store import protocol
+from fhir_server.store.checks import check_registry
 from fhir_server.store.protocol import Extract, Progress, Reindexed
 from fhir_server.store.sqlite import fulltext, rows, statements
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY, make_absent_row, write_index
@@ -42,9 +43,7 @@ def reindex(
     connection: sqlite3.Connection, names: Names, type: str, extract: Extract, registry: int, after: int
 ) -> Reindexed:
     """Index the next resources of a type, those with `rid` above `after`, in the open transaction."""
-    number = connection.execute(REGISTRY).fetchone()[0]
-    if number != registry:
-        raise protocol.RegistryChanged(f"the registry is {number}, not {registry}")
+    check_registry(registry, connection.execute(REGISTRY).fetchone()[0])
     code = names.find_code(connection, type)
     batch = connection.execute(_INDEXED, (after, code, protocol.REINDEXED_AT_ONCE)).fetchall()
     removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
@@ -74,23 +73,6 @@ def _number_targets(connection: sqlite3.Connection, references: Iterable[str]) -
         statements.insert(connection, "resource", absent)
         targets |= {reference: rid for rid, reference in enumerate(new, last + 1)}
     return targets
-
-
-def put_value_if(connection: sqlite3.Connection, key: str, value: bytes, before: bytes | None) -> bool:
-    """Put a value under a key if `before` is there, in the open transaction; False if not."""
-    row = connection.execute(GET_VALUE, (format_key(key),)).fetchone()
-    if (bytes(row[0]) if row else None) != before:
-        return False
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (format_key(key), value))
-    return True
-
-
-GET_VALUE = "SELECT value FROM meta WHERE key = ?"
-
-
-def format_key(key: str) -> str:
-    """The key of `meta` under which the value of a key is stored."""
-    return f"kept {key}"
 
 
 def _number_parameters(connection: sqlite3.Connection, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:
