@@ -46,6 +46,8 @@ from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
+from fhir_server.workers.running import Team, run_workers, select_workers
+from fhir_server.workers.table import WORKERS
 from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules
 
@@ -324,6 +326,15 @@ def create(known: Knowledge | None = None) -> Application:
     return server
 
 
+def _begin_work(context: Context, around: FastAPI) -> None:
+    """Start what goes on beside the requests of this process."""
+    context.background.start(supervise(context))
+    if context.settings.workers == "on":
+        team = Team(context, json_log(sys.stderr.buffer, context.settings.log_level))
+        around.state.standings = team.standings
+        context.background.start(run_workers(team, select_workers(context.settings, WORKERS.values())))
+
+
 async def _lifespan(
     start: Callable[[], AbstractAsyncContextManager[Running]],
     around: FastAPI,
@@ -343,7 +354,7 @@ async def _lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            server.context.background.start(supervise(server.context))
+            _begin_work(server.context, around)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

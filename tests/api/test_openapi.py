@@ -18,7 +18,7 @@ import pytest
 
 from fhir_server.api.openapi import SHARED
 from fhir_server.api.site import site
-from fhir_server.app import Knowledge, learn, running
+from fhir_server.app import Knowledge, Seams, learn, running
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.search.parse import ELSEWHERE
@@ -196,7 +196,7 @@ async def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 async def test_the_types_served_limit_it(limited: dict[str, Any]) -> None:
     assert {path.split("/")[1] for path in limited["paths"]} == {
-        *("", "Observation", "Patient", "_history", "_search", "metadata", "$reindex"),
+        *("", "Observation", "Patient", "_history", "_search", "metadata", "$reindex", "$job"),
     }
     schemas = limited["components"]["schemas"]
     assert {"Patient", "Observation", "Bundle", "OperationOutcome", "HumanName"} <= schemas.keys()
