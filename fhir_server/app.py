@@ -201,11 +201,13 @@ def learn(settings: Settings) -> Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a deployment or a test may put in the place of what ships: clock, policy, business rules."""
+    """What a deployment or a test may put in the place of what ships: clock, policy, business rules, definitions."""
 
     clock: Clock = now
     policy: Policy = ALLOW_ALL
     rules: Rules = field(default_factory=lambda: RULES)
+    definitions: Path | None = field(default_factory=lambda: shipped("profiles"))
+    """The folder of the definitions that ship; None for a store that begins empty."""
 
 
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
@@ -275,9 +277,9 @@ async def running(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), seams)
-        await store_conformance_resources(context, shipped("profiles"))
-        if settings.profiles:
-            await store_conformance_resources(context, Path(settings.profiles))
+        for folder in (seams.definitions, Path(settings.profiles) if settings.profiles else None):
+            if folder is not None:
+                await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         try:

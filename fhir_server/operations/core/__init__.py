@@ -50,7 +50,7 @@ CORE: tuple[Operation, ...] = (
     Operation(
         "job",
         ("GET", "DELETE"),
-        "https://fhir-server.example/OperationDefinition/job",
+        operation_url("job"),
         "Tells how far a job is and gives its result; DELETE cancels it.",
         job.job,
         at={ANY: ("system",)},
