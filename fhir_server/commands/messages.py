@@ -179,7 +179,7 @@ def _run(store: str | None, work: Callable[[Context, Caller], Awaitable[None]]) 
     async def with_store() -> None:
         settings = settings_of_environment() if store is None else settings_of_environment(store=store)
         if settings.store.startswith("sqlite:"):
-            sqlite.check_there(settings.store)
+            sqlite.check_file(settings.store)
         async with running(settings) as server:
             await work(server.context, Caller(settings.base_url))
 
