@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
+from fhir_server.partners import Partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.long_work import LongWork
 from fhir_server.requests.request import Caller, Request, Response
@@ -51,6 +52,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    partners: Partners
+    """By name, with whom messages are exchanged."""
     long_work: LongWork = field(default_factory=LongWork)
     """Where the work on large texts is done."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)

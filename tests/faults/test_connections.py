@@ -149,15 +149,16 @@ def test_workers_that_keep_dying_are_started_later_and_later(tmp_path: Path) -> 
 
 async def test_a_stop_ends_although_a_stranger_holds_the_lock(tmp_path: Path) -> None:
     database = tmp_path / "fhir.db"
-    with serving_process(database, "--workers", "2", request_timeout="2") as process:
-        with open(f"{database}.lock", "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            async with process.client() as client:
-                patient = {"resourceType": "Patient", "id": "p1"}
-                answer = await client.put("/Patient/p1", content=orjson.dumps(patient), headers=JSON)
-                assert answer.status_code == 408
-            process.terminate()
-            await asyncio.to_thread(process.popen.wait, 60)
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(serving_process(database, "--workers", "2", request_timeout="2"))
+        lock = stack.enter_context(Path(f"{database}.lock").open("r+b"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        async with process.client() as client:
+            patient = {"resourceType": "Patient", "id": "p1"}
+            answer = await client.put("/Patient/p1", content=orjson.dumps(patient), headers=JSON)
+            assert answer.status_code == 408
+        process.terminate()
+        await asyncio.to_thread(process.popen.wait, 60)
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:

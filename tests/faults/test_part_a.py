@@ -219,7 +219,7 @@ async def test_part_a_keeps_nobody_else_waiting(tmp_path: Path) -> None:
             small = await client.put("/Patient/small", json={"resourceType": "Patient", "id": "small"}, headers=JSON)
             assert small.status_code == 201
             await fill(client, 5000)
-            report = {}
+            report: dict[str, dict[str, Any]] = {}
             for name, build in PART_A.items():
                 sent = build()
                 largest = max(
