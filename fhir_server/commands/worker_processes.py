@@ -293,8 +293,8 @@ class Workers:
         status = os.waitstatus_to_exitcode(code)
         if worker.ready:
             pause = self._choose_pause(worker)
-            when = f"in {pause:g} seconds, since workers keep ending" if pause else "now"
-            self._say(f"Worker {worker.process} ended with status {status}; another one is started {when}.")
+            when = f" in {pause:g} seconds, since workers keep ending" if pause else ""
+            self._say(f"Worker {worker.process} ended with status {status}; another one is started{when}.")
             self._restarts.append(time.monotonic() + pause if pause else 0.0)
         elif any(each.ready for each in self._workers):
             self._say(f"Worker {worker.process} did not start (status {status}); it is tried again.")

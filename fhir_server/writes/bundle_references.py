@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fhir_server.fhir.definitions import Definitions
@@ -14,7 +15,7 @@ from fhir_server.fhir.rewrite import reference_paths, rewrite
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
 from fhir_server.requests.request import Caller, parse_query
-from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, Target, find_matches
+from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, Target, find_matches, take_turns
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
@@ -81,6 +82,23 @@ def _find_prefix(url: str) -> bytes:
     return (match[1] if match else url[:9]).encode()
 
 
+async def look_up_conditional_references(
+    context: Context, resolved: ResolvedTargets, texts: Iterable[Text], caller: Caller
+) -> None:
+    """Ask the store about the conditional references of many resources together; what cannot be read is left alone."""
+    for number, text in enumerate(texts):
+        for _, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
+            match = _CONDITIONAL.fullmatch(below(reference, caller.base))
+            if match and match[1] in context.types and (match[1], match[2]) not in resolved.criteria:
+                with suppress(FhirError):
+                    where = await parse_criteria(context, match[1], parse_query(match[2]), caller)
+                    resolved.criteria[match[1], match[2]] = where
+        await take_turns(number)
+    if len(resolved.criteria) > 1:
+        asked = [(type, where) for (type, _), where in resolved.criteria.items()]
+        await resolved.look_up(context, asked, caller)
+
+
 async def resolve_conditional_references(
     context: Context, resolved: ResolvedTargets, text: Text, caller: Caller
 ) -> Text:
@@ -109,10 +127,12 @@ async def _find_one_match(
 ) -> str:
     type, query = criteria
     try:
-        where = await parse_criteria(context, type, parse_query(query), caller)
+        where = resolved.criteria.get(criteria) or await parse_criteria(context, type, parse_query(query), caller)
     except FhirError as error:
         raise error.located(path) from None
-    ids = await find_matches(context, resolved, CriteriaScope(type, where), caller)
+    ids = resolved.referred.get(criteria)
+    if ids is None:
+        ids = resolved.referred[criteria] = await find_matches(context, resolved, CriteriaScope(type, where), caller)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
         raise PreconditionFailed(

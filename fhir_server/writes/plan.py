@@ -34,7 +34,12 @@ from fhir_server.search.custom import IN_FORCE
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
-from fhir_server.writes.bundle_references import BundleReferences, refuse_unresolved, resolve_conditional_references
+from fhir_server.writes.bundle_references import (
+    BundleReferences,
+    look_up_conditional_references,
+    refuse_unresolved,
+    resolve_conditional_references,
+)
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
@@ -194,6 +199,9 @@ async def _resolve_texts(
     """The text each target will have, with references resolved, by position of the target."""
     texts: dict[int, Text] = {}
     links = BundleReferences.of(resolved.targets) if bundle else None
+    asking = [each.action.text for each in resolved.targets if _may_refer_by_criteria(each)]
+    if len(asking) > 1:
+        await look_up_conditional_references(context, resolved, filter(None, asking), caller)
     for number, target in enumerate(resolved.targets):
         action = target.action
         if target.found or action.method == "DELETE":
@@ -221,6 +229,11 @@ async def _resolve_texts(
         texts[number] = text
         await take_turns(number)
     return texts
+
+
+def _may_refer_by_criteria(target: Target) -> bool:
+    text = target.action.text
+    return text is not None and not target.found and target.action.type != "Bundle" and b"?" in text.raw
 
 
 def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text:

@@ -72,6 +72,10 @@ class ResolvedTargets:
     locks: set[str] = field(default_factory=set)
     created: dict[tuple[str, Pairs], Target] = field(default_factory=dict)
 
+    criteria: dict[tuple[str, str], Clause] = field(default_factory=dict)
+    """Of the conditional references: by type and query."""
+    referred: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """The ids that conditional references match, which stay the same once all targets are resolved."""
     stored: StoredMatches = field(default_factory=StoredMatches)
     pending: dict[str, PendingTargets] = field(default_factory=dict)
     """This plan's own writes, by type."""

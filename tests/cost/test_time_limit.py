@@ -52,7 +52,7 @@ async def test_a_commit_that_has_begun_is_waited_for(
         return settle(self, jobs)
 
     async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db", request_timeout=LIMIT) as client:
-        monkeypatch.setattr(Writer, "_written_here", lambda self: None)
+        monkeypatch.setattr(Writer, "_write_on_loop", lambda self: None)
         monkeypatch.setattr(Writer, "_settle", settle_slowly)
         began = asyncio.get_running_loop().time()
         answer = await client.put("/Patient/p1", json=PATIENT, headers=JSON)
@@ -76,7 +76,7 @@ async def test_of_a_batch_what_was_written_answers_so_and_the_rest_that_it_was_n
     ]
     bundle = {"resourceType": "Bundle", "type": "batch", "entry": entries}
     async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db", request_timeout=LIMIT) as client:
-        monkeypatch.setattr(Writer, "_written_here", lambda self: None)
+        monkeypatch.setattr(Writer, "_write_on_loop", lambda self: None)
         monkeypatch.setattr(Writer, "_settle", settle_slowly)
         answer = await client.post("/", json=bundle, headers=JSON)
         assert answer.status_code == 200
