@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from fhir_server.fhir.bundle import bundle
@@ -50,22 +51,25 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
     entries = posted.entries
     responses: list[bytes] = [b""] * len(entries)
     answer = Answer(context.settings.max_answer)
-    gate = asyncio.Semaphore(AT_ONCE)
 
     # an entry that was written answers as written, and those that come too late answer that they do
     deadline, seconds = lift(), context.settings.request_timeout
 
     async def process(position: int) -> None:
-        async with gate:
-            try:
-                async with end_after(seconds, deadline):
-                    responses[position] = await _process_entry(context, request, posted, position, answer)
-            except TimedOut as error:
-                responses[position] = error_to_entry(error)
+        try:
+            async with end_after(seconds, deadline):
+                responses[position] = await _process_entry(context, request, posted, position, answer)
+        except TimedOut as error:
+            responses[position] = error_to_entry(error)
+
+    async def process_all(positions: Iterator[int]) -> None:
+        for position in positions:
+            await process(position)
+            await asyncio.sleep(0)  # what waits for nothing would keep other requests waiting
 
     for kind in _ORDER:
-        positions = [number for number, entry in enumerate(entries) if _get_method(entry) in kind]
-        await asyncio.gather(*(process(position) for position in positions))
+        positions = iter([number for number, entry in enumerate(entries) if _get_method(entry) in kind])
+        await asyncio.gather(*(process_all(positions) for _ in range(AT_ONCE)))
     for position, done in enumerate(responses):
         if not done:
             await process(position)

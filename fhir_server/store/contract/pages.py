@@ -19,10 +19,11 @@ from fhir_server.store.contract.case import (
     string,
     terms,
     walk,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Write
-from fhir_server.store.protocol import Store
+from fhir_server.store.protocol import HistoryQuery, Store
 
 
 def patient(id: str, names: str = "", births: str = "", weights: str = "") -> Write:
@@ -118,6 +119,25 @@ class PageContract(Case):
                 whole = list((await store.search(asked)).matches)
                 for count in (1, 2, 3, len(whole)):
                     assert await walk(store, replace(asked, count=count)) == whole, (sort, count)
+
+    @stored
+    async def test_pages_end_by_their_size(self, store: Store, clock: Ticks) -> None:
+        """A page of large resources is shorter, has one at least, and the walk misses none; so has a history."""
+        await write(
+            store, *(put(f"{type}/p{n:02}", text="x" * 3000) for type in ("Basic", "Patient") for n in range(15))
+        )
+        types = Scope("Basic"), Scope("Patient")
+        for scopes, sort in ((types[:1], ()), (types[:1], (ID_DOWN,)), (types, ()), (types, (ID,))):
+            asked = Query(scopes, sort=sort, count=100)
+            whole = list((await store.search(asked)).matches)
+            assert len(whole) == 15 * len(scopes)
+            for most, length in ((1, 1), (10_000, 3), (10**6, len(whole))):
+                page = await store.search(replace(asked, most_bytes=most))
+                assert len(page.matches) == length, (sort, most)
+                assert await walk(store, replace(asked, most_bytes=most)) == whole
+        history = HistoryQuery(("Basic",), count=100)
+        assert len((await store.history(replace(history, most_bytes=10_000))).versions) == 3
+        assert await walk_history(store, replace(history, most_bytes=10_000)) == await walk_history(store, history)
 
     @stored
     async def test_the_next_position(self, store: Store, clock: Ticks) -> None:
