@@ -289,17 +289,19 @@ async def test_reads_of_a_bundle_beyond_the_budget(known: Knowledge, store_uri: 
     async with serving(known, store=store_uri, max_answer=50_000) as client:
         await store_large(client, 1, 9_000)
         reads = [{"request": {"method": "GET", "url": "Basic/b0"}} for _ in range(20)]
-        write = {
-            "resource": {"resourceType": "Basic", "id": "w", "code": {"text": "x" * 60_000}},
-            "request": {"method": "PUT", "url": "Basic/w"},
-        }
+        write, other = (
+            {
+                "resource": {"resourceType": "Basic", "id": id, "code": {"text": "x" * 60_000}},
+                "request": {"method": "PUT", "url": f"Basic/{id}"},
+            }
+            for id in ("w", "t")
+        )
         batch = {"resourceType": "Bundle", "type": "batch", "entry": [write, *reads]}
         answer = await client.post("/", json=batch, headers=JSON | {"prefer": "return=representation"})
         statuses = [entry["response"]["status"][:3] for entry in answer.json()["entry"]]
         assert statuses[0] == "201"
         assert statuses[1:].count("200") == 5 and statuses[1:].count("413") == 15
         assert (await client.get("/Basic/w")).status_code == 200
-        other = {**write, "resource": write["resource"] | {"id": "t"}, "request": {"method": "PUT", "url": "Basic/t"}}
         transaction = {"resourceType": "Bundle", "type": "transaction", "entry": [other, *reads]}
         refused(await client.post("/", json=transaction, headers=JSON), "max_answer")
         assert (await client.get("/Basic/t")).status_code == 404

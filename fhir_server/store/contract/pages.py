@@ -123,9 +123,8 @@ class PageContract(Case):
     @stored
     async def test_pages_end_by_their_size(self, store: Store, clock: Ticks) -> None:
         """A page of large resources is shorter, has one at least, and the walk misses none; so has a history."""
-        await write(
-            store, *(put(f"{type}/p{n:02}", text="x" * 3000) for type in ("Basic", "Patient") for n in range(15))
-        )
+        references = [f"{type}/p{number:02}" for type in ("Basic", "Patient") for number in range(15)]
+        await write(store, *(put(reference, text="x" * 3000) for reference in references))
         types = Scope("Basic"), Scope("Patient")
         for scopes, sort in ((types[:1], ()), (types[:1], (ID_DOWN,)), (types, ()), (types, (ID,))):
             asked = Query(scopes, sort=sort, count=100)
