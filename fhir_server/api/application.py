@@ -131,13 +131,14 @@ async def _arrived(context: Context, receive: Receive, headers: dict[str, str], 
     try:
         async with asyncio.timeout(limit):
             body = await body_of(receive, headers, context.settings.max_body, holding.grow)
-            await holding.begin()
-            return body
     except TimeoutError:
         raise TimedOut(
-            f"The body of the request had not arrived, or its turn not come, after {limit:g} seconds, the limit "
-            "(setting `request_timeout`); nothing was written."
+            f"The body of the request had not arrived after {limit:g} seconds, the limit (setting `request_timeout`); "
+            "nothing was written."
         ) from None
+    async with end_after(limit):
+        await holding.begin()
+    return body
 
 
 def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:
