@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         100_000, ge=1000, le=200_000, description="Most rows of the index that one resource may take."
     )
     max_transaction_entries: int = Field(
-        500_000, ge=1000, description="Most rows of the index that one transaction may take."
+        1_000_000, ge=1000, description="Most rows of the index that one transaction may take."
     )
     max_patch_operations: int = Field(1000, ge=1, description="Most operations of one patch.")
     max_search_parameter_branches: int = Field(

@@ -102,9 +102,12 @@ class Writer:
 
         When the caller is cancelled before the turn of the task came, it is never run; after that the caller waits.
         """
+        job = Job(task, self._loop.create_future())
+        if isinstance(task, Transaction) and len(task.writes) > _MOST_ON_LOOP:
+            # not on the writing thread, where others' writes would wait for it
+            await self._loop.run_in_executor(None, self._try_to_prepare, job)
         if self._closed:
             raise StoreUnavailable("The database is closed; nothing was written.")
-        job = Job(task, self._loop.create_future())
         limit = self._loop.call_later(WAIT_SECONDS, _expire, job)
         self._waiting.append(job)
         self._start()
@@ -118,6 +121,10 @@ class Writer:
             return await outcome_of(job.future)
         finally:
             limit.cancel()
+
+    def _try_to_prepare(self, job: Job) -> None:
+        with suppress(Exception):  # done again in the turn, where the error is told
+            self._prepare((job,))
 
     async def close(self) -> None:
         """Finish what waits and stop the thread; left to itself is one that waits for a turn that does not come."""
