@@ -8,14 +8,14 @@ from typing import Any
 
 from fhir_server.fhir.path import parse
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.parameters.composite import Combine, combination, kind_of
-from fhir_server.search.parameters.composite_components import keep, names
-from fhir_server.search.parameters.criteria import Extract, Surroundings
-from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT, UNCOMMON_EXTRACT
+from fhir_server.search.parameters.composite import Combiner, find_kind, make_combiner
+from fhir_server.search.parameters.composite_components import add_element, name_components
+from fhir_server.search.parameters.criteria import Extractor, Surroundings
+from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACTORS, UNCOMMON_EXTRACTORS
 from fhir_server.search.registry import Component, Parameter
-from fhir_server.search.trie import KINDS, Found, Group, Node, add
+from fhir_server.search.trie import KINDS, GroupExtractor, Node, Sinks, add
 from fhir_server.search.trie_builder import Planter, PlantLeaf
-from fhir_server.search.trie_codegen import Walk, unrolled
+from fhir_server.search.trie_codegen import Walk, unroll_lazily
 
 Keys = tuple[str, ...]
 """What the entries of each component are called while an element is walked."""
@@ -32,13 +32,13 @@ class _Plans:
     kept) of those whose components are looked up by themselves.
     """
 
-    joined: dict[Keys, tuple[list[str], int, Combine]] = field(default_factory=dict)
+    joined: dict[Keys, tuple[list[str], int, Combiner]] = field(default_factory=dict)
     apart: list[tuple[str, Keys, Named]] = field(default_factory=list)
 
-    def join(self, keys: Keys, code: str, components: Sequence[Component]) -> None:
+    def add_joined(self, keys: Keys, code: str, components: Sequence[Component]) -> None:
         """One composite more of those with a layout."""
-        kind = KINDS.index(kind_of(components))
-        self.joined.setdefault(keys, ([], kind, combination(components)))[0].append(code)
+        kind = KINDS.index(find_kind(components))
+        self.joined.setdefault(keys, ([], kind, make_combiner(components)))[0].append(code)
 
 
 def plant_group(planter: Planter, node: Node, types: tuple[str, str], composites: Sequence[Parameter]) -> int:
@@ -49,43 +49,47 @@ def plant_group(planter: Planter, node: Node, types: tuple[str, str], composites
     nodes = Node(), Node()
     plans = _Plans()
     for parameter in composites:
-        components, apart = parameter.components, kind_of(parameter.components) == "parts"
+        components, apart = parameter.components, find_kind(parameter.components) == "parts"
         keys = tuple(f"{component.type} {component.expression}" for component in components)
         for key, component in zip(keys, components, strict=True):
-            if not _component(planter, nodes, types, component, planter.leaf(TYPES[component.type].extract, key)):
+            if not _plant_component(
+                planter, nodes, types, component, planter.make_leaf_planter(TYPES[component.type].extractors, key)
+            ):
                 raise ValueError(f"`{types[0]}.{parameter.code}`: nothing to index at `{component.expression}`.")
-        converted = _in_base_units(planter, nodes, types, components, CANONICAL_EXTRACT if apart else UNCOMMON_EXTRACT)
+        converted = _plant_converted(
+            planter, nodes, types, components, CANONICAL_EXTRACTORS if apart else UNCOMMON_EXTRACTORS
+        )
         if apart:
-            plans.apart.append((parameter.code, keys, _named(components, keys, converted)))
+            plans.apart.append((parameter.code, keys, _name_entries(components, keys, converted)))
             continue
-        plans.join(keys, parameter.code, components)
+        plans.add_joined(keys, parameter.code, components)
         if converted:
-            plans.join(tuple(converted.get(key, key) for key in keys), parameter.code + CANONICAL, components)
+            plans.add_joined(tuple(converted.get(key, key) for key in keys), parameter.code + CANONICAL, components)
     below, above = nodes
     below.prune()
-    outside = None if above.prune() else unrolled(lambda: above)
-    node.groups.append(_group(unrolled(lambda: below), outside, plans))
+    outside = None if above.prune() else unroll_lazily(lambda: above)
+    node.groups.append(_build_group(unroll_lazily(lambda: below), outside, plans))
     return 1
 
 
-def _in_base_units(
+def _plant_converted(
     planter: Planter,
     nodes: tuple[Node, Node],
     types: tuple[str, str],
     components: Sequence[Component],
-    extract: Mapping[str, Extract],
+    extract: Mapping[str, Extractor],
 ) -> Mapping[str, str]:
     """Plants the quantities once more, to be converted; returns the keys of these entries by those of the others."""
     found: dict[str, str] = {}
     for component in components:
         if component.type == "quantity":
             key = f"quantity {component.expression}"
-            found[key] = f"{key} {'always' if extract is CANONICAL_EXTRACT else 'if uncommon'} in base units"
-            _component(planter, nodes, types, component, planter.leaf(extract, found[key]))
+            found[key] = f"{key} {'always' if extract is CANONICAL_EXTRACTORS else 'if uncommon'} in base units"
+            _plant_component(planter, nodes, types, component, planter.make_leaf_planter(extract, found[key]))
     return found
 
 
-def _component(
+def _plant_component(
     planter: Planter, nodes: tuple[Node, Node], types: tuple[str, str], component: Component, plant: PlantLeaf
 ) -> int:
     """Plants one component below the element (first of `nodes`), or below the resource where it says `%resource`."""
@@ -96,10 +100,10 @@ def _component(
     return planted
 
 
-def _named(components: Sequence[Component], keys: Keys, converted: Mapping[str, str]) -> Named:
+def _name_entries(components: Sequence[Component], keys: Keys, converted: Mapping[str, str]) -> Named:
     """What the components of one element are kept as, each by itself."""
     found: list[tuple[str, int, str]] = []
-    for name, component, key in zip(names(components), components, keys, strict=True):
+    for name, component, key in zip(name_components(components), components, keys, strict=True):
         kind = KINDS.index(TYPES[component.type].kind)
         found.append((key, kind, name))
         if key in converted:
@@ -107,11 +111,11 @@ def _named(components: Sequence[Component], keys: Keys, converted: Mapping[str, 
     return found
 
 
-def _group(below: Walk, above: Walk | None, plans: _Plans) -> Group:
+def _build_group(below: Walk, above: Walk | None, plans: _Plans) -> GroupExtractor:
     """Walks the components of an element once and combines what each composite asks for, or keeps it apart."""
     joined, apart = [(keys, *plan) for keys, plan in plans.joined.items()], plans.apart
 
-    def group(value: Any, found: Found, around: Surroundings) -> None:
+    def group(value: Any, found: Sinks, around: Surroundings) -> None:
         parts: dict[str, Any] = {}
         below(value, (parts,), around)
         if above:
@@ -124,6 +128,6 @@ def _group(below: Walk, above: Walk | None, plans: _Plans) -> Group:
                     add(found[kind], code, entries)
         for code, needed, named in apart:
             if all(key in parts for key in needed):
-                keep(found, code, [(name, kind, parts[key]) for key, kind, name in named if key in parts])
+                add_element(found, code, [(name, kind, parts[key]) for key, kind, name in named if key in parts])
 
     return group

@@ -10,26 +10,27 @@ from collections.abc import Callable, Iterator, Mapping
 
 from fhir_server.fhir.datetimes import interval
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.search.chains import chain
+from fhir_server.search.chains import build_chain
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.filter_grammar import (
     TERMINOLOGY,
+    Combination,
     Comparison,
     Filter,
-    Joined,
-    Negated,
+    Negation,
     Step,
-    parse,
-    with_systems,
+    expand_system_names,
+    parse_filter,
 )
-from fhir_server.search.parameter_clause import Place, clause_of, parameter_of
+from fhir_server.search.parameter_clause import ChainPosition, find_parameters, parse_parameter
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.parameters.coded import implies
-from fhir_server.search.parameters.criteria import any_of, wrong
-from fhir_server.search.parameters.string import NOTHING_LEFT, normalise
-from fhir_server.search.parameters.token import parsed
+from fhir_server.search.parameters.criteria import make_invalid, make_or
+from fhir_server.search.parameters.string import FORM, normalise
+from fhir_server.search.parameters.token import parse_token
 from fhir_server.search.query import (
     And,
+    Bound,
     Clause,
     Contains,
     DateRange,
@@ -39,10 +40,9 @@ from fhir_server.search.query import (
     Not,
     StartsWith,
     TermRange,
-    Test,
 )
 from fhir_server.search.registry import Parameter
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 
 _GROUPS: Mapping[tuple[str, str], tuple[str, tuple[str, str]]] = {
     ("Group", "characteristic"): ("characteristic-value", ("code", "value")),
@@ -50,80 +50,83 @@ _GROUPS: Mapping[tuple[str, str], tuple[str, tuple[str, str]]] = {
 }
 """Names of a filter alone: (type, name) → the composite that compares two children of one element, and their names."""
 
-_AFTER = chr(ord(SEPARATOR) + 1)
+_ABOVE_TEXT = chr(ord(SEPARATOR) + 1)
 _JUST_ABOVE = "\x01"
 """Added to a term it makes the next one: no FHIR text holds a character below it but NUL."""
 
 
-def filter_clause(type: str, text: str, criteria: Criteria) -> Clause:
+def parse_filter_clause(type: str, text: str, criteria: Criteria) -> Clause:
     """What a filter asks of resources of `type`. Raises Invalid with the position, TooCostly when it asks too much."""
-    return _clause(type, parse(text), Place("_filter"), criteria)
+    return _convert_filter(type, parse_filter(text), ChainPosition("_filter"), criteria)
 
 
-def _clause(type: str, part: Filter, place: Place, criteria: Criteria) -> Clause:
+def _convert_filter(type: str, part: Filter, position: ChainPosition, criteria: Criteria) -> Clause:
     match part:
-        case Joined("and", parts):
-            return And(tuple(_clause(type, each, place, criteria) for each in parts))
-        case Joined(_, parts):
-            return disjunction(_clause(type, each, place, criteria) for each in parts)
-        case Negated(negated):
-            return Not(_clause(type, negated, place, criteria))
-    return _comparison(type, part, place, criteria)
+        case Combination("and", parts):
+            return And(tuple(_convert_filter(type, each, position, criteria) for each in parts))
+        case Combination(_, parts):
+            return simplify_or(_convert_filter(type, each, position, criteria) for each in parts)
+        case Negation(negated):
+            return Not(_convert_filter(type, negated, position, criteria))
+    return _convert_comparison(type, part, position, criteria)
 
 
-def _comparison(type: str, asked: Comparison, place: Place, criteria: Criteria) -> Clause:
+def _convert_comparison(type: str, asked: Comparison, position: ChainPosition, criteria: Criteria) -> Clause:
     first, *rest = asked.path
     if (type, first.name) in _GROUPS and first.where is not None:
-        return _group(type, asked, criteria)
+        return _convert_group(type, asked, criteria)
     try:
-        parameter = parameter_of((type,), first.name, criteria)[0]
+        parameter = find_parameters((type,), first.name, criteria)[0]
         if not rest:
-            return _tested(parameter, asked.operator, asked.value, criteria)
+            return _convert_test(parameter, asked.operator, asked.value, criteria)
     except Invalid as error:
         raise Invalid(f"`_filter`, position {first.at}: {error}") from error
-    return _chain(parameter, first, Comparison(tuple(rest), asked.operator, asked.value), place, criteria)
+    return _convert_chain(parameter, first, Comparison(tuple(rest), asked.operator, asked.value), position, criteria)
 
 
-def _chain(parameter: Parameter, step: Step, rest: Comparison, place: Place, criteria: Criteria) -> Clause:
+def _convert_chain(
+    parameter: Parameter, step: Step, rest: Comparison, position: ChainPosition, criteria: Criteria
+) -> Clause:
     """A resource that the reference leads to passes both the filter in brackets and the rest of the path."""
     if parameter.type != "reference":
         raise Invalid(
             f"`_filter`, position {step.at}: `{parameter.base}.{step.name}` is a {parameter.type} parameter; "
             "`.` and `[…]` follow references."
         )
-    wanted = rest if step.where is None else Joined("and", (step.where, rest))
-    names = set(_names(wanted))
+    wanted = rest if step.where is None else Combination("and", (step.where, rest))
+    names = set(_iterate_first_names(wanted))
     served = criteria.registry.types
     targets = [type for type in parameter.targets or served if type in served]
-    able = [type for type in targets if all(_reads(type, name, criteria) for name in names)]
+    able = [type for type in targets if all(_has_name(type, name, criteria) for name in names)]
     if not able:
         listed = ", ".join(f"`{name}`" for name in sorted(names))
         raise Invalid(
             f"`_filter`, position {step.at}: no type that `{parameter.base}.{step.name}` refers to has {listed}."
         )
-    further = place.next(len(able))
-    return disjunction(
-        chain(parameter, type, _clause(type, wanted, further, criteria), criteria.registry) for type in sorted(able)
+    further = position.advance(len(able))
+    return simplify_or(
+        build_chain(parameter, type, _convert_filter(type, wanted, further, criteria), criteria.registry)
+        for type in sorted(able)
     )
 
 
-def _names(part: Filter) -> Iterator[str]:
+def _iterate_first_names(part: Filter) -> Iterator[str]:
     """The first name of each path."""
     match part:
-        case Joined(_, parts):
+        case Combination(_, parts):
             for each in parts:
-                yield from _names(each)
-        case Negated(negated):
-            yield from _names(negated)
+                yield from _iterate_first_names(each)
+        case Negation(negated):
+            yield from _iterate_first_names(negated)
         case Comparison(path):
             yield path[0].name
 
 
-def _reads(type: str, name: str, criteria: Criteria) -> bool:
+def _has_name(type: str, name: str, criteria: Criteria) -> bool:
     return name in criteria.registry.parameters(type) or (type, name) in _GROUPS
 
 
-def _group(type: str, asked: Comparison, criteria: Criteria) -> Clause:
+def _convert_group(type: str, asked: Comparison, criteria: Criteria) -> Clause:
     """`relatesTo[code eq replaces].target re …`: both children in one element, which is a composite parameter."""
     first, *rest = asked.path
     code, children = _GROUPS[type, first.name]
@@ -131,9 +134,9 @@ def _group(type: str, asked: Comparison, criteria: Criteria) -> Clause:
     if isinstance(within, Comparison) and len(within.path) == len(rest) == 1:
         values = {within.path[0].name: (within.operator, within.value), rest[0].name: (asked.operator, asked.value)}
         if set(values) == set(children) and {operator for operator, _ in values.values()} <= {"eq", "re"}:
-            text = with_systems("$".join(values[child][1] for child in children))
-            parameter = parameter_of((type,), code, criteria)[0]
-            return TYPES[parameter.type].clause(parameter, None, text, criteria)
+            text = expand_system_names("$".join(values[child][1] for child in children))
+            parameter = find_parameters((type,), code, criteria)[0]
+            return TYPES[parameter.type].parse_clause(parameter, None, text, criteria)
     one, other = children
     raise Invalid(
         f"`_filter`, position {first.at}: `{first.name}` is written `{first.name}[{other} eq …].{one} eq …`, "
@@ -141,11 +144,13 @@ def _group(type: str, asked: Comparison, criteria: Criteria) -> Clause:
     )
 
 
-def _tested(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _convert_test(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     if operator == "pr":
         if value not in ("true", "false"):
             raise Invalid(f"`{parameter.code} pr` takes `true` or `false`, not `{value}`.")
-        return clause_of(parameter.base, f"{parameter.code}:missing", "false" if value == "true" else "true", criteria)
+        return parse_parameter(
+            parameter.base, f"{parameter.code}:missing", "false" if value == "true" else "true", criteria
+        )
     possible = _OPERATORS[parameter.type]
     if operator not in possible:
         listed = ", ".join(f"`{each}`" for each in (*possible, "pr"))
@@ -156,53 +161,53 @@ def _tested(parameter: Parameter, operator: str, value: str, criteria: Criteria)
     return possible[operator](parameter, operator, value, criteria)
 
 
-def _prefix(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _compare_by_prefix(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """The operators that are prefixes of search values too."""
-    return TYPES[parameter.type].clause(parameter, None, operator + with_systems(value), criteria)
+    return TYPES[parameter.type].parse_clause(parameter, None, operator + expand_system_names(value), criteria)
 
 
-def _plain(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
-    return TYPES[parameter.type].clause(parameter, None, with_systems(value), criteria)
+def _compare_as_searched(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+    return TYPES[parameter.type].parse_clause(parameter, None, expand_system_names(value), criteria)
 
 
-def _period(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _compare_periods(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """`po`: the stored period overlaps that of the value; `co`: it includes it."""
     try:
         low, high = interval(value, criteria.zone)
     except ValueError as error:
-        raise wrong(parameter, value, str(error)) from None
+        raise make_invalid(parameter, value, str(error)) from None
     if operator == "po":
-        tests = (Test("low", "le", high), Test("high", "ge", low))
+        tests = (Bound("low", "le", high), Bound("high", "ge", low))
     else:
-        tests = (Test("low", "le", low), Test("high", "ge", high))
+        tests = (Bound("low", "le", low), Bound("high", "ge", high))
     return LastUpdated(tests) if parameter.code == "_lastUpdated" else DateRange(parameter.code, tests)
 
 
-def _string(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _compare_strings(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """By the normalised text, which a term has before its separator; `_AFTER` is above all terms with that text."""
     code, text = parameter.code, normalise(value)
     if not text:
-        raise wrong(parameter, value, NOTHING_LEFT)
-    below, above = TermRange(code, None, text), TermRange(code, text + _AFTER, None)
+        raise make_invalid(parameter, value, FORM)
+    below, above = TermRange(code, None, text), TermRange(code, text + _ABOVE_TEXT, None)
     found: Mapping[str, Clause] = {
         "eq": StartsWith(code, text + SEPARATOR),
-        "ne": any_of((below, above)),
+        "ne": make_or((below, above)),
         "co": Contains(code, text, strings=True),
         "sw": StartsWith(code, text),
         "ew": EndsWith(code, text, normalised=True),
         "gt": above,
         "lt": below,
         "ge": TermRange(code, text, None),
-        "le": TermRange(code, None, text + _AFTER),
+        "le": TermRange(code, None, text + _ABOVE_TEXT),
     }
     return found[operator]
 
 
-def _uri(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _compare_uris(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     code = parameter.code
     found: Mapping[str, Clause] = {
         "eq": Equals(code, (value,)),
-        "ne": any_of((TermRange(code, None, value), TermRange(code, value + _JUST_ABOVE, None))),
+        "ne": make_or((TermRange(code, None, value), TermRange(code, value + _JUST_ABOVE, None))),
         "co": Contains(code, value),
         "sw": StartsWith(code, value),
         "ew": EndsWith(code, value),
@@ -210,40 +215,42 @@ def _uri(parameter: Parameter, operator: str, value: str, criteria: Criteria) ->
     return found[operator]
 
 
-def _token(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
-    value = with_systems(value)
-    equal = TYPES[parameter.type].clause(parameter, None, value, criteria)
+def _compare_tokens(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+    value = expand_system_names(value)
+    equal = TYPES[parameter.type].parse_clause(parameter, None, value, criteria)
     if operator == "eq":
         return equal
     if parameter.code == "_id":
         return Not(equal)
-    system, code = parsed(parameter, value)
+    system, code = parse_token(parameter, value)
     if not code:
-        raise wrong(parameter, value, "`ne` needs a code.")
+        raise make_invalid(parameter, value, "`ne` needs a code.")
     if system and implies(parameter, system, code, criteria):
         system = ""  # as these elements are indexed
     low = code + SEPARATOR + (system or "")
-    high = code + _AFTER if system is None else low + _JUST_ABOVE
-    return any_of((TermRange(parameter.code, None, low), TermRange(parameter.code, high, None)))
+    high = code + _ABOVE_TEXT if system is None else low + _JUST_ABOVE
+    return make_or((TermRange(parameter.code, None, low), TermRange(parameter.code, high, None)))
 
 
-def _by_terminology(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
+def _compare_concepts(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """`ss`: the value subsumes a stored concept, which is then below it; `sb` the other way round."""
-    text = with_systems(value).replace(",", "\\,")
-    return clause_of(parameter.base, f"{parameter.code}:{TERMINOLOGY[operator]}", text, criteria)
+    text = expand_system_names(value).replace(",", "\\,")
+    return parse_parameter(parameter.base, f"{parameter.code}:{TERMINOLOGY[operator]}", text, criteria)
 
 
-_Compile = Callable[[Parameter, str, str, Criteria], Clause]
-_COMPARED: Mapping[str, _Compile] = dict.fromkeys(("eq", "ne", "gt", "lt", "ge", "le", "ap", "sa", "eb"), _prefix)
-_OPERATORS: Mapping[str, Mapping[str, _Compile]] = {
-    "string": dict.fromkeys(("eq", "ne", "co", "sw", "ew", "gt", "lt", "ge", "le"), _string),
-    "number": _COMPARED,
-    "date": {**_COMPARED, "co": _period, "po": _period},
-    "quantity": _COMPARED,
-    "token": {**dict.fromkeys(("eq", "ne"), _token), **dict.fromkeys(TERMINOLOGY, _by_terminology)},
-    "uri": dict.fromkeys(("eq", "ne", "co", "sw", "ew"), _uri),
-    "reference": {"re": _plain},
-    "composite": {"eq": _plain},
-    "near": {"eq": _plain},
+_Comparer = Callable[[Parameter, str, str, Criteria], Clause]
+_PREFIX_OPERATORS: Mapping[str, _Comparer] = dict.fromkeys(
+    ("eq", "ne", "gt", "lt", "ge", "le", "ap", "sa", "eb"), _compare_by_prefix
+)
+_OPERATORS: Mapping[str, Mapping[str, _Comparer]] = {
+    "string": dict.fromkeys(("eq", "ne", "co", "sw", "ew", "gt", "lt", "ge", "le"), _compare_strings),
+    "number": _PREFIX_OPERATORS,
+    "date": {**_PREFIX_OPERATORS, "co": _compare_periods, "po": _compare_periods},
+    "quantity": _PREFIX_OPERATORS,
+    "token": {**dict.fromkeys(("eq", "ne"), _compare_tokens), **dict.fromkeys(TERMINOLOGY, _compare_concepts)},
+    "uri": dict.fromkeys(("eq", "ne", "co", "sw", "ew"), _compare_uris),
+    "reference": {"re": _compare_as_searched},
+    "composite": {"eq": _compare_as_searched},
+    "near": {"eq": _compare_as_searched},
 }
 """Per parameter type the operators that R4 gives it; R4 does not say which a uri has, so it has those of texts."""

@@ -56,7 +56,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class Combination:
     """Filters of which all (`and`) or some (`or`) hold."""
 
     word: Literal["and", "or"]
@@ -64,13 +64,13 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Negated:
+class Negation:
     """The filter does not hold."""
 
     part: Filter
 
 
-Filter = Comparison | Joined | Negated
+Filter = Comparison | Combination | Negation
 
 _SPACE = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*", re.ASCII)
@@ -78,32 +78,32 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(r"[^\s)\]]+")
 
 
-def with_systems(value: str) -> str:
+def expand_system_names(value: str) -> str:
     """The value with the names of code systems that a filter may use replaced by their URIs."""
     return _NAMED_SYSTEM.sub(lambda found: _SYSTEMS[found.group()], value)
 
 
-def comparisons(part: Filter) -> Iterator[Comparison]:
+def iterate_comparisons(part: Filter) -> Iterator[Comparison]:
     """Every comparison in a filter, those in brackets too."""
     match part:
-        case Joined(_, parts):
+        case Combination(_, parts):
             for each in parts:
-                yield from comparisons(each)
-        case Negated(negated):
-            yield from comparisons(negated)
+                yield from iterate_comparisons(each)
+        case Negation(negated):
+            yield from iterate_comparisons(negated)
         case Comparison(path):
             yield part
             for step in path:
                 if step.where is not None:
-                    yield from comparisons(step.where)
+                    yield from iterate_comparisons(step.where)
 
 
-def parse(text: str) -> Filter:
+def parse_filter(text: str) -> Filter:
     """The tree of a filter. Raises Invalid with the position of what cannot be read, TooCostly for too many tests."""
     reader = _Reader(text)
-    found = reader.filter(0)
+    found = reader.read_filter(0)
     if reader.at < len(text):
-        raise reader.error("`and`, `or` or the end of the filter")
+        raise reader.make_error("`and`, `or` or the end of the filter")
     return found
 
 
@@ -116,81 +116,81 @@ class _Reader:
         self.at = 0
         self._match(_SPACE)
 
-    def filter(self, depth: int) -> Filter:
+    def read_filter(self, depth: int) -> Filter:
         if depth > MAX_DEPTH:
             raise TooCostly(f"`_filter` is nested more than {MAX_DEPTH} levels deep; search in several steps.")
-        found = self._term(depth)
+        found = self._read_term(depth)
         while (word := self._peek(_NAME)) in ("and", "or"):
             self._match(_NAME)
-            part = self._term(depth)
+            part = self._read_term(depth)
             joined: Literal["and", "or"] = "and" if word == "and" else "or"
-            parts = found.parts if isinstance(found, Joined) and found.word == joined else (found,)
-            found = Joined(joined, (*parts, part))
+            parts = found.parts if isinstance(found, Combination) and found.word == joined else (found,)
+            found = Combination(joined, (*parts, part))
         return found
 
-    def error(self, expected: str) -> Invalid:
+    def make_error(self, expected: str) -> Invalid:
         rest = self._text[self.at : self.at + 20]
         found = f"`{rest}`" if rest else "its end"
         return Invalid(f"`_filter` cannot be read at position {self.at + 1}: expected {expected}, found {found}.")
 
-    def _term(self, depth: int) -> Filter:
+    def _read_term(self, depth: int) -> Filter:
         if self._peek(_NAME) == "not" and self._follows("not", "("):
             self._match(_NAME)
-            return Negated(self._grouped(depth))
+            return Negation(self._read_group(depth))
         if self._text[self.at : self.at + 1] == "(":
-            return self._grouped(depth)
-        return self._comparison(depth)
+            return self._read_group(depth)
+        return self._read_comparison(depth)
 
-    def _grouped(self, depth: int) -> Filter:
+    def _read_group(self, depth: int) -> Filter:
         self._expect("(")
-        found = self.filter(depth + 1)
+        found = self.read_filter(depth + 1)
         self._expect(")")
         return found
 
-    def _comparison(self, depth: int) -> Filter:
+    def _read_comparison(self, depth: int) -> Filter:
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
             raise TooCostly(f"`_filter` has more than {MAX_COMPARISONS} comparisons; search in several steps.")
-        path = [self._step(depth)]
+        path = [self._read_step(depth)]
         while path[-1].where is not None or self._text[self.at : self.at + 1] == ".":
             self._expect(".")
-            path.append(self._step(depth))
+            path.append(self._read_step(depth))
         operator = self._peek(_NAME)
         if operator not in OPERATORS:
-            raise self.error("one of the operators " + ", ".join(f"`{each}`" for each in OPERATORS))
+            raise self.make_error("one of the operators " + ", ".join(f"`{each}`" for each in OPERATORS))
         self._match(_NAME)
-        return Comparison(tuple(path), operator, self._value())
+        return Comparison(tuple(path), operator, self._read_value())
 
-    def _step(self, depth: int) -> Step:
+    def _read_step(self, depth: int) -> Step:
         at = self.at
         name = self._match(_NAME)
         if not name:
-            raise self.error("the name of a search parameter, `not (` or `(`")
+            raise self.make_error("the name of a search parameter, `not (` or `(`")
         where = None
         if self._text[self.at : self.at + 1] == "[":
             self._expect("[")
-            where = self.filter(depth + 1)
+            where = self.read_filter(depth + 1)
             self._expect("]")
         return Step(name, where, at + 1)
 
-    def _value(self) -> str:
+    def _read_value(self) -> str:
         if self._text[self.at : self.at + 1] != '"':
             found = self._match(_TOKEN)
             if not found:
-                raise self.error("a value")
+                raise self.make_error("a value")
             return found
         quoted = self._peek(_STRING)
         try:
             value = str(json.loads(quoted))
             value.encode()  # half of a character, `"\ud800"`, is no text
         except ValueError:
-            raise self.error("a string in double quotes, written as in JSON") from None
+            raise self.make_error("a string in double quotes, written as in JSON") from None
         self._match(_STRING)
         return value
 
     def _expect(self, sign: str) -> None:
         if self._text[self.at : self.at + 1] != sign:
-            raise self.error(f"`{sign}`")
+            raise self.make_error(f"`{sign}`")
         self.at += 1
         self._match(_SPACE)
 

@@ -30,29 +30,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fhir_server.search.parameters.criteria import Surroundings
-from fhir_server.search.trie import Found, Node, add
+from fhir_server.search.trie import Node, Sinks, add
 
-Walk = Callable[[Any, Found, Surroundings], None]
+Walk = Callable[[Any, Sinks, Surroundings], None]
 """Adds the entries of an element, and of all below it, to `found`."""
 
 
-def unrolled(grow: Callable[[], Node]) -> Walk:
+def unroll_lazily(grow: Callable[[], Node]) -> Walk:
     """The walk from an element at the node that `grow` gives; made when first called: a start waits for none."""
     kept: list[Walk] = []
 
-    def walk(value: Any, found: Found, around: Surroundings) -> None:
+    def walk(value: Any, found: Sinks, around: Surroundings) -> None:
         if not kept:
-            kept.append(made(grow()))
+            kept.append(unroll(grow()))
         kept[0](value, found, around)
 
     return walk
 
 
-def made(node: Node) -> Walk:
+def unroll(node: Node) -> Walk:
     """The walk itself. Raises SyntaxError for one that is nested deeper than Python takes: some twenty lists."""
     names: dict[str, Any] = {"add": add}
-    counts = Counter((kind, code) for _, kind, codes in _leaves(node) for code in codes)
-    body = [*_lines(node, 0, False, names, counts)]
+    counts = Counter((kind, code) for _, kind, codes in _iterate_leaves(node) for code in codes)
+    body = [*_write_lines(node, 0, False, names, counts)]
     sinks = [f"s{kind} = found[{kind}]" for kind in sorted({kind for kind, _ in counts})]
     lines = [*sinks, *body, "return"]
     exec("def walk(v0, found, around):\n" + "".join(f" {line}\n" for line in lines), names)
@@ -60,19 +60,19 @@ def made(node: Node) -> Walk:
     return walk
 
 
-def _leaves(node: Node) -> Iterator[tuple[Any, int, list[str]]]:
+def _iterate_leaves(node: Node) -> Iterator[tuple[Any, int, list[str]]]:
     yield from node.leaves
-    for below in node.below():
-        yield from _leaves(below)
+    for below in node.iterate_children():
+        yield from _iterate_leaves(below)
 
 
-def _lines(
+def _write_lines(
     node: Node, depth: int, listed: bool, names: dict[str, Any], counts: Counter[tuple[int, str]]
 ) -> Iterator[str]:
     """The statements for the element in `v{depth}`, which is not None; `listed`: it may be one of several."""
     value, child = f"v{depth}", f"v{depth + 1}"
     for extract, kind, codes in node.leaves:
-        yield f"e = {_name(extract, names)}({value}, around)"
+        yield f"e = {_name_object(extract, names)}({value}, around)"
         yield "if e:"
         for code in codes:
             if listed or counts[kind, code] > 1:
@@ -81,18 +81,18 @@ def _lines(
             else:
                 yield f" s{kind}[{code!r}] = e"
     for group in node.groups:
-        yield f"{_name(group, names)}({value}, found, around)"
+        yield f"{_name_object(group, names)}({value}, found, around)"
     for accepts, below in ((accepts, below) for _, accepts, below in node.filters):
-        yield f"if {_name(accepts, names)}({value}, around):"
-        yield from (f" {line}" for line in _lines(below, depth, listed, names, counts))
+        yield f"if {_name_object(accepts, names)}({value}, around):"
+        yield from (f" {line}" for line in _write_lines(below, depth, listed, names, counts))
     for key, index, below in node.picked:
         yield f"for {child} in {value}.get({key!r}, ())[{index}:{index + 1}]:"
         yield f" if {child} is not None:"
-        yield from (f"  {line}" for line in _lines(below, depth + 1, listed, names, counts))
+        yield from (f"  {line}" for line in _write_lines(below, depth + 1, listed, names, counts))
     for key, below in node.members.items():
         yield f"if {key!r} in {value}:"
         yield f" {child} = {value}[{key!r}]"
-        inner = _lines(below, depth + 1, listed or below.repeats, names, counts)
+        inner = _write_lines(below, depth + 1, listed or below.repeats, names, counts)
         if not below.repeats:
             yield from (f" {line}" for line in inner)
             continue
@@ -101,7 +101,7 @@ def _lines(
         yield from (f"   {line}" for line in inner)
 
 
-def _name(thing: Any, names: dict[str, Any]) -> str:
+def _name_object(thing: Any, names: dict[str, Any]) -> str:
     """The name under which the function finds an object."""
     known = next((name for name, named in names.items() if named is thing), None)
     if known is not None:

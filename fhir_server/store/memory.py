@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from fhir_server.search.explain import described
-from fhir_server.search.match import Candidate, predicate, select_page
+from fhir_server.search.explain import describe_clause
+from fhir_server.search.match import Candidate, compile_predicate, select_page
 from fhir_server.search.query import Clause, Query
-from fhir_server.search.words import MOST_SCORED, too_many_scored
+from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
 from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
@@ -125,14 +125,14 @@ class MemoryStore:
         took = (time.perf_counter() - started) * 1000
         lines = [
             f"{scope.type}: all {len(self._current.get(scope.type, ()))} resources are tested, there is no index: "
-            f"{described(scope.where)}."
+            f"{describe_clause(scope.where)}."
             for scope in query.scopes
         ]
         return (*lines, f"The search took {took:.2f} ms and found {len(page.matches)} on this page.")
 
     async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """The references whose current resource matches."""
-        holds = predicate(where, self)
+        holds = compile_predicate(where, self)
         candidates = filter(None, map(self.resolve, references))
         return frozenset(candidate.reference for candidate in candidates if holds(candidate))
 
@@ -153,7 +153,7 @@ class MemoryStore:
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
         """Make the entries of the next resources anew, by id."""
         self._check_registry(registry)
-        left = sorted(candidate.id for candidate in self.of_type(type) if after is None or candidate.id > after)
+        left = sorted(candidate.id for candidate in self.iterate_type(type) if after is None or candidate.id > after)
         batch = left[:REINDEXED_AT_ONCE]
         for id in batch:
             self._reindex(f"{type}/{id}", extract)
@@ -200,12 +200,12 @@ class MemoryStore:
         self._closed = True
 
     def resolve(self, reference: str) -> Candidate | None:
-        """`match.Follow.resolve`."""
+        """`match.CurrentResources.resolve`."""
         type, _, id = reference.partition("/")
         return self._current[type].get(id) if type in self._current else None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
-        """`match.Follow.of_type`."""
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
+        """`match.CurrentResources.of_type`."""
         return tuple(self._current[type].values()) if type in self._current else ()
 
     def _check_registry(self, number: int | None) -> None:
@@ -272,7 +272,7 @@ class MemoryStore:
         if not targets:
             return sources
         for type in sorted(self._current.keys() - exempt):
-            for candidate in self.of_type(type):
+            for candidate in self.iterate_type(type):
                 for target in targets.intersection(candidate.entries.references):
                     sources.setdefault(target, []).append(candidate.reference)
         return sources
@@ -285,13 +285,13 @@ class MemoryStore:
 
     def _matched(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:
-            yield from filter(predicate(scope.where, self), self.of_type(scope.type))
+            yield from filter(compile_predicate(scope.where, self), self.iterate_type(scope.type))
 
     def _page(self, query: Query) -> Page:
         if any(key.kind == "score" for key in query.sort):
             for scope in query.scopes:
-                if sum(1 for _ in self._matched(Query((scope,)))) > MOST_SCORED:
-                    raise BudgetExceeded(too_many_scored(scope.type))
+                if sum(1 for _ in self._matched(Query((scope,)))) > MAX_SCORED:
+                    raise BudgetExceeded(describe_too_many_scored(scope.type))
         candidates, position = select_page(query, self._matched(query))
         return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
 

@@ -269,7 +269,7 @@ def _plan_write(context: Context, draft: Plan, target: Target, text: Text, curre
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = context.index.entries(action.type, tree, base)
+    entries = context.index.make_entries(action.type, tree, base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))

@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
 from fhir_server.requests.request import Pairs
-from fhir_server.search.locks import locks
+from fhir_server.search.locks import name_locks
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
@@ -29,7 +29,7 @@ class _NoNeighbours:
     def resolve(self, reference: str) -> Candidate | None:
         return None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         return ()
 
 
@@ -128,7 +128,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
     page = await context.store.search(query)
     found = tuple(match.id for match in page.matches)
     resolved.assertions.append(Matches(query, found))
-    resolved.locks.update(locks(type, where))
+    resolved.locks.update(name_locks(type, where))
     # what is patched here counts as it was before: its patch is applied after the criteria were resolved
     ids = [id for id in found if id not in pending or pending[id].action.method == "PATCH"]
     for id, target in pending.items():
@@ -138,7 +138,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
         tree = build_stored_tree(text.tree, id)
         if text.type != type or context.validator.issues(tree):
             continue  # the plan refuses it when it comes to its turn
-        candidate = Candidate(type, id, 0, context.index.entries(type, tree, base))
+        candidate = Candidate(type, id, 0, context.index.make_entries(type, tree, base))
         if matches(where, candidate, _NoNeighbours()):
             ids.append(id)
     return ids

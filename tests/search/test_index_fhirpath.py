@@ -21,7 +21,7 @@ from fhir_server.search.parameters.criteria import Surroundings
 from fhir_server.search.registry import Registry, build
 from fhir_server.search.trie import Node
 from fhir_server.search.trie_builder import Planter
-from fhir_server.search.trie_codegen import unrolled
+from fhir_server.search.trie_codegen import unroll_lazily
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/r4-examples"
 KNOWN = definitions.load()
@@ -40,11 +40,11 @@ def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
     truths = []
     for branch in parse_for(REGISTRY.parameters(type)[code].expression, type):
         if branch.truth:
-            truths.append(planter.accepts(branch.truth, type))
+            truths.append(planter.compile_condition(branch.truth, type))
         else:
             assert planter.plant(node, type, branch.steps, keep), branch.text
     node.prune()
-    walk = unrolled(lambda: node)
+    walk = unroll_lazily(lambda: node)
 
     def values(resource: dict[str, Any]) -> list[Any]:
         found: dict[str, Any] = {}

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, successor
+from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, compute_successor
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
     And,
+    Bound,
     Clause,
     Contains,
     DateRange,
@@ -27,9 +28,6 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Words,
-)
-from fhir_server.search.query import (
-    Test as Bound,
 )
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.mongo.compile import filter_of
@@ -145,7 +143,7 @@ def test_filters(clause: Clause, expected: dict[str, Any]) -> None:
     [("a", "b"), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000"), ("", None), ("\U0010ffff", None), ("é", "ê")],
 )
 def test_the_successor_of_a_prefix(prefix: str, expected: str | None) -> None:
-    assert successor(prefix) == expected
+    assert compute_successor(prefix) == expected
 
 
 ORDERS: tuple[tuple[tuple[Sort, ...], dict[str, int]], ...] = (

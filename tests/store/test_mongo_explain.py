@@ -18,6 +18,7 @@ import pytest
 from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.search.query import (
     And,
+    Bound,
     Chain,
     Clause,
     Contains,
@@ -30,9 +31,6 @@ from fhir_server.search.query import (
     StartsWith,
     TermRange,
     Words,
-)
-from fhir_server.search.query import (
-    Test as Bound,
 )
 from fhir_server.store.contract.case import MILLISECOND, Ticks, put, query, write
 from fhir_server.store.mongo import open_store

@@ -22,7 +22,7 @@ from bench import queries
 from bench.queries import MORE, QUERIES
 from fhir_server.app import Knowledge
 from fhir_server.requests.request import parse_query
-from fhir_server.search.parameters import Criteria, sort_of
+from fhir_server.search.parameters import Criteria, make_sort
 from fhir_server.search.parse import Options, parse
 from fhir_server.search.query import Query, Scope
 from fhir_server.search.sorts import SORTS
@@ -162,7 +162,7 @@ def test_a_declared_sort_walks_an_index(
 ) -> None:
     parameters = known.registry.parameters(type)
     for code in SORTS[type]:
-        asked = Query((Scope(type),), (sort_of(parameters[code], descending),))
+        asked = Query((Scope(type),), (make_sort(parameters[code], descending),))
         few, many = (run(each.path, [asked]) for each in loaded)
         shown = "\n".join((f"{type}?_sort={'-' * descending}{code}", *many.plans))
         assert many.scans == (), shown

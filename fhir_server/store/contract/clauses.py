@@ -5,6 +5,7 @@ from __future__ import annotations
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
+    Bound,
     Chain,
     Has,
     LastUpdated,
@@ -12,7 +13,6 @@ from fhir_server.search.query import (
     Present,
     Query,
     Scope,
-    Test,
 )
 from fhir_server.store.contract.case import (
     HOUR,
@@ -66,19 +66,19 @@ class ClauseContract(Case):
             await write(store, put(f"Patient/{id}"))
             clock.forward(HOUR)
         b = START + HOUR
-        expected: tuple[tuple[tuple[Test, ...], str], ...] = (
+        expected: tuple[tuple[tuple[Bound, ...], str], ...] = (
             ((), "a b c"),
-            ((Test("low", "ge", b),), "b c"),
-            ((Test("low", "gt", b),), "c"),
-            ((Test("high", "lt", b),), "a"),
-            ((Test("high", "le", b),), "a b"),
-            ((Test("low", "ge", b), Test("high", "le", b)), "b"),
+            ((Bound("low", "ge", b),), "b c"),
+            ((Bound("low", "gt", b),), "c"),
+            ((Bound("high", "lt", b),), "a"),
+            ((Bound("high", "le", b),), "a b"),
+            ((Bound("low", "ge", b), Bound("high", "le", b)), "b"),
         )
         for tests, found in expected:
             assert await ids(store, "Patient", LastUpdated(tests)) == found.split(), tests
         await write(store, put("Patient/a"))
-        assert await ids(store, "Patient", LastUpdated((Test("low", "gt", b),))) == ["a", "c"]
-        assert await ids(store, "Patient", Not(LastUpdated((Test("low", "gt", b),)))) == ["b"]
+        assert await ids(store, "Patient", LastUpdated((Bound("low", "gt", b),))) == ["a", "c"]
+        assert await ids(store, "Patient", Not(LastUpdated((Bound("low", "gt", b),)))) == ["b"]
 
     @stored
     async def test_deleted_resources_are_not_followed(self, store: Store, clock: Ticks) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.nested_index import place
+from fhir_server.search.nested_index import name_nested
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
     And,
+    Bound,
     CanonicalChain,
     CanonicalHas,
     Chain,
@@ -28,7 +29,6 @@ from fhir_server.search.query import (
     Or,
     Present,
     StartsWith,
-    Test,
     Within,
 )
 from fhir_server.store.contract.case import (
@@ -69,7 +69,7 @@ MG, MG_TEXT, NO_UNIT = f"{UCUM}{SEPARATOR}mg{SEPARATOR}milligram", f"{SEPARATOR}
 
 def _elements(found: tuple[tuple[str, float], ...]) -> Entries:
     """The entries of a composite `pair` of a token and a number, an element each."""
-    places = [place("pair", "", number) for number in range(len(found))]
+    places = [name_nested("pair", "", number) for number in range(len(found))]
     return Entries(
         terms={"pair": ("#",)}
         | {name: (str(number),) for number, name in enumerate(places)}
@@ -114,11 +114,11 @@ def _name(*clauses: str) -> Clause:
     return Equals("name", tuple(map(text_of, clauses)))
 
 
-def _dated(*tests: Test) -> Clause:
+def _dated(*tests: Bound) -> Clause:
     return DateRange("date", tests)
 
 
-def _valued(*tests: Test, key: str = "", unit: tuple[str | None, str] | None = None) -> Clause:
+def _valued(*tests: Bound, key: str = "", unit: tuple[str | None, str] | None = None) -> Clause:
     return NumberRange("value", tests, key, unit)
 
 
@@ -207,30 +207,30 @@ TERMS: tuple[Expectation, ...] = (
 
 RANGES: tuple[Expectation, ...] = (
     ("Encounter", _dated(), "p1 p2 p3 p4"),
-    ("Encounter", _dated(Test("low", "ge", 10), Test("high", "le", 20)), "p1 p2"),
-    ("Encounter", _dated(Test("low", "gt", 10), Test("high", "lt", 20)), "p2"),
-    ("Encounter", _dated(Test("high", "gt", 20)), "p2 p4"),
-    ("Encounter", _dated(Test("high", "ge", 20)), "p1 p2 p4"),
-    ("Encounter", _dated(Test("low", "lt", 15)), "p1 p3"),
-    ("Encounter", _dated(Test("low", "le", 15)), "p1 p2 p3"),
-    ("Encounter", _dated(Test("high", "ge", 200), Test("low", "le", 100)), "p2"),
-    ("Encounter", _dated(Test("low", "le", 15), Test("high", "ge", 100)), ""),
-    ("Encounter", And((_dated(Test("low", "le", 15)), _dated(Test("high", "ge", 100)))), "p2"),
-    ("Encounter", _dated(Test("low", "gt", 20), Test("low", "lt", 100)), ""),
-    ("Encounter", _dated(Test("high", "ge", OPEN_HIGH)), "p4"),
-    ("Encounter", _dated(Test("low", "le", OPEN_LOW)), "p3"),
+    ("Encounter", _dated(Bound("low", "ge", 10), Bound("high", "le", 20)), "p1 p2"),
+    ("Encounter", _dated(Bound("low", "gt", 10), Bound("high", "lt", 20)), "p2"),
+    ("Encounter", _dated(Bound("high", "gt", 20)), "p2 p4"),
+    ("Encounter", _dated(Bound("high", "ge", 20)), "p1 p2 p4"),
+    ("Encounter", _dated(Bound("low", "lt", 15)), "p1 p3"),
+    ("Encounter", _dated(Bound("low", "le", 15)), "p1 p2 p3"),
+    ("Encounter", _dated(Bound("high", "ge", 200), Bound("low", "le", 100)), "p2"),
+    ("Encounter", _dated(Bound("low", "le", 15), Bound("high", "ge", 100)), ""),
+    ("Encounter", And((_dated(Bound("low", "le", 15)), _dated(Bound("high", "ge", 100)))), "p2"),
+    ("Encounter", _dated(Bound("low", "gt", 20), Bound("low", "lt", 100)), ""),
+    ("Encounter", _dated(Bound("high", "ge", OPEN_HIGH)), "p4"),
+    ("Encounter", _dated(Bound("low", "le", OPEN_LOW)), "p3"),
     ("Encounter", DateRange("period", ()), ""),
-    ("Encounter", Or((_dated(Test("high", "lt", 13)), _dated(Test("low", "gt", 140)))), "p3 p4"),
-    ("Encounter", Not(_dated(Test("low", "ge", 10), Test("high", "le", 20))), "p3 p4 p5"),
+    ("Encounter", Or((_dated(Bound("high", "lt", 13)), _dated(Bound("low", "gt", 140)))), "p3 p4"),
+    ("Encounter", Not(_dated(Bound("low", "ge", 10), Bound("high", "le", 20))), "p3 p4 p5"),
     ("Observation", _valued(), "n1 n2 n4"),
-    ("Observation", _valued(Test("low", "ge", 5.0)), "n1 n2"),
-    ("Observation", _valued(Test("low", "gt", 5)), "n1"),
-    ("Observation", _valued(Test("low", "ge", 4.5), Test("high", "lt", 5.5)), "n2"),
-    ("Observation", _valued(Test("low", "gt", 2), Test("high", "lt", 5)), ""),
-    ("Observation", _valued(Test("low", "le", -3.5)), "n4"),
-    ("Observation", _valued(Test("high", "ge", 2.5), Test("low", "le", 1.0)), "n4"),
-    ("Observation", _valued(Test("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
-    ("Observation", _valued(Test("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
+    ("Observation", _valued(Bound("low", "ge", 5.0)), "n1 n2"),
+    ("Observation", _valued(Bound("low", "gt", 5)), "n1"),
+    ("Observation", _valued(Bound("low", "ge", 4.5), Bound("high", "lt", 5.5)), "n2"),
+    ("Observation", _valued(Bound("low", "gt", 2), Bound("high", "lt", 5)), ""),
+    ("Observation", _valued(Bound("low", "le", -3.5)), "n4"),
+    ("Observation", _valued(Bound("high", "ge", 2.5), Bound("low", "le", 1.0)), "n4"),
+    ("Observation", _valued(Bound("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
+    ("Observation", _valued(Bound("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
     ("Observation", _valued(unit=(None, "mg")), "n1 n2 n4"),
     ("Observation", _valued(unit=(None, "milligram")), "n1"),
     ("Observation", _valued(unit=(None, "MG")), ""),
@@ -239,8 +239,8 @@ RANGES: tuple[Expectation, ...] = (
     ("Observation", _valued(unit=(None, UCUM)), ""),
     ("Observation", _valued(unit=(None, "m")), ""),
     ("Observation", _valued(key=token("8480-6")), "n2 n3"),
-    ("Observation", _valued(Test("low", "ge", 100), key=token("8480-6")), "n2"),
-    ("Observation", _valued(Test("low", "ge", 100), key=token("8462-4")), "n3"),
+    ("Observation", _valued(Bound("low", "ge", 100), key=token("8480-6")), "n2"),
+    ("Observation", _valued(Bound("low", "ge", 100), key=token("8462-4")), "n3"),
     ("Observation", _valued(key=token("8480-6"), unit=(None, "mg")), "n3"),
     ("Observation", _valued(key="8480-6"), ""),
     ("Observation", NumberRange("quantity", ()), ""),
@@ -303,16 +303,16 @@ NAMED: tuple[Expectation, ...] = (
 )
 
 
-def _pair(code: str, *tests: Test) -> Clause:
+def _pair(code: str, *tests: Bound) -> Clause:
     return Within("pair", And((Equals("code", (token(code),)), NumberRange("value", tests))))
 
 
 WITHIN: tuple[Expectation, ...] = (
     ("Account", _pair("a"), "a1"),
     ("Account", _pair("b"), "a1 a2"),
-    ("Account", _pair("b", Test("low", "ge", 2)), "a1"),
-    ("Account", _pair("a", Test("low", "ge", 2)), ""),
-    ("Account", Not(_pair("b", Test("low", "ge", 2))), "a2"),
+    ("Account", _pair("b", Bound("low", "ge", 2)), "a1"),
+    ("Account", _pair("a", Bound("low", "ge", 2)), ""),
+    ("Account", Not(_pair("b", Bound("low", "ge", 2))), "a2"),
     ("Account", Within("pair", EVERYTHING), "a1 a2"),
     ("Account", Within("other", EVERYTHING), ""),
     ("Patient", _pair("a"), ""),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fhir_server.search.entries import COMPOSITE, SEPARATOR, Entries
 from fhir_server.search.query import (
     And,
+    Bound,
     Chain,
     Clause,
     DateRange,
@@ -17,7 +18,6 @@ from fhir_server.search.query import (
     NumberRange,
     Or,
     StartsWith,
-    Test,
 )
 from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, terms, text_of, token, write
 from fhir_server.store.protocol import Store
@@ -41,11 +41,11 @@ def _entries(number: int) -> Entries:
 
 
 def _dated(number: int) -> Clause:
-    return DateRange("date", (Test("low", "ge", number * 10), Test("high", "lt", number * 10 + 10)))
+    return DateRange("date", (Bound("low", "ge", number * 10), Bound("high", "lt", number * 10 + 10)))
 
 
 def _valued(number: int) -> Clause:
-    tests = (Test("low", "ge", number - 0.5), Test("low", "lt", number + 0.5), Test("high", "lt", number + 0.5))
+    tests = (Bound("low", "ge", number - 0.5), Bound("low", "lt", number + 0.5), Bound("high", "lt", number + 0.5))
     return NumberRange("value", tests, unit=(None, "mg"))
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.nested_index import place
+from fhir_server.search.nested_index import name_nested
 from fhir_server.search.query import (
     And,
+    Bound,
     CanonicalChain,
     CanonicalHas,
     Chain,
@@ -34,7 +35,6 @@ from fhir_server.search.query import (
     SortKey,
     StartsWith,
     TermRange,
-    Test,
     Words,
 )
 from fhir_server.search.words import CONTENT, TEXT
@@ -90,7 +90,7 @@ _word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
 _words = st.builds(Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
 
 
-_INSIDE = place("subject", "Patient", 0)
+_INSIDE = name_nested("subject", "Patient", 0)
 _inside = st.one_of(
     st.just({}),
     st.builds(lambda id: {_INSIDE: (id,)}, st.sampled_from(IDS)),
@@ -118,9 +118,9 @@ entries: st.SearchStrategy[Entries] = st.builds(
 )
 
 
-def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Test, ...]]:
+def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Bound, ...]]:
     ends, comparisons = st.sampled_from(("low", "high")), st.sampled_from(("lt", "le", "gt", "ge"))
-    return st.lists(st.builds(Test, ends, comparisons, values), max_size=3).map(tuple)
+    return st.lists(st.builds(Bound, ends, comparisons, values), max_size=3).map(tuple)
 
 
 _any_term = st.one_of(_term, _pointer)

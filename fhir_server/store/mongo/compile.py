@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fhir_server.search.entries import SEPARATOR, successor
+from fhir_server.search.entries import SEPARATOR, compute_successor
 from fhir_server.search.query import (
     And,
+    Bound,
     Clause,
     Contains,
     DateRange,
@@ -26,7 +27,6 @@ from fhir_server.search.query import (
     Present,
     StartsWith,
     TermRange,
-    Test,
     Words,
 )
 from fhir_server.search.trigrams import LENGTH
@@ -66,7 +66,7 @@ def some(filters: Iterable[Filter]) -> Filter:
 
 def starting(prefix: str) -> Filter:
     """The condition on a text that it starts with a prefix, as a range."""
-    end = successor(prefix)
+    end = compute_successor(prefix)
     return {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
 
 
@@ -129,17 +129,17 @@ def _words(clause: Words) -> Filter:
 
 
 def _date_range(clause: DateRange) -> Filter:
-    return {"dates": {"$elemMatch": {"p": clause.parameter, **bounds(clause.tests)}}}
+    return {"dates": {"$elemMatch": {"p": clause.parameter, **bounds(clause.bounds)}}}
 
 
 def _number_range(clause: NumberRange) -> Filter:
-    inside: Filter = {"p": clause.parameter, "k": clause.key, **bounds(clause.tests)}
+    inside: Filter = {"p": clause.parameter, "k": clause.key, **bounds(clause.bounds)}
     if clause.unit is not None:
         inside["u"] = _unit(*clause.unit)
     return {"numbers": {"$elemMatch": inside}}
 
 
-def bounds(tests: Sequence[Test]) -> Filter:
+def bounds(tests: Sequence[Bound]) -> Filter:
     """Every test on the ends `l` and `h` of an interval; as low ≤ high, a test of one end also bounds the other."""
     found: dict[str, dict[str, Any]] = {}
     for test in tests:
@@ -175,7 +175,7 @@ def _ids(clause: Ids) -> Filter:
 
 def _updated(clause: LastUpdated) -> Filter:
     conditions: dict[str, Any] = {}
-    for test in clause.tests:
+    for test in clause.bounds:
         _tighten(conditions, _OPERATORS[test.comparison], test.value)
     return {"updated": conditions} if conditions else {}
 

@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
-from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.nested_index import PLACES, inside, more, place, places, too_many
+from fhir_server.search.entries import SEPARATOR, URL, VERSION, list_canonicals
+from fhir_server.search.geodesy import compute_distance, compute_latitudes
+from fhir_server.search.nested_index import (
+    MAX_NESTED,
+    describe_overflow,
+    name_nested,
+    name_nested_prefix,
+    name_overflow,
+    nest_clause,
+)
 from fhir_server.search.query import (
     And,
     CanonicalChain,
@@ -88,14 +95,14 @@ class Follow:
         """The same at each place inside the resources of the type."""
         found: list[Clause] = []
         parameter, its_type = clause.parameter, clause.type
-        if not await self._is_anywhere(type, places(parameter, its_type)):
+        if not await self._is_anywhere(type, name_nested_prefix(parameter, its_type)):
             return found
-        if await self._is_anywhere(type, f"{more(parameter, its_type)}="):
-            raise BudgetExceeded(too_many(clause))
-        for number in range(PLACES):
-            if not await self._is_anywhere(type, f"{place(parameter, its_type, number)}="):
+        if await self._is_anywhere(type, f"{name_overflow(parameter, its_type)}="):
+            raise BudgetExceeded(describe_overflow(clause))
+        for number in range(MAX_NESTED):
+            if not await self._is_anywhere(type, f"{name_nested(parameter, its_type, number)}="):
                 break
-            found.append(await self.followed(inside(clause, number), type))
+            found.append(await self.followed(nest_clause(clause, number), type))
         return found
 
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
@@ -116,7 +123,9 @@ class Follow:
             {"$match": every(({"terms": {"$elemMatch": url}}, await self.filter(clause.where, clause.type)))},
             {"$project": {"_id": 0, "terms": {"$filter": {"input": "$terms", "cond": own}}}},
         ]
-        found = [name async for each in self._some(clause.type, wanted) for name in canonicals(_terms(each["terms"]))]
+        found = [
+            name async for each in self._some(clause.type, wanted) for name in list_canonicals(_terms(each["terms"]))
+        ]
         return Equals(clause.parameter, tuple(dict.fromkeys(found)))
 
     async def _canonical_has(self, clause: CanonicalHas) -> Clause:
@@ -163,7 +172,7 @@ class Follow:
 
     async def _near(self, clause: Near, type: str) -> Clause:
         """The positions between two latitudes, each measured here."""
-        south, north = latitudes(clause.latitude, clause.metres)
+        south, north = compute_latitudes(clause.latitude, clause.metres)
         here = {"p": clause.parameter, "k": "", "l": {"$gte": south, "$lte": north}}
         own = {"$and": [{"$eq": ["$$this.p", clause.parameter]}, {"$eq": ["$$this.k", ""]}]}
         wanted: list[Stage] = [
@@ -205,5 +214,5 @@ def _terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _is_near(clause: Near, positions: Iterable[Document]) -> bool:
     return any(
-        great_circle(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
+        compute_distance(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhir_server.search.entries import successor
+from fhir_server.search.entries import compute_successor
 from fhir_server.search.query import Sort, SortKey
 from fhir_server.store.mongo import sortkeys
 from fhir_server.store.mongo.compile import NOTHING, Filter, every, some
@@ -104,7 +104,7 @@ def _expression(sort: Sort) -> Any:
     """The lowest value of the parameter, or the highest when descending; null without one."""
     pick = "$max" if sort.descending else "$min"
     if sort.kind == "term":
-        low, high = f"{sort.parameter}=", successor(f"{sort.parameter}=")
+        low, high = f"{sort.parameter}=", compute_successor(f"{sort.parameter}=")
         own = {"$and": [{"$gte": ["$$this", low]}, {"$lt": ["$$this", high]}]}
         return {pick: {"$filter": {"input": {"$ifNull": ["$terms", []]}, "cond": own}}}
     array = "$dates" if sort.kind == "date" else "$numbers"

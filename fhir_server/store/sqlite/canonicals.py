@@ -9,7 +9,7 @@ from fhir_server.store.sqlite.conditions import Sql
 
 _URL = "json_extract({0}.terms, '$.t.url[0]')"
 _VERSION = "json_extract({0}.terms, '$.t.version[0]')"
-# The names of the resource whose `entries` are meant: its URL, and that with its version (`entries.canonicals`).
+# The names of the resource whose `entries` are meant: its URL, and that with its version (`entries.list_canonicals`).
 _NAMES = f"({_URL} || char(31), {_URL} || char(31) || substr({_VERSION}, 1, instr({_VERSION}, char(31)) - 1))"
 _ABSOLUTE = f"instr({_URL}, ':') > 0"
 _NAMED = "substr(j.value, 1, instr(j.value, char(31)) - 1)"

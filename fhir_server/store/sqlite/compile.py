@@ -124,7 +124,7 @@ def _probe_date(clause: DateRange, type: str, alias: str, context: Context) -> S
 
 
 def _interval(clause: DateRange) -> Sql:
-    return bounds(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
+    return bounds(clause.bounds, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
 
 
 def _probe_present(clause: Present, type: str, alias: str, context: Context) -> Sql:
@@ -138,7 +138,7 @@ def _probe_ids(clause: Ids, type: str, alias: str, context: Context) -> Sql:
 
 
 def _probe_updated(clause: LastUpdated, type: str, alias: str, context: Context) -> Sql:
-    return bounds(clause.tests, f"{alias}.updated", f"{alias}.updated", int)
+    return bounds(clause.bounds, f"{alias}.updated", f"{alias}.updated", int)
 
 
 def _probe_chain(clause: Chain, type: str, alias: str, context: Context) -> Sql:
@@ -290,7 +290,7 @@ def _drive_ids(clause: Ids, type: str, context: Context) -> Sql:
 
 
 def _drive_updated(clause: LastUpdated, type: str, context: Context) -> Sql:
-    condition, values = bounds(clause.tests, "updated", "updated", int)
+    condition, values = bounds(clause.bounds, "updated", "updated", int)
     text = f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0 AND {condition}"
     return text, (context.code(type), *values)
 

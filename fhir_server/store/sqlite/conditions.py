@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.query import Contains, EndsWith, StartsWith, TermRange, Test
+from fhir_server.search.entries import SEPARATOR, compute_successor
+from fhir_server.search.query import Bound, Contains, EndsWith, StartsWith, TermRange
 from fhir_server.store.sqlite.statements import as_json
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -46,7 +46,7 @@ def text_condition(clause: StartsWith | Contains | EndsWith | TermRange, column:
                 *(SEPARATOR, SEPARATOR),
             )
         case StartsWith(prefix=prefix):
-            end = successor(prefix)
+            end = compute_successor(prefix)
             if end is None:
                 return f"{column} >= ?", (prefix,)
             return f"{column} >= ? AND {column} < ?", (prefix, end)
@@ -59,7 +59,7 @@ def text_condition(clause: StartsWith | Contains | EndsWith | TermRange, column:
             return f"substr({column}, ?) = ?", (-len(suffix), suffix)
 
 
-def bounds(tests: Sequence[Test], low: str, high: str, convert: Callable[[Any], int]) -> Sql:
+def bounds(tests: Sequence[Bound], low: str, high: str, convert: Callable[[Any], int]) -> Sql:
     """Every test on one interval; as low ≤ high, a test of one end also bounds the other."""
     parts: list[Sql] = []
     for test in tests:
@@ -77,6 +77,6 @@ def unit_condition(unit: tuple[str | None, str] | None, column: str) -> Sql:
     system, code = unit
     if system is not None:
         prefix = f"{system}{SEPARATOR}{code}{SEPARATOR}"
-        return f"{column} >= ? AND {column} < ?", (prefix, successor(prefix))
+        return f"{column} >= ? AND {column} < ?", (prefix, compute_successor(prefix))
     text = SEPARATOR + code
     return f"(instr({column}, ?) OR substr({column}, ?) = ?)", (text + SEPARATOR, -len(text), text)

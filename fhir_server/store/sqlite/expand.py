@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
-from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
+from fhir_server.search.entries import SEPARATOR, compute_successor
+from fhir_server.search.nested_index import MAX_NESTED, describe_overflow, name_nested, name_overflow, nest_clause
 from fhir_server.search.query import (
     NOTHING,
     And,
@@ -25,7 +25,7 @@ from fhir_server.search.query import (
     StartsWith,
     Within,
 )
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import trigrams
 from fhir_server.store.sqlite.clauses import conjunction, inner_clauses
@@ -85,7 +85,7 @@ def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
             return And(tuple([_expanded(part, type, context, within) for part in conjunction(clause)]))
         case Or(clauses):
             within = room - _TAKES[Or]
-            return _fewer(disjunction(_expanded(part, type, context, within) for part in clauses), type, context)
+            return _fewer(simplify_or(_expanded(part, type, context, within) for part in clauses), type, context)
         case Not(inner):
             return Not(_expanded(inner, type, context, room - _TAKES[Not]))
         case Chain() | Within():
@@ -109,7 +109,7 @@ def _fewer(clause: Clause, type: str, context: Context) -> Clause:
     found: list[Clause] = []
     for at in range(0, len(clause.clauses), _MOST_ALTERNATIVES):
         found.append(_ids(Or(clause.clauses[at : at + _MOST_ALTERNATIVES]), type, context))
-    return disjunction(found)
+    return simplify_or(found)
 
 
 def _takes(clause: Clause, type: str, context: Context) -> int:
@@ -122,12 +122,12 @@ def _takes(clause: Clause, type: str, context: Context) -> int:
 
 def _everywhere(clause: Chain | Within, type: str, context: Context, room: int) -> Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    if _is_any(context, type, more(clause.parameter, clause.type)):
-        raise BudgetExceeded(too_many(clause))
+    if _is_any(context, type, name_overflow(clause.parameter, clause.type)):
+        raise BudgetExceeded(describe_overflow(clause))
     places = _inside(clause, type, context)
     room -= _TAKES[Or] if places else 0
     if isinstance(clause, Within):
-        return disjunction(_expanded(each, type, context, room) for each in places)
+        return simplify_or(_expanded(each, type, context, room) for each in places)
     chain = replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Chain]))
     return Or((chain, *(_expanded(each, type, context, room) for each in places))) if places else chain
 
@@ -142,9 +142,11 @@ def _is_any(context: Context, type: str, parameter: str) -> bool:
 
 def _inside(chain: Chain | Within, type: str, context: Context) -> list[Clause]:
     """The chain's criteria at each place where anything was ever stored."""
-    places = range(PLACES)
-    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, chain.type, number)), places)
-    return [inside(chain, number) for number in known]
+    places = range(MAX_NESTED)
+    known = takewhile(
+        lambda number: context.names.known(type, name_nested(chain.parameter, chain.type, number)), places
+    )
+    return [nest_clause(chain, number) for number in known]
 
 
 def _has_links(clause: Clause) -> bool:
@@ -164,7 +166,7 @@ def _ids(clause: Clause, type: str, context: Context) -> Ids:
 
 def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
     snapshot(context.connection)
-    end, most = successor(clause.prefix), _MOST_VALUES if clause.few else _MOST
+    end, most = compute_successor(clause.prefix), _MOST_VALUES if clause.few else _MOST
     if end is None:
         return clause
     values = (context.tp(type, clause.parameter), clause.prefix, end, most + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_server.search.geodesy import great_circle, latitudes
+from fhir_server.search.geodesy import compute_distance, compute_latitudes
 from fhir_server.search.query import Near
 from fhir_server.store.sqlite.conditions import Sql
 from fhir_server.store.sqlite.context import Context
@@ -11,7 +11,7 @@ from fhir_server.store.sqlite.rows import ordered, unordered
 
 def drive_near(clause: Near, type: str, context: Context) -> Sql:
     """A SELECT of the `rid`s; the connection knows `distance` as an SQL function."""
-    south, north = latitudes(clause.latitude, clause.metres)
+    south, north = compute_latitudes(clause.latitude, clause.metres)
     text = (
         "SELECT DISTINCT rid FROM number WHERE tp = ? AND key = '' AND low BETWEEN ? AND ?"
         " AND distance(?, ?, low, high) <= ?"
@@ -22,4 +22,4 @@ def drive_near(clause: Near, type: str, context: Context) -> Sql:
 
 def distance(latitude: float, longitude: float, other_latitude: int, other_longitude: int) -> float:
     """Metres between two positions, the other one kept as `rows.ordered` numbers."""
-    return great_circle(latitude, longitude, unordered(other_latitude), unordered(other_longitude))
+    return compute_distance(latitude, longitude, unordered(other_latitude), unordered(other_longitude))

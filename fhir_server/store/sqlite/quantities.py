@@ -32,4 +32,4 @@ def _of(clause: NumberRange, type: str, context: Context) -> Sql:
 
 
 def _within(clause: NumberRange) -> Sql:
-    return both((bounds(clause.tests, "low", "high", ordered), unit_condition(clause.unit, "unit")))
+    return both((bounds(clause.bounds, "low", "high", ordered), unit_condition(clause.unit, "unit")))

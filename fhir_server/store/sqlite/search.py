@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from fhir_server.search.match import compare
+from fhir_server.search.match import compare_keys
 from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Query, Scope, Sort, SortKey, TermRange
-from fhir_server.search.words import MOST_SCORED, too_many_scored
+from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
 from fhir_server.store.sqlite.budget import Meter
@@ -150,12 +150,12 @@ class Search:
     def _check_scored(self, chosen: Plan, type: str) -> None:
         source, where = entered(chosen.parts, chosen.enter, type, "r", chosen.context)
         text = f"SELECT count(*) FROM (SELECT 1 FROM {source[0]} WHERE {where[0]} LIMIT ?)"
-        if self._number(text, (*source[1], *where[1], MOST_SCORED + 1)) > MOST_SCORED:
-            raise BudgetExceeded(too_many_scored(type))
+        if self._number(text, (*source[1], *where[1], MAX_SCORED + 1)) > MAX_SCORED:
+            raise BudgetExceeded(describe_too_many_scored(type))
 
 
 def _compare(sort: tuple[Sort, ...], left: Found, right: Found) -> int:
-    return compare(sort, left[0], right[0])
+    return compare_keys(sort, left[0], right[0])
 
 
 class _Run:

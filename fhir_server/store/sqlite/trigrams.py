@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Contains
-from fhir_server.search.trigrams import LENGTH, trigrams
+from fhir_server.search.trigrams import LENGTH, list_trigrams
 from fhir_server.store.sqlite import statements
 from fhir_server.store.sqlite.conditions import Sql, text_condition
 from fhir_server.store.sqlite.rows import IndexRows
@@ -47,7 +47,7 @@ def _beginnings(terms: Iterable[tuple[int, str]]) -> list[tuple[int, str, str]]:
 
 def _rows(tp: int, value: str) -> set[tuple[int, str, str]]:
     text = value.partition(SEPARATOR)[0]
-    return {(tp, gram, value) for gram in trigrams(text)}
+    return {(tp, gram, value) for gram in list_trigrams(text)}
 
 
 def applies(clause: Contains) -> bool:
@@ -57,7 +57,7 @@ def applies(clause: Contains) -> bool:
 
 def values(clause: Contains, tp: int, connection: sqlite3.Connection) -> Sql:
     """The FROM and WHERE of the values `g.value` that contain the text: those of its rarest trigram, re-checked."""
-    found = trigrams(clause.text)
+    found = list_trigrams(clause.text)
     rarest = found[0] if len(found) == 1 else min(zip(_counts(found, tp, connection), found, strict=True))[1]
     condition, its_values = text_condition(clause, "g.value")
     return f"FROM gram g WHERE g.tp = ? AND g.gram = ? AND {condition}", (tp, rarest, *its_values)
