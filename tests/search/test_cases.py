@@ -28,7 +28,7 @@ import yaml
 
 from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.interactions.contained import Found, Reading, search_contained
+from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.search.compartment import build_compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import read_facts
@@ -208,7 +208,7 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
 
 async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    reading = Reading(partial(_index(file).make_entries, base=BASE), REGISTRY.types)
+    reading = ContainerReading(partial(_index(file).make_entries, base=BASE), REGISTRY.types)
     page = await _page(store, search, reading)
     entries = partial(_entries, _index(file))
     extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), 100)
@@ -221,7 +221,7 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
     return named, [resource.reference for resource in extra]
 
 
-async def _page(store: Store, search: Search, reading: Reading) -> Page | Found:
+async def _page(store: Store, search: Search, reading: ContainerReading) -> Page | ContainedPage:
     if search.contained:
         return await search_contained(store, search.query, search.contained, reading)
     return await store.search(search.query)
