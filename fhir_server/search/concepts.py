@@ -19,14 +19,14 @@ _CHILD_PROPERTIES = frozenset({"child"})
 _INACTIVE_STATUSES = frozenset({"retired", "inactive"})
 _CODE_PROPERTIES = frozenset({"concept", "code"})
 
-# A pattern whose repeated groups repeat inside, or that repeats often, may take time without end.
+# A pattern that repeats a group with repeats in it, or repeats often, may take exponential time.
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
 _REPEATS = re.compile(r"(?<!\\)[*+{]")
 _MAX_REPEATS = 4
 
 
 class Unevaluable(Invalid):
-    """What a value set contains cannot be told in full from what this server knows."""
+    """A value set cannot be evaluated in full with the code systems that this server knows."""
 
     code = "not-supported"
 
@@ -63,17 +63,18 @@ class Concepts:
         )
 
 
-def _walk_edges(code: str, steps: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    found = {code}
+def _walk_edges(code: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The code and all that the edges lead to from it."""
+    reached = {code}
     level = [code]
     while level:
-        level = [further for each in level for further in steps.get(each, ()) if further not in found]
-        found.update(level)
-    return frozenset(found)
+        level = [target for each in level for target in edges.get(each, ()) if target not in reached]
+        reached.update(level)
+    return frozenset(reached)
 
 
 def read_code_system(system: Json) -> Concepts:
-    """The CodeSystem taken apart."""
+    """The concepts of a CodeSystem resource."""
     properties: dict[str, tuple[tuple[str, str], ...]] = {}
     displays: dict[str, str] = {}
     parents: dict[str, dict[str, None]] = {}
@@ -92,14 +93,14 @@ def read_code_system(system: Json) -> Concepts:
         for upper, lower in edges:
             children.setdefault(upper, {})[lower] = None
             parents.setdefault(lower, {})[upper] = None
-    used = {name for given in properties.values() for name, _ in given}
+    used = {name for pairs in properties.values() for name, _ in pairs}
     return Concepts(
         url=system["url"],
         complete=system.get("content") == "complete",
         is_a=system.get("hierarchyMeaning", "is-a") == "is-a",
         displays=displays,
-        parents={code: tuple(found) for code, found in parents.items()},
-        children={code: tuple(found) for code, found in children.items()},
+        parents={code: tuple(codes) for code, codes in parents.items()},
+        children={code: tuple(codes) for code, codes in children.items()},
         properties=properties,
         declared=frozenset({*declared.values(), *used}),
     )
@@ -147,8 +148,8 @@ def filter_codes(concepts: Concepts, filter: Json) -> Codes:
         if value not in concepts.properties:
             raise Unevaluable(f"`{concepts.url}` has no concept `{value}` for the filter `{property} {operator}`")
         return _HIERARCHY_OPERATORS[operator](concepts, value)
-    passes = _MATCHERS[operator](value)
-    return frozenset(code for code in concepts.properties if passes(_list_values(concepts, code, property)))
+    matches = _MATCHERS[operator](value)
+    return frozenset(code for code in concepts.properties if matches(_list_values(concepts, code, property)))
 
 
 _HIERARCHY_OPERATORS: Mapping[str, Callable[[Concepts, str], Codes]] = {
@@ -189,28 +190,15 @@ def _split_list(text: str) -> frozenset[str]:
     return frozenset(part.strip() for part in text.split(","))
 
 
-def _match_equal(text: str) -> Matcher:
-    return lambda values: text in values
-
-
-def _match_some(text: str) -> Matcher:
-    listed = _split_list(text)
-    return lambda values: not listed.isdisjoint(values)
-
-
-def _match_none(text: str) -> Matcher:
-    listed = _split_list(text)
-    return lambda values: listed.isdisjoint(values)
-
-
-def _match_presence(text: str) -> Matcher:
-    return lambda values: bool(values) == (text == "true")
+def _negate(matcher: Matcher) -> Matcher:
+    return lambda values: not matcher(values)
 
 
 _MATCHERS: Mapping[str, Callable[[str], Matcher]] = {
-    "=": _match_equal,
-    "in": _match_some,
-    "not-in": _match_none,
-    "exists": _match_presence,
+    "=": lambda text: lambda values: text in values,
+    "in": lambda text: _negate(_split_list(text).isdisjoint),
+    "not-in": lambda text: _split_list(text).isdisjoint,
+    "exists": lambda text: lambda values: bool(values) == (text == "true"),
     "regex": _match_pattern,
 }
+"""By filter operator: its value → the test on a concept's values of the property."""

@@ -129,16 +129,9 @@ def _find_expression_faults(
         if types:
             yield "expression", "An active search parameter needs an expression, such as `Patient.birthDate`."
         return
-    known = {each.url: each for each in definitions.search_parameters}
-    known |= {
-        each.url: SearchParameterFacts(
-            each.code, each.url, each.type, (), "", each.targets, (), multiple_and=True, multiple_or=True,
-            comparators=(), modifiers=(),
-        )
-        for type in registry.types
-        for each in registry.parameters(type).values()
-    }  # fmt: skip
-    known |= {each.url: each for each in others}
+    in_force = (parameter for type in registry.types for parameter in registry.parameters(type).values())
+    known: dict[str, SearchParameterFacts | Parameter] = {each.url: each for each in definitions.search_parameters}
+    known |= {each.url: each for each in in_force} | {each.url: each for each in others}
     try:
         components = find_components(facts, known)
     except ValueError as error:

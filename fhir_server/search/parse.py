@@ -15,7 +15,7 @@ from fhir_server.search.parameter_clause import UnsupportedParameter, find_param
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import And, Clause, Query, Scope, Sort, Words
+from fhir_server.search.query import And, Clause, Query, Scope, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result_parameters import (
     PARAMETERS,
@@ -106,33 +106,26 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
             applied.append((name, value))
     words = _list_searched_words(clauses)
     _check_combination(result, words)
-    result = replace(result, sort=_set_scored_words(result.sort, words))
-    query = _build_query(clauses, result, criteria.registry, options)
+    sort = tuple(replace(key, words=words) if key.kind == "score" else key for key in result.sort)
+    query = _build_query(clauses, replace(result, sort=sort), criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),
         tuple(issues),
         *(result.includes, result.total, result.summary, result.elements),
-        _plan_contained(query, result, criteria.registry),
+        None if result.contained == "false" else _plan_contained(query, result, criteria.registry),
         words,
     )
 
 
-def _set_scored_words(sort: Sequence[Sort], words: tuple[Words, ...]) -> tuple[Sort, ...]:
-    """The sort keys, those by score with the words that are scored."""
-    return tuple(replace(key, words=words) if key.kind == "score" else key for key in sort)
-
-
-def _plan_contained(query: Query, result: Result, registry: Registry) -> ContainedSearch | None:
-    if result.contained == "false":
-        return None
+def _plan_contained(query: Query, result: Result, registry: Registry) -> ContainedSearch:
     return plan_contained_search(query.scopes, registry.types, without_containers=result.contained_type == "contained")
 
 
 def _list_returned_types(types: Sequence[str], pairs: Pairs, registry: Registry) -> Sequence[str]:
     """The types that matches may have: any, where containers are returned for what they contain."""
-    given = dict(pairs)
-    containers = given.get("_contained") in ("true", "both") and given.get("_containedType") != "contained"
+    values = dict(pairs)
+    containers = values.get("_contained") in ("true", "both") and values.get("_containedType") != "contained"
     return registry.types if containers else types
 
 
@@ -153,8 +146,8 @@ def _add_clauses(clauses: dict[str, list[Clause]], name: str, value: str, criter
     code = name.partition(".")[0].partition(":")[0]
     if len(clauses) > 1 and code != "_has" and not (code in COMMON_CRITERIA and value):
         find_parameters(tuple(clauses), code, criteria)
-    asked = {type: parse_criterion(type, name, value, criteria) for type in clauses}
-    for type, clause in asked.items():
+    added = {type: parse_criterion(type, name, value, criteria) for type in clauses}
+    for type, clause in added.items():
         clauses[type].append(clause)
 
 
@@ -170,9 +163,8 @@ def parse_criterion(type: str, name: str, value: str, criteria: Criteria) -> Cla
 
 def _list_searched_words(clauses: Mapping[str, Sequence[Clause]]) -> tuple[Words, ...]:
     """The words searched, which are the same for every type."""
-    for asked in clauses.values():
-        return tuple(dict.fromkeys(each for clause in asked for each in iterate_scored_words(clause)))
-    return ()
+    criteria = next(iter(clauses.values()), ())
+    return tuple(dict.fromkeys(words for clause in criteria for words in iterate_scored_words(clause)))
 
 
 def _check_combination(result: Result, words: Sequence[Words]) -> None:
@@ -187,31 +179,26 @@ def _check_combination(result: Result, words: Sequence[Words]) -> None:
 
 
 def _build_query(clauses: dict[str, list[Clause]], result: Result, registry: Registry, options: Options) -> Query:
-    single = _make_single(registry)
+    is_single = _make_is_single(registry)
     count = options.default_count if result.count is None else min(result.count, options.max_count)
-    scopes = tuple(Scope(type, simplify_and(type, asked, single)) for type, asked in clauses.items())
+    scopes = tuple(Scope(type, simplify_and(type, required, is_single)) for type, required in clauses.items())
     criteria = [len(scope.where.clauses) if isinstance(scope.where, And) else 1 for scope in scopes]
     if max(criteria, default=0) > MAX_CRITERIA or sum(criteria) > MAX_CRITERIA_OF_ALL:
         raise TooCostly(
             f"The search has {max(criteria):,} criteria that must all hold; {MAX_CRITERIA:,} are possible for a type, "
             f"and {MAX_CRITERIA_OF_ALL:,} for all types together. Alternatives, separated by commas, may be more."
         )
-    return Query(
-        scopes=scopes,
-        sort=result.sort,
-        count=0 if result.summary == "count" else count,
-    )
+    return Query(scopes, result.sort, 0 if result.summary == "count" else count)
 
 
-def _make_single(registry: Registry) -> IsSingle:
-    def single(type: str, code: str) -> bool:
+def _make_is_single(registry: Registry) -> IsSingle:
+    def is_single(type: str, code: str) -> bool:
         table = registry.parameters(type)
         parameter = table.get(code)
         if parameter is None and code.endswith(CANONICAL):
-            place = (code.removesuffix(CANONICAL),)
-            parameter = next(
-                (each for each in table.values() if each.type == "quantity" and list_element_names(each) == place), None
-            )
+            element = (code.removesuffix(CANONICAL),)
+            quantities = (each for each in table.values() if each.type == "quantity")
+            parameter = next((each for each in quantities if list_element_names(each) == element), None)
         return parameter is not None and not parameter.repeats
 
-    return single
+    return is_single

@@ -52,7 +52,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class CustomParameter:
-    """A SearchParameter of this installation, and its `edition`: its id, `@`, and what differs for each version."""
+    """A SearchParameter of this installation, and its `edition`: its id, `@`, and a text that each version changes."""
 
     facts: SearchParameterFacts
     edition: str
@@ -141,16 +141,14 @@ def add_custom(
 
 def remove_custom(registry: Registry, ids: Iterable[str]) -> Registry:
     """The registry without the parameters of these stored SearchParameters."""
-    out = frozenset(ids)
-    tables = {
-        type: {
-            code: each
-            for code, each in registry.parameters(type).items()
-            if not each.edition or each.edition.partition("@")[0] not in out
+    removed = frozenset(ids)
+    tables = {type: registry.parameters(type).items() for type in registry.types}
+    return Registry(
+        {
+            type: {code: each for code, each in table if each.edition.partition("@")[0] not in removed}
+            for type, table in tables.items()
         }
-        for type in registry.types
-    }
-    return Registry(tables)
+    )
 
 
 FULL_TEXT = "full-text"
@@ -176,16 +174,18 @@ def iterate_bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterato
             yield type
 
 
-def find_components(facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts]) -> tuple[Component, ...]:
+def find_components(
+    facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts | Parameter]
+) -> tuple[Component, ...]:
     """The parts of a composite. Raises ValueError when it names a parameter that is not known."""
     unknown = [url for url, _ in facts.components if url not in by_url]
     if unknown:
         raise ValueError(f"`{facts.code}` is composed of `{unknown[0]}`, which is not known here.")
-    found = tuple(Component(by_url[url].code, by_url[url].type, expression) for url, expression in facts.components)
+    expressions = [expression for _, expression in facts.components]
     if facts.url in _SWAPPED_COMPONENTS:
-        first, second = found
-        return replace(first, expression=second.expression), replace(second, expression=first.expression)
-    return found
+        expressions.reverse()
+    definitions = [by_url[url] for url, _ in facts.components]
+    return tuple(Component(each.code, each.type, text) for each, text in zip(definitions, expressions, strict=True))
 
 
 def build_parameter(
@@ -202,7 +202,7 @@ def build_parameter(
         expression=" | ".join(branch.text for branch in branches),
         targets=facts.targets,
         components=tuple(_apply_component(definitions, type, branches, each) for each in components),
-        repeats=_may_repeat_anywhere(definitions, type, branches),
+        repeats=_may_repeat(definitions, type, branches),
         datatypes=tuple(sorted({datatype for datatype, _ in elements})),
         family_names=any(datatype == "HumanName" or path == _FAMILY for datatype, path in elements),
         coded=_list_coded(elements),
@@ -213,12 +213,12 @@ def _apply_component(
     definitions: Definitions, type: str, branches: Sequence[Branch], component: Component
 ) -> Component:
     """The component with the coded elements that it finds in the elements of a composite."""
-    found: set[tuple[str, str]] = set()
+    elements: set[tuple[str, str]] = set()
     for part in parse(component.expression):
         starts = {type} if part.root else {owner for owner, _ in _find_elements(definitions, type, branches)}
         for start in starts:
-            found |= _find_elements(definitions, start, (part,))
-    return replace(component, coded=_list_coded(found))
+            elements |= _find_elements(definitions, start, (part,))
+    return replace(component, coded=_list_coded(elements))
 
 
 def _list_coded(elements: Collection[tuple[str, str]]) -> tuple[str, ...]:
@@ -228,10 +228,11 @@ def _list_coded(elements: Collection[tuple[str, str]]) -> tuple[str, ...]:
 
 def _find_elements(definitions: Definitions, type: str, branches: Iterable[Branch]) -> set[tuple[str, str]]:
     """(type, official path) of the elements that expressions lead to from a type."""
-    found: set[tuple[str, str]] = set()
+    elements: set[tuple[str, str]] = set()
     for branch in branches:
-        found |= {("boolean", "")} if branch.truth else {*_iterate_ends(definitions.properties, type, "", branch.steps)}
-    return found
+        ends = _iterate_ends(definitions.properties, type, "", branch.steps)
+        elements.update((("boolean", ""),) if branch.truth else ends)
+    return elements
 
 
 def _iterate_ends(
@@ -246,16 +247,11 @@ def _iterate_ends(
         yield from _iterate_ends(properties, type, path, steps[1:])
 
 
-def _may_repeat_anywhere(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:
+def _may_repeat(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:
     """Whether a resource may have several values: unless all branches are types of the same single elements."""
     elements = {tuple(step.name for step in branch.steps if isinstance(step, Member)) for branch in branches}
-    if len(elements) != 1:
-        return True
-    return any(_may_repeat(definitions, type, branch) for branch in branches)
-
-
-def _may_repeat(definitions: Definitions, type: str, branch: Branch) -> bool:
-    return branch.truth is None and _path_repeats(definitions.properties, type, branch.steps)
+    paths = [branch.steps for branch in branches if branch.truth is None]
+    return len(elements) != 1 or any(_path_repeats(definitions.properties, type, steps) for steps in paths)
 
 
 def _path_repeats(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> bool:
@@ -264,8 +260,7 @@ def _path_repeats(properties: Mapping[str, Mapping[str, Property]], type: str, s
     first, rest = steps[0], steps[1:]
     if not isinstance(first, Member):
         return _path_repeats(properties, type, rest)
-    found = [property for _, property in keys(properties.get(type, {}), first)]
     return any(
         (property.element.repeats and first.index is None) or _path_repeats(properties, property.type, rest)
-        for property in found
+        for _, property in keys(properties.get(type, {}), first)
     )

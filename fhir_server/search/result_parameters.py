@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.include import Include
@@ -22,8 +22,6 @@ TOTALS: tuple[Total, ...] = get_args(Total)
 SUMMARIES: tuple[Summary, ...] = get_args(Summary)
 CONTAINED_MODES: tuple[ContainedMode, ...] = get_args(ContainedMode)
 CONTAINED_TYPES: tuple[ContainedType, ...] = get_args(ContainedType)
-
-V = TypeVar("V", bound=str)
 
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
@@ -43,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the client parameter about the result; None or empty where it said nothing."""
+    """What the client asked about the result; None or empty where it did not say. `names`: the parameters it gave."""
 
     sort: tuple[Sort, ...] = ()
     count: int | None = None
@@ -53,7 +51,7 @@ class Result:
     elements: tuple[str, ...] = ()
     contained: ContainedMode = "false"
     contained_type: ContainedType = "container"
-    given: frozenset[str] = field(default=frozenset())
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,18 @@ class ResultParameter:
     returned: Sequence[str]
 
 
+Apply = Callable[[Result, ResultParameter], Result]
+
+
 def apply_parameter(result: Result, parameter: ResultParameter) -> Result:
-    """The result parameters with one more; Invalid: bad value, UnsupportedParameter: what lenient handling ignores."""
+    """The result parameters with one more. Raises Invalid, UnsupportedParameter for what lenient handling ignores."""
     if not parameter.value:
         raise UnsupportedParameter(f"`{parameter.name}` has no value; leave it out.", code="invalid")
     if parameter.modifier and parameter.name not in ("_include", "_revinclude"):
         raise Invalid(f"`{parameter.name}` takes no modifier, so `:{parameter.modifier}` cannot be applied.")
-    if parameter.name in result.given and parameter.name not in REPEATABLE:
+    if parameter.name in result.names and parameter.name not in REPEATABLE:
         raise Invalid(f"`{parameter.name}` is given more than once; give one value.")
-    return replace(PARAMETERS[parameter.name](result, parameter), given=result.given | {parameter.name})
+    return replace(PARAMETERS[parameter.name](result, parameter), names=result.names | {parameter.name})
 
 
 def _apply_sort(result: Result, parameter: ResultParameter) -> Result:
@@ -108,24 +109,21 @@ def _parse_sort_key(code: str, descending: bool, parameter: ResultParameter) -> 
 def _apply_count(result: Result, parameter: ResultParameter) -> Result:
     if not (parameter.value.isascii() and parameter.value.isdigit()):
         raise Invalid(f"`_count` must be a whole number of at least 0, not `{parameter.value}`.")
-    # A page has a most anyway (setting `max_count`); Python reads a number of any length, at its price.
+    # `Options.max_count` limits the page anyway; to read a number of any length would take Python long.
     return replace(result, count=int(parameter.value.lstrip("0")[:18] or "0"))
 
 
-def _apply_total(result: Result, parameter: ResultParameter) -> Result:
-    return replace(result, total=_parse_choice(TOTALS, parameter))
+def _make_choice(field: str, values: Sequence[str]) -> Apply:
+    """What applies a parameter that takes one of some values, which is kept in a field of Result."""
 
+    def apply_choice(result: Result, parameter: ResultParameter) -> Result:
+        if parameter.value not in values:
+            listed = ", ".join(f"`{value}`" for value in values)
+            raise Invalid(f"`{parameter.name}` cannot be `{parameter.value}`. Valid values: {listed}.")
+        chosen: Any = {field: parameter.value}
+        return replace(result, **chosen)
 
-def _apply_summary(result: Result, parameter: ResultParameter) -> Result:
-    return replace(result, summary=_parse_choice(SUMMARIES, parameter))
-
-
-def _parse_choice(values: Sequence[V], parameter: ResultParameter) -> V:
-    for value in values:
-        if value == parameter.value:
-            return value
-    listed = ", ".join(f"`{value}`" for value in values)
-    raise Invalid(f"`{parameter.name}` cannot be `{parameter.value}`. Valid values: {listed}.")
+    return apply_choice
 
 
 def _apply_elements(result: Result, parameter: ResultParameter) -> Result:
@@ -137,8 +135,7 @@ def _apply_elements(result: Result, parameter: ResultParameter) -> Result:
 
 
 def _apply_include(result: Result, parameter: ResultParameter) -> Result:
-    include = _parse_include(parameter)
-    return replace(result, includes=tuple(dict.fromkeys((*result.includes, include))))
+    return replace(result, includes=tuple(dict.fromkeys((*result.includes, _parse_include(parameter)))))
 
 
 def _parse_include(parameter: ResultParameter) -> Include:
@@ -203,14 +200,6 @@ def select_references(parameters: Mapping[str, Parameter]) -> dict[str, Paramete
     return {code: parameter for code, parameter in parameters.items() if parameter.type == "reference"}
 
 
-def _apply_contained(result: Result, parameter: ResultParameter) -> Result:
-    return replace(result, contained=_parse_choice(CONTAINED_MODES, parameter))
-
-
-def _apply_contained_type(result: Result, parameter: ResultParameter) -> Result:
-    return replace(result, contained_type=_parse_choice(CONTAINED_TYPES, parameter))
-
-
 def _check_type(result: Result, parameter: ResultParameter) -> Result:
     if set(parameter.value.split(",")) != set(parameter.types):
         searched = ", ".join(f"`{type}`" for type in parameter.types)
@@ -218,16 +207,16 @@ def _check_type(result: Result, parameter: ResultParameter) -> Result:
     return result
 
 
-PARAMETERS: Mapping[str, Callable[[Result, ResultParameter], Result]] = {
-    "_contained": _apply_contained,
-    "_containedType": _apply_contained_type,
+PARAMETERS: Mapping[str, Apply] = {
+    "_contained": _make_choice("contained", CONTAINED_MODES),
+    "_containedType": _make_choice("contained_type", CONTAINED_TYPES),
     "_count": _apply_count,
     "_elements": _apply_elements,
     "_include": _apply_include,
     "_revinclude": _apply_include,
     "_sort": _apply_sort,
-    "_summary": _apply_summary,
-    "_total": _apply_total,
+    "_summary": _make_choice("summary", SUMMARIES),
+    "_total": _make_choice("total", TOTALS),
     "_type": _check_type,
 }
 

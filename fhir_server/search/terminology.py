@@ -245,9 +245,9 @@ def find_names(pairs: Iterable[tuple[str, str]]) -> tuple[Name, ...]:
             for text in split(value, ","):
                 names |= _find_names_in_value(name.rpartition(":")[2], text)
         elif name == "_filter" and value:
-            for asked in iterate_comparisons(parse_filter(value)):
-                if asked.operator in TERMINOLOGY:
-                    names |= _find_names_in_value(TERMINOLOGY[asked.operator], expand_system_names(asked.value))
+            for each in iterate_comparisons(parse_filter(value)):
+                if each.operator in TERMINOLOGY:
+                    names |= _find_names_in_value(TERMINOLOGY[each.operator], expand_system_names(each.value))
     return tuple(names)
 
 

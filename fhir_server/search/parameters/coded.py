@@ -10,7 +10,7 @@ from fhir_server.fhir.terminology import published
 from fhir_server.search.concepts import read_code_system
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
-from fhir_server.search.parameters.criteria import Criteria, make_invalid, make_or
+from fhir_server.search.parameters.criteria import Criteria, make_or, reject
 from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals, StartsWith
 from fhir_server.search.registry import Component, Parameter
 from fhir_server.search.terminology import MODIFIERS, Codes
@@ -26,9 +26,7 @@ def parse_membership(parameter: Parameter, text: str, criteria: Criteria) -> Cla
     """`:in`: some code is in the value set; `:not-in` is the same clause, negated by the caller."""
     canonical = unescape(text)
     if not canonical.partition("|")[0] or canonical.endswith("|"):
-        raise make_invalid(
-            parameter, text, "it takes the URL of a value set, perhaps with `|version`, or `ValueSet/id`."
-        )
+        raise reject(parameter, text, "it takes the URL of a value set, perhaps with `|version`, or `ValueSet/id`.")
     name = local(canonical, criteria.base, ("ValueSet",)) or canonical
     return _match_codes(parameter, criteria.terminology.list_codes(name))
 

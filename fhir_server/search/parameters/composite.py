@@ -25,7 +25,7 @@ from fhir_server.fhir.references import parse
 from fhir_server.search.entries import COMPOSITE, SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import coded, composite_components, date, number, quantity, string, token
-from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, make_invalid, make_or
+from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, make_or, reject
 from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
 from fhir_server.search.registry import Component, Parameter
 
@@ -99,7 +99,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     components = parameter.components
     if len(values) != len(components) or not all(values):
         form = "$".join(f"[{component.code}]" for component in components)
-        raise make_invalid(parameter, text, f"a composite is written `{form}`.")
+        raise reject(parameter, text, f"a composite is written `{form}`.")
     kind = find_kind(components)
     if kind == "parts":
         return composite_components.parse_clause(parameter, values, criteria)
@@ -130,7 +130,7 @@ def _parse_form(parameter: Parameter, component: Component, text: str, criteria:
     if component.type == "string":
         normalised = string.normalise(unescape(text))
         if not normalised:
-            raise make_invalid(parameter, text, f"in `{component.code}`, {string.FORM}")
+            raise reject(parameter, text, f"in `{component.code}`, {string.FORM}")
         return normalised
     if component.type == "reference":
         return _parse_reference(parameter, component, text, criteria)
@@ -143,7 +143,7 @@ def _parse_reference(parameter: Parameter, component: Component, text: str, crit
         return f"{reference.type}/{reference.id}"
     if reference.kind == "foreign":
         return reference.text
-    raise make_invalid(parameter, text, f"`{component.code}` is written `Type/id` or as an absolute URL.")
+    raise reject(parameter, text, f"`{component.code}` is written `Type/id` or as an absolute URL.")
 
 
 def _parse_range(

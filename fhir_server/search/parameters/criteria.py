@@ -95,6 +95,6 @@ def make_or(clauses: Iterable[Clause]) -> Clause:
     return parts[0] if len(parts) == 1 else Or(parts)
 
 
-def make_invalid(parameter: Parameter, text: str, form: str) -> Invalid:
+def reject(parameter: Parameter, text: str, form: str) -> Invalid:
     """The error of a value that the parameter cannot take; `form` says what it takes."""
     return Invalid(f"`{parameter.code}={text}` of `{parameter.base}` is not valid: {form}")

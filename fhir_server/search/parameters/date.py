@@ -25,8 +25,8 @@ from fhir_server.search.parameters.criteria import (
     Criteria,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
     split_prefix,
 )
 from fhir_server.search.query import Bound, Clause, DateRange, LastUpdated
@@ -87,7 +87,7 @@ def _parse_interval(parameter: Parameter, text: str, criteria: Criteria) -> tupl
         low, high = interval(value, criteria.zone)
     except ValueError as error:
         encoded = " In a URL `+` is written `%2B`." if " " in value else ""
-        raise make_invalid(parameter, text, f"{error} Prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap.{encoded}") from None
+        raise reject(parameter, text, f"{error} Prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap.{encoded}") from None
     if prefix == "ap":
         distance = max(low - criteria.now, criteria.now - high, 0) // APPROXIMATION
         return prefix, low - distance, high + distance

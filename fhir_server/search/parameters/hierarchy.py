@@ -12,7 +12,7 @@ from typing import Literal
 from fhir_server.fhir.references import parse
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters.criteria import Criteria, make_invalid, make_or
+from fhir_server.search.parameters.criteria import Criteria, make_or, reject
 from fhir_server.search.query import Chain, Clause, Equals, Lineage, StartsWith
 from fhir_server.search.registry import Parameter, Registry
 
@@ -43,7 +43,7 @@ def parse_clause(parameter: Parameter, modifier: str, text: str, direct: Clause,
         known = ", ".join(
             f"`{type}`" for type in criteria.registry.types if find_parent_parameter(criteria.registry, type)
         )
-        raise make_invalid(parameter, text, f"`:{modifier}` needs a type with a hierarchy, which is one of {known}.")
+        raise reject(parameter, text, f"`:{modifier}` needs a type with a hierarchy, which is one of {known}.")
     return make_or(clauses)
 
 

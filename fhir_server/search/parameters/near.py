@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.fhir import ucum
 from fhir_server.search.entries import NumberEntry
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, make_invalid
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, reject
 from fhir_server.search.query import Clause, Near
 from fhir_server.search.registry import Parameter
 
@@ -28,17 +28,17 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     """The positions at most that far away."""
     parts = [unescape(part) for part in split(text, "|")]
     if not 2 <= len(parts) <= 4:
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     latitude, longitude, distance, units = (*parts, "", "")[:4]
     north, east = _parse_number(parameter, text, latitude, 90), _parse_number(parameter, text, longitude, 180)
     if not distance:
         return Near(parameter.code, north, east, DEFAULT_METRES)
     length = ucum.canonical(_EVERYDAY_UNITS.get(units, units or "km"))
     if length is None or length.unit != "m":
-        raise make_invalid(parameter, text, f"`{units}` is no unit of length; {FORM}")
+        raise reject(parameter, text, f"`{units}` is no unit of length; {FORM}")
     far = _parse_number(parameter, text, distance, float("inf"))
     if far < 0:
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     return Near(parameter.code, north, east, length.value(far))
 
 
@@ -46,9 +46,9 @@ def _parse_number(parameter: Parameter, text: str, number: str, limit: float) ->
     try:
         value = float(number)
     except ValueError:
-        raise make_invalid(parameter, text, FORM) from None
+        raise reject(parameter, text, FORM) from None
     if not isfinite(value) or abs(value) > limit:
-        raise make_invalid(parameter, text, f"`{number}` is out of range; {FORM}")
+        raise reject(parameter, text, f"`{number}` is out of range; {FORM}")
     return value
 
 

@@ -20,8 +20,8 @@ from fhir_server.search.parameters.criteria import (
     Criteria,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
     split_prefix,
 )
 from fhir_server.search.query import Bound, Clause, NumberRange
@@ -68,7 +68,7 @@ def parse_number(parameter: Parameter, text: str) -> tuple[float, float, float]:
     """(value, lowest value meant, first value above those meant); Invalid for what is no number."""
     number = _NUMBER(text)
     if not number:
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     whole, fraction, exponent = number.groups()
     digits = len(fraction or "")
     if exponent and not digits and len(whole.lstrip("+-")) == 1:

@@ -22,8 +22,8 @@ from fhir_server.search.parameters.criteria import (
     Extractor,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
 )
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.query import Bound, Clause, NumberRange
@@ -117,7 +117,7 @@ def parse_quantity(parameter: Parameter, text: str) -> tuple[Unit | None, Altern
     if len(parts) == 1:
         return None, number.parse_alternatives(parameter, parts[0])
     if len(parts) != 3 or not parts[2]:
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     return (parts[1] or None, parts[2]), number.parse_alternatives(parameter, parts[0])
 
 

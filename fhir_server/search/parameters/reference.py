@@ -22,8 +22,8 @@ from fhir_server.search.parameters.criteria import (
     Extractor,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
 )
 from fhir_server.search.query import Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
@@ -43,7 +43,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
         return token.parse_clause(replace(parameter, code=parameter.code + IDENTIFIER), None, text, criteria)
     parts = [unescape(part) for part in split(text, "|")]
     if not parts[0] or len(parts) > 2 or not parts[-1]:
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     url = parts[0]
     if len(parts) == 2:
         return Equals(parameter.code, (f"{url}{SEPARATOR}{parts[1]}",))
@@ -51,7 +51,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
         return Equals(parameter.code, _list_terms(parameter, modifier, url, criteria))
     reference = parse(url, criteria.base, criteria.registry.types)
     if reference.kind == "logical":
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     if modifier and reference.type != modifier:
         raise Invalid(f"`{parameter.code}:{modifier}={text}` names another type than `{modifier}`.")
     term = f"{reference.type}/{reference.id}" if reference.kind == "local" else url

@@ -20,8 +20,8 @@ from fhir_server.search.parameters.criteria import (
     Extractor,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
 )
 from fhir_server.search.parameters.element_keys import name_element
 from fhir_server.search.query import Clause, Contains, Equals, StartsWith
@@ -70,7 +70,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     wanted = unescape(text)
     normalised = normalise(wanted)
     if not normalised and not (modifier == "exact" and wanted.strip()):
-        raise make_invalid(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     if modifier == "exact":
         return Equals(parameter.code, (f"{normalised}{SEPARATOR}{wanted}",))
     if modifier == "contains":

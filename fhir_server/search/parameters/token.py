@@ -19,8 +19,8 @@ from fhir_server.search.parameters.criteria import (
     Extractor,
     ParameterType,
     Surroundings,
-    make_invalid,
     make_or,
+    reject,
 )
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.query import Clause, EndsWith, Equals, Ids, StartsWith
@@ -39,7 +39,7 @@ def parse_token(parameter: Parameter, text: str) -> tuple[str | None, str]:
         return None, parts[0]
     if len(parts) == 2 and (parts[0] or parts[1]):
         return parts[0], parts[1]
-    raise make_invalid(parameter, text, FORM)
+    raise reject(parameter, text, FORM)
 
 
 def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
@@ -53,7 +53,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     system, code = parse_token(parameter, text)
     if parameter.code == "_id":
         if system is not None:
-            raise make_invalid(parameter, text, "an id has no system.")
+            raise reject(parameter, text, "an id has no system.")
         return Ids((code,))
     if not system and not CASELESS_EXTRACTORS.keys().isdisjoint(parameter.datatypes):
         return _match_any_case(parameter, system, code)
@@ -77,7 +77,7 @@ def _match_any_case(parameter: Parameter, system: str | None, code: str) -> Clau
 
 def _parse_terminology(parameter: Parameter, modifier: str, text: str, criteria: Criteria) -> Clause:
     if parameter.code == "_id":
-        raise make_invalid(parameter, text, f"an id is in no code system, so `:{modifier}` does not apply.")
+        raise reject(parameter, text, f"an id is in no code system, so `:{modifier}` does not apply.")
     if modifier in ("in", "not-in"):
         return coded.parse_membership(parameter, text, criteria)
     return coded.parse_subsumption(parameter, modifier, parse_token(parameter, text), criteria)

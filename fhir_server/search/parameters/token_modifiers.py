@@ -12,7 +12,7 @@ from typing import Any
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters.criteria import Extractor, Surroundings, make_invalid, make_or
+from fhir_server.search.parameters.criteria import Extractor, Surroundings, make_or, reject
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.parameters.string import normalise
 from fhir_server.search.query import Clause, Equals, StartsWith
@@ -27,7 +27,7 @@ def parse_text(parameter: Parameter, text: str) -> Clause:
     """Some text of the code starts with the value; as in a string search."""
     wanted = normalise(unescape(text))
     if not wanted:
-        raise make_invalid(
+        raise reject(
             parameter, text, "`:text` needs at least one character that is not a space. Punctuation does not count."
         )
     return make_or(StartsWith(place + TEXT, wanted) for place in list_element_names(parameter))
@@ -37,7 +37,7 @@ def parse_of_type(parameter: Parameter, text: str) -> Clause:
     """An identifier of that type has that value; all three parts are needed."""
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) != 3 or not all(parts):
-        raise make_invalid(parameter, text, _OF_TYPE_FORM)
+        raise reject(parameter, text, _OF_TYPE_FORM)
     return make_or(Equals(place + OF_TYPE, (SEPARATOR.join(parts),)) for place in list_element_names(parameter))
 
 

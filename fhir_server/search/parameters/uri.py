@@ -16,7 +16,7 @@ from typing import Any
 from fhir_server.fhir.references import local
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import token
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, make_invalid, make_or
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, make_or, reject
 from fhir_server.search.query import And, Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
@@ -31,9 +31,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     uri = unescape(text)
     root = _URL.match(uri)
     if not root:
-        raise make_invalid(
-            parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has."
-        )
+        raise reject(parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has.")
     if modifier == "above":
         return Equals(parameter.code, tuple(_list_above(uri, root.end())))
     if uri.endswith("/"):
@@ -50,7 +48,7 @@ def _match_exactly(parameter: Parameter, text: str, criteria: Criteria) -> Claus
     if not versions or parameter.code != "url" or not parameter.url or version is None:
         return Equals(parameter.code, (unescape(text),))
     if not url or not versions[0]:
-        raise make_invalid(parameter, text, r"it is written `url` or `url|version`; write `|` inside a value as `\|`.")
+        raise reject(parameter, text, r"it is written `url` or `url|version`; write `|` inside a value as `\|`.")
     return And((Equals(parameter.code, (unescape(url),)), token.parse_clause(version, None, versions[0], criteria)))
 
 
