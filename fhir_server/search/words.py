@@ -102,7 +102,7 @@ def has_words(clause: Words, texts: Mapping[TextParameter, str]) -> bool:
 
 
 def iterate_scored_words(clause: Clause) -> Iterator[Words]:
-    """The words that a match is scored by: those that may be why it matches, not those that it must lack."""
+    """The words that a match is scored by: all that are searched for, but none that are negated."""
     match clause:
         case Words():
             yield clause
@@ -111,15 +111,15 @@ def iterate_scored_words(clause: Clause) -> Iterator[Words]:
                 yield from iterate_scored_words(part)
 
 
-def score(wanted: Sequence[Words], texts: Mapping[TextParameter, str]) -> float:
+def score(searched: Sequence[Words], texts: Mapping[TextParameter, str]) -> float:
     """How well the words of a resource answer what was searched, from 0 to below 1, to six decimals.
 
     The mean over the words and phrases searched of n / (n + 0.5 + L / 200): n is how often it occurs among the L words
     of the text that it is searched in. More occurrences, a shorter text and more of the words searched score higher.
     """
-    if not wanted:
+    if not searched:
         return 0.0
-    return round(sum(_score_words(each, texts.get(each.parameter, "")) for each in wanted) / len(wanted), 6)
+    return round(sum(_score_words(each, texts.get(each.parameter, "")) for each in searched) / len(searched), 6)
 
 
 def describe_too_many_scored(type: str) -> str:
@@ -131,6 +131,6 @@ def _score_words(clause: Words, text: str) -> float:
     if not text:
         return 0.0
     # Two blanks between words, so that each has a blank of its own on both sides.
-    apart = f" {text.replace(' ', '  ')} "
-    occurrences = apart.count(f" {'  '.join(clause.words)}{'' if clause.prefix else ' '}")
+    spaced = f" {text.replace(' ', '  ')} "
+    occurrences = spaced.count(f" {'  '.join(clause.words)}{'' if clause.prefix else ' '}")
     return occurrences / (occurrences + 0.5 + (text.count(" ") + 1) / 200)

@@ -2,7 +2,7 @@
 
 Each element has entries of its own, named like those of contained resources (`search.nested_index`): `pair:#0.when` has
 those of the component `when` of the first element that `pair` finds. So each component matches as a parameter of its
-type does, a string by its beginning, and all of them in one element.
+type does, a string by its beginning, and all of them match the same element.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ def parse_clause(parameter: Parameter, values: Sequence[str], criteria: Criteria
 
 def _parse_component(base: str, name: str, component: Component, text: str, criteria: Criteria) -> Clause:
     if component.type == "quantity":
-        asked = Parameter(name, base, "quantity", "", "")
-        return quantity.match_base_units(name, (name,), *quantity.parse_quantity(asked, text))
-    asked = Parameter(name, base, component.type, "", component.expression, coded=component.coded)
-    return _CLAUSES[component.type](asked, None, text, criteria)
+        parameter = Parameter(name, base, "quantity", "", "")
+        return quantity.match_base_units(name, (name,), *quantity.parse_quantity(parameter, text))
+    parameter = Parameter(name, base, component.type, "", component.expression, coded=component.coded)
+    return _CLAUSES[component.type](parameter, None, text, criteria)
 
 
 ComponentEntries = tuple[str, int, Sequence[Any]]
 """(name within the composite, index of the kind, entries)."""
 
 
-def add_element(found: Sequence[dict[str, Any]], code: str, kept: Sequence[ComponentEntries]) -> None:
-    """Adds the entries of one more element of a composite to what was found; `more` stands for one too many."""
-    terms = found[0]
-    at = next((number for number in range(MAX_NESTED) if name_nested(code, "", number) not in terms), MAX_NESTED)
-    if at == MAX_NESTED:
+def add_element(sinks: Sequence[dict[str, Any]], code: str, components: Sequence[ComponentEntries]) -> None:
+    """Adds the entries of one more element of a composite; `name_overflow` stands for the first one too many."""
+    terms = sinks[0]
+    number = next((number for number in range(MAX_NESTED) if name_nested(code, "", number) not in terms), MAX_NESTED)
+    if number == MAX_NESTED:
         terms[name_overflow(code, "")] = ("#",)
         return
-    prefix = name_nested(code, "", at)
-    terms[code], terms[prefix] = ("#",), (str(at),)
-    for name, kind, entries in kept:
-        found[kind][f"{prefix}.{name}"] = tuple(entries)
+    prefix = name_nested(code, "", number)
+    terms[code], terms[prefix] = ("#",), (str(number),)
+    for name, kind, entries in components:
+        sinks[kind][f"{prefix}.{name}"] = tuple(entries)

@@ -53,10 +53,10 @@ Extractor = Callable[[Any, Surroundings], tuple[Any, ...]]
 class ParameterType:
     """One type of search parameter.
 
-    `kind`: the part of Entries its entries go to. `extract`: per FHIR type of the element, how entries are made of it.
-    `clause(parameter, modifier, text, criteria)`: what one alternative, still escaped, asks for; raises Invalid.
-    `negated`: modifiers whose clause is to be wrapped, with all its alternatives, in Not. `only`: modifiers that need
-    elements of certain FHIR types.
+    `kind`: the part of Entries that its entries go to. `extractors`: what makes entries, by FHIR type of the element.
+    `parse_clause(parameter, modifier, text, criteria)`: the clause of one alternative, still escaped; raises Invalid.
+    `negating_modifiers`: those whose clause, with all its alternatives, is wrapped in Not. `modifier_datatypes`: by
+    modifier, the FHIR types of elements that it applies to; those not named apply to all.
     """
 
     kind: Literal["terms", "dates", "numbers"]
@@ -70,9 +70,8 @@ class ParameterType:
 
     def list_modifiers(self, parameter: Parameter) -> frozenset[str]:
         """The modifiers that apply to the elements of a parameter of this type, `missing` and types aside."""
-        unfit = {
-            modifier for modifier, types in self.modifier_datatypes.items() if types.isdisjoint(parameter.datatypes)
-        }
+        types = set(parameter.datatypes)
+        unfit = {modifier for modifier, fit in self.modifier_datatypes.items() if fit.isdisjoint(types)}
         return self.modifiers - unfit
 
 
@@ -81,7 +80,7 @@ APPROXIMATION = 10
 """`ap` widens by a tenth, as R4 recommends."""
 
 Alternatives = tuple[tuple[Bound, ...], ...]
-"""Tests of which one group must hold in full."""
+"""Groups of bounds: the bounds of one group must all hold."""
 
 
 def split_prefix(text: str) -> tuple[str, str]:
@@ -96,5 +95,5 @@ def make_or(clauses: Iterable[Clause]) -> Clause:
 
 
 def reject(parameter: Parameter, text: str, form: str) -> Invalid:
-    """The error of a value that the parameter cannot take; `form` says what it takes."""
+    """The error that rejects a value of a parameter; `form` says what it takes."""
     return Invalid(f"`{parameter.code}={text}` of `{parameter.base}` is not valid: {form}")

@@ -36,12 +36,12 @@ from fhir_server.search.registry import Parameter
 def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The intervals that the prefix and the date ask for."""
     if parameter.code == "_lastUpdated":
-        return make_or(LastUpdated(tests) for tests in _parse_point_alternatives(parameter, text, criteria))
-    return make_or(DateRange(parameter.code, tests) for tests in parse_alternatives(parameter, text, criteria))
+        return make_or(LastUpdated(bounds) for bounds in _parse_point_alternatives(parameter, text, criteria))
+    return make_or(DateRange(parameter.code, bounds) for bounds in parse_alternatives(parameter, text, criteria))
 
 
 def parse_alternatives(parameter: Parameter, text: str, criteria: Criteria) -> Alternatives:
-    """The tests on an interval entry."""
+    """The bounds on an interval entry."""
     prefix, low, high = _parse_interval(parameter, text, criteria)
     match prefix:
         case "eq":  # the second test follows from the others; it bounds the scan of an index on `low`

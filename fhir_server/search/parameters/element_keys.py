@@ -1,7 +1,7 @@
-"""The names under which elements get the entries that their search parameters share (https://hl7.org/fhir/R4/searchparameter-registry.html).
+"""Names of elements, for the index entries that several search parameters share (https://hl7.org/fhir/R4/searchparameter-registry.html).
 
-`value-quantity` and `combo-value-quantity` both look at `Observation.value`: what modifiers and units need beside the
-parameters' own entries is indexed once for the element.
+`value-quantity` and `combo-value-quantity` both look at `Observation.value`. The additional entries that modifiers and
+units need are indexed once, under a name of the element, such as `value:canonical`.
 """
 
 from __future__ import annotations

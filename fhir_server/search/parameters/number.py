@@ -35,17 +35,17 @@ _NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3}))?", 
 
 def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The numbers that the prefix and the value ask for."""
-    return make_or(NumberRange(parameter.code, tests) for tests in parse_alternatives(parameter, unescape(text)))
+    return make_or(NumberRange(parameter.code, bounds) for bounds in parse_alternatives(parameter, unescape(text)))
 
 
 def parse_alternatives(parameter: Parameter, text: str, low: End = "low", high: End = "high") -> Alternatives:
-    """The tests on a number entry; a composite that keeps one number at each end names the same end twice."""
+    """The bounds on a number entry; a composite that keeps one number at each end names the same end twice."""
     prefix, number = split_prefix(text)
     value, least, beyond = parse_number(parameter, number)
     match prefix:
         case "eq":  # the second test bounds the scan of an index on `low`
-            tests = (Bound(low, "ge", least), Bound(low, "lt", beyond), Bound(high, "lt", beyond))
-            return (tuple(dict.fromkeys(tests)),)
+            bounds = (Bound(low, "ge", least), Bound(low, "lt", beyond), Bound(high, "lt", beyond))
+            return (tuple(dict.fromkeys(bounds)),)
         case "ne":
             return (Bound(low, "lt", least),), (Bound(high, "ge", beyond),)
         case "gt":

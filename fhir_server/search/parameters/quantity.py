@@ -1,13 +1,14 @@
 """Quantity parameters: a number and perhaps its unit (https://hl7.org/fhir/R4/search.html#quantity).
 
 A quantity with a comparator (`<5`) is the open range that it stands for. Quantities in UCUM units have a second entry,
-in base units, under the pseudo-parameter `place:canonical`: a criterion in a UCUM unit holds in all commensurable ones.
-Other units are compared as written.
+in base units, under the pseudo-parameter `element:canonical`: a criterion in a UCUM unit holds in all commensurable
+ones. Other units are compared as written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import inf, isclose, nextafter
 from typing import Any
@@ -34,7 +35,7 @@ CANONICAL = ":canonical"
 CURRENCY = "urn:iso:std:iso:4217"
 
 Unit = tuple[str | None, str]
-Tests = tuple[Bound, ...]
+Bounds = tuple[Bound, ...]
 
 _BASE = ucum.Canonical("", 1.0)
 _ROUNDING = 3e-11  # two steps of the 12 digits that conversions keep
@@ -48,7 +49,7 @@ COMMON_UNITS = (
     *("/min", "/s", "/h", "Hz", "kg/m2", "g/m2", "L/min", "mL/min", "mL/s", "mL/h", "%", "1", "mmol", "umol"),
     *("nmol", "meq", "mg/kg", "ug/kg", "g/kg", "mg/d", "g/d", "kcal", "kJ"),
 )
-"""Units that a composite is searched in besides its own, if commensurable; it has no entries in base units for them."""
+"""Units that a composite is also searched in, if commensurable; it has no entries in base units for them."""
 _COMMON_CODES = frozenset(COMMON_UNITS)
 
 
@@ -58,36 +59,36 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
 
 
 def match_base_units(code: str, names: Iterable[str], unit: Unit | None, alternatives: Alternatives) -> Clause:
-    """The tests on entries of `code` as they are written, and on those of `names` in base units."""
-    exact = [NumberRange(code, tests, unit=unit) for tests in alternatives]
+    """The bounds on entries of `code` as they are written, and on those of `names` in base units."""
+    exact = [NumberRange(code, bounds, unit=unit) for bounds in alternatives]
     scale = _find_scale(unit)
     if unit is None or scale is None:
         return make_or(exact)
     converted = [
-        NumberRange(name + CANONICAL, tests, unit=("", scale.unit))
+        NumberRange(name + CANONICAL, bounds, unit=("", scale.unit))
         for name in names
-        for tests in _convert_alternatives(alternatives, scale, _BASE)
+        for bounds in _convert_alternatives(alternatives, scale, _BASE)
     ]
     return make_or(converted if unit[0] else (*exact, *converted))
 
 
-def iterate_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[str, Unit | None, Tests]]:
-    """(suffix of the name, unit, tests): in the unit given, in each unit of `COMMON`, and in base units.
+def iterate_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[str, Unit | None, Bounds]]:
+    """(suffix of the name, unit, bounds): in the unit given, in each unit of `COMMON`, and in base units.
 
     For composites, whose entries are in base units for other units than those of `COMMON` alone: for all, that would
     cost more than all else that is indexed.
     """
     scale = _find_scale(unit)
-    for tests in alternatives:
-        yield "", unit, tests
+    for bounds in alternatives:
+        yield "", unit, bounds
     if scale is None:
         return
     for code, other in _list_commensurable(scale.unit):
         if (ucum.SYSTEM, code) != unit:
-            for tests in _convert_alternatives(alternatives, scale, other):
-                yield "", (ucum.SYSTEM, code), tests
-    for tests in _convert_alternatives(alternatives, scale, _BASE):
-        yield CANONICAL, ("", scale.unit), tests
+            for bounds in _convert_alternatives(alternatives, scale, other):
+                yield "", (ucum.SYSTEM, code), bounds
+    for bounds in _convert_alternatives(alternatives, scale, _BASE):
+        yield CANONICAL, ("", scale.unit), bounds
 
 
 def _find_scale(unit: Unit | None) -> ucum.Canonical | None:
@@ -95,13 +96,13 @@ def _find_scale(unit: Unit | None) -> ucum.Canonical | None:
     return ucum.canonical(unit[1]) if unit and unit[0] in (None, ucum.SYSTEM) else None
 
 
-def _convert_alternatives(alternatives: Alternatives, given: ucum.Canonical, wanted: ucum.Canonical) -> Alternatives:
-    """The same tests in another unit. A range narrower than the rounding of conversions still holds one value."""
-    ends = {test.value: given.convert(test.value, wanted) for tests in alternatives for test in tests}
+def _convert_alternatives(alternatives: Alternatives, scale: ucum.Canonical, other: ucum.Canonical) -> Alternatives:
+    """The same bounds in another unit. A range narrower than the rounding of conversions still holds one value."""
+    ends = {bound.value: scale.convert(bound.value, other) for bounds in alternatives for bound in bounds}
     lowest, highest = min(ends), max(ends)
     if lowest < highest and isclose(ends[lowest], ends[highest], rel_tol=_ROUNDING):
         ends[highest] = nextafter(ends[highest], inf)
-    return tuple(tuple(Bound(test.end, test.comparison, ends[test.value]) for test in tests) for tests in alternatives)
+    return tuple(tuple(replace(bound, value=ends[bound.value]) for bound in bounds) for bounds in alternatives)
 
 
 @lru_cache(maxsize=64)
@@ -112,7 +113,7 @@ def _list_commensurable(base: str) -> Sequence[tuple[str, ucum.Canonical]]:
 
 
 def parse_quantity(parameter: Parameter, text: str) -> tuple[Unit | None, Alternatives]:
-    """The unit (None for any) and the tests on the number."""
+    """The unit (None for any) and the bounds on the number."""
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) == 1:
         return None, number.parse_alternatives(parameter, parts[0])
@@ -131,7 +132,7 @@ def _extract_quantity(value: Any, around: Surroundings) -> tuple[NumberEntry, ..
 
 
 def _extract_base_units(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
-    """The entry of a quantity under `place:canonical`; none for a unit that cannot be converted."""
+    """The entry of a quantity under `element:canonical`; none for a unit that cannot be converted."""
     if value.get("system") != ucum.SYSTEM:
         return ()
     amount, scale = value.get("value"), ucum.canonical(value.get("code", ""))

@@ -1,7 +1,8 @@
 """String parameters: case, accents and punctuation do not matter, a match starts with the value (https://hl7.org/fhir/R4/search.html#string).
 
 The parts of a family name are searched independently: the words after its first are indexed under the pseudo-parameter
-`place:family-words` of the HumanName, as normalised strings without their spelling; `places` says what a place is.
+`element:family-words` of the HumanName, as normalised strings without their spelling; `element_keys` says how elements
+are named.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FAMILY_WORDS = ":family-words"
 _NAME = ("text", "family", "given", "prefix", "suffix")
 _ADDRESS = ("text", "line", "city", "district", "state", "postalCode", "country")
 _BETWEEN_WORDS = re.compile(r"[\s\-\u2010-\u2013\u30a0\uff0d]+")
-"""White space and hyphens, the dashes that stand for one among them."""
+"""White space, hyphens and the dashes that are written for them."""
 
 _PUNCTUATION = bytes(sign for sign in range(128) if unicodedata.category(chr(sign))[0] == "P")
 _SMALL = bytes(
@@ -56,7 +57,7 @@ def normalise(text: str) -> str:
 
 
 def _list_letters(text: str) -> Iterable[str]:
-    """The characters of the text, and those that others are composed of, but no accents."""
+    """The characters of the text, composed ones taken apart and accents left out."""
     return [sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign)]
 
 
@@ -67,12 +68,12 @@ def make_term(text: str) -> str:
 
 def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """Starts with the value, as a later word of a family name may; `:contains` and `:exact` look at whole strings."""
-    wanted = unescape(text)
-    normalised = normalise(wanted)
-    if not normalised and not (modifier == "exact" and wanted.strip()):
+    written = unescape(text)
+    normalised = normalise(written)
+    if not normalised and not (modifier == "exact" and written.strip()):
         raise reject(parameter, text, FORM)
     if modifier == "exact":
-        return Equals(parameter.code, (f"{normalised}{SEPARATOR}{wanted}",))
+        return Equals(parameter.code, (f"{normalised}{SEPARATOR}{written}",))
     if modifier == "contains":
         return Contains(parameter.code, normalised, strings=True)
     starts = StartsWith(parameter.code, normalised)
@@ -84,7 +85,7 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
 
 @lru_cache(maxsize=4096)
 def _list_name_elements(parameter: Parameter) -> tuple[str, ...]:
-    """The names of the places where HumanNames may be."""
+    """The names of the elements that are HumanNames, or whose `family` is searched."""
     branches = parse_for(parameter.expression, parameter.base)
     return tuple(dict.fromkeys(name_element(parameter.code, trim_to_name(branch.steps)) for branch in branches))
 
@@ -134,11 +135,7 @@ def _extract_address(value: Any, around: Surroundings) -> tuple[str, ...]:
 STRING = ParameterType(
     kind="terms",
     extractors={
-        "string": _extract_string,
-        "markdown": _extract_string,
-        "code": _extract_string,
-        "uri": _extract_string,
-        "id": _extract_string,
+        **dict.fromkeys(("string", "markdown", "code", "uri", "id"), _extract_string),
         "HumanName": _extract_human_name,
         "Address": _extract_address,
     },

@@ -3,7 +3,7 @@
 Elements of type code and boolean are indexed without a system; they are found by the one that their binding implies.
 Elements of type string, uri and id have none; neither has a ContactPoint, whose value is the code. Codes are compared
 as written, case included. Strings, which a ContactPoint's value is too, are found in any case: those that are not in
-small letters have a second entry that is, under the pseudo-parameter `place:caseless`.
+lower case have a second entry that is, under the pseudo-parameter `element:caseless`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fhir_server.search.registry import Parameter
 FORM = "a token is `code`, `system|code`, `|code` (without a system) or `system|`; write `|` inside a value as `\\|`."
 CASELESS = ":caseless"
 TEXT_ONLY = SEPARATOR
-"""The term of a value with neither code nor system: no criteria match it, but the parameter is not missing."""
+"""The term of a value with neither code nor system: no code matches it, but the parameter is not missing."""
 
 
 def parse_token(parameter: Parameter, text: str) -> tuple[str | None, str]:
@@ -67,12 +67,12 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
 
 def _match_any_case(parameter: Parameter, system: str | None, code: str) -> Clause:
     """R4: "If the underlying data type is string then the search is not case sensitive"."""
-    small = f"{code.casefold()}{SEPARATOR}"
-    written = dict.fromkeys((f"{code}{SEPARATOR}", small))
-    among = [Equals(place + CASELESS, (small,)) for place in list_element_names(parameter)]
+    lower = f"{code.casefold()}{SEPARATOR}"
+    terms = dict.fromkeys((f"{code}{SEPARATOR}", lower))
+    caseless = [Equals(name + CASELESS, (lower,)) for name in list_element_names(parameter)]
     if system is None and not CASELESS_EXTRACTORS.keys() >= set(parameter.datatypes):  # other elements may have systems
-        return make_or((*(StartsWith(parameter.code, each) for each in written), *among))
-    return make_or((Equals(parameter.code, tuple(written)), *among))
+        return make_or((*(StartsWith(parameter.code, each) for each in terms), *caseless))
+    return make_or((Equals(parameter.code, tuple(terms)), *caseless))
 
 
 def _parse_terminology(parameter: Parameter, modifier: str, text: str, criteria: Criteria) -> Clause:
@@ -118,8 +118,8 @@ def _extract_contact_point(value: Any, around: Surroundings) -> tuple[str, ...]:
 
 
 def _extract_lower_case(value: Any, around: Surroundings) -> tuple[str, ...]:
-    small = value.casefold()
-    return () if small == value else (f"{small}{SEPARATOR}",)
+    lower = value.casefold()
+    return () if lower == value else (f"{lower}{SEPARATOR}",)
 
 
 def _extract_lower_case_contact_point(value: Any, around: Surroundings) -> tuple[str, ...]:
@@ -135,17 +135,8 @@ CASELESS_EXTRACTORS: Mapping[str, Extractor] = {
 TOKEN = ParameterType(
     kind="terms",
     extractors={
-        "code": _extract_plain,
-        "string": _extract_plain,
-        "markdown": _extract_plain,
-        "uri": _extract_plain,
-        "url": _extract_plain,
-        "canonical": _extract_plain,
-        "oid": _extract_plain,
-        "uuid": _extract_plain,
-        "id": _extract_plain,
-        "date": _extract_plain,
-        "dateTime": _extract_plain,
+        **dict.fromkeys(("code", "string", "markdown", "uri", "url", "canonical", "oid", "uuid", "id"), _extract_plain),
+        **dict.fromkeys(("date", "dateTime"), _extract_plain),
         "boolean": _extract_boolean,
         "Coding": _extract_coding,
         "CodeableConcept": _extract_codeable_concept,

@@ -1,7 +1,7 @@
 """The token modifiers `text` and `of-type`: the words beside a code, the type of an identifier (https://hl7.org/fhir/R4/search.html#token).
 
-Words are indexed under the pseudo-parameter `place:text` as normalised strings without their spelling, identifiers with
-a type under `place:of-type` as system, code and value; `places` says what a place is.
+Words are indexed under the pseudo-parameter `element:text` as normalised strings without their spelling, identifiers
+with a type under `element:of-type` as system, code and value; `element_keys` says how elements are named.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from fhir_server.search.registry import Parameter
 
 TEXT = ":text"
 OF_TYPE = ":of-type"
+_TEXT_FORM = "`:text` needs at least one character that is not a space. Punctuation does not count."
 _OF_TYPE_FORM = "`:of-type` takes `system|code|value`: the type of the identifier by system and code, and its value."
 
 
 def parse_text(parameter: Parameter, text: str) -> Clause:
     """Some text of the code starts with the value; as in a string search."""
-    wanted = normalise(unescape(text))
-    if not wanted:
-        raise reject(
-            parameter, text, "`:text` needs at least one character that is not a space. Punctuation does not count."
-        )
-    return make_or(StartsWith(place + TEXT, wanted) for place in list_element_names(parameter))
+    prefix = normalise(unescape(text))
+    if not prefix:
+        raise reject(parameter, text, _TEXT_FORM)
+    return make_or(StartsWith(name + TEXT, prefix) for name in list_element_names(parameter))
 
 
 def parse_of_type(parameter: Parameter, text: str) -> Clause:
@@ -38,12 +37,12 @@ def parse_of_type(parameter: Parameter, text: str) -> Clause:
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) != 3 or not all(parts):
         raise reject(parameter, text, _OF_TYPE_FORM)
-    return make_or(Equals(place + OF_TYPE, (SEPARATOR.join(parts),)) for place in list_element_names(parameter))
+    return make_or(Equals(name + OF_TYPE, (SEPARATOR.join(parts),)) for name in list_element_names(parameter))
 
 
 @lru_cache(maxsize=8192)
 def _make_term(text: str) -> str:
-    """Displays repeat from resource to resource: normalising each once keeps the index fast."""
+    """The term of a text, without its spelling; cached, as resources have few different displays."""
     return f"{normalise(text)}{SEPARATOR}"
 
 
