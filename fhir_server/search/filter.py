@@ -78,16 +78,16 @@ def _convert_chain(
     names = {each.path[0].name for each in grammar.iterate_comparisons(filter, brackets=False)}
     served = criteria.registry.types
     targets = [type for type in parameter.targets or served if type in served]
-    able = [type for type in targets if all(_has_name(type, name, criteria) for name in names)]
-    if not able:
+    types = [type for type in targets if all(_has_name(type, name, criteria) for name in names)]
+    if not types:
         listed = ", ".join(f"`{name}`" for name in sorted(names))
         raise Invalid(
             f"`_filter`, position {step.position}: no type that `{parameter.base}.{step.name}` refers to has {listed}."
         )
-    next_position = position.advance(len(able))
+    next_position = position.advance(len(types))
     return simplify_or(
         build_chain(parameter, type, _convert_filter(type, filter, next_position, criteria), criteria.registry)
-        for type in sorted(able)
+        for type in sorted(types)
     )
 
 

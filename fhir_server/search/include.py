@@ -151,10 +151,10 @@ def _iterate_canonical_scopes(
             parameters = registry.parameters(source.type)
             for parameter in (parameters[code] for code in _list_codes(include, parameters)):
                 targets = [type for type in parameter.targets or registry.types if include.target in ("", type)]
-                able = [type for type in targets if type in known and can_hold_canonical(parameter, type, registry)]
-                terms = entries_of(source).terms.get(parameter.code, ()) if able else ()
+                types = [type for type in targets if type in known and can_hold_canonical(parameter, type, registry)]
+                terms = entries_of(source).terms.get(parameter.code, ()) if types else ()
                 for term in (term for term in terms if SEPARATOR in term):
-                    yield from (Scope(type, build_canonical_clause(term)) for type in able)
+                    yield from (Scope(type, build_canonical_clause(term)) for type in types)
 
 
 def _iterate_reverse_scopes(

@@ -107,8 +107,8 @@ def add_nested_entries(
     waiting = deque([(type, entries, "", 1)])
     indexed = 0
     while waiting:
-        type, own, prefix, depth = waiting.popleft()
-        for code, nested_type, number, resource in _iterate_targets(own, indexer.references[type], by_reference):
+        type, parent, prefix, depth = waiting.popleft()
+        for code, nested_type, number, resource in _iterate_targets(parent, indexer.references[type], by_reference):
             if nested_type not in indexer.references:
                 continue
             if number == MAX_NESTED or indexed == MAX_NESTED_IN_ALL or depth > MAX_DEPTH:

@@ -51,15 +51,15 @@ class ChainPosition:
 
     def advance(self, branches: int = 1) -> ChainPosition:
         """One link further; TooCostly when the chain is longer or wider than any store should be asked for."""
-        further = ChainPosition(self.name, self.links + 1, self.branches * branches)
-        if further.links > MAX_LINKS:
+        position = ChainPosition(self.name, self.links + 1, self.branches * branches)
+        if position.links > MAX_LINKS:
             raise TooCostly(f"`{self.name}` follows more than {MAX_LINKS} references; search in several steps.")
-        if further.branches > MAX_BRANCHES:
+        if position.branches > MAX_BRANCHES:
             raise TooCostly(
                 f"`{self.name}` may reach too many resource types; "
                 "name the type of each link, as in `subject:Patient.name`."
             )
-        return further
+        return position
 
 
 def parse_parameter(type: str, name: str, value: str, criteria: Criteria) -> Clause:
@@ -192,18 +192,20 @@ def _parse_chain(type: str, head: str, rest: str, value: str, position: ChainPos
     if parameter.type != "reference":
         raise Invalid(f"`{type}.{code}` is no reference, so `{position.name}` cannot be followed through it.")
     targets = _find_targets(parameter, target, criteria)
-    able = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
-    if not able:
+    knowing = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
+    if not knowing:
         raise UnsupportedParameter(
             f"No type that `{type}.{code}` refers to has the search parameter `{_get_first_code(rest)}` "
             f"of `{position.name}`. "
             + (f"Valid ones: {_list_parameters([criteria.registry.parameters(target)])}." if target else "")
         )
     # `subject.type:text`: a code has no text, but the types of other subjects do.
-    reached = [candidate for candidate in able if _takes_modifier(candidate, rest, criteria)] or able
-    further = position.advance(len(reached))
+    reached = [candidate for candidate in knowing if _takes_modifier(candidate, rest, criteria)] or knowing
+    next_position = position.advance(len(reached))
     return simplify_or(
-        build_chain(parameter, candidate, _parse_name(candidate, rest, value, further, criteria), criteria.registry)
+        build_chain(
+            parameter, candidate, _parse_name(candidate, rest, value, next_position, criteria), criteria.registry
+        )
         for candidate in reached
     )
 

@@ -31,9 +31,9 @@ def parse_membership(parameter: Parameter, text: str, criteria: Criteria) -> Cla
     return _match_codes(parameter, criteria.terminology.list_codes(name))
 
 
-def parse_subsumption(parameter: Parameter, modifier: str, given: tuple[str | None, str], criteria: Criteria) -> Clause:
+def parse_subsumption(parameter: Parameter, modifier: str, token: tuple[str | None, str], criteria: Criteria) -> Clause:
     """`:below`: the code or one that it subsumes; `:above`: the code or one that subsumes it."""
-    system, code = given
+    system, code = token
     implied = find_implied_systems(parameter)
     if system is None and len(implied) == 1:
         (system,) = implied

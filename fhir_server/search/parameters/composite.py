@@ -108,9 +108,9 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
         _parse_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS
     ]
     if kind == "terms":
-        wanted = COMPOSITE.join(forms)
+        key = COMPOSITE.join(forms)
         starts = components[-1].type == "string"
-        return StartsWith(parameter.code, wanted) if starts else Equals(parameter.code, (wanted,))
+        return StartsWith(parameter.code, key) if starts else Equals(parameter.code, (key,))
     ranges = [(component, value) for component, value in pairs if component.type in _RANGES]
     searched = _parse_range(parameter, ranges, criteria)
     return make_or(

@@ -89,8 +89,8 @@ def _extract_reference(value: Any, around: Surroundings) -> tuple[str, ...]:
 
 def extract_identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
     """The entries of a Reference under the pseudo-parameter `code:identifier`."""
-    given = value.get("identifier")
-    return _extract_token(given, around) if given else ()
+    identifier = value.get("identifier")
+    return _extract_token(identifier, around) if identifier else ()
 
 
 def _extract_canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
