@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= sqlite:///fhir.db
 LOADED = $(VENV)/.samples-in-$(subst /,_,$(STORE))
+COVERAGE ?=
+PYTEST = $(BIN)/python -m pytest -ra $(if $(COVERAGE),--cov --cov-report=)
+# The tests are compiled once, not in each of their processes each time.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test test-full lint clean
+.PHONY: serve check test test-full coverage lint clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
@@ -24,11 +28,19 @@ serve: $(VENV)/.runtime
 		{ $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
 	$(BIN)/fhir-server serve --store '$(STORE)'
 
+# What to run before each commit: everything that needs no database and no process of its own.
+check: lint
+	$(PYTEST) -n auto -m 'not long and not external'
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto -m 'not long'
+	$(PYTEST) -n auto -m 'not long'
 
 test-full: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto -m long
+	$(PYTEST) -n auto -m long
+
+# After `make test COVERAGE=yes`.
+coverage: $(VENV)/.test
+	$(BIN)/python -m scripts.coverage_table $(VENV)/coverage
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 from fhir_server.writes.conformance_resources import store_conformance_resources
+from fhir_server.writes.rules import Rules
 
 
 async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
@@ -66,6 +67,9 @@ STORES: dict[str, Opener] = {
     "mongodb": _open_mongo,
     "mongodb+srv": _open_mongo,
 }
+
+RULES: Rules = {}
+"""Resource type → its business rule."""
 
 GC_THRESHOLD = 20_000
 
@@ -189,7 +193,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
     index = Index(known.registry, known.definitions, zone, settings.full_text)
     parameters = SearchParameters(store, known.definitions, known.registry, index, settings.full_text)
     return Context(
-        store=store,
+        unrestricted=store,
         definitions=known.definitions,
         parameters=parameters,
         background=Background(),
@@ -198,6 +202,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         clock=clock,
         new_id=id_source(clock),
         policy=AllowAll(),
+        rules=RULES,
         audit=no_audit,
         types=frozenset(known.types),
         page_key=page_key,

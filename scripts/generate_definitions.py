@@ -1,6 +1,6 @@
 """Writes fhir_server/fhir/tables from the official R4 core package (https://hl7.org/fhir/R4/downloads.html).
 
-    python scripts/generate_definitions.py ../shared/definitions/hl7.fhir.r4.core.tgz
+    python -m scripts.generate_definitions ../shared/definitions/hl7.fhir.r4.core.tgz
 
 The package is `hl7.fhir.r4.core` 4.0.1. The same package always gives the same bytes.
 """

@@ -1,6 +1,6 @@
 """Writes fhir_server/fhir/tables/terminology/r4.json: the value sets and code systems of the official R4 core package.
 
-    python scripts/generate_terminology.py ../shared/definitions/hl7.fhir.r4.core.tgz
+    python -m scripts.generate_terminology ../shared/definitions/hl7.fhir.r4.core.tgz
 
 Kept are codes, hierarchy, properties that filters look at, and what composes a value set. Texts are left out (display,
 definition, designation, property dates): searching needs none, and they are most of the bytes. The same package always
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from generate_definitions import (
+from scripts.generate_definitions import (
     TABLES,
     Resources,
     compact,

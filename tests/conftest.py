@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,12 +17,11 @@ import pytest
 
 from fhir_server.app import Knowledge, Running, learn, running
 from fhir_server.settings import Settings
+from tests.shared import shared_path
 
 # The same examples in every run; a slow machine is no fault of the code.
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("repeatable")
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 Serve = Callable[..., AbstractAsyncContextManager["Client"]]
 
@@ -38,6 +38,27 @@ class Client(httpx.AsyncClient):
         return response
 
 
+EXTERNAL_FOLDERS = frozenset({"bench", "commands", "faults"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect with the garbage collection off: what is read and collected stays, and is looked through no more."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests on other stores than memory, which their names tell, and those of folders that start processes."""
+    for item in items:
+        folder, name = item.path.parent.name, item.nodeid.lower()
+        if folder in EXTERNAL_FOLDERS or "sqlite" in name or "mongo" in name:
+            item.add_marker("external")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
@@ -45,10 +66,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of official definitions and sample data beside the project."""
-    if not SHARED.exists():
-        pytest.skip("the folder ../shared with definitions and sample data is not here")
-    return SHARED
+    """The folder of official definitions and sample data beside the project; `shared_path` gives what is in it."""
+    return shared_path()
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +85,7 @@ def faults_only(level: str, message: str, **fields: object) -> None:
 async def serving(known: Knowledge | None, **settings: object) -> AsyncIterator[Client]:
     """A server in this process with these settings, and a client of it."""
     async with running(Settings(**settings), log=faults_only, known=known) as server:  # type: ignore[arg-type]
-        transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(server.api)
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server
             yield client

@@ -1,7 +1,8 @@
-"""`make serve`, with a command that only writes down how it was called in place of the installed one."""
+"""`make serve`, with a command that only writes down how it was called, and who calls which target."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,6 +27,16 @@ def checkout(tmp_path: Path) -> Path:
     command.chmod(0o755)
     (tmp_path / ".venv" / ".runtime").touch()
     return tmp_path
+
+
+CALLERS = (".ci/run", ".github/workflows/tests.yml", ".pre-commit-config.yaml", "CONTRIBUTING.md")
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_whoever_calls_make_names_targets_that_exist(caller: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)", (ROOT / caller).read_text(encoding="utf-8")))
+    assert named and named <= targets
 
 
 def served(checkout: Path, *options: str) -> list[str]:

@@ -107,10 +107,10 @@ async def _arrived(context: Context, receive: Receive, headers: dict[str, str]) 
 
 def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:
     """How to answer, as Accept, Accept-Encoding, `_format` and `_pretty` say."""
-    format = indent = None
+    media_type = indent = None
     for name, value in pairs:
         if name == "_format":
-            format = value
+            media_type = value
         elif name == "_pretty":
             indent = value
     accept = headers.get("accept")
@@ -118,7 +118,7 @@ def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: P
         binary.comes_native(method, path, headers.get("content-type"))
         or binary.goes_native(method, path, accept, pairs)
     )
-    kind = FHIR_JSON if native else response_type(accept, format)
+    kind = FHIR_JSON if native else response_type(accept, media_type)
     return Style(kind, pretty(indent), takes_gzip(headers.get("accept-encoding", "")), method == "HEAD")
 
 

@@ -41,16 +41,16 @@ def _quality(text: str) -> float:
         return 1.0
 
 
-def response_type(accept: str | None, format: str | None) -> str:
+def response_type(accept: str | None, format_parameter: str | None) -> str:
     """The content type of the answer; `_format` wins over `Accept`. Raises NotAcceptable."""
-    if format is not None:
-        kind, *parameters = format.lower().split(";")
+    if format_parameter is not None:
+        kind, *parameters = format_parameter.lower().split(";")
         # a plus sign in a query string arrives as a space
         kind = kind.strip().replace(" ", "+")
         version = dict(_parameter(piece) for piece in parameters).get("fhirversion", "4.0")
         if kind not in _FORMATS or version not in _VERSIONS:
             raise NotAcceptable(
-                f"`_format={format}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0."
+                f"`_format={format_parameter}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0."
             )
         return FHIR_JSON if kind == "json" else kind
     if not accept:

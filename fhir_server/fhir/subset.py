@@ -86,8 +86,8 @@ def _summarised(tree: Any, type: str, definitions: Definitions) -> Any:
         if property is None and key == "resourceType":
             kept[key] = value
         elif property is not None and _summary_element(property):
-            complex = property.type not in definitions.primitives and not key.startswith("_")
-            kept[key] = _summarised(value, property.type, definitions) if complex else value
+            is_complex = property.type not in definitions.primitives and not key.startswith("_")
+            kept[key] = _summarised(value, property.type, definitions) if is_complex else value
     return kept or tree
 
 

@@ -17,7 +17,8 @@ from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.contained import Contained, ContainedSearch, IndexEntries, find_matches, list_contained
 from fhir_server.search.match import Candidate, compare_keys, compute_sort_key
 from fhir_server.search.query import Query, Scope, SortKey
-from fhir_server.store.protocol import Page, Store, Stored
+from fhir_server.security.access import Reader
+from fhir_server.store.protocol import Page, Stored
 
 MOST_CONTAINERS = 5_000
 """Containers that one search looks into."""
@@ -51,11 +52,11 @@ class ContainerReading:
 
 
 async def search_contained(
-    store: Store, query: Query, inside: ContainedSearch, reading: ContainerReading
+    reader: Reader, query: Query, inside: ContainedSearch, reading: ContainerReading
 ) -> ContainedPage:
     """A page of what `query` finds and of what is found inside containers. Raises TooCostly for too many containers."""
-    matches, container_count = await _match_contained(store, query, inside, reading)
-    page = await store.search(query) if query.count and query.scopes else Page((), None)
+    matches, container_count = await _match_contained(reader, query, inside, reading)
+    page = await reader.search(query) if query.count and query.scopes else Page((), None)
     if query.count == 0:
         return ContainedPage((), None, len(matches), container_count)
     left: list[Match] = [
@@ -80,7 +81,7 @@ def _find_position(query: Query, found: Stored, reading: ContainerReading) -> So
 
 
 async def _match_contained(
-    store: Store, query: Query, inside: ContainedSearch, reading: ContainerReading
+    reader: Reader, query: Query, inside: ContainedSearch, reading: ContainerReading
 ) -> tuple[list[Match], int]:
     """The matches among contained resources in any order: each resource, or each container once.
 
@@ -89,11 +90,11 @@ async def _match_contained(
     container_count = 0
     alone: list[Match] = []
     by_container: dict[str, Match] = {}
-    async for containers in _iterate_containers(store, inside):
+    async for containers in _iterate_containers(reader, inside):
         container_count += len(containers)
         family = await _read_contents(containers.values(), reading)
         for scope in inside.scopes:
-            for found in await find_matches(scope.where, scope.type, family, store):
+            for found in await find_matches(scope.where, scope.type, family, reader):
                 key = compute_sort_key(query.sort, found)
                 if inside.without_containers:
                     alone.append((key, found))
@@ -104,16 +105,16 @@ async def _match_contained(
                     by_container[found.within] = at, containers[found.within]
     if inside.without_containers:
         return alone, container_count
-    ordinary = await _find_ordinary_matches(store, by_container, query.scopes)
+    ordinary = await _find_ordinary_matches(reader, by_container, query.scopes)
     return [match for reference, match in by_container.items() if reference not in ordinary], container_count
 
 
-async def _iterate_containers(store: Store, inside: ContainedSearch) -> AsyncIterator[dict[str, Stored]]:
+async def _iterate_containers(reader: Reader, inside: ContainedSearch) -> AsyncIterator[dict[str, Stored]]:
     """The containers by reference, some hundred at a time."""
     query: Query | None = Query(inside.containers, count=_AT_ONCE)
     container_count = 0
     while query is not None:
-        page = await store.search(query)
+        page = await reader.search(query)
         container_count += len(page.matches)
         if container_count > MOST_CONTAINERS or (container_count == MOST_CONTAINERS and page.next):
             types = " or ".join(f"`{scope.type}`" for scope in inside.scopes[:5])
@@ -134,11 +135,11 @@ async def _read_contents(containers: Iterable[Stored], reading: ContainerReading
     return family
 
 
-async def _find_ordinary_matches(store: Store, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:
+async def _find_ordinary_matches(reader: Reader, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:
     """Those of the containers that match the search themselves."""
     found: set[str] = set()
     for scope in scopes:
         own = [reference for reference in references if reference.startswith(f"{scope.type}/")]
         if own:
-            found |= await store.matching(own, scope.where)
+            found |= await reader.matching(own, scope.where)
     return found

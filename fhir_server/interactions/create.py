@@ -22,4 +22,4 @@ async def create(context: Context, request: Request) -> Response:
         criteria=None if criteria is None else parse_if_none_exist(criteria, type),
         text=parse_body(request, type),
     )
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))

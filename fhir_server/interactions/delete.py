@@ -16,7 +16,7 @@ async def delete(context: Context, request: Request) -> Response:
     type, id = request.path
     check_write_request(request)
     action = Action("DELETE", type, id, id=check_id(id), if_match=parse_if_match(request))
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))
 
 
 async def conditional_delete(context: Context, request: Request) -> Response:
@@ -24,4 +24,4 @@ async def conditional_delete(context: Context, request: Request) -> Response:
     (type,) = request.path
     check_write_request(request, criteria=True)
     action = Action("DELETE", type, "", criteria=request.query, if_match=parse_if_match(request))
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))

@@ -30,7 +30,7 @@ def wants_explanation(request: Request, pairs: Pairs) -> bool:
 async def build_explanation(context: Context, request: Request, wanted: Search, steps: Sequence[str]) -> bytes:
     """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
     started = time.perf_counter()
-    criteria = await load_criteria(context, wanted.applied, request.base)
+    criteria = await load_criteria(context, wanted.applied, request.caller)
     types = [scope.type for scope in (wanted.contained or wanted.query).scopes]
     sentences = list(explain_parameters(types, wanted.applied, criteria))
     sentences.append(f"Reading the parameters took {format_elapsed(started)}.")
@@ -39,8 +39,8 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
         sentences.append(f"The order is by {keys}, then by type and id.")
     if not wanted.query.scopes:
         sentences.append("Nothing but contained resources is searched.")
-    elif isinstance(context.store, Explaining):
-        sentences += await context.store.explain(wanted.query)
+    elif isinstance(context.unrestricted, Explaining):
+        sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     else:
         sentences.append("This store does not tell its plan.")
     issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]

@@ -14,6 +14,7 @@ from fhir_server.interactions.summary import FORMAT_PARAMETERS
 from fhir_server.requests.context import Context
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.request import Request, Response
+from fhir_server.security.access import Reader
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
 
 _PARAMETERS = ("_since", "_at", "_count", "_format", "_pretty")
@@ -23,10 +24,10 @@ async def history(context: Context, request: Request) -> Response:
     """200 with versions newest first, deletions included; 404 for an instance that never existed."""
     path = request.path[:-1]
     query = _parse_query_parameters(context, request, path)
-    page = await context.store.history(query)
-    if len(path) == 2 and not page.versions and await context.store.read(path[0], path[1]) is None:
+    page = await context.reader(request.caller).history(query)
+    if len(path) == 2 and not page.versions and await context.reader(request.caller).read(path[0], path[1]) is None:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
-    created = await _find_creations(context, page.versions)
+    created = await _find_creations(context.reader(request.caller), page.versions)
     entries = [_build_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
     head: dict[str, Any] = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
     if page.next is None and query.before is None:
@@ -34,13 +35,13 @@ async def history(context: Context, request: Request) -> Response:
     return Response(200, bundle(head, _build_links(context, request, query, page), entries))
 
 
-async def _find_creations(context: Context, versions: Sequence[Stored]) -> set[tuple[str, int]]:
+async def _find_creations(reader: Reader, versions: Sequence[Stored]) -> set[tuple[str, int]]:
     """The versions (reference, number) that made a resource: first ones, and PUTs right after a deletion."""
     shown = {(each.reference, each.version): each for each in versions}
 
     async def is_revival(version: Stored) -> bool:
         key = version.type, version.id, version.version - 1
-        before = shown.get((version.reference, key[2])) or await context.store.vread(*key)
+        before = shown.get((version.reference, key[2])) or await reader.vread(*key)
         return before is not None and before.raw is None
 
     later = [each for each in versions if each.version > 1 and each.method == "PUT" and each.raw is not None]

@@ -37,7 +37,7 @@ async def patch(context: Context, request: Request) -> Response:
         patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
         if_match=parse_if_match(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))
 
 
 async def conditional_patch(context: Context, request: Request) -> Response:
@@ -52,7 +52,7 @@ async def conditional_patch(context: Context, request: Request) -> Response:
         patch=parse_patch(context, request.headers.get("content-type", ""), request.body),
         if_match=parse_if_match(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))
 
 
 def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:

@@ -13,7 +13,7 @@ from fhir_server.store.protocol import Stored
 async def read(context: Context, request: Request) -> Response:
     """The current version: 404 when it never existed, 410 when it was deleted."""
     type, id = request.path
-    stored = await context.store.read(type, id)
+    stored = await context.reader(request.caller).read(type, id)
     if stored is None:
         raise NotFound(f"`{type}/{id}` does not exist on this server.")
     if stored.raw is None:
@@ -24,7 +24,7 @@ async def read(context: Context, request: Request) -> Response:
 async def vread(context: Context, request: Request) -> Response:
     """One version: 404 when there is no such version, 410 when it is a deletion."""
     type, id, _, version = request.path
-    stored = await context.store.vread(type, id, parse_version(version))
+    stored = await context.reader(request.caller).vread(type, id, parse_version(version))
     if stored is None:
         raise NotFound(f"`{type}/{id}` has no version `{version}`; `{type}/{id}/_history` lists the versions.")
     if stored.raw is None:

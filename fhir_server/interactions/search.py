@@ -23,14 +23,16 @@ from fhir_server.interactions.summary import check_elements
 from fhir_server.requests.context import Context
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.parse_search import parse_search
-from fhir_server.requests.request import Pairs, Request, Response, parse_query
+from fhir_server.requests.request import Caller, Pairs, Request, Response, parse_query
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import find_includes
-from fhir_server.search.parse import NOT_SEARCHED, Options, Search, list_system_types
+from fhir_server.search.parse import NOT_SEARCHED, Search, list_system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.words import score
+from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
 
 FORM = "application/x-www-form-urlencoded"
@@ -50,17 +52,17 @@ async def search(context: Context, request: Request) -> Response:
     """200 with a searchset; unknown parameters are 400 unless handling is lenient."""
     search_request = _parse_request(context, request)
     parsed = await read_search(context, request, search_request)
-    page = await _read_read_page(context, request, parsed)
+    page = await _read_page(context, request, parsed)
     return Response(200, await build_searchset(context, request, search_request, parsed, page))
 
 
-async def _read_read_page(context: Context, request: Request, parsed: Search) -> Page | ContainedPage:
+async def _read_page(context: Context, request: Request, parsed: Search) -> Page | ContainedPage:
     if parsed.contained:
         reading = ContainerReading(functools.partial(context.index.make_entries, base=request.base), context.types)
-        return await search_contained(context.store, parsed.query, parsed.contained, reading)
+        return await search_contained(context.reader(request.caller), parsed.query, parsed.contained, reading)
     if parsed.query.count == 0:
         return Page((), None)
-    return await context.store.search(parsed.query)
+    return await context.reader(request.caller).search(parsed.query)
 
 
 def _parse_request(context: Context, request: Request) -> SearchRequest:
@@ -95,22 +97,22 @@ def _continue_search(context: Context, path: tuple[str, ...], token: str) -> Sea
 
 
 async def read_search(context: Context, request: Request, search_request: SearchRequest) -> Search:
-    """The parsed search with compartment, policy and page position added."""
+    """The parsed search with compartment and page position added."""
     options = Options(search_request.lenient, context.settings.default_count, context.settings.max_count)
     types = _find_types(context, search_request)
-    parsed = await parse_search(context, types, search_request.pairs, request.base, options)
+    parsed = await parse_search(context, types, search_request.pairs, request.caller, options)
     inside = parsed.contained
     check_elements(
         context, context.registry.types if inside and not inside.without_containers else types, parsed.elements
     )
-    scopes = tuple(_restrict(context, request, search_request, scope) for scope in parsed.query.scopes)
+    scopes = tuple(_restrict_to_compartment(context, search_request, scope) for scope in parsed.query.scopes)
     if inside:
         if len(search_request.path) == 3:
             raise NotSupported(
                 "Contained resources belong to no compartment of their own, so `_contained` cannot be applied here; "
                 f"search `{search_request.path[2]}` itself."
             )
-        containers = tuple(_restrict(context, request, search_request, scope) for scope in inside.containers)
+        containers = tuple(_restrict_to_compartment(context, search_request, scope) for scope in inside.containers)
         inside = replace(inside, containers=containers)
     return replace(parsed, query=replace(parsed.query, scopes=scopes, after=search_request.after), contained=inside)
 
@@ -131,16 +133,13 @@ def _find_types(context: Context, search_request: SearchRequest) -> tuple[str, .
     return tuple(type for type in listed if type in within)
 
 
-def _restrict(context: Context, request: Request, search_request: SearchRequest, scope: Scope) -> Scope:
-    clauses = [scope.where]
-    if len(search_request.path) == 3:
-        clauses.append(
-            build_compartment_clause(context.definitions, search_request.path[0], search_request.path[1], scope.type)
-        )
-    restriction = context.policy.restriction(request.principal, scope.type)
-    if restriction != And():
-        clauses.append(restriction)
-    return scope if len(clauses) == 1 else Scope(scope.type, And(tuple(clauses)))
+def _restrict_to_compartment(context: Context, search_request: SearchRequest, scope: Scope) -> Scope:
+    path = search_request.path
+    if len(path) != 3:
+        return scope
+    return Scope(
+        scope.type, And((scope.where, build_compartment_clause(context.definitions, path[0], path[1], scope.type)))
+    )
 
 
 async def build_searchset(
@@ -150,7 +149,7 @@ async def build_searchset(
     explain, started = wants_explanation(request, search_request.pairs), time.perf_counter()
     extra: Sequence[Stored | Contained] = ()
     if parsed.includes and page.matches:
-        extra = await _add_includes(context, request.base, parsed, page.matches)
+        extra = await _add_includes(context, request.caller, parsed, page.matches)
     steps = (f"Including {len(extra)} resources took {format_elapsed(started)}.",) if explain else ()
     if explain and isinstance(page, ContainedPage):
         steps = (f"{page.container_count} containers were looked into; they give {page.inside} matches.", *steps)
@@ -168,39 +167,40 @@ async def build_searchset(
         entries.append(await build_explanation(context, request, parsed, steps))
     meta = {"lastUpdated": instant(context.clock())}
     head: dict[str, Any] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
-    total = await _count_total(context, parsed, page)
+    total = await _count_total(context.reader(request.caller), parsed, page)
     if total is not None:
         head["total"] = total
     return bundle(head, _build_links(context, request, search_request, parsed, page), entries)
 
 
 async def _add_includes(
-    context: Context, base: str, parsed: Search, matches: Sequence[Stored | Contained]
+    context: Context, caller: Caller, parsed: Search, matches: Sequence[Stored | Contained]
 ) -> Sequence[Stored | Contained]:
     """The resources that the includes add; a resource that is referred to by version alone comes in that version."""
-    entries_of = functools.partial(_index_entries, context, base)
+    entries_of = functools.partial(_index_entries, context, caller.base)
     limit = context.settings.max_included
-    extra = await find_includes(context.store, entries_of, matches, parsed.includes, context.registry, limit)
+    reader = context.reader(caller)
+    extra = await find_includes(reader, entries_of, matches, parsed.includes, context.registry, limit)
     if all(include.reverse for include in parsed.includes):
         return extra
     named: dict[str, int] = {}
     for source in (*matches, *extra):
         if b"/_history/" in (source.raw or b""):
-            named = versioned_references(orjson.loads(source.raw or b"{}"), base, context.types) | named
+            named = versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
     if not named:
         return extra
     current = {reference for source in (*matches, *extra) for reference in entries_of(source).references}
     return [
-        await _read_version(context, each, named[each.reference])
+        await _read_version(reader, each, named[each.reference])
         if each.reference in named and each.reference not in current
         else each
         for each in extra
     ]
 
 
-async def _read_version(context: Context, found: Stored | Contained, number: int) -> Stored | Contained:
+async def _read_version(reader: Reader, found: Stored | Contained, number: int) -> Stored | Contained:
     """That version of an included resource, or the resource as it was found where there is no such version."""
-    older = await context.store.vread(found.type, found.id, number)
+    older = await reader.vread(found.type, found.id, number)
     return older if older is not None and older.raw is not None else found
 
 
@@ -223,11 +223,11 @@ def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -
     return subset(stored.raw, stored.type, context.definitions, summary, parsed.elements)
 
 
-async def _count_total(context: Context, parsed: Search, page: Page | ContainedPage) -> int | None:
+async def _count_total(reader: Reader, parsed: Search, page: Page | ContainedPage) -> int | None:
     """The total when `_total` asks for it, or when it is known because all matches are on this page; else None."""
     query: Query = parsed.query
     if query.count == 0 or parsed.total in ("accurate", "estimate"):
-        return await context.store.count(query) + (page.inside if isinstance(page, ContainedPage) else 0)
+        return await reader.count(query) + (page.inside if isinstance(page, ContainedPage) else 0)
     if parsed.total is None and page.next is None and query.after is None:
         return len(page.matches)
     return None

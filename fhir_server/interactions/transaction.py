@@ -52,14 +52,15 @@ async def transaction(context: Context, request: Request, posted: Posted) -> Res
         queries=tuple(parsed.query for _, _, parsed in groups.searches.values()),
     )
     try:
-        done, committed = await commit_bundle(context, groups.actions, request.base, reads)
+        outcome = await commit_bundle(context, groups.actions, request.caller, reads)
     except ReadFailed as error:
         raise _build_read_error(groups, error) from None
-    answers |= await _answer_reads(context, groups, committed)
+    answers |= await _answer_reads(context, groups, outcome.committed)
+    results = {action.where: result for action, result in zip(groups.actions, outcome.results, strict=True)}
     parsed = request.get_preference("return")
     entries = []
     for position in range(len(posted.entries)):
-        result = done.get(f"Bundle.entry[{position}]")
+        result = results.get(f"Bundle.entry[{position}]")
         entries.append(_result_to_entry(request, result, parsed) if result is not None else answers[position])
     return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
 

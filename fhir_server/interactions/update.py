@@ -31,7 +31,7 @@ async def update(context: Context, request: Request) -> Response:
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))
 
 
 async def conditional_update(context: Context, request: Request) -> Response:
@@ -47,4 +47,4 @@ async def conditional_update(context: Context, request: Request) -> Response:
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.base))
+    return build_write_response(context, request, await commit(context, action, request.caller))

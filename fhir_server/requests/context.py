@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import functools
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.requests.background import Background
-from fhir_server.requests.request import Request, Response
+from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry
+from fhir_server.security.access import Reader, Restrictions
 from fhir_server.security.audit import Audit
 from fhir_server.security.policy import Policy
 from fhir_server.settings import Settings
@@ -24,7 +27,8 @@ from fhir_server.validation.structure import StructureValidator
 class Context:
     """Everything an interaction works with; built once, by `app.py`."""
 
-    store: Store
+    unrestricted: Store
+    """The store itself: writes, values and jobs, and the reads that no answer shows. Answers come from `reader`."""
     definitions: Definitions
     parameters: SearchParameters
     background: Background
@@ -33,6 +37,8 @@ class Context:
     clock: Clock
     new_id: Callable[[], str]
     policy: Policy
+    rules: Mapping[str, Callable[..., Awaitable[Any]]]
+    """Business rules by resource type; see `writes.rules`."""
     audit: Audit
     types: frozenset[str]
     page_key: bytes
@@ -44,6 +50,15 @@ class Context:
     """The CapabilityStatement for a base URL."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
+
+    def reader(self, caller: Caller) -> Reader:
+        """What the caller may read."""
+        policy, principal = self.policy, caller.principal
+        if not policy.restricts(principal):
+            return Reader(self.unrestricted, None)
+        index = functools.partial(self.index.make_entries, base=caller.base)
+        types = self.registry.types
+        return Reader(self.unrestricted, Restrictions(functools.partial(policy.restriction, principal), index, types))
 
     @property
     def registry(self) -> Registry:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.requests.context import Context
 from fhir_server.requests.parse_search import parse_search
-from fhir_server.requests.request import Pairs, parse_query
-from fhir_server.search.parse import NOT_SEARCHED, Options
+from fhir_server.requests.request import Caller, Pairs, parse_query
+from fhir_server.search.parse import NOT_SEARCHED
 from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.result_parameters import Options
 
 STRICT = Options(lenient=False, default_count=2, max_count=2)
 _RESULT_PARAMETERS = frozenset(
@@ -31,7 +32,7 @@ def parse_if_none_exist(text: str, type: str) -> Pairs:
     return parse_query(query)
 
 
-async def parse_criteria(context: Context, type: str, pairs: Pairs, base: str) -> Clause:
+async def parse_criteria(context: Context, type: str, pairs: Pairs, caller: Caller) -> Clause:
     """The clause of conditional criteria. Raises PreconditionFailed when empty, Invalid for result parameters."""
     if all(name in NOT_SEARCHED for name, _ in pairs):
         raise PreconditionFailed(
@@ -42,7 +43,7 @@ async def parse_criteria(context: Context, type: str, pairs: Pairs, base: str) -
             raise Invalid(
                 f"`{name}` says how to answer a search; criteria of a conditional interaction cannot have it."
             )
-    search = await parse_search(context, (type,), pairs, base, STRICT)
+    search = await parse_search(context, (type,), pairs, caller, STRICT)
     return search.query.scopes[0].where
 
 

@@ -21,6 +21,13 @@ def parse_query(query: str) -> Pairs:
         raise Invalid(f"The query `{query}` is not percent-encoded UTF-8 text.", code="structure") from None
 
 
+class Caller(NamedTuple):
+    """On whose behalf something is read or written, and the base URL by which its local references are known."""
+
+    base: str
+    principal: Principal = ANONYMOUS
+
+
 class Request(NamedTuple):
     """One request, or one bundle entry read as a request. Header names are lower case.
 
@@ -37,6 +44,11 @@ class Request(NamedTuple):
     id: str = ""
     where: str = ""
     """The path of the bundle entry, such as `Bundle.entry[3]`; empty for a request of its own."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, by which base URL."""
+        return Caller(self.base, self.principal)
 
     def get_preference(self, name: str) -> str | None:
         """The value of a `Prefer` directive such as `return` or `handling`."""

@@ -14,7 +14,7 @@ import orjson
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.fhir.terminology import Json
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Pairs
+from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.query import Clause, Equals, Ids, Or, Query, Scope
 from fhir_server.search.terminology import Name, Terminology, find_names, list_dependencies
@@ -24,23 +24,23 @@ MOST_DEFINITIONS = 500
 """ValueSets and CodeSystems that one search may be composed of."""
 
 
-async def load_criteria(context: Context, pairs: Pairs, base: str) -> Criteria:
+async def load_criteria(context: Context, pairs: Pairs, caller: Caller) -> Criteria:
     """The surroundings for parsing `pairs`, with the terminology that their modifiers need (usually none)."""
-    criteria = context.criteria(base)
+    criteria = context.criteria(caller.base)
     names = find_names(pairs)
     if not names:
         return criteria
-    local = tuple((kind, name.removeprefix(f"{base}/")) for kind, name in names)
-    return replace(criteria, terminology=await _load_definitions(context, dict.fromkeys((*names, *local))))
+    local = tuple((kind, name.removeprefix(f"{caller.base}/")) for kind, name in names)
+    return replace(criteria, terminology=await _load_definitions(context, caller, dict.fromkeys((*names, *local))))
 
 
-async def _load_definitions(context: Context, names: Iterable[Name]) -> Terminology:
+async def _load_definitions(context: Context, caller: Caller, names: Iterable[Name]) -> Terminology:
     """The definitions of these names and of all that they depend on, loaded level by level."""
     found: dict[Name, tuple[Json, ...]] = {}
     waiting = list(names)
     known = 0
     while waiting:
-        by_name = await _read_level(context, waiting)
+        by_name = await _read_level(context, caller, waiting)
         found |= {name: by_name.get(name, ()) for name in waiting}
         known += sum(map(len, by_name.values()))
         if known > MOST_DEFINITIONS:
@@ -56,7 +56,7 @@ async def _load_definitions(context: Context, names: Iterable[Name]) -> Terminol
     return Terminology(found)
 
 
-async def _read_level(context: Context, names: Iterable[Name]) -> dict[Name, tuple[Json, ...]]:
+async def _read_level(context: Context, caller: Caller, names: Iterable[Name]) -> dict[Name, tuple[Json, ...]]:
     """The stored definitions of the names, the preferred one first."""
     by_kind: dict[str, list[str]] = {}
     for kind, name in names:
@@ -65,7 +65,7 @@ async def _read_level(context: Context, names: Iterable[Name]) -> dict[Name, tup
     if not by_kind:
         return {}
     scopes = tuple(Scope(kind, _build_name_clause(kind, listed)) for kind, listed in by_kind.items())
-    page = await context.store.search(Query(scopes, count=MOST_DEFINITIONS + 1))
+    page = await context.reader(caller).search(Query(scopes, count=MOST_DEFINITIONS + 1))
     found: dict[Name, list[tuple[bool, int, Json]]] = {}
     for match in page.matches:
         tree = orjson.loads(match.raw or b"{}")

@@ -117,8 +117,9 @@ def _iterate_concepts(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | No
 
 def _read_property_code(declared: Json) -> str:
     """A property's own code, or the standard one that its `uri` says it is."""
-    uri = declared.get("uri", "")
-    return uri.removeprefix(_STANDARD_PROPERTIES) if uri.startswith(_STANDARD_PROPERTIES) else declared["code"]
+    uri: str = declared.get("uri", "")
+    code: str = uri.removeprefix(_STANDARD_PROPERTIES) if uri.startswith(_STANDARD_PROPERTIES) else declared["code"]
+    return code
 
 
 def _read_property(property: Json) -> tuple[str, str]:
@@ -134,9 +135,9 @@ def _read_property(property: Json) -> tuple[str, str]:
 Codes = frozenset[str]
 
 
-def filter_codes(concepts: Concepts, filter: Json) -> Codes:
+def filter_codes(concepts: Concepts, condition: Json) -> Codes:
     """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
-    operator, property, value = filter["op"], filter["property"], filter["value"]
+    operator, property, value = condition["op"], condition["property"], condition["value"]
     if not concepts.complete:
         raise Unevaluable(
             f"the filter `{property} {operator} {value}` needs all concepts of `{concepts.url}`, "

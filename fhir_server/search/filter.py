@@ -41,15 +41,15 @@ def parse_filter_clause(type: str, text: str, criteria: Criteria) -> q.Clause:
     return _convert_filter(type, grammar.parse_filter(text), ChainPosition("_filter"), criteria)
 
 
-def _convert_filter(type: str, filter: grammar.Filter, position: ChainPosition, criteria: Criteria) -> q.Clause:
-    match filter:
+def _convert_filter(type: str, tree: grammar.Filter, position: ChainPosition, criteria: Criteria) -> q.Clause:
+    match tree:
         case grammar.Combination("and", parts):
             return q.And(tuple(_convert_filter(type, part, position, criteria) for part in parts))
         case grammar.Combination(_, parts):
             return simplify_or(_convert_filter(type, part, position, criteria) for part in parts)
         case grammar.Negation(part):
             return q.Not(_convert_filter(type, part, position, criteria))
-    return _convert_comparison(type, filter, position, criteria)
+    return _convert_comparison(type, tree, position, criteria)
 
 
 def _convert_comparison(type: str, comparison: Comparison, position: ChainPosition, criteria: Criteria) -> q.Clause:
@@ -74,8 +74,8 @@ def _convert_chain(
             f"`_filter`, position {step.position}: `{parameter.base}.{step.name}` is a {parameter.type} parameter; "
             "`.` and `[…]` follow references."
         )
-    filter = rest if step.where is None else grammar.Combination("and", (step.where, rest))
-    names = {each.path[0].name for each in grammar.iterate_comparisons(filter, brackets=False)}
+    tree = rest if step.where is None else grammar.Combination("and", (step.where, rest))
+    names = {each.path[0].name for each in grammar.iterate_comparisons(tree, brackets=False)}
     served = criteria.registry.types
     targets = [type for type in parameter.targets or served if type in served]
     types = [type for type in targets if all(_has_name(type, name, criteria) for name in names)]
@@ -86,7 +86,7 @@ def _convert_chain(
         )
     next_position = position.advance(len(types))
     return simplify_or(
-        build_chain(parameter, type, _convert_filter(type, filter, next_position, criteria), criteria.registry)
+        build_chain(parameter, type, _convert_filter(type, tree, next_position, criteria), criteria.registry)
         for type in sorted(types)
     )
 

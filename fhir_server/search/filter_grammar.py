@@ -84,16 +84,16 @@ def expand_system_names(value: str) -> str:
     return _NAMED_SYSTEM.sub(lambda found: _SYSTEMS[found.group()], value)
 
 
-def iterate_comparisons(filter: Filter, brackets: bool = True) -> Iterator[Comparison]:
+def iterate_comparisons(tree: Filter, brackets: bool = True) -> Iterator[Comparison]:
     """Every comparison in a filter; with `brackets`, those of the filters in brackets too."""
-    match filter:
+    match tree:
         case Combination(_, parts):
             for part in parts:
                 yield from iterate_comparisons(part, brackets)
         case Negation(part):
             yield from iterate_comparisons(part, brackets)
         case Comparison(path):
-            yield filter
+            yield tree
             for step in path if brackets else ():
                 if step.where is not None:
                     yield from iterate_comparisons(step.where)
@@ -102,10 +102,10 @@ def iterate_comparisons(filter: Filter, brackets: bool = True) -> Iterator[Compa
 def parse_filter(text: str) -> Filter:
     """The tree of a filter. Raises Invalid with the position of what cannot be read, TooCostly for too many tests."""
     reader = _Reader("_filter", text)
-    filter = reader.read_filter(0)
+    tree = reader.read_filter(0)
     if reader.position < len(text):
         raise reader.make_error("`and`, `or` or the end of the filter")
-    return filter
+    return tree
 
 
 class _Reader(Scanner):
@@ -116,13 +116,13 @@ class _Reader(Scanner):
     def read_filter(self, depth: int) -> Filter:
         if depth > MAX_DEPTH:
             raise TooCostly(f"`_filter` is nested more than {MAX_DEPTH} levels deep; search in several steps.")
-        filter = self._read_term(depth)
+        tree = self._read_term(depth)
         while (name := self.peek(_NAME)) in ("and", "or"):
             word: Literal["and", "or"] = "and" if name == "and" else "or"
             self.read(_NAME)
-            parts = filter.parts if isinstance(filter, Combination) and filter.word == word else (filter,)
-            filter = Combination(word, (*parts, self._read_term(depth)))
-        return filter
+            parts = tree.parts if isinstance(tree, Combination) and tree.word == word else (tree,)
+            tree = Combination(word, (*parts, self._read_term(depth)))
+        return tree
 
     def _read_term(self, depth: int) -> Filter:
         if self.peek(_NOT_GROUP):
@@ -132,9 +132,9 @@ class _Reader(Scanner):
 
     def _read_group(self, depth: int, start: str, end: str) -> Filter:
         self.expect(start)
-        filter = self.read_filter(depth + 1)
+        tree = self.read_filter(depth + 1)
         self.expect(end)
-        return filter
+        return tree
 
     def _read_comparison(self, depth: int) -> Filter:
         self._comparisons += 1

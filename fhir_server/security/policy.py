@@ -28,8 +28,15 @@ class Policy(Protocol):
         """Return, or raise Forbidden."""
         ...
 
+    def restricts(self, principal: Principal) -> bool:
+        """Whether anything is hidden from the principal; False spares all reads the search for restrictions."""
+        ...
+
     def restriction(self, principal: Principal, type: str) -> Clause:
-        """The clause that is added to every search for `type`, in chains, includes and history likewise."""
+        """The clause that every visible resource of `type` matches. It speaks of the resource itself: no chains.
+
+        `search.query.EVERYTHING` hides nothing, `NOTHING` the whole type. `access.Reader` adds it to all that is read.
+        """
         ...
 
 
@@ -38,6 +45,10 @@ class AllowAll:
 
     def authorise(self, principal: Principal, interaction: str, type: str | None, id: str | None) -> None:
         """Allow."""
+
+    def restricts(self, principal: Principal) -> bool:
+        """Nothing is hidden."""
+        return False
 
     def restriction(self, principal: Principal, type: str) -> Clause:
         """No restriction."""

@@ -64,7 +64,7 @@ class LeaseLost(Exception):
 
 async def find_job(context: Context) -> Job | None:
     """The last job, running or ended."""
-    text = await context.store.get_value(JOB)
+    text = await context.unrestricted.get_value(JOB)
     return _decode(text) if text else None
 
 
@@ -81,7 +81,7 @@ def is_abandoned(context: Context, job: Job) -> bool:
 
 async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0) -> Job:
     """A new job. Raises Conflict while another one runs."""
-    before = await context.store.get_value(JOB)
+    before = await context.unrestricted.get_value(JOB)
     running = _decode(before) if before else None
     if running is not None and running.status == "running" and not is_abandoned(context, running):
         raise Conflict(
@@ -90,7 +90,7 @@ async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0
         )
     now = context.clock()
     job = Job(context.new_id(), tuple(dict.fromkeys(types)), base, now, now, rate)
-    if not await context.store.put_value_if(JOB, orjson.dumps(asdict(job)), before):
+    if not await context.unrestricted.put_value_if(JOB, orjson.dumps(asdict(job)), before):
         raise Conflict("Another reindex was started in the same moment. `GET $reindex` tells how far it is.")
     return job
 
@@ -140,7 +140,11 @@ async def _throttled(context: Context, job: Job, seconds: float) -> Job:
 async def _step(context: Context, job: Job) -> Job:
     """The job after one more batch."""
     in_force = context.parameters.current
-    if job.filled is None or job.number != in_force.number or job.number != await context.store.registry_version():
+    if (
+        job.filled is None
+        or job.number != in_force.number
+        or job.number != await context.unrestricted.registry_version()
+    ):
         return await _restart(context, job)
     if job.at == len(job.filled):
         await context.parameters.mark_indexed(job.types, in_force)
@@ -151,7 +155,7 @@ async def _step(context: Context, job: Job) -> Job:
 
     type = job.filled[job.at]
     try:
-        batch = await context.store.reindex(type, extract, job.number, job.after)
+        batch = await context.unrestricted.reindex(type, extract, job.number, job.after)
     except RegistryChanged:
         return await _restart(context, job)
     at = job.at + (batch.next is None)
@@ -161,10 +165,10 @@ async def _step(context: Context, job: Job) -> Job:
 async def _restart(context: Context, job: Job) -> Job:
     """The job from its start: later writes use the current parameters, so what is stored now must be indexed."""
     await context.parameters.reload()
-    await context.store.wait_for_open_transactions()
+    await context.unrestricted.wait_for_open_transactions()
     # What they contain is indexed with the containers.
-    others = await find_container_types(context.store, sorted(context.types - set(job.types)), job.types)
-    counts = {type: await context.store.count(Query((Scope(type),))) for type in (*job.types, *others)}
+    others = await find_container_types(context.unrestricted, sorted(context.types - set(job.types)), job.types)
+    counts = {type: await context.unrestricted.count(Query((Scope(type),))) for type in (*job.types, *others)}
     restarted = replace(
         job, filled=tuple([type for type, count in counts.items() if count]), total=sum(counts.values())
     )
@@ -174,6 +178,6 @@ async def _restart(context: Context, job: Job) -> Job:
 
 async def _save(context: Context, before: Job, after: Job) -> Job:
     """Store the job. Raises LeaseLost when another process has changed it."""
-    if not await context.store.put_value_if(JOB, orjson.dumps(asdict(after)), orjson.dumps(asdict(before))):
+    if not await context.unrestricted.put_value_if(JOB, orjson.dumps(asdict(after)), orjson.dumps(asdict(before))):
         raise LeaseLost
     return after

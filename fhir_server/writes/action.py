@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.resource import Text, version_members
 from fhir_server.requests.request import Pairs
 from fhir_server.store.operations import Content, Method
@@ -21,7 +22,8 @@ class Action(NamedTuple):
     gets, fixed before the first attempt so that a repeated plan makes the same resource. `criteria`: the search pairs
     of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
     `headers.ANY_VERSION`.
-    `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "".
+    `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "". `purge`: the
+    deletion that comes before a physical removal.
     """
 
     method: Method
@@ -35,12 +37,14 @@ class Action(NamedTuple):
     absent: bool = False
     full_url: str = ""
     where: str = ""
+    purge: bool = False
 
 
 class WriteResult(NamedTuple):
     """The result of an action: the HTTP status and the version that is current now.
 
     `version` 0: there was nothing to delete. `content` or `raw` holds the resource; neither after a delete.
+    `issues`: what the rule of the type remarks on the write.
     """
 
     status: int
@@ -50,6 +54,7 @@ class WriteResult(NamedTuple):
     last_updated: int
     content: Content | None = None
     raw: bytes | None = None
+    issues: tuple[Issue, ...] = ()
 
     def text(self) -> bytes:
         """The complete resource; b"" after a delete."""

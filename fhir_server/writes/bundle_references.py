@@ -13,7 +13,7 @@ from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import reference_paths, rewrite
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
-from fhir_server.requests.request import parse_query
+from fhir_server.requests.request import Caller, parse_query
 from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, Target, find_matches
 
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
@@ -81,14 +81,16 @@ def _find_prefix(url: str) -> bytes:
     return (match[1] if match else url[:9]).encode()
 
 
-async def resolve_conditional_references(context: Context, resolved: ResolvedTargets, text: Text, base: str) -> Text:
+async def resolve_conditional_references(
+    context: Context, resolved: ResolvedTargets, text: Text, caller: Caller
+) -> Text:
     """The resource with each `Type?criteria` reference replaced by the one match; 412 when there is not exactly one.
 
     They may be written relative to the base URL or below it.
     """
     found: dict[str, str] = {}
     for path, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
-        match = _CONDITIONAL.fullmatch(below(reference, base))
+        match = _CONDITIONAL.fullmatch(below(reference, caller.base))
         if match and match[1] not in context.types:
             raise PreconditionFailed(
                 f"The conditional reference `{reference}` cannot be resolved: `{match[1]}` is no resource type of this "
@@ -96,21 +98,21 @@ async def resolve_conditional_references(context: Context, resolved: ResolvedTar
                 expression=(path,),
             )
         if match and reference not in found:
-            found[reference] = await _find_one_match(context, resolved, (match[1], match[2]), path, base)
+            found[reference] = await _find_one_match(context, resolved, (match[1], match[2]), path, caller)
     if not found:
         return text
     return rewrite(text, found.get, (), context.definitions)
 
 
 async def _find_one_match(
-    context: Context, resolved: ResolvedTargets, criteria: tuple[str, str], path: str, base: str
+    context: Context, resolved: ResolvedTargets, criteria: tuple[str, str], path: str, caller: Caller
 ) -> str:
     type, query = criteria
     try:
-        where = await parse_criteria(context, type, parse_query(query), base)
+        where = await parse_criteria(context, type, parse_query(query), caller)
     except FhirError as error:
         raise error.located(path) from None
-    ids = await find_matches(context, resolved, CriteriaScope(type, where), base)
+    ids = await find_matches(context, resolved, CriteriaScope(type, where), caller)
     if len(ids) != 1:
         count = "nothing" if not ids else "more than one resource"
         raise PreconditionFailed(

@@ -14,6 +14,7 @@ from fhir_server.fhir import package
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.fhir.resource import parse, valid_id
 from fhir_server.requests.context import Context
+from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Transaction
 from fhir_server.writes.action import Action
 from fhir_server.writes.commit import commit_bundle
@@ -30,7 +31,9 @@ async def store_conformance_resources(context: Context, folder: Path) -> None:
             actions.append(action)
     for start in range(0, len(actions), _AT_ONCE):
         try:
-            await commit_bundle(context, actions[start : start + _AT_ONCE], context.settings.base_url, Transaction())
+            await commit_bundle(
+                context, actions[start : start + _AT_ONCE], Caller(context.settings.base_url), Transaction()
+            )
         except FhirError as error:
             issue = error.issues[0]
             raise ValueError(f"{', '.join(issue.expression)}: {issue.diagnostics}") from None

@@ -7,7 +7,7 @@ resources validated, index entries computed. What the plan relied on travels wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +26,7 @@ from fhir_server.fhir.outcome import (
 from fhir_server.fhir.resource import Text, parse, spliced
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
+from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -43,17 +44,23 @@ SLICE = 50
 class Plan:
     """A transaction in the making, and per action the position of its write or the version that answers it."""
 
-    base: str = ""
+    caller: Caller
     registry: int | None = None
-    writes: list[Write] = field(default_factory=list)
+    found: Mapping[str, Stored] = field(default_factory=dict)
+    """By reference, the latest versions that were read for the plan; deletions too."""
     assertions: list[Assertion] = field(default_factory=list)
     locks: set[str] = field(default_factory=set)
+    writes: list[Write] = field(default_factory=list)
     required: dict[str, tuple[Target, Text]] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
     steps: list[tuple[Target, Stored | int | None]] = field(default_factory=list)
     """Per target: the position of its write, or the stored version that answers it, or None (nothing there)."""
     parameters: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By id, the SearchParameters written so far; None for one that is deleted."""
+    trees: dict[str, dict[str, Any] | None] | None = None
+    """By reference, what is written, None for a deletion; only where a rule will be asked."""
+    issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
+    """By number of the step, what its rule remarks."""
 
     def find_position(self, target: Target) -> int | None:
         """Where this plan writes the resource that answers a repeated conditional create."""
@@ -77,17 +84,18 @@ class Plan:
         )
 
 
-async def plan(context: Context, actions: list[Action], base: str, bundle: bool) -> Plan:
+async def plan(context: Context, actions: Sequence[Action], caller: Caller, bundle: bool) -> Plan:
     """Plan all actions as one transaction. Raises a FhirError that names the entries at fault."""
     registry = context.parameters.current.number
-    resolved = await resolve_targets(context, actions, base)
+    resolved = await resolve_targets(context, actions, caller)
     _refuse_double_writes(resolved)
     found = await _read_current(context, resolved)
-    draft = Plan(base, registry, assertions=resolved.assertions, locks=resolved.locks)
+    ruled = any(action.type in context.rules for action in actions)
+    draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, trees={} if ruled else None)
     # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
     # nothing could be written meanwhile.
     async with context.planning if len(actions) > SLICE else nullcontext():
-        texts = await _resolve_texts(context, resolved, base, found, bundle)
+        texts = await _resolve_texts(context, resolved, caller, found, bundle)
         await _plan_targets(context, draft, resolved, texts, found)
     return draft
 
@@ -99,7 +107,7 @@ async def _plan_targets(
     problems: list[Issue] = []
     for number, target in enumerate(resolved.targets):
         try:
-            _plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.base)
+            plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.caller)
         except FhirError as error:
             problems += error.located(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
@@ -131,21 +139,24 @@ async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[
         for target in resolved.targets
         if target.found
         or target.action.method in ("PUT", "PATCH")
-        or (target.action.method == "DELETE" and target.action.if_match is not None)
+        or (
+            target.action.method == "DELETE"
+            and (target.action.if_match is not None or target.action.type in context.rules)
+        )
     ]
     references = [target.reference for target in wanted if target.id]
     if len(references) > 1:
-        return await context.store.read_many(references, deletions=True)
+        return await context.unrestricted.read_many(references, deletions=True)
     found: dict[str, Stored] = {}
     for target in wanted:
-        stored = await context.store.read(target.action.type, target.id) if target.id else None
+        stored = await context.unrestricted.read(target.action.type, target.id) if target.id else None
         if stored is not None:
             found[target.reference] = stored
     return found
 
 
 async def _resolve_texts(
-    context: Context, resolved: ResolvedTargets, base: str, found: Mapping[str, Stored], bundle: bool
+    context: Context, resolved: ResolvedTargets, caller: Caller, found: Mapping[str, Stored], bundle: bool
 ) -> dict[int, Text]:
     """The text each target will have, with references resolved, by position of the target."""
     texts: dict[int, Text] = {}
@@ -164,7 +175,7 @@ async def _resolve_texts(
             if links is not None and not inside:
                 text = links.rewrite(text, action.full_url, context.definitions)
             if b"?" in text.raw and not inside:
-                text = await resolve_conditional_references(context, resolved, text, base)
+                text = await resolve_conditional_references(context, resolved, text, caller)
             if bundle or context.settings.references == "enforce":
                 refuse_unresolved(text)
         except FhirError as error:
@@ -190,12 +201,12 @@ def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text
     return parse(encode(tree))
 
 
-def _plan_target(
-    context: Context, draft: Plan, target: Target, text: Text | None, current: Stored | None, base: str
+def plan_target(
+    context: Context, draft: Plan, target: Target, text: Text | None, current: Stored | None, caller: Caller
 ) -> None:
     """Add one target's write, or what answers it, to the plan."""
     action = target.action
-    _check_preconditions(draft, target, current)
+    _check_preconditions(context, draft, target, current)
     if target.found:
         draft.steps.append((target, _find_answer(draft, target, current)))
     elif action.method == "DELETE":
@@ -203,11 +214,13 @@ def _plan_target(
         draft.writes.append(Write("DELETE", action.type, target.id))
         if action.type == SEARCH_PARAMETER:
             draft.parameters[target.id] = None
+        if draft.trees is not None:
+            draft.trees[target.reference] = None
         if context.settings.references == "enforce":
             draft.released.append(target.reference)
     else:
         assert text is not None
-        _plan_write(context, draft, target, text, current, base)
+        _plan_write(context, draft, target, text, current, caller)
 
 
 def _find_answer(draft: Plan, target: Target, current: Stored | None) -> Stored | int | None:
@@ -222,7 +235,7 @@ def _find_answer(draft: Plan, target: Target, current: Stored | None) -> Stored 
     return position
 
 
-def _check_preconditions(draft: Plan, target: Target, current: Stored | None) -> None:
+def _check_preconditions(context: Context, draft: Plan, target: Target, current: Stored | None) -> None:
     action = target.action
     if action.absent and current is not None and current.raw is not None:
         raise PreconditionFailed(
@@ -236,7 +249,11 @@ def _check_preconditions(draft: Plan, target: Target, current: Stored | None) ->
             "leave the id out or update that resource by its id."
         )
     # an update asserts what it read as well, so that of two equal ones in parallel the second makes no version
-    if action.method in ("PUT", "PATCH") or action.if_match is not None:
+    if (
+        action.method in ("PUT", "PATCH")
+        or action.if_match is not None
+        or (action.method == "DELETE" and action.type in context.rules)
+    ):
         version = 0 if current is None else current.version
         draft.assertions.append(VersionIs(action.type, target.id, version))
 
@@ -256,7 +273,9 @@ def _check_version(version: int, target: Target, current: Stored | None) -> None
     )
 
 
-def _plan_write(context: Context, draft: Plan, target: Target, text: Text, current: Stored | None, base: str) -> None:
+def _plan_write(
+    context: Context, draft: Plan, target: Target, text: Text, current: Stored | None, caller: Caller
+) -> None:
     action = target.action
     check_identity(text, action.type, action.id)
     tree = build_stored_tree(text.tree, check_id(target.id))
@@ -269,12 +288,14 @@ def _plan_write(context: Context, draft: Plan, target: Target, text: Text, curre
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = context.index.make_entries(action.type, tree, base)
+    entries = context.index.make_entries(action.type, tree, caller.base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))
     draft.steps.append((target, len(draft.writes)))
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
+    if draft.trees is not None:
+        draft.trees[target.reference] = tree
     text.forget_tree()
 
 
@@ -294,7 +315,10 @@ def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
 
 def collect_results(draft: Plan, written: tuple[Any, ...]) -> list[WriteResult]:
     """The result of every target, in the plan's order."""
-    return [_build_result(target, step, draft.writes, written) for target, step in draft.steps]
+    results = [_build_result(target, step, draft.writes, written) for target, step in draft.steps]
+    for number, issues in draft.issues.items():
+        results[number] = results[number]._replace(issues=issues)
+    return results
 
 
 def _build_result(

@@ -5,32 +5,22 @@ Criteria see the store and this bundle's own writes. What the store answered bec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fhir_server.fhir.json_tree import encode
 from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
-from fhir_server.requests.request import Pairs
+from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.locks import name_locks
-from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
 from fhir_server.writes.action import Action
 from fhir_server.writes.identity import build_stored_tree
+from fhir_server.writes.state import Tree, match_pending
 
 MOST_DELETED = 1000
-
-
-class _NoNeighbours:
-    """The plan's own writes are matched one by one: a chain into the same bundle sees the stored state only."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
 
 
 @dataclass(slots=True)
@@ -79,7 +69,7 @@ class ResolvedTargets:
         return {id: target for id, target in self.list_pending(type).items() if target.action.method == "DELETE"}
 
 
-async def resolve_targets(context: Context, actions: list[Action], base: str) -> ResolvedTargets:
+async def resolve_targets(context: Context, actions: Sequence[Action], caller: Caller) -> ResolvedTargets:
     """Targets in processing order: those named by id first, then DELETE, POST, PUT and PATCH by criteria."""
     resolved = ResolvedTargets()
     conditional: list[Action] = []
@@ -91,7 +81,7 @@ async def resolve_targets(context: Context, actions: list[Action], base: str) ->
             resolved.targets.append(Target(action, id, create=action.method == "POST"))
     for action in sorted(conditional, key=lambda action: _ORDER[action.method]):
         try:
-            await _resolve_criteria(context, resolved, action, base)
+            await _resolve_criteria(context, resolved, action, caller)
         except FhirError as error:
             raise error.located(action.where) if action.where else error from None
     return resolved
@@ -100,16 +90,16 @@ async def resolve_targets(context: Context, actions: list[Action], base: str) ->
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
 
 
-async def _resolve_criteria(context: Context, resolved: ResolvedTargets, action: Action, base: str) -> None:
+async def _resolve_criteria(context: Context, resolved: ResolvedTargets, action: Action, caller: Caller) -> None:
     assert action.criteria is not None
-    where = await parse_criteria(context, action.type, action.criteria, base)
+    where = await parse_criteria(context, action.type, action.criteria, caller)
     repeated = resolved.created.get((action.type, action.criteria)) if action.method == "POST" else None
     if repeated is not None:
         resolved.targets.append(Target(action, repeated.id, found=True))
         return
     deletes = action.method == "DELETE"
     limit = MOST_DELETED if deletes and context.settings.conditional_delete == "multiple" else 1
-    ids = await find_matches(context, resolved, CriteriaScope(action.type, where, limit, deletes), base)
+    ids = await find_matches(context, resolved, CriteriaScope(action.type, where, limit, deletes), caller)
     if len(ids) > limit and limit == MOST_DELETED:
         raise TooCostly(f"The criteria match more than {MOST_DELETED} resources, the most that one delete removes.")
     if len(ids) > limit:
@@ -120,28 +110,26 @@ async def _resolve_criteria(context: Context, resolved: ResolvedTargets, action:
             resolved.created[action.type, action.criteria] = target
 
 
-async def find_matches(context: Context, resolved: ResolvedTargets, scope: CriteriaScope, base: str) -> list[str]:
+async def find_matches(context: Context, resolved: ResolvedTargets, scope: CriteriaScope, caller: Caller) -> list[str]:
     """Ids that match in the store and are not rewritten here, then this bundle's own writes that match."""
     type, where = scope.type, scope.where
     pending = resolved.list_deletions(type) if scope.deletes else resolved.list_pending(type)
+    where = context.reader(caller).restrict_clause(type, where)
     query = build_criteria_query(type, where, scope.limit + 1 + len(pending))
-    page = await context.store.search(query)
+    page = await context.unrestricted.search(query)
     found = tuple(match.id for match in page.matches)
     resolved.assertions.append(Matches(query, found))
     resolved.locks.update(name_locks(type, where))
     # what is patched here counts as it was before: its patch is applied after the criteria were resolved
     ids = [id for id in found if id not in pending or pending[id].action.method == "PATCH"]
+    trees: dict[str, Tree | None] = {}
     for id, target in pending.items():
         text = target.action.text
-        if text is None:
-            continue
-        tree = build_stored_tree(text.tree, id)
-        if text.type != type or context.validator.issues(tree):
-            continue  # the plan refuses it when it comes to its turn
-        candidate = Candidate(type, id, 0, context.index.make_entries(type, tree, base))
-        if matches(where, candidate, _NoNeighbours()):
-            ids.append(id)
-    return ids
+        if text is not None and text.type == type:
+            tree = build_stored_tree(text.tree, id)
+            # the plan refuses an invalid resource when it comes to its turn
+            trees[id] = None if context.validator.issues(tree) else tree
+    return [*ids, *match_pending(context, caller, type, where, trees)]
 
 
 def _resolve_create(action: Action, ids: list[str]) -> list[Target]:

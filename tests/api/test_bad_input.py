@@ -130,7 +130,7 @@ async def test_no_content_type(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "status"),
+    ("media_type", "status"),
     [
         ("xml", 406),
         ("json", 200),
@@ -141,8 +141,8 @@ async def test_no_content_type(client: Client) -> None:
         ("ttl", 406),
     ],
 )
-async def test_format(client: Client, format: str, status: int) -> None:
-    response = await client.fhir("GET", "/metadata", params={"_format": format}, headers={"Accept": "text/html"})
+async def test_format(client: Client, media_type: str, status: int) -> None:
+    response = await client.fhir("GET", "/metadata", params={"_format": media_type}, headers={"Accept": "text/html"})
     assert response.status_code == status
 
 
@@ -309,7 +309,7 @@ async def _post(client: Client, body: Any) -> int:
     return max(statuses)
 
 
-async def _search(client: Client, pairs: list[tuple[str, str]]) -> int:
+async def _search(client: Client, pairs: tuple[tuple[str, str], ...]) -> int:
     return (await client.request("GET", "/Patient", params=pairs)).status_code
 
 

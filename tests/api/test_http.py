@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -106,7 +107,7 @@ async def test_log_lines_hold_no_content(known: Knowledge) -> None:
     from fhir_server.settings import Settings
 
     async with running(Settings(store="memory://"), log=log, known=known) as server:
-        transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(server.api)
         async with httpx.AsyncClient(transport=transport, base_url="http://test/fhir") as http:
             await http.get("/Patient?name=Secret", headers={"X-Request-Id": "r1"})
             await http.post("/Patient", json={"resourceType": "Patient", "name": [{"family": "Secret"}]})
@@ -122,25 +123,28 @@ async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FHIR_STORE", "memory://")
     monkeypatch.setenv("FHIR_LOG_LEVEL", "error")
     server = create()
-    messages: list[dict[str, object]] = []
-    events = iter([{"type": "lifespan.startup"}])
+    messages: list[MutableMapping[str, Any]] = []
+    events: Iterator[MutableMapping[str, Any]] = iter([{"type": "lifespan.startup"}])
 
     stop = asyncio.Event()
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> MutableMapping[str, Any]:
         for event in events:
             return event
         await stop.wait()
         return {"type": "lifespan.shutdown"}
 
-    async def send(message: dict[str, object]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         messages.append(message)
 
-    lifespan = asyncio.create_task(server({"type": "lifespan"}, receive, send))  # type: ignore[arg-type]
+    async def live() -> None:
+        await server({"type": "lifespan"}, receive, send)
+
+    lifespan = asyncio.create_task(live())
     while not messages:
         await asyncio.sleep(0.01)
     assert messages[0]["type"] == "lifespan.startup.complete", messages
-    transport = httpx.ASGITransport(server)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(server)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         for path in ("/livez", "/readyz", "/", "/docs", "/docs/Patient", "/openapi.json", "/fhir/metadata"):
             assert (await http.get(path)).status_code == 200, path
@@ -255,7 +259,7 @@ async def test_the_statement_offers_operations_only_where_they_are(client: Clien
 async def test_the_time_limit_of_a_request(known: Knowledge) -> None:
     """A request that takes longer is given up with 408 and a sentence; the server goes on."""
     async with serving(known, store="memory://", request_timeout=0.05) as client:
-        store = client.server.context.store
+        store = client.server.context.unrestricted
         read = store.read
 
         async def slow(type: str, id: str) -> object:

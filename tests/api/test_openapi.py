@@ -49,7 +49,7 @@ async def around(known: Knowledge | None, **settings: Any) -> AsyncIterator[Arou
     async with running(chosen, log=faults_only, known=known) as server:
         app = site("1", chosen.path)
         app.state.context = server.context
-        fhir = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+        fhir = httpx.ASGITransport(server.api)
         async with (
             httpx.AsyncClient(transport=fhir, base_url="http://test/fhir") as api,
             Around(transport=httpx.ASGITransport(app), base_url="http://test") as client,
@@ -137,7 +137,7 @@ async def test_every_operation_is_there_at_its_levels(document: dict[str, Any], 
         (method.lower(), f"{places[level].format(type)}${each.code}")
         for each in OPERATIONS.values()
         for type in (None, *known.types)
-        for level in each.levels(type)
+        for level in each.list_levels(type)
         for method in each.methods
     }
     assert {(method, path) for method, path, _ in operations(document) if "$" in path} == expected

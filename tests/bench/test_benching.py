@@ -21,7 +21,12 @@ from bench.run import Work, run_bench
 from bench.summary import PhaseResult, make_json_tree
 from tests.fake_fhir import FakeFhir, served
 
-PERSON = {"resourceType": "Patient", "name": [{"family": "Mante"}], "gender": "female", "birthDate": "1980-01-02"}
+PERSON: dict[str, Any] = {
+    "resourceType": "Patient",
+    "name": [{"family": "Mante"}],
+    "gender": "female",
+    "birthDate": "1980-01-02",
+}
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import msgspec
 import orjson
-import pytest
 
-DATA = Path(__file__).resolve().parents[2] / "../shared/data"
+from tests.shared import shared_path
+
 JSON = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
 SERVER_MADE = frozenset({"id", "meta"})
 """The members of a resource that the server may change."""
@@ -43,9 +43,7 @@ class _Bundle(msgspec.Struct):
 
 def files(folder: str) -> list[Path]:
     """The JSON files of a folder of ../shared/data, the smallest first; the test is skipped where it is absent."""
-    if not (DATA / folder).exists():
-        pytest.skip(f"the folder ../shared/data/{folder} is not here")
-    return sorted((DATA / folder).glob("*.json"), key=lambda path: (path.stat().st_size, path.name))
+    return sorted(shared_path(f"data/{folder}").glob("*.json"), key=lambda path: (path.stat().st_size, path.name))
 
 
 def examples() -> list[Sent]:

@@ -65,6 +65,7 @@ async def take_and_answer(database: Path, bundles: list[Path]) -> None:
             assert less == {}
 
 
+@pytest.mark.external
 async def test_a_few_bundles(tmp_path: Path) -> None:
     await take_and_answer(tmp_path / "fhir.db", files("synthea")[:2])
 

@@ -85,10 +85,10 @@ def _written(parameters: Mapping[str, Parameter], entries: Entries) -> Iterator[
                 yield code, f"{moment.isoformat()} {moment.strftime(_precision(high - low + 1))}"
     for code, numbers in entries.numbers.items():
         if code in parameters and parameters[code].type in ("number", "quantity"):
-            for _, low, _, unit in numbers:
+            for _, value, _, unit in numbers:
                 system, unit_code, _ = (*unit.split(SEPARATOR), "", "")[:3]
                 unit_text = f"|{escaped(system)}|{escaped(unit_code)}" if unit_code else ""
-                yield code, f"{low:g}{unit_text}" if abs(low) < 1e300 else "0"
+                yield code, f"{value:g}{unit_text}" if abs(value) < 1e300 else "0"
 
 
 def _precision(width: int) -> str:
@@ -220,10 +220,11 @@ class Asking:
 
     def _includes(self, type: str) -> list[tuple[str, str]]:
         pairs = []
-        if edge := self._edge(lambda edge: edge.source == type):
-            wanted = self._random.choice((f"{edge.code}:{edge.target}", edge.code, edge.code, "*"))
+        if (edge := self._edge(lambda edge: edge.source == type)) is not None:
+            target = edge.target
+            wanted = self._random.choice((f"{edge.code}:{target}", edge.code, edge.code, "*"))
             pairs.append(("_include", f"{type}:{wanted}"))
-            further = self._edge(lambda next: next.source == edge.target)
+            further = self._edge(lambda further: further.source == target)
             if further and self._random.random() < 0.5:
                 pairs.append(("_include:iterate", f"{further.source}:{further.code}"))
         if self._random.random() < 0.6 and (edge := self._edge(lambda edge: edge.target == type)):

@@ -101,7 +101,7 @@ async def both(
             limits = {"max_count": 5000, "search_seconds": 600.0, "request_timeout": 900.0}
             settings = Settings(store=store, references="allow", full_text=full_text, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(running(settings, log=faults_only, clock=clock, known=known))
-            transport = httpx.ASGITransport(server.api)  # type: ignore[arg-type]
+            transport = httpx.ASGITransport(server.api)
             clients.append(
                 await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://test/fhir"))
             )

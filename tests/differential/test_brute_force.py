@@ -12,6 +12,7 @@ import tarfile
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import fhirpathpy
@@ -20,8 +21,8 @@ import pytest
 from fhirpathpy.models import models
 
 from fhir_server.app import Knowledge
-from tests.conftest import SHARED
 from tests.differential.both import IN_THE_LONG_RUN, Ask, Both, answer, both, matches, uri_of
+from tests.shared import shared_path
 
 pytestmark = pytest.mark.anyio
 
@@ -68,11 +69,8 @@ Evaluate = Callable[[dict[str, Any]], list[Any]]
 @pytest.fixture(scope="module")
 def official() -> dict[tuple[str, str], str]:
     """(type, code) → the expression that the official package gives."""
-    path = SHARED / "definitions/hl7.fhir.r4.core.tgz"
-    if not path.exists():
-        pytest.skip("the official package (../shared/definitions) is not here")
-    found = {}
-    with tarfile.open(path) as archive:
+    found: dict[tuple[str, str], str] = {}
+    with tarfile.open(shared_path("definitions/hl7.fhir.r4.core.tgz")) as archive:
         for member in archive:
             if "/SearchParameter-" in member.name and (file := archive.extractfile(member)):
                 facts = orjson.loads(file.read())
@@ -171,15 +169,23 @@ Questions = Iterator[tuple[str, Callable[[list[Any]], bool]]]
 """(search value, whether a resource with these values matches)."""
 
 
+def _has_code(code: str, values: list[Any]) -> bool:
+    return any(code == each for value in values for _, each in codes(value))
+
+
+def _has_coding(coding: tuple[str, str], values: list[Any]) -> bool:
+    return any(coding == each for value in values for each in codes(value))
+
+
 def token_questions(values: list[Any], roll: random.Random) -> Questions:
     found = sorted({pair for value in values for pair in codes(value)})
     for system, code in roll.sample(found, k=min(PER_PARAMETER, len(found))):
-        pair = (system, code)
-        yield escaped(code), lambda values, code=code: any(code == each for value in values for _, each in codes(value))
-        yield (
-            f"{escaped(system)}|{escaped(code)}",
-            lambda values, pair=pair: any(pair == each for value in values for each in codes(value)),
-        )
+        yield escaped(code), partial(_has_code, code)
+        yield f"{escaped(system)}|{escaped(code)}", partial(_has_coding, (system, code))
+
+
+def _begins_with(start: str, family: bool, values: list[Any]) -> bool:
+    return any(plain(each).startswith(start) for value in values for each in beginnings(value, family))
 
 
 def string_questions(values: list[Any], roll: random.Random, family: bool = False) -> Questions:
@@ -188,16 +194,15 @@ def string_questions(values: list[Any], roll: random.Random, family: bool = Fals
     chosen = [text for found in (whole, later) for text in roll.sample(found, k=min(PER_PARAMETER, len(found)))]
     for text in chosen:
         start = text[: roll.randint(1, 6)].strip()
-        yield (
-            escaped(start.swapcase()),
-            lambda values, start=start: any(
-                plain(each).startswith(plain(start)) for value in values for each in beginnings(value, family)
-            ),
-        )
+        yield escaped(start.swapcase()), partial(_begins_with, plain(start), family)
 
 
 def family_questions(values: list[Any], roll: random.Random) -> Questions:
     return string_questions(values, roll, family=True)
+
+
+def _lies_within(low: datetime, high: datetime, values: list[Any]) -> bool:
+    return any(low <= first and last <= high for value in values for first, last in spans(value))
 
 
 def date_questions(values: list[Any], roll: random.Random) -> Questions:
@@ -207,12 +212,7 @@ def date_questions(values: list[Any], roll: random.Random) -> Questions:
             text = moment.strftime(form).rjust(4, "0")
             low, high = span(text)
             # search.html#prefix, eq: the range of the search value fully contains the range of the target value
-            yield (
-                text,
-                lambda values, low=low, high=high: any(
-                    low <= first and last <= high for value in values for first, last in spans(value)
-                ),
-            )
+            yield text, partial(_lies_within, low, high)
 
 
 QUESTIONS: dict[str, Callable[[list[Any], random.Random], Questions]] = {

@@ -7,37 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.fhir import definitions
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import TYPES, Criteria
-from fhir_server.search.parse import Options, parse
+from fhir_server.search.parse import parse
 from fhir_server.search.query import Query
-from fhir_server.search.registry import build
+from fhir_server.search.result_parameters import Options
 from fhir_server.store import memory, mongo, sqlite
 from fhir_server.store.operations import Content, Transaction, Write
 from fhir_server.store.protocol import Store
 from tests.differential.typed import KINDS, Asked, Json, Kind, populations, searches
+from tests.r4 import R4, REGISTRY
 
 BASE = "http://fhir.example"
 NOW = 1_795_420_800_000_000  # 2026-11-23T08:00:00Z in µs
 EXAMPLES, MANY, ON_MONGO = 15, 250, 25
 SEARCHES = 12
 
-R4 = definitions.load()
-REGISTRY = build(R4)
 INDEX = Index(REGISTRY, R4, UTC)
 CRITERIA = Criteria(registry=REGISTRY, base=BASE, now=NOW, zone=UTC)
 
-Open = Callable[[Callable[[], int]], Awaitable[Store]]
+Open = Callable[[Callable[[], int]], Coroutine[Any, Any, Store]]
 
 
 def _write(resource: Json) -> Write:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hypothesis import strategies as st
@@ -62,16 +63,17 @@ def searches(kind: Kind) -> st.SearchStrategy[Asked]:
     )
 
 
+def _typed(type: str, made: list[Json]) -> list[Json]:
+    return [
+        {"resourceType": type, "id": str(at), **{name: value for name, value in one.items() if value}}
+        for at, one in enumerate(made)
+    ]
+
+
 def populations(kind: Kind) -> st.SearchStrategy[list[Json]]:
     """Six resources of each type, with ids `0` to `5`."""
     each = [
-        st.lists(members, min_size=6, max_size=6).map(
-            lambda made, type=type: [
-                {"resourceType": type, "id": str(at), **{name: value for name, value in one.items() if value}}
-                for at, one in enumerate(made)
-            ]
-        )
-        for type, members in kind.resources.items()
+        st.lists(members, min_size=6, max_size=6).map(partial(_typed, type)) for type, members in kind.resources.items()
     ]
     return st.tuples(*each).map(lambda lists: [resource for made in lists for resource in made])
 
@@ -249,7 +251,7 @@ _moment = _any(
     *("2020-02-29T12:00:00.250Z", "2020-02-29T23:59:59-01:00", "2021-01"),
 )
 _period = st.fixed_dictionaries({}, optional={"start": _any("2019", "2020-02"), "end": _any("2020-03-01", "2021-01")})
-_effective = (
+_effective: st.SearchStrategy[Json] = (
     _moment.map(lambda text: {"effectiveDateTime": text})
     | _period.filter(bool).map(lambda period: {"effectivePeriod": period})
     | _any("2020-02-29T12:00:00Z", "2020-03-01T00:00:00.5Z").map(lambda text: {"effectiveInstant": text})
@@ -366,7 +368,7 @@ URI = Kind(
     ("url", "_profile"),
 )
 
-_value = (
+_value: st.SearchStrategy[Json] = (
     _quantity.map(lambda quantity: {"valueQuantity": quantity})
     | _text.map(lambda text: {"valueString": text})
     | _concept.map(lambda concept: {"valueCodeableConcept": concept})

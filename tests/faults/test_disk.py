@@ -25,7 +25,7 @@ SYSTEM = "urn:example:disk"
 
 async def limit_pages(client: Client, spare: int | None) -> None:
     """Let the file grow by `spare` pages and no more; None: as far as it likes."""
-    writer = client.server.context.store._writer  # type: ignore[attr-defined]
+    writer = client.server.context.unrestricted._writer  # type: ignore[attr-defined]
 
     def limit(connection: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

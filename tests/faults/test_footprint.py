@@ -12,9 +12,9 @@ import orjson
 import pytest
 
 from fhir_server.app import Knowledge
-from tests.conftest import SHARED
 from tests.corpora.corpus import JSON, Sent, examples
 from tests.faults.process import Process, serving_process
+from tests.shared import shared_path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
@@ -33,19 +33,17 @@ def resident(process: Process) -> float:
 
 def definitional() -> list[Sent]:
     """One resource of each type in the official package: StructureDefinition, ValueSet, SearchParameter and so on."""
-    path = SHARED / "definitions/hl7.fhir.r4.core.tgz"
     found: dict[str, Sent] = {}
-    if path.exists():
-        with tarfile.open(path) as archive:
-            for member in archive:
-                type = Path(member.name).name.partition("-")[0]
-                if type in found or not type.isalpha() or not member.name.endswith(".json"):
-                    continue
-                if (file := archive.extractfile(member)) is not None:
-                    raw = file.read()
-                    tree = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-                    if tree.get("resourceType") == type:
-                        found[type] = Sent(member.name, type, tree.get("id"), raw)
+    with tarfile.open(shared_path("definitions/hl7.fhir.r4.core.tgz")) as archive:
+        for member in archive:
+            type = Path(member.name).name.partition("-")[0]
+            if type in found or not type.isalpha() or not member.name.endswith(".json"):
+                continue
+            if (file := archive.extractfile(member)) is not None:
+                raw = file.read()
+                tree = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+                if tree.get("resourceType") == type:
+                    found[type] = Sent(member.name, type, tree.get("id"), raw)
     return list(found.values())
 
 

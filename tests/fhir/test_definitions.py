@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from fhir_server.fhir import definitions as module
 from fhir_server.fhir.definitions import Definitions, SearchParameterFacts, load
-
-PROJECT = Path(__file__).resolve().parents[2]
-PACKAGE = PROJECT / "../shared/definitions/hl7.fhir.r4.core.tgz"
+from scripts import generate_definitions
+from tests.shared import shared_path
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +151,8 @@ def test_compartments(definitions: Definitions) -> None:
 
 
 def test_the_tables_are_what_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not PACKAGE.exists():
-        pytest.skip("the package hl7.fhir.r4.core is not in ../shared/definitions")
-    specification = importlib.util.spec_from_file_location("generate", PROJECT / "scripts/generate_definitions.py")
-    assert specification is not None and specification.loader is not None
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    monkeypatch.setattr(script, "TABLES", tmp_path)
-    script.main(str(PACKAGE))
+    monkeypatch.setattr(generate_definitions, "TABLES", tmp_path)
+    generate_definitions.main(str(shared_path("definitions/hl7.fhir.r4.core.tgz")))
     written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert written == {file.name: file.read_bytes() for file in module.TABLES.glob("*.json")}
     assert sum(map(len, written.values())) < 2_000_000

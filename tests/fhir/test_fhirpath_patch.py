@@ -14,7 +14,7 @@ from fhir_server.fhir import fhirpath_patch, json_tree
 from fhir_server.fhir.definitions import Definitions, load
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported, Unprocessable
 
-PATIENT = {
+PATIENT: dict[str, Any] = {
     "resourceType": "Patient",
     "id": "p",
     "identifier": [{"system": "urn:a", "value": "1"}, {"system": "urn:b", "value": "2"}],

@@ -128,7 +128,7 @@ def test_test_compares_numbers_by_value(stored: bytes, tested: bytes, passes: bo
 
 
 def test_values_are_not_shared_between_places() -> None:
-    patch = [
+    patch: list[dict[str, Any]] = [
         {"op": "add", "path": "/b", "value": {"list": []}},
         {"op": "copy", "from": "/b", "path": "/c"},
         {"op": "add", "path": "/b/list/-", "value": 1},

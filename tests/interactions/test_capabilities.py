@@ -19,7 +19,8 @@ async def rest(client: Client) -> dict[str, Any]:
     response = await client.fhir("GET", "/metadata")
     assert len(response.content) < 850_000
     statement: dict[str, Any] = response.json()
-    return statement["rest"][0]
+    rest: dict[str, Any] = statement["rest"][0]
+    return rest
 
 
 def named(parameters: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -211,7 +211,7 @@ async def test_conditional_create_whose_match_is_deleted_meanwhile(
 ) -> None:
     """The match is gone when its version is read: the request is planned again and creates."""
     await client.fhir("PUT", "/Patient/a", json={**patient("1"), "id": "a"})
-    store = client.server.context.store
+    store = client.server.context.unrestricted
     search = store.search
 
     async def then_deleted(query: Any) -> Any:

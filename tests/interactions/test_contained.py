@@ -127,6 +127,9 @@ async def test_what_cannot_look_into_containers_says_so(pharmacy: Client) -> Non
 class ActiveOnly(AllowAll):
     """Requests that are active, and everything else."""
 
+    def restricts(self, principal: Principal) -> bool:
+        return True
+
     def restriction(self, principal: Principal, type: str) -> Clause:
         if type != "MedicationRequest":
             return EVERYTHING

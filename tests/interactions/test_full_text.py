@@ -121,6 +121,7 @@ async def test_a_conditional_create_sees_words(on: Client) -> None:
     assert [each.status_code for each in answers] == [201, 200]
 
 
+@pytest.mark.external
 async def test_reindex_adds_and_removes_the_words(known: Knowledge, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/switched.db"
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import NotFound
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.query import Equals, Ids, Or
-
-R4 = definitions.load()
+from tests.r4 import R4
 
 
 def test_r4_defines_five_compartments() -> None:

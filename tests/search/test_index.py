@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
 from fhir_server.search.nested_index import MAX_DEPTH, MAX_NESTED, MAX_NESTED_IN_ALL
-from fhir_server.search.registry import Registry, build
+from fhir_server.search.registry import Registry
+from tests.r4 import R4, REGISTRY
+from tests.shared import shared_path
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared"
-KNOWN = definitions.load()
 BASE = "http://test/fhir"
 
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return build(KNOWN)
+    return REGISTRY
 
 
 @pytest.fixture(scope="module")
 def index(registry: Registry) -> Index:
-    return Index(registry, KNOWN)
+    return Index(registry, R4)
 
 
 def test_an_observation(index: Index) -> None:
@@ -172,9 +171,7 @@ def test_the_first_entry_of_a_bundle_is_its_composition_or_message(index: Index)
 
 def test_dates_without_offset_are_taken_in_the_zone(registry: Registry) -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    found = Index(registry, KNOWN, berlin).make_entries(
-        "Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"}
-    )
+    found = Index(registry, R4, berlin).make_entries("Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"})
     assert found.dates["birthdate"] == (interval("1980-07-01", berlin),)
 
 
@@ -188,15 +185,13 @@ def test_many_members_cost_in_proportion(index: Index) -> None:
 
 
 def test_values_are_distinct_and_sorted_on_all_official_examples(index: Index) -> None:
-    folder = SHARED / "data/r4-examples"
-    if not folder.exists():
-        pytest.skip("the official examples (../shared/data/r4-examples) are not here")
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(shared_path("data/r4-examples").glob("*.json")):
         resource = orjson.loads(path.read_bytes())
         if resource["resourceType"] == "Parameters":
             continue
         found = index.make_entries(resource["resourceType"], resource, BASE)
-        for part in (found.terms, found.dates, found.numbers):
+        parts: tuple[Mapping[str, Sequence[Any]], ...] = (found.terms, found.dates, found.numbers)
+        for part in parts:
             for code, values in part.items():
                 assert values, (path.name, code)
                 assert list(values) == sorted(set(values)), (path.name, code)

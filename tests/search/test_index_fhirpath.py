@@ -12,26 +12,21 @@ from typing import Any
 
 import fhirpathpy
 import orjson
-import pytest
 from fhirpathpy.models import models
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.path import parse_for
 from fhir_server.search.parameters.criteria import Surroundings
-from fhir_server.search.registry import Registry, build
 from fhir_server.search.trie import Node
 from fhir_server.search.trie_builder import Planter
 from fhir_server.search.trie_codegen import unroll_lazily
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "../shared/data/r4-examples"
-KNOWN = definitions.load()
-REGISTRY: Registry = build(KNOWN)
+from tests.r4 import R4, REGISTRY
+from tests.shared import shared_path
 
 
 @cache
 def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
     """The values that the trie finds for a parameter, whatever their type."""
-    planter, node = Planter(KNOWN.properties), Node()
+    planter, node = Planter(R4.properties), Node()
 
     def keep(at: Node, element_type: str) -> int:
         at.add(lambda value, around: (value,), "")
@@ -48,7 +43,7 @@ def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
 
     def values(resource: dict[str, Any]) -> list[Any]:
         found: dict[str, Any] = {}
-        around = Surroundings(UTC, "", frozenset(KNOWN.resource_types), resource)
+        around = Surroundings(UTC, "", frozenset(R4.resource_types), resource)
         walk(resource, (found,), around)
         return [*found.get("", ()), *(accepts(resource, around) for accepts in truths)]
 
@@ -89,6 +84,5 @@ def differences(path: Path) -> Iterator[str]:
 
 
 def test_every_expression_finds_in_every_example_what_a_fhirpath_engine_finds() -> None:
-    if not EXAMPLES.exists():
-        pytest.skip("the official examples (../shared/data/r4-examples) are not here")
-    assert [difference for path in sorted(EXAMPLES.glob("*.json")) for difference in differences(path)] == []
+    paths = sorted(shared_path("data/r4-examples").glob("*.json"))
+    assert [difference for path in paths for difference in differences(path)] == []

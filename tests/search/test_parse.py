@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import FhirError, Invalid, TooCostly
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.include import Include
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import Options, Search, list_system_types, parse
+from fhir_server.search.parse import Search, list_system_types, parse
 from fhir_server.search.query import (
     And,
     Bound,
@@ -31,9 +30,9 @@ from fhir_server.search.query import (
     Sort,
     StartsWith,
 )
-from fhir_server.search.registry import build
+from fhir_server.search.result_parameters import Options
+from tests.r4 import REGISTRY
 
-REGISTRY = build(definitions.load())
 CRITERIA = Criteria(registry=REGISTRY, base="http://fhir.example", now=1_795_420_800_000_000, zone=UTC)
 STRICT = Options()
 LENIENT = Options(lenient=True)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.fhir import definitions
 from fhir_server.search.index import BY_STORE, Index
 from fhir_server.search.parameters.composite import find_kind
 from fhir_server.search.registry import Component, Registry, build
+from tests.r4 import R4, REGISTRY
 
-KNOWN = definitions.load()
 COMMON = {"_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"}
 
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return build(KNOWN)
+    return REGISTRY
 
 
 def test_every_concrete_type_but_parameters_is_served(registry: Registry) -> None:
-    assert set(registry.types) == set(KNOWN.resource_types) - {"Parameters"}
-    assert build(KNOWN, ["Patient", "Bundle"]).types == ("Bundle", "Patient")
+    assert set(registry.types) == set(R4.resource_types) - {"Parameters"}
+    assert build(R4, ["Patient", "Bundle"]).types == ("Bundle", "Patient")
 
 
 def test_every_type_has_the_common_parameters(registry: Registry) -> None:
@@ -34,7 +33,7 @@ def test_no_official_parameter_is_skipped(registry: Registry) -> None:
     built = {
         (parameter.base, parameter.url) for type in registry.types for parameter in registry.parameters(type).values()
     }
-    expected = {(base, facts.url) for facts in KNOWN.search_parameters for base in facts.base if base in registry.types}
+    expected = {(base, facts.url) for facts in R4.search_parameters for base in facts.base if base in registry.types}
     assert expected <= built
     special = {
         parameter.code
@@ -47,7 +46,7 @@ def test_no_official_parameter_is_skipped(registry: Registry) -> None:
 
 
 def test_every_expression_compiles(registry: Registry) -> None:
-    index = Index(registry, KNOWN)
+    index = Index(registry, R4)
     for type in registry.types:
         index.make_entries(type, {"resourceType": type})  # ValueError for the first that does not
     expressed = [

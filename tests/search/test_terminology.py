@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.fhir.terminology import published
 from fhir_server.search.concepts import Unevaluable
 from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, find_names, list_dependencies, read_expansion
+from scripts import generate_terminology
 from tests.conftest import Client
-
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.shared import shared_path
 
 VS, CS = "urn:example:vs", "urn:example:cs"
 
@@ -135,16 +134,16 @@ def test_patterns_that_may_not_end_are_refused(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filter", "reason"),
+    ("condition", "reason"),
     [
         ({"property": "colour", "op": "=", "value": "red"}, "nothing is known of the property `colour`"),
         ({"property": "concept", "op": "is-a", "value": "z"}, "has no concept `z`"),
         ({"property": "colour", "op": "is-a", "value": "a"}, "has no is-a hierarchy"),
     ],
 )
-def test_filters_that_cannot_be_evaluated(filter: dict[str, str], reason: str) -> None:
+def test_filters_that_cannot_be_evaluated(condition: dict[str, str], reason: str) -> None:
     with pytest.raises(Unevaluable, match=reason):
-        known(value_set(**including({"system": CS, "filter": [filter]})), code_system("a")).list_codes(VS)
+        known(value_set(**including({"system": CS, "filter": [condition]})), code_system("a")).list_codes(VS)
 
 
 def test_parts_and_groups_are_no_kinds() -> None:
@@ -189,11 +188,9 @@ def test_what_is_not_known_is_named() -> None:
 
 
 @pytest.mark.long
-def test_the_table_is_what_the_script_writes(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PROJECT / "scripts"))
-    script = importlib.import_module("generate_terminology")
-    monkeypatch.setattr(script, "TABLE", tmp_path / "r4.json")
-    script.main(str(shared / "definitions" / "hl7.fhir.r4.core.tgz"))
+def test_the_table_is_what_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_terminology, "TABLE", tmp_path / "r4.json")
+    generate_terminology.main(str(shared_path("definitions/hl7.fhir.r4.core.tgz")))
     written = (tmp_path / "r4.json").read_bytes()
     assert written == (TABLES / "terminology" / "r4.json").read_bytes()
     assert len(written) < 1_500_000

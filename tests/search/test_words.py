@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.entries import Entries
+from fhir_server.search.entries import Entries, TextParameter
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.query import And, Clause, Not, Or, Words
@@ -20,9 +19,10 @@ from fhir_server.search.registry import Registry
 from fhir_server.search.text import parse_text_clause
 from fhir_server.search.words import extract_texts, has_words, iterate_scored_words, list_non_prose, score, split_words
 from fhir_server.store.memory import MemoryStore
+from tests.r4 import R4
 
 CRITERIA = Criteria(registry=Registry({"Observation": {}}), base="", now=0, full_text=True)
-LEFT_OUT = list_non_prose(definitions.load())
+LEFT_OUT = list_non_prose(R4)
 
 _letters = st.sampled_from(["a", "b", "ab", "ba", "x1"])
 
@@ -168,7 +168,8 @@ def test_the_score_rises_with_occurrences_and_falls_with_length() -> None:
 
 @given(st.lists(_letters, min_size=1, max_size=8), st.lists(_letters, min_size=1, max_size=3), st.booleans())
 def test_a_match_has_a_score_and_nothing_else_has(text: list[str], words: list[str], prefix: bool) -> None:
-    wanted, found = Words("_content", tuple(words), prefix), {"_content": " ".join(text)}
+    wanted = Words("_content", tuple(words), prefix)
+    found: dict[TextParameter, str] = {"_content": " ".join(text)}
     assert 0 <= score((wanted,), found) < 1
     assert (score((wanted,), found) > 0) == has_words(wanted, found)
 

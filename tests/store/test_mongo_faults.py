@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
-from mongo_proxy import Proxy, first, nothing, proxied
 
 from fhir_server.store.contract.case import Ticks, history_walk, labels, post, put, terms, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.store import MongoStore
 from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
+from tests.store.mongo_proxy import Proxy, first, nothing, proxied
 
 Body = Callable[[MongoStore, Proxy], Awaitable[None]]
 
@@ -118,8 +118,8 @@ def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> No
             commit = first("commitTransaction")
 
             def away(message: bytes) -> bool:
-                proxy.absent = proxy.absent or commit(message)
-                return proxy.absent
+                proxy.absent = absent = bool(proxy.absent or commit(message))
+                return absent
 
             proxy.cut_after = away
             writing = asyncio.create_task(write(store, put("Patient/p")))

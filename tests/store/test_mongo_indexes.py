@@ -49,7 +49,7 @@ def test_the_table_has_no_index_that_another_begins_with() -> None:
 def _made(uri: str) -> dict[str, dict[str, Any]]:
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         database = client.get_default_database()
-        return {name: database[name].index_information() for name in database.list_collection_names()}
+        return {name: dict(database[name].index_information()) for name in database.list_collection_names()}
 
 
 def test_the_indexes_are_made(mongo_uri: str) -> None:

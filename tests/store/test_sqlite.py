@@ -16,6 +16,7 @@ from fhir_server.store.contract import Differential, DurableContract, StoreContr
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.store.sqlite import open_store, search
 from fhir_server.store.sqlite.clauses import drivable
+from fhir_server.store.sqlite.plan import plan
 
 
 class _Opened:
@@ -45,7 +46,7 @@ class TestAnyPlan(_Opened, Differential):
 
     @pytest.fixture(autouse=True)
     def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        chance, choose = random.Random(7), search.plan
+        chance, choose = random.Random(7), plan
 
         def any_plan(*given: Any) -> Any:
             chosen = choose(*given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from bench.queries import MORE, QUERIES
 from fhir_server.app import Knowledge
 from fhir_server.requests.request import parse_query
 from fhir_server.search.parameters import Criteria, make_sort
-from fhir_server.search.parse import Options, parse
+from fhir_server.search.parse import parse
 from fhir_server.search.query import Query, Scope
+from fhir_server.search.result_parameters import Options
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.sqlite import budget
 from fhir_server.store.sqlite.cardinality import Sizes
@@ -32,6 +34,7 @@ from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from tests.conftest import Client, serving
+from tests.shared import shared_path
 
 BUNDLES = slice(1, 16, 5)
 """Of Synthea's, by size: three that are not large, of both genders."""
@@ -64,9 +67,9 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, known: Knowledge, shared: Path) -> list[Loaded]:
+def loaded(tmp_path_factory: pytest.TempPathFactory, known: Knowledge) -> list[Loaded]:
     """The bundles once, and several times."""
-    files = sorted((shared / "data" / "synthea").glob("*.json"), key=lambda file: file.stat().st_size)[BUNDLES]
+    files = sorted(shared_path("data/synthea").glob("*.json"), key=lambda file: file.stat().st_size)[BUNDLES]
     folder = tmp_path_factory.mktemp("mix")
     return [asyncio.run(_load(known, folder / f"{copies}.db", files * copies)) for copies in COPIES]
 
@@ -108,7 +111,7 @@ def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         search, statements = Search(connection, names, Sizes()), dict[str, None]()
         # a trial ends after as many steps as its time is thought to be worth, however busy the machine is
         worth = budget.STEPS_PER_MICROSECOND * 1e6
-        monkeypatch.setattr(budget.time, "thread_time", lambda: search._meter._steps / worth)
+        monkeypatch.setattr(time, "thread_time", lambda: search._meter._steps / worth)
         steps = matches = 0
         for query in asked:
             connection.set_trace_callback(lambda text: statements.setdefault(text))

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared"
+from tests.shared import shared_path
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-def available(path: str) -> Path:
-    """A path inside ../shared; the test is skipped where it is absent."""
-    found = SHARED / path
-    if not found.exists():
-        pytest.skip(f"`{path}` is not in ../shared")
-    return found
 
 
 def folder(path: str) -> Iterator[tuple[str, Any]]:
     """The JSON files of a folder, by name."""
-    for file in sorted(available(path).glob("*.json")):
+    for file in sorted(shared_path(path).glob("*.json")):
         yield file.name, orjson.loads(file.read_bytes())
 
 
 def package(path: str) -> Iterator[tuple[str, Any]]:
     """The resources of an npm package, by name."""
-    with tarfile.open(available(path)) as archive:
+    with tarfile.open(shared_path(path)) as archive:
         for member in archive:
             if not member.isfile() or not member.name.endswith(".json"):
                 continue

@@ -10,12 +10,12 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from corpora import folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.fhir.definitions import Definitions, Property
 from fhir_server.validation.structure import StructureValidator
+from tests.validation.corpora import folder
 
 Object = dict[str, Any]
 
@@ -28,13 +28,13 @@ class Place:
     owner_path: str
     owner: str
     key: str
-    property: Property
+    member: Property
 
     @property
     def path(self) -> str:
         """The member's FHIRPath, without an index."""
-        element = self.property.element
-        return f"{self.owner_path}.{element.name}" + (f".ofType({self.property.type})" if element.choice else "")
+        element = self.member.element
+        return f"{self.owner_path}.{element.name}" + (f".ofType({self.member.type})" if element.choice else "")
 
     def object(self, resource: Object) -> Object:
         """The object in a copy of the resource."""
@@ -70,12 +70,12 @@ Mutation = Callable[[Place, Object, Definitions], str | None]
 
 
 def first(place: Place) -> str:
-    return place.path + ("[0]" if place.property.element.repeats else "")
+    return place.path + ("[0]" if place.member.element.repeats else "")
 
 
 def put(place: Place, target: Object, value: Any) -> str:
     """Replaces the value, or the first of several."""
-    if place.property.element.repeats:
+    if place.member.element.repeats:
         target[place.key][0] = value
     else:
         target[place.key] = value
@@ -83,7 +83,7 @@ def put(place: Place, target: Object, value: Any) -> str:
 
 
 def value_at(place: Place, target: Object) -> Any:
-    return target[place.key][0] if place.property.element.repeats else target[place.key]
+    return target[place.key][0] if place.member.element.repeats else target[place.key]
 
 
 def unknown_element(place: Place, target: Object, _: Definitions) -> str:
@@ -97,17 +97,17 @@ def null(place: Place, target: Object, _: Definitions) -> str | None:
 
 def wrong_cardinality(place: Place, target: Object, _: Definitions) -> str:
     value = target[place.key]
-    target[place.key] = value[0] if place.property.element.repeats else [value]
+    target[place.key] = value[0] if place.member.element.repeats else [value]
     return place.path
 
 
 def empty(place: Place, target: Object, definitions: Definitions) -> str | None:
-    if place.property.element.repeats:
+    if place.member.element.repeats:
         target[place.key] = []
         return place.path
     if isinstance(value_at(place, target), str):
         return put(place, target, "")
-    return None if place.property.type in definitions.primitives else put(place, target, {})
+    return None if place.member.type in definitions.primitives else put(place, target, {})
 
 
 def wrong_json_type(place: Place, target: Object, _: Definitions) -> str:
@@ -115,11 +115,11 @@ def wrong_json_type(place: Place, target: Object, _: Definitions) -> str:
 
 
 def object_for_primitive(place: Place, target: Object, definitions: Definitions) -> str | None:
-    return put(place, target, {"a": 1}) if place.property.type in definitions.primitives else None
+    return put(place, target, {"a": 1}) if place.member.type in definitions.primitives else None
 
 
 def required_missing(place: Place, target: Object, _: Definitions) -> str | None:
-    element = place.property.element
+    element = place.member.element
     if not element.minimum or f"_{place.key}" in target or len(target) == 1:
         return None
     del target[place.key]
@@ -127,30 +127,30 @@ def required_missing(place: Place, target: Object, _: Definitions) -> str | None
 
 
 def fraction(place: Place, target: Object, _: Definitions) -> str | None:
-    if place.property.type not in {"integer", "positiveInt", "unsignedInt"}:
+    if place.member.type not in {"integer", "positiveInt", "unsignedInt"}:
         return None
     return put(place, target, float(value_at(place, target)))
 
 
 def unknown_code(place: Place, target: Object, _: Definitions) -> str | None:
-    coded = place.property.type == "code" and place.property.element.codes is not None
+    coded = place.member.type == "code" and place.member.element.codes is not None
     return put(place, target, "no-such-code") if coded else None
 
 
 def unreal_date(place: Place, target: Object, _: Definitions) -> str | None:
-    if place.property.type not in {"date", "dateTime", "instant"}:
+    if place.member.type not in {"date", "dateTime", "instant"}:
         return None
     return put(place, target, "2023-02-30" + str(value_at(place, target))[10:])
 
 
 def control_character(place: Place, target: Object, _: Definitions) -> str | None:
-    if place.property.type not in {"string", "markdown", "code", "uri", "id"}:
+    if place.member.type not in {"string", "markdown", "code", "uri", "id"}:
         return None
     return put(place, target, str(value_at(place, target)) + "\x01")
 
 
 def second_choice(place: Place, target: Object, definitions: Definitions) -> str | None:
-    element = place.property.element
+    element = place.member.element
     others = {"dateTime": "2020", "string": "a", "boolean": True}
     for key, property_ in definitions.properties[place.owner].items():
         if property_.element == element and key not in target and property_.type in others:
@@ -160,7 +160,7 @@ def second_choice(place: Place, target: Object, definitions: Definitions) -> str
 
 
 def long_sibling(place: Place, target: Object, definitions: Definitions) -> str | None:
-    if not place.property.element.repeats or place.property.type not in definitions.primitives:
+    if not place.member.element.repeats or place.member.type not in definitions.primitives:
         return None
     extension = {"extension": [{"url": "http://example.org/x", "valueBoolean": True}]}
     target[f"_{place.key}"] = [extension] * (len(target[place.key]) + 1)

@@ -39,6 +39,7 @@ from fhir_server.search.query import (
     StartsWith,
 )
 from fhir_server.search.simplify import simplify_or
+from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
 
 PARAMETERS = ("start", "end", "_since", "_type", "_count")
@@ -92,13 +93,13 @@ async def everything(context: Context, request: Request) -> Response:
     """200 with a searchset of everything, or of a page when `_count` is given; 404 and 410 as for a read."""
     query = _parse_request(context, request)
     if query.id is not None:
-        stored = await context.store.read(query.owner, query.id)
+        stored = await context.reader(request.caller).read(query.owner, query.id)
         if stored is None:
             raise NotFound(f"`{query.owner}/{query.id}` does not exist on this server.")
         if stored.raw is None:
             raise build_deleted_error(stored)
-    scopes = tuple(_build_scopes(context, request, query))
-    page = await _read_page(context, query, scopes) if scopes else Page((), None)
+    scopes = tuple(_build_scopes(context, query))
+    page = await _read_page(context, context.reader(request.caller), query, scopes) if scopes else Page((), None)
     extra = await _read_referenced(context, request, query, page.matches)
     return Response(200, _build_searchset(context, request, query, page, extra))
 
@@ -155,14 +156,13 @@ def _parse_interval(context: Context, name: str, value: str) -> tuple[int, int]:
         raise Invalid(f"`{name}={value}` cannot be read: {error}", code="value") from None
 
 
-def _build_scopes(context: Context, request: Request, query: EverythingRequest) -> Iterable[Scope]:
+def _build_scopes(context: Context, query: EverythingRequest) -> Iterable[Scope]:
     """The scopes to search: the types of `_type` when all of them are members of the compartment, else all members."""
     members = list_member_types(context.definitions, query.owner)
     only = query.types if query.types <= set(members) else frozenset()
     for type in members:
         if type in context.types and (not only or type in only):
             clauses = [_build_membership_clause(context, query, type), *_build_limits(context, query, type)]
-            clauses.append(context.policy.restriction(request.principal, type))
             parts = tuple(clause for clause in clauses if clause != EVERYTHING)
             yield Scope(type, parts[0] if len(parts) == 1 else And(parts))
 
@@ -196,12 +196,12 @@ def _find_care_date(context: Context, type: str) -> str | None:
     return next((code for code in listed if code in parameters and parameters[code].type == "date"), None)
 
 
-async def _read_page(context: Context, query: EverythingRequest, scopes: tuple[Scope, ...]) -> Page:
+async def _read_page(context: Context, reader: Reader, query: EverythingRequest, scopes: tuple[Scope, ...]) -> Page:
     """The page that `_count` asks for; without `_count` everything. Raises TooCostly."""
     if query.count is not None:
-        return await context.store.search(Query(scopes, count=query.count, after=query.after))
+        return await reader.search(Query(scopes, count=query.count, after=query.after))
     most = context.settings.max_included
-    page = await context.store.search(Query(scopes, count=most))
+    page = await reader.search(Query(scopes, count=most))
     if page.next is not None:
         raise TooCostly(f"There are more than {most} resources; ask for them in pages, with `_count`.")
     return page
@@ -220,14 +220,14 @@ async def _read_referenced(
         type = reference.partition("/")[0]
         if query.wants(type):
             wanted.setdefault(type, []).append(reference)
-    current = await context.store.read_many([reference for listed in wanted.values() for reference in listed])
+    reader = context.reader(request.caller)
+    current = await reader.read_many([reference for listed in wanted.values() for reference in listed])
     kept: list[Stored] = []
     for type, references in wanted.items():
         there = [reference for reference in references if reference in current]
-        allowed = context.policy.restriction(request.principal, type)
-        shown = set(there) if allowed == EVERYTHING else await context.store.matching(there, allowed)
+        shown = set(there)
         if type in members:  # these are matches, of this page or another, or were not asked for
-            shown -= await context.store.matching(there, _build_membership_clause(context, query, type))
+            shown -= await reader.matching(there, _build_membership_clause(context, query, type))
         kept += [current[reference] for reference in there if reference in shown]
     kept = [stored for stored in kept if query.since is None or stored.last_updated >= query.since]
     if len(kept) > context.settings.max_included:

@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import Invalid, NotSupported, TooCostly
 from fhir_server.interactions.search import SearchRequest, build_searchset, read_search
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Pairs, Request, Response
+from fhir_server.requests.request import Caller, Pairs, Request, Response
 from fhir_server.search.parameters import TYPES, Surroundings
 from fhir_server.search.query import Query, Sort
 from fhir_server.store.protocol import Page, Stored
@@ -48,7 +48,9 @@ async def lastn(context: Context, request: Request) -> Response:
     parsed = await read_search(context, request, search_request)
     if parsed.contained:
         raise NotSupported("`$lastn` does not look into containers; leave `_contained` out.")
-    found = await _all(context, request.base, replace(parsed.query, sort=(Sort("date", "date", True),), count=_PAGE))
+    found = await _read_all(
+        context, request.caller, replace(parsed.query, sort=(Sort("date", "date", True),), count=_PAGE)
+    )
     matches = tuple(observation.stored for observation in latest(found, most))
     shown = tuple(pair for pair in pairs if pair[0] == _MAX)
     answered = replace(parsed, applied=(*shown, *parsed.applied))
@@ -76,11 +78,12 @@ def _check(pairs: Pairs) -> None:
         raise Invalid("`$lastn` needs `category` or a parameter with a code, such as `code`.", code="required")
 
 
-async def _all(context: Context, base: str, query: Query) -> list[Dated]:
+async def _read_all(context: Context, caller: Caller, query: Query) -> list[Dated]:
     """Every match, the most recent first; TooCostly when there are more than MOST."""
-    around = Surroundings(context.criteria(base).zone, base, context.types, None)
+    around = Surroundings(context.criteria(caller.base).zone, caller.base, context.types, None)
     found: list[Dated] = []
-    page = await context.store.search(query)
+    reader = context.reader(caller)
+    page = await reader.search(query)
     while True:
         found += [_dated(match, around) for match in page.matches]
         if page.next is None:
@@ -88,7 +91,7 @@ async def _all(context: Context, base: str, query: Query) -> list[Dated]:
         if len(found) > MOST:
             raise TooCostly(f"More than {MOST} observations match; narrow the request by `category`, `code` or `date`.")
         await asyncio.sleep(0)
-        page = await context.store.search(replace(query, after=page.next))
+        page = await reader.search(replace(query, after=page.next))
 
 
 def _dated(stored: Stored, around: Surroundings) -> Dated:

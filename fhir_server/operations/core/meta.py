@@ -29,9 +29,9 @@ async def meta(context: Context, request: Request) -> Response:
     refuse_parameters(request)
     path = request.path
     if len(path) == 5:
-        stored = await context.store.vread(path[0], path[1], parse_version(path[3]))
+        stored = await context.reader(request.caller).vread(path[0], path[1], parse_version(path[3]))
     else:
-        stored = await context.store.read(path[0], path[1])
+        stored = await context.reader(request.caller).read(path[0], path[1])
     if stored is None:
         raise NotFound(f"`{'/'.join(path[:-1])}` does not exist on this server.")
     if stored.raw is None:
@@ -58,7 +58,7 @@ async def _change(context: Context, request: Request, change: Callable[[Meta, Me
         return {**tree, "meta": change(tree.get("meta", {}), given)}
 
     action = Action("PATCH", type, id, id=id, patch=patch, if_match=parse_if_match(request))
-    done = await commit(context, action, request.base)
+    done = await commit(context, action, request.caller)
     return Response(200, _meta_to_parameters(decode(done.text())["meta"]), done.version, done.last_updated)
 
 

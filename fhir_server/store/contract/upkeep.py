@@ -85,21 +85,21 @@ class UpkeepContract(Case):
         names = [f"{number:02}" for number in range(40)]
         await write(store, *(indexed(f"Patient/{name}", "v0") for name in names))
 
-        async def rewrite(round: int) -> None:
+        async def rewrite(turn: int) -> None:
             for name in names:
-                change = delete(f"Patient/{name}") if round == 3 and name < "10" else None
-                await write(store, change or indexed(f"Patient/{name}", f"v{round}"))
+                change = delete(f"Patient/{name}") if turn == 3 and name < "10" else None
+                await write(store, change or indexed(f"Patient/{name}", f"v{turn}"))
                 await asyncio.sleep(0)
 
-        for round in (1, 2, 3):
+        for turn in (1, 2, 3):
             await asyncio.gather(
-                rewrite(round),
+                rewrite(turn),
                 *(reindex(store, ("Patient",), text_entries) for _ in range(3)),
             )
-            expected = [name for name in names if round < 3 or name >= "10"]
-            assert await ids(store, "Patient", Equals("text", (f"v{round}",))) == expected
+            expected = [name for name in names if turn < 3 or name >= "10"]
+            assert await ids(store, "Patient", Equals("text", (f"v{turn}",))) == expected
             assert await ids(store, "Patient", Present("text")) == expected
-            assert await ids(store, "Patient", Equals("text", tuple(f"v{old}" for old in range(round)))) == []
+            assert await ids(store, "Patient", Equals("text", tuple(f"v{old}" for old in range(turn)))) == []
 
     @stored
     async def test_reindex_goes_batch_by_batch(self, store: Store, clock: Ticks) -> None:

@@ -199,9 +199,9 @@ class Follow:
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
 
 
-def _within(range: Filter) -> Filter:
+def _within(bounds: Filter) -> Filter:
     """The condition of a text as an expression on the element at hand."""
-    return {"$and": [{operator: ["$$this", value]} for operator, value in range.items()]}
+    return {"$and": [{operator: ["$$this", value]} for operator, value in bounds.items()]}
 
 
 def _terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -30,6 +30,6 @@ def uncounted() -> bool:
         if library.sqlite3_memory_used() or library.sqlite3_shutdown() != _DONE:
             return False
         changed = library.sqlite3_config(_CONFIG_MEMSTATUS, ctypes.c_int(0)) == _DONE
-        return library.sqlite3_initialize() == _DONE and changed
+        return bool(library.sqlite3_initialize() == _DONE) and bool(changed)
     except (AttributeError, OSError):  # built in, or its names are hidden
         return False

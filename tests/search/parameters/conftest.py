@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from fhir_server.fhir import definitions
 from fhir_server.fhir.datetimes import interval
 from fhir_server.search.index import Index
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.query import Clause
-from fhir_server.search.registry import Registry, build
+from fhir_server.search.registry import Registry
+from tests.r4 import R4, REGISTRY
 
 BASE = "http://test/fhir"
 NOW = interval("2026-11-23T08:00:00Z")[0]
@@ -34,12 +34,12 @@ class Nowhere:
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    return build(definitions.load())
+    return REGISTRY
 
 
 @pytest.fixture(scope="session")
 def index(registry: Registry) -> Index:
-    return Index(registry, definitions.load())
+    return Index(registry, R4)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,170 @@
+"""Reading as a principal: everything that is read for an answer comes through a `Reader`, which adds the policy.
+
+What the policy hides is absent: a search does not find it, a chain does not lead through it, a read answers as if it
+had never been stored. Restrictions speak of the resource itself; they hold no chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from fhir_server.search.entries import Entries
+from fhir_server.search.match import Candidate, matches
+from fhir_server.search.query import (
+    EVERYTHING,
+    NOTHING,
+    And,
+    CanonicalChain,
+    CanonicalHas,
+    Chain,
+    Clause,
+    Has,
+    Query,
+    Scope,
+    rewrite_clause,
+)
+from fhir_server.store.protocol import HistoryPage, HistoryQuery, Page, Store, Stored
+
+IndexEntries = Callable[[str, dict[str, Any]], Entries]
+"""(type, resource) → its index entries."""
+
+HISTORY_PAGES = 20
+"""Pages of hidden versions that one history request passes over before it answers with a shorter page."""
+
+
+class _NoNeighbours:
+    """A restriction speaks of the resource itself, so it has nothing to follow."""
+
+    def resolve(self, reference: str) -> Candidate | None:
+        return None
+
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restrictions:
+    """What a policy lets a principal see: per type a clause, and how resources are indexed to test it."""
+
+    clause_of: Callable[[str], Clause]
+    index: IndexEntries
+    types: tuple[str, ...]
+
+    def shows(self, stored: Stored) -> bool:
+        """Whether the content of a version (not a deletion) may be seen."""
+        clause = self.clause_of(stored.type)
+        if clause in (EVERYTHING, NOTHING):
+            return clause == EVERYTHING
+        entries = self.index(stored.type, orjson.loads(stored.raw or b"{}"))
+        return matches(clause, Candidate(stored.type, stored.id, stored.last_updated, entries), _NoNeighbours())
+
+    def restrict(self, scope: Scope) -> Scope:
+        """The scope without what is hidden, neither found nor passed through by a chain."""
+        return Scope(scope.type, conjoin(self.restrict_links(scope.where), self.clause_of(scope.type)))
+
+    def restrict_links(self, clause: Clause) -> Clause:
+        """The clause whose chains and reverse chains lead through visible resources alone."""
+        restricted = rewrite_clause(clause, self.restrict_links)
+        if isinstance(restricted, Chain | Has | CanonicalChain | CanonicalHas):
+            return replace(restricted, where=conjoin(restricted.where, self.clause_of(restricted.type)))
+        return restricted
+
+
+def conjoin(clause: Clause, restriction: Clause) -> Clause:
+    """Both clauses; the first one alone where the second allows everything."""
+    if restriction == EVERYTHING:
+        return clause
+    return restriction if clause == EVERYTHING else And((clause, restriction))
+
+
+class Reader:
+    """The reads of a store, as one principal sees them. `restrictions` None: everything may be seen."""
+
+    __slots__ = ("_restrictions", "_store")
+
+    def __init__(self, store: Store, restrictions: Restrictions | None) -> None:
+        self._store = store
+        self._restrictions = restrictions
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """See `Store.read`; None for what is hidden."""
+        stored = await self._store.read(type, id)
+        return stored if stored is None or self._restrictions is None or await self._is_visible(stored) else None
+
+    async def vread(self, type: str, id: str, version: int) -> Stored | None:
+        """See `Store.vread`; None for a version whose content is hidden."""
+        stored = await self._store.vread(type, id, version)
+        return stored if stored is None or self._restrictions is None or await self._is_visible(stored) else None
+
+    async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
+        """See `Store.read_many`; without what is hidden."""
+        found = await self._store.read_many(references, deletions)
+        if self._restrictions is None:
+            return found
+        return {reference: stored for reference, stored in found.items() if await self._is_visible(stored)}
+
+    def restrict(self, query: Query) -> Query:
+        """The query that finds visible resources alone; for what a transaction searches after its writes."""
+        if self._restrictions is None:
+            return query
+        return replace(query, scopes=tuple(map(self._restrictions.restrict, query.scopes)))
+
+    def restrict_clause(self, type: str, clause: Clause) -> Clause:
+        """The clause of a search for `type` without what is hidden; for the criteria of conditional writes."""
+        return clause if self._restrictions is None else self._restrictions.restrict(Scope(type, clause)).where
+
+    async def search(self, query: Query) -> Page:
+        """See `Store.search`."""
+        return await self._store.search(self.restrict(query))
+
+    async def count(self, query: Query) -> int:
+        """See `Store.count`."""
+        return await self._store.count(self.restrict(query))
+
+    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `Store.matching`."""
+        if self._restrictions is not None and references:
+            where = self._restrictions.restrict(Scope(references[0].partition("/")[0], where)).where
+        return await self._store.matching(references, where)
+
+    async def history(self, query: HistoryQuery) -> HistoryPage:
+        """See `Store.history`; hidden versions are passed over, so that a page may be shorter than `count`."""
+        restrictions = self._restrictions
+        if restrictions is None:
+            return await self._store.history(query)
+        types = tuple(each for each in query.types or restrictions.types if restrictions.clause_of(each) != NOTHING)
+        if not types:
+            horizon = (await self._store.history(HistoryQuery(count=1))).horizon
+            return HistoryPage((), None, horizon)
+        shown: list[Stored] = []
+        asked, horizon = replace(query, types=types), 0
+        for _ in range(HISTORY_PAGES):
+            page = await self._store.history(asked)
+            horizon = horizon or page.horizon
+            for position, version in enumerate(page.versions):
+                if await self._is_visible(version):
+                    shown.append(version)
+                if len(shown) == query.count and (page.next is not None or position + 1 < len(page.versions)):
+                    return HistoryPage(
+                        tuple(shown), (version.last_updated, version.reference, version.version), horizon
+                    )
+            if page.next is None:
+                return HistoryPage(tuple(shown), None, horizon)
+            asked = replace(asked, before=page.next)
+        return HistoryPage(tuple(shown), asked.before, horizon)
+
+    async def _is_visible(self, stored: Stored) -> bool:
+        """Whether a version may be seen; a deletion where the version before it may."""
+        restrictions = self._restrictions
+        if restrictions is None:
+            return True
+        content: Stored | None = stored
+        if stored.raw is None:
+            if restrictions.clause_of(stored.type) in (EVERYTHING, NOTHING):
+                return restrictions.clause_of(stored.type) == EVERYTHING
+            content = await self._store.vread(stored.type, stored.id, stored.version - 1)
+        return content is not None and content.raw is not None and restrictions.shows(content)

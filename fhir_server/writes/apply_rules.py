@@ -1,0 +1,69 @@
+"""Asks the rules of `writes/rules.py` about each write of a plan, and about the writes that they add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from fhir_server.fhir.outcome import FhirError, TooCostly, Unprocessable
+from fhir_server.requests.context import Context
+from fhir_server.store.protocol import Stored
+from fhir_server.writes.action import Action
+from fhir_server.writes.plan import Plan, plan_target
+from fhir_server.writes.resolve_targets import Target
+from fhir_server.writes.rules import MOST_FURTHER_ACTIONS, Change, Ruling, Verb, build_refusal
+from fhir_server.writes.state import State
+
+
+async def apply_rules(context: Context, draft: Plan) -> None:
+    """Ask the rule about every write of the plan whose type has one. Raises the first refusal."""
+    if draft.trees is None:
+        return
+    found = dict(draft.found)
+    number, planned = 0, len(draft.steps)
+    while number < len(draft.steps):
+        target, step = draft.steps[number]
+        if isinstance(step, int) and target.action.type in context.rules and not target.found:
+            try:
+                ruling = await ask_rule(context, draft, target, found.get(target.reference))
+                found.update(await _add_actions(context, draft, ruling.actions))
+            except FhirError as error:
+                raise (error.located(target.action.where) if target.action.where else error) from None
+            if ruling.issues:
+                draft.issues[number] = ruling.issues
+            if len(draft.steps) - planned > MOST_FURTHER_ACTIONS:
+                raise TooCostly(f"The rules of this write lead to more than {MOST_FURTHER_ACTIONS} further writes.")
+        number += 1
+
+
+async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
+    """What the rule of a type says of one write; what it read and locked goes into the plan. Raises its refusal."""
+    trees = draft.trees or {}
+    state = State(context, draft.caller, pending=trees)
+    tree = None if current is None or current.raw is None else orjson.loads(current.raw)
+    verb: Verb = "purge" if target.action.purge else target.action.method
+    change = Change(verb, target.action.type, target.id, tree, trees.get(target.reference))
+    ruling: Ruling = await context.rules[target.action.type](state, change)
+    refusal = build_refusal(ruling.issues)
+    if refusal is not None:
+        raise refusal
+    draft.assertions += [*state.assertions, *ruling.assertions]
+    draft.locks.update(state.locks, ruling.locks)
+    return ruling
+
+
+async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action]) -> Mapping[str, Stored]:
+    """Plan what a rule adds; the current versions of what it writes."""
+    if not actions:
+        return {}
+    targets = [Target(each, each.id or each.fresh, create=each.method == "POST") for each in actions]
+    found = await context.unrestricted.read_many([target.reference for target in targets], deletions=True)
+    for target in targets:
+        if draft.trees is not None and target.reference in draft.trees:
+            raise Unprocessable(
+                f"This write changes `{target.reference}` as well, which another entry of the transaction writes; "
+                "leave that entry out."
+            )
+        plan_target(context, draft, target, target.action.text, found.get(target.reference), draft.caller)
+    return found

@@ -1,0 +1,65 @@
+"""Business rules by resource type, asked about every write of that type, whatever door it comes through.
+
+`app.py` holds the table: resource type → rule. The planner asks it for creates, updates, patches, deletes, conditional
+forms, bundle entries, `$meta-add`, `$meta-delete` and `$purge` alike. A type without a rule pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
+from fhir_server.store.operations import Assertion
+from fhir_server.writes.action import Action
+from fhir_server.writes.state import State, Tree
+
+Verb = Literal["POST", "PUT", "PATCH", "DELETE", "purge"]
+
+MOST_FURTHER_ACTIONS = 1000
+"""Actions that rules may add to one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write as its rule sees it.
+
+    `current`: the version that it replaces, None where there is none or it is deleted. `new`: the resource as it will
+    be stored, None for a deletion. `verb` says how it came about; a purge of what is deleted already has neither.
+    """
+
+    verb: Verb
+    type: str
+    id: str
+    current: Tree | None
+    new: Tree | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a rule says of a change.
+
+    Issues of severity `error` and `fatal` refuse the whole transaction (409 where all of them have the code `conflict`,
+    else 422); others go with the result. `actions` are written in the same transaction (each is asked about by its own
+    type's rule); `assertions` and `locks` are added to those of the state that the rule read.
+    """
+
+    issues: tuple[Issue, ...] = ()
+    actions: tuple[Action, ...] = ()
+    assertions: tuple[Assertion, ...] = ()
+    locks: tuple[str, ...] = ()
+
+
+ALLOWED = Ruling()
+
+Rule = Callable[[State, Change], Awaitable[Ruling]]
+Rules = Mapping[str, Rule]
+
+
+def build_refusal(issues: tuple[Issue, ...]) -> FhirError | None:
+    """The error for the issues of a ruling; None where none of them refuses the change."""
+    errors = tuple(issue for issue in issues if issue.severity in ("error", "fatal"))
+    if not errors:
+        return None
+    return (Conflict if all(issue.code == "conflict" for issue in errors) else Unprocessable)(issues=errors)

@@ -1,0 +1,122 @@
+"""What a decision or a rule reads: the stored state under the writes of the plan, each read noted as an assertion.
+
+The transaction checks the assertions again, so that a decision commits only on the state that it was made on. On a
+store with snapshot isolation, two transactions that add matches to each other's searches would both pass: decisions
+that must not overlap name a lock in common (`State.lock`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from fhir_server.fhir.outcome import TooCostly
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Caller
+from fhir_server.search.match import Candidate, matches
+from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.security.access import Reader
+from fhir_server.store.operations import Assertion, Matches, VersionIs
+from fhir_server.store.protocol import Stored
+
+MOST_READ = 2000
+"""Resources that one search of a decision may find."""
+
+Tree = Mapping[str, Any]
+
+
+class _NoNeighbours:
+    """The plan's own writes are matched one by one: a chain into the same plan sees the stored state only."""
+
+    def resolve(self, reference: str) -> Candidate | None:
+        return None
+
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
+        return ()
+
+
+def match_pending(
+    context: Context, caller: Caller, type: str, where: Clause, trees: Mapping[str, Tree | None]
+) -> list[str]:
+    """The ids of pending writes of a type (id → tree as it will be stored, None for a deletion) that match."""
+    found = []
+    for id, tree in trees.items():
+        if tree is None:
+            continue
+        entries = context.index.make_entries(type, tree, caller.base)  # type: ignore[arg-type]
+        if matches(where, Candidate(type, id, 0, entries), _NoNeighbours()):
+            found.append(id)
+    return found
+
+
+class Resource(NamedTuple):
+    """A resource as a decision sees it. `version` 0: written by the plan itself."""
+
+    tree: Tree
+    version: int
+
+
+class State:
+    """Reads for one decision, with the assertions and lock names that they lead to.
+
+    `reader`: the caller's, for decisions whose answer shows what they read; None for rules, which see everything.
+    `pending`: the plan's own writes, `Type/id` → tree, None for a deletion.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        caller: Caller,
+        reader: Reader | None = None,
+        pending: Mapping[str, Tree | None] | None = None,
+    ) -> None:
+        self.context = context
+        self.caller = caller
+        self.assertions: list[Assertion] = []
+        self.locks: set[str] = set()
+        self._reader = reader or Reader(context.unrestricted, None)
+        self._pending = pending or {}
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Name locks: transactions that name one in common follow each other on every store."""
+        self.locks.update(names)
+
+    async def read(self, type: str, id: str) -> Resource | None:
+        """The current resource; None where there is none. Asserts the version that was read."""
+        reference = f"{type}/{id}"
+        if reference in self._pending:
+            tree = self._pending[reference]
+            return None if tree is None else Resource(tree, 0)
+        stored = await self._reader.read(type, id)
+        self.assertions.append(VersionIs(type, id, 0 if stored is None else stored.version))
+        return None if stored is None or stored.raw is None else _to_resource(stored)
+
+    async def search(self, type: str, where: Clause, most: int = MOST_READ) -> list[Resource]:
+        """All resources of a type that match, by id. Asserts that there are no others, and the version of each.
+
+        Raises TooCostly for more than `most`.
+        """
+        pending = {
+            reference.partition("/")[2]: tree
+            for reference, tree in self._pending.items()
+            if reference.startswith(f"{type}/")
+        }
+        query = Query((Scope(type, self._reader.restrict_clause(type, where)),), count=most + 1 + len(pending))
+        page = await self._reader.search(query)
+        if len(page.matches) > most + len(pending):
+            raise TooCostly(
+                f"More than {most} resources of type `{type}` would have to be looked at; narrow the request."
+            )
+        self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
+        stored = [match for match in page.matches if match.id not in pending]
+        self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
+        found = {match.id: _to_resource(match) for match in stored}
+        for id in match_pending(self.context, self.caller, type, where, pending):
+            found[id] = Resource(pending[id] or {}, 0)
+        return [found[id] for id in sorted(found)]
+
+
+def _to_resource(stored: Stored) -> Resource:
+    return Resource(orjson.loads(stored.raw or b"{}"), stored.version)
