@@ -22,6 +22,12 @@ $(VENV)/.test: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
+# A second validator of X12, for the long run; it needs an older pydantic, so it has an environment of its own.
+$(VENV)/.x12: $(VENV)/.test
+	$(PYTHON) -m venv $(VENV)/x12
+	$(VENV)/x12/bin/python -m pip install --quiet 'linuxforhealth-x12==0.57.0' 'pydantic==1.10.26'
+	touch $@
+
 # The samples are loaded once into a store: loading them again would undo what was changed in them since.
 serve: $(VENV)/.runtime
 	@test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
@@ -35,7 +41,7 @@ check: lint
 test: $(VENV)/.test
 	$(PYTEST) -n auto -m 'not long'
 
-test-full: $(VENV)/.test
+test-full: $(VENV)/.test $(VENV)/.x12
 	$(PYTEST) -n auto -m long
 
 # After `make test COVERAGE=yes`.

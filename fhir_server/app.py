@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -40,10 +40,11 @@ from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import no_audit
-from fhir_server.security.policy import AllowAll
+from fhir_server.security.authentication import accept_anybody
+from fhir_server.security.policy import AllowAll, Policy
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
-from fhir_server.store.protocol import BUDGET, Budget, Clock, FullText, Opener, Store, StoreError
+from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
 from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules
@@ -67,6 +68,8 @@ STORES: dict[str, Opener] = {
     "mongodb": _open_mongo,
     "mongodb+srv": _open_mongo,
 }
+
+ALLOW_ALL = AllowAll()
 
 RULES: Rules = {}
 """Resource type → its business rule."""
@@ -187,8 +190,18 @@ def learn(settings: Settings) -> Knowledge:
     return Knowledge(definitions, types, build(definitions, types), StructureValidator(definitions))
 
 
-def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, clock: Clock = now) -> Context:
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What a deployment or a test may put in the place of what ships: clock, policy, business rules."""
+
+    clock: Clock = now
+    policy: Policy = ALLOW_ALL
+    rules: Rules = field(default_factory=lambda: RULES)
+
+
+def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
     """Everything that the interactions work with."""
+    clock = seams.clock
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
     index = Index(known.registry, known.definitions, zone, settings.full_text)
     parameters = SearchParameters(store, known.definitions, known.registry, index, settings.full_text)
@@ -201,8 +214,9 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         settings=settings,
         clock=clock,
         new_id=id_source(clock),
-        policy=AllowAll(),
-        rules=RULES,
+        authenticate=accept_anybody,
+        policy=seams.policy,
+        rules=seams.rules,
         audit=no_audit,
         types=frozenset(known.types),
         page_key=page_key,
@@ -242,14 +256,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, log: Log | None = None, clock: Clock = now, known: Knowledge | None = None
+    settings: Settings, log: Log | None = None, known: Knowledge | None = None, seams: Seams | None = None
 ) -> AsyncIterator[Running]:
     """The FHIR API on its open store; the store is closed at the end."""
-    store = await open_store(settings.store, clock, Budget(settings.search_seconds, settings.search_rows))
+    seams = seams or Seams()
+    store = await open_store(settings.store, seams.clock, Budget(settings.search_seconds, settings.search_rows))
     try:
-        if settings.full_text and isinstance(store, FullText):
+        if settings.full_text:
             await store.check_full_text()
-        context = build_context(settings, known or learn(settings), store, await store.page_key(), clock)
+        context = build_context(settings, known or learn(settings), store, await store.page_key(), seams)
         await store_conformance_resources(
             context, Path(settings.profiles) if settings.profiles else shipped("profiles")
         )

@@ -15,7 +15,7 @@ import hypothesis
 import pymongo
 import pytest
 
-from fhir_server.app import Knowledge, Running, learn, running
+from fhir_server.app import Knowledge, Running, Seams, learn, running
 from fhir_server.settings import Settings
 from tests.shared import shared_path
 
@@ -82,9 +82,9 @@ def faults_only(level: str, message: str, **fields: object) -> None:
 
 
 @asynccontextmanager
-async def serving(known: Knowledge | None, **settings: object) -> AsyncIterator[Client]:
+async def serving(known: Knowledge | None, seams: Seams | None = None, **settings: object) -> AsyncIterator[Client]:
     """A server in this process with these settings, and a client of it."""
-    async with running(Settings(**settings), log=faults_only, known=known) as server:  # type: ignore[arg-type]
+    async with running(Settings(**settings), log=faults_only, known=known, seams=seams) as server:  # type: ignore[arg-type]
         transport = httpx.ASGITransport(server.api)
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server

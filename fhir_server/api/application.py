@@ -83,6 +83,7 @@ async def _read(
     path = below_root(segments(scope["path"], scope.get("raw_path")), root)
     query = query_pairs(scope["query_string"])
     style = _style(method, path, headers, query)
+    principal = await context.authenticate(headers)
     body = b""
     if method in _WITH_BODY:
         body = await _arrived(context, receive, headers)
@@ -90,7 +91,7 @@ async def _read(
             style = _style(method, path, headers, (*query, *parse_form(body)))
         body = _checked_body(method, path, headers, body)
     base = base_url(context.settings, scope, headers)
-    return Request(method, path, query, headers, body, base, id=request_id), style
+    return Request(method, path, query, headers, body, base, principal, request_id), style
 
 
 async def _arrived(context: Context, receive: Receive, headers: dict[str, str]) -> bytes:

@@ -23,7 +23,7 @@ async def ready(request: Request) -> JSONResponse:
     if context is None:
         return JSONResponse({"status": "starting"}, 503)
     try:
-        await context.unrestricted.ready()
+        await context.unrestricted.check_ready()
     except StoreUnavailable as error:
         return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
     return JSONResponse({"status": "ready"})

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.authorisation import audit, authorise
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
-from fhir_server.security.audit import Event
 
 Shape = tuple[str, ...]
 
@@ -108,12 +108,9 @@ def _level(path: tuple[str, ...]) -> str:
 async def dispatch(context: Context, request: Request) -> Response:
     """Answer one request, or one entry of a batch."""
     found = route(context, request.method, request.path)
-    path = request.path
-    type = path[0] if path and path[0] in context.types else None
-    id = path[1] if type and len(path) > 1 and not path[1].startswith(("_", "$")) else None
     status = 500
     try:
-        context.policy.authorise(request.principal, found.code, type, id)
+        authorise(context, request, found.code)
         response = await found.handler(context, request)
         status = response.status
         return response
@@ -121,4 +118,4 @@ async def dispatch(context: Context, request: Request) -> Response:
         status = error.status
         raise
     finally:
-        context.audit(Event(request.principal.name, found.code, type, id, status, request.id))
+        audit(context, request, found.code, status)

@@ -100,6 +100,12 @@ class NotSupported(FhirError):
     status, code = 400, "not-supported"
 
 
+class Unauthorized(FhirError):
+    """The request carries no valid credentials; `headers` has the `WWW-Authenticate` that says which are taken."""
+
+    status, code = 401, "login"
+
+
 class Forbidden(FhirError):
     """The principal may not do this."""
 

@@ -141,5 +141,5 @@ async def _find_ordinary_matches(reader: Reader, references: Iterable[str], scop
     for scope in scopes:
         own = [reference for reference in references if reference.startswith(f"{scope.type}/")]
         if own:
-            found |= await reader.matching(own, scope.where)
+            found |= await reader.find_matching(own, scope.where)
     return found

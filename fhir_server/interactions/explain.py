@@ -12,7 +12,6 @@ from fhir_server.requests.request import Pairs, Request
 from fhir_server.requests.terminology import load_criteria
 from fhir_server.search.explain import explain_parameters
 from fhir_server.search.parse import Search
-from fhir_server.store.protocol import Explaining
 
 EXPLAIN = "__explain"
 
@@ -39,10 +38,8 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
         sentences.append(f"The order is by {keys}, then by type and id.")
     if not wanted.query.scopes:
         sentences.append("Nothing but contained resources is searched.")
-    elif isinstance(context.unrestricted, Explaining):
-        sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     else:
-        sentences.append("This store does not tell its plan.")
+        sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]
     return outcome_entry(operation_outcome(issues))
 

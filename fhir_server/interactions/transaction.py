@@ -14,11 +14,13 @@ from fhir_server.interactions.patch import parse_patch
 from fhir_server.interactions.response_entries import error_to_entry, format_status, response_to_entry
 from fhir_server.interactions.search import SearchRequest, build_searchset, read_search
 from fhir_server.interactions.write_requests import build_success_outcome, check_write_request, parse_if_none_match_star
+from fhir_server.requests.authorisation import audit, authorise
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_if_none_exist
 from fhir_server.requests.headers import parse_if_match
 from fhir_server.requests.request import Request, Response
 from fhir_server.search.parse import Search
+from fhir_server.security.access import Reader
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, Page, ReadFailed, StoreError
 from fhir_server.writes.action import Action, WriteResult
@@ -26,7 +28,7 @@ from fhir_server.writes.commit import commit_bundle
 from fhir_server.writes.identity import check_id
 from fhir_server.writes.plan import SLICE
 
-_AUTHORISED_AS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 @dataclass(slots=True)
@@ -37,19 +39,37 @@ class EntryGroups:
     reads: dict[int, Entry] = field(default_factory=dict)
     searches: dict[int, tuple[Entry, SearchRequest, Search]] = field(default_factory=dict)
     versions: dict[int, Entry] = field(default_factory=dict)
+    authorised: list[tuple[Request, str]] = field(default_factory=list)
+    """The entries so far, each with the code of its interaction."""
 
 
 async def transaction(context: Context, request: Request, posted: Posted) -> Response:
     """200 with an entry per entry in request order; any fault refuses the whole and names the entry."""
-    groups = EntryGroups()
+    groups, status = EntryGroups(), 500
+    try:
+        response = await _process(context, request, posted, groups)
+        status = response.status
+        return response
+    except FhirError as error:
+        status = error.status
+        raise
+    finally:
+        for entry, interaction in groups.authorised:
+            audit(context, entry, interaction, status)
+
+
+async def _process(context: Context, request: Request, posted: Posted, groups: EntryGroups) -> Response:
     for position in range(len(posted.entries)):
         await _add_entry(context, request, groups, read_entry(request, posted, position), position)
         if position % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     answers = {position: await _answer_vread(context, entry) for position, entry in groups.versions.items()}
+    reader = context.reader(request.caller)
+    for entry in groups.reads.values():
+        await _refuse_hidden(context, reader, entry)
     reads = Transaction(
         reads=tuple("/".join(entry.request.path) for entry in groups.reads.values()),
-        queries=tuple(parsed.query for _, _, parsed in groups.searches.values()),
+        queries=tuple(reader.restrict(parsed.query) for _, _, parsed in groups.searches.values()),
     )
     try:
         outcome = await commit_bundle(context, groups.actions, request.caller, reads)
@@ -57,18 +77,18 @@ async def transaction(context: Context, request: Request, posted: Posted) -> Res
         raise _build_read_error(groups, error) from None
     answers |= await _answer_reads(context, groups, outcome.committed)
     results = {action.where: result for action, result in zip(groups.actions, outcome.results, strict=True)}
-    parsed = request.get_preference("return")
+    preference = request.get_preference("return")
     entries = []
     for position in range(len(posted.entries)):
         result = results.get(f"Bundle.entry[{position}]")
-        entries.append(_result_to_entry(request, result, parsed) if result is not None else answers[position])
+        entries.append(_result_to_entry(request, result, preference) if result is not None else answers[position])
     return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
 
 
 async def _add_entry(context: Context, request: Request, groups: EntryGroups, entry: Entry, position: int) -> None:
     try:
-        if entry.request.method in _AUTHORISED_AS:
-            groups.actions.append(_entry_to_action(context, entry))
+        if entry.request.method in _WRITES:
+            groups.actions.append(_entry_to_action(context, groups, entry))
         else:
             await _add_read(context, request, groups, entry, position)
     except FhirError as error:
@@ -85,9 +105,7 @@ async def _add_read(context: Context, request: Request, groups: EntryGroups, ent
         )
     if path:
         _check_type(context, path[0])
-    context.policy.authorise(
-        search_request.principal, interaction, path[0] if path else None, path[1] if path[1:] else None
-    )
+    _authorise(context, groups, search_request, interaction)
     if interaction == "vread":
         groups.versions[position] = entry
     elif interaction == "read":
@@ -110,10 +128,26 @@ def _name_read_interaction(path: tuple[str, ...]) -> str | None:
         return "vread"
     if len(path) > 3 or path[:1] == ("metadata",) or any(part.startswith(("$", "_")) for part in path):
         return None
-    return "read" if len(path) == 2 else "search"
+    return ("search-system", "search-type", "read", "search-compartment")[len(path)]
 
 
-def _entry_to_action(context: Context, entry: Entry) -> Action:
+def _authorise(context: Context, groups: EntryGroups, request: Request, interaction: str) -> None:
+    groups.authorised.append((request, interaction))
+    authorise(context, request, interaction)
+
+
+async def _refuse_hidden(context: Context, reader: Reader, entry: Entry) -> None:
+    """Refuse the read of a resource that the policy hides, as one that does not exist."""
+    type, id = entry.request.path
+    if not context.policy.restricts(entry.request.principal) or await reader.read(type, id) is not None:
+        return
+    if reader.hides(type) or await context.unrestricted.read(type, id) is not None:
+        raise NotFound(
+            f"`{type}/{id}` does not exist, so the transaction's read fails.", expression=(entry.request.where,)
+        )
+
+
+def _entry_to_action(context: Context, groups: EntryGroups, entry: Entry) -> Action:
     request = entry.request
     method, path = request.method, request.path
     type = path[0] if path else ""
@@ -123,7 +157,7 @@ def _entry_to_action(context: Context, entry: Entry) -> Action:
             f"A transaction cannot do `{method} {'/'.join(path)}`; it takes create, update, patch, delete and reads."
         )
     id = check_id(path[1]) if len(path) == 2 else None
-    context.policy.authorise(request.principal, _AUTHORISED_AS[method], type, id)
+    _authorise(context, groups, request, _WRITES[method])
     check_write_request(request, criteria=id is None and method != "POST")
     criteria = request.query if id is None and method != "POST" else None
     if method == "POST" and "if-none-exist" in request.headers:

@@ -86,7 +86,7 @@ def build_write_response(context: Context, request: Request, done: WriteResult) 
 
 
 def build_success_outcome(done: WriteResult) -> dict[str, Any]:
-    """An OperationOutcome that says what was done."""
+    """An OperationOutcome that says what was done, and what the rule of the type remarks on it."""
     verb = "was created" if done.status == 201 else "is current"
     sentence = f"`{done.type}/{done.id}` version {done.version} {verb}."
-    return operation_outcome([Issue("information", "informational", sentence)])
+    return operation_outcome([Issue("information", "informational", sentence), *done.issues])

@@ -17,6 +17,7 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry
 from fhir_server.security.access import Reader, Restrictions
 from fhir_server.security.audit import Audit
+from fhir_server.security.authentication import Authenticate
 from fhir_server.security.policy import Policy
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import Clock, Store
@@ -36,6 +37,7 @@ class Context:
     settings: Settings
     clock: Clock
     new_id: Callable[[], str]
+    authenticate: Authenticate
     policy: Policy
     rules: Mapping[str, Callable[..., Awaitable[Any]]]
     """Business rules by resource type; see `writes.rules`."""

@@ -70,7 +70,7 @@ class Container(Protocol):
 class MatchSource(Protocol):
     """The part of a store that links to stored resources need; see `store.protocol.Store`."""
 
-    async def matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
         """Those of the current resources, all of one type, that match."""
         ...
 
@@ -211,4 +211,4 @@ def _list_references(candidates: Iterable[Contained], parameter: str, type: str)
 
 async def _find_stored_matches(referred: Iterable[str], where: q.Clause, store: MatchSource) -> frozenset[str]:
     stored = sorted(reference for reference in referred if "#" not in reference)
-    return await store.matching(stored, where) if stored else frozenset()
+    return await store.find_matching(stored, where) if stored else frozenset()

@@ -90,6 +90,10 @@ class Reader:
         self._store = store
         self._restrictions = restrictions
 
+    def hides(self, type: str) -> bool:
+        """Whether the whole type is hidden."""
+        return self._restrictions is not None and self._restrictions.clause_of(type) == NOTHING
+
     async def read(self, type: str, id: str) -> Stored | None:
         """See `Store.read`; None for what is hidden."""
         stored = await self._store.read(type, id)
@@ -125,11 +129,11 @@ class Reader:
         """See `Store.count`."""
         return await self._store.count(self.restrict(query))
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
-        """See `Store.matching`."""
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `Store.find_matching`."""
         if self._restrictions is not None and references:
             where = self._restrictions.restrict(Scope(references[0].partition("/")[0], where)).where
-        return await self._store.matching(references, where)
+        return await self._store.find_matching(references, where)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `Store.history`; hidden versions are passed over, so that a page may be shorter than `count`."""

@@ -10,17 +10,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from typing import NamedTuple
 
 from fhir_server.search.explain import describe_clause
 from fhir_server.search.match import Candidate, compile_predicate, select_page
 from fhir_server.search.query import Clause, Query
 from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
-from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
+from fhir_server.store.checks import Checks, changes_registry, check_distinct, check_matches, check_registry
+from fhir_server.store.operations import Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
-    AssertionFailed,
+    VALUES_PER_PAGE,
     BudgetExceeded,
     Changes,
     Clock,
@@ -31,17 +33,14 @@ from fhir_server.store.protocol import (
     HistoryPage,
     HistoryQuery,
     Page,
-    ReadFailed,
-    RegistryChanged,
     Reindexed,
-    StillReferenced,
     Stored,
     StoreUnavailable,
-    TargetsMissing,
+    ValuePage,
 )
 
 MILLISECOND = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_VALUE = (None, None)
 
 
 async def open_store(uri: str, clock: Clock) -> MemoryStore:
@@ -59,6 +58,13 @@ class _Undo:
     before: Candidate | None
 
 
+class _Latest(NamedTuple):
+    """See `checks.Latest`."""
+
+    version: int
+    live: bool
+
+
 class MemoryStore:
     """`protocol.Store` over dictionaries."""
 
@@ -71,28 +77,26 @@ class MemoryStore:
         self._newest = 0
         self._secret = secrets.token_bytes(32)
         self._registry = 0
-        self._kept: dict[str, bytes] = {}
+        self._values: dict[str, tuple[bytes | None, int | None]] = {}
+        self._expiries: list[tuple[int, str]] = []
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
-        await self.ready()
-        _check_distinct(transaction.writes)
-        self._check_registry(transaction.registry)
-        for assertion in transaction.assertions:
-            if not self._holds(assertion):
-                raise AssertionFailed(assertion)
+        await self.check_ready()
+        check_distinct(transaction.writes)
+        check_registry(transaction.registry, self._registry)
+        self._check(transaction)
         undo: list[_Undo] = []
         mark = len(self._log), self._commits, self._newest
         try:
-            written = self._write(transaction.writes, undo)
-            self._check_references(transaction)
-            found = tuple(self._read_current(reference) for reference in transaction.reads)
-            pages = tuple(self._page(query) for query in transaction.queries)
+            written = self._apply_writes(transaction.writes, undo)
+            found = tuple(self._versions[reference][-1] for reference in transaction.reads)
+            pages = tuple(self._find_page(query) for query in transaction.queries)
         except BaseException:
             self._roll_back(undo, mark)
             raise
-        self._registry += any(each.type == SEARCH_PARAMETER and each.version for each in written)
+        self._registry += changes_registry(written)
         return Committed(written, found, pages)
 
     async def read(self, type: str, id: str) -> Stored | None:
@@ -112,16 +116,16 @@ class MemoryStore:
 
     async def search(self, query: Query) -> Page:
         """A page of current resources."""
-        return self._page(query)
+        return self._find_page(query)
 
     async def count(self, query: Query) -> int:
         """The number of matches."""
-        return sum(1 for _ in self._matched(query))
+        return sum(1 for _ in self._iterate_matches(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        """See `protocol.Explaining.explain`: everything of a type is looked at."""
+        """See `protocol.Store.explain`: everything of a type is looked at."""
         started = time.perf_counter()
-        page = self._page(query)
+        page = self._find_page(query)
         took = (time.perf_counter() - started) * 1000
         lines = [
             f"{scope.type}: all {len(self._current.get(scope.type, ()))} resources are tested, there is no index: "
@@ -130,7 +134,7 @@ class MemoryStore:
         ]
         return (*lines, f"The search took {took:.2f} ms and found {len(page.matches)} on this page.")
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """The references whose current resource matches."""
         holds = compile_predicate(where, self)
         candidates = filter(None, map(self.resolve, references))
@@ -138,13 +142,13 @@ class MemoryStore:
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """A page of versions, newest first."""
-        versions = sorted(self._in_history(query), key=_history_order)
+        versions = sorted(self._iterate_history(query), key=_build_history_key)
         page = tuple(versions[: query.count])
         more = bool(page) and len(versions) > len(page)
         last = (page[-1].last_updated, page[-1].reference, page[-1].version) if more else None
         return HistoryPage(page, last, self._newest)
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
         """Committed versions in commit order; the token is the number of the last one."""
         start = self._parse_token(after)
         versions = [entry for entry in self._log if entry[0] > start][:limit]
@@ -152,7 +156,7 @@ class MemoryStore:
 
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
         """Make the entries of the next resources anew, by id."""
-        self._check_registry(registry)
+        check_registry(registry, self._registry)
         left = sorted(candidate.id for candidate in self.iterate_type(type) if after is None or candidate.id > after)
         batch = left[:REINDEXED_AT_ONCE]
         for id in batch:
@@ -168,14 +172,34 @@ class MemoryStore:
 
     async def get_value(self, key: str) -> bytes | None:
         """What is under the key."""
-        return self._kept.get(key)
+        value, expires = self._values.get(key, _NO_VALUE)
+        return value if expires is None or expires > self._clock() else None
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """Put the value there unless something else came first."""
-        if self._kept.get(key) != before:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
+        """Put the value there unless something else came first; forget what has expired."""
+        if await self.get_value(key) != before:
             return False
-        self._kept[key] = value
+        while self._expiries and self._expiries[0][0] <= self._clock():
+            expiry, expired = heappop(self._expiries)
+            if self._values.get(expired, _NO_VALUE)[1] == expiry:
+                del self._values[expired]
+        self._values[key] = value, expires
+        if expires is not None:
+            heappush(self._expiries, (expires, key))
         return True
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """Remove the value unless something else came first."""
+        if await self.get_value(key) != before:
+            return False
+        del self._values[key]
+        return True
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """A page of values by key."""
+        keys = sorted(key for key in self._values if key > after and key.startswith(prefix))
+        rows = [(key, value) for key in keys if (value := await self.get_value(key)) is not None]
+        return ValuePage.from_rows(rows, prefix, limit)
 
     async def purge(self, type: str, id: str) -> bool:
         """Forget the resource."""
@@ -190,43 +214,58 @@ class MemoryStore:
         """The store's 32 random bytes."""
         return self._secret
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         """Return unless closed."""
         if self._closed:
             raise StoreUnavailable("The in-memory store is closed.")
+
+    async def check_full_text(self) -> None:
+        """Return: texts are always kept."""
 
     async def close(self) -> None:
         """Refuse further writes; there is nothing to release."""
         self._closed = True
 
     def resolve(self, reference: str) -> Candidate | None:
-        """`match.CurrentResources.resolve`."""
+        """`match.Follow.resolve`."""
         type, _, id = reference.partition("/")
         return self._current[type].get(id) if type in self._current else None
 
     def iterate_type(self, type: str) -> Iterable[Candidate]:
-        """`match.CurrentResources.of_type`."""
+        """`match.Follow.of_type`."""
         return tuple(self._current[type].values()) if type in self._current else ()
 
-    def _check_registry(self, number: int | None) -> None:
-        if number not in (None, self._registry):
-            raise RegistryChanged(f"the registry is {self._registry}, not {number}")
+    def _check(self, transaction: Transaction) -> None:
+        writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
+        checks = Checks(transaction, writes, self._get_latest)
+        for assertion in transaction.assertions:
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, self._find_page(assertion.first_page))
+        checks.check_required()
+        if transaction.released:
+            checks.check_released(self._find_sources(transaction, writes))
+        checks.check_reads()
 
-    def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return len(self._versions.get(f"{assertion.type}/{assertion.id}", ())) == assertion.version
-        return self._finds(assertion)
+    def _get_latest(self, reference: str) -> _Latest:
+        return _Latest(len(self._versions.get(reference, ())), self.resolve(reference) is not None)
 
-    def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        return tuple(match.id for match in self._page(query).matches) == assertion.ids
+    def _find_sources(self, transaction: Transaction, writes: Mapping[str, Write]) -> Iterator[tuple[str, str]]:
+        """(target, source) of the current resources that refer to the released ones and are not written here."""
+        released = set(transaction.released)
+        for type in self._current.keys() - transaction.exempt:
+            for candidate in self.iterate_type(type):
+                if candidate.reference not in writes:
+                    for target in released.intersection(candidate.entries.references):
+                        yield target, candidate.reference
 
-    def _write(self, writes: Iterable[Write], undo: list[_Undo]) -> tuple[Written, ...]:
+    def _apply_writes(self, writes: Iterable[Write], undo: list[_Undo]) -> tuple[Written, ...]:
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
         now = max(self._clock() // MILLISECOND * MILLISECOND, self._newest)
-        return tuple(self._write_one(write, now, undo) for write in writes)
+        return tuple(self._apply_write(write, now, undo) for write in writes)
 
-    def _write_one(self, write: Write, now: int, undo: list[_Undo]) -> Written:
+    def _apply_write(self, write: Write, now: int, undo: list[_Undo]) -> Written:
         reference = f"{write.type}/{write.id}"
         before = self.resolve(reference)
         if write.content is None and before is None:
@@ -234,7 +273,7 @@ class MemoryStore:
         versions = self._versions.setdefault(reference, [])
         version = len(versions) + 1
         last_updated = max(now, versions[-1].last_updated + MILLISECOND) if versions else now
-        raw = None if write.content is None else _spliced(write.content, version, last_updated)
+        raw = None if write.content is None else write.content.build_text(version, last_updated)
         undo.append(_Undo(reference, before))
         versions.append(Stored(write.type, write.id, version, last_updated, write.method, raw))
         self._commits += 1
@@ -258,51 +297,26 @@ class MemoryStore:
             if change.before is not None:
                 self._current[undone.type][undone.id] = change.before
 
-    def _check_references(self, transaction: Transaction) -> None:
-        missing = [reference for reference in dict.fromkeys(transaction.required) if not self.resolve(reference)]
-        if missing:
-            raise TargetsMissing(missing)
-        sources = self._sources(frozenset(transaction.released), transaction.exempt)
-        if sources:
-            raise StillReferenced(sources)
-
-    def _sources(self, targets: frozenset[str], exempt: frozenset[str]) -> dict[str, list[str]]:
-        """The current resources that refer to each target, exempt types aside."""
-        sources: dict[str, list[str]] = {}
-        if not targets:
-            return sources
-        for type in sorted(self._current.keys() - exempt):
-            for candidate in self.iterate_type(type):
-                for target in targets.intersection(candidate.entries.references):
-                    sources.setdefault(target, []).append(candidate.reference)
-        return sources
-
-    def _read_current(self, reference: str) -> Stored:
-        versions = self._versions.get(reference)
-        if not versions or versions[-1].raw is None:
-            raise ReadFailed(reference, deleted=bool(versions))
-        return versions[-1]
-
-    def _matched(self, query: Query) -> Iterator[Candidate]:
+    def _iterate_matches(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:
             yield from filter(compile_predicate(scope.where, self), self.iterate_type(scope.type))
 
-    def _page(self, query: Query) -> Page:
+    def _find_page(self, query: Query) -> Page:
         if any(key.kind == "score" for key in query.sort):
             for scope in query.scopes:
-                if sum(1 for _ in self._matched(Query((scope,)))) > MAX_SCORED:
+                if sum(1 for _ in self._iterate_matches(Query((scope,)))) > MAX_SCORED:
                     raise BudgetExceeded(describe_too_many_scored(scope.type))
-        candidates, position = select_page(query, self._matched(query))
+        candidates, position = select_page(query, self._iterate_matches(query))
         return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
 
-    def _in_history(self, query: HistoryQuery) -> Iterator[Stored]:
+    def _iterate_history(self, query: HistoryQuery) -> Iterator[Stored]:
         for versions in self._versions.values():
             if query.types and versions[0].type not in query.types:
                 continue
             if query.id is not None and versions[0].id != query.id:
                 continue
             for version, successor in zip(versions, [*versions[1:], None], strict=True):
-                if _asked_for(query, version, successor):
+                if _is_in_history(query, version, successor):
                     yield version
 
     def _reindex(self, reference: str, extract: Extract) -> None:
@@ -321,21 +335,11 @@ class MemoryStore:
         return int(token)
 
 
-def _check_distinct(writes: Sequence[Write]) -> None:
-    if len({(write.type, write.id) for write in writes}) < len(writes):
-        raise ValueError("A transaction has at most one write per resource.")
-
-
-def _spliced(content: Content, version: int, last_updated: int) -> bytes:
-    instant = (_EPOCH + timedelta(microseconds=last_updated)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    return content.head + f'"versionId":"{version}","lastUpdated":"{instant}Z"'.encode() + content.tail
-
-
-def _history_order(version: Stored) -> HistoryKey:
+def _build_history_key(version: Stored) -> HistoryKey:
     return (-version.last_updated, version.reference, -version.version)
 
 
-def _asked_for(query: HistoryQuery, version: Stored, successor: Stored | None) -> bool:
+def _is_in_history(query: HistoryQuery, version: Stored, successor: Stored | None) -> bool:
     """Whether the query asks for the version; it was current from its lastUpdated until just before its successor's."""
     if query.since is not None and version.last_updated < query.since:
         return False
@@ -345,5 +349,5 @@ def _asked_for(query: HistoryQuery, version: Stored, successor: Stored | None) -
             return False
     if query.before is not None:
         last_updated, reference, number = query.before
-        return _history_order(version) > (-last_updated, reference, -number)
+        return _build_history_key(version) > (-last_updated, reference, -number)
     return True

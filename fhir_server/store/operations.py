@@ -6,9 +6,11 @@ outside the store's transaction; whatever it relied on travels with it as assert
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.resource import version_members
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.query import Query
 
@@ -16,13 +18,14 @@ Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 
 
 class Content(NamedTuple):
-    """A resource's text around the members that only the commit knows.
-
-    The stored text is `head + b'"versionId":"3","lastUpdated":"2026-11-23T08:00:00.000Z"' + tail`.
-    """
+    """A resource's text around the members that only the commit knows."""
 
     head: bytes
     tail: bytes
+
+    def build_text(self, version: int, last_updated: int) -> bytes:
+        """`head + b'"versionId":"3","lastUpdated":"2026-11-23T08:00:00.000Z"' + tail`; `last_updated` is in µs."""
+        return b"".join((self.head, version_members(version, instant(last_updated)), self.tail))
 
 
 class Write(NamedTuple):
@@ -50,6 +53,11 @@ class Matches:
 
     query: Query
     ids: tuple[str, ...]
+
+    @property
+    def first_page(self) -> Query:
+        """The query of those `len(ids) + 1` ids."""
+        return replace(self.query, sort=(), after=None, count=len(self.ids) + 1)
 
 
 Assertion = VersionIs | Matches

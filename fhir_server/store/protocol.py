@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from itertools import takewhile
+from typing import NamedTuple, Protocol
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Clause, Query, SortKey
@@ -73,7 +74,7 @@ class BudgetExceeded(StoreError):
 
 
 class Expired(StoreError):
-    """The `changes` token is older than what the store keeps."""
+    """The token of `read_changes` is older than what the store keeps."""
 
 
 class Stored(NamedTuple):
@@ -171,6 +172,24 @@ class Reindexed:
     next: str | None
 
 
+VALUES_PER_PAGE = 100
+"""Values in a page of `Store.list_values` by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValuePage:
+    """(key, value) by key, and when more follow the last key (`after` of the next page)."""
+
+    values: tuple[tuple[str, bytes], ...]
+    next: str | None
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[str, bytes]], prefix: str, limit: int) -> ValuePage:
+        """From up to `limit + 1` rows by key, those beyond the prefix included."""
+        values = tuple(takewhile(lambda row: row[0].startswith(prefix), rows))
+        return cls(values[:limit], values[limit - 1][0] if len(values) > limit else None)
+
+
 class Store(Protocol):
     """Where resources live. See `operations.Transaction` for what `transact` promises."""
 
@@ -203,7 +222,11 @@ class Store(Protocol):
         """How many resources match, whatever `query.count` and `query.after`. Raises BudgetExceeded."""
         ...
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+    async def explain(self, query: Query) -> tuple[str, ...]:
+        """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
+        ...
+
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """Those of the given current resources (`Type/id`, one type) that match `where`."""
         ...
 
@@ -211,7 +234,7 @@ class Store(Protocol):
         """A page of versions."""
         ...
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
         """Versions committed after the token (None: from the beginning). Raises Expired."""
         ...
 
@@ -231,11 +254,23 @@ class Store(Protocol):
         ...
 
     async def get_value(self, key: str) -> bytes | None:
-        """What `keep` last put under a key; None without it."""
+        """The value under a key; None where there is none or it has expired."""
         ...
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
-        """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not."""
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
+        """Put a value under a key if `before` is what is there (None: nothing); durable. False when it is not.
+
+        From `expires` on (µs since 1970 by the store's clock; None: never) the value counts as absent everywhere.
+        A key has at least one character.
+        """
+        ...
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """Remove the value under a key if it is `before`; durable. False when it is not."""
+        ...
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """The values under keys that begin with `prefix` and come after `after`, in the order of code points."""
         ...
 
     async def purge(self, type: str, id: str) -> bool:
@@ -246,21 +281,16 @@ class Store(Protocol):
         """32 random bytes, made once per database: the key of page links, shared by all processes."""
         ...
 
-    async def ready(self) -> None:
+    async def check_ready(self) -> None:
         """Return if the store can answer now; raise StoreUnavailable otherwise."""
+        ...
+
+    async def check_full_text(self) -> None:
+        """Return if the store keeps the texts of entries; raise StoreUnavailable where its surroundings forbid it."""
         ...
 
     async def close(self) -> None:
         """Finish what is queued and release everything."""
-        ...
-
-
-@runtime_checkable
-class Explaining(Protocol):
-    """A store that tells how it finds things."""
-
-    async def explain(self, query: Query) -> tuple[str, ...]:
-        """Sentences: plan, indexes in their order, rows examined, time. May run the search. Raises BudgetExceeded."""
         ...
 
 
@@ -274,13 +304,13 @@ class Budget:
     seconds: float = 20.0
     rows: int = 1_000_000
 
-    def out_of_time(self) -> BudgetExceeded:
+    def build_time_error(self) -> BudgetExceeded:
         """The error of a search that takes longer."""
         return BudgetExceeded(
             f"The search was stopped after {self.seconds:g} seconds, the longest that one search may take."
         )
 
-    def out_of_rows(self) -> BudgetExceeded:
+    def build_rows_error(self) -> BudgetExceeded:
         """The error of a search that looks at more."""
         return BudgetExceeded(
             f"The search was stopped after about {self.rows:,} rows of the index, the most that one search may look at."
@@ -288,16 +318,7 @@ class Budget:
 
 
 BUDGET = Budget()
-"""What a search may take where nobody said otherwise."""
-
-
-@runtime_checkable
-class FullText(Protocol):
-    """A store that can keep texts only where its surroundings let it."""
-
-    async def check_full_text(self) -> None:
-        """Return if texts of entries are kept; raise StoreUnavailable otherwise."""
-        ...
+"""What a search may take by default."""
 
 
 Clock = Callable[[], int]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fhir_server.fhir.datetimes import instant
 from fhir_server.fhir.outcome import Issue
-from fhir_server.fhir.resource import Text, version_members
+from fhir_server.fhir.resource import Text
 from fhir_server.requests.request import Pairs
 from fhir_server.store.operations import Content, Method
 
@@ -60,7 +59,4 @@ class WriteResult(NamedTuple):
         """The complete resource; b"" after a delete."""
         if self.raw is not None:
             return self.raw
-        if self.content is None:
-            return b""
-        middle = version_members(self.version, instant(self.last_updated))
-        return self.content.head + middle + self.content.tail
+        return b"" if self.content is None else self.content.build_text(self.version, self.last_updated)

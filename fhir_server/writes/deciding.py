@@ -81,7 +81,8 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
             state = State(context, caller, context.reader(caller))
             decision = await decide(state)
             draft = await _plan_decision(context, caller, state, decision)
-            committed = await _transact(context, draft.to_transaction(decision.reads))
+            relies = bool(decision.actions) and bool(state.assertions or decision.assertions)
+            committed = await _transact(context, draft.to_transaction(decision.reads), relies)
             return Outcome(decision.answer, _order_results(decision, draft, committed), committed)
         except (AssertionFailed, RegistryChanged, WriteConflict) as error:
             if isinstance(error, RegistryChanged):
@@ -107,8 +108,9 @@ async def _plan_decision(context: Context, caller: Caller, state: State, decisio
     return draft
 
 
-async def _transact(context: Context, transaction: Transaction) -> Committed:
-    if not (transaction.writes or transaction.reads or transaction.queries):
+async def _transact(context: Context, transaction: Transaction, relies: bool) -> Committed:
+    """Commit. `relies`: the assertions are checked although all actions turned out to change nothing."""
+    if not (transaction.writes or transaction.reads or transaction.queries or relies):
         return Committed(())
     committed = await context.unrestricted.transact(transaction)
     if any(write.type == SEARCH_PARAMETER for write in transaction.writes):

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from fhir_server.app import Knowledge, Running, running
+from fhir_server.app import Knowledge, Running, Seams, running
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
 from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
@@ -100,7 +100,9 @@ async def both(
             # and a slow machine is no difference
             limits = {"max_count": 5000, "search_seconds": 600.0, "request_timeout": 900.0}
             settings = Settings(store=store, references="allow", full_text=full_text, **limits)  # type: ignore[arg-type]
-            server = await stack.enter_async_context(running(settings, log=faults_only, clock=clock, known=known))
+            server = await stack.enter_async_context(
+                running(settings, log=faults_only, known=known, seams=Seams(clock=clock))
+            )
             transport = httpx.ASGITransport(server.api)
             clients.append(
                 await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://test/fhir"))

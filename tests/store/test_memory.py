@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.store import memory
 from fhir_server.store.contract import StoreContract
-from fhir_server.store.contract.case import START, Ticks, changes_walk, put, stored, write
+from fhir_server.store.contract.case import START, Ticks, put, stored, walk_changes, write
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Clock, Expired, HistoryQuery, Store, StoreUnavailable
 
@@ -36,8 +36,8 @@ class TestMemory(StoreContract):
         await write(store, put("Patient/a"))
         for token in ("2", "-1", "x", ""):
             with pytest.raises(Expired):
-                await store.changes(token)
-        assert await changes_walk(store, "1") == []
+                await store.read_changes(token)
+        assert await walk_changes(store, "1") == []
 
     @stored
     async def test_a_failing_extract_changes_nothing_of_that_resource(self, store: Store, clock: Ticks) -> None:
@@ -52,7 +52,7 @@ def test_a_closed_store_is_not_ready() -> None:
         store = await memory.open_store("memory://", lambda: START)
         await store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
-            await store.ready()
+            await store.check_ready()
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.transact(Transaction((put("Patient/a"),)))
 

@@ -35,10 +35,10 @@ class TestMongo(StoreContract, DurableContract, Differential):
     @pytest.fixture(autouse=True)
     def _server(self, mongo_url: str) -> Iterator[None]:
         self.url = mongo_url
-        self.names: list[str] = []
+        self.list_names: list[str] = []
         yield
         with pymongo.MongoClient[dict[str, object]](mongo_url) as client:
-            for name in self.names:
+            for name in self.list_names:
                 client.drop_database(name)
 
     def uri(self, name: str) -> str:
@@ -46,8 +46,8 @@ class TestMongo(StoreContract, DurableContract, Differential):
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
 
     async def open_store(self, clock: Clock) -> Store:
-        self.names.append(f"test_{uuid.uuid4().hex}")
-        return await open_store(self.uri(self.names[-1]), clock)
+        self.list_names.append(f"test_{uuid.uuid4().hex}")
+        return await open_store(self.uri(self.list_names[-1]), clock)
 
     async def open_again(self, clock: Clock) -> Store:
-        return await open_store(self.uri(self.names[-1]), clock)
+        return await open_store(self.uri(self.list_names[-1]), clock)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymongo
 import pytest
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from fhir_server.search.entries import Entries
 from fhir_server.store.contract.case import Ticks, content, put, write
 from fhir_server.store.mongo import deployment, open_store
-from fhir_server.store.mongo.documents import LARGEST
+from fhir_server.store.mongo.documents import LARGEST_DOCUMENT
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import Expired, HistoryQuery, StoreUnavailable, TooLargeForStore
 
@@ -24,8 +27,10 @@ def _refused(uri: str) -> str:
     return str(refusal.value)
 
 
-def _database(uri: str) -> Any:
-    return pymongo.MongoClient[dict[str, Any]](uri).get_default_database()
+@contextmanager
+def _database(uri: str) -> Iterator[Database[dict[str, Any]]]:
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        yield client.get_default_database()
 
 
 def test_a_standalone_is_refused() -> None:
@@ -54,23 +59,27 @@ def test_a_uri_without_a_database_is_refused() -> None:
 
 
 def test_an_unknown_schema_version_is_refused(mongo_uri: str) -> None:
-    _database(mongo_uri)["meta"].insert_one({"_id": "schema", "version": 99})
+    with _database(mongo_uri) as database:
+        database["meta"].insert_one({"_id": "schema", "version": 99})
     assert "has schema version 99, which this server does not know" in _refused(mongo_uri)
 
 
 def test_a_document_that_is_too_large_is_refused_before_it_is_sent(mongo_uri: str) -> None:
     async def body() -> None:
         store = await open_store(mongo_uri, Ticks())
-        fits = put("Binary/fits", text="x" * (LARGEST - 2000))
+        fits = put("Binary/fits", text="x" * (LARGEST_DOCUMENT - 2000))
         entries = Entries(terms={"name": tuple(f"{number:0200}" for number in range(30_000))})
         try:
-            for large in (put("Binary/large", text="x" * LARGEST), put("Patient/large", entries, "x" * 12_000_000)):
+            for large in (
+                put("Binary/large", text="x" * LARGEST_DOCUMENT),
+                put("Patient/large", entries, "x" * 12_000_000),
+            ):
                 with pytest.raises(TooLargeForStore, match=f"`{large.type}/large` takes 1[678],"):
                     await write(store, put("Patient/beside"), large)
             assert await store.read("Patient", "beside") is None
             await write(store, fits)
             found = await store.read("Binary", "fits")
-            assert found is not None and found.raw is not None and len(found.raw) > LARGEST - 2000
+            assert found is not None and found.raw is not None and len(found.raw) > LARGEST_DOCUMENT - 2000
         finally:
             await store.close()
 
@@ -79,11 +88,11 @@ def test_a_document_that_is_too_large_is_refused_before_it_is_sent(mongo_uri: st
 
 @pytest.mark.long
 def test_a_transaction_past_its_lifetime_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lifetime(_: object) -> float:
+    async def read_lifetime(_: object) -> float:
         """SecantusDB does not tell it (mongo_divergences.md)."""
         return 0.3
 
-    monkeypatch.setattr(deployment, "lifetime", lifetime)
+    monkeypatch.setattr(deployment, "read_lifetime", read_lifetime)
     secantus = pytest.importorskip("secantus")
     server = secantus.SecantusDBServer(port=0, storage_path=":memory:", transaction_lifetime_seconds=0.3)
     server.start()
@@ -113,7 +122,8 @@ def test_lock_documents_hold_no_identifier_and_expire(mongo_uri: str) -> None:
         await store.close()
 
     asyncio.run(body())
-    found = list(_database(mongo_uri)["locks"].find())
+    with _database(mongo_uri) as database:
+        found = list(database["locks"].find())
     assert len(found) == 2
     for lock in found:
         assert isinstance(lock["_id"], bytes) and len(lock["_id"]) == 16
@@ -125,13 +135,15 @@ def test_a_closed_store_leaves_no_writer_behind(mongo_uri: str) -> None:
     async def body() -> None:
         store = await open_store(mongo_uri, Ticks())
         await write(store, put("Patient/a"))
-        assert _database(mongo_uri)["writers"].count_documents({}) == 1
+        with _database(mongo_uri) as database:
+            assert database["writers"].count_documents({}) == 1
         await store.close()
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.read("Patient", "a")
 
     asyncio.run(body())
-    assert _database(mongo_uri)["writers"].count_documents({}) == 0
+    with _database(mongo_uri) as database:
+        assert database["writers"].count_documents({}) == 0
 
 
 def test_a_lost_token_is_expired(mongo_uri: str) -> None:
@@ -139,9 +151,9 @@ def test_a_lost_token_is_expired(mongo_uri: str) -> None:
         store = await open_store(mongo_uri, Ticks())
         try:
             await write(store, put("Patient/a"))
-            for lost in ("", "x", "2", "AAAA", (await store.changes(None)).token[:-8]):
+            for lost in ("", "x", "2", "AAAA", (await store.read_changes(None)).token[:-8]):
                 with pytest.raises(Expired):
-                    await store.changes(lost)
+                    await store.read_changes(lost)
         finally:
             await store.close()
 
@@ -197,17 +209,18 @@ def test_a_reader_that_was_away_too_long_begins_anew() -> None:
     async def body() -> None:
         store = await open_store(f"{server.uri}fhir?directConnection=true", Ticks())
         try:
-            token = (await store.changes(None)).token
+            token = (await store.read_changes(None)).token
             for number in range(40):
                 await write(store, put(f"Patient/{number}"))
-                token = (await store.changes(token)).token if number == 0 else token
-            _database(server.uri + "admin").command("secantusAdmin.pruneOplog")
+                token = (await store.read_changes(token)).token if number == 0 else token
+            with _database(server.uri + "admin") as database:
+                database.command("secantusAdmin.pruneOplog")
             with pytest.raises(Expired, match="oplog has moved on"):
-                await store.changes(token)
-            anew = await store.changes(None)
+                await store.read_changes(token)
+            anew = await store.read_changes(None)
             assert len(anew.versions) == 40
             await write(store, put("Patient/next"))
-            assert [each.id for each in (await store.changes(anew.token)).versions] == ["next"]
+            assert [each.id for each in (await store.read_changes(anew.token)).versions] == ["next"]
         finally:
             await store.close()
 

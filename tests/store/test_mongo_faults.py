@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from fhir_server.store.contract.case import Ticks, history_walk, labels, post, put, terms, write
+from fhir_server.store.contract.case import Ticks, list_labels, post, put, terms, walk_history, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.store import MongoStore
 from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
@@ -61,18 +61,18 @@ def test_a_cut_connection(behind: Callable[[Body], None], fault: str) -> None:
         committed = await write(store, put("Patient/p"), post("Observation/o", refers), required=("Patient/p",))
         assert proxy.cuts == (4 if "four" in fault else 1)
         assert [(each.version, each.created) for each in committed.written] == [(2, False), (1, True)]
-        found = await history_walk(store, HistoryQuery())
+        found = await walk_history(store, HistoryQuery())
         expected = [("Observation/before", 1), ("Observation/o", 1), ("Patient/p", 1), ("Patient/p", 2)]
-        assert sorted(labels(found)) == expected
+        assert sorted(list_labels(found)) == expected
 
     behind(body)
 
 
 def test_an_absent_server_is_said_and_comes_back(behind: Callable[[Body], None]) -> None:
     async def body(store: MongoStore, proxy: Proxy) -> None:
-        await store.ready()
+        await store.check_ready()
         proxy.drop()
-        for question in (store.read("Patient", "p"), store.ready(), store.history(HistoryQuery())):
+        for question in (store.read("Patient", "p"), store.check_ready(), store.history(HistoryQuery())):
             with pytest.raises(StoreUnavailable):
                 await question
         writing = asyncio.create_task(write(store, put("Patient/p", text="while away")))
@@ -80,7 +80,7 @@ def test_an_absent_server_is_said_and_comes_back(behind: Callable[[Body], None])
         assert not writing.done(), "it is tried again until its time is over"
         proxy.absent = False
         assert (await writing).written[0].version == 2
-        await store.ready()
+        await store.check_ready()
 
     behind(body)
 
@@ -139,7 +139,7 @@ def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> No
                     await writing
             proxy.cut_before = nothing
             await _back(store)
-            assert labels(await history_walk(store, HistoryQuery())) == [("Patient/p", 2), ("Patient/p", 1)]
+            assert list_labels(await walk_history(store, HistoryQuery())) == [("Patient/p", 2), ("Patient/p", 1)]
             await store.close()
             await asyncio.to_thread(server.stop)
 
@@ -200,7 +200,7 @@ async def _back(store: MongoStore) -> None:
     async with asyncio.timeout(30):
         while True:
             with suppress(StoreUnavailable):
-                return await store.ready()
+                return await store.check_ready()
 
 
 async def _ids(store: MongoStore, type: str) -> set[int]:

@@ -12,8 +12,8 @@ from pymongo.errors import ExecutionTimeout, OperationFailure
 from fhir_server.search.query import Chain, Lineage, Near, Not
 from fhir_server.store.contract.case import Ticks, delete, ids, put, terms, write
 from fhir_server.store.mongo import follow, open_store
-from fhir_server.store.mongo.compile import filter_of
-from fhir_server.store.mongo.errors import store_error
+from fhir_server.store.mongo.compile import compile_clause
+from fhir_server.store.mongo.errors import translate_error
 from fhir_server.store.protocol import BudgetExceeded, Store
 
 BELOW_A, ABOVE_D = Lineage("partof", ("a",), "below"), Lineage("partof", ("d",), "above")
@@ -71,10 +71,10 @@ def test_what_is_not_followed_is_not_compiled() -> None:
     """A store that forgot to follow it would answer wrongly."""
     for clause in (BELOW_A, Near("near", 0.0, 0.0, 1.0)):
         with pytest.raises(KeyError):
-            filter_of(clause)
+            compile_clause(clause)
 
 
 @pytest.mark.parametrize("error", [ExecutionTimeout("time", 50), OperationFailure("sort", 292)])
 def test_a_search_that_the_database_gives_up_is_too_costly(error: OperationFailure) -> None:
     """MaxTimeMSExpired; QueryExceededMemoryLimitNoDiskUseAllowed."""
-    assert isinstance(store_error(error), BudgetExceeded)
+    assert isinstance(translate_error(error), BudgetExceeded)

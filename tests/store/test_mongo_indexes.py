@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
 import pytest
 
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.contract.case import Ticks, put, write
+from fhir_server.store.contract.case import START, Ticks, put, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.indexes import (
-    ARRAYS,
+    ARRAY_FIELDS,
+    FIXED_INDEXES,
     HISTORY,
     LEASE_SECONDS,
     LOCK_SECONDS,
     LOCKS,
-    OTHERS,
+    META,
+    VALUE_SECONDS,
     WRITERS,
     Index,
-    current,
+    list_indexes,
 )
 from fhir_server.store.protocol import StoreUnavailable
 
-ALL = {"Basic": current("Basic"), **{type: current(type) for type in SORTS}, **OTHERS}
+ALL = {"Basic": list_indexes("Basic"), **{type: list_indexes(type) for type in SORTS}, **FIXED_INDEXES}
 
 
 @pytest.mark.parametrize("collection", ALL)
@@ -34,7 +37,7 @@ def test_the_table_keeps_the_limits(collection: str) -> None:
     assert len(indexes) <= 20
     assert len({index.name for index in indexes}) == len(indexes)
     for index in indexes:
-        arrays = {path.partition(".")[0] for path, _ in index.keys} & ARRAYS
+        arrays = {path.partition(".")[0] for path, _ in index.keys} & ARRAY_FIELDS
         assert len(arrays) <= 1, index.name
         assert len({path for path, _ in index.keys}) == len(index.keys), index.name
 
@@ -64,7 +67,7 @@ def test_the_indexes_are_made(mongo_uri: str) -> None:
     def expected(indexes: tuple[Index, ...]) -> dict[str, list[tuple[str, int]]]:
         return {"_id_": [("_id", 1)], **{index.name: list(index.keys) for index in indexes}}
 
-    wanted = {"Patient": current("Patient"), **OTHERS}
+    wanted = {"Patient": list_indexes("Patient"), **FIXED_INDEXES}
     for name, indexes in wanted.items():
         assert {each: facts["key"] for each, facts in made[name].items()} == expected(indexes)
     partial = {name for name, facts in made["Patient"].items() if "partialFilterExpression" in facts}
@@ -72,6 +75,7 @@ def test_the_indexes_are_made(mongo_uri: str) -> None:
     assert made["Patient"]["sort_birthdate_down"]["partialFilterExpression"] == {"live": True}
     assert made[LOCKS]["expiry"]["expireAfterSeconds"] == LOCK_SECONDS
     assert made[WRITERS]["expiry"]["expireAfterSeconds"] == LEASE_SECONDS
+    assert made[META]["expiry"]["expireAfterSeconds"] == VALUE_SECONDS
     assert "expireAfterSeconds" not in str(made[HISTORY])
 
 
@@ -80,3 +84,25 @@ def test_an_index_of_another_shape_is_refused(mongo_uri: str) -> None:
         client.get_default_database()[HISTORY].create_index([("something", 1)], name="system")
     with pytest.raises(StoreUnavailable, match="An index of the collection `history` is not the one"):
         asyncio.run(open_store(mongo_uri, Ticks()))
+
+
+def test_values_have_a_date_after_which_they_may_be_removed(mongo_uri: str) -> None:
+    """By the machine's clock, that of the TTL index, whatever the store's; values of earlier servers have none."""
+    with pymongo.MongoClient[dict[str, Any]](mongo_uri, tz_aware=True) as client:
+        meta = client.get_default_database()[META]
+        meta.insert_one({"_id": "kept old", "value": b"one"})
+
+        async def body() -> None:
+            store = await open_store(mongo_uri, Ticks())
+            assert await store.get_value("old") == b"one"
+            assert await store.put_value_if("old", b"two", b"one") is True
+            assert await store.put_value_if("new", b"x", None, START + 60_000_000) is True
+            assert await store.put_value_if("far", b"x", None, 2**62) is True
+            assert [key for key, _ in (await store.list_values("")).values] == ["far", "new", "old"]
+            await store.close()
+
+        started = datetime.now(UTC)
+        asyncio.run(body())
+        assert meta.find_one({"_id": "kept old"}) == {"_id": "kept old", "value": b"two"}
+        removable = (meta.find_one({"_id": "kept new"}) or {})["removable"]
+        assert started + timedelta(seconds=59) < removable < datetime.now(UTC) + timedelta(seconds=61)

@@ -9,32 +9,18 @@ from typing import Any
 import pytest
 from pymongo.errors import OperationFailure, WaitQueueTimeoutError
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.search.query import (
-    EVERYTHING,
-    And,
-    Chain,
-    Clause,
-    Contains,
-    EndsWith,
-    Equals,
-    Has,
-    Not,
-    Or,
-    Query,
-    Sort,
-    StartsWith,
-)
 from fhir_server.store.contract.case import Ticks, put, query, write
 from fhir_server.store.mongo import open_store
-from fhir_server.store.mongo.errors import store_error
+from fhir_server.store.mongo.errors import translate_error
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Store, StoreUnavailable
 
 HELD = 12
-FEW = Equals("code", (f"few{SEPARATOR}urn",))
-MANY = Equals("code", (f"many{SEPARATOR}urn",))
-VALUE, DATE, CODE = Sort("value", "number"), Sort("date", "date", True), Sort("code", "term")
+FEW = q.Equals("code", (f"few{SEPARATOR}urn",))
+MANY = q.Equals("code", (f"many{SEPARATOR}urn",))
+VALUE, DATE, CODE = q.Sort("value", "number"), q.Sort("date", "date", True), q.Sort("code", "term")
 
 With = Callable[..., Any]
 
@@ -68,15 +54,15 @@ def _entries(n: int) -> Entries:
     )
 
 
-REFUSED: dict[str, tuple[Clause, tuple[Sort, ...]]] = {
-    "a sort that is not declared": (EVERYTHING, (VALUE,)),
+REFUSED: dict[str, tuple[q.Clause, tuple[q.Sort, ...]]] = {
+    "a sort that is not declared": (q.EVERYTHING, (VALUE,)),
     "also of many matches": (MANY, (VALUE,)),
-    "many matches of one value of the first key": (EVERYTHING, (CODE, DATE)),
-    "a short text": (Contains("note", "no", strings=True), ()),
-    "a text of what is no string": (Contains("code", "man"), ()),
-    "an ending": (EndsWith("code", SEPARATOR + "urn"), ()),
-    "one of several": (Or((FEW, Contains("note", "no", strings=True))), ()),
-    "a short text among many": (And((MANY, Contains("note", "no", strings=True))), ()),
+    "many matches of one value of the first key": (q.EVERYTHING, (CODE, DATE)),
+    "a short text": (q.Contains("note", "no", strings=True), ()),
+    "a text of what is no string": (q.Contains("code", "man"), ()),
+    "an ending": (q.EndsWith("code", SEPARATOR + "urn"), ()),
+    "one of several": (q.Or((FEW, q.Contains("note", "no", strings=True))), ()),
+    "a short text among many": (q.And((MANY, q.Contains("note", "no", strings=True))), ()),
 }
 
 
@@ -92,10 +78,10 @@ def test_what_looks_at_more_rows_is_too_costly(on_observations: With, name: str)
 
 
 def test_what_is_inside_a_chain_counts_too(on_observations: With) -> None:
-    short = Contains("note", "no", strings=True)
+    short = q.Contains("note", "no", strings=True)
     for clause, type in (
-        (Has("Observation", "subject", short), "Patient"),
-        (Chain("part", "Observation", short), "Basic"),
+        (q.Has("Observation", "subject", short), "Patient"),
+        (q.Chain("part", "Observation", short), "Basic"),
     ):
         with pytest.raises(BudgetExceeded, match="about 5 rows of the index"):
             on_observations(lambda store, type=type, clause=clause: store.search(query(type, clause)), Budget(rows=5))
@@ -103,27 +89,27 @@ def test_what_is_inside_a_chain_counts_too(on_observations: With) -> None:
 
 def test_what_a_chain_names_are_rows_too(on_observations: With) -> None:
     """Twelve Observations refer to one Patient: `_has` finds one, a chain through them twelve."""
-    chain = query("Basic", Chain("part", "Observation", Or((FEW, MANY))))
+    chain = query("Basic", q.Chain("part", "Observation", q.Or((FEW, MANY))))
     with pytest.raises(BudgetExceeded, match="about 5 rows of the index"):
         on_observations(lambda store: store.search(chain), Budget(rows=5))
-    has = query("Patient", Has("Observation", "subject", Or((FEW, MANY))))
+    has = query("Patient", q.Has("Observation", "subject", q.Or((FEW, MANY))))
     assert len(on_observations(lambda store: store.search(has), Budget(rows=5)).matches) == 1
 
 
 def test_what_is_asked_of_a_few_resources_looks_at_no_others(on_observations: With) -> None:
-    short = Contains("note", "1", strings=True)
+    short = q.Contains("note", "1", strings=True)
     asked = ["Observation/00", "Observation/01", "Observation/10"]
-    found = on_observations(lambda store: store.matching(asked, short), Budget(rows=5))
+    found = on_observations(lambda store: store.find_matching(asked, short), Budget(rows=5))
     assert found == {"Observation/01", "Observation/10"}
 
 
-ANSWERED: dict[str, tuple[Clause, tuple[Sort, ...], str]] = {
-    "a declared sort walks an index": (EVERYTHING, (DATE,), "01 03 05 07"),
+ANSWERED: dict[str, tuple[q.Clause, tuple[q.Sort, ...], str]] = {
+    "a declared sort walks an index": (q.EVERYTHING, (DATE,), "01 03 05 07"),
     "a sort of few matches": (FEW, (VALUE,), "02 01 00"),
-    "a text of three characters": (Contains("note", "e 1", strings=True), (), "01 10 11"),
-    "a short text of few": (And((FEW, Contains("note", "no", strings=True))), (), "00 01 02"),
-    "a negation is tested on what is found": (And((FEW, Not(Contains("note", "1", strings=True)))), (), "00 02"),
-    "a prefix is a range": (StartsWith("note", "note 1"), (), "01 10 11"),
+    "a text of three characters": (q.Contains("note", "e 1", strings=True), (), "01 10 11"),
+    "a short text of few": (q.And((FEW, q.Contains("note", "no", strings=True))), (), "00 01 02"),
+    "a negation is tested on what is found": (q.And((FEW, q.Not(q.Contains("note", "1", strings=True)))), (), "00 02"),
+    "a prefix is a range": (q.StartsWith("note", "note 1"), (), "01 10 11"),
 }
 
 
@@ -166,12 +152,12 @@ def test_a_search_has_one_time_for_all_its_questions(on_observations: With) -> N
 @pytest.mark.parametrize("code", [146, 292, 16819])
 def test_what_needs_too_much_memory_is_too_costly(code: int) -> None:
     """ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, and a sort's in earlier versions."""
-    found = store_error(OperationFailure("memory", code))
+    found = translate_error(OperationFailure("memory", code))
     assert isinstance(found, BudgetExceeded) and "more than the database holds in memory" in str(found)
 
 
 def test_no_connection_in_time_is_no_lost_primary() -> None:
-    found = store_error(WaitQueueTimeoutError("Timed out"))
+    found = translate_error(WaitQueueTimeoutError("Timed out"))
     assert isinstance(found, StoreUnavailable) and "`maxPoolSize`" in str(found)
 
 
@@ -181,14 +167,14 @@ def test_slow_searches_leave_connections_to_reads_and_writes(
     """Three of four run at once; the others wait no longer than a search may take."""
     running, release = 0, asyncio.Event()
 
-    async def slow(self: Search, asked: Query, session: object = None) -> Page:
+    async def slow(self: Search, asked: q.Query, session: object = None) -> Page:
         nonlocal running
         running += 1
         await release.wait()
         return Page((), None)
 
     async def ask(store: Store) -> list[Page | BaseException]:
-        monkeypatch.setattr(Search, "page", slow)
+        monkeypatch.setattr(Search, "find_page", slow)
         searches = [asyncio.create_task(store.search(query("Observation"))) for _ in range(6)]
         await asyncio.sleep(0.01)
         assert running == 3

@@ -18,7 +18,7 @@ from pymongo import monitoring
 from bench.queries import QUERIES
 from fhir_server.app import Knowledge
 from fhir_server.store.contract.case import write
-from fhir_server.store.mongo.indexes import Index, current
+from fhir_server.store.mongo.indexes import Index, list_indexes
 from fhir_server.store.operations import Content, Write
 from tests.conftest import Client, serving
 
@@ -278,7 +278,7 @@ def _usable(type: str, pipeline: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _indexes(type: str) -> tuple[Index, ...]:
-    return (Index("_id_", (("_id", 1),)), *current(type))
+    return (Index("_id_", (("_id", 1),)), *list_indexes(type))
 
 
 def _entered(type: str, tested: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from fhir_server.store.contract.case import HOUR, MILLISECOND, START, Ticks, history_walk, labels, put, write
+from fhir_server.store.contract.case import HOUR, MILLISECOND, START, Ticks, list_labels, put, walk_history, write
 from fhir_server.store.mongo import open_store, watermark
 from fhir_server.store.mongo.watermark import CommitWatermark
 from fhir_server.store.protocol import HistoryQuery, Store
@@ -125,7 +125,7 @@ def test_polling_by_the_horizon_misses_nothing(mongo_uri: str, monkeypatch: pyte
 
         async def poll() -> int:
             page = await stores[2].history(HistoryQuery(since=since, count=1))
-            seen.update(labels(await history_walk(stores[2], HistoryQuery(since=since, count=50))))
+            seen.update(list_labels(await walk_history(stores[2], HistoryQuery(since=since, count=50))))
             return page.horizon
 
         async def polling() -> None:
@@ -142,9 +142,9 @@ def test_polling_by_the_horizon_misses_nothing(mongo_uri: str, monkeypatch: pyte
         done.set()
         await poller
         await poll()
-        whole = await history_walk(stores[2], HistoryQuery(count=50))
+        whole = await walk_history(stores[2], HistoryQuery(count=50))
         assert len(whole) == 12 * 6
-        assert seen == set(labels(whole))
+        assert seen == set(list_labels(whole))
         assert since > 0
         for store in stores:
             await store.close()

@@ -20,7 +20,7 @@ import pytest
 
 from fhir_server.search.query import EVERYTHING, Equals
 from fhir_server.store import mongo, sqlite
-from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, retried, terms, token, write
+from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, retry_transaction, terms, token, write
 from fhir_server.store.contract.races import balance
 from fhir_server.store.operations import Matches, Transaction, VersionIs
 from fhir_server.store.protocol import AssertionFailed, Opener, StillReferenced, Store, TargetsMissing
@@ -116,7 +116,7 @@ async def _deletion(store: Store, pair: int, number: int) -> tuple[str, tuple[st
 
 async def _won(store: Store, transaction: Transaction) -> bool:
     try:
-        await retried(store, transaction)
+        await retry_transaction(store, transaction)
     except AssertionFailed as error:
         assert error.assertion in transaction.assertions
         return False

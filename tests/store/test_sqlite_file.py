@@ -12,7 +12,7 @@ import pytest
 from fhir_server.search.query import And, Equals, Present
 from fhir_server.store.contract.case import HOUR, Ticks, dates, delete, ids, numbers, post, put, reindex, terms, write
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import HistoryQuery, StoreUnavailable
+from fhir_server.store.protocol import HistoryQuery, StoreUnavailable, ValuePage
 from fhir_server.store.sqlite import SqliteStore, open_store, schema
 
 
@@ -30,7 +30,7 @@ def with_store(path: Path, test: Callable[[SqliteStore, Ticks], Awaitable[None]]
 
 
 async def _nothing(store: SqliteStore, clock: Ticks) -> None:
-    await store.ready()
+    await store.check_ready()
 
 
 def _version(path: Path) -> int:
@@ -88,6 +88,45 @@ def test_an_older_file_is_migrated_once(tmp_path: Path, monkeypatch: pytest.Monk
     with_store(path, check)
     with_store(path, check)
     assert _version(path) == before + 1
+
+
+def test_values_of_the_first_schema_stay_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.db"
+
+    async def compare(store: SqliteStore, clock: Ticks) -> None:
+        assert await store.get_value("job") == b"one"
+        assert await store.get_value("") is None
+        assert await store.list_values("") == ValuePage((("a%b", b"two"), ("job", b"one")), None)
+
+    async def change(store: SqliteStore, clock: Ticks) -> None:
+        assert await store.put_value_if("job", b"three", b"one") is True
+
+    connection = schema.connect(path, writer=True)
+    with monkeypatch.context() as first:
+        first.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        schema.migrate(connection, path)
+    connection.execute("INSERT INTO meta VALUES ('kept job', ?), ('kept a%b', ?), ('later', 1)", (b"one", b"two"))
+    connection.close()
+    with_store(Path(f"{path}?mode=ro"), compare)
+    assert _version(path) == 1
+    with_store(path, compare)
+    with_store(path, change)
+    assert _version(path) == len(schema.MIGRATIONS)
+
+
+def test_expired_values_leave_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    async def fill(store: SqliteStore, clock: Ticks) -> None:
+        for number in range(5):
+            await store.put_value_if(f"key {number}", b"x", None, clock.now + HOUR)
+        clock.forward(HOUR)
+        await store.put_value_if("last", b"x", None)
+
+    with_store(path, fill)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT key FROM value").fetchall() == [("last",)]
+    connection.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,14 +261,14 @@ def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> No
         clock.forward(HOUR)
         await write(store, put("Patient/gone", terms(code=["x"], link=["Patient/kept"])))
         await write(store, put("Patient/gone", dates(date=[(1, 2)])))
-        token, horizon = (await store.changes(None)).token, (await store.history(HistoryQuery())).horizon
+        token, horizon = (await store.read_changes(None)).token, (await store.history(HistoryQuery())).horizon
         assert await store.purge("Patient", "gone") is True
-        assert (await store.changes(token)).versions == ()
+        assert (await store.read_changes(token)).versions == ()
         assert (await store.history(HistoryQuery())).horizon == horizon
         clock.forward(-HOUR)
         (written,) = (await write(store, put("Patient/new"))).written
         assert written.last_updated >= horizon
-        assert [version.id for version in (await store.changes(token)).versions] == ["new"]
+        assert [version.id for version in (await store.read_changes(token)).versions] == ["new"]
 
     with_store(path, test)
     connection = sqlite3.connect(path)

@@ -18,7 +18,7 @@ def opened(path: str) -> str:
 
     async def run() -> None:
         store = await sqlite.open_store(f"sqlite:///{path}", now)
-        await store.ready()
+        await store.check_ready()
         await store.close()
 
     try:

@@ -45,8 +45,8 @@ from fhir_server.store.contract.case import (
     post,
     put,
     query,
+    string,
     terms,
-    text_of,
     token,
     write,
 )
@@ -71,8 +71,8 @@ def _patient(number: int) -> Write:
         Entries(
             terms={
                 "gender": (token(("female", "male")[number % 2], "urn:gender"),),
-                "family": (text_of(f"Family{number % 50}"),),
-                "name": (text_of(f"Family{number % 50}"), text_of(f"Given{number}")),
+                "family": (string(f"Family{number % 50}"),),
+                "name": (string(f"Family{number % 50}"), string(f"Given{number}")),
             },
             dates={"birthdate": ((born, born + DAY - 1),)} | ({"death": ((0, DAY),)} if number % 9 == 0 else {}),
         ),

@@ -12,7 +12,7 @@ import pytest
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Contains, Not, Query, Scope
-from fhir_server.store.contract.case import Ticks, delete, ids, put, terms, text_of, token, write
+from fhir_server.store.contract.case import Ticks, delete, ids, put, string, terms, token, write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.sqlite import SqliteStore, expand, open_store
 
@@ -29,7 +29,7 @@ def run(path: Path, test: Callable[[SqliteStore], Awaitable[None]]) -> None:
 
 
 def named(id: str, *names: str) -> Write:
-    entries = terms(name=tuple(map(text_of, names)), code=[token("code", "urn:code")])
+    entries = terms(name=tuple(map(string, names)), code=[token("code", "urn:code")])
     return put(f"Patient/{id}", replace(entries, strings=frozenset({"name", "family"})))
 
 

@@ -227,7 +227,7 @@ async def _read_referenced(
         there = [reference for reference in references if reference in current]
         shown = set(there)
         if type in members:  # these are matches, of this page or another, or were not asked for
-            shown -= await reader.matching(there, _build_membership_clause(context, query, type))
+            shown -= await reader.find_matching(there, _build_membership_clause(context, query, type))
         kept += [current[reference] for reference in there if reference in shown]
     kept = [stored for stored in kept if query.since is None or stored.last_updated >= query.since]
     if len(kept) > context.settings.max_included:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("case", "writes", "transactions", "integrity", "clauses", "pages", "versions", "upkeep", "races"),
+    *("case", "writes", "transactions", "integrity", "clauses", "pages", "versions", "upkeep", "races", "values"),
     *("differential", "durable", "many", "texts"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
@@ -30,6 +30,7 @@ from fhir_server.store.contract.races import RaceContract  # noqa: E402
 from fhir_server.store.contract.texts import TextContract  # noqa: E402
 from fhir_server.store.contract.transactions import TransactionContract  # noqa: E402
 from fhir_server.store.contract.upkeep import UpkeepContract  # noqa: E402
+from fhir_server.store.contract.values import ValueContract  # noqa: E402
 from fhir_server.store.contract.versions import VersionContract  # noqa: E402
 from fhir_server.store.contract.writes import WriteContract  # noqa: E402
 
@@ -46,6 +47,7 @@ class StoreContract(
     TextContract,
     VersionContract,
     UpkeepContract,
+    ValueContract,
     RaceContract,
 ):
     """All promises of the store protocol."""

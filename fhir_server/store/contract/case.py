@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fhir_server.search.entries import NO_ENTRIES, SEPARATOR, DateEntry, Entries, NumberEntry
 from fhir_server.search.query import EVERYTHING, Clause, Query, Scope, SortKey
 from fhir_server.store.operations import Content, Transaction, Write
-from fhir_server.store.protocol import Clock, Committed, Extract, HistoryQuery, Store, Stored, WriteConflict
+from fhir_server.store.protocol import Clock, Committed, Extract, HistoryKey, HistoryQuery, Store, Stored, WriteConflict
 
 START = 1_795_420_800_000_000
 """2026-11-23T08:00:00Z in µs."""
@@ -25,6 +25,8 @@ HOUR = 3_600_000_000
 
 LIMIT = 120
 """Seconds after which a test has failed."""
+
+T = TypeVar("T")
 
 PAGES = 1000
 """More pages than any walk here has."""
@@ -126,17 +128,17 @@ def canonical(url: str, version: str = "") -> str:
     return f"{url}{SEPARATOR}{version}"
 
 
-def text_of(value: str) -> str:
+def string(value: str) -> str:
     """The term of a string."""
     return f"{value.lower()}{SEPARATOR}{value}"
 
 
 async def write(store: Store, *writes: Write, **rest: Any) -> Committed:
     """One transaction of the writes, tried again when the store reports a conflict with another one."""
-    return await retried(store, Transaction(writes, **rest))
+    return await retry_transaction(store, Transaction(writes, **rest))
 
 
-async def retried(store: Store, transaction: Transaction, attempts: int = 100) -> Committed:
+async def retry_transaction(store: Store, transaction: Transaction, attempts: int = 100) -> Committed:
     """`transact`, tried again on WriteConflict, as its promise allows."""
     for _ in range(attempts - 1):
         try:
@@ -158,40 +160,45 @@ async def ids(store: Store, type: str, where: Clause) -> list[str]:
 
 async def walk(store: Store, asked: Query) -> list[Stored]:
     """All pages of a search; positions go through JSON, as they do in page links."""
-    found: list[Stored] = []
-    after: SortKey | None = asked.after
-    for _ in range(PAGES):
+
+    async def load(after: SortKey | None) -> tuple[Sequence[Stored], SortKey | None]:
         page = await store.search(replace(asked, after=after))
-        found += page.matches
-        if page.next is None:
-            return found
-        after = tuple(json.loads(json.dumps(page.next)))
-    raise AssertionError("The pages of a search do not end.")
+        return page.matches, None if page.next is None else tuple(json.loads(json.dumps(page.next)))
+
+    return await _collect(load, asked.after)
 
 
-async def history_walk(store: Store, asked: HistoryQuery) -> list[Stored]:
+async def walk_history(store: Store, asked: HistoryQuery) -> list[Stored]:
     """All pages of a history."""
-    found: list[Stored] = []
-    before = asked.before
-    for _ in range(PAGES):
+
+    async def load(before: HistoryKey | None) -> tuple[Sequence[Stored], HistoryKey | None]:
         page = await store.history(replace(asked, before=before))
-        found += page.versions
-        if page.next is None:
-            return found
-        before = page.next
-    raise AssertionError("The pages of a history do not end.")
+        return page.versions, page.next
+
+    return await _collect(load, asked.before)
 
 
-async def changes_walk(store: Store, after: str | None = None, limit: int = 1000) -> list[Stored]:
+async def walk_changes(store: Store, after: str | None = None, limit: int = 1000) -> list[Stored]:
     """All changes after a token."""
+
+    async def load(token: str | None) -> tuple[Sequence[Stored], str | None]:
+        changes = await store.read_changes(token, limit)
+        return changes.versions, changes.token if changes.versions else None
+
+    return await _collect(load, after)
+
+
+async def _collect(
+    load: Callable[[T | None], Awaitable[tuple[Sequence[Stored], T | None]]], after: T | None
+) -> list[Stored]:
+    """What `load` gives page by page, until no position follows."""
     found: list[Stored] = []
     for _ in range(PAGES):
-        changes = await store.changes(after, limit)
-        if not changes.versions:
+        versions, after = await load(after)
+        found += versions
+        if after is None:
             return found
-        found += changes.versions
-        after = changes.token
-    raise AssertionError("The changes do not end.")
+    raise AssertionError(f"There are more than {PAGES} pages.")
 
 
 async def reindex(store: Store, types: Iterable[str], extract: Extract) -> int:
@@ -207,6 +214,6 @@ async def reindex(store: Store, types: Iterable[str], extract: Extract) -> int:
     return done
 
 
-def labels(versions: Iterable[Stored]) -> list[tuple[str, int]]:
+def list_labels(versions: Iterable[Stored]) -> list[tuple[str, int]]:
     """(`Type/id`, version) of each."""
     return [(version.reference, version.version) for version in versions]

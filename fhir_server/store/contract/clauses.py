@@ -2,30 +2,8 @@
 
 from __future__ import annotations
 
-from fhir_server.search.query import (
-    EVERYTHING,
-    NOTHING,
-    Bound,
-    Chain,
-    Has,
-    LastUpdated,
-    Not,
-    Present,
-    Query,
-    Scope,
-)
-from fhir_server.store.contract.case import (
-    HOUR,
-    START,
-    Case,
-    Ticks,
-    delete,
-    ids,
-    put,
-    query,
-    stored,
-    write,
-)
+from fhir_server.search import query as q
+from fhir_server.store.contract.case import HOUR, START, Case, Ticks, delete, ids, put, query, stored, write
 from fhir_server.store.contract.expectations import (
     CODE_A,
     COMBINED,
@@ -42,7 +20,7 @@ from fhir_server.store.protocol import Store
 
 
 class ClauseContract(Case):
-    """Search finds what each clause says, and `count` and `matching` agree with it."""
+    """Search finds what each clause says, and `count` and `find_matching` agree with it."""
 
     @stored
     async def test_terms_ids_and_presence(self, store: Store, clock: Ticks) -> None:
@@ -66,38 +44,40 @@ class ClauseContract(Case):
             await write(store, put(f"Patient/{id}"))
             clock.forward(HOUR)
         b = START + HOUR
-        expected: tuple[tuple[tuple[Bound, ...], str], ...] = (
+        expected: tuple[tuple[tuple[q.Bound, ...], str], ...] = (
             ((), "a b c"),
-            ((Bound("low", "ge", b),), "b c"),
-            ((Bound("low", "gt", b),), "c"),
-            ((Bound("high", "lt", b),), "a"),
-            ((Bound("high", "le", b),), "a b"),
-            ((Bound("low", "ge", b), Bound("high", "le", b)), "b"),
+            ((q.Bound("low", "ge", b),), "b c"),
+            ((q.Bound("low", "gt", b),), "c"),
+            ((q.Bound("high", "lt", b),), "a"),
+            ((q.Bound("high", "le", b),), "a b"),
+            ((q.Bound("low", "ge", b), q.Bound("high", "le", b)), "b"),
         )
         for tests, found in expected:
-            assert await ids(store, "Patient", LastUpdated(tests)) == found.split(), tests
+            assert await ids(store, "Patient", q.LastUpdated(tests)) == found.split(), tests
         await write(store, put("Patient/a"))
-        assert await ids(store, "Patient", LastUpdated((Bound("low", "gt", b),))) == ["a", "c"]
-        assert await ids(store, "Patient", Not(LastUpdated((Bound("low", "gt", b),)))) == ["b"]
+        assert await ids(store, "Patient", q.LastUpdated((q.Bound("low", "gt", b),))) == ["a", "c"]
+        assert await ids(store, "Patient", q.Not(q.LastUpdated((q.Bound("low", "gt", b),)))) == ["b"]
 
     @stored
     async def test_deleted_resources_are_not_followed(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         await write(store, delete("Patient/ann"), delete("Observation/s3"))
-        assert await ids(store, "Observation", Chain("subject", "Patient", EVERYTHING)) == ["s2"]
-        assert await ids(store, "Observation", Chain("subject", "Patient", FEMALE)) == []
-        assert await ids(store, "Patient", Has("Observation", "subject", EVERYTHING)) == ["bob"]
-        assert await ids(store, "Patient", Has("Observation", "subject", CODE_A)) == []
+        assert await ids(store, "Observation", q.Chain("subject", "Patient", q.EVERYTHING)) == ["s2"]
+        assert await ids(store, "Observation", q.Chain("subject", "Patient", FEMALE)) == []
+        assert await ids(store, "Patient", q.Has("Observation", "subject", q.EVERYTHING)) == ["bob"]
+        assert await ids(store, "Patient", q.Has("Observation", "subject", CODE_A)) == []
 
     @stored
     async def test_scopes_are_united(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
-        united = Query((Scope("Patient", FEMALE), Scope("Group"), Scope("Practitioner"), Scope("Encounter", NOTHING)))
+        united = q.Query(
+            (q.Scope("Patient", FEMALE), q.Scope("Group"), q.Scope("Practitioner"), q.Scope("Encounter", q.NOTHING))
+        )
         found = (await store.search(united)).matches
         assert [match.reference for match in found] == ["Group/ann", "Patient/ann"]
         assert await store.count(united) == 2
-        assert (await store.search(Query(()))).matches == ()
-        assert await store.count(Query(())) == 0
+        assert (await store.search(q.Query(()))).matches == ()
+        assert await store.count(q.Query(())) == 0
 
     @stored
     async def test_count_ignores_the_page(self, store: Store, clock: Ticks) -> None:
@@ -109,12 +89,12 @@ class ClauseContract(Case):
     async def test_matching_judges_only_those_given(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         given = ["Patient/ann", "Patient/bob", "Patient/bob", "Patient/never", "Patient/dan"]
-        assert await store.matching(given, Present("gender")) == {"Patient/ann", "Patient/bob"}
-        assert await store.matching(given, EVERYTHING) == {"Patient/ann", "Patient/bob", "Patient/dan"}
-        assert await store.matching(given, Has("Observation", "subject", CODE_A)) == {"Patient/ann"}
-        assert await store.matching([], EVERYTHING) == frozenset()
+        assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann", "Patient/bob"}
+        assert await store.find_matching(given, q.EVERYTHING) == {"Patient/ann", "Patient/bob", "Patient/dan"}
+        assert await store.find_matching(given, q.Has("Observation", "subject", CODE_A)) == {"Patient/ann"}
+        assert await store.find_matching([], q.EVERYTHING) == frozenset()
         await write(store, delete("Patient/bob"))
-        assert await store.matching(given, Present("gender")) == {"Patient/ann"}
+        assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann"}
 
 
 async def _check(store: Store, expectations: tuple[Expectation, ...]) -> None:
@@ -124,4 +104,4 @@ async def _check(store: Store, expectations: tuple[Expectation, ...]) -> None:
         assert await ids(store, type, clause) == found, clause
         assert await store.count(query(type, clause)) == len(found), clause
         everyone = [f"{each.type}/{each.id}" for each in RESOURCES if each.type == type]
-        assert await store.matching(everyone, clause) == {f"{type}/{id}" for id in found}, clause
+        assert await store.find_matching(everyone, clause) == {f"{type}/{id}" for id in found}, clause

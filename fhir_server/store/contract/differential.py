@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from fhir_server.store import memory
-from fhir_server.store.contract.case import HOUR, Case, Ticks, changes_walk, history_walk, walk
+from fhir_server.store.contract.case import HOUR, Case, Ticks, walk, walk_changes, walk_history
 from fhir_server.store.contract.strategies import REFERENCES, Scenario, scenarios
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, Store, StoreError
@@ -67,7 +67,7 @@ async def _outcome(store: Store, transaction: Transaction) -> Committed | str:
 
 async def _same_answers(store: Store, oracle: Store, scenario: Scenario) -> None:
     assert await store.read_many(REFERENCES) == await oracle.read_many(REFERENCES)
-    assert await changes_walk(store) == await changes_walk(oracle)
+    assert await walk_changes(store) == await walk_changes(oracle)
     for query in scenario.queries:
         assert await store.search(query) == await oracle.search(query)
         assert await walk(store, query) == await walk(oracle, query)
@@ -76,7 +76,7 @@ async def _same_answers(store: Store, oracle: Store, scenario: Scenario) -> None
         assert (nothing.matches, nothing.next) == ((), None)
         for scope in query.scopes:
             given = [reference for reference in REFERENCES if reference.startswith(f"{scope.type}/")]
-            assert await store.matching(given, scope.where) == await oracle.matching(given, scope.where)
+            assert await store.find_matching(given, scope.where) == await oracle.find_matching(given, scope.where)
     for asked in scenario.histories:
         assert await store.history(asked) == await oracle.history(asked)
-        assert await history_walk(store, asked) == await history_walk(oracle, asked)
+        assert await walk_history(store, asked) == await walk_history(oracle, asked)

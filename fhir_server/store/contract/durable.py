@@ -12,20 +12,21 @@ from fhir_server.store.contract.case import (
     HOUR,
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
     ids,
-    labels,
+    list_labels,
     post,
     put,
     query,
     stored,
     terms,
     token,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.contract.races import MANY, attempt, outcomes
+from fhir_server.store.contract.values import increment
 from fhir_server.store.operations import Matches, VersionIs
 from fhir_server.store.protocol import Clock, HistoryQuery, Store
 
@@ -47,19 +48,32 @@ class DurableContract(Case):
             await store.close()
 
     @stored
+    async def test_values_are_there_again_until_they_expire(self, store: Store, clock: Ticks) -> None:
+        assert await store.put_value_if("stays", b"x", None)
+        assert await store.put_value_if("expires", b"x", None, clock.now + HOUR)
+        async with self.again(clock) as other:
+            await asyncio.gather(*(increment(each, "count", 10) for each in (store, other)))
+            assert await store.get_value("count") == await other.get_value("count") == b"20"
+        await store.close()
+        async with self.again(clock) as other:
+            assert [key for key, _ in (await other.list_values("")).values] == ["count", "expires", "stays"]
+            clock.forward(HOUR)
+            assert [key for key, _ in (await other.list_values("")).values] == ["count", "stays"]
+
+    @stored
     async def test_everything_is_there_again(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a"), put("Patient/b"), put("Patient/gone"))
         await write(store, put("Patient/a", entries), delete("Patient/gone"))
-        token_before = (await store.changes(None, limit=3)).token
+        token_before = (await store.read_changes(None, limit=3)).token
         secret, history = await store.page_key(), await store.history(HistoryQuery())
-        feed, current = await changes_walk(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
+        feed, current = await walk_changes(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
         await store.close()
         async with self.again(clock) as other:
             assert await other.page_key() == secret
             assert (await other.history(HistoryQuery())).versions == history.versions
-            assert await changes_walk(other) == feed
-            assert await changes_walk(other, token_before) == feed[3:]
+            assert await walk_changes(other) == feed
+            assert await walk_changes(other, token_before) == feed[3:]
             assert await other.read_many(["Patient/a", "Patient/b", "Patient/gone"]) == current
             assert await ids(other, "Patient", Equals("mark", ("x",))) == ["a"]
             assert await ids(other, "Patient", Has("Patient", "link", Equals("mark", ("x",)))) == ["b"]
@@ -87,7 +101,7 @@ class DurableContract(Case):
             assert current is not None and current.version == 2
             assert await ids(store, "Patient", Equals("mark", ("x",))) == []
             assert await ids(store, "Patient", Equals("mark", ("y",))) == ["a"]
-            assert labels(await changes_walk(store)) == labels(await changes_walk(other))
+            assert list_labels(await walk_changes(store)) == list_labels(await walk_changes(other))
             assert await store.page_key() == await other.page_key()
 
     @stored
@@ -113,6 +127,6 @@ class DurableContract(Case):
             updates = (write(stores[number % 2], put("Patient/a", text=str(number))) for number in range(MANY))
             made = await asyncio.gather(*updates)
             assert sorted(each.written[0].version for each in made) == list(range(1, MANY + 1))
-            history = await history_walk(other, HistoryQuery(("Patient",), "a"))
+            history = await walk_history(other, HistoryQuery(("Patient",), "a"))
             assert [each.version for each in history] == list(range(MANY, 0, -1))
-            assert [each.version for each in await changes_walk(store, limit=7)] == list(range(1, MANY + 1))
+            assert [each.version for each in await walk_changes(store, limit=7)] == list(range(1, MANY + 1))

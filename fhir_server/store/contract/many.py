@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, SEPARATOR, Entries
-from fhir_server.search.query import (
-    And,
-    Bound,
-    Chain,
-    Clause,
-    DateRange,
-    Equals,
-    Has,
-    Ids,
-    Not,
-    NumberRange,
-    Or,
-    StartsWith,
-)
-from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, terms, text_of, token, write
+from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, string, terms, token, write
 from fhir_server.store.protocol import Store
 
 MANY = 2400
@@ -31,7 +18,7 @@ def _entries(number: int) -> Entries:
     return Entries(
         terms={
             "code": (token(f"c{number}", "urn:s"),),
-            "name": (text_of(f"name{number:05d}"),),
+            "name": (string(f"name{number:05d}"),),
             "subject": (f"Patient/p{number}",),
             "pair": (f"c{number}{COMPOSITE}x",),
         },
@@ -40,25 +27,29 @@ def _entries(number: int) -> Entries:
     )
 
 
-def _dated(number: int) -> Clause:
-    return DateRange("date", (Bound("low", "ge", number * 10), Bound("high", "lt", number * 10 + 10)))
+def _dated(number: int) -> q.Clause:
+    return q.DateRange("date", (q.Bound("low", "ge", number * 10), q.Bound("high", "lt", number * 10 + 10)))
 
 
-def _valued(number: int) -> Clause:
-    tests = (Bound("low", "ge", number - 0.5), Bound("low", "lt", number + 0.5), Bound("high", "lt", number + 0.5))
-    return NumberRange("value", tests, unit=(None, "mg"))
+def _valued(number: int) -> q.Clause:
+    tests = (
+        q.Bound("low", "ge", number - 0.5),
+        q.Bound("low", "lt", number + 0.5),
+        q.Bound("high", "lt", number + 0.5),
+    )
+    return q.NumberRange("value", tests, unit=(None, "mg"))
 
 
-ALTERNATIVES: dict[str, Callable[[int], Clause]] = {
-    "token in any system": lambda number: StartsWith("code", f"c{number}{SEPARATOR}"),
-    "token": lambda number: Equals("code", (token(f"c{number}", "urn:s"),)),
-    "string": lambda number: StartsWith("name", f"name{number:05d}"),
-    "reference": lambda number: Equals("subject", (f"Patient/p{number}",)),
-    "composite": lambda number: Equals("pair", (f"c{number}{COMPOSITE}x",)),
+ALTERNATIVES: dict[str, Callable[[int], q.Clause]] = {
+    "token in any system": lambda number: q.StartsWith("code", f"c{number}{SEPARATOR}"),
+    "token": lambda number: q.Equals("code", (token(f"c{number}", "urn:s"),)),
+    "string": lambda number: q.StartsWith("name", f"name{number:05d}"),
+    "reference": lambda number: q.Equals("subject", (f"Patient/p{number}",)),
+    "composite": lambda number: q.Equals("pair", (f"c{number}{COMPOSITE}x",)),
     "date": _dated,
     "quantity": _valued,
-    "id": lambda number: Ids((f"o{number}",)),
-    "chain": lambda number: Chain("subject", "Patient", Ids((f"p{number}",))),
+    "id": lambda number: q.Ids((f"o{number}",)),
+    "chain": lambda number: q.Chain("subject", "Patient", q.Ids((f"p{number}",))),
     "several kinds": lambda number: (_dated, _valued)[number % 200 // 100](number),
 }
 
@@ -73,13 +64,13 @@ class ManyContract(Case):
         expected = sorted(f"o{number}" for number in numbers if number // 100 % 2 == 0 and number < MANY)
         for name, alternative in ALTERNATIVES.items():
             wanted = [*asked] if name != "chain" else asked[::20]  # each is a question of its own on some stores
-            clause = Or(tuple(map(alternative, wanted)))
+            clause = q.Or(tuple(map(alternative, wanted)))
             assert await ids(store, "Observation", clause) == expected, name
             assert await store.count(query("Observation", clause)) == len(expected), name
-        some = Or(tuple(ALTERNATIVES["token in any system"](number) for number in asked))
+        some = q.Or(tuple(ALTERNATIVES["token in any system"](number) for number in asked))
         others = sorted({f"o{number}" for number in numbers} - set(expected))
-        assert await ids(store, "Observation", Not(some)) == others
-        assert await ids(store, "Patient", Has("Observation", "subject", some)) == [f"p{id[1:]}" for id in expected]
+        assert await ids(store, "Observation", q.Not(some)) == others
+        assert await ids(store, "Patient", q.Has("Observation", "subject", some)) == [f"p{id[1:]}" for id in expected]
 
     @stored
     async def test_many_references_of_two_kinds(self, store: Store, clock: Ticks) -> None:
@@ -94,11 +85,11 @@ class ManyContract(Case):
             (here[:30], [*both, *odd[0::2]]),
             ([*here[:30], *elsewhere[:30]], [*both, *odd]),
         ):
-            clause = Equals("subject", tuple(asked))
+            clause = q.Equals("subject", tuple(asked))
             others = sorted({f"{name}{n:02}" for name in "ox" for n in range(40)} - set(found))
-            assert await ids(store, "Observation", And((Equals("code", ("a",)), clause))) == found
-            assert await ids(store, "Observation", And((Ids(tuple(found)), clause))) == found
-            assert await ids(store, "Observation", Not(clause)) == others
+            assert await ids(store, "Observation", q.And((q.Equals("code", ("a",)), clause))) == found
+            assert await ids(store, "Observation", q.And((q.Ids(tuple(found)), clause))) == found
+            assert await ids(store, "Observation", q.Not(clause)) == others
 
     @stored
     async def test_many_criteria(self, store: Store, clock: Ticks) -> None:
@@ -108,9 +99,9 @@ class ManyContract(Case):
         for name in ("token in any system", "date", "quantity", "id"):
             alternative = ALTERNATIVES[name]
             others = [number for number in range(1200) if number != numbers[7]]
-            clause = And(tuple(Not(alternative(number)) for number in (*others, *numbers[12:])))
+            clause = q.And(tuple(q.Not(alternative(number)) for number in (*others, *numbers[12:])))
             assert await ids(store, "Observation", clause) == [kept], name
-        every = And(tuple(StartsWith("code", f"c{numbers[7]}{SEPARATOR}"[: 2 + at % 4]) for at in range(1200)))
+        every = q.And(tuple(q.StartsWith("code", f"c{numbers[7]}{SEPARATOR}"[: 2 + at % 4]) for at in range(1200)))
         assert kept in await ids(store, "Observation", every)
 
 

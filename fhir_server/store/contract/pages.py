@@ -16,8 +16,8 @@ from fhir_server.store.contract.case import (
     put,
     query,
     stored,
+    string,
     terms,
-    text_of,
     walk,
     write,
 )
@@ -30,7 +30,7 @@ def patient(id: str, names: str = "", births: str = "", weights: str = "") -> Wr
     return put(
         f"Patient/{id}",
         Entries(
-            terms={"name": tuple(sorted(map(text_of, names.split())))} if names else {},
+            terms={"name": tuple(sorted(map(string, names.split())))} if names else {},
             dates={"birth": _intervals(births)} if births else {},
             numbers={"weight": _weights(weights)} if weights else {},
         ),
@@ -113,7 +113,7 @@ class PageContract(Case):
     async def test_walks_equal_the_list(self, store: Store, clock: Ticks) -> None:
         await sorted_resources(store, clock)
         for sort, _ in ORDERS:
-            for where in (EVERYTHING, Not(Equals("name", (text_of("Ada"),)))):
+            for where in (EVERYTHING, Not(Equals("name", (string("Ada"),)))):
                 asked = query("Patient", where, sort=sort, count=100)
                 whole = list((await store.search(asked)).matches)
                 for count in (1, 2, 3, len(whole)):
@@ -125,7 +125,7 @@ class PageContract(Case):
         await sorted_resources(store, clock)
         expected: tuple[tuple[tuple[Sort, ...], int, SortKey | None], ...] = (
             ((), 2, ("Patient/b",)),
-            ((NAME,), 1, (text_of("Ada"), "Patient/a")),
+            ((NAME,), 1, (string("Ada"), "Patient/a")),
             ((NAME,), 6, (None, "Patient/c")),
             ((BIRTH_DOWN,), 1, (99, "Patient/b")),
             ((WEIGHT, BIRTH), 1, (-1.0, 10, "Patient/b")),

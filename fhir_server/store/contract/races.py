@@ -14,17 +14,17 @@ from fhir_server.search.query import EVERYTHING, Equals
 from fhir_server.store.contract.case import (
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
     ids,
     post,
     put,
     query,
-    retried,
+    retry_transaction,
     stored,
     terms,
     token,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Assertion, Matches, Transaction, VersionIs, Write
@@ -46,7 +46,7 @@ async def outcomes(attempts: Iterable[Awaitable[Committed]]) -> tuple[list[Commi
 
 def attempt(store: Store, each: Write, assertion: Assertion, lock: str) -> Awaitable[Committed]:
     """One write under one assertion."""
-    return retried(store, Transaction((each,), (assertion,), locks=(lock,)))
+    return retry_transaction(store, Transaction((each,), (assertion,), locks=(lock,)))
 
 
 def balance(version: Stored) -> int:
@@ -69,7 +69,7 @@ class RaceContract(Case):
         assert (len(committed), len(failed)) == (1, MANY - 1)
         assert all(each.assertion == nothing for each in failed)
         assert await ids(store, "Patient", EVERYTHING) == [committed[0].written[0].id]
-        assert len(await history_walk(store, HistoryQuery())) == len(await changes_walk(store)) == 1
+        assert len(await walk_history(store, HistoryQuery())) == len(await walk_changes(store)) == 1
 
     @stored
     async def test_one_of_many_updates_of_a_version_wins(self, store: Store, clock: Ticks) -> None:
@@ -97,9 +97,9 @@ class RaceContract(Case):
         assert [version for version, _ in written] == list(range(1, MANY + 1))
         times = [time for _, time in written]
         assert len(set(times)) == MANY and times == sorted(times)
-        history = await history_walk(store, HistoryQuery(("Patient",), "a"))
+        history = await walk_history(store, HistoryQuery(("Patient",), "a"))
         assert sorted(map(balance, history)) == list(range(MANY))
-        assert [each.version for each in await changes_walk(store, limit=10)] == list(range(1, MANY + 1))
+        assert [each.version for each in await walk_changes(store, limit=10)] == list(range(1, MANY + 1))
 
     @stored
     async def test_a_reference_and_the_deletion_of_its_target_do_not_both_commit(
@@ -127,7 +127,7 @@ class RaceContract(Case):
         async def audit() -> int:
             audits = 0
             while not stop.is_set():
-                found = (await retried(store, Transaction(reads=tuple(accounts)))).found
+                found = (await retry_transaction(store, Transaction(reads=tuple(accounts)))).found
                 assert sum(map(balance, found)) == 400
                 audits += 1
                 await asyncio.sleep(0)
@@ -152,7 +152,7 @@ class RaceContract(Case):
             nothing = Matches(query("Patient", active if number % 2 else one), ())
             locks = ("Patient?identifier=1", "Patient?active=true")
             made = Transaction((post(f"Patient/{number}", entries),), (nothing,), locks=locks)
-            tries.append(retried(store, made))
+            tries.append(retry_transaction(store, made))
         committed, failed = await outcomes(tries)
         assert (len(committed), len(failed)) == (1, MANY - 1)
 
@@ -165,7 +165,7 @@ async def _transfer(store: Store, source: str, target: str) -> None:
         less, more = balance(found[source]) - 1, balance(found[target]) + 1
         writes = (put(source, text=str(less)), put(target, text=str(more)))
         try:
-            await retried(store, Transaction(writes, assertions, locks=(source, target)))
+            await retry_transaction(store, Transaction(writes, assertions, locks=(source, target)))
         except AssertionFailed:
             await asyncio.sleep(0)
             continue

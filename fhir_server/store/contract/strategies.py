@@ -7,36 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
 from fhir_server.search.nested_index import name_nested
-from fhir_server.search.query import (
-    And,
-    Bound,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Near,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    Query,
-    Scope,
-    Sort,
-    SortKey,
-    StartsWith,
-    TermRange,
-    Words,
-)
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.store.contract.case import HOUR, START, canonical, delete, put, token
 from fhir_server.store.operations import Matches, Transaction, VersionIs, Write
@@ -87,7 +60,7 @@ _number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(
 
 _text_name = st.sampled_from((TEXT, CONTENT))
 _word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
-_words = st.builds(Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
+_words = st.builds(q.Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
 
 
 _INSIDE = name_nested("subject", "Patient", 0)
@@ -118,9 +91,9 @@ entries: st.SearchStrategy[Entries] = st.builds(
 )
 
 
-def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Bound, ...]]:
+def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[q.Bound, ...]]:
     ends, comparisons = st.sampled_from(("low", "high")), st.sampled_from(("lt", "le", "gt", "ge"))
-    return st.lists(st.builds(Bound, ends, comparisons, values), max_size=3).map(tuple)
+    return st.lists(st.builds(q.Bound, ends, comparisons, values), max_size=3).map(tuple)
 
 
 _any_term = st.one_of(_term, _pointer)
@@ -131,40 +104,40 @@ _time = st.integers(0, 8).map(lambda hours: START + hours * HOUR)
 _part = st.text("abAÉé%_*[\\'\"| \ud7ff", min_size=1, max_size=4)
 _some_ids = st.lists(st.sampled_from(IDS), max_size=3).map(tuple)
 
-_leaves: st.SearchStrategy[Clause] = st.one_of(
-    st.builds(Equals, _term_name, st.lists(_any_term, max_size=3).map(tuple)),
-    st.builds(StartsWith, _term_name, _any_term),
-    st.builds(Contains, _term_name, _part),
-    st.builds(Contains, st.just("t"), _part, st.just(True)),
-    st.builds(EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
-    st.builds(EndsWith, _term_name, _LETTERS, st.just(True)),
-    st.builds(TermRange, _term_name, st.none() | _any_term, st.none() | _any_term),
+_leaves: st.SearchStrategy[q.Clause] = st.one_of(
+    st.builds(q.Equals, _term_name, st.lists(_any_term, max_size=3).map(tuple)),
+    st.builds(q.StartsWith, _term_name, _any_term),
+    st.builds(q.Contains, _term_name, _part),
+    st.builds(q.Contains, st.just("t"), _part, st.just(True)),
+    st.builds(q.EndsWith, _term_name, st.one_of(_any_term, _SYSTEMS.map(lambda system: SEPARATOR + system))),
+    st.builds(q.EndsWith, _term_name, _LETTERS, st.just(True)),
+    st.builds(q.TermRange, _term_name, st.none() | _any_term, st.none() | _any_term),
     _words,
-    st.builds(DateRange, st.sampled_from(_DATES), _tests(_moment)),
-    st.builds(NumberRange, st.sampled_from(_NUMBERS), _tests(_amount), _key, _wanted_unit),
-    st.builds(Near, st.sampled_from(_POSITIONS), _latitude, _longitude, _metres),
-    st.builds(Lineage, st.sampled_from(_POINTERS), _some_ids, st.sampled_from(("above", "below"))),
-    st.builds(Present, st.sampled_from(_NAMES)),
-    st.builds(Ids, _some_ids),
-    st.builds(LastUpdated, _tests(_time)),
+    st.builds(q.DateRange, st.sampled_from(_DATES), _tests(_moment)),
+    st.builds(q.NumberRange, st.sampled_from(_NUMBERS), _tests(_amount), _key, _wanted_unit),
+    st.builds(q.Near, st.sampled_from(_POSITIONS), _latitude, _longitude, _metres),
+    st.builds(q.Lineage, st.sampled_from(_POINTERS), _some_ids, st.sampled_from(("above", "below"))),
+    st.builds(q.Present, st.sampled_from(_NAMES)),
+    st.builds(q.Ids, _some_ids),
+    st.builds(q.LastUpdated, _tests(_time)),
 )
 
 
-def _branches(parts: st.SearchStrategy[Clause]) -> st.SearchStrategy[Clause]:
+def _branches(parts: st.SearchStrategy[q.Clause]) -> st.SearchStrategy[q.Clause]:
     type, pointer = st.sampled_from(TYPES), st.sampled_from(_POINTERS)
     several = st.lists(parts, max_size=3).map(tuple)
     return st.one_of(
-        st.builds(And, several),
-        st.builds(Or, several),
-        st.builds(Not, parts),
-        st.builds(Chain, pointer, type, parts),
-        st.builds(Has, type, pointer, parts),
-        st.builds(CanonicalChain, pointer, type, parts),
-        st.builds(CanonicalHas, type, pointer, parts),
+        st.builds(q.And, several),
+        st.builds(q.Or, several),
+        st.builds(q.Not, parts),
+        st.builds(q.Chain, pointer, type, parts),
+        st.builds(q.Has, type, pointer, parts),
+        st.builds(q.CanonicalChain, pointer, type, parts),
+        st.builds(q.CanonicalHas, type, pointer, parts),
     )
 
 
-clauses: st.SearchStrategy[Clause] = st.recursive(_leaves, _branches, max_leaves=6)
+clauses: st.SearchStrategy[q.Clause] = st.recursive(_leaves, _branches, max_leaves=6)
 
 _SORTS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "t": ("term", _term),
@@ -178,21 +151,21 @@ _SORTS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
 
 
 @st.composite
-def queries(draw: st.DrawFn) -> Query:
+def queries(draw: st.DrawFn) -> q.Query:
     """A query, often sorted, sometimes from a position that need not be a resource's."""
     types = draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1, max_size=2))
     names = draw(st.lists(st.sampled_from(tuple(_SORTS)), unique=True, max_size=2))
     words = tuple(draw(st.lists(_words, min_size=1, max_size=2)))
     sort = tuple(
-        Sort(name, _SORTS[name][0], draw(st.booleans()), words if name == "_score" else ())  # type: ignore[arg-type]
+        q.Sort(name, _SORTS[name][0], draw(st.booleans()), words if name == "_score" else ())  # type: ignore[arg-type]
         for name in names
     )
-    after: SortKey | None = None
+    after: q.SortKey | None = None
     if draw(st.integers(0, 3)) == 0:
         values = (draw(st.one_of(st.none(), _SORTS[name][1])) for name in names)
         after = (*values, draw(st.sampled_from(REFERENCES)))
-    scopes = tuple(Scope(type, draw(clauses)) for type in types)
-    return Query(scopes, sort, draw(st.integers(1, 5)), after)
+    scopes = tuple(q.Scope(type, draw(clauses)) for type in types)
+    return q.Query(scopes, sort, draw(st.integers(1, 5)), after)
 
 
 @st.composite
@@ -215,7 +188,7 @@ def _transactions(draw: st.DrawFn) -> Transaction:
     if draw(st.booleans()):
         return Transaction(writes)
     version = st.builds(VersionIs, st.sampled_from(TYPES), st.sampled_from(IDS), st.integers(0, 2))
-    wanted = st.builds(lambda type, where: Query((Scope(type, where),)), st.sampled_from(TYPES), clauses)
+    wanted = st.builds(lambda type, where: q.Query((q.Scope(type, where),)), st.sampled_from(TYPES), clauses)
     found = st.builds(Matches, wanted, st.sampled_from(((), ("a",), ("b",), ("a", "b"))))
     released = tuple(f"{each.type}/{each.id}" for each in writes if each.content is None)
     return Transaction(
@@ -245,7 +218,7 @@ class Scenario:
     """Transactions, an hour apart, and what is asked afterwards."""
 
     transactions: tuple[Transaction, ...]
-    queries: tuple[Query, ...]
+    queries: tuple[q.Query, ...]
     histories: tuple[HistoryQuery, ...]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
-from fhir_server.search.query import And, Bound, Chain, Clause, Equals, Has, LastUpdated, Not, Or, Sort, Words
 from fhir_server.search.words import MAX_SCORED
 from fhir_server.store.contract.case import (
     START,
@@ -31,9 +31,9 @@ def note(reference: str, content: str = "", text: str = "", version: str = "") -
     return put(reference, Entries(texts={name: words for name, words in found.items() if words}), version)  # type: ignore[misc]
 
 
-def has(words: str, prefix: bool = False) -> Words:
+def has(words: str, prefix: bool = False) -> q.Words:
     """`_content` with these words in a row."""
-    return Words("_content", tuple(words.split()), prefix)
+    return q.Words("_content", tuple(words.split()), prefix)
 
 
 RESOURCES = (
@@ -45,7 +45,7 @@ RESOURCES = (
     put("Observation/s", terms(subject=["Patient/p"])),
 )
 
-EXPECTED: tuple[tuple[Clause, str], ...] = (
+EXPECTED: tuple[tuple[q.Clause, str], ...] = (
     (has("bone"), "a b"),
     (has("bon"), ""),
     (has("bone", True), "a b c"),
@@ -59,15 +59,15 @@ EXPECTED: tuple[tuple[Clause, str], ...] = (
     (has("straße"), "c"),
     (has("12b"), "c"),
     (has("1"), ""),
-    (Words("_text", ("knee",)), "b"),
-    (Words("_text", ("bone", "pain")), "a"),
-    (And((has("bone"), Not(has("left")))), "b"),
-    (Or((has("left"), has("жаба"))), "a c"),
-    (Not(has("bone")), "c d s"),
-    (Not(Words("_text", ("bone",))), "b c d s"),
-    (Chain("subject", "Patient", has("bone pain")), "s"),
-    (And((Chain("subject", "Patient", has("bone")), Not(has("bone")))), "s"),
-    (And((has("bone"), LastUpdated((Bound("low", "ge", START),)))), "a b"),
+    (q.Words("_text", ("knee",)), "b"),
+    (q.Words("_text", ("bone", "pain")), "a"),
+    (q.And((has("bone"), q.Not(has("left")))), "b"),
+    (q.Or((has("left"), has("жаба"))), "a c"),
+    (q.Not(has("bone")), "c d s"),
+    (q.Not(q.Words("_text", ("bone",))), "b c d s"),
+    (q.Chain("subject", "Patient", has("bone pain")), "s"),
+    (q.And((q.Chain("subject", "Patient", has("bone")), q.Not(has("bone")))), "s"),
+    (q.And((has("bone"), q.LastUpdated((q.Bound("low", "ge", START),)))), "a b"),
 )
 
 
@@ -81,16 +81,16 @@ class TextContract(Case):
             assert await ids(store, "Observation", clause) == expected.split(), clause
             assert await store.count(query("Observation", clause)) == len(expected.split()), clause
             given = [f"Observation/{id}" for id in "abcds"]
-            assert await store.matching(given, clause) == {f"Observation/{id}" for id in expected.split()}, clause
+            assert await store.find_matching(given, clause) == {f"Observation/{id}" for id in expected.split()}, clause
         assert await ids(store, "Patient", has("bone")) == ["p"]
         await write(store, put("Group/g", terms(member=["Patient/p"])))
-        assert await ids(store, "Patient", Has("Group", "member", Not(has("x")))) == ["p"]
+        assert await ids(store, "Patient", q.Has("Group", "member", q.Not(has("x")))) == ["p"]
 
     @stored
     async def test_words_are_no_terms(self, store: Store, clock: Ticks) -> None:
         await write(store, note("Patient/a", "one two"), put("Patient/b", terms(name=["one"])))
         assert await ids(store, "Patient", has("one")) == ["a"]
-        assert await ids(store, "Patient", Equals("name", ("one",))) == ["b"]
+        assert await ids(store, "Patient", q.Equals("name", ("one",))) == ["b"]
 
     @stored
     async def test_texts_follow_their_resource(self, store: Store, clock: Ticks) -> None:
@@ -102,11 +102,11 @@ class TextContract(Case):
         await write(store, note("Patient/a", "one four"), delete("Patient/b"))
         assert await ids(store, "Patient", has("one")) == ["a"]
         await write(store, note("Patient/b", "five"))
-        assert await ids(store, "Patient", Or((has("one"), has("five")))) == ["a", "b"]
+        assert await ids(store, "Patient", q.Or((has("one"), has("five")))) == ["a", "b"]
         await store.purge("Patient", "a")
         await write(store, put("Patient/c"), put("Patient/d"))
-        assert await ids(store, "Patient", Or((has("one"), has("four")))) == []
-        assert await ids(store, "Patient", Not(has("five"))) == ["c", "d"]
+        assert await ids(store, "Patient", q.Or((has("one"), has("four")))) == []
+        assert await ids(store, "Patient", q.Not(has("five"))) == ["c", "d"]
 
     @stored
     async def test_a_refused_transaction_leaves_no_words(self, store: Store, clock: Ticks) -> None:
@@ -126,8 +126,8 @@ class TextContract(Case):
             assert await ids(store, "Patient", has(word)) == ["a", "b"]
         assert await ids(store, "Patient", has("one")) == []
         await reindex(store, ("Patient",), lambda type, raw: terms(name=["x"]))
-        assert await ids(store, "Patient", Or((has("one"), has("two")))) == []
-        assert await ids(store, "Patient", Equals("name", ("x",))) == ["a", "b"]
+        assert await ids(store, "Patient", q.Or((has("one"), has("two")))) == []
+        assert await ids(store, "Patient", q.Equals("name", ("x",))) == ["a", "b"]
 
     @stored
     async def test_order_by_score(self, store: Store, clock: Ticks) -> None:
@@ -141,13 +141,13 @@ class TextContract(Case):
             note("Patient/e", "x bone x x"),
             note("Observation/b", "bone x bone x"),
         )
-        best = Sort("_score", "score", True, (has("bone"),))
+        best = q.Sort("_score", "score", True, (has("bone"),))
         found = [match.id for match in await walk(store, query("Patient", sort=(best,), count=2))]
         assert found == ["c", "b", "a", "e", "d"]
-        worst = Sort("_score", "score", False, (has("bone"),))
+        worst = q.Sort("_score", "score", False, (has("bone"),))
         found = [match.id for match in await walk(store, query("Patient", sort=(worst,), count=2))]
         assert found == ["d", "a", "e", "b", "c"]
-        by_id = Sort("_id", "id", True)
+        by_id = q.Sort("_id", "id", True)
         found = [match.id for match in await walk(store, query("Patient", has("bone"), sort=(best, by_id), count=1))]
         assert found == ["c", "b", "e", "a"]
         both = query("Patient", has("bone"), sort=(best,), count=2)
@@ -158,7 +158,7 @@ class TextContract(Case):
 
     @stored
     async def test_too_many_to_be_ordered_by_score(self, store: Store, clock: Ticks) -> None:
-        best = (Sort("_score", "score", True, (has("bone"),)),)
+        best = (q.Sort("_score", "score", True, (has("bone"),)),)
         for start in range(0, MAX_SCORED, 1000):
             await write(store, *(note(f"Patient/{number}", "bone") for number in range(start, start + 1000)))
         assert (await store.search(query("Patient", has("bone"), sort=best, count=1))).matches[0].id == "0"

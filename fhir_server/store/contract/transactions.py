@@ -13,11 +13,9 @@ from fhir_server.search.query import EVERYTHING, Equals, Query, Sort
 from fhir_server.store.contract.case import (
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
     ids,
-    labels,
+    list_labels,
     post,
     put,
     query,
@@ -25,6 +23,8 @@ from fhir_server.store.contract.case import (
     terms,
     token,
     walk,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Assertion, Matches, Transaction, VersionIs, Write
@@ -48,8 +48,8 @@ async def everything(store: Store) -> dict[str, Any]:
         "current": {type: await walk(store, query(type)) for type in TYPES},
         "new marks": {type: await ids(store, type, Equals("mark", ("new",))) for type in TYPES},
         "marks": marks,
-        "history": await history_walk(store, HistoryQuery()),
-        "changes": await changes_walk(store),
+        "history": await walk_history(store, HistoryQuery()),
+        "changes": await walk_changes(store),
     }
 
 
@@ -154,7 +154,7 @@ class TransactionContract(Case):
             post("Patient/c"),
             reads=("Patient/c", "Patient/a", "Patient/b", "Patient/a"),
         )
-        assert labels(committed.found) == [("Patient/c", 1), ("Patient/a", 2), ("Patient/b", 1), ("Patient/a", 2)]
+        assert list_labels(committed.found) == [("Patient/c", 1), ("Patient/a", 2), ("Patient/b", 1), ("Patient/a", 2)]
         for found in committed.found:
             assert found == await store.read(found.type, found.id)
 
@@ -162,8 +162,8 @@ class TransactionContract(Case):
     async def test_a_transaction_may_only_read(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         committed = await write(store, reads=("Patient/a",), queries=(query("Patient"),))
-        assert labels(committed.found) == labels(committed.pages[0].matches) == [("Patient/a", 1)]
-        assert len(await history_walk(store, HistoryQuery())) == 1
+        assert list_labels(committed.found) == list_labels(committed.pages[0].matches) == [("Patient/a", 1)]
+        assert len(await walk_history(store, HistoryQuery())) == 1
 
     @stored
     async def test_failed_reads_are_named(self, store: Store, clock: Ticks) -> None:

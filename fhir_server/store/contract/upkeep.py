@@ -13,15 +13,15 @@ from fhir_server.store.contract.case import (
     START,
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
     ids,
     put,
     query,
     reindex,
     stored,
     terms,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Transaction, Write
@@ -58,13 +58,13 @@ class UpkeepContract(Case):
         old = terms(old=["x"], references=["Patient/b"])
         await write(store, *(put(f"Patient/{id}", old, id) for id in "abc"), put("Observation/o", old, "o"))
         await write(store, delete("Patient/c"))
-        before = await history_walk(store, HistoryQuery())
+        before = await walk_history(store, HistoryQuery())
         assert await reindex(store, ("Patient", "Encounter"), text_entries) == 2
         assert await ids(store, "Patient", Present("old")) == []
         assert await ids(store, "Patient", Present("text")) == ["a", "b"]
         assert await ids(store, "Patient", Equals("text", ("b", "c"))) == ["b"]
         assert await ids(store, "Observation", Present("old")) == ["o"], "other types are left alone"
-        assert await history_walk(store, HistoryQuery()) == before, "no version is made"
+        assert await walk_history(store, HistoryQuery()) == before, "no version is made"
         assert await store.read("Patient", "c") == await store.vread("Patient", "c", 2)
 
     @stored
@@ -161,21 +161,10 @@ class UpkeepContract(Case):
         await asyncio.gather(*begun)
 
     @stored
-    async def test_keeping_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
-        assert await store.get_value("job") is None
-        assert await store.put_value_if("job", b"one", b"other") is False
-        assert await store.put_value_if("job", b"one", None) is True
-        assert await store.put_value_if("job", b"two", None) is False
-        assert await store.get_value("job") == b"one"
-        both = await asyncio.gather(*(store.put_value_if("job", b"%d" % number, b"one") for number in range(8)))
-        assert sum(both) == 1
-        assert await store.get_value("other") is None
-
-    @stored
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))
-        token = (await store.changes(None)).token
+        token = (await store.read_changes(None)).token
         await write(store, put("Patient/a", entries), put("Patient/b", entries))
         assert await store.purge("Patient", "a") is True
         assert await store.read("Patient", "a") is None
@@ -184,10 +173,10 @@ class UpkeepContract(Case):
         assert await ids(store, "Patient", EVERYTHING) == await ids(store, "Patient", Present("mark")) == ["b"]
         assert await ids(store, "Patient", Has("Patient", "link", EVERYTHING)) == ["b"]
         assert await store.count(query("Patient")) == 1
-        assert all(version.reference != "Patient/a" for version in await history_walk(store, HistoryQuery()))
+        assert all(version.reference != "Patient/a" for version in await walk_history(store, HistoryQuery()))
         assert (await store.history(HistoryQuery(("Patient",), "a"))).versions == ()
-        assert [version.reference for version in await changes_walk(store, token)] == ["Patient/b"]
-        assert len(await changes_walk(store)) == 3
+        assert [version.reference for version in await walk_changes(store, token)] == ["Patient/b"]
+        assert len(await walk_changes(store)) == 3
         assert await ids(store, "Observation", Present("mark")) == ["a"]
         with pytest.raises(TargetsMissing):
             await store.transact(Transaction((put("Patient/c"),), required=("Patient/a",)))
@@ -243,7 +232,7 @@ class UpkeepContract(Case):
 
     @stored
     async def test_an_open_store_is_ready(self, store: Store, clock: Ticks) -> None:
-        await store.ready()
+        await store.check_ready()
 
     @stored
     async def test_close_finishes_what_was_asked(self, store: Store, clock: Ticks) -> None:

@@ -10,12 +10,12 @@ from fhir_server.store.contract.case import (
     START,
     Case,
     Ticks,
-    changes_walk,
     delete,
-    history_walk,
-    labels,
+    list_labels,
     put,
     stored,
+    walk_changes,
+    walk_history,
     write,
 )
 from fhir_server.store.operations import Write
@@ -81,7 +81,7 @@ async def fill(store: Store, clock: Ticks) -> None:
 
 
 class VersionContract(Case):
-    """`history` and `changes`."""
+    """`history` and `read_changes`."""
 
     @stored
     async def test_histories(self, store: Store, clock: Ticks) -> None:
@@ -99,7 +99,7 @@ class VersionContract(Case):
         for asked, _ in HISTORIES:
             whole = list((await store.history(asked)).versions)
             for count in (1, 2, 3, max(len(whole), 1)):
-                assert await history_walk(store, replace(asked, count=count)) == whole, (asked, count)
+                assert await walk_history(store, replace(asked, count=count)) == whole, (asked, count)
         page = await store.history(HistoryQuery(count=2))
         assert page.next == (hour(3), "Observation/o", 2)
         nothing = await store.history(HistoryQuery(count=0))
@@ -110,7 +110,7 @@ class VersionContract(Case):
         await fill(store, clock)
         first = await store.history(HistoryQuery(count=3))
         await write(store, put("Patient/a"), put("Patient/new"), delete("Observation/o"))
-        rest = await history_walk(store, HistoryQuery(count=3, before=first.next))
+        rest = await walk_history(store, HistoryQuery(count=3, before=first.next))
         assert [f"{each.reference}/{each.version}" for each in (*first.versions, *rest)] == SYSTEM.split()
 
     @stored
@@ -118,18 +118,18 @@ class VersionContract(Case):
         empty = await store.history(HistoryQuery())
         assert empty.versions == ()
         for step in (0, HOUR, 0, -5 * HOUR, MILLISECOND, -HOUR, 0, 20 * HOUR):
-            before = await history_walk(store, HistoryQuery(count=2))
+            before = await walk_history(store, HistoryQuery(count=2))
             horizons = [(await store.history(asked)).horizon for asked in (HistoryQuery(), HistoryQuery(PATIENTS), B)]
             horizon = max(horizons)
             clock.forward(step)
             await write(store, put("Patient/b"), put(f"Patient/{clock.now}"))
             await write(store, put("Observation/o"))
-            after = await history_walk(store, HistoryQuery(count=2))
+            after = await walk_history(store, HistoryQuery(count=2))
             new = [version for version in after if version not in before]
             assert len(new) >= 3
             assert all(version.last_updated >= horizon for version in new)
-            since = await history_walk(store, HistoryQuery(since=horizon))
-            assert set(labels(new)) <= set(labels(since)), "the horizon is a safe `_since`"
+            since = await walk_history(store, HistoryQuery(since=horizon))
+            assert set(list_labels(new)) <= set(list_labels(since)), "the horizon is a safe `_since`"
 
     @stored
     async def test_the_horizon_moves_on(self, store: Store, clock: Ticks) -> None:
@@ -139,10 +139,10 @@ class VersionContract(Case):
 
     @stored
     async def test_changes_are_in_commit_order(self, store: Store, clock: Ticks) -> None:
-        assert await changes_walk(store) == []
+        assert await walk_changes(store) == []
         await fill(store, clock)
         for limit in (1, 2, 3, 8, 1000):
-            versions = labels(await changes_walk(store, limit=limit))
+            versions = list_labels(await walk_changes(store, limit=limit))
             position = 0
             made: dict[str, int] = {}
             for writes in TRANSACTIONS:
@@ -158,23 +158,25 @@ class VersionContract(Case):
     @stored
     async def test_changes_are_whole_versions(self, store: Store, clock: Ticks) -> None:
         await fill(store, clock)
-        versions = await changes_walk(store)
+        versions = await walk_changes(store)
         assert [each.raw is None for each in versions].count(True) == 1
         for version in versions:
             assert version == await store.vread(version.type, version.id, version.version)
 
     @stored
     async def test_a_token_resumes(self, store: Store, clock: Ticks) -> None:
-        start = await store.changes(None)
+        start = await store.read_changes(None)
         assert start.versions == ()
         await fill(store, clock)
-        assert len(await changes_walk(store, start.token)) == 8
-        first = await store.changes(None, limit=3)
+        assert len(await walk_changes(store, start.token)) == 8
+        first = await store.read_changes(None, limit=3)
         assert 0 < len(first.versions) <= 3
-        rest = await changes_walk(store, first.token)
-        assert [*first.versions, *rest] == await changes_walk(store)
-        end = await store.changes(first.token)
-        assert (await store.changes(end.token)).versions == ()
+        rest = await walk_changes(store, first.token)
+        assert [*first.versions, *rest] == await walk_changes(store)
+        end = await store.read_changes(first.token)
+        assert (await store.read_changes(end.token)).versions == ()
         await write(store, put("Patient/late"), delete("Patient/never"))
-        assert labels((await store.changes(end.token)).versions) == [("Patient/late", 1)]
-        assert labels((await store.changes(end.token)).versions) == [("Patient/late", 1)], "a token may be used again"
+        assert list_labels((await store.read_changes(end.token)).versions) == [("Patient/late", 1)]
+        assert list_labels((await store.read_changes(end.token)).versions) == [("Patient/late", 1)], (
+            "a token may be used again"
+        )

@@ -120,7 +120,7 @@ class WriteContract(Case):
         assert gone is not None and gone.version == 2
         versions = (await store.history(HistoryQuery())).versions
         assert sorted((each.id, each.version) for each in versions) == [("b", 1), ("gone", 1), ("gone", 2)]
-        assert [each.id for each in (await store.changes(None)).versions] == ["gone", "gone", "b"]
+        assert [each.id for each in (await store.read_changes(None)).versions] == ["gone", "gone", "b"]
 
     @stored
     async def test_an_empty_transaction_does_nothing(self, store: Store, clock: Ticks) -> None:

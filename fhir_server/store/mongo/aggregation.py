@@ -1,4 +1,4 @@
-"""What asks the database: aggregations that all stay within what one search may take (https://www.mongodb.com/docs/manual/reference/command/aggregate/)."""
+"""The aggregations of a search, which all stay within what one search may take (https://www.mongodb.com/docs/manual/reference/command/aggregate/)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fhir_server.store.protocol import Budget, BudgetExceeded
 Filter = dict[str, Any]
 Stage = Mapping[str, Any]
 Listen = Callable[[str, Sequence[Stage]], None]
-"""(type, pipeline) of each question, before it is asked."""
+"""Takes (type, pipeline) of each aggregation before it runs."""
 
 
 def ignore_pipeline(type: str, pipeline: Sequence[Stage]) -> None:
-    """Nobody listens."""
+    """The Listen of a search that is not explained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +34,24 @@ class Aggregations:
     deadline: float
     listen: Listen = ignore_pipeline
 
-    def milliseconds(self) -> int:
-        """What is left. Raises BudgetExceeded when nothing is."""
+    def compute_remaining_ms(self) -> int:
+        """The time left for the search. Raises BudgetExceeded when there is none."""
         left = int((self.deadline - time.monotonic()) * 1000)
         if left <= 0:
-            raise self.budget.out_of_time()
+            raise self.budget.build_time_error()
         return left
 
     @asynccontextmanager
     async def open_cursor(self, type: str, pipeline: Sequence[Stage]) -> AsyncIterator[AsyncIterator[Document]]:
-        """What the aggregation finds. A search never fills the disk of the database, whatever that allows."""
+        """The documents of an aggregation; it may not use the disk of the database."""
         self.listen(type, pipeline)
         async with await self.database[type].aggregate(
-            pipeline, session=self.session, maxTimeMS=self.milliseconds(), allowDiskUse=False
+            pipeline, session=self.session, maxTimeMS=self.compute_remaining_ms(), allowDiskUse=False
         ) as cursor:
             yield cursor
 
     async def find_all(self, type: str, pipeline: Sequence[Stage]) -> list[Document]:
-        """All that the aggregation finds."""
+        """All documents of an aggregation."""
         async with self.open_cursor(type, pipeline) as cursor:
             return [document async for document in cursor]
 
@@ -62,20 +62,20 @@ class Aggregations:
         """
         rows = self.budget.rows
         # Outside the transaction, which may not ask it.
-        if await self.database[type].estimated_document_count(maxTimeMS=self.milliseconds()) <= rows:
+        if await self.database[type].estimated_document_count(maxTimeMS=self.compute_remaining_ms()) <= rows:
             return
         one_more: list[Stage] = [{"$match": where}, {"$skip": rows}, {"$limit": 1}, {"$project": {"_id": 1}}]
         if await self.find_all(type, one_more):
-            raise self.budget.out_of_rows()
+            raise self.budget.build_rows_error()
 
 
 @contextmanager
 def translate_limits(budget: Budget) -> Iterator[None]:
-    """Raises BudgetExceeded for what the database stopped, and for a question larger than a document may be."""
+    """Raises BudgetExceeded for an aggregation that the database stopped, or that is larger than a document may be."""
     try:
         yield
     except ExecutionTimeout as error:
-        raise budget.out_of_time() from error
+        raise budget.build_time_error() from error
     except DocumentTooLarge as error:
         raise BudgetExceeded(
             "The criteria name more values or resources than the database takes in one question. Ask for less at once."

@@ -18,7 +18,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from fhir_server.store.mongo.documents import stored_version
+from fhir_server.store.mongo.documents import parse_version
 from fhir_server.store.mongo.indexes import HISTORY, Collection, Database
 from fhir_server.store.protocol import Changes, Expired, Stored
 
@@ -29,63 +29,65 @@ _INSERTS: list[dict[str, Any]] = [{"$match": {"operationType": "insert"}}, {"$pr
 
 # ChangeStreamHistoryLost, ChangeStreamFatalError, InvalidResumeToken, FailedToParse, TypeMismatch, BadValue, and
 # the code that servers give for a token they cannot read.
-_LOST = frozenset({286, 280, 260, 9, 14, 2, 40647})
+_EXPIRED_CODES = frozenset({286, 280, 260, 9, 14, 2, 40647})
 
-Place = dict[str, Any]
+Position = dict[str, Any]
 """A decoded token: {walk: [order, _id], upto, time} in the walk; {time} or {resume} in the stream."""
 
 
-async def changes(database: Database, after: str | None, limit: int) -> Changes:
+async def read_changes(database: Database, after: str | None, limit: int) -> Changes:
     """Versions after a token. Raises Expired for one that this database cannot go on from."""
-    place = await _beginning(database) if after is None else _parse(after)
-    if "walk" in place:
-        return await _walked(database, place, limit)
+    position = await _start_position(database) if after is None else _parse_token(after)
+    if "walk" in position:
+        return await _walk_history(database, position, limit)
     while True:
-        ids, place = await _streamed(database, place, limit)
-        versions = await _versions(database, ids)
+        ids, position = await _read_stream(database, position, limit)
+        versions = await _read_versions(database, ids)
         if versions or not ids:
-            return Changes(versions, _token(place))
+            return Changes(versions, _format_token(position))
 
 
-async def _beginning(database: Database) -> Place:
+async def _start_position(database: Database) -> Position:
     now: Timestamp = (await database.command("ping"))["operationTime"]
-    async with _not_before(database, now) as session:
-        newest = await _durable(database).find_one({}, {"order": 1}, sort=[("order", -1)], session=session)
+    async with _start_session_at(database, now) as session:
+        newest = await _get_durable_history(database).find_one({}, {"order": 1}, sort=[("order", -1)], session=session)
     return {"walk": [0, ""], "upto": newest["order"] if newest else 0, "time": now}
 
 
-def _durable(database: Database) -> Collection:
+def _get_durable_history(database: Database) -> Collection:
     """`history` without what a new primary may still take back."""
     return database[HISTORY].with_options(read_concern=ReadConcern("majority"))
 
 
 @asynccontextmanager
-async def _not_before(database: Database, time: Timestamp) -> AsyncIterator[AsyncClientSession]:
+async def _start_session_at(database: Database, time: Timestamp) -> AsyncIterator[AsyncClientSession]:
     """A session whose reads show all that was committed at that time of the database."""
     async with database.client.start_session(causal_consistency=True) as session:
         session.advance_operation_time(time)
         yield session
 
 
-async def _walked(database: Database, place: Place, limit: int) -> Changes:
-    order, id = place["walk"]
+async def _walk_history(database: Database, position: Position, limit: int) -> Changes:
+    order, id = position["walk"]
     later = {"$or": [{"order": {"$gt": order}}, {"order": order, "_id": {"$gt": id}}]}
-    wanted = {"order": {"$gte": order, "$lte": place["upto"]}, **later}
-    async with _not_before(database, place["time"]) as session:
-        cursor = _durable(database).find(wanted, sort=[("order", 1), ("_id", 1)], limit=limit, session=session)
+    wanted = {"order": {"$gte": order, "$lte": position["upto"]}, **later}
+    async with _start_session_at(database, position["time"]) as session:
+        cursor = _get_durable_history(database).find(
+            wanted, sort=[("order", 1), ("_id", 1)], limit=limit, session=session
+        )
         async with cursor:
             found = [document async for document in cursor]
     # Events at that very time are of what the walk found.
-    ended: Place = {"time": Timestamp(place["time"].time, place["time"].inc + 1)}
+    ended: Position = {"time": Timestamp(position["time"].time, position["time"].inc + 1)}
     if len(found) == limit and found:
-        ended = {**place, "walk": [found[-1]["order"], found[-1]["_id"]]}
-    return Changes(tuple(map(stored_version, found)), _token(ended))
+        ended = {**position, "walk": [found[-1]["order"], found[-1]["_id"]]}
+    return Changes(tuple(map(parse_version, found)), _format_token(ended))
 
 
-async def _streamed(database: Database, place: Place, limit: int) -> tuple[list[str], Place]:
+async def _read_stream(database: Database, position: Position, limit: int) -> tuple[list[str], Position]:
     """The `_id`s of new versions, and where they end."""
     start: dict[str, Any] = (
-        {"resume_after": place["resume"]} if "resume" in place else {"start_at_operation_time": place["time"]}
+        {"resume_after": position["resume"]} if "resume" in position else {"start_at_operation_time": position["time"]}
     )
     ids: list[str] = []
     try:
@@ -97,39 +99,39 @@ async def _streamed(database: Database, place: Place, limit: int) -> tuple[list[
                 ids.append(change["documentKey"]["_id"])
             reached = stream.resume_token
     except OperationFailure as error:
-        if error.code not in _LOST:
+        if error.code not in _EXPIRED_CODES:
             raise
         raise Expired(
             "The database no longer keeps the changes after this token (its oplog has moved on). Read the history "
             "anew: ask for changes from the beginning, and go on from the token given then."
         ) from error
-    return ids, {"resume": dict(reached)} if reached else place
+    return ids, {"resume": dict(reached)} if reached else position
 
 
-async def _versions(database: Database, ids: Sequence[str]) -> tuple[Stored, ...]:
+async def _read_versions(database: Database, ids: Sequence[str]) -> tuple[Stored, ...]:
     """The versions that were not purged since, in the order of the ids."""
     if not ids:
         return ()
     async with database[HISTORY].find({"_id": {"$in": list(ids)}}) as cursor:
         found = {document["_id"]: document async for document in cursor}
-    return tuple([stored_version(found[id]) for id in ids if id in found])
+    return tuple([parse_version(found[id]) for id in ids if id in found])
 
 
-def _token(place: Place) -> str:
-    return urlsafe_b64encode(encode(place)).decode()
+def _format_token(position: Position) -> str:
+    return urlsafe_b64encode(encode(position)).decode()
 
 
-def _parse(token: str) -> Place:
+def _parse_token(token: str) -> Position:
     try:
-        place = decode(urlsafe_b64decode(token.encode()))
-        if "walk" in place:
-            order, id = place["walk"]
-            known = isinstance(order, int) and isinstance(id, str) and isinstance(place["upto"], int)
-            known = known and isinstance(place["time"], Timestamp)
+        position = decode(urlsafe_b64decode(token.encode()))
+        if "walk" in position:
+            order, id = position["walk"]
+            known = isinstance(order, int) and isinstance(id, str) and isinstance(position["upto"], int)
+            known = known and isinstance(position["time"], Timestamp)
         else:
-            known = "resume" in place or isinstance(place.get("time"), Timestamp)
+            known = "resume" in position or isinstance(position.get("time"), Timestamp)
     except (ValueError, BSONError, KeyError, TypeError):
         known = False
     if not known:
         raise Expired(f"`{token}` is not a change token of this database.")
-    return place
+    return position

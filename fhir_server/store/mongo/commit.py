@@ -7,40 +7,30 @@ bulk per type and one for `history`. A refused transaction has written nothing b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bson import ObjectId
 from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
-from fhir_server.store.mongo.documents import SHOWN, documents, stored, version_id
+from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
+from fhir_server.store.mongo.documents import PROJECTION, build_documents, build_version_id, parse_current
 from fhir_server.store.mongo.errors import is_duplicate
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
-from fhir_server.store.operations import Assertion, Content, Matches, Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import (
-    SEARCH_PARAMETER,
-    AssertionFailed,
-    Committed,
-    ReadFailed,
-    StillReferenced,
-    Stored,
-    TargetsMissing,
-)
+from fhir_server.store.operations import Transaction, VersionIs, Write, Written
+from fhir_server.store.protocol import Committed, Stored
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SOURCES_SHOWN = 10
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
 _IDS_PER_READ = 10_000
 
 
-class CreatedAlready(Exception):
+class AlreadyCreated(Exception):
     """A resource that was taken for new is there, or another transaction holds a lock's document: try again."""
 
 
@@ -55,12 +45,12 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where an attempt works: the database, its searches, and the process's floor."""
+class Context:
+    """What the attempts of a process share: the database, the searches on its primary, and the watermark."""
 
     database: Database
     search: Search
-    floor: CommitWatermark
+    watermark: CommitWatermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,152 +68,118 @@ _ABSENT = _State()
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt in the open transaction of `session`. `trusting`: a POST is of a new id, which is not read first."""
+    """One attempt in the open transaction of `session`; with `assume_new` the resource of a POST is not read first."""
 
-    place: Place
+    context: Context
     session: AsyncClientSession
     work: Work
-    trusting: bool
+    assume_new: bool
     states: dict[str, _State] = field(default_factory=dict)
-    made: dict[str, Stored] = field(default_factory=dict)
+    versions: dict[str, Stored] = field(default_factory=dict)
 
     async def run(self) -> Committed:
         """Check and write. Raises the protocol's errors, CreatedAlready and the driver's."""
         transaction = self.work.transaction
         writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
         if transaction.registry is not None and writes:
-            await check_registry(self.place.database, transaction.registry, self.session)
-        await self._read_states(self._named(writes))
+            await check_registry(self.context.database, transaction.registry, self.session)
+        await self._read_states(self._collect_references(writes))
+        checks = Checks(transaction, writes, self._get_state)
         for assertion in transaction.assertions:
-            if not await self._holds(assertion):
-                raise AssertionFailed(assertion)
-        missing = [target for target in dict.fromkeys(transaction.required) if not self._exists(target, writes)]
-        if missing:
-            raise TargetsMissing(missing)
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, await self.context.search.find_page(assertion.first_page, self.session))
+        checks.check_required()
         # After the checks: whoever changed what they saw touched a lock in common, and this write meets it.
         if writes and self.work.locks:
             await self._touch_locks()
         if transaction.released:
-            await self._check_released(transaction, writes)
-        for reference in transaction.reads:
-            if not self._exists(reference, writes):
-                raise ReadFailed(reference, deleted=reference in writes or self._state(reference).version > 0)
+            checks.check_released(await find_sources(self.context.database, transaction, writes))
+        checks.check_reads()
         written = await self._write(writes)
-        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
-            await raise_registry(self.place.database, self.session)
+        if changes_registry(written):
+            await raise_registry(self.context.database, self.session)
         found = await self._read(transaction.reads)
-        pages = [await self.place.search.page(query, self.session) for query in transaction.queries]
+        pages = [await self.context.search.find_page(query, self.session) for query in transaction.queries]
         return Committed(written, found, tuple(pages))
 
-    def newest(self) -> int:
+    def get_newest_time(self) -> int:
         """The latest time of the versions made; 0 without any."""
-        return max((version.last_updated for version in self.made.values()), default=0)
+        return max((version.last_updated for version in self.versions.values()), default=0)
 
     async def _touch_locks(self) -> None:
         touches = [touch(name) for name in self.work.locks]
-        await self.place.database[LOCKS].bulk_write(touches, ordered=False, session=self.session)
+        await self.context.database[LOCKS].bulk_write(touches, ordered=False, session=self.session)
 
-    def _named(self, writes: Mapping[str, Write]) -> set[str]:
+    def _collect_references(self, writes: Mapping[str, Write]) -> set[str]:
         """The references whose state must be known."""
         transaction = self.work.transaction
-        named = {reference for reference, write in writes.items() if not (self.trusting and write.method == "POST")}
+        named = {reference for reference, write in writes.items() if not (self.assume_new and write.method == "POST")}
         named.update(f"{each.type}/{each.id}" for each in transaction.assertions if isinstance(each, VersionIs))
         named.update(target for target in (*transaction.required, *transaction.reads) if target not in writes)
         return named
 
     async def _read_states(self, references: Iterable[str]) -> None:
-        for type, ids in by_type(references).items():
-            for start in range(0, len(ids), _IDS_PER_READ):
-                wanted = {"_id": {"$in": ids[start : start + _IDS_PER_READ]}}
-                async with self.place.database[type].find(wanted, _STATE, session=self.session) as cursor:
-                    async for found in cursor:
-                        state = _State(found["version"], found["updated"], found["order"], found["live"])
-                        self.states[f"{type}/{found['_id']}"] = state
+        for type, ids in _iterate_batches(references):
+            wanted = {"_id": {"$in": ids}}
+            async with self.context.database[type].find(wanted, _STATE, session=self.session) as cursor:
+                async for found in cursor:
+                    state = _State(found["version"], found["updated"], found["order"], found["live"])
+                    self.states[f"{type}/{found['_id']}"] = state
 
-    def _state(self, reference: str) -> _State:
+    def _get_state(self, reference: str) -> _State:
         return self.states.get(reference, _ABSENT)
 
-    def _exists(self, reference: str, writes: Mapping[str, Write]) -> bool:
-        write = writes.get(reference)
-        return write.content is not None if write is not None else self._state(reference).live
-
-    async def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return self._state(f"{assertion.type}/{assertion.id}").version == assertion.version
-        return await self._finds(assertion)
-
-    async def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        page = await self.place.search.page(query, self.session)
-        return tuple([match.id for match in page.matches]) == assertion.ids
-
-    async def _check_released(self, transaction: Transaction, writes: Mapping[str, Write]) -> None:
-        released = transaction.released
-        sources: dict[str, list[str]] = {}
-        for target, source in await sources_of(self.place.database, released, transaction.exempt, writes.keys()):
-            sources.setdefault(target, []).append(source)
-        for source, write in writes.items():
-            if write.content is not None and write.type not in transaction.exempt:
-                for target in set(released).intersection(write.entries.references):
-                    sources.setdefault(target, []).append(source)
-        if sources:
-            raise StillReferenced({target: sorted(found)[:_SOURCES_SHOWN] for target, found in sources.items()})
-
     async def _write(self, writes: Mapping[str, Write]) -> tuple[Written, ...]:
-        newest = max((self._state(reference).order for reference in writes), default=0)
-        orders = self.place.floor.orders(newest, len(writes))
+        newest = max((self._get_state(reference).order for reference in writes), default=0)
+        orders = self.context.watermark.allocate_orders(newest, len(writes))
         changes: dict[str, list[InsertOne[Document] | ReplaceOne[Document]]] = {}
         versions: list[Document] = []
         written = []
         for order, (reference, write) in zip(orders, writes.items(), strict=True):
-            state = self._state(reference)
+            state = self._get_state(reference)
             if write.content is None and not state.live:
                 written.append(Written(write.type, write.id, 0, 0, False))
                 continue
-            made = self._version(write, state)
-            current, version = documents(made, order, self.work.id, write)
-            changes.setdefault(write.type, []).append(_change(current, state))
+            made = self._build_version(write, state)
+            current, version = build_documents(made, order, self.work.id, write)
+            changes.setdefault(write.type, []).append(_build_change(current, state))
             versions.append(version)
-            self.made[reference] = made
+            self.versions[reference] = made
             created = write.content is not None and not state.live
             written.append(Written(write.type, write.id, made.version, made.last_updated, created))
         try:
             for type, listed in changes.items():
-                await self.place.database[type].bulk_write(listed, ordered=False, session=self.session)
+                await self.context.database[type].bulk_write(listed, ordered=False, session=self.session)
             if versions:
-                await self.place.database[HISTORY].insert_many(versions, session=self.session)
+                await self.context.database[HISTORY].insert_many(versions, session=self.session)
         except PyMongoError as error:
             if is_duplicate(error):
-                raise CreatedAlready from error
+                raise AlreadyCreated from error
             raise
         return tuple(written)
 
-    def _version(self, write: Write, state: _State) -> Stored:
+    def _build_version(self, write: Write, state: _State) -> Stored:
         version, updated = state.version + 1, max(self.work.now, state.updated + MILLISECOND)
-        raw = None if write.content is None else spliced(write.content, version, updated)
+        raw = None if write.content is None else write.content.build_text(version, updated)
         return Stored(write.type, write.id, version, updated, write.method, raw)
 
     async def _read(self, references: Sequence[str]) -> tuple[Stored, ...]:
-        found = dict(self.made)
+        found = dict(self.versions)
         others = [reference for reference in references if reference not in found]
-        found.update(await read_current(self.place.database, others, self.session))
+        found.update(await read_current(self.context.database, others, self.session))
         return tuple([found[reference] for reference in references])
 
 
-def _change(current: Document, state: _State) -> InsertOne[Document] | ReplaceOne[Document]:
+def _build_change(current: Document, state: _State) -> InsertOne[Document] | ReplaceOne[Document]:
     if not state.version:
         return InsertOne(current)
     return ReplaceOne({"_id": current["_id"], "version": state.version}, current)
 
 
-def spliced(content: Content, version: int, updated: int) -> bytes:
-    """The stored text: see `operations.Content`."""
-    instant = (_EPOCH + timedelta(microseconds=updated)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return b"".join((content.head, f'"versionId":"{version}","lastUpdated":"{instant}"'.encode(), content.tail))
-
-
-def by_type(references: Iterable[str]) -> dict[str, list[str]]:
-    """Ids by type of the local references among those given, each once."""
+def group_by_type(references: Iterable[str]) -> dict[str, list[str]]:
+    """Ids by type of the local references, each once, sorted."""
     found: dict[str, list[str]] = {}
     for reference in sorted(set(references)):
         type, _, id = reference.partition("/")
@@ -232,38 +188,39 @@ def by_type(references: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def _iterate_batches(references: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """(type, ids) of the local references, so many ids at once as one query names."""
+    for type, ids in group_by_type(references).items():
+        for start in range(0, len(ids), _IDS_PER_READ):
+            yield type, ids[start : start + _IDS_PER_READ]
+
+
 async def read_current(
     database: Database, references: Iterable[str], session: AsyncClientSession | None = None
 ) -> dict[str, Stored]:
     """The newest versions of the resources among the references, deletions too; one query per type."""
-    asked = [
-        _read_type(database, type, ids[start : start + _IDS_PER_READ], session)
-        for type, ids in by_type(references).items()
-        for start in range(0, len(ids), _IDS_PER_READ)
-    ]
-    # A session answers one question after the other.
-    answers = [await each for each in asked] if session else await asyncio.gather(*asked)
+    reads = [_read_type(database, type, ids, session) for type, ids in _iterate_batches(references)]
+    # A session runs one command after the other.
+    answers = [await each for each in reads] if session else await asyncio.gather(*reads)
     return {version.reference: version for answer in answers for version in answer}
 
 
 async def _read_type(
     database: Database, type: str, ids: Sequence[str], session: AsyncClientSession | None
 ) -> list[Stored]:
-    async with database[type].find({"_id": {"$in": ids}}, SHOWN, session=session) as cursor:
-        return [stored(type, document) async for document in cursor]
+    async with database[type].find({"_id": {"$in": ids}}, PROJECTION, session=session) as cursor:
+        return [parse_current(type, document) async for document in cursor]
 
 
-async def sources_of(
-    database: Database, targets: Sequence[str], exempt: Iterable[str], aside: Iterable[str]
-) -> list[tuple[str, str]]:
-    """(target, source) of current resources that refer to the targets, exempt types and the resources `aside` left out.
+async def find_sources(database: Database, transaction: Transaction, writes: Iterable[str]) -> list[tuple[str, str]]:
+    """(target, source) of the current resources that refer to the released ones and are not written here.
 
     Asked outside the transaction, which may not use `$unionWith`: its locks on the targets are held by now, so that
     every reference is either visible here or cannot commit beside it.
     """
-    types = sorted(set(filter(is_type, await database.list_collection_names())).difference(exempt))
-    ignored = by_type(aside)
-    pipelines = [(type, _pointing(type, targets, ignored.get(type, []))) for type in types]
+    types = sorted(set(filter(is_type, await database.list_collection_names())).difference(transaction.exempt))
+    written = group_by_type(writes)
+    pipelines = [(type, _build_sources_pipeline(type, transaction.released, written.get(type, []))) for type in types]
     if not pipelines:
         return []
     (first, stages), *rest = pipelines
@@ -272,11 +229,11 @@ async def sources_of(
         return [(text[1:], document["source"]) async for document in cursor for text in document["targets"]]
 
 
-def _pointing(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list[Document]:
+def _build_sources_pipeline(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list[Document]:
     texts = [f"={target}" for target in targets]
     return [
         {"$match": {"terms": {"$in": texts}, "_id": {"$nin": list(ignored)}}},
-        {"$limit": _SOURCES_SHOWN * len(targets)},
+        {"$limit": SOURCES_SHOWN * len(targets)},
         {
             "$project": {
                 "_id": 0,
@@ -287,9 +244,11 @@ def _pointing(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list
     ]
 
 
-async def was_committed(database: Database, work: Work, made: Mapping[str, Stored]) -> bool:
+async def is_committed(database: Database, work: Work, versions: Mapping[str, Stored]) -> bool:
     """Whether the versions of an attempt are there, when the answer to its commit was lost."""
-    for reference, version in made.items():
-        found = await database[HISTORY].find_one({"_id": version_id(reference, version.version)}, {"transaction": 1})
+    for reference, version in versions.items():
+        found = await database[HISTORY].find_one(
+            {"_id": build_version_id(reference, version.version)}, {"transaction": 1}
+        )
         return found is not None and found.get("transaction") == work.id
     return False

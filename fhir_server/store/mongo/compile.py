@@ -10,25 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, compute_successor
-from fhir_server.search.query import (
-    And,
-    Bound,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Ids,
-    LastUpdated,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    StartsWith,
-    TermRange,
-    Words,
-)
 from fhir_server.search.trigrams import LENGTH
 from fhir_server.store.mongo import trigrams
 
@@ -45,18 +28,18 @@ _END = r"(?![\s\S])"
 _TEXT = f"[^{SEPARATOR}]*"
 
 
-def filter_of(clause: Clause) -> Filter:
+def compile_clause(clause: q.Clause) -> Filter:
     """The current documents that match; `clause` holds no Chain, Has, Lineage or Near (see `follow.py`)."""
-    return _COMPILED[clause.__class__](clause)
+    return _COMPILERS[clause.__class__](clause)
 
 
-def every(filters: Iterable[Filter]) -> Filter:
+def match_all(filters: Iterable[Filter]) -> Filter:
     """All of the filters."""
     parts = [part for part in filters if part]
     return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
 
 
-def some(filters: Iterable[Filter]) -> Filter:
+def match_any(filters: Iterable[Filter]) -> Filter:
     """One of the filters."""
     parts = list(filters)
     if any(not part for part in parts):
@@ -64,44 +47,49 @@ def some(filters: Iterable[Filter]) -> Filter:
     return {"$or": parts} if len(parts) > 1 else parts[0] if parts else NOTHING
 
 
-def starting(prefix: str) -> Filter:
+def build_prefix_range(prefix: str) -> Filter:
     """The condition on a text that it starts with a prefix, as a range."""
     end = compute_successor(prefix)
     return {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
 
 
-def _escaped(text: str) -> str:
+def build_condition(bounds: Filter) -> Filter:
+    """A condition on a text, as an aggregation expression on `$$this`."""
+    return {"$and": [{operator: ["$$this", value]} for operator, value in bounds.items()]}
+
+
+def _escape(text: str) -> str:
     """Text as a regular expression; a pattern in BSON cannot hold NUL."""
     return re.escape(text).replace("\\\x00", r"\x00").replace("\x00", r"\x00")
 
 
-def _equals(clause: Equals) -> Filter:
-    return one_of("terms", [f"{clause.parameter}={term}" for term in clause.terms])
+def _compile_equals(clause: q.Equals) -> Filter:
+    return match_one_of("terms", [f"{clause.parameter}={term}" for term in clause.terms])
 
 
-def one_of(field: str, values: Sequence[str]) -> Filter:
+def match_one_of(field: str, values: Sequence[str]) -> Filter:
     """The field is one of the values."""
     return {field: values[0]} if len(values) == 1 else {field: {"$in": list(values)}}
 
 
-def _starts_with(clause: StartsWith) -> Filter:
-    return {"terms": {"$elemMatch": starting(f"{clause.parameter}={clause.prefix}")}}
+def _compile_starts_with(clause: q.StartsWith) -> Filter:
+    return {"terms": {"$elemMatch": build_prefix_range(f"{clause.parameter}={clause.prefix}")}}
 
 
-def _contains(clause: Contains) -> Filter:
+def _compile_contains(clause: q.Contains) -> Filter:
     """By its trigrams, then by the text; one trigram is the text."""
     if SEPARATOR in clause.text:
         return NOTHING
-    asked = trigrams.asked(clause)
-    if len(clause.text) == LENGTH and asked:
-        return {"terms": asked[0]}
-    pattern: Filter = {"terms": {"$regex": f"^{_escaped(clause.parameter)}={_TEXT}{_escaped(clause.text)}"}}
-    return every(({"terms": {"$all": list(asked)}}, pattern)) if asked else pattern
+    select_terms = trigrams.select_terms(clause)
+    if len(clause.text) == LENGTH and select_terms:
+        return {"terms": select_terms[0]}
+    pattern: Filter = {"terms": {"$regex": f"^{_escape(clause.parameter)}={_TEXT}{_escape(clause.text)}"}}
+    return match_all(({"terms": {"$all": list(select_terms)}}, pattern)) if select_terms else pattern
 
 
-def _ends_with(clause: EndsWith) -> Filter:
+def _compile_ends_with(clause: q.EndsWith) -> Filter:
     """With `normalised` the text before the separator, which a suffix with one in it cannot end."""
-    parameter, suffix = _escaped(clause.parameter), _escaped(clause.suffix)
+    parameter, suffix = _escape(clause.parameter), _escape(clause.suffix)
     if not clause.normalised:
         return {"terms": {"$regex": rf"^{parameter}=[\s\S]*{suffix}{_END}"}}
     if SEPARATOR in clause.suffix:
@@ -109,37 +97,37 @@ def _ends_with(clause: EndsWith) -> Filter:
     return {"terms": {"$regex": f"^{parameter}={_TEXT}{suffix}(?:{SEPARATOR}|{_END})"}}
 
 
-def _term_range(clause: TermRange) -> Filter:
-    every_term = starting(f"{clause.parameter}=")
-    bounds = {"$gte": clause.low, "$lt": clause.high}
-    named = {operator: f"{clause.parameter}={end}" for operator, end in bounds.items() if end is not None}
+def _compile_term_range(clause: q.TermRange) -> Filter:
+    every_term = build_prefix_range(f"{clause.parameter}=")
+    build_bounds = {"$gte": clause.low, "$lt": clause.high}
+    named = {operator: f"{clause.parameter}={end}" for operator, end in build_bounds.items() if end is not None}
     return {"terms": {"$elemMatch": every_term | named}}
 
 
-def _words(clause: Words) -> Filter:
+def _compile_words(clause: q.Words) -> Filter:
     """Each word by the index; a phrase is then looked for in the words in their order."""
     whole = clause.words[:-1] if clause.prefix else clause.words
     terms: list[Filter] = [{"terms": f"{clause.parameter}={word}"} for word in dict.fromkeys(whole)]
     if clause.prefix:
-        terms.append({"terms": {"$elemMatch": starting(f"{clause.parameter}={clause.words[-1]}")}})
+        terms.append({"terms": {"$elemMatch": build_prefix_range(f"{clause.parameter}={clause.words[-1]}")}})
     if len(clause.words) > 1:
         phrase = " ".join(clause.words)
         terms.append({f"texts.{clause.parameter}": {"$regex": f"(?:^| ){phrase}{'' if clause.prefix else '(?: |$)'}"}})
-    return every(terms)
+    return match_all(terms)
 
 
-def _date_range(clause: DateRange) -> Filter:
-    return {"dates": {"$elemMatch": {"p": clause.parameter, **bounds(clause.bounds)}}}
+def _compile_date_range(clause: q.DateRange) -> Filter:
+    return {"dates": {"$elemMatch": {"p": clause.parameter, **build_bounds(clause.bounds)}}}
 
 
-def _number_range(clause: NumberRange) -> Filter:
-    inside: Filter = {"p": clause.parameter, "k": clause.key, **bounds(clause.bounds)}
+def _compile_number_range(clause: q.NumberRange) -> Filter:
+    inside: Filter = {"p": clause.parameter, "k": clause.key, **build_bounds(clause.bounds)}
     if clause.unit is not None:
-        inside["u"] = _unit(*clause.unit)
+        inside["u"] = _compile_unit(*clause.unit)
     return {"numbers": {"$elemMatch": inside}}
 
 
-def bounds(tests: Sequence[Bound]) -> Filter:
+def build_bounds(tests: Sequence[q.Bound]) -> Filter:
     """Every test on the ends `l` and `h` of an interval; as low ≤ high, a test of one end also bounds the other."""
     found: dict[str, dict[str, Any]] = {}
     for test in tests:
@@ -156,43 +144,43 @@ def _tighten(conditions: dict[str, Any], operator: str, value: int | float) -> N
     conditions[operator] = max(earlier, value) if operator in _LOWER else min(earlier, value)
 
 
-def _unit(system: str | None, code: str) -> Filter:
+def _compile_unit(system: str | None, code: str) -> Filter:
     """The condition on `u`: system, SEPARATOR, code, SEPARATOR, unit text."""
     if system is not None:
-        return starting(f"{system}{SEPARATOR}{code}{SEPARATOR}")
+        return build_prefix_range(f"{system}{SEPARATOR}{code}{SEPARATOR}")
     part = f"[^{SEPARATOR}]*{SEPARATOR}"
-    return {"$regex": f"^{part}(?:{_escaped(code)}{SEPARATOR}|{part}{_escaped(code)}{_END})"}
+    return {"$regex": f"^{part}(?:{_escape(code)}{SEPARATOR}|{part}{_escape(code)}{_END})"}
 
 
-def _present(clause: Present) -> Filter:
-    text = {"terms": {"$elemMatch": starting(f"{clause.parameter}=")}}
+def _compile_present(clause: q.Present) -> Filter:
+    text = {"terms": {"$elemMatch": build_prefix_range(f"{clause.parameter}=")}}
     return {"$or": [text, {"dates.p": clause.parameter}, {"numbers.p": clause.parameter}]}
 
 
-def _ids(clause: Ids) -> Filter:
-    return one_of("_id", clause.ids)
+def _compile_ids(clause: q.Ids) -> Filter:
+    return match_one_of("_id", clause.ids)
 
 
-def _updated(clause: LastUpdated) -> Filter:
+def _compile_last_updated(clause: q.LastUpdated) -> Filter:
     conditions: dict[str, Any] = {}
     for test in clause.bounds:
         _tighten(conditions, _OPERATORS[test.comparison], test.value)
     return {"updated": conditions} if conditions else {}
 
 
-_COMPILED: dict[type, Callable[[Any], Filter]] = {
-    Equals: _equals,
-    StartsWith: _starts_with,
-    Contains: _contains,
-    EndsWith: _ends_with,
-    TermRange: _term_range,
-    Words: _words,
-    DateRange: _date_range,
-    NumberRange: _number_range,
-    Present: _present,
-    Ids: _ids,
-    LastUpdated: _updated,
-    And: lambda clause: every(map(filter_of, clause.clauses)),
-    Or: lambda clause: some(map(filter_of, clause.clauses)),
-    Not: lambda clause: {"$nor": [filter_of(clause.clause)]},
+_COMPILERS: dict[type, Callable[[Any], Filter]] = {
+    q.Equals: _compile_equals,
+    q.StartsWith: _compile_starts_with,
+    q.Contains: _compile_contains,
+    q.EndsWith: _compile_ends_with,
+    q.TermRange: _compile_term_range,
+    q.Words: _compile_words,
+    q.DateRange: _compile_date_range,
+    q.NumberRange: _compile_number_range,
+    q.Present: _compile_present,
+    q.Ids: _compile_ids,
+    q.LastUpdated: _compile_last_updated,
+    q.And: lambda clause: match_all(map(compile_clause, clause.clauses)),
+    q.Or: lambda clause: match_any(map(compile_clause, clause.clauses)),
+    q.Not: lambda clause: {"$nor": [compile_clause(clause.clause)]},
 }

@@ -12,7 +12,7 @@ from bson import Binary
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 
-from fhir_server.store.mongo.errors import store_error
+from fhir_server.store.mongo.errors import translate_error
 from fhir_server.store.mongo.indexes import META, Database, Document
 from fhir_server.store.protocol import StoreUnavailable
 
@@ -22,14 +22,14 @@ WAIT_MS = 15_000
 """How long a start waits for the server, an operation for a primary or a connection, unless the URI says otherwise."""
 
 _CONNECT_MS = 5_000
-_MANY = 1_000
-_LIFETIME = 60.0
+_UNLIMITED = 1_000
+_DEFAULT_LIFETIME = 60.0
 
 
 def connect(uri: str) -> tuple[AsyncMongoClient[Document], str]:
     """A client of `mongodb://…/DB` and the database's name; nothing is sent yet. Raises ValueError for another URI."""
     try:
-        client: AsyncMongoClient[Document] = AsyncMongoClient(uri, **_defaults(uri), appname="fhir-server")
+        client: AsyncMongoClient[Document] = AsyncMongoClient(uri, **_build_defaults(uri), appname="fhir-server")
         return client, client.get_default_database().name
     except (ConfigurationError, InvalidURI, ValueError) as error:
         # Never the URI itself: it may hold a password.
@@ -38,27 +38,27 @@ def connect(uri: str) -> tuple[AsyncMongoClient[Document], str]:
         ) from error
 
 
-def searches_at_once(client: AsyncMongoClient[Document]) -> int:
+def count_search_slots(client: AsyncMongoClient[Document]) -> int:
     """How many searches may have a connection: three in four, so that slow ones leave some to reads and writes."""
-    connections = int(client.options.pool_options.max_pool_size or _MANY)
+    connections = int(client.options.pool_options.max_pool_size or _UNLIMITED)
     return max(1, connections * 3 // 4)
 
 
-def _defaults(uri: str) -> dict[str, Any]:
+def _build_defaults(uri: str) -> dict[str, Any]:
     """The options of ours that the URI does not set."""
     given = {option.partition("=")[0].lower() for option in uri.partition("?")[2].split("&")}
     wanted = {"serverSelectionTimeoutMS": WAIT_MS, "connectTimeoutMS": _CONNECT_MS, "waitQueueTimeoutMS": WAIT_MS}
     return {name: value for name, value in wanted.items() if name.lower() not in given}
 
 
-async def check(client: AsyncMongoClient[Document]) -> None:
+async def check_deployment(client: AsyncMongoClient[Document]) -> None:
     """Wait for the server, and refuse one that cannot do transactions. Raises StoreUnavailable."""
     try:
         hello = await client.admin.command("hello")
     except ServerSelectionTimeoutError as error:
-        raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_brief(error)}.") from error
+        raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_shorten(error)}.") from error
     except PyMongoError as error:
-        raise store_error(error) from error
+        raise translate_error(error) from error
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise StoreUnavailable(
             "This MongoDB server is a standalone: it has no transactions, which this store needs. Make it a replica "
@@ -67,17 +67,17 @@ async def check(client: AsyncMongoClient[Document]) -> None:
         )
 
 
-def _brief(error: PyMongoError) -> str:
+def _shorten(error: PyMongoError) -> str:
     return str(error).partition(", Timeout:")[0].rstrip(".")
 
 
-async def lifetime(client: AsyncMongoClient[Document]) -> float:
+async def read_lifetime(client: AsyncMongoClient[Document]) -> float:
     """Seconds for which the database keeps a transaction open; its default where this user may not ask."""
     try:
         found = await client.admin.command({"getParameter": 1, "transactionLifetimeLimitSeconds": 1})
     except OperationFailure:
-        return _LIFETIME
-    return float(found.get("transactionLifetimeLimitSeconds", _LIFETIME))
+        return _DEFAULT_LIFETIME
+    return float(found.get("transactionLifetimeLimitSeconds", _DEFAULT_LIFETIME))
 
 
 async def check_schema(database: Database) -> None:

@@ -4,7 +4,7 @@
               method
     history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
 
-`terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`grams.py`), `=Type/id` for every
+`terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`trigrams.py`), `=Type/id` for every
 literal reference and `_content=word` for every word of a text, so that one multikey index answers them all
 (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`. The blank
 before the version sorts below every character of an id: the ids of `history` are in the order of reference, then
@@ -20,53 +20,53 @@ from bson import Int64, ObjectId, encode
 from fhir_server.search.entries import Entries
 from fhir_server.store.mongo import trigrams
 from fhir_server.store.mongo.indexes import Document
-from fhir_server.store.mongo.sortkeys import FIELD, fields
+from fhir_server.store.mongo.sortkeys import FIELD, build_fields
 from fhir_server.store.operations import Write
 from fhir_server.store.protocol import Stored, TooLargeForStore
 
 _DIGITS = 10
 LAST_VERSION = 10**_DIGITS - 1
 
-LARGEST = 16 * 1024 * 1024
+LARGEST_DOCUMENT = 16 * 1024 * 1024
 """Bytes of the largest document that MongoDB takes."""
 
 # Below this size no entries make a document too large; above it the document is measured exactly.
-_SURELY_FITS = 4 * 1024 * 1024
-_MEASURED_ENTRIES = 20_000
+_SMALL_TEXT = 4 * 1024 * 1024
+_FEW_ENTRIES = 20_000
 
-SHOWN = {"version": 1, "updated": 1, "method": 1, "raw": 1, "live": 1}
-"""The projection of a current document that `stored` needs."""
+PROJECTION = {"version": 1, "updated": 1, "method": 1, "raw": 1, "live": 1}
+"""The projection of a current document that `parse_current` needs."""
 
 
-def version_id(reference: str, version: int) -> str:
+def build_version_id(reference: str, version: int) -> str:
     """The `_id` of a version in `history`."""
     return f"{reference} {version:0{_DIGITS}}"
 
 
-def versions_of(reference: str) -> Document:
+def match_versions(reference: str) -> Document:
     """The filter of all versions of a resource: a range of `_id`."""
     return {"_id": {"$gte": f"{reference} ", "$lt": f"{reference}!"}}
 
 
-def stored(type: str, document: Document) -> Stored:
+def parse_current(type: str, document: Document) -> Stored:
     """A current document."""
     updated, method, raw = document["updated"], document["method"], document.get("raw")
     return Stored(type, document["_id"], document["version"], updated, method, raw)
 
 
-def stored_version(document: Document) -> Stored:
+def parse_version(document: Document) -> Stored:
     """A document of `history`."""
     reference, _, version = document["_id"].rpartition(" ")
     type, _, id = reference.partition("/")
     return Stored(type, id, int(version), document["updated"], document["method"], document.get("raw"))
 
 
-def entry_fields(type: str, entries: Entries) -> Document:
+def build_entry_fields(type: str, entries: Entries) -> Document:
     """The fields that a resource is found by; empty ones are left out."""
     terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
     terms += [f"={reference}" for reference in entries.references]
     if entries.strings:
-        terms += trigrams.terms_of(entries)
+        terms += trigrams.build_terms(entries)
     for parameter, text in entries.texts.items():
         terms += [f"{parameter}={word}" for word in dict.fromkeys(text.split())]
     dates = [
@@ -79,33 +79,34 @@ def entry_fields(type: str, entries: Entries) -> Document:
         for parameter, values in entries.numbers.items()
         for key, low, high, unit in values
     ]
-    found: dict[str, Any] = {"terms": terms, "dates": dates, "numbers": numbers, FIELD: fields(type, entries)}
+    found: dict[str, Any] = {"terms": terms, "dates": dates, "numbers": numbers, FIELD: build_fields(type, entries)}
     if entries.texts:
         found["texts"] = dict(entries.texts)
     return {name: values for name, values in found.items() if values}
 
 
-def documents(stored: Stored, order: int, transaction: ObjectId, write: Write) -> tuple[Document, Document]:
+def build_documents(stored: Stored, order: int, transaction: ObjectId, write: Write) -> tuple[Document, Document]:
     """The current document and the one for `history` of a new version. Raises TooLargeForStore."""
     common: Document = {"updated": Int64(stored.last_updated), "order": Int64(order), "method": stored.method}
     live = stored.raw is not None
     current: Document = {"_id": stored.id, "version": stored.version, **common, "live": live}
-    version: Document = {"_id": version_id(stored.reference, stored.version), "type": stored.type, **common}
+    version: Document = {"_id": build_version_id(stored.reference, stored.version), "type": stored.type, **common}
     version["transaction"] = transaction
     if stored.raw is not None:
         current["raw"] = version["raw"] = stored.raw
-        current.update(entry_fields(stored.type, write.entries))
+        current.update(build_entry_fields(stored.type, write.entries))
         _check_size(current, stored)
     return current, version
 
 
 def _check_size(document: Document, stored: Stored) -> None:
     entries = sum(len(document.get(name, ())) for name in ("terms", "dates", "numbers"))
-    if len(stored.raw or b"") < _SURELY_FITS and entries < _MEASURED_ENTRIES:
+    if len(stored.raw or b"") < _SMALL_TEXT and entries < _FEW_ENTRIES:
         return
     size = len(encode(document))
-    if size > LARGEST:
+    if size > LARGEST_DOCUMENT:
         raise TooLargeForStore(
-            f"`{stored.reference}` takes {size:,} bytes with its index entries, more than the {LARGEST:,} that the "
-            "database takes in one document; nothing was written. Send it in parts, or keep its data elsewhere."
+            f"`{stored.reference}` takes {size:,} bytes with its index entries, more than the {LARGEST_DOCUMENT:,} "
+            "that the database takes in one document; nothing was written. Send it in parts, or keep its data "
+            "elsewhere."
         )

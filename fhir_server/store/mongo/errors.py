@@ -43,7 +43,7 @@ TOO_LONG = (
 def is_duplicate(error: PyMongoError) -> bool:
     """Whether an `_id` was there already."""
     if isinstance(error, BulkWriteError):
-        return _DUPLICATE_KEY in _codes(error)
+        return _DUPLICATE_KEY in _collect_codes(error)
     return isinstance(error, DuplicateKeyError)
 
 
@@ -52,15 +52,15 @@ def is_transient(error: PyMongoError) -> bool:
     if error.has_error_label(TRANSIENT) or is_duplicate(error):
         return True
     if isinstance(error, BulkWriteError):
-        return bool(_CONFLICTS & _codes(error))
+        return bool(_CONFLICTS & _collect_codes(error))
     return isinstance(error, OperationFailure) and error.code in _CONFLICTS
 
 
-def _codes(error: BulkWriteError) -> set[int]:
+def _collect_codes(error: BulkWriteError) -> set[int]:
     return {each.get("code", 0) for each in error.details.get("writeErrors", ())}
 
 
-def store_error(error: PyMongoError) -> StoreError:
+def translate_error(error: PyMongoError) -> StoreError:
     """The error as the protocol names it, its text a full sentence."""
     if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE:
         return TooLargeForStore(f"The database takes no document or transaction that large ({error}).")
@@ -77,19 +77,21 @@ def store_error(error: PyMongoError) -> StoreError:
     if isinstance(error, ConnectionFailure):
         return StoreUnavailable("MongoDB has no primary that can be reached; nothing was written. Try again.")
     if isinstance(error, OperationFailure) and error.code in _UNAUTHORISED:
-        return StoreUnavailable(f"MongoDB refuses this user: {_message(error)}. Check its password and its roles.")
-    return StoreUnavailable(f"The database failed: {_message(error)}.")
+        return StoreUnavailable(
+            f"MongoDB refuses this user: {_format_message(error)}. Check its password and its roles."
+        )
+    return StoreUnavailable(f"The database failed: {_format_message(error)}.")
 
 
-def _message(error: PyMongoError) -> str:
+def _format_message(error: PyMongoError) -> str:
     details = getattr(error, "details", None) or {}
     return str(details.get("errmsg") or error).rstrip(".")
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raises the store's errors for the driver's."""
     try:
         yield
     except PyMongoError as error:
-        raise store_error(error) from error
+        raise translate_error(error) from error

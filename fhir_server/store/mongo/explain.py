@@ -13,7 +13,7 @@ from fhir_server.store.mongo.indexes import Database
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.protocol import Budget
 
-MOST_QUESTIONS = 10
+MOST_AGGREGATIONS = 10
 MOST_CHARACTERS = 2_000
 """What of a pipeline a sentence shows at most; it says how long the rest is."""
 
@@ -26,10 +26,10 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
     asked: list[tuple[str, Sequence[Stage]]] = []
     search = Search(database, budget, listen=lambda type, pipeline: asked.append((type, pipeline)))
     started = time.perf_counter()
-    page = await search.page(query)
+    page = await search.find_page(query)
     took = (time.perf_counter() - started) * 1000
     lines = []
-    for type, pipeline in asked[:MOST_QUESTIONS]:
+    for type, pipeline in asked[:MOST_AGGREGATIONS]:
         command = {"aggregate": type, "pipeline": list(pipeline), "cursor": {}}
         with translate_limits(budget):
             told = await database.command(
@@ -39,25 +39,25 @@ async def explain(database: Database, query: Query, budget: Budget) -> tuple[str
                 maxTimeMS=max(1, int(budget.seconds * 1000)),
                 read_preference=database.read_preference,
             )
-        lines.append(f"MongoDB: `{type}` is asked `{_shown(pipeline)}`: {_told(told)}.")
+        lines.append(f"MongoDB: `{type}` is asked `{_format_pipeline(pipeline)}`: {_format_plans(told)}.")
     lines.append(
         f"The search asked {len(asked)} questions in {took:.2f} ms and found {len(page.matches)} on this page."
     )
     return tuple(lines)
 
 
-def _shown(pipeline: Sequence[Stage]) -> str:
+def _format_pipeline(pipeline: Sequence[Stage]) -> str:
     text = json.dumps(pipeline, ensure_ascii=False)
     more = len(text) - MOST_CHARACTERS
     return f"{text[:MOST_CHARACTERS]}…` and {more} characters more, `…" if more > 0 else text
 
 
-def _told(answer: dict[str, Any]) -> str:
+def _format_plans(answer: dict[str, Any]) -> str:
     """The stages of the winning plans from the outermost inwards, and what they took."""
     parts = []
-    for each in _executions(answer):
+    for each in _iterate_executions(answer):
         plan = each.get("queryPlanner", {}).get("winningPlan", {})
-        said = " over ".join(_stages(plan)) or "a plan that the database does not tell"
+        said = " over ".join(_iterate_stages(plan)) or "a plan that the database does not tell"
         stats = each.get("executionStats")
         if stats:
             said += (
@@ -68,22 +68,22 @@ def _told(answer: dict[str, Any]) -> str:
     return "; ".join(parts) or "the database tells no plan"
 
 
-def _executions(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _iterate_executions(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What has a plan of its own: each shard, the cursor that feeds an aggregation, or the whole of it."""
     if "shards" in answer:
         for shard in answer["shards"].values():
-            yield from _executions(shard)
+            yield from _iterate_executions(shard)
     elif "stages" in answer:
         yield from (stage["$cursor"] for stage in answer["stages"] if "$cursor" in stage)
     elif "queryPlanner" in answer:
         yield answer
 
 
-def _stages(plan: dict[str, Any]) -> Iterator[str]:
+def _iterate_stages(plan: dict[str, Any]) -> Iterator[str]:
     inner = plan.get("queryPlan", plan)  # the slot-based engine wraps its plan
     if "stage" in inner:
         index = f" `{inner['indexName']}`" if "indexName" in inner else ""
         yield f"{inner['stage']}{index}"
     for below in (inner.get("inputStage"), *inner.get("inputStages", ())):
         if below:
-            yield from _stages(below)
+            yield from _iterate_stages(below)

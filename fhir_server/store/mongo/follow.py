@@ -7,8 +7,9 @@ collection, so that one index scan answers it. At most MOST resources are named:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, URL, VERSION, list_canonicals
 from fhir_server.search.geodesy import compute_distance, compute_latitudes
 from fhir_server.search.nested_index import (
@@ -19,81 +20,70 @@ from fhir_server.search.nested_index import (
     name_overflow,
     nest_clause,
 )
-from fhir_server.search.query import (
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Equals,
-    Has,
-    Ids,
-    Lineage,
-    Near,
-    Not,
-    Or,
-    Within,
-)
 from fhir_server.store.mongo.aggregation import Aggregations, Stage
-from fhir_server.store.mongo.compile import LIVE, Filter, every, filter_of, one_of, starting
+from fhir_server.store.mongo.compile import (
+    LIVE,
+    Filter,
+    build_condition,
+    build_prefix_range,
+    compile_clause,
+    match_all,
+    match_one_of,
+)
 from fhir_server.store.mongo.indexes import Document
-from fhir_server.store.mongo.trigrams import widened
+from fhir_server.store.mongo.trigrams import widen_clause
 from fhir_server.store.protocol import BudgetExceeded
 
 MOST = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Follow:
-    """Where the inner criteria are asked."""
+class Follower:
+    """Follows the links of one search, whose inner criteria are aggregations of their own."""
 
     aggregations: Aggregations
 
-    async def filter(self, where: Clause, type: str, among: Filter | None = None) -> Filter:
-        """The current resources of `type` that match, if need be among those of a filter. Raises BudgetExceeded."""
-        followed = await self.followed(where, type)
-        widest = widened(followed)
+    async def build_filter(self, where: q.Clause, type: str, among: Filter | None = None) -> Filter:
+        """The filter of the current resources of `type` that match; `among` narrows it. Raises BudgetExceeded."""
+        followed = await self.follow(where, type)
+        widest = widen_clause(followed)
         if widest != followed:
-            await self.aggregations.check_rows(type, every((among or {}, filter_of(widest), LIVE)))
-        return every((among or {}, filter_of(followed), LIVE))
+            await self.aggregations.check_rows(type, match_all((among or {}, compile_clause(widest), LIVE)))
+        return match_all((among or {}, compile_clause(followed), LIVE))
 
-    async def followed(self, clause: Clause, type: str) -> Clause:
-        """The clause on resources of `type`, with nothing that asks about others. Raises BudgetExceeded."""
+    async def follow(self, clause: q.Clause, type: str) -> q.Clause:
+        """The clause on resources of `type` without the clauses about other ones. Raises BudgetExceeded."""
         match clause:
-            case And(clauses):
-                return And(tuple([await self.followed(part, type) for part in clauses]))
-            case Or(clauses):
-                return Or(tuple([await self.followed(part, type) for part in clauses]))
-            case Not(negated):
-                return Not(await self.followed(negated, type))
-            case Chain():
-                return await self._chain(clause, type)
-            case Within():
-                return Or(tuple(await self._inside(clause, type)))
-            case Has():
-                return await self._has(clause, type)
-            case CanonicalChain():
-                return await self._canonical_chain(clause)
-            case CanonicalHas():
-                return await self._canonical_has(clause)
-            case Lineage():
-                return await self._lineage(clause, type)
-            case Near():
-                return await self._near(clause, type)
+            case q.And(clauses) | q.Or(clauses):
+                return replace(clause, clauses=tuple([await self.follow(part, type) for part in clauses]))
+            case q.Not(negated):
+                return q.Not(await self.follow(negated, type))
+            case q.Chain():
+                return await self._follow_chain(clause, type)
+            case q.Within():
+                return q.Or(tuple(await self._follow_nested(clause, type)))
+            case q.Has():
+                return await self._follow_has(clause, type)
+            case q.CanonicalChain():
+                return await self._follow_canonical_chain(clause)
+            case q.CanonicalHas():
+                return await self._follow_canonical_has(clause)
+            case q.Lineage():
+                return await self._follow_lineage(clause, type)
+            case q.Near():
+                return await self._follow_near(clause, type)
             case _:
                 return clause
 
-    async def _chain(self, clause: Chain, type: str) -> Clause:
-        where = await self.filter(clause.where, clause.type)
-        wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
-        ids = [document["_id"] async for document in self._some(clause.type, wanted)]
-        direct = Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))
-        within = await self._inside(clause, type)
-        return Or((direct, *within)) if within else direct
+    async def _follow_chain(self, clause: q.Chain, type: str) -> q.Clause:
+        ids = await self._find_ids(clause.type, await self.build_filter(clause.where, clause.type))
+        direct = q.Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))
+        within = await self._follow_nested(clause, type)
+        return q.Or((direct, *within)) if within else direct
 
-    async def _inside(self, clause: Chain | Within, type: str) -> list[Clause]:
-        """The same at each place inside the resources of the type."""
-        found: list[Clause] = []
+    async def _follow_nested(self, clause: q.Chain | q.Within, type: str) -> list[q.Clause]:
+        """The clause once for each element in which the resources of the type nest others (`nested_index.py`)."""
+        found: list[q.Clause] = []
         parameter, its_type = clause.parameter, clause.type
         if not await self._is_anywhere(type, name_nested_prefix(parameter, its_type)):
             return found
@@ -102,109 +92,108 @@ class Follow:
         for number in range(MAX_NESTED):
             if not await self._is_anywhere(type, f"{name_nested(parameter, its_type, number)}="):
                 break
-            found.append(await self.followed(nest_clause(clause, number), type))
+            found.append(await self.follow(nest_clause(clause, number), type))
         return found
 
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
         """Whether some current resource of a type has a term that begins so."""
-        there = every(({"terms": {"$elemMatch": starting(prefix)}}, LIVE))
+        there = match_all(({"terms": {"$elemMatch": build_prefix_range(prefix)}}, LIVE))
         return bool(
             await self.aggregations.find_all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}])
         )
 
-    async def _has(self, clause: Has, type: str) -> Clause:
-        where = await self.filter(clause.where, clause.type)
-        return Ids(tuple(await self._referred(clause.type, where, f"{clause.parameter}={type}/")))
+    async def _follow_has(self, clause: q.Has, type: str) -> q.Clause:
+        where = await self.build_filter(clause.where, clause.type)
+        return q.Ids(tuple(await self._find_targets(clause.type, where, f"{clause.parameter}={type}/")))
 
-    async def _canonical_chain(self, clause: CanonicalChain) -> Clause:
-        url, version = starting(f"{URL}="), starting(f"{VERSION}=")
-        own = {"$or": [_within(url), _within(version)]}
+    async def _follow_canonical_chain(self, clause: q.CanonicalChain) -> q.Clause:
+        url, version = build_prefix_range(f"{URL}="), build_prefix_range(f"{VERSION}=")
+        own = {"$or": [build_condition(url), build_condition(version)]}
         wanted: list[Stage] = [
-            {"$match": every(({"terms": {"$elemMatch": url}}, await self.filter(clause.where, clause.type)))},
+            {"$match": match_all(({"terms": {"$elemMatch": url}}, await self.build_filter(clause.where, clause.type)))},
             {"$project": {"_id": 0, "terms": {"$filter": {"input": "$terms", "cond": own}}}},
         ]
-        found = [
-            name async for each in self._some(clause.type, wanted) for name in list_canonicals(_terms(each["terms"]))
-        ]
-        return Equals(clause.parameter, tuple(dict.fromkeys(found)))
+        found = [each["terms"] async for each in self._find_limited(clause.type, wanted)]
+        names = dict.fromkeys(name for terms in found for name in list_canonicals(_group_terms(terms)))
+        return q.Equals(clause.parameter, tuple(names))
 
-    async def _canonical_has(self, clause: CanonicalHas) -> Clause:
+    async def _follow_canonical_has(self, clause: q.CanonicalHas) -> q.Clause:
         """The URLs named, and those named with a version."""
-        where = await self.filter(clause.where, clause.type)
-        named = [term.partition(SEPARATOR) for term in await self._referred(clause.type, where, f"{clause.parameter}=")]
+        where = await self.build_filter(clause.where, clause.type)
+        targets = await self._find_targets(clause.type, where, f"{clause.parameter}=")
+        named = [target.partition(SEPARATOR) for target in targets]
         urls = tuple(url for url, _, version in named if not version and ":" in url)
         versions = [
-            And((Equals(URL, (url,)), Equals(VERSION, (f"{version}{SEPARATOR}",))))
+            q.And((q.Equals(URL, (url,)), q.Equals(VERSION, (f"{version}{SEPARATOR}",))))
             for url, _, version in named
             if version and ":" in url
         ]
-        return Or((Equals(URL, urls), *versions))
+        return q.Or((q.Equals(URL, urls), *versions))
 
-    async def _referred(self, type: str, where: Filter, prefix: str) -> list[str]:
-        """What follows the prefix in the terms of the resources of a type that match the filter, each once."""
-        pointing = starting(prefix)
+    async def _find_targets(self, type: str, where: Filter, prefix: str) -> list[str]:
+        """The terms with a prefix, without it and each once, of the resources of a type that match the filter."""
+        pointing = build_prefix_range(prefix)
         wanted: list[Stage] = [
-            {"$match": every(({"terms": {"$elemMatch": pointing}}, where))},
-            {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": _within(pointing)}}}},
+            {"$match": match_all(({"terms": {"$elemMatch": pointing}}, where))},
+            {"$project": {"_id": 0, "target": {"$filter": {"input": "$terms", "cond": build_condition(pointing)}}}},
             {"$unwind": "$target"},
             {"$group": {"_id": "$target"}},
         ]
-        return [document["_id"][len(prefix) :] async for document in self._some(type, wanted)]
+        return [document["_id"][len(prefix) :] async for document in self._find_limited(type, wanted)]
 
-    async def _lineage(self, clause: Lineage, type: str) -> Clause:
-        """A question for each level; what was reached before is not asked again, so that a circle ends."""
-        step = self._below if clause.direction == "below" else self._above
+    async def _follow_lineage(self, clause: q.Lineage, type: str) -> q.Clause:
+        """One aggregation a level; a resource is looked up once, so that a circle ends."""
+        step = self._find_children if clause.direction == "below" else self._find_parents
         reached, level = set(clause.ids), set(clause.ids)
         while level:
-            if len(reached) > self._most():
-                raise self._too_many(f"The hierarchy of `{clause.parameter}` in `{type}` has")
+            if len(reached) > self._get_limit():
+                raise self._build_too_many_error(f"The hierarchy of `{clause.parameter}` in `{type}` has")
             level = set(await step(clause.parameter, type, level)) - reached
             reached |= level
-        return Ids(tuple(sorted(reached)))
+        return q.Ids(tuple(sorted(reached)))
 
-    async def _below(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
-        above = Equals(parameter, tuple(f"{type}/{id}" for id in ids))
-        wanted: list[Stage] = [{"$match": every((filter_of(above), LIVE))}, {"$project": {"_id": 1}}]
-        return [document["_id"] async for document in self._some(type, wanted)]
+    async def _find_children(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
+        above = q.Equals(parameter, tuple(f"{type}/{id}" for id in ids))
+        return await self._find_ids(type, match_all((compile_clause(above), LIVE)))
 
-    async def _above(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
-        return await self._referred(type, every((one_of("_id", list(ids)), LIVE)), f"{parameter}={type}/")
+    async def _find_parents(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
+        return await self._find_targets(type, match_all((match_one_of("_id", list(ids)), LIVE)), f"{parameter}={type}/")
 
-    async def _near(self, clause: Near, type: str) -> Clause:
+    async def _follow_near(self, clause: q.Near, type: str) -> q.Clause:
         """The positions between two latitudes, each measured here."""
         south, north = compute_latitudes(clause.latitude, clause.metres)
         here = {"p": clause.parameter, "k": "", "l": {"$gte": south, "$lte": north}}
         own = {"$and": [{"$eq": ["$$this.p", clause.parameter]}, {"$eq": ["$$this.k", ""]}]}
         wanted: list[Stage] = [
-            {"$match": every(({"numbers": {"$elemMatch": here}}, LIVE))},
+            {"$match": match_all(({"numbers": {"$elemMatch": here}}, LIVE))},
             {"$project": {"numbers": {"$filter": {"input": "$numbers", "cond": own}}}},
         ]
-        return Ids(tuple([each["_id"] async for each in self._some(type, wanted) if _is_near(clause, each["numbers"])]))
+        found = self._find_limited(type, wanted)
+        return q.Ids(tuple([each["_id"] async for each in found if _is_near(clause, each["numbers"])]))
 
-    async def _some(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
+    async def _find_ids(self, type: str, where: Filter) -> list[str]:
+        wanted: list[Stage] = [{"$match": where}, {"$project": {"_id": 1}}]
+        return [document["_id"] async for document in self._find_limited(type, wanted)]
+
+    async def _find_limited(self, type: str, pipeline: list[Stage]) -> AsyncIterator[Document]:
         seen = 0
-        async with self.aggregations.open_cursor(type, [*pipeline, {"$limit": self._most() + 1}]) as found:
+        async with self.aggregations.open_cursor(type, [*pipeline, {"$limit": self._get_limit() + 1}]) as found:
             async for document in found:
                 seen += 1
-                if seen > self._most():
-                    raise self._too_many(f"A chain, `_has`, hierarchy or distance over `{type}` finds")
+                if seen > self._get_limit():
+                    raise self._build_too_many_error(f"A chain, `_has`, hierarchy or distance over `{type}` finds")
                 yield document
 
-    def _most(self) -> int:
+    def _get_limit(self) -> int:
         return min(MOST, self.aggregations.budget.rows)
 
-    def _too_many(self, what: str) -> BudgetExceeded:
+    def _build_too_many_error(self, what: str) -> BudgetExceeded:
         if self.aggregations.budget.rows < MOST:
-            return self.aggregations.budget.out_of_rows()
+            return self.aggregations.budget.build_rows_error()
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
 
 
-def _within(bounds: Filter) -> Filter:
-    """The condition of a text as an expression on the element at hand."""
-    return {"$and": [{operator: ["$$this", value]} for operator, value in bounds.items()]}
-
-
-def _terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _group_terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The terms of a document by parameter."""
     kept: dict[str, tuple[str, ...]] = {}
     for parameter, _, term in (each.partition("=") for each in found):
@@ -212,7 +201,7 @@ def _terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return kept
 
 
-def _is_near(clause: Near, positions: Iterable[Document]) -> bool:
+def _is_near(clause: q.Near, positions: Iterable[Document]) -> bool:
     return any(
         compute_distance(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
     )

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fhir_server.store.mongo.compile import Filter, every, one_of
-from fhir_server.store.mongo.documents import stored_version, version_id, versions_of
+from fhir_server.store.mongo.compile import Filter, match_all, match_one_of
+from fhir_server.store.mongo.documents import build_version_id, match_versions, parse_version
 from fhir_server.store.mongo.indexes import HISTORY, Database
 from fhir_server.store.mongo.watermark import CommitWatermark
 from fhir_server.store.protocol import HistoryKey, HistoryPage, HistoryQuery, Stored
 
 
-async def history(database: Database, floor: CommitWatermark, query: HistoryQuery) -> HistoryPage:
+async def history(database: Database, watermark: CommitWatermark, query: HistoryQuery) -> HistoryPage:
     """A page of versions. The horizon is read first: what commits below it is on the page already."""
-    horizon = await floor.horizon()
+    horizon = await watermark.read_horizon()
     found: list[Stored] = []
     before = query.before
     while query.count and len(found) <= query.count:
         wanted = query.count + 1 - len(found)
-        batch = await _batch(database, query, before, wanted)
-        found += batch if query.at is None else await _current_after(database, batch, query.at[0])
+        batch = await _read_batch(database, query, before, wanted)
+        found += batch if query.at is None else await _select_current(database, batch, query.at[0])
         if len(batch) < wanted:
             break
-        before = _key(batch[-1])
+        before = _build_key(batch[-1])
     page = tuple(found[: query.count])
-    return HistoryPage(page, _key(page[-1]) if len(found) > query.count else None, horizon)
+    return HistoryPage(page, _build_key(page[-1]) if len(found) > query.count else None, horizon)
 
 
-def _key(version: Stored) -> HistoryKey:
+def _build_key(version: Stored) -> HistoryKey:
     return version.last_updated, version.reference, version.version
 
 
-async def _batch(database: Database, query: HistoryQuery, before: HistoryKey | None, limit: int) -> list[Stored]:
-    wanted = every((_scope(query), _times(query), _after(before)))
+async def _read_batch(database: Database, query: HistoryQuery, before: HistoryKey | None, limit: int) -> list[Stored]:
+    wanted = match_all((_match_scope(query), _match_times(query), _match_after(before)))
     # Within a resource newer versions have later times: its range of `_id`, backwards, is in the order asked for.
     order = [("_id", -1)] if query.id is not None else [("updated", -1), ("_id", 1)]
     cursor = database[HISTORY].find(wanted, {"order": 0, "transaction": 0}, sort=order, limit=limit)
     async with cursor:
-        return [stored_version(document) async for document in cursor]
+        return [parse_version(document) async for document in cursor]
 
 
-def _scope(query: HistoryQuery) -> Filter:
+def _match_scope(query: HistoryQuery) -> Filter:
     if query.id is not None:
-        return versions_of(f"{query.types[0]}/{query.id}")
-    return one_of("type", query.types) if query.types else {}
+        return match_versions(f"{query.types[0]}/{query.id}")
+    return match_one_of("type", query.types) if query.types else {}
 
 
-def _times(query: HistoryQuery) -> Filter:
+def _match_times(query: HistoryQuery) -> Filter:
     bounds = {}
     if query.since is not None:
         bounds["$gte"] = query.since
@@ -55,18 +55,18 @@ def _times(query: HistoryQuery) -> Filter:
     return {"updated": bounds} if bounds else {}
 
 
-def _after(before: HistoryKey | None) -> Filter:
+def _match_after(before: HistoryKey | None) -> Filter:
     """What follows a key; a resource has one version at a time, so that its `_id` decides between equal times."""
     if before is None:
         return {}
     updated, reference, version = before
-    beyond = {"updated": updated, "_id": {"$gt": version_id(reference, version)}}
+    beyond = {"updated": updated, "_id": {"$gt": build_version_id(reference, version)}}
     return {"updated": {"$lte": updated}, "$or": [{"updated": {"$lt": updated}}, beyond]}
 
 
-async def _current_after(database: Database, versions: Sequence[Stored], start: int) -> list[Stored]:
+async def _select_current(database: Database, versions: Sequence[Stored], start: int) -> list[Stored]:
     """Those that were still current at `start` or later: the successor, if any, came after it."""
-    successors = [version_id(version.reference, version.version + 1) for version in versions]
+    successors = [build_version_id(version.reference, version.version + 1) for version in versions]
     wanted = {"_id": {"$in": successors}, "updated": {"$lte": start}}
     async with database[HISTORY].find(wanted, {"_id": 1}) as cursor:
         early = {document["_id"] async for document in cursor}

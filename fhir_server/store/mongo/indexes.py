@@ -15,7 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.mongo.sortkeys import FIELD, path
+from fhir_server.store.mongo.sortkeys import FIELD, build_path
 from fhir_server.store.protocol import StoreUnavailable
 
 Document = dict[str, Any]
@@ -29,7 +29,10 @@ LOCK_SECONDS = 600
 """How long a lock document outlives the last transaction that touched it; it needs to outlive none."""
 
 LEASE_SECONDS = 300
-"""How long a writer's floor outlives its renewal: longer than `floor.RENEWED_WITHIN` and a transaction's life."""
+"""How long a writer's floor outlives its renewal: longer than `watermark.RENEWED_WITHIN` and a transaction's life."""
+
+VALUE_SECONDS = 3600
+"""How long an expired value stays at least: longer than the clocks of a process and the database may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Index:
     live: bool = False
     expires: int | None = None
 
-    def model(self) -> IndexModel:
+    def build_model(self) -> IndexModel:
         """For the driver."""
         options: dict[str, Any] = {"name": self.name}
         if self.sparse:
@@ -57,7 +60,7 @@ class Index:
         return IndexModel(list(self.keys), **options)
 
 
-CURRENT = (
+TYPE_INDEXES = (
     Index("terms", (("terms", 1),), sparse=True),
     Index("dates_low", (("dates.p", 1), ("dates.l", 1), ("dates.h", 1)), sparse=True),
     Index("dates_high", (("dates.p", 1), ("dates.h", 1), ("dates.l", 1)), sparse=True),
@@ -68,17 +71,17 @@ CURRENT = (
 """Of the collection of each resource type; its `_id` is the order of a search without `_sort`."""
 
 
-def current(type: str) -> tuple[Index, ...]:
+def list_indexes(type: str) -> tuple[Index, ...]:
     """All of the collection of a resource type: two more for each declared sort, which no other search considers."""
-    walks = [
-        Index(f"sort_{parameter}{'_down' * down}", ((path(parameter, down), -1 if down else 1), ("_id", 1)), live=True)
+    sorts = [
+        Index(f"sort_{parameter}{end}", ((build_path(parameter, bool(end)), direction), ("_id", 1)), live=True)
         for parameter in SORTS.get(type, ())
-        for down in (False, True)
+        for end, direction in (("", 1), ("_down", -1))
     ]
-    return (*CURRENT, *walks)
+    return (*TYPE_INDEXES, *sorts)
 
 
-OTHERS: Mapping[str, tuple[Index, ...]] = {
+FIXED_INDEXES: Mapping[str, tuple[Index, ...]] = {
     HISTORY: (
         Index("system", (("updated", -1), ("_id", 1))),
         Index("type", (("type", 1), ("updated", -1), ("_id", 1))),
@@ -86,13 +89,13 @@ OTHERS: Mapping[str, tuple[Index, ...]] = {
     ),
     LOCKS: (Index("expiry", (("touched", 1),), expires=LOCK_SECONDS),),
     WRITERS: (Index("expiry", (("renewed", 1),), expires=LEASE_SECONDS),),
-    META: (),
+    META: (Index("expiry", (("removable", 1),), expires=VALUE_SECONDS),),
 }
 
-ARRAYS = frozenset({"terms", "dates", "numbers"})
+ARRAY_FIELDS = frozenset({"terms", "dates", "numbers"})
 """The fields of a current document that are arrays."""
 
-ENTRIES = ARRAYS | {FIELD, "texts"}
+ENTRY_FIELDS = ARRAY_FIELDS | {FIELD, "texts"}
 """The fields of a current document that its index entries make."""
 
 
@@ -106,7 +109,7 @@ class Collections:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._made: set[str] = set()
+        self._verified: set[str] = set()
 
     async def prepare(self) -> None:
         """Make or verify the indexes of the collections that every database has and of the types it holds by now.
@@ -114,25 +117,23 @@ class Collections:
         Raises StoreUnavailable when an index of that name is there with other keys.
         """
         existing = filter(is_type, await self._database.list_collection_names())
-        await self.ensure([*OTHERS, *existing])
+        await self.ensure([*FIXED_INDEXES, *existing])
 
     async def ensure(self, names: Iterable[str]) -> None:
         """Make or verify those that this process has not seen; outside of any transaction."""
         for name in names:
-            if name not in self._made:
-                await _make(self._database[name], OTHERS[name] if name in OTHERS else current(name))
-                self._made.add(name)
+            if name not in self._verified:
+                await _create_indexes(self._database[name], FIXED_INDEXES.get(name) or list_indexes(name))
+                self._verified.add(name)
 
 
 _CONFLICTS = frozenset({85, 86})
 """IndexOptionsConflict, IndexKeySpecsConflict."""
 
 
-async def _make(collection: Collection, indexes: tuple[Index, ...]) -> None:
-    if not indexes:
-        return
+async def _create_indexes(collection: Collection, indexes: tuple[Index, ...]) -> None:
     try:
-        await collection.create_indexes([index.model() for index in indexes])
+        await collection.create_indexes([index.build_model() for index in indexes])
     except OperationFailure as error:
         if error.code not in _CONFLICTS:
             raise

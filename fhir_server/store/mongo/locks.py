@@ -22,7 +22,7 @@ from fhir_server.store.operations import Transaction
 STRIPES = 64
 
 
-def lock_id(name: str) -> bytes:
+def hash_name(name: str) -> bytes:
     """The `_id` of a lock's document: short, and without the identifier that the name may hold."""
     return blake2b(name.encode(), digest_size=16).digest()
 
@@ -30,7 +30,7 @@ def lock_id(name: str) -> bytes:
 def touch(name: str) -> UpdateOne:
     """The write that takes a lock for the rest of the transaction; the document is made if absent, and expires."""
     change = {"$inc": {"count": 1}, "$currentDate": {"touched": True}}
-    return UpdateOne({"_id": lock_id(name)}, change, upsert=True)
+    return UpdateOne({"_id": hash_name(name)}, change, upsert=True)
 
 
 class Stripes:
@@ -39,21 +39,21 @@ class Stripes:
     def __init__(self) -> None:
         self._turns = itertools.count(random.randrange(STRIPES))
 
-    def names(self, transaction: Transaction) -> list[str]:
+    def list_names(self, transaction: Transaction) -> list[str]:
         """The names of all locks of a transaction, sorted: those it names, its references' and its deletions'."""
         turn = next(self._turns) % STRIPES
         names = {f"lock {name}" for name in transaction.locks}
         released = set(transaction.released)
-        names.update(_stripe(target, turn) for target in transaction.required if target not in released)
-        names.update(_stripe(target, stripe) for target in released for stripe in range(STRIPES))
+        names.update(_format_stripe(target, turn) for target in transaction.required if target not in released)
+        names.update(_format_stripe(target, stripe) for target in released for stripe in range(STRIPES))
         return sorted(names)
 
 
-def _stripe(target: str, number: int) -> str:
+def _format_stripe(target: str, number: int) -> str:
     return f"target {target} {number}"
 
 
-def queued(transaction: Transaction) -> list[str]:
+def list_queued_names(transaction: Transaction) -> list[str]:
     """What a transaction waits for within its process, sorted: its named locks and the resources that it changes."""
     changed = {f"{write.type}/{write.id}" for write in transaction.writes if write.method != "POST"}
     return sorted(changed.union(transaction.locks, transaction.released))
@@ -74,17 +74,17 @@ class Queue:
         self._turns: dict[str, _Turn] = {}
 
     @asynccontextmanager
-    async def turn(self, names: Iterable[str]) -> AsyncIterator[None]:
+    async def take_turn(self, names: Iterable[str]) -> AsyncIterator[None]:
         """Hold all names, taken in the order given; the same order everywhere, or two would wait for each other."""
         wanted = list(names)
-        with self._counted(wanted):
+        with self._count_names(wanted):
             async with AsyncExitStack() as held:
                 for name in wanted:
                     await held.enter_async_context(self._turns[name].lock)
                 yield
 
     @contextmanager
-    def _counted(self, names: list[str]) -> Iterator[None]:
+    def _count_names(self, names: list[str]) -> Iterator[None]:
         """Keeps the turns of some names while somebody wants them."""
         for name in names:
             self._turns.setdefault(name, _Turn()).wanted += 1

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhir_server.search.entries import compute_successor
 from fhir_server.search.query import Sort, SortKey
 from fhir_server.store.mongo import sortkeys
-from fhir_server.store.mongo.compile import NOTHING, Filter, every, some
+from fhir_server.store.mongo.compile import NOTHING, Filter, build_condition, build_prefix_range, match_all, match_any
 from fhir_server.store.mongo.indexes import Document
 
 SCORE = "score"
@@ -30,7 +29,7 @@ class Key:
     expression: Any = None
 
     @property
-    def declared(self) -> bool:
+    def is_declared(self) -> bool:
         """Whether documents hold it for the sake of sorting (`sortkeys.py`)."""
         return not self.expression and self.sort.kind not in _FIELDS
 
@@ -41,56 +40,56 @@ class Key:
             return {self.field: -1}
         return {f"{self.field}_missing": 1, self.field: 1} if self.expression else {self.field: 1}
 
-    def value(self, document: Document) -> int | float | str | None:
+    def read_value(self, document: Document) -> int | float | str | None:
         """The position's value in a found document."""
-        if self.declared:
-            return sortkeys.read(self.sort, document)
+        if self.is_declared:
+            return sortkeys.parse_key(self.sort, document)
         found: int | float | str | None = document[self.field]
         if isinstance(found, str) and self.sort.kind == "term":
             return found.partition("=")[2]
         return found
 
-    def stored_value(self, value: int | float | str | None) -> int | float | str | None:
+    def format_value(self, value: int | float | str | None) -> int | float | str | None:
         """A position's value as the field has it."""
-        if self.declared:
-            return sortkeys.written(self.sort, value)
+        if self.is_declared:
+            return sortkeys.format_key(self.sort, value)
         return f"{self.sort.parameter}={value}" if self.sort.kind == "term" and value is not None else value
 
-    def beyond(self, value: int | float | str | None) -> Filter | None:
+    def match_beyond(self, value: int | float | str | None) -> Filter | None:
         """The filter of what comes after a position's value; None when nothing does."""
         if value is None:
             return None
-        further = {self.field: {"$lt" if self.sort.descending else "$gt": self.stored_value(value)}}
-        return some((further, {self.field: None})) if self.expression else further
+        further = {self.field: {"$lt" if self.sort.descending else "$gt": self.format_value(value)}}
+        return match_any((further, {self.field: None})) if self.expression else further
 
-    def from_there(self, value: int | float | str | None) -> Filter:
+    def match_from(self, value: int | float | str | None) -> Filter:
         """Of a stored key: what is at a position's value or comes after it."""
-        return {self.field: {"$lte" if self.sort.descending else "$gte": self.stored_value(value)}}
+        return {self.field: {"$lte" if self.sort.descending else "$gte": self.format_value(value)}}
 
-    def up_to(self, value: int | float | str | None) -> Filter:
+    def match_up_to(self, value: int | float | str | None) -> Filter:
         """Of a stored key: what comes before a position's value or is at it."""
-        return {self.field: {"$gte" if self.sort.descending else "$lte": self.stored_value(value)}}
+        return {self.field: {"$gte" if self.sort.descending else "$lte": self.format_value(value)}}
 
 
-def keys_of(sort: Sequence[Sort], type: str) -> tuple[Key, ...]:
+def build_keys(sort: Sequence[Sort], type: str) -> tuple[Key, ...]:
     """The sort keys of a type's resources; computed ones in the fields k0, k1 …"""
-    return tuple(_key(each, number, type) for number, each in enumerate(sort))
+    return tuple(_build_key(each, number, type) for number, each in enumerate(sort))
 
 
-def _key(sort: Sort, number: int, type: str) -> Key:
+def _build_key(sort: Sort, number: int, type: str) -> Key:
     if sort.kind in _FIELDS:
         return Key(sort, _FIELDS[sort.kind])
     if sortkeys.is_declared(type, sort):
-        return Key(sort, sortkeys.path(sort.parameter, sort.descending))
-    return Key(sort, f"k{number}", _expression(sort))
+        return Key(sort, sortkeys.build_path(sort.parameter, sort.descending))
+    return Key(sort, f"k{number}", _build_expression(sort))
 
 
-def deciding(keys: Sequence[Key], after: SortKey | None, type: str) -> tuple[Key, ...]:
-    """Those that decide the order: none after the id, but beside a page position of another type all do.
+def select_deciding(keys: Sequence[Key], after: SortKey | None, type: str) -> tuple[Key, ...]:
+    """The keys that decide the order: those up to the id, as no two resources of a type share it.
 
-    A resource of that other type may have the same id.
+    After a page position of another type, in which a resource may have the same id, all of them.
     """
-    if after is not None and _type_of(after) != type:
+    if after is not None and _parse_type(after) != type:
         return tuple(keys)
     found: list[Key] = []
     for key in keys:
@@ -100,12 +99,11 @@ def deciding(keys: Sequence[Key], after: SortKey | None, type: str) -> tuple[Key
     return tuple(found)
 
 
-def _expression(sort: Sort) -> Any:
+def _build_expression(sort: Sort) -> Any:
     """The lowest value of the parameter, or the highest when descending; null without one."""
     pick = "$max" if sort.descending else "$min"
     if sort.kind == "term":
-        low, high = f"{sort.parameter}=", compute_successor(f"{sort.parameter}=")
-        own = {"$and": [{"$gte": ["$$this", low]}, {"$lt": ["$$this", high]}]}
+        own = build_condition(build_prefix_range(f"{sort.parameter}="))
         return {pick: {"$filter": {"input": {"$ifNull": ["$terms", []]}, "cond": own}}}
     array = "$dates" if sort.kind == "date" else "$numbers"
     own = {"$eq": ["$$this.p", sort.parameter]}
@@ -114,7 +112,7 @@ def _expression(sort: Sort) -> Any:
     return {pick: {"$map": {"input": entries, "in": end}}}
 
 
-def walks(keys: Sequence[Key]) -> bool:
+def has_index(keys: Sequence[Key]) -> bool:
     """Whether an index holds the order that the deciding keys make: of one stored key, ties by id."""
     if not keys:
         return True
@@ -122,41 +120,41 @@ def walks(keys: Sequence[Key]) -> bool:
     return not first.expression and all(key.sort.kind == "id" and not key.sort.descending for key in others)
 
 
-def position(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
+def match_after(keys: Sequence[Key], after: SortKey, type: str) -> Filter:
     """What comes after a page position in the collection of a type."""
     equal: list[Filter] = []
     cases: list[Filter] = []
     for key, given in zip(keys, after, strict=False):
-        beyond = key.beyond(given)
+        beyond = key.match_beyond(given)
         if beyond is not None:
-            cases.append(every((*equal, beyond)))
-        equal.append({key.field: key.stored_value(given)})
-    tie = _tie(after, type)
+            cases.append(match_all((*equal, beyond)))
+        equal.append({key.field: key.format_value(given)})
+    tie = _match_tie(after, type)
     if tie is not None:
-        cases.append(every((*equal, tie)))
-    return every((start(keys, after), some(cases))) if cases else NOTHING
+        cases.append(match_all((*equal, tie)))
+    return match_all((match_start(keys, after), match_any(cases))) if cases else NOTHING
 
 
-def _type_of(after: SortKey) -> str:
+def _parse_type(after: SortKey) -> str:
     return str(after[-1]).partition("/")[0]
 
 
-def _tie(after: SortKey, type: str) -> Filter | None:
+def _match_tie(after: SortKey, type: str) -> Filter | None:
     """What of a type comes after the reference of a page position; None: nothing."""
-    other = _type_of(after)
+    other = _parse_type(after)
     if type == other:
         return {"_id": {"$gt": str(after[-1]).partition("/")[2]}}
     return {} if type > other else None
 
 
-def start(keys: Sequence[Key], after: SortKey) -> Filter:
+def match_start(keys: Sequence[Key], after: SortKey) -> Filter:
     """Implied by the position when the first key is stored, in the form that lets an index scan start there."""
-    if not keys or keys[0].expression or (after[0] is None and not keys[0].declared):
+    if not keys or keys[0].expression or (after[0] is None and not keys[0].is_declared):
         return {}
-    return keys[0].from_there(after[0])
+    return keys[0].match_from(after[0])
 
 
-def ordering(keys: Sequence[Key]) -> dict[str, int]:
+def build_sort(keys: Sequence[Key]) -> dict[str, int]:
     """The `$sort` document; `_id` decides what is left."""
     found: dict[str, int] = {}
     for key in keys:

@@ -16,7 +16,7 @@ from fhir_server.store.mongo.sortkeys import FIELD
 from fhir_server.store.protocol import BudgetExceeded
 
 
-def pipeline(where: Filter, keys: Sequence[order.Key]) -> list[Stage]:
+def build_pipeline(where: Filter, keys: Sequence[order.Key]) -> list[Stage]:
     """The aggregation that reads what the matches are ordered by, one more than can be ordered."""
     computed = {key.field: key.expression for key in keys if key.expression}
     return [
@@ -26,19 +26,19 @@ def pipeline(where: Filter, keys: Sequence[order.Key]) -> list[Stage]:
     ]
 
 
-def page_of(found: Sequence[Document], query: Query, type: str, limit: int) -> dict[str, SortKey]:
+def score_page(found: Sequence[Document], query: Query, type: str, limit: int) -> dict[str, SortKey]:
     """The ids of the first `limit` matches after the query's position, in order, with their positions.
 
     Raises BudgetExceeded for more matches than can be ordered.
     """
     if len(found) > MAX_SCORED:
         raise BudgetExceeded(describe_too_many_scored(type))
-    keys = order.keys_of(query.sort, type)
+    keys = order.build_keys(query.sort, type)
     words = next(key.words for key in query.sort if key.kind == "score")
     positions: list[SortKey] = []
     for document in found:
         document[order.SCORE] = score(words, document.get("texts", {}))
-        positions.append((*(key.value(document) for key in keys), f"{type}/{document['_id']}"))
+        positions.append((*(key.read_value(document) for key in keys), f"{type}/{document['_id']}"))
     if query.after is not None:
         after = query.after
         positions = [each for each in positions if compare_keys(query.sort, each, after) > 0]

@@ -29,12 +29,12 @@ def is_declared(type: str, sort: Sort) -> bool:
     return sort.kind in ("term", "date") and sort.parameter in SORTS.get(type, ())
 
 
-def path(parameter: str, descending: bool) -> str:
+def build_path(parameter: str, descending: bool) -> str:
     """The field of a declared sort."""
-    return f"{FIELD}.{parameter}.{_end(descending)}"
+    return f"{FIELD}.{parameter}.{_pick_end(descending)}"
 
 
-def fields(type: str, entries: Entries) -> dict[str, dict[str, str]]:
+def build_fields(type: str, entries: Entries) -> dict[str, dict[str, str]]:
     """The value of the field `sort`."""
     found: dict[str, dict[str, str]] = {}
     for parameter in SORTS.get(type, ()):
@@ -42,25 +42,25 @@ def fields(type: str, entries: Entries) -> dict[str, dict[str, str]]:
             found[parameter] = {"a": f"={terms[0]}", "d": f"={terms[-1]}"}
         elif dates := entries.dates.get(parameter):
             high = dates[0][1] if len(dates) == 1 else max([high for _, high in dates])
-            found[parameter] = {"a": _moment(dates[0][0]), "d": _moment(high)}
+            found[parameter] = {"a": _format_moment(dates[0][0]), "d": _format_moment(high)}
         else:
             found[parameter] = _LAST
     return found
 
 
-def written(sort: Sort, value: int | float | str | None) -> str:
+def format_key(sort: Sort, value: int | float | str | None) -> str:
     """A position's value as the field has it."""
     if value is None:
-        return _LAST[_end(sort.descending)]
-    return f"={value}" if isinstance(value, str) else _moment(int(value))
+        return _LAST[_pick_end(sort.descending)]
+    return f"={value}" if isinstance(value, str) else _format_moment(int(value))
 
 
-def read(sort: Sort, document: dict[str, Any]) -> int | str | None:
+def parse_key(sort: Sort, document: dict[str, Any]) -> int | str | None:
     """The position's value in a found document.
 
     Raises StoreUnavailable for one that was written before the sort was declared.
     """
-    end = _end(sort.descending)
+    end = _pick_end(sort.descending)
     try:
         text: str = document[FIELD][sort.parameter][end]
     except KeyError:
@@ -73,10 +73,10 @@ def read(sort: Sort, document: dict[str, Any]) -> int | str | None:
     return text[1:] if sort.kind == "term" else int(text) + OPEN_LOW
 
 
-def _end(descending: bool) -> str:
+def _pick_end(descending: bool) -> str:
     return "d" if descending else "a"
 
 
-def _moment(microseconds: int) -> str:
+def _format_moment(microseconds: int) -> str:
     """In the order of numbers: from the open end at 0."""
     return f"{microseconds - OPEN_LOW:0{_DIGITS}}"

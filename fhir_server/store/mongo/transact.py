@@ -21,25 +21,19 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.store.mongo.commit import Attempt, CreatedAlready, Place, Work, was_committed
+from fhir_server.store.mongo.commit import AlreadyCreated, Attempt, Context, Work, is_committed
 from fhir_server.store.mongo.errors import (
     LIFETIME_PASSED,
     NO_SUCH_TRANSACTION,
     TOO_LONG,
     UNKNOWN_COMMIT,
     is_transient,
-    store_error,
+    translate_error,
 )
 from fhir_server.store.mongo.indexes import Collections, Document
-from fhir_server.store.mongo.locks import Queue, Stripes, queued
+from fhir_server.store.mongo.locks import Queue, Stripes, list_queued_names
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import (
-    Committed,
-    StoreError,
-    StoreUnavailable,
-    TooLargeForStore,
-    WriteConflict,
-)
+from fhir_server.store.protocol import Committed, StoreError, StoreUnavailable, TooLargeForStore, WriteConflict
 
 SECONDS = 20.0
 """How long a transaction is tried again before it is a conflict (or the database unavailable)."""
@@ -70,10 +64,10 @@ class Transactor:
     """Runs the transactions of one process."""
 
     def __init__(
-        self, client: AsyncMongoClient[Document], place: Place, collections: Collections, limits: Limits
+        self, client: AsyncMongoClient[Document], context: Context, collections: Collections, limits: Limits
     ) -> None:
         self._client = client
-        self._place = place
+        self._context = context
         self._collections = collections
         self._limits = limits
         self._queue = Queue()
@@ -82,45 +76,45 @@ class Transactor:
     async def run(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`."""
         deadline = time.monotonic() + self._limits.retry
-        async with self._queue.turn(queued(transaction)):
+        async with self._queue.take_turn(list_queued_names(transaction)):
             try:
                 types = sorted({write.type for write in transaction.writes})
-                await _patiently(lambda: self._collections.ensure(types), deadline)
+                await _retry(lambda: self._collections.ensure(types), deadline)
                 if not transaction.writes:
-                    return await self._repeated(Work(transaction, ObjectId(), 0, ()), deadline)
-                await _patiently(self._place.floor.renew_if_stale, deadline)
-                async with self._place.floor.open_transaction() as now:
-                    work = Work(transaction, ObjectId(), now, self._stripes.names(transaction))
-                    return await self._repeated(work, deadline)
+                    return await self._repeat(Work(transaction, ObjectId(), 0, ()), deadline)
+                await _retry(self._context.watermark.renew_if_stale, deadline)
+                async with self._context.watermark.open_transaction() as now:
+                    work = Work(transaction, ObjectId(), now, self._stripes.list_names(transaction))
+                    return await self._repeat(work, deadline)
             except PyMongoError as error:
-                raise store_error(error) from error
+                raise translate_error(error) from error
 
-    async def _repeated(self, work: Work, deadline: float) -> Committed:
-        tries, trusting = 0, True
+    async def _repeat(self, work: Work, deadline: float) -> Committed:
+        tries, assume_new = 0, True
         while True:
             started = time.monotonic()
             try:
-                return await self._once(work, trusting, deadline)
-            except CreatedAlready as error:
+                return await self._attempt(work, assume_new, deadline)
+            except AlreadyCreated as error:
                 cause: Exception = error
-                trusting = False
+                assume_new = False
             except PyMongoError as error:
-                if self._outlived(error, started):
+                if self._has_outlived(error, started):
                     raise TooLargeForStore(TOO_LONG) from error
                 if not is_transient(error):
                     raise
-                cause, trusting = error, False
+                cause, assume_new = error, False
             tries += 1
             if time.monotonic() > deadline:
-                raise _given_up(cause) from cause
+                raise _build_failure(cause) from cause
             await asyncio.sleep(random.random() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
 
-    def _outlived(self, error: PyMongoError, started: float) -> bool:
+    def _has_outlived(self, error: PyMongoError, started: float) -> bool:
         code = getattr(error, "code", None)
         passed = time.monotonic() - started >= self._limits.lifetime
         return code == LIFETIME_PASSED or (code == NO_SUCH_TRANSACTION and passed)
 
-    async def _once(self, work: Work, trusting: bool, deadline: float) -> Committed:
+    async def _attempt(self, work: Work, assume_new: bool, deadline: float) -> Committed:
         async with self._client.start_session(causal_consistency=False) as session:
             await session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
@@ -128,11 +122,11 @@ class Transactor:
                 read_preference=ReadPreference.PRIMARY,
                 max_commit_time_ms=COMMIT_MS,
             )
-            attempt = Attempt(self._place, session, work, trusting)
+            attempt = Attempt(self._context, session, work, assume_new)
             # Leaving the session aborts what was not committed.
             committed = await attempt.run()
             await self._commit(session, attempt, deadline)
-            self._place.floor.committed(attempt.newest())
+            self._context.watermark.note_commit(attempt.get_newest_time())
             return committed
 
     async def _commit(self, session: AsyncClientSession, attempt: Attempt, deadline: float) -> None:
@@ -153,12 +147,12 @@ class Transactor:
 
     async def _was_committed(self, attempt: Attempt, deadline: float) -> bool:
         try:
-            return await _patiently(lambda: was_committed(self._place.database, attempt.work, attempt.made), deadline)
+            return await _retry(lambda: is_committed(self._context.database, attempt.work, attempt.versions), deadline)
         except PyMongoError as error:
             raise StoreUnavailable(OUTCOME_UNKNOWN) from error
 
 
-async def _patiently(ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
+async def _retry(ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
     """The answer to what may be asked twice, asked again while the database is away."""
     while True:
         try:
@@ -169,9 +163,9 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]], deadline: float) -> A
             await asyncio.sleep(random.random() * _LONGEST_PAUSE)
 
 
-def _given_up(cause: Exception) -> StoreError:
+def _build_failure(cause: Exception) -> StoreError:
     if isinstance(cause, ConnectionFailure):
-        return store_error(cause)
+        return translate_error(cause)
     if getattr(cause, "code", None) == NO_SUCH_TRANSACTION:
         return TooLargeForStore(TOO_LONG)
     return WriteConflict("Other transactions kept changing the same resources; nothing was written.")

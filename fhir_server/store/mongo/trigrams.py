@@ -1,22 +1,22 @@
-"""What `:contains` is looked up by: the trigrams of strings, as terms `parameter~abc` (https://hl7.org/fhir/R4/search.html#string).
+"""Trigrams of strings as terms `parameter~abc`, by which `:contains` looks texts up (https://hl7.org/fhir/R4/search.html#string).
 
-No parameter's code holds `~`, so they are no values of any. Texts of fewer characters have none: they are looked for in
-all terms of their parameter.
+No code of a parameter holds `~`, so that no value is taken for a trigram. A text of fewer characters has none and is
+looked for in all terms of its parameter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.search.query import And, Clause, Contains, EndsWith, Or, StartsWith
 from fhir_server.search.trigrams import list_trigrams
 
 MOST_ASKED = 4
 """Trigrams of one text that are looked up: each is a plan that the database tries, and one of a few is rare enough."""
 
 
-def terms_of(entries: Entries) -> list[str]:
+def build_terms(entries: Entries) -> list[str]:
     """The terms of all trigrams in the normalised texts of the string parameters, each once."""
     found = []
     for parameter, terms in entries.terms.items():
@@ -26,7 +26,7 @@ def terms_of(entries: Entries) -> list[str]:
     return found
 
 
-def asked(clause: Contains) -> Sequence[str]:
+def select_terms(clause: q.Contains) -> Sequence[str]:
     """Terms that every match has; none where the trigrams are not kept or the text is too short."""
     if not clause.strings:
         return ()
@@ -35,18 +35,16 @@ def asked(clause: Contains) -> Sequence[str]:
     return [f"{clause.parameter}~{gram}" for gram in grams[::step]]
 
 
-def widened(clause: Clause) -> Clause:
-    """The clause with every term of the parameter wherever all of them are looked at; the same one if nowhere.
+def widen_clause(clause: q.Clause) -> q.Clause:
+    """The clause with `StartsWith(parameter, "")` for every part that has to look at all terms of its parameter.
 
-    A negation is tested on what the other criteria find.
+    The same clause when there is none. What is negated is not counted: it is tested on what the other criteria find.
     """
     match clause:
-        case EndsWith(parameter):
-            return StartsWith(parameter, "")
-        case Contains(parameter) if not asked(clause):
-            return StartsWith(parameter, "")
-        case And(clauses):
-            return And(tuple(map(widened, clauses)))
-        case Or(clauses):
-            return Or(tuple(map(widened, clauses)))
+        case q.EndsWith(parameter):
+            return q.StartsWith(parameter, "")
+        case q.Contains(parameter) if not select_terms(clause):
+            return q.StartsWith(parameter, "")
+        case q.And() | q.Or():
+            return q.rewrite_clause(clause, widen_clause)
     return clause

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bson import Binary, Int64
+from bson import Int64
 from pymongo import AsyncMongoClient, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.store.mongo.documents import entry_fields, versions_of
-from fhir_server.store.mongo.indexes import ENTRIES, HISTORY, META, WRITERS, Database, Document
+from fhir_server.store import checks
+from fhir_server.store.mongo.documents import build_entry_fields, match_versions
+from fhir_server.store.mongo.indexes import ENTRY_FIELDS, HISTORY, META, WRITERS, Database, Document
 from fhir_server.store.mongo.watermark import PURGED
-from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, RegistryChanged, Reindexed
+from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, Reindexed
 
 
 async def reindex(database: Database, type: str, extract: Extract, registry: int, after: str) -> Reindexed:
     """Make the entries of the next current resources of a type anew, by id."""
-    batch = await _batch(database, type, after)
+    batch = await _read_batch(database, type, after)
     await check_registry(database, registry)
     if batch:
-        await _renew(database, type, batch, extract)
+        await _write_entries(database, type, batch, extract)
     return Reindexed(len(batch), batch[-1]["_id"] if len(batch) == REINDEXED_AT_ONCE else None)
 
 
@@ -34,9 +34,7 @@ async def registry_version(database: Database, session: AsyncClientSession | Non
 
 async def check_registry(database: Database, number: int, session: AsyncClientSession | None = None) -> None:
     """Raises RegistryChanged unless the registry has that number."""
-    there = await registry_version(database, session)
-    if there != number:
-        raise RegistryChanged(f"the registry is {there}, not {number}")
+    checks.check_registry(number, await registry_version(database, session))
 
 
 async def raise_registry(database: Database, session: AsyncClientSession) -> None:
@@ -44,37 +42,18 @@ async def raise_registry(database: Database, session: AsyncClientSession) -> Non
     await database[META].update_one({"_id": "registry"}, {"$inc": {"number": 1}}, upsert=True, session=session)
 
 
-async def get_value(database: Database, key: str) -> bytes | None:
-    """What is under a key."""
-    found = await database[META].find_one({"_id": f"kept {key}"})
-    return bytes(found["value"]) if found else None
-
-
-async def put_value_if(database: Database, key: str, value: bytes, before: bytes | None) -> bool:
-    """Put a value under a key if `before` is there; False if not."""
-    meta, id = database[META], f"kept {key}"
-    if before is None:
-        try:
-            await meta.insert_one({"_id": id, "value": Binary(value)})
-        except DuplicateKeyError:
-            return False
-        return True
-    done = await meta.update_one({"_id": id, "value": Binary(before)}, {"$set": {"value": Binary(value)}})
-    return done.matched_count == 1
-
-
-async def _batch(database: Database, type: str, last: str) -> list[Document]:
+async def _read_batch(database: Database, type: str, last: str) -> list[Document]:
     wanted, shown = {"_id": {"$gt": last}, "live": True}, {"raw": 1, "version": 1, "order": 1}
     cursor = database[type].find(wanted, shown, sort=[("_id", 1)], limit=REINDEXED_AT_ONCE)
     async with cursor:
         return [document async for document in cursor]
 
 
-async def _renew(database: Database, type: str, batch: Sequence[Document], extract: Extract) -> None:
+async def _write_entries(database: Database, type: str, batch: Sequence[Document], extract: Extract) -> None:
     changes: list[UpdateOne] = []
     for document in batch:
-        fields = entry_fields(type, extract(type, document["raw"]))
-        gone = dict.fromkeys(ENTRIES - fields.keys(), "")
+        fields = build_entry_fields(type, extract(type, document["raw"]))
+        gone = dict.fromkeys(ENTRY_FIELDS - fields.keys(), "")
         # Only the version that was read: a newer one has its own entries. `order` tells a life after a purge.
         same = {name: document[name] for name in ("_id", "version", "order")}
         change: Document = {"$unset": gone} if gone else {}
@@ -89,7 +68,7 @@ async def purge(client: AsyncMongoClient[Document], database: Database, type: st
     """Remove the resource and its versions, and keep the newest time of them as a floor; False if it was not there."""
 
     async def forget(session: AsyncClientSession) -> bool:
-        versions = versions_of(f"{type}/{id}")
+        versions = match_versions(f"{type}/{id}")
         newest = await database[HISTORY].find_one(versions, {"updated": 1}, sort=[("_id", -1)], session=session)
         if newest is None:
             return False

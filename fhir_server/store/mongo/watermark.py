@@ -1,4 +1,4 @@
-"""The floor: the time below which nothing will commit any more, although transactions commit out of order.
+"""The commit watermark: the time below which nothing commits any more, although transactions commit out of order.
 
 A transaction chooses its `lastUpdated` before it commits, so a newer one may be visible first. Each writing process
 therefore keeps a document in `writers` whose `floor` promises: what I commit from now on is not older. A history's
@@ -67,9 +67,9 @@ class CommitWatermark:
 
     async def renew_if_stale(self) -> None:
         """Publish the floor where that is not done or too long ago for a transaction to start."""
-        if not self._fresh():
+        if not self._is_fresh():
             async with self._renewing:
-                if not self._fresh():
+                if not self._is_fresh():
                     await self._publish()
 
     @asynccontextmanager
@@ -85,19 +85,19 @@ class CommitWatermark:
         finally:
             del self._open[key]
 
-    def orders(self, above: int, count: int) -> range:
+    def allocate_orders(self, above: int, count: int) -> range:
         """Numbers for as many versions, above the one given and above all that this process gave before."""
         first = max(self._order, self._clock(), above) + 1
         self._order = first + count
         return range(first, first + count)
 
-    def committed(self, newest: int) -> None:
+    def note_commit(self, newest: int) -> None:
         """A version of that time is visible: nothing later may be older."""
         self._least = max(self._least, newest)
 
-    async def horizon(self) -> int:
+    async def read_horizon(self) -> int:
         """The newest time of which nothing older commits after this call."""
-        newest = await self._newest_version()
+        newest = await self._read_newest_version()
         floors = []
         async for writer in self._writers.find({"_id": {"$ne": self._id}}):
             if writer["_id"] == PURGED:
@@ -127,24 +127,24 @@ class CommitWatermark:
             with suppress(PyMongoError):
                 await self._writers.delete_one({"_id": self._id})
 
-    def _fresh(self) -> bool:
+    def _is_fresh(self) -> bool:
         return self._renewed is not None and time.monotonic() - self._renewed < RENEWED_WITHIN
 
-    async def _newest(self) -> int:
-        newest = await self._newest_version()
+    async def _read_newest(self) -> int:
+        newest = await self._read_newest_version()
         purged = await self._writers.find_one({"_id": PURGED})
         return max(newest, purged["newest"] if purged else 0)
 
-    async def _newest_version(self) -> int:
+    async def _read_newest_version(self) -> int:
         found = await self._history.find_one({}, {"_id": 0, "updated": 1}, sort=[("updated", -1), ("_id", 1)])
         return int(found["updated"]) if found else 0
 
     async def _publish(self) -> None:
         """Make the document, then take no time below the newest version that is visible afterwards."""
-        self._least = max(self._least, await self._newest())
+        self._least = max(self._least, await self._read_newest())
         started = time.monotonic()
         await self._write(upsert=True)
-        self._least = max(self._least, await self._newest())
+        self._least = max(self._least, await self._read_newest())
         self._renewed = started
         if self._heartbeat is None or self._heartbeat.done():
             self._heartbeat = asyncio.create_task(self._send_heartbeats())
@@ -167,7 +167,7 @@ class CommitWatermark:
         if not self._open and time.monotonic() - self._entered > IDLE:
             self._renewed = None
             await self._writers.delete_one({"_id": self._id})
-        elif self._fresh():
+        elif self._is_fresh():
             self._least = max(self._least, self._clock() // MILLISECOND * MILLISECOND)
             started = time.monotonic()
             # Gone from the database: the next transaction makes it anew.

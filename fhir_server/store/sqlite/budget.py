@@ -92,9 +92,9 @@ class Meter:
         self._steps += self._each
         took = time.monotonic() - self._began
         if took >= self._budget.seconds:
-            self._stopped = self._budget.out_of_time()
+            self._stopped = self._budget.build_time_error()
         elif self._steps >= self._steps_allowed:
-            self._stopped = self._budget.out_of_rows()
+            self._stopped = self._budget.build_rows_error()
         elif self._patience is not None and took >= self._patience:
             self._stopped = Slow()
         return self._stopped is not None or (self._trial_ends is not None and time.thread_time() >= self._trial_ends)

@@ -9,26 +9,16 @@ query must see it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
-from fhir_server.store.operations import Assertion, Matches, Method, Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import (
-    SEARCH_PARAMETER,
-    AssertionFailed,
-    Committed,
-    Page,
-    ReadFailed,
-    RegistryChanged,
-    StillReferenced,
-    Stored,
-    TargetsMissing,
-)
+from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches, check_registry
+from fhir_server.store.operations import Method, Transaction, VersionIs, Write, Written
+from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.link_targets import absent
@@ -36,8 +26,6 @@ from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
 MILLISECOND = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SOURCES_SHOWN = 10
 
 RAISE_REGISTRY = "UPDATE meta SET value = value + 1 WHERE key = 'registry'"
 
@@ -103,6 +91,9 @@ class State:
     raw: bytes | None = None
 
 
+_ABSENT = State(0)
+
+
 class Group:
     """One open database transaction of the writer."""
 
@@ -118,7 +109,6 @@ class Group:
         self._states: dict[str, State] = {}
         self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
-        self._stamps: dict[int, str] = {}
 
     def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
         """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
@@ -152,66 +142,35 @@ class Group:
 
     def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
-        if transaction.registry not in (None, self._registry):
-            raise RegistryChanged(f"the registry is {self._registry}, not {transaction.registry}")
+        check_registry(transaction.registry, self._registry)
         writes = {each.reference: each.write for each in drafts}
+        checks = Checks(transaction, writes, lambda reference: self._states.get(reference, _ABSENT))
         for assertion in transaction.assertions:
-            if not self._holds(assertion):
-                raise AssertionFailed(assertion)
-        missing = [target for target in dict.fromkeys(transaction.required) if not self._exists(target, writes)]
-        if missing:
-            raise TargetsMissing(missing)
+            if isinstance(assertion, VersionIs):
+                checks.check_version(assertion)
+            else:
+                check_matches(assertion, self._page(assertion.first_page))
+        checks.check_required()
         if transaction.released:
-            self._check_released(transaction, writes)
-        for reference in transaction.reads:
-            if not self._exists(reference, writes):
-                raise ReadFailed(reference, deleted=self._version(reference) > 0)
+            checks.check_released(self._find_sources(transaction, writes))
+        checks.check_reads()
         written = tuple([self._write(each) for each in drafts])
-        if any(each.type == SEARCH_PARAMETER and each.version for each in written):
+        if changes_registry(written):
             self._registry += 1
             self._connection.execute(RAISE_REGISTRY)
         found = tuple(self._read(reference) for reference in transaction.reads)
         return Committed(written, found, tuple(self._page(query) for query in transaction.queries))
 
-    def _version(self, reference: str) -> int:
-        state = self._states.get(reference)
-        return state.version if state else 0
-
-    def _exists(self, reference: str, writes: dict[str, Write]) -> bool:
-        write = writes.get(reference)
-        if write is not None:
-            return write.content is not None
-        state = self._states.get(reference)
-        return state is not None and state.live
-
-    def _holds(self, assertion: Assertion) -> bool:
-        if isinstance(assertion, VersionIs):
-            return self._version(f"{assertion.type}/{assertion.id}") == assertion.version
-        return self._finds(assertion)
-
-    def _finds(self, assertion: Matches) -> bool:
-        query = replace(assertion.query, sort=(), after=None, count=len(assertion.ids) + 1)
-        return tuple(match.id for match in self._page(query).matches) == assertion.ids
-
-    def _check_released(self, transaction: Transaction, writes: dict[str, Write]) -> None:
+    def _find_sources(self, transaction: Transaction, writes: dict[str, Write]) -> Iterator[tuple[str, str]]:
+        """(target, source) of the current resources that refer to the released ones and are not written here."""
         self.flush()
         exempt = statements.as_json(self._names.code(self._connection, type) for type in transaction.exempt)
         touched = statements.as_json(writes)
-        sources: dict[str, list[str]] = {}
         for target in transaction.released:
             state = self._states.get(target)
-            values = (REFERENCES, state.rid if state else None, exempt, touched, _SOURCES_SHOWN)
-            found = [source for (source,) in self._connection.execute(_SOURCES, values).fetchall()]
-            found += [
-                source
-                for source, write in writes.items()
-                if write.content is not None and write.type not in transaction.exempt
-                if target in write.entries.references
-            ]
-            if found:
-                sources[target] = sorted(found)[:_SOURCES_SHOWN]
-        if sources:
-            raise StillReferenced(sources)
+            values = (REFERENCES, state.rid if state else None, exempt, touched, SOURCES_SHOWN)
+            for (source,) in self._connection.execute(_SOURCES, values).fetchall():
+                yield target, source
 
     def _write(self, each: Draft) -> Written:
         write, state = each.write, self._states[each.reference]
@@ -227,18 +186,10 @@ class Group:
         state.keys, state.columns, state.texts, state.raw = each.keys, each.columns, None, None
         if content is not None:
             state.texts = write.entries.texts
-            member = f'"versionId":"{state.version}","lastUpdated":"{self._stamp(updated)}"'
-            state.raw = b"".join((content.head, member.encode(), content.tail))
+            state.raw = content.build_text(state.version, updated)
         type = self._names.of_type(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
-
-    def _stamp(self, updated: int) -> str:
-        text = self._stamps.get(updated)
-        if text is None:
-            moment = _EPOCH + timedelta(microseconds=updated)
-            text = self._stamps[updated] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return text
 
     def _read(self, reference: str) -> Stored:
         state = self._states[reference]

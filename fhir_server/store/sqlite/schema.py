@@ -13,7 +13,8 @@ current resources only, so that a row found is a resource found:
     date      (tp, low, high, rid)
     number    (tp, key, rid, low, high, unit)    low, high: `rows.ordered`; by resource, for the same reason
     words     see `fulltext.py`; empty where full text is off
-    gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`grams.py`)
+    gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`trigrams.py`)
+    value     values under keys with their expiry (µs; NULL: never): `values.py`
     entries   the resource's index entries as JSON (`rows.Columns`)
 """
 
@@ -71,9 +72,27 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO meta VALUES ('secret', ?), ('registry', 0)", (secrets.token_bytes(32),))
 
 
+_OLD_KEYS = "FROM meta WHERE key >= 'kept ' AND key < 'kept!'"
+_OLD_VALUES = f"SELECT substr(key, 6) AS key, value, NULL AS expires {_OLD_KEYS}"
+"""Values under keys in a file of schema version 1, where they were rows of `meta`."""
+
+_VALUES = f"""
+CREATE TABLE value (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires INTEGER) WITHOUT ROWID;
+CREATE INDEX value_expires ON value (expires) WHERE expires IS NOT NULL;
+INSERT INTO value {_OLD_VALUES};
+DELETE {_OLD_KEYS}
+"""
+
+
+def _move_values(connection: sqlite3.Connection) -> None:
+    """Values under keys get a table of their own."""
+    for statement in _VALUES.split(";"):
+        connection.execute(statement)
+
+
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (_create,)
+MIGRATIONS: tuple[Migration, ...] = (_create, _move_values)
 """Step n takes a file from schema version n to n + 1, inside one transaction; released steps never change."""
 
 
@@ -105,10 +124,12 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         # `checkpoint.py` does it sooner, unless something keeps it from it.
         connection.execute("PRAGMA wal_autocheckpoint = 100000")
         connection.execute("PRAGMA journal_size_limit = 134217728")
-    if not writer:
-        connection.execute("PRAGMA query_only = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB['writer' if writer else 'reader']}")
     connection.execute("PRAGMA temp_store = MEMORY")
+    if not writer:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 1:  # open for reading only, and so not migrated
+            connection.execute(f"CREATE TEMP VIEW value AS {_OLD_VALUES}")
+        connection.execute("PRAGMA query_only = ON")
     return connection
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fhir_server.search.query import Clause, Query
+from fhir_server.store.checks import check_distinct
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import (
     BUDGET,
+    VALUES_PER_PAGE,
     Budget,
     Changes,
     Clock,
@@ -29,8 +31,9 @@ from fhir_server.store.protocol import (
     Reindexed,
     Stored,
     StoreUnavailable,
+    ValuePage,
 )
-from fhir_server.store.sqlite import fulltext, upkeep
+from fhir_server.store.sqlite import fulltext, upkeep, values
 from fhir_server.store.sqlite.budget import Slow
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
@@ -118,6 +121,7 @@ class SqliteStore:
         self, path: Path, writing: sqlite3.Connection, clock: Clock, budget: Budget, readonly: bool = False
     ) -> None:
         self._path = path
+        self._clock = clock
         self._names = Names()
         self._names.refresh(writing)
         self._reading = connect(path, writer=False)
@@ -130,10 +134,7 @@ class SqliteStore:
 
     async def transact(self, transaction: Transaction) -> Committed:
         """See `protocol.Store.transact`; ValueError when two writes are of one resource."""
-        if len(transaction.writes) > 1:
-            references = {(write.type, write.id) for write in transaction.writes}
-            if len(references) < len(transaction.writes):
-                raise ValueError("A transaction has at most one write per resource.")
+        check_distinct(transaction.writes)
         committed: Committed = await self._writer.submit(transaction)
         return committed
 
@@ -176,21 +177,21 @@ class SqliteStore:
         return await self._searched(lambda _, search: search.count(query))
 
     async def explain(self, query: Query) -> tuple[str, ...]:
-        """See `protocol.Explaining.explain`."""
+        """See `protocol.Store.explain`."""
         return await self._searched(
             lambda connection, search: explain(connection, search, self._names, self._sizes, query)
         )
 
-    async def matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
-        """See `protocol.Store.matching`."""
+    async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
+        """See `protocol.Store.find_matching`."""
         return await self._searched(lambda _, search: search.matching(references, where))
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
         """See `protocol.Store.history`."""
         return await self._in_pool(lambda connection, _: history(connection, self._names, query))
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
-        """See `protocol.Store.changes`; the token is a number that rises with each version."""
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
+        """See `protocol.Store.read_changes`; the token is a number that rises with each version."""
         return await self._in_pool(lambda connection, _: changes(connection, after, limit))
 
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
@@ -209,13 +210,24 @@ class SqliteStore:
 
     async def get_value(self, key: str) -> bytes | None:
         """See `protocol.Store.get_value`; runs on the event loop."""
-        rows = self._here(upkeep.KEPT, (upkeep.kept_key(key),))
+        rows = self._here(values.GET, (key, self._clock()))
         return bytes(rows[0][0]) if rows else None
 
-    async def put_value_if(self, key: str, value: bytes, before: bytes | None) -> bool:
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
         """See `protocol.Store.put_value_if`."""
-        done: bool = await self._writer.submit(upkeep.keeping(key, value, before))
+        done: bool = await self._writer.submit(values.put_value_if(key, value, before, expires, self._clock))
         return done
+
+    async def remove_value_if(self, key: str, before: bytes) -> bool:
+        """See `protocol.Store.remove_value_if`."""
+        done: bool = await self._writer.submit(values.remove_value_if(key, before, self._clock))
+        return done
+
+    async def list_values(self, prefix: str, after: str = "", limit: int = VALUES_PER_PAGE) -> ValuePage:
+        """See `protocol.Store.list_values`; runs on the event loop."""
+        statement = values.LIST_AFTER if after >= prefix else values.LIST_FROM
+        rows = self._here(statement, (max(prefix, after), self._clock(), limit + 1))
+        return ValuePage.from_rows([(key, bytes(value)) for key, value in rows], prefix, limit)
 
     async def purge(self, type: str, id: str) -> bool:
         """See `protocol.Store.purge`."""
@@ -227,12 +239,12 @@ class SqliteStore:
         select = "SELECT value FROM meta WHERE key = 'secret'"
         return await self._in_pool(lambda connection, _: bytes(connection.execute(select).fetchone()[0]))
 
-    async def ready(self) -> None:
-        """See `protocol.Store.ready`: reads a row."""
+    async def check_ready(self) -> None:
+        """See `protocol.Store.check_ready`: reads a row."""
         await self.page_key()
 
     async def check_full_text(self) -> None:
-        """See `protocol.FullText.check_full_text`."""
+        """See `protocol.Store.check_full_text`."""
         await self._in_pool(lambda connection, _: fulltext.check(connection))
 
     async def backup(self, path: Path, progress: Progress = lambda done, total: None) -> None:

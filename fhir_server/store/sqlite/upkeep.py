@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fhir_server.store.checks import check_registry
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
     Extract,
     Progress,
-    RegistryChanged,
     Reindexed,
 )
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
@@ -50,8 +50,7 @@ def reindexing(
 
     def work(connection: sqlite3.Connection) -> Reindexed:
         number = connection.execute(REGISTRY).fetchone()[0]
-        if number != registry:
-            raise RegistryChanged(f"the registry is {number}, not {registry}")
+        check_registry(registry, number)
         values = (after, names.code(connection, type), REINDEXED_AT_ONCE)
         found = connection.execute(_INDEXED, values).fetchall()
         removed, added, changed = rows.IndexRows(), rows.IndexRows(), []
@@ -76,27 +75,6 @@ def reindexing(
         return Reindexed(len(found), str(found[-1][0]) if len(found) == REINDEXED_AT_ONCE else None)
 
     return work
-
-
-def keeping(key: str, value: bytes, before: bytes | None) -> Callable[[sqlite3.Connection], bool]:
-    """Work that puts a value under a key if `before` is there; False if not."""
-
-    def work(connection: sqlite3.Connection) -> bool:
-        row = connection.execute(KEPT, (kept_key(key),)).fetchone()
-        if (bytes(row[0]) if row else None) != before:
-            return False
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (kept_key(key), value))
-        return True
-
-    return work
-
-
-KEPT = "SELECT value FROM meta WHERE key = ?"
-
-
-def kept_key(key: str) -> str:
-    """Where in `meta` a key is."""
-    return f"kept {key}"
 
 
 def _codes(connection: sqlite3.Connection, names: Names, type: str, parameters: Iterable[str] = ()) -> dict[str, int]:

@@ -1,0 +1,38 @@
+"""Lines packed into claims within the limits of an 837P: 50 lines and 12 diagnoses (loops 2400 and 2300 HI)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+MAX_LINES = 50
+MAX_DIAGNOSES = 12
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pack(Generic[T]):
+    """Lines of one claim and its diagnosis keys in order of first use."""
+
+    lines: tuple[T, ...]
+    diagnoses: tuple[str, ...]
+
+
+def pack_lines(lines: Iterable[tuple[T, Sequence[str]]]) -> list[Pack[T]]:
+    """Each line with its diagnosis keys goes into the first claim that still has room for it.
+
+    A line whose own diagnoses exceed 12 gets a claim with the first twelve of them; callers report that.
+    """
+    packs: list[tuple[list[T], dict[str, None]]] = []
+    for line, keys in lines:
+        own = dict.fromkeys(keys[:MAX_DIAGNOSES])
+        for members, keys_of_pack in packs:
+            if len(members) < MAX_LINES and len(keys_of_pack.keys() | own.keys()) <= MAX_DIAGNOSES:
+                members.append(line)
+                keys_of_pack.update(own)
+                break
+        else:
+            packs.append(([line], dict(own)))
+    return [Pack(tuple(members), tuple(keys_of_pack)) for members, keys_of_pack in packs]

@@ -1,0 +1,206 @@
+"""Occupied time: occupying Appointments, and busy Slots that none names (https://hl7.org/fhir/R4/slot.html)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fhir_server.fhir.outcome import Issue
+from mappers.scheduling.calendars import Practice, find_schedule, owner_of, parameters_of, takes_time
+from mappers.scheduling.elements import (
+    Resource,
+    code_of,
+    extension_value,
+    hold_expired,
+    list_types,
+    members,
+    person_of,
+    read_period,
+    read_times,
+    reference_of,
+    slot_origin,
+    target_of,
+)
+from mappers.scheduling.extensions import HOLD_EXPIRES
+from mappers.scheduling.intervals import MINUTE, Interval, unite
+from mappers.scheduling.parameters import SchedulingParameters
+
+OCCUPYING = frozenset(("pending", "booked", "arrived", "checked-in", "fulfilled"))
+_ONE_AT_A_TIME = SchedulingParameters()
+
+
+class Occupation(NamedTuple):
+    """One visit or block of an actor.
+
+    `low` to `high` is its time with its buffers. `capacity` is how many it lets be there at once, itself included; a
+    busy Slot without Appointment lets nobody (0). A request (`firm` false) is a pending Appointment without a hold.
+    """
+
+    start: int
+    end: int
+    low: int
+    high: int
+    capacity: int
+    reference: str
+    types: frozenset[str] = frozenset()
+    firm: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """Occupations by actor; by Schedule, what Slots of the site close (`busy-unavailable`) and open (`free`)."""
+
+    actors: Mapping[str, Sequence[Occupation]] = field(default_factory=dict)
+    closed: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    opened: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+
+
+class Taking(NamedTuple):
+    """One actor of an Appointment: when, by which Schedule (None: none) and by which parameters."""
+
+    actor: str
+    time: Interval
+    schedule: Resource | None
+    parameters: SchedulingParameters
+    position: int
+    types: frozenset[str]
+
+
+class _Part(NamedTuple):
+    """What of a participant does not depend on the time."""
+
+    actor: str
+    schedule: Resource | None
+    parameters: SchedulingParameters
+
+
+_Memo = dict[tuple[str, tuple[str, ...], frozenset[str]], _Part | None]
+
+
+def list_takings(appointment: Resource, practice: Practice, memo: _Memo | None = None) -> list[Taking]:
+    """The participants whose time an Appointment takes, not those who declined; each person, device and room once.
+
+    `memo` remembers what many Appointments have in common.
+    """
+    memo = {} if memo is None else memo
+    time = read_times(appointment)
+    if isinstance(time, Issue):
+        return []
+    people = members(appointment, "participant")
+    actors = [target_of(person.get("actor")) for person in people]
+    types = list_types(appointment)
+    others = tuple(actor for actor in actors if not actor.startswith("Patient/"))
+    takings: dict[str, Taking] = {}
+    for position, (person, reference) in enumerate(zip(people, actors, strict=True)):
+        if reference.startswith("Patient/"):
+            part: _Part | None = _Part(reference, None, _ONE_AT_A_TIME)
+        else:
+            key = (reference, others, types)
+            if key not in memo:
+                memo[key] = _resolve(*key, practice)
+            part = memo[key]
+        if part is None or part.actor in takings or code_of(person) == "declined":
+            continue
+        own = _narrow(time, read_period(person["period"])) if "period" in person else time
+        takings[part.actor] = Taking(part.actor, own, part.schedule, part.parameters, position, types)
+    return list(takings.values())
+
+
+def _resolve(reference: str, others: tuple[str, ...], types: frozenset[str], practice: Practice) -> _Part | None:
+    """The actor behind a reference, its Schedule and what holds for these types; None for what takes no time."""
+    if not takes_time(reference, practice):
+        return None
+    schedule = find_schedule(reference, others, practice)
+    parameters = parameters_of(schedule, types, practice) if schedule else _ONE_AT_A_TIME
+    return _Part(person_of(reference, practice.directory), schedule, parameters)
+
+
+def _narrow(time: Interval, own: Interval | None) -> Interval:
+    """The participant's own period where it lies inside the Appointment's time."""
+    if own is None or not own.overlaps(time):
+        return time
+    return Interval(max(time.start, own.start), min(time.end, own.end))
+
+
+def reserve(time: Interval, parameters: SchedulingParameters) -> Interval:
+    """A visit's time with its buffers."""
+    return Interval(time.start - parameters.buffer_before * MINUTE, time.end + parameters.buffer_after * MINUTE)
+
+
+def is_request(appointment: Resource) -> bool:
+    """Whether a pending Appointment is a request: several may ask for one time, until one of them is booked."""
+    return code_of(appointment) == "pending" and extension_value(appointment, HOLD_EXPIRES) is None
+
+
+def occupies(appointment: Resource, now: int) -> bool:
+    """Whether the status takes time, and no hold has expired."""
+    status = code_of(appointment)
+    return status in OCCUPYING and not (status == "pending" and hold_expired(appointment, now))
+
+
+def list_occupied(
+    appointments: Iterable[Resource], slots: Iterable[Resource], practice: Practice, now: int
+) -> Occupied:
+    """Occupied time out of the Appointments and Slots that touch a window.
+
+    `appointments` has to hold every occupying Appointment and hold that names one of the `slots`: such Slots say
+    nothing of their own. A busy Slot that only a cancelled Appointment still names is the site's word, and counts.
+    """
+    actors: dict[str, list[Occupation]] = defaultdict(list)
+    named: set[str] = set()
+    memo: _Memo = {}
+    for appointment in appointments:
+        if code_of(appointment) in OCCUPYING:
+            named.update(target_of(slot) for slot in members(appointment, "slot"))
+        if not occupies(appointment, now):
+            continue
+        reference = reference_of(appointment)
+        firm = not is_request(appointment)
+        for actor, time, _, parameters, _, types in list_takings(appointment, practice, memo):
+            low, high = reserve(time, parameters)
+            entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
+            actors[actor].append(entry)
+    closed: dict[str, list[Interval]] = defaultdict(list)
+    opened: dict[str, list[Interval]] = defaultdict(list)
+    for slot in slots:
+        own, status, times = target_of(slot.get("schedule")), code_of(slot), read_times(slot)
+        reference = reference_of(slot)
+        if reference in named or isinstance(times, Issue):
+            continue
+        if status == "busy-unavailable":
+            closed[own].append(times)
+        elif status == "busy" or (status == "busy-tentative" and not hold_expired(slot, now)):
+            schedule = practice.directory.get(own)
+            actor = owner_of(schedule, practice.directory) if schedule else own
+            actors[actor].append(Occupation(*times, *times, 0, reference))
+        elif status == "free" and slot_origin(slot) != "published":
+            opened[own].append(times)
+    return Occupied(
+        {actor: sorted(group, key=lambda each: each[:4]) for actor, group in actors.items()}, closed, opened
+    )
+
+
+def find_full(occupations: Sequence[Occupation], capacity: int) -> list[Interval]:
+    """When one more visit, which lets `capacity` be there at once, does not fit, buffers included; united.
+
+    What `$find` and the clash check share: at no instant are there more than the least capacity of those there.
+    """
+    if capacity <= 1:
+        return unite(Interval(each.low, each.high) for each in occupations)
+    events = sorted(
+        [(each.low, 1, each.capacity) for each in occupations]
+        + [(each.high, -1, each.capacity) for each in occupations]
+    )
+    full: list[Interval] = []
+    there: Counter[int] = Counter()
+    since = 0
+    for at, change, allowed in events:
+        if at > since and there and there.total() >= min(capacity, *there):
+            full.append(Interval(since, at))
+        there[allowed] += change
+        if not there[allowed]:
+            del there[allowed]
+        since = at
+    return unite(full)

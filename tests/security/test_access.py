@@ -1,0 +1,320 @@
+"""A hidden type is as if it had never been stored: every interaction, operation and search path, on every store.
+
+The oracle is a second server without any policy, which holds the visible resources alone: both must answer alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fhir_server.app import Knowledge, Seams
+from fhir_server.interactions.table import INTERACTIONS
+from fhir_server.operations import OPERATIONS
+from fhir_server.search.query import EVERYTHING, NOTHING, Clause, StartsWith
+from fhir_server.security.policy import AllowAll, Principal
+from fhir_server.store.operations import Transaction, Write
+from tests.conftest import Client, serving
+
+pytestmark = pytest.mark.anyio
+
+START = 1_795_000_000_000_000
+
+Pair = tuple[Client, Client]
+
+
+class HideObservations(AllowAll):
+    """No Observation, no inactive Patient and no ValueSet may be seen."""
+
+    def restricts(self, principal: Principal) -> bool:
+        return True
+
+    def restriction(self, principal: Principal, type: str) -> Clause:
+        if type == "Patient":
+            return StartsWith("active", "true\x1f")
+        return NOTHING if type in ("Observation", "ValueSet") else EVERYTHING
+
+
+def patient(id: str, active: bool, **rest: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": id, "active": active, "name": [{"family": "Quill"}], **rest}
+
+
+def observation(id: str, subject: str, **rest: Any) -> dict[str, Any]:
+    code = {"coding": [{"system": "http://loinc.org", "code": "8302-2"}]}
+    return {
+        "resourceType": "Observation",
+        "id": id,
+        "status": "final",
+        "code": code,
+        "category": [{"coding": [{"code": "vital-signs"}]}],
+        "subject": {"reference": f"Patient/{subject}"},
+        "effectiveDateTime": "2026-03-01",
+        "identifier": [{"system": "urn:o", "value": id}],
+        **rest,
+    }
+
+
+VALUE_SET = {
+    "resourceType": "ValueSet",
+    "id": "heights",
+    "url": "http://example.org/heights",
+    "status": "active",
+    "compose": {"include": [{"system": "http://snomed.info/sct", "concept": [{"code": "1"}]}]},
+}
+VISIBLE: list[dict[str, Any]] = [
+    patient("ada", True),
+    patient("bo", True, managingOrganization={"reference": "Organization/clinic"}),
+    {"resourceType": "Organization", "id": "clinic", "name": "North"},
+    {"resourceType": "Encounter", "id": "visit", "status": "finished", "class": {"code": "AMB"},
+     "subject": {"reference": "Patient/ada"}},
+    {"resourceType": "Condition", "id": "flu", "subject": {"reference": "Patient/ada"},
+     "code": {"coding": [{"system": "http://snomed.info/sct", "code": "1"}]}},
+    {"resourceType": "DiagnosticReport", "id": "report", "status": "final", "code": {"text": "x"},
+     "subject": {"reference": "Patient/ada"}, "result": [{"reference": "Observation/height"}]},
+    {"resourceType": "List", "id": "list", "status": "current", "mode": "working",
+     "entry": [{"item": {"reference": "Observation/height"}}, {"item": {"reference": "Patient/hidden"}},
+               {"item": {"reference": "Patient/ada"}}]},
+    {"resourceType": "Encounter", "id": "secret-visit", "status": "planned", "class": {"code": "AMB"},
+     "subject": {"reference": "Patient/hidden"}},
+]  # fmt: skip
+HIDDEN: list[dict[str, Any]] = [
+    patient("hidden", False),
+    observation("height", "ada", encounter={"reference": "Encounter/visit"}),
+    observation("weight", "hidden", derivedFrom=[{"reference": "Observation/height"}]),
+    VALUE_SET,
+]
+
+BUNDLE = {"resourceType": "Bundle", "type": "batch", "entry": [
+    {"request": {"method": "GET", "url": url}}
+    for url in ("Observation/height", "Patient/hidden", "Observation", "Patient?_has:Observation:subject:code=8302-2")
+]}  # fmt: skip
+
+
+def transaction(*urls: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"request": {"method": "GET", "url": url}} for url in urls],
+    }
+
+
+Call = tuple[str, str, object, dict[str, str]]
+"""Method, URL, body, headers."""
+
+
+def get(urls: str) -> list[Call]:
+    """A GET of each line."""
+    return [("GET", url.strip(), None, {}) for url in urls.strip().splitlines()]
+
+
+def send(method: str, url: str, body: object = None, **headers: str) -> list[Call]:
+    return [(method, url, body, {name.replace("_", "-"): value for name, value in headers.items()})]
+
+
+STRAY = {
+    "resourceType": "Encounter",
+    "status": "finished",
+    "class": {"code": "AMB"},
+    "subject": {"reference": "Patient/ada"},
+}
+AMEND = [{"op": "replace", "path": "/status", "value": "amended"}]
+
+REQUESTS: dict[str, list[Call]] = {
+    "read": get("""
+        Observation/height
+        Patient/hidden
+        Patient/ada"""),
+    "vread": get("""
+        Observation/height/_history/1
+        Patient/hidden/_history/1
+        Patient/ada/_history/1"""),
+    "history-instance": get("""
+        Observation/height/_history
+        Patient/hidden/_history
+        Patient/ada/_history"""),
+    "history-type": get("""
+        Observation/_history
+        Patient/_history
+        Patient/_history?_count=1"""),
+    "history-system": get("""
+        _history
+        _history?_count=3"""),
+    "search-type": get("""
+        Observation
+        Observation?_id=height
+        Observation?_summary=count
+        Patient?_total=accurate
+        Patient?active=false
+        Patient?active:not=true
+        Patient?_sort=family&_count=1
+        Patient?_sort=-_lastUpdated
+        Patient?_elements=name
+        Patient?_has:Observation:subject:code=8302-2
+        Patient?_has:Observation:subject:_id=height
+        Encounter?_has:Observation:encounter:code=8302-2
+        Encounter?subject:Patient.family=quill
+        Encounter?subject.active=false
+        Encounter?_filter=subject.family eq quill
+        Encounter?_include=Encounter:subject
+        DiagnosticReport?result.code=8302-2
+        DiagnosticReport?result:Observation._id=height
+        DiagnosticReport?result.subject:Patient.family=quill
+        DiagnosticReport?_include=DiagnosticReport:result
+        DiagnosticReport?_include=*
+        DiagnosticReport?_include=*&_include:iterate=*&_revinclude=*&_revinclude:iterate=*
+        Patient?_revinclude=Observation:subject
+        Patient?_revinclude:iterate=*
+        Patient?_list=list
+        Observation?_list=list
+        Observation?_contained=both&code=8302-2
+        Condition?code:in=http://example.org/heights
+        Condition?code:not-in=http://example.org/heights""")
+    + send("POST", "Observation/_search")
+    + send("POST", "Patient/_search", "active=false", content_type="application/x-www-form-urlencoded"),
+    "search-system": get("""
+        ?_type=Observation,Patient
+        ?_lastUpdated=gt2000&_type=Patient,Observation,Encounter,List,Organization,ValueSet&_count=50""")
+    + send("POST", "_search?_type=Observation"),
+    "search-compartment": get("""
+        Patient/ada/Observation
+        Patient/ada/*
+        Patient/hidden/Encounter
+        Encounter/visit/Observation""")
+    + send("POST", "Patient/ada/Observation/_search"),
+    "capabilities": [],
+    "batch": send("POST", "", BUNDLE),
+    "transaction": [
+        *send(
+            "POST", "", transaction("Patient/ada", "Observation?code=8302-2", "Patient?_total=accurate&active=false")
+        ),
+        *send("POST", "", transaction("Observation/height")),
+        *send("POST", "", transaction("Patient/hidden")),
+        *send("POST", "", transaction("Observation/height/_history/1")),
+        *send("POST", "", transaction("DiagnosticReport?_include=*", "Encounter?subject.active=false")),
+    ],
+    "create": send("POST", "Observation", observation("height", "ada"), if_none_exist="identifier=urn:o|height"),
+    "update": send("PUT", "Encounter?subject.active=false", STRAY),
+    "patch": send("PATCH", "Observation?identifier=urn:o|height", AMEND, content_type="application/json-patch+json"),
+    "delete": send("DELETE", "Patient?active=false") + send("DELETE", "Observation?code=8302-2"),
+    "$meta": get("""
+        Observation/height/$meta
+        Patient/hidden/_history/1/$meta"""),
+    "$everything": get("""
+        Patient/ada/$everything
+        Patient/hidden/$everything
+        Patient/$everything
+        Encounter/visit/$everything"""),
+    "$lastn": get("Observation/$lastn?patient=ada&category=vital-signs"),
+    "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
+}
+"""By interaction or operation."""
+
+UNREAD = {"$meta-add", "$meta-delete", "$reindex"}
+"""Operations that answer with nothing stored but what the caller itself writes, by an id."""
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongodb"])
+async def pair(known: Knowledge, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+    """A server whose policy hides what the other one does not hold. Visible resources have the same ids and times."""
+    uris: dict[str, Callable[[str], str]] = {
+        "memory": lambda name: "memory://",
+        "sqlite": lambda name: f"sqlite:///{tmp_path}/{name}.db",
+        "mongodb": lambda name: str(request.getfixturevalue("new_mongo_uri")()),
+    }
+    uri = uris[request.param]
+    seams = Seams(clock=lambda: START, policy=HideObservations())
+    settings: dict[str, Any] = {"references": "allow", "purge": True, "conditional_delete": "multiple"}
+    async with (
+        serving(known, seams, store=uri("restricted"), **settings) as restricted,
+        serving(known, Seams(clock=lambda: START), store=uri("plain"), **settings) as plain,
+    ):
+        for resource in VISIBLE:
+            for client in (restricted, plain):
+                url = f"{resource['resourceType']}/{resource['id']}"
+                assert (await client.put(url, json=resource)).status_code == 201
+        for resource in HIDDEN:
+            url = f"{resource['resourceType']}/{resource['id']}"
+            assert (await restricted.put(url, json=resource)).status_code == 201
+        yield restricted, plain
+
+
+_VARYING = re.compile(r'"last(?:Updated|Modified)":"[^"]*"|__page=[^"]*|[0-9a-f]{8}-[0-9a-f-]{27}')
+
+
+def normalise(response: httpx.Response) -> tuple[int, str]:
+    """Status and text without what differs between any two answers: ids of new things, times, page links."""
+    text = re.sub(
+        r'"lastUpdated":"[^"]*"|"lastModified":"[^"]*"|__page=[^"]*|[0-9a-f]{8}-[0-9a-f-]{27}', "", response.text
+    )
+    return response.status_code, text
+
+
+ASKED = [(code, number) for code, requests in REQUESTS.items() for number in range(len(requests))]
+
+
+@pytest.mark.parametrize(("code", "number"), ASKED)
+async def test_nothing_of_what_is_hidden_is_told(pair: Pair, code: str, number: int) -> None:
+    method, url, body, headers = REQUESTS[code][number]
+    answers = []
+    for client in pair:
+        options: dict[str, Any] = {"headers": headers}
+        options["content" if isinstance(body, str) else "json"] = body
+        answers.append(normalise(await client.fhir(method, url, **options)))
+    assert answers[0] == answers[1]
+
+
+async def test_page_links_of_a_history_leave_hidden_versions_out(pair: Pair) -> None:
+    """Pages may be shorter than `_count`; together they are the same versions."""
+    walks = []
+    for client in pair:
+        versions, url = [], "_history?_count=2"
+        while url:
+            page = (await client.fhir("GET", url)).json()
+            versions += [(each["fullUrl"], each["response"]["etag"]) for each in page.get("entry", ())]
+            url = next((link["url"] for link in page["link"] if link["relation"] == "next"), "")
+        walks.append(sorted(versions))
+    assert walks[0] == walks[1] and len(walks[0]) == len(VISIBLE)
+
+
+async def test_a_deletion_is_hidden_with_what_was_deleted(pair: Pair) -> None:
+    restricted, plain = pair
+    store = restricted.server.context.unrestricted
+    await store.transact(Transaction((Write("DELETE", "Observation", "height"), Write("DELETE", "Patient", "hidden"))))
+    for url in ("_history", "Patient/_history", "Patient/hidden", "Observation/height", "Patient/hidden/_history"):
+        assert normalise(await restricted.fhir("GET", url)) == normalise(await plain.fhir("GET", url)), url
+
+
+def test_the_table_has_every_interaction_and_operation() -> None:
+    codes = {each.code for each in INTERACTIONS} | {f"${code}" for code in OPERATIONS}
+    assert codes - UNREAD == set(REQUESTS)
+
+
+CALLS_OF_UNRESTRICTED = {
+    "api/health.py": 1,
+    "interactions/explain.py": 1,
+    "interactions/transaction.py": 1,
+    "operations/core/purge.py": 1,
+    "requests/context.py": 2,
+    "writes/apply_rules.py": 1,
+    "writes/deciding.py": 1,
+    "writes/plan.py": 2,
+    "writes/reference_errors.py": 1,
+    "writes/resolve_targets.py": 1,
+    "writes/state.py": 1,
+}
+"""Files beside the workers that use the store itself, and how often: none of it may reach an answer."""
+
+
+def test_the_store_itself_is_used_where_it_is_listed() -> None:
+    package = Path(__file__).resolve().parents[2] / "fhir_server"
+    calls = {
+        path.relative_to(package).as_posix(): count
+        for path in package.rglob("*.py")
+        if (count := path.read_text(encoding="utf-8").count(".unrestricted"))
+    }
+    assert {path: count for path, count in calls.items() if not path.startswith("workers/")} == CALLS_OF_UNRESTRICTED
