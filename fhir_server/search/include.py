@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.chains import names
-from fhir_server.search.entries import SEPARATOR, URL, VERSION, Entries, canonicals
-from fhir_server.search.query import And, Clause, Equals, Query, Scope
+from fhir_server.search.chains import build_canonical_clause, can_hold_canonical
+from fhir_server.search.entries import SEPARATOR, Entries, list_canonicals
+from fhir_server.search.query import Clause, Equals, Query, Scope
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +114,12 @@ async def find_includes(
     for _ in range(MOST_LEVELS):
         if not (level and active):
             return found
-        entries = _once(entries_of)
+        source = (level, active, _cache_entries(entries_of), registry)
         if not all(include.reverse for include in active):
-            await make_in_slices(entries, level)
-        wanted = [reference for reference in _referred(level, active, entries, registry) if reference not in seen]
+            await make_in_slices(source[2], level)
+        wanted = [reference for reference in _iterate_references(*source) if reference not in seen]
         fresh = await _read_in_parts(store, wanted, limits, size)
-        named, referring = _named(level, active, entries, registry), _referring(level, active, entries, registry)
-        scopes = _scopes(itertools.chain(named, referring))
+        scopes = _merge_scopes((*_iterate_canonical_scopes(*source), *_iterate_reverse_scopes(*source)))
         if scopes:
             fresh.update(await _search(store, scopes, seen, limits))
         level = list(fresh.values())
@@ -170,77 +168,70 @@ def _measure(resource: Resource) -> int:
     return len(getattr(resource, "raw", None) or b"")
 
 
-def _once(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:
-    made: dict[str, Entries] = {}
+def _cache_entries(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:
+    by_reference: dict[str, Entries] = {}
 
-    def entries(resource: R) -> Entries:
-        found = made.get(resource.reference)
-        if found is None:
-            found = made[resource.reference] = entries_of(resource)
-        return found
+    def get_entries(resource: R) -> Entries:
+        entries = by_reference.get(resource.reference)
+        if entries is None:
+            entries = by_reference[resource.reference] = entries_of(resource)
+        return entries
 
-    return entries
+    return get_entries
 
 
-def _referred(
+def _iterate_references(
     level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
 ) -> Iterator[str]:
     """The distinct local references that the forward `includes` follow from `level`, in order of first mention."""
     forward = [include for include in includes if not include.reverse]
     known = frozenset(registry.types)
-    given: set[str] = set()
+    seen: set[str] = set()
     for source in level:
         followed = [include for include in forward if include.source in ("*", source.type)]
         terms = entries_of(source).terms if followed else {}
         for include in followed:
-            for code in _codes(include, registry.parameters(source.type)):
+            for code in _list_codes(include, registry.parameters(source.type)):
                 for reference in terms.get(code, ()):
                     type = reference.partition("/")[0]
-                    if type in known and include.target in ("", type) and reference not in given:
-                        given.add(reference)
+                    if type in known and include.target in ("", type) and reference not in seen:
+                        seen.add(reference)
                         yield reference
 
 
-def _codes(include: Include, parameters: Mapping[str, Parameter]) -> Sequence[str]:
+def _list_codes(include: Include, parameters: Mapping[str, Parameter]) -> Sequence[str]:
     if include.parameter != "*":
         return (include.parameter,)
     return [code for code, each in parameters.items() if each.type == "reference" and not each.pending]
 
 
-Asked = tuple[str, Clause]
-"""A type, and what some of its resources are to be found by."""
-
-
-def _scopes(asked: Iterable[Asked]) -> tuple[Scope, ...]:
+def _merge_scopes(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
+    """One scope for each type."""
     clauses: dict[str, list[Clause]] = {}
-    for type, clause in asked:
-        clauses.setdefault(type, []).append(clause)
-    return tuple(Scope(type, disjunction(each)) for type, each in clauses.items())
+    for scope in scopes:
+        clauses.setdefault(scope.type, []).append(scope.where)
+    return tuple(Scope(type, simplify_or(alternatives)) for type, alternatives in clauses.items())
 
 
-def _named(
+def _iterate_canonical_scopes(
     level: Sequence[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
-) -> Iterator[Asked]:
-    """What finds the resources that the canonicals of `level` name, as the forward `includes` follow them."""
+) -> Iterator[Scope]:
+    """The resources that the canonicals of `level` name, as the forward `includes` follow them."""
+    known = frozenset(registry.types)
     for include in (include for include in includes if not include.reverse):
         for source in (each for each in level if include.source in ("*", each.type)):
             parameters = registry.parameters(source.type)
-            for parameter in (parameters[code] for code in _codes(include, parameters)):
+            for parameter in (parameters[code] for code in _list_codes(include, parameters)):
                 targets = [type for type in parameter.targets or registry.types if include.target in ("", type)]
-                able = [type for type in targets if type in registry.types and names(parameter, type, registry)]
-                for term in entries_of(source).terms.get(parameter.code, ()) if able else ():
-                    clause = _by_name(*term.split(SEPARATOR)) if SEPARATOR in term else None
-                    yield from [(type, clause) for type in able if clause]
+                types = [type for type in targets if type in known and can_hold_canonical(parameter, type, registry)]
+                terms = entries_of(source).terms.get(parameter.code, ()) if types else ()
+                for term in (term for term in terms if SEPARATOR in term):
+                    yield from (Scope(type, build_canonical_clause(term)) for type in types)
 
 
-def _by_name(url: str, version: str) -> Clause:
-    named = Equals(URL, (url,))
-    return And((named, Equals(VERSION, (f"{version}{SEPARATOR}",)))) if version else named
-
-
-def _referring(
+def _iterate_reverse_scopes(
     level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
-) -> Iterator[Asked]:
+) -> Iterator[Scope]:
     """What finds the resources that refer to `level`, or name it, as the reverse `includes` say.
 
     Parameters that lead to the same types share their terms: there may be a thousand of them.
@@ -252,9 +243,9 @@ def _referring(
     for include in (include for include in includes if include.reverse):
         for source in registry.types if include.source == "*" else (include.source,):
             parameters = registry.parameters(source)
-            for parameter in (parameters[code] for code in _codes(include, parameters)):
+            for parameter in (parameters[code] for code in _list_codes(include, parameters)):
                 places = tuple(
-                    (type, bool(names(parameter, type, registry)))
+                    (type, bool(can_hold_canonical(parameter, type, registry)))
                     for type in by_type
                     if include.target in ("", type) and (not parameter.targets or type in parameter.targets)
                 )
@@ -263,7 +254,7 @@ def _referring(
                         term for type, named in places for term in _list_terms(by_type[type], named, entries_of)
                     )
                 if places and terms[places]:
-                    yield source, Equals(parameter.code, terms[places])
+                    yield Scope(source, Equals(parameter.code, terms[places]))
 
 
 def _list_terms(targets: Iterable[R], named: bool, entries_of: Callable[[R], Entries]) -> Iterator[str]:
@@ -271,4 +262,4 @@ def _list_terms(targets: Iterable[R], named: bool, entries_of: Callable[[R], Ent
     for target in targets:
         yield target.reference
         if named:
-            yield from canonicals(entries_of(target).terms)
+            yield from list_canonicals(entries_of(target).terms)

@@ -12,6 +12,6 @@ LONGEST = 300
 """Characters of the longest text whose trigrams a store keeps beside the text: their rows take its length squared."""
 
 
-def trigrams(text: str) -> list[str]:
+def list_trigrams(text: str) -> list[str]:
     """Each once, in the order of the text."""
     return list(dict.fromkeys([text[at : at + LENGTH] for at in range(len(text) - LENGTH + 1)]))

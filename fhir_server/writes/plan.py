@@ -30,7 +30,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
-from fhir_server.search.custom import IN_FORCE
+from fhir_server.search.custom import ACTIVE
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -339,7 +339,7 @@ def _plan_write(
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = entries or context.index.entries(action.type, tree, caller.base)
+    entries = entries or context.index.make_entries(action.type, tree, caller.base)
     check_resource(entries, len(text.raw), context.settings, target.reference)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
@@ -356,7 +356,7 @@ def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any])
     branches = len(_BRANCHING.findall(tree.get("expression", ""))) + 1
     types = len(context.registry.types) if "Resource" in tree["base"] else len(tree["base"])
     most = context.settings.max_search_parameter_branches
-    if tree["status"] == IN_FORCE and max(branches, branches * types // _TYPES_SHARING) > most:
+    if tree["status"] == ACTIVE and max(branches, branches * types // _TYPES_SHARING) > most:
         raise TooCostly(
             f"The expression has {branches:,} branches and conditions for {types:,} resource types; {most:,} are "
             f"possible (setting `max_search_parameter_branches`), fewer for more than {_TYPES_SHARING} types.",

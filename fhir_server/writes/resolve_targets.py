@@ -16,7 +16,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
 from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.entries import Entries
-from fhir_server.search.locks import locks
+from fhir_server.search.locks import name_locks
 from fhir_server.search.match import Candidate
 from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
@@ -177,7 +177,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
         page = await context.unrestricted.search(query)
         found = tuple(match.id for match in page.matches)
         resolved.assertions.append(Matches(query, found))
-    resolved.locks.update(locks(type, where))
+    resolved.locks.update(name_locks(type, where))
     # what is patched here counts as it was before: its patch is applied after the criteria were resolved
     ids = [id for id in found if id not in written or written[id].action.method == "PATCH"]
     if scope.deletes:
@@ -194,7 +194,7 @@ def _build_candidate(context: Context, caller: Caller, target: Target) -> Candid
     tree = build_stored_tree(text.tree, target.id)
     if context.validator.issues(tree):
         return None
-    target.entries = context.index.entries(type, tree, caller.base)
+    target.entries = context.index.make_entries(type, tree, caller.base)
     return Candidate(type, target.id, 0, target.entries)
 
 

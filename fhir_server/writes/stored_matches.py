@@ -86,7 +86,7 @@ async def _find_together(
 
 
 def _build_candidate(context: Context, stored: Stored, caller: Caller) -> Candidate:
-    entries = context.index.entries(stored.type, orjson.loads(stored.raw or b"{}"), caller.base)
+    entries = context.index.make_entries(stored.type, orjson.loads(stored.raw or b"{}"), caller.base)
     return Candidate(stored.type, stored.id, stored.last_updated, entries)
 
 
