@@ -50,6 +50,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    snapshots: dict[str, Any] = field(default_factory=dict)
+    """What a domain read of the store and brings up to date before each use, by the domain's name."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 

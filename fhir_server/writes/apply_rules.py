@@ -10,7 +10,7 @@ from fhir_server.fhir.outcome import FhirError, TooCostly, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
-from fhir_server.writes.plan import Plan, plan_target
+from fhir_server.writes.plan import Plan, apply_patch, plan_target, set_elements
 from fhir_server.writes.resolve_targets import Target
 from fhir_server.writes.rules import MOST_FURTHER_ACTIONS, Change, Ruling, Verb, build_refusal
 from fhir_server.writes.state import State
@@ -24,9 +24,11 @@ async def apply_rules(context: Context, draft: Plan) -> None:
     number, planned = 0, len(draft.steps)
     while number < len(draft.steps):
         target, step = draft.steps[number]
-        if isinstance(step, int) and target.action.type in context.rules and not target.found:
+        if isinstance(step, int) and _is_asked(context, target):
             try:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
+                if ruling.elements:
+                    set_elements(context, draft, number, ruling.elements, found.get(target.reference))
                 found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
                 raise (error.located(target.action.where) if target.action.where else error) from None
@@ -35,6 +37,10 @@ async def apply_rules(context: Context, draft: Plan) -> None:
             if len(draft.steps) - planned > MOST_FURTHER_ACTIONS:
                 raise TooCostly(f"The rules of this write lead to more than {MOST_FURTHER_ACTIONS} further writes.")
         number += 1
+
+
+def _is_asked(context: Context, target: Target) -> bool:
+    return target.action.type in context.rules and not target.found and not target.action.decided
 
 
 async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
@@ -65,5 +71,7 @@ async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action])
                 f"This write changes `{target.reference}` as well, which another entry of the transaction writes; "
                 "leave that entry out."
             )
-        plan_target(context, draft, target, target.action.text, found.get(target.reference), draft.caller)
+        current = found.get(target.reference)
+        text = target.action.text if target.action.patch is None else apply_patch(target.action, target, current)
+        plan_target(context, draft, target, text, current, draft.caller)
     return found

@@ -23,7 +23,7 @@ from fhir_server.fhir.outcome import (
     PreconditionFailed,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, parse, spliced
+from fhir_server.fhir.resource import Text, join_members, members, parse, spliced
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.request import Caller
@@ -167,7 +167,7 @@ async def _resolve_texts(
             continue
         try:
             if action.patch is not None:
-                text = _apply_patch(action, target, found.get(target.reference))
+                text = apply_patch(action, target, found.get(target.reference))
             else:
                 assert action.text is not None
                 text = action.text
@@ -186,7 +186,8 @@ async def _resolve_texts(
     return texts
 
 
-def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
+def apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
+    """The patched text. Raises NotFound, Deleted, or Unprocessable where type or id would change."""
     if current is None:
         raise NotFound(f"`{target.reference}` does not exist, so there is nothing to patch.")
     if current.raw is None:
@@ -297,6 +298,40 @@ def _plan_write(
     if draft.trees is not None:
         draft.trees[target.reference] = tree
     text.forget_tree()
+
+
+def set_elements(
+    context: Context, draft: Plan, number: int, elements: Mapping[str, Any], current: Stored | None
+) -> None:
+    """Set top-level elements of a planned write (None: take out); every other byte stays as the client wrote it."""
+    target, position = draft.steps[number]
+    assert isinstance(position, int) and draft.trees is not None
+    write = draft.writes[position]
+    assert write.content is not None
+    parts: dict[str, Any] = dict(members(write.content.build_text(1, 0)))
+    parts |= {name: encode(value) for name, value in elements.items()}
+    text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
+    tree = build_stored_tree(text.tree, target.id)
+    head, tail = spliced(text, write.type, write.id)
+    draft.trees[target.reference] = tree
+    if current is not None and _is_unchanged(current, head, tail):
+        _drop_write(draft, number, position, current)
+        return
+    entries = context.index.entries(write.type, tree, draft.caller.base)
+    for reference in set(write.entries.references) - set(entries.references):
+        if reference in draft.required and draft.required[reference][0] is target:
+            del draft.required[reference]
+    draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
+
+
+def _drop_write(draft: Plan, number: int, position: int, current: Stored) -> None:
+    """Answer a step with the stored version instead of writing it again."""
+    target = draft.steps[number][0]
+    del draft.writes[position]
+    draft.steps = [
+        (each, step - 1 if isinstance(step, int) and step > position else step) for each, step in draft.steps
+    ]
+    draft.steps[number] = (target, current)
 
 
 def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:

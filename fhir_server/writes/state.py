@@ -83,6 +83,10 @@ class State:
         """Name locks: transactions that name one in common follow each other on every store."""
         self.locks.update(names)
 
+    def list_pending(self, types: frozenset[str]) -> dict[str, Tree | None]:
+        """The plan's own writes of these types, `Type/id` → tree, None for a deletion."""
+        return {name: tree for name, tree in self._pending.items() if name.partition("/")[0] in types}
+
     async def read(self, type: str, id: str) -> Resource | None:
         """The current resource; None where there is none. Asserts the version that was read."""
         reference = f"{type}/{id}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, tzinfo
 
 from fhir_server.fhir.outcome import Issue
@@ -35,13 +35,14 @@ _OPEN_WITHOUT_HOURS = frozenset(("Location", "Device"))
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """All that the rules look up: resources by reference, Schedules by actor, parameter rows by resource, settings."""
+    """All that the rules look up: resources by reference, Schedules and roles by actor, parameter rows, settings."""
 
     directory: Directory
     schedules: Mapping[str, tuple[Resource, ...]]
     rows: Mapping[str, tuple[ParameterRow, ...]]
     default: SchedulingParameters
     holidays: tuple[Holiday, ...] = ()
+    roles: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def read_practice(
     """Schedules, roles, practitioners, locations, devices and services of a site; `default` comes from the settings."""
     directory = {reference_of(each): each for each in resources}
     schedules: dict[str, list[Resource]] = defaultdict(list)
+    roles: dict[str, list[Resource]] = defaultdict(list)
     rows: dict[str, tuple[ParameterRow, ...]] = {}
     issues: list[Issue] = []
     for reference, resource in sorted(directory.items()):
@@ -70,8 +72,10 @@ def read_practice(
             rows[reference], issues = tuple(read), issues + wrong
         if resource.get("resourceType") == "Schedule":
             schedules[owner_of(resource, directory)].append(resource)
-    by_actor = {actor: tuple(group) for actor, group in schedules.items()}
-    return Practice(directory, by_actor, rows, default, tuple(holidays)), issues
+        if resource.get("resourceType") == "PractitionerRole":
+            roles[target_of(resource.get("practitioner"))].append(resource)
+    by_actor, by_person = ({name: tuple(group) for name, group in each.items()} for each in (schedules, roles))
+    return Practice(directory, by_actor, rows, default, tuple(holidays), by_person), issues
 
 
 def longest_buffer(practice: Practice) -> int:
@@ -176,11 +180,10 @@ def _list_ways(schedule: Resource, practice: Practice) -> list[list[Resource]]:
         return [named]
     places = {actor for actor in list_actors(schedule) if actor.startswith("Location/")}
     ways = []
-    for resource in practice.directory.values():
-        if resource.get("resourceType") == "PractitionerRole" and target_of(resource.get("practitioner")) == owner:
-            at = {target_of(place) for place in members(resource, "location")}
-            if not places or not at or places & at:
-                ways.append([resource])
+    for resource in practice.roles.get(owner, ()):
+        at = {target_of(place) for place in members(resource, "location")}
+        if not places or not at or places & at:
+            ways.append([resource])
     return ways or [[]]
 
 

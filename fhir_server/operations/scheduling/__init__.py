@@ -1,0 +1,1 @@
+"""The operations of scheduling: one file each, one row each in this table (docs/scheduling.md)."""

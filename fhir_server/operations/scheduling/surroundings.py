@@ -1,0 +1,89 @@
+"""What is stored around a time of some actors: the Appointments and Slots that decide whether it is taken.
+
+Appointments and Slots are found by actor or Schedule and their start, within the longest usual visit before the window;
+those that are longer than it carry a tag by which they are found as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fhir_server.fhir.urls import code_system_url
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.query import And, Clause, DateRange, Equals, Or, Test
+from mappers.scheduling.calendars import Practice
+from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, target_of
+from mappers.scheduling.intervals import DAY, Interval
+from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
+
+_SYSTEM, _LONG = code_system_url("booking"), "longer-than-a-day"
+_TAG = {"system": _SYSTEM, "code": _LONG}
+_BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
+
+Find = Callable[[str, Clause], Awaitable[Sequence[Resource]]]
+"""(type, clause) → all resources that match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Appointments and Slots around a time, and what they occupy."""
+
+    appointments: tuple[Resource, ...] = ()
+    slots: tuple[Resource, ...] = ()
+    occupied: Occupied = field(default_factory=Occupied)
+
+
+def tag_long(resource: Resource) -> Resource:
+    """An Appointment or Slot with the tag of those longer than a day, or without it when it is none of them."""
+    times = read_times(resource) if "start" in resource and "end" in resource else None
+    long = isinstance(times, Interval) and times.end - times.start > DAY
+    meta = resource.get("meta") or {}
+    tags = members(meta, "tag")
+    marked = any(tag.get("system") == _SYSTEM and tag.get("code") == _LONG for tag in tags)
+    if marked == long:
+        return resource
+    others = [tag for tag in tags if (tag.get("system"), tag.get("code")) != (_SYSTEM, _LONG)]
+    wanted = [*others, _TAG] if long else others
+    rest = {name: value for name, value in meta.items() if name != "tag"}
+    return {**resource, "meta": {**rest, "tag": wanted} if wanted else rest}
+
+
+def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
+    """The actors, and of each person also the roles by which Appointments may name it."""
+    found: dict[str, None] = {}
+    for actor in actors:
+        found[actor] = None
+        found.update((reference_of(role), None) for role in practice.roles.get(actor, ()))
+    return tuple(found)
+
+
+def list_schedules(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
+    """The Schedules of the actors."""
+    return tuple(reference_of(each) for actor in actors for each in practice.schedules.get(actor, ()))
+
+
+async def read_surroundings(
+    find: Find, actors: Iterable[str], window: Interval, practice: Practice, now: int
+) -> Surroundings:
+    """All Appointments and Slots of the actors that overlap the window."""
+    people = list(dict.fromkeys(actors))
+    schedules = list_schedules(people, practice)
+    near = Equals("actor", list_references(people, practice))
+    appointments = list(await find("Appointment", And((near, _overlapping("date", window)))))
+    slots: Sequence[Resource] = ()
+    if schedules:
+        slots = await find("Slot", And((Equals("schedule", schedules), _overlapping("start", window))))
+    known = {reference_of(each) for each in appointments}
+    named = {target_of(slot) for each in appointments if code_of(each) in OCCUPYING for slot in members(each, "slot")}
+    bare = tuple(name for slot in slots if code_of(slot) in _BUSY and (name := reference_of(slot)) not in named)
+    if bare:
+        others = await find("Appointment", Equals("slot", bare))
+        appointments += [each for each in others if reference_of(each) not in known]
+    return Surroundings(tuple(appointments), tuple(slots), list_occupied(appointments, slots, practice, now))
+
+
+def _overlapping(parameter: str, window: Interval) -> Clause:
+    """What can overlap the window: it starts at most a day before it, or is longer than a day."""
+    usual = DateRange(parameter, (Test("low", "ge", window.start - DAY), Test("low", "lt", window.end)))
+    return Or((usual, Equals("_tag", (f"{_LONG}{SEPARATOR}{_SYSTEM}",))))
