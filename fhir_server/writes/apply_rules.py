@@ -64,7 +64,8 @@ async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action])
     if not actions:
         return {}
     targets = [Target(each, each.id or each.fresh, create=each.method == "POST") for each in actions]
-    found = await context.unrestricted.read_many([target.reference for target in targets], deletions=True)
+    stored = [target.reference for target in targets if not target.create]
+    found = await context.unrestricted.read_many(stored, deletions=True) if stored else {}
     for target in targets:
         if draft.trees is not None and target.reference in draft.trees:
             raise Unprocessable(

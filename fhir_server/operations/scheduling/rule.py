@@ -13,21 +13,19 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.followers import encounter_rule, response_rule
 from fhir_server.operations.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
 from fhir_server.operations.scheduling.site import read_site
-from fhir_server.operations.scheduling.surroundings import tag_long
+from fhir_server.operations.scheduling.surroundings import LONGEST, tag_long
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import owner_of
 from mappers.scheduling.elements import Resource, code_of, read_times, target_of
 from mappers.scheduling.hours import read_hours
-from mappers.scheduling.intervals import DAY, Interval
+from mappers.scheduling.intervals import Interval
 from mappers.scheduling.life_cycle import check_transition
 from mappers.scheduling.locks import lock_names
 from mappers.scheduling.occupied import OCCUPYING
 from mappers.scheduling.parameters import read_parameters
 
 _ENDS = ("end", "start")
-# Of a longer Slot the days are not locked one by one.
-_LONGEST = 366 * DAY
 
 
 async def appointment_rule(state: State, change: Change) -> Ruling:
@@ -89,10 +87,13 @@ async def slot_rule(state: State, change: Change) -> Ruling:
     times = read_times(dict(resource)) if resource is not None else None
     if resource is None or not isinstance(times, Interval):
         return ALLOWED
+    if times.end - times.start > LONGEST:
+        text = "The Slot is longer than 366 days, further than bookings look; write it in parts."
+        return Ruling((Issue("error", "too-costly", text, ("Slot.end",)),)) if change.new else ALLOWED
     if times.end > state.context.clock():
         practice = await read_site(state)
         schedule = practice.directory.get(target_of(resource.get("schedule")))
-        if schedule is not None and times.end - times.start <= _LONGEST:
+        if schedule is not None:
             state.lock(lock_names(owner_of(schedule, practice.directory), times))
     if change.new is None:
         return ALLOWED

@@ -6,6 +6,7 @@ last look tells what changed, in one query (https://hl7.org/fhir/R4/http.html#hi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import date
 
@@ -27,6 +28,13 @@ _OF_SITE = frozenset(TYPES)
 _PAGE = 1000
 
 
+class _Look:
+    """One look for changes, shared by those who asked before it began."""
+
+    def __init__(self) -> None:
+        self.started = self.done = False
+
+
 class Site:
     """The practice as this process knows it; `read` looks for changes first."""
 
@@ -41,22 +49,33 @@ class Site:
         self._horizon: int | None = None
         self._practice = self._build(())
         self._stale = False
+        self._turn = asyncio.Lock()
+        self._look: _Look | None = None
         self._overlay: tuple[tuple[object, ...], Practice] = ((), self._practice)
         self._calendars: dict[tuple[str, frozenset[str]], tuple[Calendar | None, list[Issue]]] = {}
 
     async def read(self, store: Store) -> Practice:
-        """The practice as it is stored now."""
-        since = self._horizon
-        if since is None:
+        """The practice as it is stored now. Those who ask while a look is under way share the next one."""
+        if self._look is None or self._look.started:
+            self._look = _Look()
+        look = self._look
+        async with self._turn:
+            look.started = True
+            if not look.done:
+                await self._update(store)
+                look.done = True
+        return self._practice
+
+    async def _update(self, store: Store) -> None:
+        if self._horizon is None:
             horizon = (await store.history(HistoryQuery(TYPES, count=1))).horizon
             await self._read_all(store)
         else:
-            horizon = await self._read_changes(store, since)
+            horizon = await self._read_changes(store, self._horizon)
         self._horizon = max(horizon, self._horizon or 0)
         if self._stale:
             self._stale = False
             self._practice, self._calendars = self._build(self._resources.values()), {}
-        return self._practice
 
     def lay_over(self, practice: Practice, pending: Mapping[str, object]) -> Practice:
         """The practice with what a transaction is about to write; None for a deletion."""

@@ -1,7 +1,7 @@
 """What is stored around a time of some actors: the Appointments and Slots that decide whether it is taken.
 
-Appointments and Slots are found by actor or Schedule and their start, within the longest usual visit before the window;
-those that are longer than it carry a tag by which they are found as well.
+Appointments and Slots are found by actor or Schedule and their start, which lies within the length of a usual visit
+before the window; those that are longer carry a tag by which they are found as well.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Clause, DateRange, Equals, Or, Test
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, target_of
-from mappers.scheduling.intervals import DAY, Interval
+from mappers.scheduling.intervals import DAY, MINUTE, Interval
 from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
 
-_SYSTEM, _LONG = code_system_url("booking"), "longer-than-a-day"
+# Visits of at most this length are found by their start alone; the others are few.
+_USUAL = 4 * 60 * MINUTE
+LONGEST = 366 * DAY
+_SYSTEM, _LONG = code_system_url("booking"), "long"
 _TAG = {"system": _SYSTEM, "code": _LONG}
 _BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
 
@@ -35,9 +38,9 @@ class Surroundings:
 
 
 def tag_long(resource: Resource) -> Resource:
-    """An Appointment or Slot with the tag of those longer than a day, or without it when it is none of them."""
+    """An Appointment or Slot with the tag of those longer than four hours, or without it when it is none of them."""
     times = read_times(resource) if "start" in resource and "end" in resource else None
-    long = isinstance(times, Interval) and times.end - times.start > DAY
+    long = isinstance(times, Interval) and times.end - times.start > _USUAL
     meta = resource.get("meta") or {}
     tags = members(meta, "tag")
     marked = any(tag.get("system") == _SYSTEM and tag.get("code") == _LONG for tag in tags)
@@ -84,6 +87,9 @@ async def read_surroundings(
 
 
 def _overlapping(parameter: str, window: Interval) -> Clause:
-    """What can overlap the window: it starts at most a day before it, or is longer than a day."""
-    usual = DateRange(parameter, (Test("low", "ge", window.start - DAY), Test("low", "lt", window.end)))
-    return Or((usual, Equals("_tag", (f"{_LONG}{SEPARATOR}{_SYSTEM}",))))
+    """What can overlap the window: it starts shortly before its end, or is long and starts at most a year before it."""
+    usual, long = (
+        DateRange(parameter, (Test("low", "ge", window.start - length), Test("low", "lt", window.end)))
+        for length in (_USUAL, LONGEST)
+    )
+    return Or((usual, And((long, Equals("_tag", (f"{_LONG}{SEPARATOR}{_SYSTEM}",))))))
