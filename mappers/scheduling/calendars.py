@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, tzinfo
 
 from fhir_server.fhir.outcome import Issue
@@ -31,6 +31,7 @@ _ROOMS = frozenset(("ro", "bd", "ca", "ve"))
 # In minutes; more than any window.
 _FOR_EVER = 100 * 366 * 1440
 _OPEN_WITHOUT_HOURS = frozenset(("Location", "Device"))
+_WALL_CLOCK = ("hoursOfOperation", "availableTime", "notAvailable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ def build_calendar(
     """The calendar of a Schedule for these appointment types, and what is wrong; None when no zone is known."""
     reference = reference_of(schedule)
     parameters = parameters_of(schedule, types, practice)
+    if not parameters.zone and _needs_no_zone(schedule, practice):
+        parameters = replace(parameters, zone="UTC", grid=1)
     if not parameters.zone:
         text = (
             f"No time zone is known for `{reference}`: give the Schedule, its Location or its HealthcareService "
@@ -166,6 +169,14 @@ def build_calendar(
     horizon = read_period(schedule.get("planningHorizon"), zone) if "planningHorizon" in schedule else None
     owner = owner_of(schedule, practice.directory)
     return Calendar(reference, owner, zone, parameters, tuple(ways), horizon), issues
+
+
+def _needs_no_zone(schedule: Resource, practice: Practice) -> bool:
+    """Whether nothing is on the wall clock: a room or device of which nobody says hours."""
+    if owner_of(schedule, practice.directory).split("/")[0] not in _OPEN_WITHOUT_HOURS or practice.holidays:
+        return False
+    places = (practice.directory.get(place, {}) for place in _list_places(schedule, ()))
+    return not any(name in place for place in places for name in _WALL_CLOCK)
 
 
 def _list_ways(schedule: Resource, practice: Practice) -> list[list[Resource]]:

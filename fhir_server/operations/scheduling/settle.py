@@ -68,7 +68,7 @@ async def settle(state: State, visit: Visit) -> Settled:
     if not occupies(new, now) or (past and not visit.operation and (old is None or not _moves(visit))):
         return Settled(visit, (), Surroundings(), quiet=not _frees(visit))
     fresh = _list_fresh(visit)
-    if not fresh and not visit.operation:
+    if not fresh:
         return Settled(visit, (), Surroundings(), quiet=_keeps_slots(visit))
     names = name_locks(new, visit.practice)
     if isinstance(names, Issue):
@@ -113,7 +113,7 @@ def _at_start(taking: Taking | None) -> Taking | None:
 
 def _widen(takings: Sequence[Taking], visit: Visit) -> Interval:
     """What has to be read: the times with all buffers; whole days around where most visits of a day are counted."""
-    times = [reserve(each.time, each.parameters) for each in takings] or [Interval(visit.now, visit.now + 1)]
+    times = [reserve(each.time, each.parameters) for each in takings]
     low, high = min(each.start for each in times), max(each.end for each in times)
     if visit.operation and any(each.parameters.most_per_day for each in takings):
         low, high = low - DAY, high + DAY

@@ -100,8 +100,9 @@ async def post(client: Client, resource: Tree, expected: int = 201) -> Tree:
 
 async def call(client: Client, url: str, *pairs: tuple[str, Any], **named: Any) -> httpx.Response:
     """An operation with Parameters: strings as valueString, resources as resource, lists of pairs as parts."""
-    given = [*pairs, *((name.replace("_", "-"), value) for name, value in named.items())]
-    body = {"resourceType": "Parameters", "parameter": [to_parameter(name, value) for name, value in given]}
+    given = [*pairs, *((name[0] + name[1:].replace("_", "-"), value) for name, value in named.items())]
+    parts = [to_parameter(name, value) for name, value in given]
+    body = {"resourceType": "Parameters", **({"parameter": parts} if parts else {})}
     return await client.fhir("POST", url, json=body)
 
 

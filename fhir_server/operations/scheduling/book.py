@@ -1,0 +1,13 @@
+"""`Appointment/$book`: a held, proposed or new time is booked (IHE Scheduling, ITI-117)."""
+
+from __future__ import annotations
+
+from fhir_server.operations.scheduling.parameters import read_parameters
+from fhir_server.operations.scheduling.take import NAMES, take
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
+
+
+async def book(context: Context, request: Request) -> Response:
+    """201 with a booked Appointment, 200 where it was stored before; 409 with the next free times."""
+    return await take(context, request, read_parameters(context, request, NAMES), "booked")
