@@ -47,6 +47,8 @@ from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
+from fhir_server.workers.running import Team, run_workers, select_workers
+from fhir_server.workers.table import WORKERS
 from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules
 
@@ -193,11 +195,13 @@ def learn(settings: Settings) -> Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a deployment or a test may put in the place of what ships: clock, policy, business rules."""
+    """What a deployment or a test may put in the place of what ships: clock, policy, business rules, definitions."""
 
     clock: Clock = now
     policy: Policy = ALLOW_ALL
     rules: Rules = field(default_factory=lambda: RULES)
+    definitions: Path | None = field(default_factory=lambda: shipped("profiles"))
+    """The folder of the definitions that ship; None for a store that begins empty."""
 
 
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
@@ -266,9 +270,9 @@ async def running(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or learn(settings), store, await store.page_key(), seams)
-        await store_conformance_resources(
-            context, Path(settings.profiles) if settings.profiles else shipped("profiles")
-        )
+        for folder in (seams.definitions, Path(settings.profiles) if settings.profiles else None):
+            if folder is not None:
+                await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
         api = fhir_application(context, log or json_log(sys.stderr.buffer, settings.log_level), request_ids())
         try:
@@ -323,6 +327,15 @@ def create(known: Knowledge | None = None) -> Application:
     return server
 
 
+def _begin_work(context: Context, around: FastAPI) -> None:
+    """Start what goes on beside the requests of this process."""
+    context.background.start(supervise(context))
+    if context.settings.workers == "on":
+        team = Team(context, json_log(sys.stderr.buffer, context.settings.log_level))
+        around.state.standings = team.standings
+        context.background.start(run_workers(team, select_workers(context.settings, WORKERS.values())))
+
+
 async def _lifespan(
     start: Callable[[], AbstractAsyncContextManager[Running]],
     around: FastAPI,
@@ -342,7 +355,7 @@ async def _lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            server.context.background.start(supervise(server.context))
+            _begin_work(server.context, around)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

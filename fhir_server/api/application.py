@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from fhir_server.api import binary
 from fhir_server.api.log import Log
-from fhir_server.api.negotiation import FHIR_JSON, check_body_type, is_fhir_json, pretty, response_type, takes_gzip
+from fhir_server.api.negotiation import (
+    FHIR_TYPES,
+    check_body_type,
+    check_operation_body,
+    choose_media_type,
+    is_fhir_json,
+    pretty,
+    response_type,
+    takes_gzip,
+)
 from fhir_server.api.request import (
     ClientGone,
     Receive,
@@ -25,8 +32,11 @@ from fhir_server.api.request import (
 from fhir_server.api.response import Send, Style, error_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
 from fhir_server.interactions.search import parse_form
+from fhir_server.operations import OPERATIONS
+from fhir_server.operations.operation import Operation
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Pairs, Request, Response
+from fhir_server.requests.describe_error import describe_error
+from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
 
@@ -54,7 +64,7 @@ def fhir_application(context: Context, log: Log, new_request_id: Callable[[], st
         except FhirError as error:
             response = error_response(error)
         except Exception as error:
-            log("error", "unexpected error", request_id=request_id, error=_without_content(error))
+            log("error", "unexpected error", request_id=request_id, error=describe_error(error))
             response = _unexpected(request_id)
         size = await send(response, style, request_id, send_message)
         log(
@@ -91,7 +101,16 @@ async def _read(
             style = _style(method, path, headers, (*query, *parse_form(body)))
         body = _checked_body(method, path, headers, body)
     base = base_url(context.settings, scope, headers)
+    if style.content_type not in FHIR_TYPES:
+        media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
+        return Request(method, path, query, headers, body, base, principal, request_id, media_type), style
     return Request(method, path, query, headers, body, base, principal, request_id), style
+
+
+def _find_operation(path: tuple[str, ...]) -> Operation | None:
+    """The operation that a path names, where its media types are not those of every other request."""
+    operation = OPERATIONS.get(path[-1][1:]) if path and path[-1].startswith("$") else None
+    return operation if operation is not None and operation.speaks_other_media else None
 
 
 async def _arrived(context: Context, receive: Receive, headers: dict[str, str]) -> bytes:
@@ -115,6 +134,10 @@ def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: P
         elif name == "_pretty":
             indent = value
     accept = headers.get("accept")
+    operation = _find_operation(path)
+    if operation is not None:
+        kind = choose_media_type(accept, media_type, operation.gives)
+        return Style(kind, pretty(indent), takes_gzip(headers.get("accept-encoding", "")), method == "HEAD")
     native = path[:1] == ("Binary",) and (
         binary.comes_native(method, path, headers.get("content-type"))
         or binary.goes_native(method, path, accept, pairs)
@@ -129,6 +152,11 @@ def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], b
         native = binary.as_resource(path, headers, body)
         headers["content-type"] = FHIR_JSON
         return native
+    operation = _find_operation(path)
+    if operation is not None:
+        if body:
+            check_operation_body(content_type, operation.takes)
+        return body
     # a patch has types of its own, which the interaction knows; if it is FHIR JSON, then of this version
     own_type = method == "PATCH" and not is_fhir_json((content_type or "").partition(";")[0])
     if body and path[-1:] != ("_search",) and not own_type:
@@ -160,12 +188,3 @@ def _unexpected(request_id: str) -> Response:
         f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`."
     )
     return error_response(error)
-
-
-def _without_content(error: BaseException) -> dict[str, Any]:
-    """Where an error came from; its message could hold a resource's content."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "type": type(error).__name__,
-        "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
-    }

@@ -15,7 +15,8 @@ from fhir_server.requests.context import Context
 from fhir_server.settings import Settings, settings_of_environment
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
-from fhir_server.workers.reindexing import Job, LeaseLost, begin, resume, run
+from fhir_server.workers.lease import LeaseLost
+from fhir_server.workers.reindexing import Job, begin, resume, run
 
 
 def reindex(
@@ -41,7 +42,7 @@ def reindex(
 
 async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
     if settings.store.startswith("sqlite:"):
-        sqlite.check_there(settings.store)
+        sqlite.check_file(settings.store)
     async with running(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)

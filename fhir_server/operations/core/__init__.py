@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fhir_server.operations.core import everything, lastn, meta, purge, reindex
+from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.core import everything, job, lastn, meta, purge, reindex
 from fhir_server.operations.operation import ANY, Operation
 
 _HL7 = "http://hl7.org/fhir/OperationDefinition/"
@@ -33,7 +34,7 @@ CORE: tuple[Operation, ...] = (
     Operation(
         "purge",
         ("POST",),
-        "https://fhir-server.example/OperationDefinition/purge",
+        operation_url("purge"),
         "Removes a resource with its whole history physically.",
         purge.purge,
         setting="purge",
@@ -41,10 +42,18 @@ CORE: tuple[Operation, ...] = (
     Operation(
         "reindex",
         ("GET", "POST"),
-        "https://fhir-server.example/OperationDefinition/reindex",
+        operation_url("reindex"),
         "Makes the search index of stored resources anew; GET tells how far it is.",
         reindex.reindex,
         at={ANY: ("system", "type")},
+    ),
+    Operation(
+        "job",
+        ("GET", "DELETE"),
+        operation_url("job"),
+        "Tells how far a job is and gives its result; DELETE cancels it.",
+        job.job,
+        at={ANY: ("system",)},
     ),
     Operation(
         "everything",
