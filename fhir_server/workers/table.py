@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.worker import Worker
 
@@ -10,6 +11,9 @@ JOBS: dict[str, JobStep] = {}
 
 WORKERS: dict[str, Worker] = {
     worker.name: worker
-    for worker in (Worker("jobs", "Carries on the long work that operations have started.", run_jobs(JOBS)),)
+    for worker in (
+        Worker("jobs", "Carries on the long work that operations have started.", run_jobs(JOBS)),
+        Worker("holds", "Cancels holds of appointments that have expired.", tidy_holds, seconds=60.0),
+    )
 }
 """Name → worker."""

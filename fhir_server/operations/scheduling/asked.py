@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Forbidden, Invalid, Issue, NotFound, Unprocessable
+from fhir_server.fhir.urls import BASE
 from fhir_server.operations.scheduling.availability import (
     add_rooms,
     know_proposals,
@@ -30,6 +31,9 @@ from mappers.scheduling.occupied import occupies
 from mappers.scheduling.proposals import proposal_to_appointment, read_proposal_id
 
 _MOST_REPEATS = 100
+SERIES = f"{BASE}/appointment-series"
+"""The system of the identifier by which the members of a series are found."""
+
 _PEOPLE = ("Practitioner/", "PractitionerRole/")
 
 
@@ -163,10 +167,10 @@ async def _list_any_of(ask: Ask, appointment: Resource) -> list[Resource]:
 
     occupied = (await read_surroundings(find, actors, window, ask.practice, ask.now)).occupied
     ranked = sorted(calendars, key=lambda each: (count_visits(each, times.start, occupied)[0], each.schedule))
-    return [_with_provider(appointment, ask.practice.directory[each.schedule]) for each in ranked]
+    return [with_provider(appointment, ask.practice.directory[each.schedule]) for each in ranked]
 
 
-def _with_provider(appointment: Resource, schedule: Resource) -> Resource:
+def with_provider(appointment: Resource, schedule: Resource) -> Resource:
     """The Appointment with those of the Schedule in the place of its practitioners."""
     others = [
         person

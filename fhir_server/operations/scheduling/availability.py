@@ -155,7 +155,7 @@ def list_known_types(practice: Practice) -> set[str]:
     return found
 
 
-def list_services(schedule: Resource) -> set[str]:
+def list_healthcare(schedule: Resource) -> set[str]:
     """The HealthcareServices that a Schedule names."""
     actors = (actor.get("reference", "") for actor in members(schedule, "actor"))
     return {actor for actor in actors if actor.startswith("HealthcareService/")}

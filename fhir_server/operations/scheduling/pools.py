@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_server.operations.scheduling.availability import is_provider, list_services
+from fhir_server.operations.scheduling.availability import is_provider, list_healthcare
 from fhir_server.operations.scheduling.parameters import Parameters
 from mappers.scheduling.calendars import Practice, owner_of, takes_time
 from mappers.scheduling.elements import Resource, list_codings, list_types, members, person_of, target_of
@@ -63,6 +63,6 @@ def select_others(rooms: list[str], types: frozenset[str], practice: Practice) -
         schedule
         for actor, own in practice.schedules.items()
         for schedule in own
-        if actor.startswith("Device/") and services & list_services(schedule)
+        if actor.startswith("Device/") and services & list_healthcare(schedule)
     ]
     return [*pools, devices] if devices else pools

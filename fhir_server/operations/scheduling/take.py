@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,13 +92,14 @@ async def _decide(state: State, ask: Ask, order: Order) -> Decision[Answer]:
         if isinstance(result, str):
             return Decision(result)
         if isinstance(result, Consequences):
-            actions = (*_write(candidate, result), make_provenance(ask, result.appointment, order.reason))
+            actions = (*write_candidate(candidate, result), make_provenance(ask, [result.appointment], order.reason))
             return Decision(name_of(result.appointment), actions, tuple(blind.assertions), tuple(blind.locks))
         refused.append((candidate, result))
     raise await build_refusal(ask, refused[0][0].new, refused[0][1])
 
 
-def _write(candidate: Candidate, result: Consequences) -> tuple[Action, ...]:
+def write_candidate(candidate: Candidate, result: Consequences) -> tuple[Action, ...]:
+    """The write of the Appointment, and those beside it."""
     new = result.appointment
     if candidate.old is None:
         own = Action("PUT", "Appointment", new["id"], id=new["id"], text=parse(orjson.dumps(new)), decided=True)
@@ -180,11 +181,11 @@ async def build_refusal(ask: Ask, appointment: Resource, refusals: Sequence[Refu
     return Conflict(issues=[*issues, explain_alternatives(times)])
 
 
-def make_provenance(ask: Ask, appointment: Resource, reason: str = "") -> Action:
-    """Who did what to the Appointment, written with it (https://hl7.org/fhir/R4/provenance.html)."""
+def make_provenance(ask: Ask, appointments: Iterable[Resource], reason: str = "") -> Action:
+    """Who did what to the Appointments, written with them (https://hl7.org/fhir/R4/provenance.html)."""
     provenance: dict[str, Any] = {
         "resourceType": "Provenance",
-        "target": [{"reference": name_of(appointment)}],
+        "target": [{"reference": name_of(each)} for each in appointments],
         "recorded": instant(ask.now),
         "activity": {"text": ask.asked.operation.removeprefix("$")},
         "agent": [{"who": {"display": ask.request.principal.name}}],
