@@ -46,7 +46,7 @@ def _is_asked(context: Context, target: Target) -> bool:
 async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
     """What the rule of a type says of one write; what it read and locked goes into the plan. Raises its refusal."""
     trees = draft.trees or {}
-    state = State(context, draft.caller, pending=trees)
+    state = State(context, draft.caller, pending=trees, entries=draft.entries)
     tree = None if current is None or current.raw is None else orjson.loads(current.raw)
     verb: Verb = "purge" if target.action.purge else target.action.method
     change = Change(verb, target.action.type, target.id, tree, trees.get(target.reference))

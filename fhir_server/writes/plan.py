@@ -27,6 +27,7 @@ from fhir_server.fhir.resource import Text, join_members, members, parse, splice
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.request import Caller
+from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -59,6 +60,8 @@ class Plan:
     """By id, the SearchParameters written so far; None for one that is deleted."""
     trees: dict[str, dict[str, Any] | None] | None = None
     """By reference, what is written, None for a deletion; only where a rule will be asked."""
+    entries: dict[str, Entries] = field(default_factory=dict)
+    """By reference, the index entries of what `trees` has."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
 
@@ -296,7 +299,7 @@ def _plan_write(
     draft.steps.append((target, len(draft.writes)))
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     if draft.trees is not None:
-        draft.trees[target.reference] = tree
+        draft.trees[target.reference], draft.entries[target.reference] = tree, entries
     text.forget_tree()
 
 
@@ -321,6 +324,7 @@ def set_elements(
     for reference in set(write.entries.references) - set(entries.references):
         if reference in draft.required and draft.required[reference][0] is target:
             del draft.required[reference]
+    draft.entries[target.reference] = entries
     draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
 
 

@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.followers import encounter_rule, response_rule
 from fhir_server.operations.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
 from fhir_server.operations.scheduling.site import read_site
-from fhir_server.operations.scheduling.surroundings import LONGEST, tag_long
+from fhir_server.operations.scheduling.surroundings import LONGEST, tag
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import owner_of
@@ -98,7 +98,7 @@ async def slot_rule(state: State, change: Change) -> Ruling:
     if change.new is None:
         return ALLOWED
     new = dict(change.new)
-    return Ruling(elements=_list_differences(new, tag_long(new)))
+    return Ruling(elements=_list_differences(new, tag(new)))
 
 
 async def calendar_rule(state: State, change: Change) -> Ruling:

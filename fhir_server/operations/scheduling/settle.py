@@ -14,7 +14,7 @@ import orjson
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.resource import parse
-from fhir_server.operations.scheduling.surroundings import Surroundings, read_surroundings, tag_long
+from fhir_server.operations.scheduling.surroundings import Surroundings, read_surroundings, tag
 from fhir_server.search.query import Clause, Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
@@ -152,7 +152,7 @@ def _frees(visit: Visit) -> bool:
 async def plan_slots(state: State, settled: Settled, overbooked: bool = False) -> Consequences:
     """The Slots that are written with the visit, and the Appointment that names them."""
     visit = settled.visit
-    new, old = tag_long(visit.new), visit.old
+    new, old = tag(visit.new), visit.old
     if settled.quiet:
         carried = old.get("slot") if old and "slot" not in new and code_of(new) in OCCUPYING else None
         return Consequences({**new, "slot": carried} if carried else new)
@@ -169,7 +169,7 @@ async def plan_release(state: State, old: Resource, now: int) -> Consequences:
 
 def _plan_writes(changes: SlotChanges, slots: Iterable[Resource]) -> Consequences:
     stored = {reference_of(each): each for each in slots}
-    writes = [write_resource(tag_long(each), stored.get(reference_of(each))) for each in changes.writes]
+    writes = [write_resource(tag(each), stored.get(reference_of(each))) for each in changes.writes]
     deletions = (name.partition("/") for name in changes.deletes)
     deletes = [Action("DELETE", type, "", id=id, decided=True) for type, _, id in deletions]
     return Consequences(changes.appointment, (*writes, *deletes))

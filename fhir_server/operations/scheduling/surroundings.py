@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 
 from fhir_server.fhir.urls import code_system_url
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Clause, DateRange, Equals, Or, Test
+from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Or, Test
 from mappers.scheduling.calendars import Practice
-from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, target_of
+from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
 from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
 
 # Visits of at most this length are found by their start alone; the others are few.
-_USUAL = 4 * 60 * MINUTE
+_USUAL = 2 * 60 * MINUTE
 LONGEST = 366 * DAY
-_SYSTEM, _LONG = code_system_url("booking"), "long"
-_TAG = {"system": _SYSTEM, "code": _LONG}
+_SYSTEM, _LONG, _MADE = code_system_url("booking"), "long", "made"
 _BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
 
 Find = Callable[[str, Clause], Awaitable[Sequence[Resource]]]
@@ -37,19 +36,20 @@ class Surroundings:
     occupied: Occupied = field(default_factory=Occupied)
 
 
-def tag_long(resource: Resource) -> Resource:
-    """An Appointment or Slot with the tag of those longer than four hours, or without it when it is none of them."""
+def tag(resource: Resource) -> Resource:
+    """An Appointment or Slot with the tags by which the rule finds it: `long`, and for Slots of bookings `made`."""
     times = read_times(resource) if "start" in resource and "end" in resource else None
-    long = isinstance(times, Interval) and times.end - times.start > _USUAL
+    wanted = {_LONG} if isinstance(times, Interval) and times.end - times.start > _USUAL else set()
+    if resource["resourceType"] == "Slot" and slot_origin(resource) == "booking":
+        wanted.add(_MADE)
     meta = resource.get("meta") or {}
     tags = members(meta, "tag")
-    marked = any(tag.get("system") == _SYSTEM and tag.get("code") == _LONG for tag in tags)
-    if marked == long:
+    own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in (_LONG, _MADE)]
+    if {each["code"] for each in own} == wanted:
         return resource
-    others = [tag for tag in tags if (tag.get("system"), tag.get("code")) != (_SYSTEM, _LONG)]
-    wanted = [*others, _TAG] if long else others
+    tags = [each for each in tags if each not in own] + [{"system": _SYSTEM, "code": code} for code in sorted(wanted)]
     rest = {name: value for name, value in meta.items() if name != "tag"}
-    return {**resource, "meta": {**rest, "tag": wanted} if wanted else rest}
+    return {**resource, "meta": {**rest, "tag": tags} if tags else rest}
 
 
 def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
@@ -76,13 +76,15 @@ async def read_surroundings(
     appointments = list(await find("Appointment", And((near, _overlapping("date", window)))))
     slots: Sequence[Resource] = ()
     if schedules:
-        slots = await find("Slot", And((Equals("schedule", schedules), _overlapping("start", window))))
+        # the Slots that bookings made say nothing beside their Appointments
+        others = Not(Equals("_tag", (f"{_MADE}{SEPARATOR}{_SYSTEM}",)))
+        slots = await find("Slot", And((Equals("schedule", schedules), _overlapping("start", window), others)))
     known = {reference_of(each) for each in appointments}
     named = {target_of(slot) for each in appointments if code_of(each) in OCCUPYING for slot in members(each, "slot")}
     bare = tuple(name for slot in slots if code_of(slot) in _BUSY and (name := reference_of(slot)) not in named)
     if bare:
-        others = await find("Appointment", Equals("slot", bare))
-        appointments += [each for each in others if reference_of(each) not in known]
+        naming = await find("Appointment", Equals("slot", bare))
+        appointments += [each for each in naming if reference_of(each) not in known]
     return Surroundings(tuple(appointments), tuple(slots), list_occupied(appointments, slots, practice, now))
 
 
