@@ -100,10 +100,11 @@ class State:
         self.assertions.append(VersionIs(type, id, 0 if stored is None else stored.version))
         return None if stored is None or stored.raw is None else _to_resource(stored)
 
-    async def search(self, type: str, where: Clause, most: int = MOST_READ) -> list[Resource]:
+    async def search(self, type: str, where: Clause, most: int = MOST_READ, asserted: bool = True) -> list[Resource]:
         """All resources of a type that match, by id. Asserts that there are no others, and the version of each.
 
-        Raises TooCostly for more than `most`.
+        `asserted` False: nothing is asserted, for a decision that would stand as well had it been made just before any
+        other write of what it looks for. Raises TooCostly for more than `most`.
         """
         pending = {
             reference.partition("/")[2]: tree
@@ -116,9 +117,10 @@ class State:
             raise TooCostly(
                 f"More than {most} resources of type `{type}` would have to be looked at; narrow the request."
             )
-        self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
         stored = [match for match in page.matches if match.id not in pending]
-        self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
+        if asserted:
+            self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
+            self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
         found = {match.id: _to_resource(match) for match in stored}
         for id in self._match_pending(type, where, pending):
             found[id] = Resource(pending[id] or {}, 0)

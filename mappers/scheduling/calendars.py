@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, tzinfo
+from typing import Any
 
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.elements import (
@@ -44,6 +45,8 @@ class Practice:
     default: SchedulingParameters
     holidays: tuple[Holiday, ...] = ()
     roles: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was derived from the above once: it follows from it, and from nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,12 @@ def read_practice(
 
 def longest_buffer(practice: Practice) -> int:
     """The longest buffer of any visit, in minutes: so far the visits beside a window can reach into it."""
-    names = ("buffer_before", "buffer_after")
-    buffers: list[int] = [row.values.get(name, 0) for rows in practice.rows.values() for row in rows for name in names]
-    return max(practice.default.buffer_before, practice.default.buffer_after, *buffers)
+    if "longest buffer" not in practice.memo:
+        names = ("buffer_before", "buffer_after")
+        buffers = [row.values.get(name, 0) for rows in practice.rows.values() for row in rows for name in names]
+        practice.memo["longest buffer"] = max(practice.default.buffer_before, practice.default.buffer_after, *buffers)
+    longest: int = practice.memo["longest buffer"]
+    return longest
 
 
 def list_actors(schedule: Resource) -> list[str]:

@@ -81,8 +81,12 @@ async def settle(state: State, visit: Visit) -> Settled:
 
 
 async def find(state: State, type: str, where: Clause) -> Sequence[Resource]:
-    """All resources that match; each is asserted."""
-    return [dict(each.tree) for each in await state.search(type, where)]
+    """All resources that match. Appointments are asserted, Slots are not.
+
+    A Slot that the site writes at the same moment might as well come after the booking, which it does not undo; one
+    that the booking changes is asserted by that write.
+    """
+    return [dict(each.tree) for each in await state.search(type, where, asserted=type == "Appointment")]
 
 
 def _list_refusals(visit: Visit, fresh: Sequence[Taking], around: Surroundings, past: bool) -> Iterable[Refusal]:
