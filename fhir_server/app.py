@@ -34,6 +34,7 @@ from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.reindex import supervise
 from fhir_server.operations.scheduling.rule import BOOKING_RULES
+from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.context import Context
 from fhir_server.requests.search_parameters import SearchParameters, Snapshot
@@ -176,6 +177,12 @@ def shipped(folder: str) -> Path:
     return inside if inside.exists() else package.parent / folder
 
 
+def partner_folders(settings: Settings) -> list[Path]:
+    """Where the files of partners are: with what ships, and in the site's own folder of profiles."""
+    folders = [shipped("profiles"), *([Path(settings.profiles)] if settings.profiles else [])]
+    return [folder / "partners" for folder in folders]
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What is derived from the definitions once and shared by everything."""
@@ -234,6 +241,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         ),
         dispatch=dispatch,
         capability=_capability(settings, known, parameters, clock),
+        partners=read_partners(partner_folders(settings)),
     )
 
 

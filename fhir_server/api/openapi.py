@@ -233,7 +233,7 @@ def _search_schemas(criteria: Mapping[str, list[dict[str, Any]]], names: Mapping
     schemas: dict[str, Schema] = {}
     for type in sorted({each["type"] for rows in criteria.values() for each in rows}):
         kind = TYPES.get(type)
-        modifiers = sorted(f"`:{each}`" for each in kind.modifiers - kind.only.keys()) if kind else []
+        modifiers = sorted(f"`:{each}`" for each in kind.modifiers - kind.modifier_datatypes.keys()) if kind else []
         prefixes = [f"`{each}`" for each in sorted(PREFIXES)] if kind and kind.prefixes else []
         says = [f"Modifiers {', '.join(['`:missing`', *modifiers])}."]
         says += [f"Prefixes {', '.join(prefixes)}."] if prefixes else []

@@ -46,7 +46,7 @@ async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
     if settings.store.startswith("memory:"):
         raise ValueError("A memory:// store lives in one process, whose own workers `serve` runs.")
     if settings.store.startswith("sqlite:"):
-        sqlite.check_there(settings.store)
+        sqlite.check_file(settings.store)
     async with running(settings) as server:
         team = Team(server.context, json_log(sys.stderr.buffer, settings.log_level))
         team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)

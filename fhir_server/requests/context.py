@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
+from fhir_server.partners import Partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
@@ -50,6 +51,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    partners: Partners
+    """By name, with whom messages are exchanged."""
     snapshots: dict[str, Any] = field(default_factory=dict)
     """What a domain read of the store and brings up to date before each use, by the domain's name."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,7 +63,7 @@ class Context:
         policy, principal = self.policy, caller.principal
         if not policy.restricts(principal):
             return Reader(self.unrestricted, None)
-        index = functools.partial(self.index.entries, base=caller.base)
+        index = functools.partial(self.index.make_entries, base=caller.base)
         types = self.registry.types
         return Reader(self.unrestricted, Restrictions(functools.partial(policy.restriction, principal), index, types))
 

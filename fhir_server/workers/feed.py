@@ -82,7 +82,7 @@ async def _read_batch(turn: Turn, before: Position) -> tuple[int, Sequence[Store
     """How much was read (0: the end), what of it to hand over, and the position after it."""
     if before.walk is not None:
         return await _walk(turn, before)
-    changes = await turn.context.unrestricted.changes(before.token, BATCH)
+    changes = await turn.context.unrestricted.read_changes(before.token, BATCH)
     versions: Sequence[Stored] = changes.versions
     if before.mark:
         versions = await _leave_out_walked(turn, versions, before.mark)
@@ -94,7 +94,7 @@ async def _begin_walk(turn: Turn, before: Position) -> Position:
     store = turn.context.unrestricted
     horizon = (await store.history(HistoryQuery(count=1))).horizon
     # the version that this token passes over is the first of all: the walk shows that resource
-    token = (await store.changes(None, 1)).token
+    token = (await store.read_changes(None, 1)).token
     return replace(before, token=token, walk=(min(turn.context.types), None), mark=horizon)
 
 

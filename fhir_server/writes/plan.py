@@ -292,7 +292,7 @@ def _plan_write(
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = context.index.entries(action.type, tree, caller.base)
+    entries = context.index.make_entries(action.type, tree, caller.base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))
@@ -320,7 +320,7 @@ def set_elements(
     if current is not None and _is_unchanged(current, head, tail):
         _drop_write(draft, number, position, current)
         return
-    entries = context.index.entries(write.type, tree, draft.caller.base)
+    entries = context.index.make_entries(write.type, tree, draft.caller.base)
     for reference in set(write.entries.references) - set(entries.references):
         if reference in draft.required and draft.required[reference][0] is target:
             del draft.required[reference]

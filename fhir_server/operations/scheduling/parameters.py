@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import Invalid, Issue
 from fhir_server.fhir.resource import parse
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request
-from fhir_server.search.parse import ELSEWHERE
+from fhir_server.search.parse import NOT_SEARCHED
 from mappers.scheduling.clashes import OVERRIDES
 from mappers.scheduling.elements import Resource, list_codings, target_of
 
@@ -127,7 +127,7 @@ def read_parameters(context: Context, request: Request, names: Iterable[str]) ->
     operation = request.path[-1]
     values: dict[str, list[Any]] = {}
     for name, value in request.query:
-        if name not in ELSEWHERE:
+        if name not in NOT_SEARCHED:
             values.setdefault(name, []).append(value)
     if request.method == "POST" and request.body:
         tree = parse(request.body).tree

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fhir_server.fhir.urls import code_system_url
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Clause, DateRange, Equals, Not, Or, Test
+from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
@@ -91,7 +91,7 @@ async def read_surroundings(
 def _overlapping(parameter: str, window: Interval) -> Clause:
     """What can overlap the window: it starts shortly before its end, or is long and starts at most a year before it."""
     usual, long = (
-        DateRange(parameter, (Test("low", "ge", window.start - length), Test("low", "lt", window.end)))
+        DateRange(parameter, (Bound("low", "ge", window.start - length), Bound("low", "lt", window.end)))
         for length in (_USUAL, LONGEST)
     )
     return Or((usual, And((long, Equals("_tag", (f"{_LONG}{SEPARATOR}{_SYSTEM}",))))))

@@ -34,7 +34,7 @@ async def follow(client: Client, page: str, title: str = "") -> list[httpx.Respo
             await client.request(
                 method,
                 url.path.removeprefix("/fhir/"),
-                params=parse_qsl(url.query),
+                params=dict(parse_qsl(url.query)),
                 content=body,
                 headers={"content-type": "application/fhir+json"},
             )
