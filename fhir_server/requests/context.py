@@ -56,6 +56,8 @@ class Context:
     """By name, with whom messages are exchanged."""
     long_work: LongWork = field(default_factory=LongWork)
     """Where the work on large texts is done."""
+    snapshots: dict[str, Any] = field(default_factory=dict)
+    """What a domain read of the store and brings up to date before each use, by the domain's name."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 

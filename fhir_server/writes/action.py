@@ -22,7 +22,8 @@ class Action(NamedTuple):
     of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
     `headers.ANY_VERSION`.
     `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "". `purge`: the
-    deletion that comes before a physical removal. `patch_size`: bytes of the patch's text.
+    deletion that comes before a physical removal. `decided`: the operation that chose it has applied the rule of the
+    type itself, so that it is not asked. `patch_size`: bytes of the patch's text.
     """
 
     method: Method
@@ -38,6 +39,7 @@ class Action(NamedTuple):
     where: str = ""
     purge: bool = False
     patch_size: int = 0
+    decided: bool = False
 
 
 class WriteResult(NamedTuple):
