@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from fhir_server.fhir.outcome import FhirError, operation_outcome
+from fhir_server.fhir.outcome import FhirError, build_operation_outcome
 from fhir_server.requests.request import Response
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -48,7 +48,7 @@ def _http_date(seconds: int) -> bytes:
 
 def error_response(error: FhirError) -> Response:
     """The response that tells an error."""
-    return Response(error.status, orjson.dumps(operation_outcome(error.issues)), headers=error.headers)
+    return Response(error.status, orjson.dumps(build_operation_outcome(error.issues)), headers=error.headers)
 
 
 async def send(response: Response, style: Style, request_id: str, send: Send) -> int:

@@ -1,7 +1,7 @@
 """FHIRPath Patch of a resource: operations in a Parameters resource (https://hl7.org/fhir/R4/fhirpatch.html).
 
-A patch that is wrong in itself (unknown operation, element or type) answers 400; one that does not fit this resource
-(nothing at the path, several elements, an index outside the list) answers 422. The result is not validated here.
+A wrong patch (unknown operation, element or type) answers 400; one that does not fit this resource (nothing at the
+path, several elements, an index outside the list) answers 422. The result is not validated here.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
-from fhir_server.fhir.json_tree import Tree, copied
-from fhir_server.fhir.locate import Child, Node, Steps, choices, parse, root, select
+from fhir_server.fhir.json_tree import Tree, copy_tree
+from fhir_server.fhir.locate import Child, Node, Steps, find_choices, make_root, parse, select
 from fhir_server.fhir.outcome import FhirError, Invalid, Unprocessable
 
-# The name of each part and the keys its value may stand under.
+# Name of a part → the keys that its value may have.
 _PARTS = {
     "type": ("valueCode", "valueString"),
     "path": ("valueString",),
@@ -29,7 +29,7 @@ _TEXTS = frozenset({"type", "path", "name"})
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What goes into an element: under which JSON key, its value, and a primitive's id and extensions."""
+    """New content of an element: its JSON key, its value, and a primitive's id and extensions."""
 
     key: str
     property: Property
@@ -44,8 +44,8 @@ class _Slot:
     holder: dict[str, Any]
     key: str
 
-    def lists(self) -> tuple[list[Tree], list[Tree]]:
-        """The arrays of values and of siblings, both put there and made equally long."""
+    def pad_lists(self) -> tuple[list[Tree], list[Tree]]:
+        """The arrays of values and of siblings, created where absent and padded to equal length."""
         values = self.holder.setdefault(self.key, [])
         siblings = self.holder.setdefault(f"_{self.key}", [])
         if not isinstance(values, list) or not isinstance(siblings, list):
@@ -55,7 +55,8 @@ class _Slot:
         siblings += [None] * (length - len(siblings))
         return values, siblings
 
-    def present(self) -> bool:
+    def is_present(self) -> bool:
+        """Whether the element has a value or a sibling."""
         return self.key in self.holder or f"_{self.key}" in self.holder
 
 
@@ -66,47 +67,47 @@ def apply(tree: Tree, parameters: Mapping[str, Any], definitions: Definitions) -
     """
     if parameters.get("resourceType") != "Parameters" or not isinstance(parameters.get("parameter"), list):
         raise Invalid("A FHIRPath Patch is a Parameters resource with one `operation` parameter per change.")
-    patched = root(copied(tree))
+    patched = make_root(copy_tree(tree))
     for index, parameter in enumerate(parameters["parameter"]):
         try:
-            _operate(patched, parameter, definitions)
+            _run_operation(patched, parameter, definitions)
         except FhirError as error:
-            raise error.located(f"Parameters.parameter[{index}]") from None
-    return _pruned(patched.value)
+            raise error.relocate(f"Parameters.parameter[{index}]") from None
+    return _prune(patched.value)
 
 
-def _operate(resource: Node, parameter: Any, definitions: Definitions) -> None:
-    parts = _parts(parameter)
-    type = _scalar(parts, "type")
+def _run_operation(resource: Node, parameter: Any, definitions: Definitions) -> None:
+    parts = _parse_parts(parameter)
+    type = _get_scalar(parts, "type")
     if type not in _OPERATIONS:
         raise Invalid(f"`type` must be one of {', '.join(_OPERATIONS)}, not `{type}`.", code="value")
-    function, needed = _OPERATIONS[type]
-    if parts.keys() - {"type"} != set(needed):
-        raise Invalid(f"The operation `{type}` has the parts {', '.join(needed)}, and no others.", code="required")
-    arguments = [parts[name] if name == "value" else _scalar(parts, name) for name in needed[1:]]
-    function(resource, parse(_scalar(parts, "path")), *arguments, definitions)
+    function, names = _OPERATIONS[type]
+    if parts.keys() - {"type"} != set(names):
+        raise Invalid(f"The operation `{type}` has the parts {', '.join(names)}, and no others.", code="required")
+    arguments = [parts[name] if name == "value" else _get_scalar(parts, name) for name in names[1:]]
+    function(resource, parse(_get_scalar(parts, "path")), *arguments, definitions)
 
 
-def _parts(parameter: Any) -> dict[str, Any]:
+def _parse_parts(parameter: Any) -> dict[str, Any]:
     """The parts of one operation by name."""
     if not isinstance(parameter, dict) or parameter.get("name") != "operation":
         raise Invalid("Each parameter of a FHIRPath Patch is named `operation` and has parts.", code="structure")
     parts: dict[str, Any] = {}
-    for part in _part_list(parameter):
+    for part in _list_parts(parameter):
         if part["name"] in parts:
             raise Invalid(f"The operation has the part `{part['name']}` twice.", code="structure")
         parts[part["name"]] = part
     return parts
 
 
-def _part_list(parameter: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _list_parts(parameter: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts = parameter.get("part")
     if not isinstance(parts, list) or not all(isinstance(p, dict) and isinstance(p.get("name"), str) for p in parts):
         raise Invalid(f"`{parameter.get('name')}` needs `part`, each with a name.", code="structure")
     return parts
 
 
-def _scalar(parts: Mapping[str, Any], name: str) -> Any:
+def _get_scalar(parts: Mapping[str, Any], name: str) -> Any:
     """The text or integer of a part."""
     part, keys = parts.get(name, {}), _PARTS[name]
     value = next((part[key] for key in keys if key in part), None)
@@ -115,118 +116,122 @@ def _scalar(parts: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _one(resource: Node, steps: Steps, definitions: Definitions) -> Node:
-    found = select(resource, steps, definitions)
-    if not found:
+def _select_one(resource: Node, steps: Steps, definitions: Definitions) -> Node:
+    nodes = select(resource, steps, definitions)
+    if not nodes:
         raise Unprocessable("The path leads to no element of the resource.", code="not-found")
-    return _not_several(found)
+    return _require_one(nodes)
 
 
-def _not_several(found: list[Node]) -> Node:
-    if len(found) > 1:
-        raise Unprocessable(f"The path leads to {len(found)} elements; it must name one.", code="multiple-matches")
-    return found[0]
+def _require_one(nodes: list[Node]) -> Node:
+    if len(nodes) > 1:
+        raise Unprocessable(f"The path leads to {len(nodes)} elements; it must name one.", code="multiple-matches")
+    return nodes[0]
 
 
 def _add(resource: Node, steps: Steps, name: str, value: Any, definitions: Definitions) -> None:
-    parent = _one(resource, steps, definitions)
-    content = _content(value, choices(parent.type, name, definitions), definitions)
-    _put(_object(parent, definitions), content, choices(parent.type, name, definitions))
+    parent = _select_one(resource, steps, definitions)
+    choices = find_choices(parent.type, name, definitions)
+    content = _parse_content(value, choices, definitions)
+    _put(_find_object(parent, definitions), content, choices)
 
 
 def _insert(resource: Node, steps: Steps, value: Any, index: int, definitions: Definitions) -> None:
-    parent, found = _collection(resource, steps, definitions)
-    content = _content(value, found, definitions)
-    values, siblings = _Slot(_object(parent, definitions), content.key).lists()
-    if not 0 <= index <= len(values):
-        raise Unprocessable(f"The index {index} is outside the list of {len(values)} elements.", code="value")
+    parent, choices = _find_list(resource, steps, definitions)
+    content = _parse_content(value, choices, definitions)
+    values, siblings = _Slot(_find_object(parent, definitions), content.key).pad_lists()
+    _check_index(index, len(values) + 1, values)
     values.insert(index, content.value)
     siblings.insert(index, content.sibling)
 
 
 def _delete(resource: Node, steps: Steps, definitions: Definitions) -> None:
-    found = select(resource, steps, definitions)
-    if not found:
+    nodes = select(resource, steps, definitions)
+    if not nodes:
         return
-    node = _not_several(found)
-    _not_resource(node)
+    node = _require_one(nodes)
+    _require_property(node)
     if node.index is None:
         node.holder.pop(node.key, None)
         node.holder.pop(f"_{node.key}", None)
         return
-    for items in _Slot(node.holder, node.key).lists():
+    for items in _Slot(node.holder, node.key).pad_lists():
         del items[node.index]
 
 
 def _replace(resource: Node, steps: Steps, value: Any, definitions: Definitions) -> None:
-    node = _one(resource, steps, definitions)
-    name = _not_resource(node).element.name
-    content = _content(value, choices(node.owner, name, definitions), definitions)
+    node = _select_one(resource, steps, definitions)
+    name = _require_property(node).element.name
+    content = _parse_content(value, find_choices(node.owner, name, definitions), definitions)
     if node.index is not None:
-        values, siblings = _Slot(node.holder, node.key).lists()
+        values, siblings = _Slot(node.holder, node.key).pad_lists()
         values[node.index], siblings[node.index] = content.value, content.sibling
         return
-    # Rebuilt in place so that another type of a choice (`valueString` for `valueQuantity`) keeps the position.
+    # All members are set again: another type of a choice (`valueString` for `valueQuantity`) keeps the position.
     members = dict(node.holder)
     node.holder.clear()
     for key, member in members.items():
         if key.removeprefix("_") != node.key:
             node.holder[key] = member
-        elif not _Slot(node.holder, content.key).present():
+        elif not _Slot(node.holder, content.key).is_present():
             _set(node.holder, content)
 
 
 def _move(resource: Node, steps: Steps, source: int, destination: int, definitions: Definitions) -> None:
-    parent, found = _collection(resource, steps, definitions)
-    lists = _Slot(_object(parent, definitions), next(iter(found))).lists()
+    parent, choices = _find_list(resource, steps, definitions)
+    lists = _Slot(_find_object(parent, definitions), next(iter(choices))).pad_lists()
     for index in (source, destination):
-        if not 0 <= index < len(lists[0]):
-            raise Unprocessable(f"The index {index} is outside the list of {len(lists[0])} elements.", code="value")
+        _check_index(index, len(lists[0]), lists[0])
     for items in lists:
         items.insert(destination, items.pop(source))
 
 
-def _not_resource(node: Node) -> Property:
+def _check_index(index: int, end: int, values: list[Tree]) -> None:
+    if not 0 <= index < end:
+        raise Unprocessable(f"The index {index} is outside the list of {len(values)} elements.", code="value")
+
+
+def _require_property(node: Node) -> Property:
     if node.definition is None:
         raise Unprocessable("The path names the whole resource; a patch changes elements in it.", code="not-supported")
     return node.definition
 
 
-def _collection(resource: Node, steps: Steps, definitions: Definitions) -> tuple[Node, Mapping[str, Property]]:
-    """The parent and the JSON key of a repeating element; the list itself may be empty."""
+def _find_list(resource: Node, steps: Steps, definitions: Definitions) -> tuple[Node, Mapping[str, Property]]:
+    """The parent and the JSON keys of a repeating element, which may be absent."""
     last = steps[-1] if steps else None
     if not isinstance(last, Child):
         raise Invalid("The path must name a list, such as `Patient.name`.", code="value")
-    parent = _one(resource, steps[:-1], definitions)
-    found = choices(parent.type, last.name, definitions)
-    if not all(property.element.repeats for property in found.values()):
+    parent = _select_one(resource, steps[:-1], definitions)
+    choices = find_choices(parent.type, last.name, definitions)
+    if not all(property.element.repeats for property in choices.values()):
         raise Invalid(f"`{parent.type}.{last.name}` does not repeat: use add or replace.", code="structure")
-    return parent, found
+    return parent, choices
 
 
-def _object(node: Node, definitions: Definitions) -> dict[str, Any]:
-    """The JSON object that holds a node's children; a primitive's is made when it has none."""
+def _find_object(node: Node, definitions: Definitions) -> dict[str, Any]:
+    """The JSON object that holds a node's children; that of a primitive is created when absent."""
     if node.type not in definitions.primitives:
-        made = node.value
+        holder = node.value
     elif node.index is None:
-        made = node.holder.setdefault(f"_{node.key}", {})
+        holder = node.holder.setdefault(f"_{node.key}", {})
     else:
-        siblings = _Slot(node.holder, node.key).lists()[1]
-        made = siblings[node.index] = {} if siblings[node.index] is None else siblings[node.index]
-    if not isinstance(made, dict):
+        siblings = _Slot(node.holder, node.key).pad_lists()[1]
+        holder = siblings[node.index] = {} if siblings[node.index] is None else siblings[node.index]
+    if not isinstance(holder, dict):
         raise Invalid(f"`{node.key}` must be a JSON object.", code="structure")
-    return made
+    return holder
 
 
-def _put(holder: dict[str, Any], content: Content, found: Mapping[str, Property]) -> None:
-    """Append to a list, or set what is not there yet (in any type of a choice)."""
+def _put(holder: dict[str, Any], content: Content, choices: Mapping[str, Property]) -> None:
+    """Append to a list, or set an element that is absent (in every type of a choice)."""
     if content.property.element.repeats:
-        values, siblings = _Slot(holder, content.key).lists()
+        values, siblings = _Slot(holder, content.key).pad_lists()
         values.append(content.value)
         siblings.append(content.sibling)
         return
-    for key in found:
-        if _Slot(holder, key).present():
+    for key in choices:
+        if _Slot(holder, key).is_present():
             raise Unprocessable(f"`{key}` is there already and does not repeat: use replace.", code="duplicate")
     _set(holder, content)
 
@@ -238,16 +243,16 @@ def _set(holder: dict[str, Any], content: Content) -> None:
         holder[f"_{content.key}"] = content.sibling
 
 
-def _content(part: Mapping[str, Any], found: Mapping[str, Property], definitions: Definitions) -> Content:
-    """The content that a part gives: `value[x]`, a `resource`, or nested parts, one for each child element."""
-    for key, property in found.items():
-        given = _value_key(property.type)
-        if given in part or f"_{given}" in part:
-            return Content(key, property, copied(part.get(given)), copied(part.get(f"_{given}")))
-    key, property = next(iter(found.items()))
-    if "part" in part and len(found) == 1 and property.type not in definitions.primitives:
-        return Content(key, property, _built(part, property.type, definitions), None)
-    expected = " or ".join(_value_key(property.type) for property in found.values())
+def _parse_content(part: Mapping[str, Any], choices: Mapping[str, Property], definitions: Definitions) -> Content:
+    """The content of a part: `value[x]`, a `resource`, or nested parts, one for each child element."""
+    for key, property in choices.items():
+        name = _find_value_key(property.type)
+        if name in part or f"_{name}" in part:
+            return Content(key, property, copy_tree(part.get(name)), copy_tree(part.get(f"_{name}")))
+    key, property = next(iter(choices.items()))
+    if "part" in part and len(choices) == 1 and property.type not in definitions.primitives:
+        return Content(key, property, _build_object(part, property.type, definitions), None)
+    expected = " or ".join(_find_value_key(property.type) for property in choices.values())
     raise Invalid(
         f"The value of `{property.element.path}` must be given as {expected}"
         f"{'' if property.type in definitions.primitives else ', or in parts where that is no parameter type'}.",
@@ -255,45 +260,45 @@ def _content(part: Mapping[str, Any], found: Mapping[str, Property], definitions
     )
 
 
-def _value_key(type: str) -> str:
-    """Under which key a Parameters part holds a value of the type; xhtml, which Parameters lacks, comes as a string."""
+def _find_value_key(type: str) -> str:
+    """The key of a value of the type in a Parameters part; xhtml, which Parameters lacks, is a string there."""
     if type == "Resource":
         return "resource"
     return "valueString" if type == "xhtml" else f"value{type[0].upper()}{type[1:]}"
 
 
-def _built(part: Mapping[str, Any], type: str, definitions: Definitions) -> dict[str, Any]:
-    """An object of `type` made of nested parts, each named as a child element; equal names repeat."""
-    made: dict[str, Any] = {}
-    for child in _part_list(part):
-        found = choices(type, child["name"], definitions)
-        _put(made, _content(child, found, definitions), found)
-    return made
+def _build_object(part: Mapping[str, Any], type: str, definitions: Definitions) -> dict[str, Any]:
+    """An object of `type` from nested parts, each named as a child element; equal names repeat."""
+    members: dict[str, Any] = {}
+    for child in _list_parts(part):
+        choices = find_choices(type, child["name"], definitions)
+        _put(members, _parse_content(child, choices, definitions), choices)
+    return members
 
 
-def _pruned(tree: Tree) -> Tree:
-    """Without the empty objects, arrays and unused `_key` arrays that operations leave: FHIR knows no empty element."""
+def _prune(tree: Tree) -> Tree:
+    """The tree without the empty objects and arrays that operations leave: FHIR has no empty elements."""
     if not isinstance(tree, dict):
         return tree
-    kept: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in tree.items():
-        pruned = _pruned_items(tree, key, value) if isinstance(value, list) else _pruned(value)
+        pruned = _prune_items(tree, key, value) if isinstance(value, list) else _prune(value)
         if pruned not in ({}, []):
-            kept[key] = pruned
-    return kept
+            members[key] = pruned
+    return members
 
 
-def _pruned_items(tree: dict[str, Any], key: str, items: list[Tree]) -> list[Tree]:
-    """The items that hold something themselves or in the `_key` (or `key`) array beside; [] for a `_key` of nulls."""
-    beside = tree.get(key[1:] if key.startswith("_") else f"_{key}")
-    others = beside if isinstance(beside, list) else []
-    pruned = [None if item == {} else item for item in map(_pruned, items)]
+def _prune_items(tree: dict[str, Any], key: str, items: list[Tree]) -> list[Tree]:
+    """The items that are not empty here or in the sibling array (`_key` or `key`); [] for a `_key` array of nulls."""
+    sibling = tree.get(key[1:] if key.startswith("_") else f"_{key}")
+    others = sibling if isinstance(sibling, list) else []
+    pruned = [None if item == {} else item for item in map(_prune, items)]
     if key.startswith("_") and all(item is None for item in pruned):
         return []
     return [
         item
         for index, item in enumerate(pruned)
-        if item is not None or (index < len(others) and _pruned(others[index]) not in (None, {}))
+        if item is not None or (index < len(others) and _prune(others[index]) not in (None, {}))
     ]
 
 

@@ -1,6 +1,6 @@
-"""Finding elements of a resource by a FHIRPath, for FHIRPath Patch (https://hl7.org/fhir/R4/fhirpatch.html).
+"""Finds elements of a resource by FHIRPath, for FHIRPath Patch (https://hl7.org/fhir/R4/fhirpatch.html).
 
-The part of FHIRPath that names places: `Patient.name[0].given`, `where(use = 'official' and period.end = @2026)`,
+The subset that names elements: `Patient.name[0].given`, `where(use = 'official' and period.end = @2026)`,
 `first()`, `last()`, `single()`, `extension('url')`, `ofType(Quantity)`, `as(Quantity)`, `$this` in `where`. Choices are
 written as FHIRPath has them: `Observation.value`, not `Observation.valueQuantity`.
 """
@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
-from fhir_server.fhir.json_tree import Tree, by_value
+from fhir_server.fhir.json_tree import Tree, normalize_value
 from fhir_server.fhir.outcome import Invalid, NotSupported
 
 LENGTH_LIMIT = 1000
@@ -44,7 +44,7 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """`where(…)`: elements for which each path yields exactly the one value."""
+    """`where(…)`: the elements for which each path leads to exactly the one value."""
 
     conditions: tuple[tuple[Steps, str | Decimal | bool], ...]
 
@@ -69,8 +69,8 @@ Steps = tuple[Step, ...]
 class Node:
     """One element in a tree: `holder[key]`, or `holder[key][index]` when it repeats.
 
-    `owner` is the type of the holder and `definition` what the key means there (None for the resource itself); a
-    primitive's id and extensions are in `holder["_" + key]`. The holder is the tree's own object.
+    `owner` is the type of the holder, `definition` the key's property in it (None for the resource itself); a
+    primitive's id and extensions are in `holder["_" + key]`. `holder` is the tree's own object, not a copy.
     """
 
     holder: dict[str, Any]
@@ -83,30 +83,30 @@ class Node:
     @property
     def value(self) -> Tree:
         """The element's JSON; None for a primitive that has only extensions."""
-        return _item(self.holder.get(self.key), self.index)
+        return _get_item(self.holder.get(self.key), self.index)
 
     @property
     def sibling(self) -> Tree:
         """The object with id and extensions of a primitive, or None."""
-        return _item(self.holder.get(f"_{self.key}"), self.index)
+        return _get_item(self.holder.get(f"_{self.key}"), self.index)
 
 
-def root(tree: Tree) -> Node:
+def make_root(tree: Tree) -> Node:
     """The node of a whole resource."""
     return Node({"": tree}, "", None, "", None, tree["resourceType"])
 
 
 def parse(path: str) -> Steps:
-    """The steps of a path. Raises Invalid for what is no such path and NotSupported for other FHIRPath functions."""
+    """The steps of a path. Raises Invalid for a wrong path and NotSupported for other FHIRPath functions."""
     if len(path) > LENGTH_LIMIT:
         raise Invalid(f"The path is longer than {LENGTH_LIMIT} characters.", code="too-long")
-    return _Parser(path).whole()
+    return _Parser(path).parse_path()
 
 
 def select(start: Node, steps: Iterable[Step], definitions: Definitions) -> list[Node]:
     """The nodes that the steps lead to from `start`, in document order.
 
-    Raises Invalid for an element that its type has not.
+    Raises Invalid for an element that the type does not have.
     """
     nodes = [start]
     for position, step in enumerate(steps):
@@ -116,17 +116,17 @@ def select(start: Node, steps: Iterable[Step], definitions: Definitions) -> list
     return nodes
 
 
-def choices(owner: str, name: str, definitions: Definitions) -> Mapping[str, Property]:
+def find_choices(owner: str, name: str, definitions: Definitions) -> Mapping[str, Property]:
     """The JSON keys of the element `name` in type `owner`, several for a choice. Raises Invalid when there is none."""
     properties = definitions.properties
     members = properties.get("Extension" if owner in definitions.primitives else owner, {})
-    found = {
+    choices = {
         key: property
         for key, property in members.items()
         if property.element.name == name and (owner not in definitions.primitives or key in ("id", "extension"))
     }
-    if found:
-        return found
+    if choices:
+        return choices
     hint = f"; a choice is written `{members[name].element.name}`" if name in members else ""
     raise Invalid(f"`{owner}` has no element `{name}`{hint}.", code="structure")
 
@@ -135,7 +135,7 @@ def _names_type(name: str, start: Node) -> bool:
     return start.definition is None and (name == start.type or name in _ABSTRACT)
 
 
-def _item(value: Tree, index: int | None) -> Tree:
+def _get_item(value: Tree, index: int | None) -> Tree:
     if index is None:
         return value
     return value[index] if isinstance(value, list) and index < len(value) else None
@@ -144,7 +144,7 @@ def _item(value: Tree, index: int | None) -> Tree:
 def _follow(nodes: list[Node], step: Step, definitions: Definitions) -> list[Node]:
     match step:
         case Child(name):
-            return [child for node in nodes for child in _children(node, name, definitions)]
+            return [child for node in nodes for child in _find_children(node, name, definitions)]
         case At(index):
             return nodes[index:][:1]
         case Where(conditions):
@@ -157,27 +157,35 @@ def _follow(nodes: list[Node], step: Step, definitions: Definitions) -> list[Nod
             return nodes
 
 
-def _children(node: Node, name: str, definitions: Definitions) -> list[Node]:
-    held = node.sibling if node.type in definitions.primitives else node.value
-    keys = choices(node.type, name, definitions)
-    if not isinstance(held, dict):
+def _find_children(node: Node, name: str, definitions: Definitions) -> list[Node]:
+    holder = node.sibling if node.type in definitions.primitives else node.value
+    keys = find_choices(node.type, name, definitions)
+    if not isinstance(holder, dict):
         return []
     return [
-        Node(held, key, index, node.type, property, _type(property, _item(held.get(key), index), definitions))
+        Node(
+            holder,
+            key,
+            index,
+            node.type,
+            property,
+            _find_type(property, _get_item(holder.get(key), index), definitions),
+        )
         for key, property in keys.items()
-        for index in _indexes(held, key, property)
+        for index in _list_indexes(holder, key, property)
     ]
 
 
-def _indexes(held: dict[str, Any], key: str, property: Property) -> Iterable[int | None]:
-    present = [held[name] for name in (key, f"_{key}") if name in held]
+def _list_indexes(holder: dict[str, Any], key: str, property: Property) -> Iterable[int | None]:
+    """The index of each value or sibling under a key; (None,) for an element that does not repeat."""
+    present = [holder[name] for name in (key, f"_{key}") if name in holder]
     if not property.element.repeats:
         return (None,) if present else ()
     return range(max((len(items) for items in present if isinstance(items, list)), default=0))
 
 
-def _type(property: Property, value: Tree, definitions: Definitions) -> str:
-    """The property's type; where any resource may stand, the type of the one that stands there."""
+def _find_type(property: Property, value: Tree, definitions: Definitions) -> str:
+    """The property's type; for `Resource`, the type of the resource that is there."""
     if property.type != "Resource" or not isinstance(value, dict):
         return property.type
     type = value.get("resourceType")
@@ -185,7 +193,7 @@ def _type(property: Property, value: Tree, definitions: Definitions) -> str:
 
 
 def _holds(node: Node, steps: Steps, expected: str | Decimal | bool, definitions: Definitions) -> bool:
-    values = [by_value(found.value) for found in select(node, steps, definitions)]
+    values = [normalize_value(each.value) for each in select(node, steps, definitions)]
     return values == [(type(expected), expected)]
 
 
@@ -194,40 +202,40 @@ class _Parser:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.tokens = _tokens(path)
+        self.tokens = _tokenize(path)
         self.position = 0
 
-    def whole(self) -> Steps:
-        steps = self.steps()
+    def parse_path(self) -> Steps:
+        steps = self.parse_steps()
         if self.position < len(self.tokens):
-            raise self.unexpected()
+            raise self.make_error()
         return steps
 
-    def steps(self) -> Steps:
-        name = self.next("name")[1]
-        steps: list[Step] = [] if name == "$this" else self.invocation(name)
-        while self.at(".", "["):
-            if self.next("mark")[1] == "[":
-                steps.append(self.index())
+    def parse_steps(self) -> Steps:
+        name = self.advance("name")[1]
+        steps: list[Step] = [] if name == "$this" else self.parse_invocation(name)
+        while self.is_at(".", "["):
+            if self.advance("mark")[1] == "[":
+                steps.append(self.parse_index())
                 self.skip("]")
             else:
-                steps += self.invocation(self.next("name")[1])
+                steps += self.parse_invocation(self.advance("name")[1])
         return tuple(steps)
 
-    def index(self) -> At:
+    def parse_index(self) -> At:
         if self.position < len(self.tokens) and not self.tokens[self.position][1].isdecimal():
-            raise self.unexpected()
-        return At(int(self.next("number")[1]))
+            raise self.make_error()
+        return At(int(self.advance("number")[1]))
 
-    def invocation(self, name: str) -> list[Step]:
-        if not self.at("("):
+    def parse_invocation(self, name: str) -> list[Step]:
+        if not self.is_at("("):
             return [Child(name.strip("`"))]
         self.skip("(")
-        steps = self.function(name)
+        steps = self.parse_function(name)
         self.skip(")")
         return steps
 
-    def function(self, name: str) -> list[Step]:
+    def parse_function(self, name: str) -> list[Step]:
         match name:
             case "first":
                 return [At(0)]
@@ -236,61 +244,61 @@ class _Parser:
             case "single":
                 return [Single()]
             case "ofType" | "as":
-                return [OfType(self.type_name())]
+                return [OfType(self.parse_type_name())]
             case "extension":
-                return [Child("extension"), Where((((Child("url"),), self.next("string", "name")[1]),))]
+                return [Child("extension"), Where((((Child("url"),), self.advance("string", "name")[1]),))]
             case "where":
-                return [Where(self.conditions())]
+                return [Where(self.parse_conditions())]
         raise NotSupported(
             f"The function `{name}()` of the path `{self.path}` is not supported in a patch; where, first, last, "
             "single, extension, ofType and as are."
         )
 
-    def type_name(self) -> str:
+    def parse_type_name(self) -> str:
         """`Quantity`, `FHIR.Quantity`."""
-        name = self.next("name")[1]
-        if name == "FHIR" and self.at("."):
+        name = self.advance("name")[1]
+        if name == "FHIR" and self.is_at("."):
             self.skip(".")
-            name = self.next("name")[1]
+            name = self.advance("name")[1]
         return name
 
-    def conditions(self) -> tuple[tuple[Steps, str | Decimal | bool], ...]:
-        conditions = [self.condition()]
+    def parse_conditions(self) -> tuple[tuple[Steps, str | Decimal | bool], ...]:
+        conditions = [self.parse_condition()]
         while self.position < len(self.tokens) and self.tokens[self.position] == ("name", "and"):
             self.position += 1
-            conditions.append(self.condition())
+            conditions.append(self.parse_condition())
         return tuple(conditions)
 
-    def condition(self) -> tuple[Steps, str | Decimal | bool]:
-        steps = self.steps()
+    def parse_condition(self) -> tuple[Steps, str | Decimal | bool]:
+        steps = self.parse_steps()
         self.skip("=")
-        kind, text = self.next("string", "number", "date", "name")
+        kind, text = self.advance("string", "number", "date", "name")
         if kind == "name" and text not in ("true", "false"):
             raise Invalid(f"`where` in `{self.path}` compares with a literal, not with `{text}`.", code="value")
         if kind == "name":
             return steps, text == "true"
         return steps, Decimal(text) if kind == "number" else text
 
-    def at(self, *marks: str) -> bool:
+    def is_at(self, *marks: str) -> bool:
         return self.position < len(self.tokens) and self.tokens[self.position] in [("mark", mark) for mark in marks]
 
     def skip(self, mark: str) -> None:
-        if not self.at(mark):
-            raise self.unexpected()
+        if not self.is_at(mark):
+            raise self.make_error()
         self.position += 1
 
-    def next(self, *kinds: str) -> tuple[str, str]:
+    def advance(self, *kinds: str) -> tuple[str, str]:
         if self.position >= len(self.tokens) or self.tokens[self.position][0] not in kinds:
-            raise self.unexpected()
+            raise self.make_error()
         self.position += 1
         return self.tokens[self.position - 1]
 
-    def unexpected(self) -> Invalid:
-        found = f"at `{self.tokens[self.position][1]}`" if self.position < len(self.tokens) else "at its end"
-        return Invalid(f"The path `{self.path}` cannot be understood {found}.", code="value")
+    def make_error(self) -> Invalid:
+        place = f"at `{self.tokens[self.position][1]}`" if self.position < len(self.tokens) else "at its end"
+        return Invalid(f"The path `{self.path}` cannot be understood {place}.", code="value")
 
 
-def _tokens(path: str) -> list[tuple[str, str]]:
+def _tokenize(path: str) -> list[tuple[str, str]]:
     """(kind, text) of each token; strings unescaped, dates without the `@`."""
     tokens, position, end = [], 0, len(path.rstrip())
     while position < end:

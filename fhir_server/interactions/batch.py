@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fhir_server.fhir.bundle import bundle
+from fhir_server.fhir.bundle import write_bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported
 from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
 from fhir_server.interactions.response_entries import error_to_entry, response_to_entry
@@ -56,7 +56,7 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
     for position, done in enumerate(responses):
         if not done:
             await process(position)
-    return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), responses))
+    return Response(200, write_bundle({"id": context.new_id(), "type": "batch-response"}, (), responses))
 
 
 def _get_method(entry: dict[str, Any]) -> str:

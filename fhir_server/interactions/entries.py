@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
+from fhir_server.fhir.resource import Text, join_members, parse, refuse_duplicates, split_members
 from fhir_server.interactions.patch import FHIR_JSON, JSON_PATCH
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request, parse_query
@@ -84,7 +84,7 @@ def _split_bundle(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
     try:
         bundle: Any = _usual_bundle.decode(body)
     except msgspec.ValidationError:
-        parts = members(body)
+        parts = split_members(body)
         return parts, _entries.decode(parts["entry"]) if "entry" in parts else []
     parts = {name: value for name in _USUAL if (value := getattr(bundle, name))}
     return parts | {"entry": _ABSENT}, bundle.entry
@@ -168,7 +168,7 @@ def _parse_url(request: Request, url: str, where: str) -> tuple[tuple[str, ...],
     try:
         return tuple(unquote(segment) for segment in path.split("/") if segment), parse_query(query)
     except Invalid as error:
-        raise error.located(where) from None
+        raise error.relocate(where) from None
 
 
 def _unwrap_json_patch(request: Request, text: Text) -> Request:

@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, operation_outcome
-from fhir_server.fhir.references import versioned_references
-from fhir_server.fhir.subset import subset
+from fhir_server.fhir.bundle import write_bundle, write_outcome_entry, write_search_entry
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, UnsupportedMediaType, build_operation_outcome
+from fhir_server.fhir.references import find_versioned_references
+from fhir_server.fhir.subset import write_subset
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
 from fhir_server.interactions.summary import check_elements
@@ -153,20 +153,20 @@ async def build_searchset(
     if len(page.matches) + len(extra) > 500 or parsed.elements or parsed.summary:
         await asyncio.sleep(0)
     entries = [
-        search_entry(request.base, found.reference, shape(found), "match", _score_words(context, parsed, found))
+        write_search_entry(request.base, found.reference, shape(found), "match", _score_words(context, parsed, found))
         for found in page.matches
     ]
-    entries += [search_entry(request.base, found.reference, shape(found), "include") for found in extra]
+    entries += [write_search_entry(request.base, found.reference, shape(found), "include") for found in extra]
     if parsed.issues:
-        entries.append(outcome_entry(operation_outcome(parsed.issues)))
+        entries.append(write_outcome_entry(build_operation_outcome(parsed.issues)))
     if explain:
         entries.append(await build_explanation(context, request, parsed, steps))
-    meta = {"lastUpdated": instant(context.clock())}
+    meta = {"lastUpdated": format_instant(context.clock())}
     head: dict[str, Any] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
     total = await _count_total(context.reader(request.caller), parsed, page)
     if total is not None:
         head["total"] = total
-    return bundle(head, _build_links(context, request, search_request, parsed, page), entries)
+    return write_bundle(head, _build_links(context, request, search_request, parsed, page), entries)
 
 
 async def _add_includes(
@@ -182,7 +182,7 @@ async def _add_includes(
     named: dict[str, int] = {}
     for source in (*matches, *extra):
         if b"/_history/" in (source.raw or b""):
-            named = versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
+            named = find_versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
     if not named:
         return extra
     current = {reference for source in (*matches, *extra) for reference in entries_of(source).references}
@@ -216,7 +216,7 @@ def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -
     summary = parsed.summary if parsed.summary in ("true", "text", "data") else None
     if summary is None and not parsed.elements:
         return stored.raw
-    return subset(stored.raw, stored.type, context.definitions, summary, parsed.elements)
+    return write_subset(stored.raw, stored.type, context.definitions, summary, parsed.elements)
 
 
 async def _count_total(reader: Reader, parsed: Search, page: Page | ContainedPage) -> int | None:

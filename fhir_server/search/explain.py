@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR
 from fhir_server.search.parameters import Criteria
@@ -122,7 +122,7 @@ def _tests(tests: Sequence[q.Test], times: bool) -> str:
 def _bound(value: float, times: bool) -> str:
     if times and OPEN_LOW < value < OPEN_HIGH:
         try:
-            return instant(int(value))
+            return format_instant(int(value))
         except OverflowError:
             return f"{value} µs"
     return f"{value:g}" if not times else str(value)

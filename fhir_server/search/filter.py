@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.chains import chain
 from fhir_server.search.entries import SEPARATOR
@@ -168,7 +168,7 @@ def _plain(parameter: Parameter, operator: str, value: str, criteria: Criteria) 
 def _period(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> Clause:
     """`po`: the stored period overlaps that of the value; `co`: it includes it."""
     try:
-        low, high = interval(value, criteria.zone)
+        low, high = parse_interval(value, criteria.zone)
     except ValueError as error:
         raise wrong(parameter, value, str(error)) from None
     if operator == "po":

@@ -16,8 +16,8 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.path import ExpressionError, Path, missing_step, parse_for
-from fhir_server.fhir.references import literal_references, local
+from fhir_server.fhir.path import ExpressionError, Path, find_missing_step, parse_for
+from fhir_server.fhir.references import find_literal_references, find_local_target
 from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.nested_index import Reader, with_contents
@@ -99,7 +99,7 @@ class Index:
             for code, values in sink.items():
                 if len(values) > 1:
                     sink[code] = _ordered(values)
-        references, strings = literal_references(resource, base, self._types), self._strings[type]
+        references, strings = find_literal_references(resource, base, self._types), self._strings[type]
         made = Entries(found[0], found[1], found[2], references, strings, self.texts(resource))
         if "contained" in resource:
             within = {f"#{each['id']}": each for each in contained if each.get("id")}
@@ -122,7 +122,7 @@ class Index:
             if resource is not None and resource["resourceType"] != "Bundle":
                 found.setdefault(in_place(resource), resource)
                 if url:
-                    found.setdefault(local(url, base, self._types) or url, resource)
+                    found.setdefault(find_local_target(url, base, self._types) or url, resource)
         return found
 
     def texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
@@ -140,7 +140,7 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
             at = parameter.expression.find(branch.text)
             raise ExpressionError(f"`{branch.text}` goes through too many lists inside each other.", at + 1) from None
         except ValueError as error:
-            step = missing_step(definitions.properties, parameter.base, branch.steps)
+            step = find_missing_step(definitions.properties, parameter.base, branch.steps)
             at = parameter.expression.find(branch.text)
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 

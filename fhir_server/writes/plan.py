@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fhir_server.fhir.json_tree import decode, encode, same_content
+from fhir_server.fhir.json_tree import decode, encode, has_same_content
 from fhir_server.fhir.outcome import (
     Conflict,
     Deleted,
@@ -23,7 +23,7 @@ from fhir_server.fhir.outcome import (
     PreconditionFailed,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, parse, spliced
+from fhir_server.fhir.resource import Text, parse, split_at_version
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.request import Caller
@@ -109,9 +109,9 @@ async def _plan_targets(
         try:
             plan_target(context, draft, target, texts.get(number), found.get(target.reference), draft.caller)
         except FhirError as error:
-            problems += error.located(target.action.where).issues if target.action.where else error.issues
+            problems += error.relocate(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
-                raise (error.located(target.action.where) if target.action.where else error) from None
+                raise (error.relocate(target.action.where) if target.action.where else error) from None
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     if problems:
@@ -179,7 +179,7 @@ async def _resolve_texts(
             if bundle or context.settings.references == "enforce":
                 refuse_unresolved(text)
         except FhirError as error:
-            raise (error.located(action.where) if action.where else error) from None
+            raise (error.relocate(action.where) if action.where else error) from None
         texts[number] = text
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)
@@ -284,7 +284,7 @@ def _plan_write(
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
         _check_search_parameter(context, draft, tree)
-    head, tail = spliced(text, action.type, target.id)
+    head, tail = split_at_version(text, action.type, target.id)
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
@@ -310,7 +310,7 @@ def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any])
 def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
     if current.raw is None:
         return False
-    return same_content(current.raw, head + b'"versionId":"0"' + tail)
+    return has_same_content(current.raw, head + b'"versionId":"0"' + tail)
 
 
 def collect_results(draft: Plan, written: tuple[Any, ...]) -> list[WriteResult]:

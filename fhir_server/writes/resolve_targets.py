@@ -83,7 +83,7 @@ async def resolve_targets(context: Context, actions: Sequence[Action], caller: C
         try:
             await _resolve_criteria(context, resolved, action, caller)
         except FhirError as error:
-            raise error.located(action.where) if action.where else error from None
+            raise error.relocate(action.where) if action.where else error from None
     return resolved
 
 
