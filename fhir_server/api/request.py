@@ -10,14 +10,13 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fhir_server.fhir.outcome import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from fhir_server.requests.request import Pairs
 from fhir_server.settings import Settings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Pairs = tuple[tuple[str, str], ...]
 
-
-# What goes into links: a header could bring anything, quotes included.
+# The base URL goes into links, and headers may contain anything.
 _BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
 
 _PORT = re.compile(r":[0-9]+$")
@@ -28,7 +27,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
+def read_headers(scope: Scope) -> dict[str, str]:
     """Header values by lower-case name; repeated ones are joined with commas."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -37,26 +36,26 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
-    """The public base URL: the setting, or what Host and the forwarded headers say."""
+def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
+    """The public base URL: the setting, or the one of Host and the forwarded headers."""
     if settings.base_url:
         return settings.base_url
     scheme: str = scope.get("scheme", "http")
     host, prefix = headers.get("host", ""), ""
     if settings.forwarded:
-        forwarded = _forwarded(headers.get("forwarded", ""))
+        forwarded = _parse_forwarded(headers.get("forwarded", ""))
         scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip().lower()
         host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
         prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
-        host = _with_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
+        host = _add_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
     if not host:
         server = scope.get("server") or ("localhost", None)
         host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
-    return _checked_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
+    return _check_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
 
 
 @functools.lru_cache(maxsize=256)
-def _checked_base(url: str) -> str:
+def _check_base(url: str) -> str:
     if _BASE.fullmatch(url):
         return url
     raise Invalid(
@@ -65,36 +64,36 @@ def _checked_base(url: str) -> str:
     )
 
 
-def _with_port(scheme: str, host: str, port: str) -> str:
-    """The host with the port that a proxy was reached at, unless it names one or the port goes without saying."""
+def _add_port(scheme: str, host: str, port: str) -> str:
+    """The host with a proxy's port, unless the host has a port or the port is the default of the scheme."""
     if not port or not host or _PORT.search(host) or port == _DEFAULT_PORTS.get(scheme):
         return host
     return f"{host}:{port}"
 
 
-def _forwarded(header: str) -> dict[str, str]:
+def _parse_forwarded(header: str) -> dict[str, str]:
     """The first hop of a `Forwarded` header (RFC 7239)."""
     pairs = (part.strip().partition("=") for part in header.partition(",")[0].split(";") if "=" in part)
     return {name.lower(): value.strip('"') for name, _, value in pairs}
 
 
-def segments(path: str, raw_path: bytes | None) -> tuple[str, ...]:
+def split_path(path: str, raw_path: bytes | None) -> tuple[str, ...]:
     """The decoded path segments; an encoded slash stays inside its segment."""
     if raw_path is None or b"%" not in raw_path:
         return tuple(part for part in path.split("/") if part)
     return tuple(unquote(part) for part in raw_path.decode("latin-1").split("/") if part)
 
 
-def below_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
-    """The segments below the path of the API. NotFound for what only looks like it, as `/fhir%2Fx`."""
+def strip_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
+    """The segments below the path of the API. Raises NotFound for a path that only looks like it, as `/fhir%2Fx`."""
     length = root.count("/")
     if "/" + "/".join(path[:length]) != (root or "/"):
         raise NotFound(f"There is nothing at `/{'/'.join(path)}`; the API is below `{root}`.")
     return path[length:]
 
 
-def query_pairs(query: bytes) -> Pairs:
-    """The decoded pairs of a query string. Raises Invalid for what is not UTF-8."""
+def parse_query(query: bytes) -> Pairs:
+    """The decoded pairs of a query string. Raises Invalid when it is not UTF-8."""
     if not query:
         return ()
     try:
@@ -103,26 +102,26 @@ def query_pairs(query: bytes) -> Pairs:
         raise Invalid("The query string is not percent-encoded UTF-8 text.", code="structure") from None
 
 
-async def body_of(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+async def read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
     """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression."""
     length = headers.get("content-length")
     if length is not None and length.isdecimal() and int(length) > limit:
-        raise _too_large(limit)
+        raise _make_too_large(limit)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        body = await _rest(receive, body, limit)
+        body = await _read_rest(receive, body, limit)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity" and body:
-        body = _decompressed(body, coding, limit)
+        body = _decompress(body, coding, limit)
     if len(body) > limit:
-        raise _too_large(limit)
+        raise _make_too_large(limit)
     return body
 
 
-async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
+async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
     parts, size = [first], len(first)
     while True:
         message = await receive()
@@ -132,12 +131,12 @@ async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise _make_too_large(limit)
         if not message.get("more_body"):
             return b"".join(parts)
 
 
-def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
+def _decompress(body: bytes, coding: str, limit: int) -> bytes:
     windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
     if coding not in windows:
         raise UnsupportedMediaType(f"`Content-Encoding: {coding}` is not possible; send gzip, or no encoding.")
@@ -151,12 +150,12 @@ def _decompressed(body: bytes, coding: str, limit: int) -> bytes:
                 f"The body is not valid {coding} data, as its Content-Encoding says.", code="structure"
             ) from None
         if len(text) > limit:
-            raise _too_large(limit)
+            raise _make_too_large(limit)
         if not inflater.eof:
             raise Invalid(f"The {coding} data of the body ends too early.", code="structure")
         body = inflater.unused_data
     return text
 
 
-def _too_large(limit: int) -> TooLarge:
+def _make_too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit} bytes, the limit (setting `max_body`); send it in parts.")

@@ -1,6 +1,6 @@
 """HTTP responses sent in one piece: head and body in one call of the system, and one packet where they fit (RFC 9112).
 
-uvicorn writes the two one after the other. That costs a call more, and a client that waits for the head wakes up twice.
+uvicorn writes head and body one after the other, which costs a second call and wakes the client up twice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _HEAD = b"HTTP/1."
 
 
-class OneWrite:
-    """A transport that keeps a response's head until its body is written, or the event loop has gone on without it."""
+class HeadBuffer:
+    """A transport that holds a response's head back until its body is written or the event loop turns."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -25,7 +25,7 @@ class OneWrite:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep a head; write anything else, behind the head that is kept."""
+        """Hold a head back; write anything else, after the head that is held back."""
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(_HEAD):
@@ -35,7 +35,7 @@ class OneWrite:
         self._transport.write(data)
 
     def close(self) -> None:
-        """Write what is kept, and close."""
+        """Write a head that is held back, and close."""
         self._flush()
         self._transport.close()
 
@@ -45,9 +45,9 @@ class OneWrite:
             self._transport.write(head)
 
 
-class Protocol(HttpToolsProtocol):
+class HeadBufferProtocol(HttpToolsProtocol):
     """uvicorn's protocol on such a transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(HeadBuffer(transport, self.loop))  # type: ignore[arg-type]

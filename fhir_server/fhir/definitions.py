@@ -96,12 +96,12 @@ def load() -> Definitions:
     return Definitions(
         resource_types=tuple(types["resources"]),
         properties={
-            owner: {key: property_ for row in rows for key, property_ in _row_to_properties(owner, row, code_lists)}
+            owner: {key: property for row in rows for key, property in _row_to_properties(owner, row, code_lists)}
             for owner, rows in _read_table("elements").items()
         },
         search_parameters=tuple(_row_to_search_parameter(row) for row in _read_table("search-parameters")),
         compartments={
-            compartment: {type_: tuple(codes) for type_, codes in members.items()}
+            compartment: {type: tuple(codes) for type, codes in members.items()}
             for compartment, members in _read_table("compartments").items()
         },
         primitives=frozenset(types["primitives"]),
@@ -131,17 +131,17 @@ def _row_to_properties(
     element = Element(
         f"{owner}.{official_name}", name, choice, tuple(types), minimum, repeats, summary, tuple(targets), codes
     )
-    for type_ in types:
-        key = f"{name}{type_[0].upper()}{type_[1:]}" if choice else name
-        yield key, Property(element, type_)
+    for type in types:
+        key = f"{name}{type[0].upper()}{type[1:]}" if choice else name
+        yield key, Property(element, type)
 
 
 def _row_to_search_parameter(row: list[Any]) -> SearchParameterFacts:
-    code, url, type_, base, expression, targets, components, multiple_and, multiple_or, comparators, modifiers = row
+    code, url, type, base, expression, targets, components, multiple_and, multiple_or, comparators, modifiers = row
     return SearchParameterFacts(
         code,
         url,
-        type_,
+        type,
         tuple(base),
         expression,
         tuple(targets),

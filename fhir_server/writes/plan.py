@@ -279,7 +279,7 @@ def _plan_write(
     action = target.action
     check_identity(text, action.type, action.id)
     tree = build_stored_tree(text.tree, check_id(target.id))
-    issues = context.validator.issues(tree)
+    issues = context.validator.find_issues(tree)
     if issues:
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:

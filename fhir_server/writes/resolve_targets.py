@@ -128,7 +128,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
         if text is not None and text.type == type:
             tree = build_stored_tree(text.tree, id)
             # the plan refuses an invalid resource when it comes to its turn
-            trees[id] = None if context.validator.issues(tree) else tree
+            trees[id] = None if context.validator.find_issues(tree) else tree
     return [*ids, *match_pending(context, caller, type, where, trees)]
 
 
