@@ -265,9 +265,9 @@ async def open_server(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or load_knowledge(settings), store, await store.page_key(), seams)
-        await store_conformance_resources(
-            context, Path(settings.profiles) if settings.profiles else find_shipped("profiles")
-        )
+        await store_conformance_resources(context, find_shipped("profiles"))
+        if settings.profiles:
+            await store_conformance_resources(context, Path(settings.profiles))
         await context.parameters.reload_and_mark_empty_types()
         api = build_application(
             context, log or make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids()

@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     profiles: str = Field(
         "",
-        description="Folder of definitions (JSON files and packages, `.tgz`) that are stored at every start: "
-        "SearchParameters, value sets; empty: the ones that come with the server.",
+        description="Folder of definitions of your own (JSON files and packages, `.tgz`) that are stored at every "
+        "start: SearchParameters, value sets.",
     )
     capability: str = Field(
         "", description="Path of a `capability.json` that names the resource types served; empty: all of R4."

@@ -11,9 +11,11 @@ from typing import Any
 from fhir_server.api import binary
 from fhir_server.api.log import Log
 from fhir_server.api.negotiation import (
-    FHIR_JSON,
+    FHIR_TYPES,
     accepts_gzip,
     check_body_type,
+    check_operation_body,
+    choose_media_type,
     choose_response_type,
     is_fhir_json,
     parse_pretty,
@@ -32,8 +34,10 @@ from fhir_server.api.request import (
 from fhir_server.api.response import Send, Style, error_to_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
 from fhir_server.interactions.search import parse_form
+from fhir_server.operations import OPERATIONS
+from fhir_server.operations.operation import Operation
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Pairs, Request, Response
+from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
 
@@ -98,7 +102,16 @@ async def _read_request(
             style = _choose_style(method, path, headers, (*query, *parse_form(body)))
         body = _check_body(method, path, headers, body)
     base = find_base_url(context.settings, scope, headers)
+    if style.content_type not in FHIR_TYPES:
+        media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
+        return Request(method, path, query, headers, body, base, principal, request_id, media_type), style
     return Request(method, path, query, headers, body, base, principal, request_id), style
+
+
+def _find_operation(path: tuple[str, ...]) -> Operation | None:
+    """The operation that a path names, where its media types are not those of every other request."""
+    operation = OPERATIONS.get(path[-1][1:]) if path and path[-1].startswith("$") else None
+    return operation if operation is not None and operation.speaks_other_media else None
 
 
 async def _receive_body(context: Context, receive: Receive, headers: dict[str, str]) -> bytes:
@@ -122,6 +135,10 @@ def _choose_style(method: str, path: tuple[str, ...], headers: dict[str, str], p
         elif name == "_pretty":
             indent = value
     accept = headers.get("accept")
+    operation = _find_operation(path)
+    if operation is not None:
+        kind = choose_media_type(accept, media_type, operation.gives)
+        return Style(kind, parse_pretty(indent), accepts_gzip(headers.get("accept-encoding", "")), method == "HEAD")
     native = path[:1] == ("Binary",) and (
         binary.is_native_write(method, path, headers.get("content-type"))
         or binary.is_native_read(method, path, accept, pairs)
@@ -136,6 +153,11 @@ def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], bod
         native = binary.content_to_resource(path, headers, body)
         headers["content-type"] = FHIR_JSON
         return native
+    operation = _find_operation(path)
+    if operation is not None:
+        if body:
+            check_operation_body(content_type, operation.takes)
+        return body
     # a patch has types of its own, which the interaction knows; if it is FHIR JSON, then of this version
     own_type = method == "PATCH" and not is_fhir_json((content_type or "").partition(";")[0])
     if body and path[-1:] != ("_search",) and not own_type:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 
 from fhir_server.fhir.outcome import Invalid, NotAcceptable, UnsupportedMediaType
+from fhir_server.requests.request import FHIR_JSON
 
-FHIR_JSON = "application/fhir+json"
 _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 _ANY = frozenset({"*/*", "application/*"})
+FHIR_TYPES = _JSON_TYPES
+"""What FHIR JSON may be called in the answer."""
 _FORMATS = frozenset({"json", *_JSON_TYPES})
 _VERSIONS = frozenset({"4.0", "4.0.1"})
 
@@ -59,6 +61,51 @@ def choose_response_type(accept: str | None, format_parameter: str | None) -> st
     if chosen is None:
         raise NotAcceptable(f"`Accept: {accept}` is not offered; this server answers `{FHIR_JSON}; fhirVersion=4.0`.")
     return chosen
+
+
+def choose_media_type(accept: str | None, format_parameter: str | None, gives: tuple[str, ...]) -> str:
+    """Which of the media types that an operation gives the client wants; the first where it does not say.
+
+    `_format` wins over `Accept`; it names a media type, or FHIR JSON by `json`. Raises NotAcceptable.
+    """
+    wanted = accept or "*/*"
+    if format_parameter is not None:
+        wanted = format_parameter.replace(" ", "+")
+        wanted = FHIR_JSON if wanted == "json" else wanted
+    best, best_quality = None, 0.0
+    for part in wanted.split(","):
+        kind, *parameters = (piece.strip() for piece in part.lower().split(";"))
+        quality = _parse_quality(dict(_parse_parameter(piece) for piece in parameters).get("q", "1"))
+        fits = (each for each in gives if _covers(kind, each))
+        chosen = next(fits, None)
+        if chosen is not None and quality > best_quality:
+            best, best_quality = chosen, quality
+    if best is None:
+        source = f"_format={format_parameter}" if format_parameter is not None else f"Accept: {accept}"
+        raise NotAcceptable(f"`{source}` is not offered; this operation answers {_list_types(gives)}.")
+    return best
+
+
+def check_operation_body(content_type: str | None, takes: tuple[str, ...]) -> None:
+    """Refuse a body of another media type than those that an operation takes."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if any(_covers(kind, each) for each in takes if each != FHIR_JSON):
+        return None
+    if FHIR_JSON in takes and (content_type is None or is_fhir_json(content_type)):
+        return check_body_type(content_type)
+    there = f"`Content-Type: {content_type}` is not possible" if content_type else "The body has no Content-Type"
+    raise UnsupportedMediaType(f"{there}; this operation takes {_list_types(takes)}.")
+
+
+def _covers(kind: str, offered: str) -> bool:
+    """Whether a media range such as `text/*` covers a media type."""
+    if offered == FHIR_JSON and kind in _JSON_TYPES:
+        return True
+    return kind in ("*/*", offered.lower(), f"{offered.partition('/')[0]}/*")
+
+
+def _list_types(types: tuple[str, ...]) -> str:
+    return ", ".join(f"`{each}`" for each in types)
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fhir_server.api.endpoints import ALL, Endpoint, Offer, list_endpoints
-from fhir_server.api.negotiation import FHIR_JSON
 from fhir_server.api.schemas import build_component_schemas, refer
+from fhir_server.requests.request import FHIR_JSON
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
 from fhir_server.validation.schema import Schema

@@ -41,7 +41,7 @@ async def _backup(uri: str, target: Path) -> None:
             f"{hide_password(uri)} has its own way of backup, see its documentation page; "
             "this command copies SQLite stores."
         )
-    sqlite.check_there(uri)
+    sqlite.check_file(uri)
     store = await sqlite.open_store(uri, read_clock)
     try:
         with Progress() as progress:

@@ -41,7 +41,7 @@ def reindex(
 
 async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
     if settings.store.startswith("sqlite:"):
-        sqlite.check_there(settings.store)
+        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)

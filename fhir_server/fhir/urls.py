@@ -6,21 +6,21 @@ BASE = "https://fhir-server.example"
 """One base for all of them, on every installation: a definition has one name, wherever it is used."""
 
 
-def build_extension_url(name: str) -> str:
+def extension_url(name: str) -> str:
     """The URL of an extension of ours, such as `overbook-reason`."""
     return f"{BASE}/StructureDefinition/{name}"
 
 
-def build_code_system_url(name: str) -> str:
+def code_system_url(name: str) -> str:
     """The URL of a code system of ours, such as `claim-state`."""
     return f"{BASE}/CodeSystem/{name}"
 
 
-def build_operation_url(code: str) -> str:
+def operation_url(code: str) -> str:
     """The URL of an OperationDefinition of ours."""
     return f"{BASE}/OperationDefinition/{code}"
 
 
-def build_search_parameter_url(name: str) -> str:
+def search_parameter_url(name: str) -> str:
     """The URL of a SearchParameter that ships with the server."""
     return f"{BASE}/SearchParameter/{name}"

@@ -12,9 +12,9 @@ import msgspec
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import Text, join_members, parse, refuse_duplicates, split_members
-from fhir_server.interactions.patch import FHIR_JSON, JSON_PATCH
+from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Pairs, Request, parse_query
+from fhir_server.requests.request import FHIR_JSON, Pairs, Request, parse_query
 
 _HEADERS = {
     "ifMatch": "if-match",
@@ -147,7 +147,7 @@ def read_entry(request: Request, posted: Posted, position: int) -> Entry:
     if raw is not None:
         text, body = Text(raw), raw
         headers["content-type"] = FHIR_JSON
-    made = Request(method, path, query, headers, body, request.base, request.principal, request.id, where)
+    made = Request(method, path, query, headers, body, request.base, request.principal, request.id, where=where)
     if method == "PATCH" and text is not None and text.type == "Binary":
         made = _unwrap_json_patch(made, text)
     return Entry(made, tree.get("fullUrl", ""), text)

@@ -14,13 +14,12 @@ from fhir_server.fhir.resource import check_tree
 from fhir_server.interactions.write_requests import build_write_response, check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import parse_if_match
-from fhir_server.requests.request import Request, Response
+from fhir_server.requests.request import FHIR_JSON, Request, Response
 from fhir_server.writes.action import Action, Patch
 from fhir_server.writes.commit import commit
 from fhir_server.writes.identity import check_id
 
 JSON_PATCH = "application/json-patch+json"
-FHIR_JSON = "application/fhir+json"
 FHIR_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 
 

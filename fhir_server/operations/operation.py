@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Request, Response
+from fhir_server.requests.request import FHIR_JSON, Request, Response
 
 Handler = Callable[[Context, Request], Awaitable[Response]]
 Level = Literal["system", "type", "instance", "version"]
@@ -21,7 +21,8 @@ class Operation:
     """One operation: its code (without `$`), the methods it answers, its OperationDefinition and its handler.
 
     `definition`: its URL, `{type}` in it standing for the resource type. `setting`: the setting that switches it on.
-    `at`: where it is called, per resource type (ANY for all of them).
+    `at`: where it is called, per resource type (ANY for all of them). `takes`, `gives`: media types of its body and of
+    its answer; the first one of `gives` is what a client gets that names none (`Request.media_type`).
     """
 
     code: str
@@ -31,6 +32,13 @@ class Operation:
     handler: Handler
     at: Mapping[str, tuple[Level, ...]] = field(default_factory=lambda: {ANY: ("instance",)})
     setting: str = ""
+    takes: tuple[str, ...] = (FHIR_JSON,)
+    gives: tuple[str, ...] = (FHIR_JSON,)
+
+    @property
+    def speaks_other_media(self) -> bool:
+        """Whether its body or its answer may be something else than FHIR JSON."""
+        return (self.takes, self.gives) != ((FHIR_JSON,), (FHIR_JSON,))
 
     def list_levels(self, type: str | None) -> tuple[Level, ...]:
         """Where it is called for a resource type; for None, at the system."""

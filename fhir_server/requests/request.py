@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.security.policy import ANONYMOUS, Principal
 
+FHIR_JSON = "application/fhir+json"
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -42,6 +44,8 @@ class Request(NamedTuple):
     base: str = ""
     principal: Principal = ANONYMOUS
     id: str = ""
+    media_type: str = FHIR_JSON
+    """The media type of the answer, of those that an operation gives."""
     where: str = ""
     """The path of the bundle entry, such as `Bundle.entry[3]`; empty for a request of its own."""
 

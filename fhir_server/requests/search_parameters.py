@@ -16,6 +16,7 @@ import orjson
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Issue
+from fhir_server.fhir.urls import search_parameter_url
 from fhir_server.search.custom import IN_FORCE, TYPE, facts_of, problems
 from fhir_server.search.entries import CONTAINED, SEPARATOR
 from fhir_server.search.index import Index
@@ -176,8 +177,11 @@ class SearchParameters:
             registry = extended(base, self._definitions, custom, there) if custom else base
         changed = {type for each in custom for type in bases(each.facts, registry.types)}
         index = self._plain.renewed(registry, self._definitions, changed) if changed else self._plain
-        codes = frozenset([*(each.facts.code for each in custom), *(("_text", "_content") if self._full_text else ())])
-        return Snapshot(number, indexed, registry, index, codes)
+        # those that ship are the same in every process: a search by them needs no look at the store
+        shipped = search_parameter_url("")
+        codes = {each.facts.code for each in custom if not each.facts.url.startswith(shipped)}
+        codes |= {"_text", "_content"} if self._full_text else set()
+        return Snapshot(number, indexed, registry, index, frozenset(codes))
 
     def _find_faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
         return problems(resource, self._definitions, registry, _RESERVED)

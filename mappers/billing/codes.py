@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fhir_server.fhir.urls import BASE
+
 CPT = "http://www.ama-assn.org/go/cpt"
 HCPCS = "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
@@ -22,7 +24,7 @@ CARE_TEAM_ROLE = "http://terminology.hl7.org/CodeSystem/claimcareteamrole"
 PAYMENT_TYPE = "http://terminology.hl7.org/CodeSystem/payment-type"
 ACCIDENT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 
-OURS = "https://fhir-server.example"
+OURS = BASE
 TASK = f"{OURS}/CodeSystem/task"
 CLAIM_STATE = f"{OURS}/CodeSystem/claim-state"
 REMITTANCE_STATUS = f"{OURS}/CodeSystem/remittance-status"

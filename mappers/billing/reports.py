@@ -108,7 +108,7 @@ class Summary:
     contractual: Decimal
     refunds: Decimal
     receivables: Decimal
-    credit_total: Decimal
+    credits: Decimal
     days_in_receivables: Decimal | None
     over_90: Decimal | None
     gross_collection: Decimal | None
@@ -144,7 +144,7 @@ def summarize_finances(books: Books, start: date, end: date, delivery: Sent = NO
         contractual=contractual,
         refunds=_sum(within, REFUND),
         receivables=receivables,
-        credit_total=credit_total,
+        credits=credit_total,
         days_in_receivables=divide((receivables - credit_total) * days, gross, "0.1"),
         over_90=divide(_sum_over_90(books, end), receivables - credit_total),
         gross_collection=divide(paid, charges),

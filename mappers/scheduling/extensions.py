@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-BASE = "https://fhir-server.example/fhir"
+from fhir_server.fhir.urls import BASE
+
 _DEFINITION = f"{BASE}/StructureDefinition"
 
 # On Schedule and HealthcareService; repeats, one for each group of appointment types (docs/scheduling.md).

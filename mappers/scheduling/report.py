@@ -12,9 +12,9 @@ from statistics import median
 from typing import NamedTuple
 
 from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.urls import BASE
 from mappers.scheduling.calendars import Calendar, Practice, list_open_of
 from mappers.scheduling.elements import Resource, code_of, list_types, read_instant
-from mappers.scheduling.extensions import BASE
 from mappers.scheduling.free_times import FreeTime
 from mappers.scheduling.hours import WEEKDAYS
 from mappers.scheduling.intervals import DAY, MINUTE, Interval, subtract, unite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fhir_server.fhir.urls import BASE
+
 CPT = "http://www.ama-assn.org/go/cpt"
 HCPCS = (
     "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
@@ -38,7 +40,7 @@ BENEFIT_UNIT = f"{HL7}/benefit-unit"
 BENEFIT_NETWORK = f"{HL7}/benefit-network"
 IDENTIFIER_TYPE = f"{HL7}/v2-0203"
 
-OURS = "https://fhir-server.example"
+OURS = BASE
 REMITTANCE_STATUS = f"{OURS}/CodeSystem/remittance-status"
 DETAIL_TYPE = f"{OURS}/CodeSystem/payment-detail"
 PAYMENT_METHOD = f"{OURS}/CodeSystem/payment-method"

@@ -15,11 +15,11 @@ import pytest
 from fhir_server.store.contract import Differential, DurableContract, StoreContract
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.store.sqlite import open_store, search
-from fhir_server.store.sqlite.clauses import drivable
+from fhir_server.store.sqlite.clauses import has_index
 from fhir_server.store.sqlite.plan import plan
 
 
-class _Opened:
+class _OpensSqlite:
     @pytest.fixture(autouse=True)
     def _folder(self) -> Iterator[None]:
         self.folder = Path(tempfile.mkdtemp())
@@ -35,31 +35,31 @@ class _Opened:
         return await open_store(f"sqlite:///{self.folder}/{self.opened}.db", clock)
 
 
-class TestSqlite(_Opened, StoreContract, DurableContract, Differential):
+class TestSqlite(_OpensSqlite, StoreContract, DurableContract, Differential):
     examples = 40
 
 
-class TestAnyPlan(_Opened, Differential):
+class TestAnyPlan(_OpensSqlite, Differential):
     """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
 
     examples = 25
 
     @pytest.fixture(autouse=True)
-    def _chance(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _choose_any_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
         chance, choose = random.Random(7), plan
 
-        def any_plan(*given: Any) -> Any:
-            chosen = choose(*given)
-            enter = chance.choice([part for part in chosen.parts if drivable(part)] or [None])
-            small = frozenset(
-                part for part in chosen.parts if drivable(part) and part != enter and chance.random() < 0.5
+        def change_plan(*arguments: Any) -> Any:
+            chosen = choose(*arguments)
+            entry = chance.choice([part for part in chosen.parts if has_index(part)] or [None])
+            read_whole = frozenset(
+                part for part in chosen.parts if has_index(part) and part != entry and chance.random() < 0.5
             )
             return replace(
                 chosen,
-                enter=enter,
-                walk=enter is None or chance.random() < 0.7,
+                entry=entry,
+                walks=entry is None or chance.random() < 0.7,
                 cost=chance.choice([0.0, 1e9]),  # a walk that gives up at once, and one that never does
-                context=replace(chosen.context, small=small),
+                context=replace(chosen.context, read_whole=read_whole),
             )
 
-        monkeypatch.setattr(search, "plan", any_plan)
+        monkeypatch.setattr(search, "plan", change_plan)

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from fhir_server.store.contract.case import Ticks, delete, ids, post, put, terms
 from fhir_server.store.operations import Transaction, VersionIs
 from fhir_server.store.protocol import AssertionFailed, StoreUnavailable
 from fhir_server.store.sqlite import SqliteStore, open_store
-from fhir_server.store.sqlite.rows import IndexRows, keys_of
+from fhir_server.store.sqlite.rows import IndexRows, columns_to_keys
+from tests.store.sqlite_runs import run_on_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,9 +70,9 @@ def assert_whole(path: Path) -> set[str]:
     columns_of_all = "SELECT r.ref, r.rid, e.quick, e.terms, e.numbers FROM resource r JOIN entries e USING (rid)"
     for reference, rid, *columns in connection.execute(f"{columns_of_all} WHERE r.deleted = 0"):
         type = reference.partition("/")[0]
-        mine = {name.partition(".")[2]: code for name, code in codes.items() if name.partition(".")[0] == type}
-        expected.add(keys_of((columns[0], columns[1], columns[2]), mine), numbers, rid)
-    for table, rows in expected.tables():
+        codes_of_type = {name.partition(".")[2]: code for name, code in codes.items() if name.partition(".")[0] == type}
+        expected.add(columns_to_keys((columns[0], columns[1], columns[2]), codes_of_type), numbers, rid)
+    for table, rows in expected.list_tables():
         assert sorted(connection.execute(f"SELECT * FROM {table}")) == sorted(rows), table
     gaps = "SELECT rid FROM version GROUP BY rid HAVING count(*) <> max(version)"
     assert connection.execute(gaps).fetchall() == []
@@ -130,19 +130,7 @@ def test_several_processes_write_one_file(tmp_path: Path) -> None:
     assert sum(map(len, said)) == 4 * 4 * 25
 
 
-def with_store(path: Path, test: Callable[[SqliteStore], Awaitable[None]], options: str = "") -> None:
-    async def run() -> None:
-        store = await open_store(f"sqlite:///{path}{options}", Ticks())
-        try:
-            async with asyncio.timeout(60):
-                await test(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-
-
-async def on_writer(store: SqliteStore, statement: str) -> Any:
+async def run_on_writer(store: SqliteStore, statement: str) -> Any:
     """The answer of a statement on the connection that writes."""
     return await store._writer.submit(lambda connection: connection.execute(statement).fetchone()[0])
 
@@ -151,10 +139,10 @@ def test_commits_are_flushed_to_the_disk(tmp_path: Path) -> None:
     """PRAGMA synchronous: 2 is FULL, an fsync at each commit (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
 
     async def test(store: SqliteStore) -> None:
-        assert await on_writer(store, "PRAGMA synchronous") == 2
-        assert await on_writer(store, "PRAGMA journal_mode") == "wal"
+        assert await run_on_writer(store, "PRAGMA synchronous") == 2
+        assert await run_on_writer(store, "PRAGMA journal_mode") == "wal"
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -162,8 +150,8 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
     async def test(store: SqliteStore) -> None:
         await write(store, put("Patient/before", terms(code=["a"])))
-        pages = await on_writer(store, "PRAGMA page_count")
-        assert await on_writer(store, f"PRAGMA max_page_count = {pages + 3}") == pages + 3
+        pages = await run_on_writer(store, "PRAGMA page_count")
+        assert await run_on_writer(store, f"PRAGMA max_page_count = {pages + 3}") == pages + 3
         large = post("Patient/large", terms(code=["b"]), text="x" * 100_000)
         with pytest.raises(StoreUnavailable, match="disk of the database is full; nothing was written"):
             await write(store, put("Patient/before", terms(code=["b"])), large)
@@ -171,11 +159,11 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert await store.read("Patient", "large") is None
         before = await store.read("Patient", "before")
         assert before is not None and before.version == 1
-        await on_writer(store, "PRAGMA max_page_count = 1000000")
+        await run_on_writer(store, "PRAGMA max_page_count = 1000000")
         await write(store, large)
         assert await ids(store, "Patient", Equals("code", ("b",))) == ["large"]
 
-    with_store(path, test)
+    run_on_store(path, test)
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -183,14 +171,14 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_full_disk_fails_only_what_does_not_fit(tmp_path: Path) -> None:
     async def test(store: SqliteStore) -> None:
         await write(store, put("Patient/before", terms(code=["a"])))
-        pages = await on_writer(store, "PRAGMA page_count")
-        await on_writer(store, f"PRAGMA max_page_count = {pages + 3}")
+        pages = await run_on_writer(store, "PRAGMA page_count")
+        await run_on_writer(store, f"PRAGMA max_page_count = {pages + 3}")
         large = [write(store, post(f"Patient/large{n}", text="x" * 100_000)) for n in range(2)]
         small = [write(store, put("Patient/before", terms(code=["a"]), text=str(n))) for n in range(2)]
         outcomes = await asyncio.gather(large[0], *small, large[1], return_exceptions=True)
         assert [isinstance(outcome, StoreUnavailable) for outcome in outcomes] == [True, False, False, True]
 
-    with_store(tmp_path / "full.db", test)
+    run_on_store(tmp_path / "full.db", test)
 
 
 def test_one_refused_transaction_of_a_group_refuses_no_other(tmp_path: Path) -> None:
@@ -203,7 +191,7 @@ def test_one_refused_transaction_of_a_group_refuses_no_other(tmp_path: Path) -> 
         found = await store.read_many([f"Patient/{id}" for id in "01234x"])
         assert sorted(found) == [f"Patient/{id}" for id in "01234"]
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 def test_a_read_only_database_serves_reads(tmp_path: Path) -> None:
@@ -221,8 +209,8 @@ def test_a_read_only_database_serves_reads(tmp_path: Path) -> None:
                 await write(store, change)
         assert await ids(store, "Patient", Equals("code", ("x",))) == ["a"]
 
-    with_store(path, fill)
-    with_store(path, test, "?mode=ro")
+    run_on_store(path, fill)
+    run_on_store(path, test, options="?mode=ro")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="file permissions do not bind root")
@@ -237,9 +225,9 @@ def test_a_file_without_write_permission_serves_reads(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable, match="nothing was written"):
             await write(store, put("Patient/b"))
 
-    with_store(path, fill)
+    run_on_store(path, fill)
     path.chmod(0o444)
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 @pytest.mark.parametrize("given_up", [StoreUnavailable, TimeoutError])
@@ -265,7 +253,7 @@ def test_another_process_in_its_turn_is_waited_for(
         (written,) = (await write(store, put("Patient/a", text="kept"))).written
         assert written.version == 2
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_a_program_that_has_the_file_locked_holds_up_writes_alone(tmp_path: Path) -> None:
@@ -287,7 +275,7 @@ def test_a_program_that_has_the_file_locked_holds_up_writes_alone(tmp_path: Path
         other.close()
         assert (await waiting).written[0].version == 2
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_writes_wait_together_for_a_program_that_keeps_the_file_locked(
@@ -306,7 +294,7 @@ def test_writes_wait_together_for_a_program_that_keeps_the_file_locked(
         assert [type(each.exception()) for each in done] == [StoreUnavailable] * 50
         assert (await write(store, put("Patient/0"))).written[0].version == 1
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_a_commit_that_fails_after_the_rows_were_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
@@ -340,7 +328,7 @@ def test_a_commit_that_fails_after_the_rows_were_written_is_told_and_leaves_noth
         assert [await store.read("Patient", id) for id in "bc"] == [None, None]
         assert (await write(store, put("Patient/a", text="kept"))).written[0].version == 2
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,26 +13,14 @@ from fhir_server.store.contract.case import HOUR, Ticks, dates, delete, ids, num
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import HistoryQuery, StoreUnavailable, ValuePage
 from fhir_server.store.sqlite import SqliteStore, open_store, schema
+from tests.store.sqlite_runs import run_on_store
 
 
-def with_store(path: Path, test: Callable[[SqliteStore, Ticks], Awaitable[None]]) -> None:
-    async def run() -> None:
-        clock = Ticks()
-        store = await open_store(f"sqlite:///{path}", clock)
-        try:
-            async with asyncio.timeout(60):
-                await test(store, clock)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-
-
-async def _nothing(store: SqliteStore, clock: Ticks) -> None:
+async def _do_nothing(store: SqliteStore) -> None:
     await store.check_ready()
 
 
-def _version(path: Path) -> int:
+def _read_version(path: Path) -> int:
     connection = sqlite3.connect(path)
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     connection.close()
@@ -48,57 +35,57 @@ def test_other_uris_are_refused(uri: str) -> None:
 
 def test_a_relative_path_is_below_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with_store(Path("clinic.db"), _nothing)
+    run_on_store(Path("clinic.db"), _do_nothing)
     assert (tmp_path / "clinic.db").is_file()
 
 
 def test_a_new_file_has_the_newest_schema(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with_store(path, _nothing)
-    assert _version(path) == len(schema.MIGRATIONS)
+    run_on_store(path, _do_nothing)
+    assert _read_version(path) == len(schema.MIGRATIONS)
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with_store(path, _nothing)
+    run_on_store(path, _do_nothing)
     newer = len(schema.MIGRATIONS) + 1
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {newer}")
     connection.close()
     with pytest.raises(StoreUnavailable, match=f"schema version {newer}, made by a newer server") as refused:
-        with_store(path, _nothing)
+        run_on_store(path, _do_nothing)
     assert str(path) in str(refused.value)
 
 
 def test_an_older_file_is_migrated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
 
-    async def fill(store: SqliteStore, clock: Ticks) -> None:
+    async def fill(store: SqliteStore) -> None:
         await write(store, put("Patient/a", terms(code=["x"])))
 
     def add_column(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE meta ADD COLUMN note TEXT")
 
-    async def check(store: SqliteStore, clock: Ticks) -> None:
+    async def check(store: SqliteStore) -> None:
         assert await ids(store, "Patient", Equals("code", ("x",))) == ["a"]
 
-    with_store(path, fill)
-    before = _version(path)
+    run_on_store(path, fill)
+    before = _read_version(path)
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_column))
-    with_store(path, check)
-    with_store(path, check)
-    assert _version(path) == before + 1
+    run_on_store(path, check)
+    run_on_store(path, check)
+    assert _read_version(path) == before + 1
 
 
 def test_values_of_the_first_schema_stay_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
 
-    async def compare(store: SqliteStore, clock: Ticks) -> None:
+    async def compare(store: SqliteStore) -> None:
         assert await store.get_value("job") == b"one"
         assert await store.get_value("") is None
         assert await store.list_values("") == ValuePage((("a%b", b"two"), ("job", b"one")), None)
 
-    async def change(store: SqliteStore, clock: Ticks) -> None:
+    async def change(store: SqliteStore) -> None:
         assert await store.put_value_if("job", b"three", b"one") is True
 
     connection = schema.connect(path, writer=True)
@@ -107,23 +94,23 @@ def test_values_of_the_first_schema_stay_readable(tmp_path: Path, monkeypatch: p
         schema.migrate(connection, path)
     connection.execute("INSERT INTO meta VALUES ('kept job', ?), ('kept a%b', ?), ('later', 1)", (b"one", b"two"))
     connection.close()
-    with_store(Path(f"{path}?mode=ro"), compare)
-    assert _version(path) == 1
-    with_store(path, compare)
-    with_store(path, change)
-    assert _version(path) == len(schema.MIGRATIONS)
+    run_on_store(path, compare, options="?mode=ro")
+    assert _read_version(path) == 1
+    run_on_store(path, compare)
+    run_on_store(path, change)
+    assert _read_version(path) == len(schema.MIGRATIONS)
 
 
 def test_expired_values_leave_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
+    path, clock = tmp_path / "a.db", Ticks()
 
-    async def fill(store: SqliteStore, clock: Ticks) -> None:
+    async def fill(store: SqliteStore) -> None:
         for number in range(5):
             await store.put_value_if(f"key {number}", b"x", None, clock.now + HOUR)
         clock.forward(HOUR)
         await store.put_value_if("last", b"x", None)
 
-    with_store(path, fill)
+    run_on_store(path, fill, clock=clock)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT key FROM value").fetchall() == [("last",)]
     connection.close()
@@ -131,8 +118,8 @@ def test_expired_values_leave_the_file(tmp_path: Path) -> None:
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
-    with_store(path, _nothing)
-    before = _version(path)
+    run_on_store(path, _do_nothing)
+    before = _read_version(path)
 
     def break_off(connection: sqlite3.Connection) -> None:
         connection.execute("DROP TABLE term")
@@ -140,17 +127,17 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, break_off))
     with pytest.raises(StoreUnavailable, match="no such table: nowhere"):
-        with_store(path, _nothing)
+        run_on_store(path, _do_nothing)
     monkeypatch.undo()
-    assert _version(path) == before
-    with_store(path, _nothing)
+    assert _read_version(path) == before
+    run_on_store(path, _do_nothing)
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.write_text("The quick brown fox jumps over the lazy dog. " * 100)
     with pytest.raises(StoreUnavailable, match="not an SQLite database"):
-        with_store(path, _nothing)
+        run_on_store(path, _do_nothing)
 
 
 def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
@@ -160,7 +147,7 @@ def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> Non
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable, match="tables of another program"):
-        with_store(path, _nothing)
+        run_on_store(path, _do_nothing)
     assert path.read_bytes() == before
 
 
@@ -171,7 +158,7 @@ def test_a_store_without_file_is_the_one_in_memory() -> None:
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="check that its folder exists"):
-        with_store(tmp_path / "nowhere" / "a.db", _nothing)
+        run_on_store(tmp_path / "nowhere" / "a.db", _do_nothing)
 
 
 def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
@@ -179,7 +166,7 @@ def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
     path, copy = tmp_path / "a.db", tmp_path / "copy.db"
     seen: list[tuple[int, int]] = []
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         await store.transact(Transaction(tuple(post(f"Patient/{n}", terms(code=["x"])) for n in range(2000))))
         stop = asyncio.Event()
 
@@ -196,20 +183,20 @@ def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
         assert await writing > 0
         secret = await store.page_key()
 
-        async def check(other: SqliteStore, clock: Ticks) -> None:
+        async def check(other: SqliteStore) -> None:
             assert await other.page_key() == secret
             assert len(await ids(other, "Patient", Equals("code", ("x",)))) == 1000  # a page at most
             later = [id for id in await ids(other, "Patient", And()) if id.startswith("later")]
             assert len(later) % 2 == 0
             assert (await write(other, put("Patient/0"))).written[0].version == 2
 
-        other = await open_store(f"sqlite:///{copy}", clock)
+        other = await open_store(f"sqlite:///{copy}", Ticks())
         try:
-            await check(other, clock)
+            await check(other)
         finally:
             await other.close()
 
-    with_store(path, test)
+    run_on_store(path, test)
     assert seen[-1][0] == seen[-1][1] > 0
     assert sorted(done for done, _ in seen) == [done for done, _ in seen]
     assert not list(tmp_path.glob("*.partial"))
@@ -218,26 +205,26 @@ def test_a_backup_is_a_database_of_its_own(tmp_path: Path) -> None:
 def test_a_backup_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
     """What was copied so far could be what fills the disk of the database."""
 
-    def full(done: int, total: int) -> None:
+    def fail_as_full(done: int, total: int) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         await write(store, put("Patient/a"))
         with pytest.raises(StoreUnavailable):
-            await store.backup(tmp_path / "copies" / "b.db", full)
+            await store.backup(tmp_path / "copies" / "b.db", fail_as_full)
         assert list((tmp_path / "copies").iterdir()) == []
         await write(store, put("Patient/b"))
         assert await ids(store, "Patient", And()) == ["a", "b"]
 
     (tmp_path / "copies").mkdir()
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 def test_two_processes_agree_on_names(tmp_path: Path) -> None:
     """Each learns the other's parameters; an update removes rows of parameters that only the other one has seen."""
-    path = tmp_path / "a.db"
+    path, clock = tmp_path / "a.db", Ticks()
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         other = await open_store(f"sqlite:///{path}", clock)
         await write(store, put("Patient/a", terms(one=["x"])))
         await write(other, put("Patient/a", terms(two=["y"])))
@@ -249,14 +236,14 @@ def test_two_processes_agree_on_names(tmp_path: Path) -> None:
         assert await ids(other, "Patient", Present("two")) == []
         await other.close()
 
-    with_store(path, test)
+    run_on_store(path, test, clock=clock)
 
 
 def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> None:
     """Change tokens and horizons that were given out stay valid when the newest resource goes."""
-    path = tmp_path / "a.db"
+    path, clock = tmp_path / "a.db", Ticks()
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         await write(store, put("Patient/kept", terms(code=["x"])))
         clock.forward(HOUR)
         await write(store, put("Patient/gone", terms(code=["x"], link=["Patient/kept"])))
@@ -270,7 +257,7 @@ def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> No
         assert written.last_updated >= horizon
         assert [version.id for version in (await store.read_changes(token)).versions] == ["new"]
 
-    with_store(path, test)
+    run_on_store(path, test, clock=clock)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT ref FROM resource ORDER BY ref").fetchall() == [
         ("Patient/kept",),
@@ -286,7 +273,7 @@ def test_a_purge_takes_every_row_and_gives_no_number_twice(tmp_path: Path) -> No
 def test_reindex_goes_in_batches_beside_other_writes(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         writes = [post(f"Patient/{n:03}", terms(old=[f"v{n}"])) for n in range(450)]
         await store.transact(Transaction((*writes, post("Group/g", terms(old=["kept"])))))
         entries = terms(new=["y"], link=["Patient/later"], references=["Patient/later"])
@@ -298,7 +285,7 @@ def test_reindex_goes_in_batches_beside_other_writes(tmp_path: Path) -> None:
         assert len(await ids(store, "Patient", Equals("link", ("Patient/later",)))) >= 449
         assert await ids(store, "Group", Present("old")) == ["g"]
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_the_log_is_folded_beside_the_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,24 +294,24 @@ def test_the_log_is_folded_beside_the_writes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._LONGEST_LOG", 100)
     path = tmp_path / "a.db"
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         for number in range(400):
             await write(store, post(f"Patient/{number}", terms(code=[f"v{number}"]), text="x" * 5000))
         written = 400 * 5000
         assert path.stat().st_size > written // 2
         assert (tmp_path / "a.db-wal").stat().st_size < written
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_the_log_is_folded_when_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._IDLE_SECONDS", 0.05)
     path = tmp_path / "a.db"
 
-    async def test(store: SqliteStore, clock: Ticks) -> None:
+    async def test(store: SqliteStore) -> None:
         await write(store, post("Patient/a", text="x" * 50_000))
         async with asyncio.timeout(10):
             while path.stat().st_size < 50_000:
                 await asyncio.sleep(0.02)
 
-    with_store(path, test)
+    run_on_store(path, test)

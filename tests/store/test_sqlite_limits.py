@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fhir_server.search.query import Clause, Contains, Equals, Has, Not, Or, Query, Scope, StartsWith
-from fhir_server.store.contract.case import Ticks, ids, put, query, terms
+from fhir_server.store.contract.case import ids, put, query, terms
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Budget, BudgetExceeded, Page
-from fhir_server.store.sqlite import SqliteStore, open_store
+from fhir_server.store.sqlite import SqliteStore
 from fhir_server.store.sqlite import store as store_module
 from fhir_server.store.sqlite.budget import Meter, Slow
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.expand import expanded
+from fhir_server.store.sqlite.expand import expand_clause
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
+from tests.store.sqlite_runs import run_on_store
 
 RESOURCES = 6000
 # Nothing can be entered by: each resource is tested, and none matches.
@@ -30,19 +31,8 @@ SLOW = query("Basic", DEAR)
 EASY = query("Basic", Equals("own", ("own7",)))
 
 
-def with_store(path: Path, test: Callable[[SqliteStore], Awaitable[None]], budget: Budget | None = None) -> None:
-    async def run() -> None:
-        store = await open_store(f"sqlite:///{path}", Ticks(), budget or Budget())
-        try:
-            await test(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-
-
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("limits") / "many.db"
 
     async def fill(store: SqliteStore) -> None:
@@ -52,54 +42,54 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         await store.transact(Transaction(tuple(writes)))
 
-    with_store(path, fill)
+    run_on_store(path, fill)
     return path
 
 
 @pytest.fixture
-def search_with(many: Path) -> Iterator[Callable[..., Search]]:
-    connection, names = connect(many, writer=False), Names()
+def open_search(large_file: Path) -> Iterator[Callable[..., Search]]:
+    connection, names = connect(large_file, writer=False), Names()
     names.refresh(connection)
-    yield lambda *given: Search(connection, names, Sizes(), *given)
+    yield lambda *arguments: Search(connection, names, Sizes(), *arguments)
     connection.close()
 
 
-def test_a_search_that_looks_at_too_many_rows_is_stopped(search_with: Callable[..., Search]) -> None:
+def test_a_search_that_looks_at_too_many_rows_is_stopped(open_search: Callable[..., Search]) -> None:
     sentence = "stopped after about 1,000 rows of the index, the most that one search may look at"
-    for attempt in (search_with(Budget(rows=1000)).page, search_with(Budget(rows=1000)).count):
+    for attempt in (open_search(Budget(rows=1000)).find_page, open_search(Budget(rows=1000)).count):
         with pytest.raises(BudgetExceeded, match=sentence):
             attempt(SLOW)
     # Each of the resources is a row of `resource` and one or two of `term`.
-    assert search_with(Budget(rows=RESOURCES * 8)).count(SLOW) == 0
+    assert open_search(Budget(rows=RESOURCES * 8)).count(SLOW) == 0
 
 
-def test_the_rows_of_a_search_are_its_own(search_with: Callable[..., Search]) -> None:
+def test_the_rows_of_a_search_are_its_own(open_search: Callable[..., Search]) -> None:
     """Many searches on one connection, each within the limit, are never stopped together."""
-    search = search_with(Budget(rows=5000))
+    search = open_search(Budget(rows=5000))
     for number in range(300):
-        found = search.page(query("Basic", Equals("own", (f"own{number}",))))
-        assert [match.id for match in found.matches] == [f"{number:05}"]
+        page = search.find_page(query("Basic", Equals("own", (f"own{number}",))))
+        assert [match.id for match in page.matches] == [f"{number:05}"]
 
 
-def test_a_limit_by_rows_stops_the_search_of_a_store(many: Path) -> None:
+def test_a_limit_by_rows_stops_the_search_of_a_store(large_file: Path) -> None:
     async def test(store: SqliteStore) -> None:
         with pytest.raises(BudgetExceeded, match="rows of the index"):
             await store.search(SLOW)
         assert await ids(store, "Basic", Equals("own", ("own7",))) == ["00007"]
 
-    with_store(many, test, Budget(rows=1000))
+    run_on_store(large_file, test, Budget(rows=1000))
 
 
-def test_a_lane_without_patience_gives_a_search_up(search_with: Callable[..., Search]) -> None:
-    impatient = search_with(Budget(), 0.0)
+def test_a_lane_without_patience_gives_a_search_up(open_search: Callable[..., Search]) -> None:
+    impatient = open_search(Budget(), 0.0)
     with pytest.raises(Slow):
         for _ in range(50):
             impatient.count(SLOW)
-    assert search_with(Budget()).count(SLOW) == 0
+    assert open_search(Budget()).count(SLOW) == 0
 
 
 def test_what_the_ordinary_lane_gives_up_is_answered_by_the_slow_one(
-    many: Path, monkeypatch: pytest.MonkeyPatch
+    large_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "PATIENCE", 0.0)
     where = Has("Basic", "link", Contains("own", "own7"))
@@ -110,35 +100,35 @@ def test_what_the_ordinary_lane_gives_up_is_answered_by_the_slow_one(
             assert await ids(store, "Basic", where) == []
             assert await ids(store, "Basic", Equals("own", ("own7",))) == ["00007"]
 
-    with_store(many, test)
+    run_on_store(large_file, test)
 
 
-class _Held:
-    """In the place of `Search.page`: slow searches wait for `go`, and are given up where somebody else would wait."""
+class _SlowSearches:
+    """In the place of `Search.find_page`: a slow search waits for `go`, and ends where somebody else would wait."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
         self._patience: dict[int, float | None] = {}
-        real, begin = Search.page, Meter.__init__
-        held = self
+        real, begin = Search.find_page, Meter.__init__
+        slow_searches = self
 
-        def begun(meter: Meter, *given: object) -> None:
-            begin(meter, *given)  # type: ignore[arg-type]
-            held._patience[id(meter)] = given[2]  # type: ignore[assignment]
+        def begin_meter(meter: Meter, *arguments: object) -> None:
+            begin(meter, *arguments)  # type: ignore[arg-type]
+            slow_searches._patience[id(meter)] = arguments[2]  # type: ignore[assignment]
 
-        def page(search: Search, asked: Query) -> Page:
-            if asked is SLOW:
-                if held._patience[id(search._meter)] is not None:
+        def find_page(search: Search, query: Query) -> Page:
+            if query is SLOW:
+                if slow_searches._patience[id(search._meter)] is not None:
                     raise Slow
-                held.go.wait(30)
-            return real(search, asked)
+                slow_searches.go.wait(30)
+            return real(search, query)
 
-        monkeypatch.setattr(Meter, "__init__", begun)
-        monkeypatch.setattr(Search, "page", page)
+        monkeypatch.setattr(Meter, "__init__", begin_meter)
+        monkeypatch.setattr(Search, "find_page", find_page)
 
 
-def test_slow_searches_keep_no_other_waiting(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = _Held(monkeypatch)
+def test_slow_searches_keep_no_other_waiting(large_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_searches = _SlowSearches(monkeypatch)
 
     async def test(store: SqliteStore) -> None:
         slow = [asyncio.create_task(store.search(SLOW)) for _ in range(store_module.READERS + 1)]
@@ -148,14 +138,14 @@ def test_slow_searches_keep_no_other_waiting(many: Path, monkeypatch: pytest.Mon
                 assert [match.id for match in page.matches] == ["00007"]
             assert not any(task.done() for task in slow)
         finally:
-            held.go.set()
+            slow_searches.go.set()
         assert [page.matches for page in await asyncio.gather(*slow)] == [()] * len(slow)
 
-    with_store(many, test)
+    run_on_store(large_file, test)
 
 
-def test_more_slow_searches_than_can_wait_are_refused(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = _Held(monkeypatch)
+def test_more_slow_searches_than_can_wait_are_refused(large_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_searches = _SlowSearches(monkeypatch)
 
     async def test(store: SqliteStore) -> None:
         tasks = [asyncio.create_task(store.search(SLOW)) for _ in range(store_module.MOST_SLOW + 2)]
@@ -170,34 +160,34 @@ def test_more_slow_searches_than_can_wait_are_refused(many: Path, monkeypatch: p
             }
             assert len(waiting) == store_module.MOST_SLOW
         finally:
-            held.go.set()
+            slow_searches.go.set()
         assert all(not page.matches for page in await asyncio.gather(*waiting))
 
-    with_store(many, test)
+    run_on_store(large_file, test)
 
 
-def test_a_query_over_no_type_needs_nothing(search_with: Callable[..., Search]) -> None:
-    assert search_with(Budget(rows=1)).page(Query((Scope("Basic"),), count=0)).matches == ()
+def test_a_query_over_no_type_needs_nothing(open_search: Callable[..., Search]) -> None:
+    assert open_search(Budget(rows=1)).find_page(Query((Scope("Basic"),), count=0)).matches == ()
 
 
-def test_what_is_remembered_of_searches_stays_small(search_with: Callable[..., Search]) -> None:
+def test_what_is_remembered_of_searches_stays_small(open_search: Callable[..., Search]) -> None:
     """Each search may name thousands of values; how many each finds is remembered, but not of all that ever came."""
-    search = search_with(Budget())
+    search = open_search(Budget())
     for number in range(30):
-        search.page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
-    named = sum(len(clause.terms) for _, clause in search._sizes._remembered if isinstance(clause, Equals))
+        search.find_page(query("Basic", Equals("own", tuple(f"{number} {value}" for value in range(4000)))))
+    named = sum(len(clause.terms) for _, clause in search._sizes._clauses if isinstance(clause, Equals))
     assert 4000 <= named <= 50_000
 
 
-@pytest.mark.parametrize(("alternatives", "asked"), [(32, 32), (33, 64), (64, 64), (65, 128), (300, 400)])
-def test_long_alternatives_are_asked_in_few_lengths(many: Path, alternatives: int, asked: int) -> None:
+@pytest.mark.parametrize(("alternatives", "padded"), [(32, 32), (33, 64), (64, 64), (65, 128), (300, 400)])
+def test_long_alternatives_are_asked_in_few_lengths(large_file: Path, alternatives: int, padded: int) -> None:
     """SQLite keeps the text of each statement: one for each length would take hundreds of megabytes."""
-    connection, names = connect(many, writer=False), Names()
+    connection, names = connect(large_file, writer=False), Names()
     names.refresh(connection)
     where = Or(tuple(StartsWith("own", f"own{number}") for number in range(100, 100 + alternatives)))
-    clause = expanded(where, "Basic", Context(names, connection))
-    assert isinstance(clause, Or) and len(clause.clauses) == asked and set(clause.clauses) == set(where.clauses)
-    found = Search(connection, names, Sizes()).page(query("Basic", where, count=RESOURCES)).matches
+    clause = expand_clause(where, "Basic", Context(names, connection))
+    assert isinstance(clause, Or) and len(clause.clauses) == padded and set(clause.clauses) == set(where.clauses)
+    matches = Search(connection, names, Sizes()).find_page(query("Basic", where, count=RESOURCES)).matches
     connection.close()
     numbers = [number for number in range(RESOURCES) if 100 <= int(str(number)[:3]) < 100 + alternatives]
-    assert [match.id for match in found] == [f"{number:05}" for number in numbers if number >= 100]
+    assert [match.id for match in matches] == [f"{number:05}" for number in numbers if number >= 100]

@@ -79,14 +79,14 @@ async def _load(known: Knowledge, path: Path, files: list[Path]) -> Loaded:
         for file in files:
             response = await client.post("", content=file.read_bytes(), headers=FHIR_JSON)
             assert response.status_code == 200, response.text
-        async with _asking(client):
+        async with _answer_bench(client):
             pools = await queries.read_pools(None, list(MIX.values()))  # type: ignore[arg-type]
     return Loaded(path, {name: queries.write_paths(query, pools) for name, query in MIX.items()})
 
 
 @asynccontextmanager
-async def _asking(client: Client) -> AsyncIterator[None]:
-    """The bench asks this client."""
+async def _answer_bench(client: Client) -> AsyncIterator[None]:
+    """The bench reads from this client."""
 
     async def ask(lane: object, path: str) -> Any:
         response = await client.get(f"{BASE}/{path}")
@@ -101,46 +101,46 @@ async def _asking(client: Client) -> AsyncIterator[None]:
 @pytest.fixture
 def run(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ran]]:
     """Runs searches on a file and tells what SQLite did."""
-    monkeypatch.setattr(budget, "_STEPS_PER_LOOK", 50)
+    monkeypatch.setattr(budget, "_STEPS_PER_CHECK", 50)
     opened: list[sqlite3.Connection] = []
 
-    def run(path: Path, asked: list[Query], counts: bool = False) -> Ran:
+    def run(path: Path, searches: list[Query], counts: bool = False) -> Ran:
         connection, names = connect(path, writer=False), Names()
         opened.append(connection)
         names.refresh(connection)
         search, statements = Search(connection, names, Sizes()), dict[str, None]()
-        # a trial ends after as many steps as its time is thought to be worth, however busy the machine is
-        worth = budget.STEPS_PER_MICROSECOND * 1e6
-        monkeypatch.setattr(time, "thread_time", lambda: search._meter._steps / worth)
+        # a trial ends after as many steps as it should take in its time, however busy the machine is
+        steps_per_second = budget.STEPS_PER_MICROSECOND * 1e6
+        monkeypatch.setattr(time, "thread_time", lambda: search._meter._steps / steps_per_second)
         steps = matches = 0
-        for query in asked:
+        for query in searches:
             connection.set_trace_callback(lambda text: statements.setdefault(text))
-            matches += search.count(query) if counts else len(search.page(query).matches)
+            matches += search.count(query) if counts else len(search.find_page(query).matches)
             connection.set_trace_callback(None)
             steps = max(steps, search._meter._steps)
         read = [text for text in statements if text.startswith(("SELECT", "WITH"))]
         plans = [[row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}").fetchall()] for text in read]
         shown = dict.fromkeys(step for plan in plans for step in plan)
-        return Ran(tuple(shown), tuple(step for plan in plans for step in _scans(plan)), steps, matches)
+        return Ran(tuple(shown), tuple(step for plan in plans for step in _find_scans(plan)), steps, matches)
 
     yield run
     for connection in opened:
         connection.close()
 
 
-def _parsed(known: Knowledge, url: str) -> Query:
+def _parse_url(known: Knowledge, url: str) -> Query:
     type, _, pairs = url.partition("?")
     criteria = Criteria(zone=UTC, now=0, base=BASE, registry=known.registry)
     return parse((type,), parse_query(pairs), criteria, Options()).query
 
 
-def _scans(plan: Sequence[str]) -> list[str]:
+def _find_scans(plan: Sequence[str]) -> list[str]:
     """The steps of one statement that read a table or an index from end to end."""
-    made = {step.split()[1] for step in plan if step.startswith(("CO-ROUTINE", "MATERIALIZE"))}
+    created = {step.split()[1] for step in plan if step.startswith(("CO-ROUTINE", "MATERIALIZE"))}
     scans = [step for step in plan if step.startswith("SCAN")]
     # Rows that the statement itself makes, and the elements of a JSON array, are no table's.
     own = ("CONSTANT ROW", "VIRTUAL TABLE", "(subquery", "SCAN found")
-    return [step for step in scans if step.split()[1] not in made and not any(word in step for word in own)]
+    return [step for step in scans if step.split()[1] not in created and not any(word in step for word in own)]
 
 
 @pytest.mark.parametrize("name", MIX)
@@ -148,7 +148,7 @@ def test_a_search_of_the_mix_scans_nothing_and_needs_few_rows(
     loaded: list[Loaded], known: Knowledge, run: Callable[..., Ran], name: str
 ) -> None:
     few, many = (
-        run(each.path, [_parsed(known, url) for url in each.searches[name][:20]], name in COUNTS) for each in loaded
+        run(each.path, [_parse_url(known, url) for url in each.searches[name][:20]], name in COUNTS) for each in loaded
     )
     shown = "\n".join((name, loaded[0].searches[name][0], *many.plans))
     assert few.matches > 0, shown
@@ -165,16 +165,16 @@ def test_a_declared_sort_walks_an_index(
 ) -> None:
     parameters = known.registry.parameters(type)
     for code in SORTS[type]:
-        asked = Query((Scope(type),), (sort_of(parameters[code], descending),))
-        few, many = (run(each.path, [asked]) for each in loaded)
+        query = Query((Scope(type),), (sort_of(parameters[code], descending),))
+        few, many = (run(each.path, [query]) for each in loaded)
         shown = "\n".join((f"{type}?_sort={'-' * descending}{code}", *many.plans))
         assert many.scans == (), shown
-        if few.matches == asked.count:
+        if few.matches == query.count:
             assert many.steps <= 2 * few.steps + 20_000, f"{few.steps} steps became {many.steps}\n{shown}"
 
 
 def test_scans_would_be_noticed(loaded: list[Loaded]) -> None:
     connection = connect(loaded[0].path, writer=False)
     for statement in ("SELECT rid FROM term WHERE value = 'x'", "SELECT r.rid FROM resource r WHERE r.deleted = 0"):
-        assert _scans([row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]) != []
+        assert _find_scans([row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]) != []
     connection.close()

@@ -13,7 +13,7 @@ PROCESSES = 4
 FILES = 12
 
 
-def opened(path: str) -> str:
+def open_and_close(path: str) -> str:
     """What opening and closing the store says; runs in a process of its own."""
 
     async def run() -> None:
@@ -31,5 +31,5 @@ def opened(path: str) -> str:
 def test_processes_that_make_the_file_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         for number in range(FILES):
-            answers = pool.map(opened, [f"{tmp_path}/{number}.db"] * PROCESSES, chunksize=1)
+            answers = pool.map(open_and_close, [f"{tmp_path}/{number}.db"] * PROCESSES, chunksize=1)
             assert answers == ["open"] * PROCESSES

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import sqlite3
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,16 +54,17 @@ from fhir_server.store.protocol import Budget, BudgetExceeded
 from fhir_server.store.sqlite import SqliteStore, open_store
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.rows import is_local, ordered, unordered
+from fhir_server.store.sqlite.rows import float_to_integer, integer_to_float, is_local
 from fhir_server.store.sqlite.schema import connect
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.store import READERS
+from tests.store.sqlite_runs import run_on_store
 
 DAY = 24 * HOUR
 PATIENTS, OBSERVATIONS = 150, 3000
 
 
-def _patient(number: int) -> Write:
+def _write_patient(number: int) -> Write:
     born = -number * 200 * DAY
     return post(
         f"Patient/{number:04}",
@@ -79,7 +79,7 @@ def _patient(number: int) -> Write:
     )
 
 
-def _observation(number: int, chance: random.Random) -> Write:
+def _write_observation(number: int, chance: random.Random) -> Write:
     patient = f"Patient/{number % PATIENTS:04}"
     moment, value = START - chance.randrange(3000) * DAY, float(chance.randrange(200))
     code = token(f"c{number % 40}", "urn:loinc")
@@ -104,23 +104,12 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path, chance = tmp_path_factory.mktemp("sqlite") / "clinic.db", random.Random(5)
 
     async def fill(store: SqliteStore) -> None:
-        writes = [_patient(number) for number in range(PATIENTS)]
-        writes += [_observation(number, chance) for number in range(OBSERVATIONS)]
+        writes = [_write_patient(number) for number in range(PATIENTS)]
+        writes += [_write_observation(number, chance) for number in range(OBSERVATIONS)]
         await store.transact(Transaction(tuple(writes)))
 
-    with_store(path, fill)
+    run_on_store(path, fill)
     yield path
-
-
-def with_store(path: Path, test: Callable[[SqliteStore], Awaitable[None]]) -> None:
-    async def run() -> None:
-        store = await open_store(f"sqlite:///{path}", Ticks())
-        try:
-            await test(store)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
 
 
 CODE = Equals("code", (token("c2", "urn:loinc"),))
@@ -173,13 +162,13 @@ def test_no_search_reads_a_whole_table(clinic: Path, type: str, where: Clause, s
     names.refresh(connection)
     search = Search(connection, names, Sizes())
     connection.set_trace_callback(statements.append)
-    found = search.page(Query((Scope(type, where),), sort, 20)).matches
+    found = search.find_page(Query((Scope(type, where),), sort, 20)).matches
     total = search.count(Query((Scope(type, where),)))
     connection.set_trace_callback(None)
     assert len(found) == min(20, total) > 0
     for statement in statements:
         if statement.lstrip().startswith(("SELECT", "WITH")):
-            assert _scans(connection, statement) == []
+            assert _find_scans(connection, statement) == []
     connection.close()
 
 
@@ -187,7 +176,7 @@ _NO_TABLE = ("CONSTANT ROW", "VIRTUAL TABLE", "SCAN found", "SCAN y", "SCAN p", 
 _FTS5_SETTINGS = "words_index_config"
 
 
-def _scans(connection: sqlite3.Connection, statement: str) -> list[str]:
+def _find_scans(connection: sqlite3.Connection, statement: str) -> list[str]:
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
     excused = (*_NO_TABLE, _FTS5_SETTINGS)
     return [step for step in steps if step.startswith("SCAN") and not any(each in step for each in excused)]
@@ -195,7 +184,7 @@ def _scans(connection: sqlite3.Connection, statement: str) -> list[str]:
 
 def test_scans_would_be_noticed(clinic: Path) -> None:
     connection = connect(clinic, writer=False)
-    assert _scans(connection, "SELECT rid FROM term WHERE value = 'x'") != []
+    assert _find_scans(connection, "SELECT rid FROM term WHERE value = 'x'") != []
     connection.close()
 
 
@@ -225,7 +214,7 @@ def test_a_walk_that_meets_too_few_matches_is_given_up(tmp_path: Path) -> None:
         await store.transact(Transaction(tuple(writes)))
         assert await ids(store, "Basic", And((Equals("a", ("x",)), Equals("b", ("x",))))) == ["99999"]
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +234,7 @@ def test_an_explained_search_leaves_no_snapshot_behind(tmp_path: Path, where: Cl
             await write(store, put(f"Patient/{number}"))
             assert len(await ids(store, "Patient", And())) == number + 1
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 def test_a_new_code_is_found_by_its_prefix_at_once(tmp_path: Path) -> None:
@@ -260,7 +249,7 @@ def test_a_new_code_is_found_by_its_prefix_at_once(tmp_path: Path) -> None:
             assert found == [f"{each:02}" for each in range(number + 1)]
         await other.close()
 
-    with_store(path, test)
+    run_on_store(path, test)
 
 
 def test_a_link_to_what_comes_later_is_a_link(tmp_path: Path) -> None:
@@ -287,7 +276,7 @@ def test_a_link_to_what_comes_later_is_a_link(tmp_path: Path) -> None:
         assert written.version == 1
         assert await ids(store, "Observation", named) == ["o"]
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 def test_numbers_are_compared_exactly(tmp_path: Path) -> None:
@@ -304,20 +293,20 @@ def test_numbers_are_compared_exactly(tmp_path: Path) -> None:
         assert [match.id for match in page.matches] == ["7", "3", "4", "5"]
         assert page.next == (0.0, "Basic/5")
 
-    with_store(tmp_path / "a.db", test)
+    run_on_store(tmp_path / "a.db", test)
 
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False))
 def test_ordered_numbers_sort_as_their_floats(left: float, right: float) -> None:
-    assert (ordered(left) < ordered(right)) == (left < right)
-    assert (ordered(left) == ordered(right)) == (left == right)
-    assert unordered(ordered(left)) == left
+    assert (float_to_integer(left) < float_to_integer(right)) == (left < right)
+    assert (float_to_integer(left) == float_to_integer(right)) == (left == right)
+    assert integer_to_float(float_to_integer(left)) == left
 
 
 def test_ordered_numbers_fit_sqlite() -> None:
     largest = struct.unpack("<d", b"\xff" * 6 + b"\xef\x7f")[0]
     for value in (largest, -largest, math.inf, -math.inf, 5e-324, -5e-324):
-        assert -(2**63) <= ordered(value) < 2**63
+        assert -(2**63) <= float_to_integer(value) < 2**63
 
 
 @given(st.text(), st.text())

@@ -40,7 +40,7 @@ FILTERS: tuple[Clause, ...] = (
 )
 
 
-def _resource(type: str, number: int, chance: random.Random) -> Write:
+def _write_resource(type: str, number: int, chance: random.Random) -> Write:
     terms = {
         "kind": tuple(sorted({token(f"k{chance.randrange(4)}") for _ in range(chance.randrange(3))})),
         "own": (token(str(number % 60)),),
@@ -55,7 +55,7 @@ def _resource(type: str, number: int, chance: random.Random) -> Write:
 async def _fill(*stores: Store) -> None:
     chance = random.Random(3)
     for type in ("Basic", "Flag"):
-        writes = tuple(_resource(type, number, chance) for number in range(240))
+        writes = tuple(_write_resource(type, number, chance) for number in range(240))
         for store in stores:
             await store.transact(Transaction(writes))
 
@@ -72,15 +72,15 @@ def test_pages_are_those_of_the_store_in_memory(tmp_path: Path, monkeypatch: pyt
         for sort in SORTS:
             for where in FILTERS:
                 for types in (("Basic",), ("Basic", "Flag")):
-                    asked = Query(tuple(Scope(type, where) for type in types), sort, 37)
-                    assert await _order(store, asked) == await _order(oracle, asked), asked
+                    query = Query(tuple(Scope(type, where) for type in types), sort, 37)
+                    assert await _list_order(store, query) == await _list_order(oracle, query), query
         await store.close()
 
     asyncio.run(test())
 
 
-async def _order(store: Store, asked: Query) -> Sequence[str]:
-    return [found.reference for found in await walk(store, asked)]
+async def _list_order(store: Store, query: Query) -> Sequence[str]:
+    return [found.reference for found in await walk(store, query)]
 
 
 LARGE = 20_000

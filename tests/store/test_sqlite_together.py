@@ -19,7 +19,7 @@ WRITES = 40
 """More than the event loop writes itself."""
 
 
-def transaction(name: str, entries: Entries) -> Transaction:
+def make_transaction(name: str, entries: Entries) -> Transaction:
     return Transaction(writes=tuple(put(f"Patient/{name}{number}", entries) for number in range(WRITES)))
 
 
@@ -28,9 +28,9 @@ async def test_each_has_its_own_outcome(tmp_path: Path) -> None:
     right = Entries(terms={"family": ("jones\x1fJones",)})
     wrong = Entries(terms={"family": (7,)})  # type: ignore[dict-item]
     try:
-        await store.transact(transaction("first", right))  # numbers the parameter
+        await store.transact(make_transaction("first", right))  # numbers the parameter
         outcomes = await asyncio.gather(
-            *(store.transact(transaction(name, wrong if name == "b" else right)) for name in "abc"),
+            *(store.transact(make_transaction(name, wrong if name == "b" else right)) for name in "abc"),
             return_exceptions=True,
         )
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.core import everything, lastn, meta, purge, reindex
 from fhir_server.operations.operation import ANY, Operation
 
@@ -33,7 +34,7 @@ CORE: tuple[Operation, ...] = (
     Operation(
         "purge",
         ("POST",),
-        "https://fhir-server.example/OperationDefinition/purge",
+        operation_url("purge"),
         "Removes a resource with its whole history physically.",
         purge.purge,
         setting="purge",
@@ -41,7 +42,7 @@ CORE: tuple[Operation, ...] = (
     Operation(
         "reindex",
         ("GET", "POST"),
-        "https://fhir-server.example/OperationDefinition/reindex",
+        operation_url("reindex"),
         "Makes the search index of stored resources anew; GET tells how far it is.",
         reindex.reindex,
         at={ANY: ("system", "type")},

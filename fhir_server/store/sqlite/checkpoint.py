@@ -1,4 +1,4 @@
-"""Folding the write-ahead log into the file, so that no commit has to wait for it (https://www.sqlite.org/wal.html#ckpt).
+"""Checkpoints: the write-ahead log is folded into the file, so that no commit has to wait for it (https://www.sqlite.org/wal.html#ckpt).
 
 A passive checkpoint copies what is committed while others read and write; SQLite starts the log anew when a commit
 finds all of it copied. Under steady writing that moment never comes by itself: then the writer copies the short rest
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from fhir_server.store.sqlite.schema import connect
@@ -24,7 +24,7 @@ _CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Checkpoints:
-    """A thread with a connection of its own. `committed` and `finish_if_due` are called by the writer."""
+    """A thread with a connection of its own. The writer calls `count_writes` and `finish_if_due`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,15 +35,15 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._run, name="sqlite-checkpoint", daemon=True)
         self._thread.start()
 
-    def committed(self, writes: int) -> None:
-        """Count a commit; wakes the thread when enough has come together."""
+    def count_writes(self, writes: int) -> None:
+        """Add the writes of a commit; wakes the thread after `WRITES` of them."""
         self._writes += writes
         if self._writes >= WRITES:
             self._writes = 0
             self._wake.set()
 
     def finish_if_due(self, connection: sqlite3.Connection) -> None:
-        """Between two commits: copy what came while the thread copied, if the log has grown long."""
+        """Between two commits: copy the pages logged while the thread copied, if the log has grown long."""
         if self.due:
             self.due = False
             with suppress(sqlite3.Error):
@@ -56,18 +56,14 @@ class Checkpoints:
         self._thread.join()
 
     def _run(self) -> None:
-        with suppress(sqlite3.Error):
-            connection = connect(self._path, writer=True)
-            try:
-                while not self._stopping:
-                    enough = self._wake.wait(_IDLE_SECONDS)
-                    self._wake.clear()
-                    # When little is written, the log is folded while nobody writes.
-                    if enough or self._writes:
-                        self._writes = 0
-                        self._fold(connection)
-            finally:
-                connection.close()
+        with suppress(sqlite3.Error), closing(connect(self._path, writer=True)) as connection:
+            while not self._stopping:
+                due = self._wake.wait(_IDLE_SECONDS)
+                self._wake.clear()
+                # When little is written, the log is folded while nobody writes.
+                if due or self._writes:
+                    self._writes = 0
+                    self._fold(connection)
 
     def _fold(self, connection: sqlite3.Connection) -> None:
         # A full disk or a busy file: the next time will do; the log keeps everything until then.

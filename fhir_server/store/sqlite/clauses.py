@@ -2,94 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fhir_server.search.query import (
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Near,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    StartsWith,
-    TermRange,
-    Within,
-    Words,
-)
+from fhir_server.search import query as q
 
 
-def conjunction(clause: Clause) -> tuple[Clause, ...]:
-    """The clauses that must all hold, nested Ands opened."""
-    if isinstance(clause, And):
-        return tuple(part for inner in clause.clauses for part in conjunction(inner))
+def split_conjunction(clause: q.Clause) -> tuple[q.Clause, ...]:
+    """The clauses that must all hold, those of nested Ands included."""
+    if isinstance(clause, q.And):
+        return tuple(part for child in clause.clauses for part in split_conjunction(child))
     return (clause,)
 
 
-def inner_clauses(clause: Clause) -> Sequence[Clause]:
-    """The clauses that a clause is made of."""
-    match clause:
-        case And(clauses) | Or(clauses):
-            return clauses
-        case Not(inner) | Chain(where=inner) | Has(where=inner) | CanonicalChain(where=inner):
-            return (inner,)
-        case CanonicalHas(where=inner) | Within(where=inner):
-            return (inner,)
-        case _:
-            return ()
-
-
-def needs_row(clause: Clause) -> bool:
+def needs_row(clause: q.Clause) -> bool:
     """Whether a probe looks at more of the resource's row than its `rid`."""
-    match clause:
-        case And(clauses) | Or(clauses):
-            return any(map(needs_row, clauses))
-        case Not(inner):
-            return needs_row(inner)
-        case _:
-            return isinstance(clause, Ids | LastUpdated)
+    if isinstance(clause, q.And | q.Or | q.Not):
+        return any(map(needs_row, q.iterate_children(clause)))
+    return isinstance(clause, q.Ids | q.LastUpdated)
 
 
-def found_alive(clause: Clause) -> bool:
+def implies_current(clause: q.Clause) -> bool:
     """Whether only current resources can match: those alone have index rows."""
     match clause:
-        case And(clauses):
-            return any(map(found_alive, clauses))
-        case Or(clauses):
-            return all(map(found_alive, clauses))
-        case Not() | Ids() | LastUpdated() | Has() | Lineage():
+        case q.And(clauses):
+            return any(map(implies_current, clauses))
+        case q.Or(clauses):
+            return all(map(implies_current, clauses))
+        case q.Not() | q.Ids() | q.LastUpdated() | q.Has() | q.Lineage():
             return False
         case _:
             return True
 
 
-def drivable(clause: Clause) -> bool:
-    """Whether a search can enter by the index entries of this clause."""
-    if isinstance(clause, Or):
-        return bool(clause.clauses) and all(drivable(part) for part in clause.clauses)
-    if isinstance(clause, And):
-        return any(drivable(part) for part in clause.clauses)
-    return not isinstance(clause, Not)
+def has_index(clause: q.Clause) -> bool:
+    """Whether the matches of this clause can be read from an index, so that a search can enter by it."""
+    if isinstance(clause, q.Or):
+        return bool(clause.clauses) and all(map(has_index, clause.clauses))
+    if isinstance(clause, q.And):
+        return any(map(has_index, clause.clauses))
+    return not isinstance(clause, q.Not)
 
 
-# Which clause enters a nested search when nobody has counted: the rarer kind of match first.
+# By which clause a nested search enters, where nothing is counted: the rarer kind of match first.
 _RANKS: tuple[type, ...] = (
-    Ids, Lineage, Equals, Words, NumberRange, StartsWith, Has, Chain, CanonicalHas, CanonicalChain, DateRange,
-    Near, TermRange, Contains, EndsWith, And, Or, LastUpdated, Present,
+    q.Ids, q.Lineage, q.Equals, q.Words, q.NumberRange, q.StartsWith, q.Has, q.Chain, q.CanonicalHas, q.CanonicalChain,
+    q.DateRange, q.Near, q.TermRange, q.Contains, q.EndsWith, q.And, q.Or, q.LastUpdated, q.Present,
 )  # fmt: skip
 
 
-def rank(clause: Clause) -> int:
+def rank_clause(clause: q.Clause) -> int:
     """The lower, the rarer its matches are likely to be."""
     return _RANKS.index(clause.__class__)

@@ -1,9 +1,9 @@
-"""What one database transaction does: several transactions of the protocol, checked in turn and written together.
+"""The group commit: several transactions of the protocol, checked in turn and written in one database transaction.
 
 The state of every resource that the group names is read at once, each transaction is checked and applied to it in
 memory, and the rows of all go to the file together: few statements, sorted rows. A transaction is checked whole before
-it changes anything, so a refused one leaves no trace and needs no savepoint. What is pending is flushed before a
-query must see it.
+it changes anything, so a refused one leaves no trace and needs no savepoint. Pending rows are flushed before a query
+that must see them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from fhir_server.store.operations import Method, Transaction, VersionIs, Write, 
 from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.link_targets import absent
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
@@ -49,7 +48,7 @@ _SOURCES = (
 
 
 class Draft(NamedTuple):
-    """A write with its entries in the forms that the file keeps; made before the lock is taken."""
+    """A write with its entries as keys and columns; made before the lock is taken."""
 
     write: Write
     reference: str
@@ -61,20 +60,20 @@ _NO_KEYS = rows.Keys()
 _NO_COLUMNS: rows.Columns = ("{}", "{}", "{}")
 
 
-def draft(write: Write, names: Names) -> Draft:
-    """Prepare a write. Raises KeyError when the type or a parameter has no number yet."""
-    codes = names.of_type(write.type)
+def make_draft(write: Write, names: Names) -> Draft:
+    """The draft of a write. Raises KeyError when the type or a parameter has no number yet."""
+    codes = names.get_codes(write.type)
     keys, columns = _NO_KEYS, _NO_COLUMNS
     if write.content is not None:
-        keys, columns = rows.keys_and_columns(write.entries, codes)
+        keys, columns = rows.entries_to_keys(write.entries, codes)
     return Draft(write, f"{write.type}/{write.id}", keys, columns)
 
 
 @dataclass(slots=True)
 class State:
-    """A resource as the group sees it. `stored`, `columns`: its entries in the file and by now; `new`: no row yet.
+    """A resource as the group sees it; `new`: it has no row in `resource` yet.
 
-    `texts`: those of its entries.
+    `stored`, `columns`: its entries in the file and after the writes; `texts`: those of its entries.
     """
 
     rid: int
@@ -92,6 +91,27 @@ class State:
 
 
 _ABSENT = State(0)
+
+
+def make_absent_row(rid: int, reference: str) -> tuple[int | str, ...]:
+    """The row of `resource` for a target that was never stored."""
+    return rid, reference, 0, 0, 0, 0, 1
+
+
+def write_index(
+    connection: sqlite3.Connection,
+    entries: Sequence[rows.Row],
+    removed: rows.IndexRows,
+    added: rows.IndexRows,
+    texts: Sequence[fulltext.ResourceTexts],
+) -> None:
+    """Write the changed entries of resources and all their index rows, in the open transaction."""
+    statements.insert(connection, "entries", entries)
+    statements.delete_index(connection, removed)
+    statements.insert_index(connection, added)
+    trigrams.update_trigrams(connection, removed, added)
+    if texts:
+        fulltext.replace_texts(connection, texts)
 
 
 class Group:
@@ -112,30 +132,30 @@ class Group:
 
     def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
         """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
-        numbered: set[str] = set()
-        named: set[str] = set()
+        targets: set[str] = set()
+        checked: set[str] = set()
         written: set[str] = set()
         for transaction, drafts in prepared:
-            for each in drafts:
-                written.add(each.reference)
-                numbered |= each.keys.targets
-            named.update(transaction.required, transaction.reads, transaction.released)
-            named.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
-        numbered |= written
-        self._learn(numbered | named)
+            for draft in drafts:
+                written.add(draft.reference)
+                targets |= draft.keys.targets
+            checked.update(transaction.required, transaction.reads, transaction.released)
+            checked.update(f"{a.type}/{a.id}" for a in transaction.assertions if isinstance(a, VersionIs))
+        targets |= written
+        self._load_states(targets | checked)
         existing = {
             state.rid: state for name in written if (state := self._states.get(name)) is not None and state.live
         }
         if existing:
-            for rid, *columns in statements.one_json(self._connection, _COLUMNS, sorted(existing)):
-                existing[rid].stored = (columns[0], columns[1], columns[2])
+            for rid, quick, terms, numbers in statements.read_json(self._connection, _COLUMNS, sorted(existing)):
+                existing[rid].stored = quick, terms, numbers
         # Numbered in the order of the references: both B-trees of `resource` are filled in key order.
-        for reference in sorted(numbered - self._states.keys()):
+        for reference in sorted(targets - self._states.keys()):
             self._rid += 1
             self._states[reference] = State(self._rid, new=True)
 
-    def _learn(self, references: Iterable[str]) -> None:
-        for reference, rid, version, updated, seq, deleted in statements.one_json(
+    def _load_states(self, references: Iterable[str]) -> None:
+        for reference, rid, version, updated, seq, deleted in statements.read_json(
             self._connection, _STATES, sorted(references)
         ):
             self._states[reference] = State(rid, version, updated, seq, not deleted)
@@ -143,37 +163,37 @@ class Group:
     def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
         """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
         check_registry(transaction.registry, self._registry)
-        writes = {each.reference: each.write for each in drafts}
+        writes = {draft.reference: draft.write for draft in drafts}
         checks = Checks(transaction, writes, lambda reference: self._states.get(reference, _ABSENT))
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
             else:
-                check_matches(assertion, self._page(assertion.first_page))
+                check_matches(assertion, self._find_page(assertion.first_page))
         checks.check_required()
         if transaction.released:
             checks.check_released(self._find_sources(transaction, writes))
         checks.check_reads()
-        written = tuple([self._write(each) for each in drafts])
+        written = tuple([self._write(draft) for draft in drafts])
         if changes_registry(written):
             self._registry += 1
             self._connection.execute(RAISE_REGISTRY)
-        found = tuple(self._read(reference) for reference in transaction.reads)
-        return Committed(written, found, tuple(self._page(query) for query in transaction.queries))
+        reads = tuple(self._read(reference) for reference in transaction.reads)
+        return Committed(written, reads, tuple(self._find_page(query) for query in transaction.queries))
 
-    def _find_sources(self, transaction: Transaction, writes: dict[str, Write]) -> Iterator[tuple[str, str]]:
+    def _find_sources(self, transaction: Transaction, writes: Mapping[str, Write]) -> Iterator[tuple[str, str]]:
         """(target, source) of the current resources that refer to the released ones and are not written here."""
         self.flush()
-        exempt = statements.as_json(self._names.code(self._connection, type) for type in transaction.exempt)
-        touched = statements.as_json(writes)
+        exempt = statements.format_json(self._names.find_code(self._connection, type) for type in transaction.exempt)
+        references = statements.format_json(writes)
         for target in transaction.released:
             state = self._states.get(target)
-            values = (REFERENCES, state.rid if state else None, exempt, touched, SOURCES_SHOWN)
+            values = (REFERENCES, state.rid if state else None, exempt, references, SOURCES_SHOWN)
             for (source,) in self._connection.execute(_SOURCES, values).fetchall():
                 yield target, source
 
-    def _write(self, each: Draft) -> Written:
-        write, state = each.write, self._states[each.reference]
+    def _write(self, draft: Draft) -> Written:
+        write, state = draft.write, self._states[draft.reference]
         content = write.content
         if content is None and not state.live:
             return Written(write.type, write.id, 0, 0, False)
@@ -182,12 +202,12 @@ class Group:
         self._seq += 1
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
         state.live, state.method = content is not None, write.method
-        self._dirty[each.reference] = state
-        state.keys, state.columns, state.texts, state.raw = each.keys, each.columns, None, None
+        self._dirty[draft.reference] = state
+        state.keys, state.columns, state.texts, state.raw = draft.keys, draft.columns, None, None
         if content is not None:
             state.texts = write.entries.texts
             state.raw = content.build_text(state.version, updated)
-        type = self._names.of_type(write.type)[""]
+        type = self._names.get_codes(write.type)[""]
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
 
@@ -200,69 +220,64 @@ class Group:
             method, raw = self._connection.execute(statement, (state.seq,)).fetchone()
         return Stored(type, id, state.version, state.updated, method, raw)
 
-    def _page(self, query: Query) -> Page:
+    def _find_page(self, query: Query) -> Page:
         self.flush()
-        return self._search.page(query)
+        return self._search.find_page(query)
 
     def flush(self) -> None:
-        """Write what is pending to the file."""
+        """Write the pending rows to the file."""
         if not self._versions:
             return
         connection, removed, added = self._connection, rows.IndexRows(), rows.IndexRows()
-        resources, columns = [], []
-        texts: list[fulltext.Kept] = []
+        resources, entries = [], []
+        texts: list[fulltext.ResourceTexts] = []
         linked: set[str] = set()
         dirty, self._dirty = self._dirty, {}
         for reference, state in dirty.items():
             state.new = False
-            codes = self._names.of_type(reference.partition("/")[0])
+            codes = self._names.get_codes(reference.partition("/")[0])
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
             if state.texts or state.stored is not None:
                 texts.append((state.rid, codes[""], state.texts))
             if state.columns is not None and state.columns != state.stored:
                 linked |= state.keys.targets
-                self._index(state, codes, removed, added)
-                columns.append((state.rid, *state.columns))
+                self._compare(state, codes, removed, added)
+                entries.append((state.rid, *state.columns))
                 state.stored = state.columns
-        resources += self._absent(linked)
+        resources += self._make_absent_rows(linked)
         statements.insert(connection, "resource", sorted(resources, key=itemgetter(1)))
         statements.insert(connection, "version", self._versions)
-        statements.insert(connection, "entries", sorted(columns))
-        statements.delete_index(connection, removed)
-        statements.insert_index(connection, added)
-        trigrams.settle(connection, removed, added)
-        if texts:
-            fulltext.keep(connection, texts)
+        write_index(connection, sorted(entries), removed, added, texts)
         self._versions = []
 
-    def _absent(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:
+    def _make_absent_rows(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:
         """Rows for the targets that were never stored, and are not being stored either."""
-        found: list[tuple[Any, ...]] = []
+        absent: list[tuple[Any, ...]] = []
         for reference in linked:
             state = self._states[reference]
             if state.new:
                 state.new = False
-                found.append(absent(state.rid, reference))
-        return found
+                absent.append(make_absent_row(state.rid, reference))
+        return absent
 
-    def _index(self, state: State, codes: rows.Codes, removed: rows.IndexRows, added: rows.IndexRows) -> None:
-        """The index rows between what the file has for a resource and what it should have."""
+    def _compare(self, state: State, codes: rows.Codes, removed: rows.IndexRows, added: rows.IndexRows) -> None:
+        """Add the differences between the index rows of a resource in the file and those after the writes."""
         if state.stored is None:
-            added.add(state.keys, self._rids(state.keys), state.rid)
+            added.add(state.keys, self._find_rids(state.keys), state.rid)
             return
         try:
-            before = rows.keys_of(state.stored, codes)
+            before = rows.columns_to_keys(state.stored, codes)
         except KeyError:
             self._names.refresh(self._connection)  # another process stored this resource under newer names
-            before = rows.keys_of(state.stored, codes)
-        gone, fresh = before.without(state.keys), state.keys.without(before)
-        removed.add(gone, self._rids(gone), state.rid)
-        added.add(fresh, self._rids(fresh), state.rid)
+            before = rows.columns_to_keys(state.stored, codes)
+        gone, fresh = before.subtract(state.keys), state.keys.subtract(before)
+        removed.add(gone, self._find_rids(gone), state.rid)
+        added.add(fresh, self._find_rids(fresh), state.rid)
 
-    def _rids(self, keys: rows.Keys) -> dict[str, int]:
+    def _find_rids(self, keys: rows.Keys) -> dict[str, int]:
         try:
             return {target: self._states[target].rid for _, target in keys.links}
         except KeyError:
-            self._learn(keys.targets - self._states.keys())
+            self._load_states(keys.targets - self._states.keys())
             return {target: self._states[target].rid for _, target in keys.links}

@@ -1,4 +1,4 @@
-"""What compiling a clause needs beside it: names, the database, and what the planner knows (https://hl7.org/fhir/R4/search.html)."""
+"""What compiling a clause needs beside it: names, the database, and what the planner has chosen."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ from fhir_server.store.sqlite.interned_names import Names
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What compiling needs beside the clause.
+    """What compiling a clause needs beside it.
 
-    `small`: clauses with few index rows, which a probe reads all at once; `near`: chains to few resources, likewise.
+    `read_whole`: clauses with so few index rows that a probe reads all of them at once; `targets_first`: chains with so
+    few targets that a probe lists these first.
     """
 
     names: Names
     connection: sqlite3.Connection
-    small: frozenset[Clause] = field(default_factory=frozenset)
-    near: frozenset[Clause] = field(default_factory=frozenset)
+    read_whole: frozenset[Clause] = field(default_factory=frozenset)
+    targets_first: frozenset[Clause] = field(default_factory=frozenset)
 
-    def tp(self, type: str, parameter: str) -> int:
-        """The number of a type's parameter."""
-        return self.names.code(self.connection, type, parameter)
-
-    def code(self, type: str) -> int:
-        """The number of a type."""
-        return self.names.code(self.connection, type)
+    def find_code(self, type: str, parameter: str = "") -> int:
+        """The number of a type, or of one of its parameters (the column `tp`)."""
+        return self.names.find_code(self.connection, type, parameter)
 
 
 COLUMNS = {"d": "quick", "l": "quick", "t": "terms", "n": "numbers"}
-"""The column of `entries` in which each part is."""
+"""The column of `entries` in which each part is (`rows.Columns`)."""
 
 
-def path(part: str, parameter: str) -> str:
+def format_path(part: str, parameter: str) -> str:
     """The JSON path of a parameter's entries in their column of `entries`."""
     return f'$.{part}."{parameter}"'

@@ -1,4 +1,4 @@
-"""Clauses as this snapshot of the database answers them: terms for a part of a text, ids for a long chain's end."""
+"""Clauses rewritten for this snapshot of the database: terms for a part of a text, ids for the end of a long chain."""
 
 from __future__ import annotations
 
@@ -6,46 +6,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
 
+from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, successor
 from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
-from fhir_server.search.query import (
-    NOTHING,
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    Equals,
-    Has,
-    Ids,
-    Lineage,
-    Not,
-    Or,
-    StartsWith,
-    Within,
-)
 from fhir_server.search.simplify import disjunction
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import trigrams
-from fhir_server.store.sqlite.clauses import conjunction, inner_clauses
-from fhir_server.store.sqlite.compile import select
+from fhir_server.store.sqlite.clauses import split_conjunction
+from fhir_server.store.sqlite.compile import select_matches
 from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.statements import snapshot
+from fhir_server.store.sqlite.statements import begin_snapshot
 
-_MOST = 8
+_MOST_TERMS = 8
 _MOST_VALUES = 100
 
-# SQLite's parser has a stack of 100 places (before 3.46). What each clause takes of them around those inside it, and
-# what a whole one may take beside the statement: what stands too deep is asked first, and its ids stand for it.
-_TAKES: Mapping[object, int] = {
-    Chain: 14, Has: 14, CanonicalChain: 14, CanonicalHas: 14, Or: 14, And: 7, Not: 4, Lineage: 22, Contains: 22, Ids: 8
+# SQLite's parser has a stack of 100 entries (before 3.46). How many each clause takes beside those of its children, and
+# how many a whole one may take beside the statement: what is deeper is searched first, and its ids stand for it.
+_DEPTHS: Mapping[object, int] = {
+    q.Chain: 14, q.Has: 14, q.CanonicalChain: 14, q.CanonicalHas: 14, q.Or: 14, q.And: 7, q.Not: 4, q.Lineage: 22,
+    q.Contains: 22, q.Ids: 8,
 }  # fmt: skip
-_LEAF, _ROOM = 12, 66
+_LEAF_DEPTH, _MOST_DEPTH = 12, 66
 _MOST_IDS = 50_000
 _MOST_ALTERNATIVES = 400
 _SIZES = (64, 128, 256, _MOST_ALTERNATIVES)
-"""Alternatives of a long statement: each text that was asked is kept for the next time, with more than a megabyte."""
+"""Alternatives of a long statement: SQLite caches each text that was run, with more than a megabyte."""
 
 # Goes from term to term, one descent each, however many resources have it.
 _DISTINCT = (
@@ -58,124 +43,119 @@ _DISTINCT = (
 )
 
 
-def expanded(clause: Clause, type: str, context: Context) -> Clause:
-    """The same clause in this snapshot of the database, wherever a part of a text stands for few terms.
+def expand_clause(clause: q.Clause, type: str, context: Context) -> q.Clause:
+    """An equivalent clause in this snapshot, with the terms in place of a part of a text that few terms have.
 
     Chains look inside resources as well, if anything was ever stored at their places there.
     """
     if _has_links(clause):
-        snapshot(context.connection)
+        begin_snapshot(context.connection)
         context.names.refresh(context.connection)
-    parts = tuple([_expanded(part, type, context, _ROOM) for part in conjunction(clause)])
-    return parts[0] if len(parts) == 1 else And(parts)
+    parts = tuple([_expand(part, type, context, _MOST_DEPTH) for part in split_conjunction(clause)])
+    return parts[0] if len(parts) == 1 else q.And(parts)
 
 
-def _expanded(clause: Clause, type: str, context: Context, room: int) -> Clause:
-    """With at most `room` places of the parser's stack, which are enough for ids."""
-    takes = _takes(clause, type, context)
-    if takes > room:
-        return _ids(_expanded(clause, type, context, _ROOM), type, context)
+def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Clause:
+    """The clause with at most `room` entries on the parser's stack, which are enough for ids."""
+    if _measure_depth(clause, type, context) > room:
+        return _find_ids(_expand(clause, type, context, _MOST_DEPTH), type, context)
+    within = room - _DEPTHS.get(clause.__class__, _LEAF_DEPTH)
     match clause:
-        case StartsWith(prefix=prefix, few=few) if few or SEPARATOR in prefix:
-            return _terms(clause, type, context)
-        case Contains() if trigrams.applies(clause):
-            return _containing(clause, type, context)
-        case And():
-            within = room - _TAKES[And]
-            return And(tuple([_expanded(part, type, context, within) for part in conjunction(clause)]))
-        case Or(clauses):
-            within = room - _TAKES[Or]
-            return _fewer(disjunction(_expanded(part, type, context, within) for part in clauses), type, context)
-        case Not(inner):
-            return Not(_expanded(inner, type, context, room - _TAKES[Not]))
-        case Chain() | Within():
-            return _everywhere(clause, type, context, room)
-        case Has() | CanonicalChain() | CanonicalHas():
-            return replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[clause.__class__]))
+        case q.StartsWith(prefix=prefix, few=few) if few or SEPARATOR in prefix:
+            return _find_terms(clause, type, context)
+        case q.Contains() if trigrams.can_answer(clause):
+            return _find_values(clause, type, context)
+        case q.And():
+            return q.And(tuple([_expand(part, type, context, within) for part in split_conjunction(clause)]))
+        case q.Or(clauses):
+            return _shorten(disjunction(_expand(part, type, context, within) for part in clauses), type, context)
+        case q.Not(child):
+            return q.Not(_expand(child, type, context, within))
+        case q.Chain() | q.Within():
+            return _expand_nested(clause, type, context, room)
+        case q.Has() | q.CanonicalChain() | q.CanonicalHas():
+            return replace(clause, where=_expand(clause.where, clause.type, context, within))
         case _:
             return clause
 
 
-def _fewer(clause: Clause, type: str, context: Context) -> Clause:
+def _shorten(clause: q.Clause, type: str, context: Context) -> q.Clause:
     """The clause itself, or the ids that it finds where it has more alternatives than a statement can have.
 
-    A long one says its last alternative again and again, so that few texts serve all lengths.
+    A long one repeats its last alternative, so that few texts serve all lengths.
     """
-    if not isinstance(clause, Or) or len(clause.clauses) <= _SIZES[0] // 2:
+    if not isinstance(clause, q.Or) or len(clause.clauses) <= _SIZES[0] // 2:
         return clause
     if len(clause.clauses) <= _MOST_ALTERNATIVES:
         size = next(size for size in _SIZES if size >= len(clause.clauses))
-        return Or((*clause.clauses, *clause.clauses[-1:] * (size - len(clause.clauses))))
-    found: list[Clause] = []
-    for at in range(0, len(clause.clauses), _MOST_ALTERNATIVES):
-        found.append(_ids(Or(clause.clauses[at : at + _MOST_ALTERNATIVES]), type, context))
-    return disjunction(found)
+        return q.Or((*clause.clauses, *clause.clauses[-1:] * (size - len(clause.clauses))))
+    starts = range(0, len(clause.clauses), _MOST_ALTERNATIVES)
+    groups = [q.Or(clause.clauses[start : start + _MOST_ALTERNATIVES]) for start in starts]
+    return disjunction([_find_ids(group, type, context) for group in groups])
 
 
-def _takes(clause: Clause, type: str, context: Context) -> int:
-    """The places that a clause needs when ids stand for what is inside it."""
-    takes = _TAKES.get(clause.__class__, _LEAF)
-    if isinstance(clause, Within) or (isinstance(clause, Chain) and _inside(clause, type, context)):
-        takes += _TAKES[Or]
-    return takes + _TAKES[Ids] if inner_clauses(clause) else takes
+def _measure_depth(clause: q.Clause, type: str, context: Context) -> int:
+    """The entries of the stack that a clause takes when ids stand for its children."""
+    depth = _DEPTHS.get(clause.__class__, _LEAF_DEPTH)
+    if isinstance(clause, q.Within) or (isinstance(clause, q.Chain) and _expand_inside(clause, type, context)):
+        depth += _DEPTHS[q.Or]
+    return depth + _DEPTHS[q.Ids] if q.iterate_children(clause) else depth
 
 
-def _everywhere(clause: Chain | Within, type: str, context: Context, room: int) -> Clause:
+def _expand_nested(clause: q.Chain | q.Within, type: str, context: Context, room: int) -> q.Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    if _is_any(context, type, more(clause.parameter, clause.type)):
+    if _has_terms(context, type, more(clause.parameter, clause.type)):
         raise BudgetExceeded(too_many(clause))
-    places = _inside(clause, type, context)
-    room -= _TAKES[Or] if places else 0
-    if isinstance(clause, Within):
-        return disjunction(_expanded(each, type, context, room) for each in places)
-    chain = replace(clause, where=_expanded(clause.where, clause.type, context, room - _TAKES[Chain]))
-    return Or((chain, *(_expanded(each, type, context, room) for each in places))) if places else chain
+    nested = _expand_inside(clause, type, context)
+    room -= _DEPTHS[q.Or] if nested else 0
+    if isinstance(clause, q.Within):
+        return disjunction(_expand(child, type, context, room) for child in nested)
+    chain = replace(clause, where=_expand(clause.where, clause.type, context, room - _DEPTHS[q.Chain]))
+    return q.Or((chain, *(_expand(child, type, context, room) for child in nested))) if nested else chain
 
 
-def _is_any(context: Context, type: str, parameter: str) -> bool:
+def _has_terms(context: Context, type: str, parameter: str) -> bool:
     """Whether some resource has a term of the parameter. A name is known for as long as the file lives."""
-    if not context.names.known(type, parameter):
+    if not context.names.has_code(type, parameter):
         return False
     text = "SELECT EXISTS (SELECT 1 FROM term WHERE tp = ?)"
-    return bool(context.connection.execute(text, (context.tp(type, parameter),)).fetchone()[0])
+    return bool(context.connection.execute(text, (context.find_code(type, parameter),)).fetchone()[0])
 
 
-def _inside(chain: Chain | Within, type: str, context: Context) -> list[Clause]:
+def _expand_inside(chain: q.Chain | q.Within, type: str, context: Context) -> list[q.Clause]:
     """The chain's criteria at each place where anything was ever stored."""
-    places = range(PLACES)
-    known = takewhile(lambda number: context.names.known(type, place(chain.parameter, chain.type, number)), places)
-    return [inside(chain, number) for number in known]
+    names = context.names
+    numbers = takewhile(lambda number: names.has_code(type, place(chain.parameter, chain.type, number)), range(PLACES))
+    return [inside(chain, number) for number in numbers]
 
 
-def _has_links(clause: Clause) -> bool:
-    return isinstance(clause, Chain | Has | CanonicalChain | CanonicalHas | Within) or any(
-        map(_has_links, inner_clauses(clause))
-    )
+def _has_links(clause: q.Clause) -> bool:
+    return isinstance(clause, q.Link) or any(map(_has_links, q.iterate_children(clause)))
 
 
-def _ids(clause: Clause, type: str, context: Context) -> Ids:
-    snapshot(context.connection)
-    text, values = select("b.ref", clause, type, "b", context)
+def _find_ids(clause: q.Clause, type: str, context: Context) -> q.Ids:
+    begin_snapshot(context.connection)
+    text, values = select_matches("b.ref", clause, type, "b", context)
     rows = context.connection.execute(f"{text} LIMIT {_MOST_IDS + 1}", values).fetchall()
     if len(rows) > _MOST_IDS:
         raise BudgetExceeded(f"A part of the search finds more than {_MOST_IDS} resources of type `{type}`.")
-    return Ids(tuple([reference.partition("/")[2] for (reference,) in rows]))
+    return q.Ids(tuple([reference.partition("/")[2] for (reference,) in rows]))
 
 
-def _terms(clause: StartsWith, type: str, context: Context) -> Clause:
-    snapshot(context.connection)
-    end, most = successor(clause.prefix), _MOST_VALUES if clause.few else _MOST
+def _find_terms(clause: q.StartsWith, type: str, context: Context) -> q.Clause:
+    begin_snapshot(context.connection)
+    end, most = successor(clause.prefix), _MOST_VALUES if clause.few else _MOST_TERMS
     if end is None:
         return clause
-    values = (context.tp(type, clause.parameter), clause.prefix, end, most + 1)
-    found = tuple([term for (term,) in context.connection.execute(_DISTINCT, values).fetchall()])
-    if clause.few and not found:
-        return NOTHING  # an alternative less
-    return Equals(clause.parameter, found) if len(found) <= most else clause
+    values = (context.find_code(type, clause.parameter), clause.prefix, end, most + 1)
+    terms = tuple([term for (term,) in context.connection.execute(_DISTINCT, values).fetchall()])
+    if clause.few and not terms:
+        return q.NOTHING  # an alternative less
+    return q.Equals(clause.parameter, terms) if len(terms) <= most else clause
 
 
-def _containing(clause: Contains, type: str, context: Context) -> Clause:
-    snapshot(context.connection)
-    source, values = trigrams.values(clause, context.tp(type, clause.parameter), context.connection)
+def _find_values(clause: q.Contains, type: str, context: Context) -> q.Clause:
+    begin_snapshot(context.connection)
+    source, values = trigrams.compile_values(clause, context.find_code(type, clause.parameter), context.connection)
     rows = context.connection.execute(f"SELECT g.value {source} LIMIT {_MOST_VALUES + 1}", values).fetchall()
-    return Equals(clause.parameter, tuple([value for (value,) in rows])) if len(rows) <= _MOST_VALUES else clause
+    return q.Equals(clause.parameter, tuple([value for (value,) in rows])) if len(rows) <= _MOST_VALUES else clause

@@ -1,10 +1,10 @@
-"""Words in an FTS5 table of SQLite: kept with the other index rows, searched by words and phrases (https://www.sqlite.org/fts5.html).
+"""Full text in an FTS5 table of SQLite, searched by words and phrases (https://www.sqlite.org/fts5.html).
 
     words         (rid, type, text, content)   the words of `_text` and of `_content`, joined by blanks
     words_index   the same by word, each marked with the number of its type, so that a search reads nothing of others
 
-The words are made and compared by `search.words`: FTS5 is given them ready, and with the tokenizer `ascii`, which
-splits at blanks and leaves all else as it is.
+`search.words` splits texts into words; FTS5 gets them joined by blanks, with the tokenizer `ascii`, which splits at
+blanks and changes nothing else.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fhir_server.store.protocol import StoreUnavailable
 from fhir_server.store.sqlite.conditions import Sql
 from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.interned_names import UNKNOWN
-from fhir_server.store.sqlite.statements import one_json
+from fhir_server.store.sqlite.statements import read_json
 
 _COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}
 
 _INDEX = "CREATE VIRTUAL TABLE words_index USING fts5(text, content, content = '', columnsize = 0, tokenize = 'ascii')"
-OF_FTS5 = "main.words_index_"
+FTS5_TABLES = "main.words_index_"
 """How the names of the index's own tables begin, in the statements by which FTS5 reads them."""
 
 _EXISTS = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'words_index')"
@@ -37,12 +37,12 @@ _BEFORE = (
     " FROM json_each(?) j CROSS JOIN words w WHERE w.rid = j.value"
 )
 
-Kept = tuple[int, int, Mapping[TextParameter, str] | None]
-"""A resource's `rid`, the number of its type, and its texts by now (None: it has none)."""
+ResourceTexts = tuple[int, int, Mapping[TextParameter, str] | None]
+"""A resource's `rid`, the number of its type, and its present texts (None: it has none)."""
 
 
-def prepare(connection: sqlite3.Connection) -> None:
-    """Make the index where it is absent and this SQLite can; without it the file holds no texts."""
+def create_index(connection: sqlite3.Connection) -> None:
+    """Create the index if it is absent and this SQLite can; without it the file holds no texts."""
     if not connection.execute(_EXISTS).fetchone()[0] and has_fts5(connection):
         connection.execute(_INDEX)
 
@@ -52,7 +52,7 @@ def has_fts5(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT sqlite_compileoption_used('ENABLE_FTS5')").fetchone()[0])
 
 
-def check(connection: sqlite3.Connection) -> None:
+def check_index(connection: sqlite3.Connection) -> None:
     """Raises StoreUnavailable when words cannot be indexed here."""
     if not has_fts5(connection):
         raise StoreUnavailable(
@@ -66,70 +66,65 @@ def check(connection: sqlite3.Connection) -> None:
         )
 
 
-def keep(connection: sqlite3.Connection, kept: Sequence[Kept]) -> None:
+def replace_texts(connection: sqlite3.Connection, resources: Sequence[ResourceTexts]) -> None:
     """Replace the rows of resources by those of their texts, in the open transaction."""
-    after = {rid: (type, *(texts.get(name, "") for name in _COLUMNS)) for rid, type, texts in kept if texts}
-    rids = sorted({rid for rid, _, _ in kept})
-    before = {rid: tuple(row) for rid, *row in one_json(connection, _BEFORE, rids)}
+    after = {rid: (type, *(texts.get(name, "") for name in _COLUMNS)) for rid, type, texts in resources if texts}
+    rids = sorted({rid for rid, _, _ in resources})
+    before = {rid: tuple(row) for rid, *row in read_json(connection, _BEFORE, rids)}
     gone = [(rid, *row) for rid, row in before.items() if after.get(rid) != row]
     fresh = [(rid, *row) for rid, row in sorted(after.items()) if before.get(rid) != row]
     if gone:
         removed = "INSERT INTO words_index (words_index, rowid, text, content) VALUES ('delete', ?, ?, ?)"
-        connection.executemany(removed, map(_marked_row, gone))
+        connection.executemany(removed, map(_mark_row, gone))
         connection.executemany("DELETE FROM words WHERE rid = ?", [(row[0],) for row in gone])
     if fresh:
         connection.executemany("INSERT INTO words VALUES (?, ?, ?, ?)", fresh)
         added = "INSERT INTO words_index (rowid, text, content) VALUES (?, ?, ?)"
-        connection.executemany(added, map(_marked_row, fresh))
+        connection.executemany(added, map(_mark_row, fresh))
 
 
-def _mark(type: int) -> str:
-    # A minus sign would part the mark.
-    return "·" if type == UNKNOWN else f"{type}·"
-
-
-def _marked_row(row: tuple[Any, ...]) -> tuple[int, str, str]:
+def _mark_row(row: tuple[Any, ...]) -> tuple[int, str, str]:
     rid, type, text, content = row
-    return rid, _marked(text, type), _marked(content, type)
+    return rid, _mark_words(text, type), _mark_words(content, type)
 
 
-def _marked(text: str, type: int) -> str:
+def _mark_words(text: str, type: int) -> str:
     """The words with their type's mark."""
-    mark = _mark(type)
+    mark = "·" if type == UNKNOWN else f"{type}·"  # a minus sign would part the mark
     return mark + text.replace(" ", f" {mark}") if text else ""
 
 
-def drive_words(clause: Words, type: str, context: Context) -> Sql:
+def select_words(clause: Words, type: str, context: Context) -> Sql:
     """A SELECT of the `rid`s of the resources of a type that have the words."""
-    phrase = _marked(" ".join(clause.words), context.code(type))
-    wanted = f'{_COLUMNS[clause.parameter]} : "{phrase}"{" *" if clause.prefix else ""}'
-    return "SELECT rowid AS rid FROM words_index WHERE words_index MATCH ?", (wanted,)
+    phrase = _mark_words(" ".join(clause.words), context.find_code(type))
+    match = f'{_COLUMNS[clause.parameter]} : "{phrase}"{" *" if clause.prefix else ""}'
+    return "SELECT rowid AS rid FROM words_index WHERE words_index MATCH ?", (match,)
 
 
 def probe_words(clause: Words, type: str, alias: str, context: Context) -> Sql:
-    """The condition that one resource has the words: a look at its own."""
+    """The condition that one resource has the words, tested on its own row of `words`."""
     column = f"w.{_COLUMNS[clause.parameter]}"
-    wanted = f" {' '.join(clause.words)}{'' if clause.prefix else ' '}"
+    phrase = f" {' '.join(clause.words)}{'' if clause.prefix else ' '}"
     text = f"EXISTS (SELECT 1 FROM words w WHERE w.rid = {alias}.rid AND instr(' ' || {column} || ' ', ?))"
-    return text, (wanted,)
+    return text, (phrase,)
 
 
-def score_of(sort: Sort) -> Sql:
-    """The score of the row `r` of `resource`; the connection knows `score` as an SQL function."""
-    wanted = orjson.dumps([(each.parameter, each.words, each.prefix) for each in sort.words]).decode()
+def compile_score(sort: Sort) -> Sql:
+    """The score of the row `r` of `resource`; see `register_score`."""
+    clauses = orjson.dumps([(clause.parameter, clause.words, clause.prefix) for clause in sort.words]).decode()
     text = "coalesce((SELECT score(?, w.text, w.content) FROM words w WHERE w.rid = r.rid), 0.0)"
-    return text, (wanted,)
+    return text, (clauses,)
 
 
-def register(connection: sqlite3.Connection) -> None:
-    """Make the SQL function known."""
-    connection.create_function("score", 3, _score, deterministic=True)
+def register_score(connection: sqlite3.Connection) -> None:
+    """Define the SQL function `score` on a connection."""
+    connection.create_function("score", 3, _score_row, deterministic=True)
 
 
-def _score(wanted: str, text: str, content: str) -> float:
-    return score(_wanted(wanted), {TEXT: text, CONTENT: content})
+def _score_row(clauses: str, text: str, content: str) -> float:
+    return score(_parse_clauses(clauses), {TEXT: text, CONTENT: content})
 
 
 @lru_cache(maxsize=64)
-def _wanted(text: str) -> tuple[Words, ...]:
+def _parse_clauses(text: str) -> tuple[Words, ...]:
     return tuple(Words(parameter, tuple(words), prefix) for parameter, words, prefix in orjson.loads(text))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fhir_server.search.query import Lineage
 from fhir_server.store.sqlite.conditions import Sql
-from fhir_server.store.sqlite.context import Context
-from fhir_server.store.sqlite.statements import as_json
+from fhir_server.store.sqlite.context import Context, format_path
+from fhir_server.store.sqlite.statements import format_json
 
 _ROOTS = "SELECT r.rid FROM json_each(?) j CROSS JOIN resource r WHERE r.ref = j.value"
 _BELOW = "SELECT x.rid FROM within w CROSS JOIN link x WHERE x.tp = ? AND x.target = w.rid"
@@ -15,15 +15,15 @@ _ABOVE = (
 )
 
 
-def drive_lineage(clause: Lineage, type: str, context: Context) -> Sql:
-    """A SELECT of the `rid`s; UNION drops what was reached before, so that a circle ends."""
-    code = context.code(type)
+def select_lineage(clause: Lineage, type: str, context: Context) -> Sql:
+    """A SELECT of the `rid`s; UNION drops rows that were reached before, so that a circle ends."""
+    code = context.find_code(type)
     values: tuple[int | str, ...]
-    step, values = _BELOW, (context.tp(type, clause.parameter),)
+    step, values = _BELOW, (context.find_code(type, clause.parameter),)
     if clause.direction == "above":
-        step, values = _ABOVE, (f'$.l."{clause.parameter}"', code)
+        step, values = _ABOVE, (format_path("l", clause.parameter), code)
     text = (
         f"WITH RECURSIVE within(rid) AS ({_ROOTS} UNION {step})"
         " SELECT r.rid FROM within w CROSS JOIN resource r WHERE r.rid = w.rid AND r.type = ? AND r.deleted = 0"
     )
-    return text, (as_json(f"{type}/{id}" for id in clause.ids), *values, code)
+    return text, (format_json(f"{type}/{id}" for id in clause.ids), *values, code)

@@ -11,53 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, sqrt
 
-from fhir_server.search.query import (
-    And,
-    CanonicalChain,
-    CanonicalHas,
-    Chain,
-    Clause,
-    Contains,
-    DateRange,
-    EndsWith,
-    Equals,
-    Has,
-    Ids,
-    LastUpdated,
-    Lineage,
-    Near,
-    Not,
-    NumberRange,
-    Or,
-    Present,
-    StartsWith,
-    TermRange,
-    Words,
-)
+from fhir_server.search import query as q
 from fhir_server.store.sqlite.cardinality import CAP, Size, Sizes
-from fhir_server.store.sqlite.clauses import conjunction, drivable
+from fhir_server.store.sqlite.clauses import has_index, split_conjunction
 from fhir_server.store.sqlite.context import Context
 
 _LEAST_CAP = 200
-_MOST_DRIVERS = 40
+_MOST_COUNTED = 40
 """Of so many criteria one is rare enough; counting all of a thousand would take longer than the search."""
-_READ_AT_ONCE = (
-    *(Equals, StartsWith, TermRange, Contains, EndsWith, Words, DateRange, NumberRange, Near, Lineage, Or),
-    *(Chain, Has, CanonicalChain, CanonicalHas),
+_FOLLOWING = q.Chain | q.Has | q.CanonicalChain | q.CanonicalHas
+_READABLE_WHOLE = (
+    *(q.Equals, q.StartsWith, q.TermRange, q.Contains, q.EndsWith, q.Words, q.DateRange, q.NumberRange, q.Near),
+    *(q.Lineage, q.Or, q.Chain, q.Has, q.CanonicalChain, q.CanonicalHas),
 )
-_FOLLOWING = Chain | Has | CanonicalChain | CanonicalHas
 
 # Costs in µs, as measured: of testing one resource, of reading one index row, and of each further step.
 _TEST_COSTS: Mapping[type, float] = {
-    Equals: 0.8, NumberRange: 0.8, Near: 2.0, Lineage: 2.0, Ids: 0.2, LastUpdated: 0.5, DateRange: 2.0, StartsWith: 3.3,
-    TermRange: 3.3, Contains: 3.5, EndsWith: 3.5, Words: 2.0, Present: 2.3, Chain: 2.0, Has: 2.0,
-    CanonicalChain: 6.0, CanonicalHas: 6.0,
+    q.Equals: 0.8, q.NumberRange: 0.8, q.Near: 2.0, q.Lineage: 2.0, q.Ids: 0.2, q.LastUpdated: 0.5, q.DateRange: 2.0,
+    q.StartsWith: 3.3, q.TermRange: 3.3, q.Contains: 3.5, q.EndsWith: 3.5, q.Words: 2.0, q.Present: 2.3, q.Chain: 2.0,
+    q.Has: 2.0, q.CanonicalChain: 6.0, q.CanonicalHas: 6.0,
 }  # fmt: skip
 # How many resources refer to one by a parameter, at a guess.
-_SOURCES = 5
-_READ_COSTS: Mapping[type, float] = {DateRange: 0.15, NumberRange: 0.06, Has: 3.0, CanonicalHas: 3.0}
+_SOURCES: Mapping[type, int] = {q.Has: 5, q.CanonicalHas: 5}
+_READ_COSTS: Mapping[type, float] = {q.DateRange: 0.15, q.NumberRange: 0.06, q.Has: 3.0, q.CanonicalHas: 3.0}
 # Of what is not counted to its end, how many times the cap is read at a guess: many sources lead to one resource.
-_UNCOUNTED_READS: Mapping[type, int] = {Chain: 2, Has: 3, CanonicalChain: 2, CanonicalHas: 3}
+_UNCOUNTED_READS: Mapping[type, int] = {q.Chain: 2, q.Has: 3, q.CanonicalChain: 2, q.CanonicalHas: 3}
 _READ_COST, _FOUND_COST, _SORTED_COST, _WALKED_COST = 0.1, 0.25, 2.0, 0.15
 # Of a chain: of listing one target, and of looking one up.
 _LISTED_COST, _LOOKED_UP_COST = 0.6, 0.5
@@ -69,94 +47,97 @@ _TRIAL = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`enter`: the clause to enter by (None: none can); `walk`: try along the order first, for about `rows` resources.
+    """`entry`: the clause to enter by (None: none has an index); `walks`: try along the order first, for about `rows`.
 
     `cost`: what entering takes at least, µs; a walk that has taken as much is given up.
     """
 
-    parts: tuple[Clause, ...]
-    enter: Clause | None
-    walk: bool
+    parts: tuple[q.Clause, ...]
+    entry: q.Clause | None
+    walks: bool
     rows: int
     context: Context
     cost: float = 0.0
 
 
-def plan(where: Clause, type: str, limit: int, context: Context, sizes: Sizes, sorts: bool = False) -> Plan:
-    """Choose for one type and a page of `limit` resources; `sorts`: by more than the id."""
-    parts = conjunction(where)
-    drivers = tuple(dict.fromkeys(part for part in parts if drivable(part)))[:_MOST_DRIVERS]
-    if not drivers:
+def plan(where: q.Clause, type: str, limit: int, context: Context, sizes: Sizes, sorts: bool = False) -> Plan:
+    """The plan for one type and a page of `limit` resources; `sorts`: by more than the id."""
+    parts = split_conjunction(where)
+    indexed = tuple(dict.fromkeys(filter(has_index, parts)))[:_MOST_COUNTED]
+    if not indexed:
         return Plan(parts, None, True, 0, context)
-    total = sizes.of_type(context.connection, context.code(type))
+    total = sizes.count_type(context.connection, context.find_code(type))
     # About where entering one clause alone begins to cost more than walking.
     cap = CAP if limit == 1 else min(CAP, max(_LEAST_CAP, int(1.5 * sqrt(limit * total))))
-    counted = sizes.of_clauses(drivers, type, context, cap)
-    guess = {part: counted[part].matches if part in counted else max(cap, total // 4) for part in drivers}
+    counted = sizes.measure_clauses(indexed, type, context, cap)
+    guess = {part: counted[part].matches if part in counted else max(cap, total // 4) for part in indexed}
     shares = {part: min(1.0, guess.get(part, total / 2) / total) for part in parts}
-    parts = tuple(sorted(parts, key=lambda part: _test_cost(part) / (1.001 - shares[part])))
-    best = min(drivers, key=lambda part: _reading(part, counted.get(part, Size(guess[part], guess[part]))))
+    parts = tuple(sorted(parts, key=lambda part: _estimate_test(part) / (1.001 - shares[part])))
+    best = min(indexed, key=lambda part: _estimate_reading(part, counted.get(part, Size(guess[part], guess[part]))))
     matches = float(total)
-    for part in drivers:
+    for part in indexed:
         matches *= shares[part]
     rows = min(float(total), limit * total / max(matches, 0.5))
     others = [part for part in parts if part is not best]
     read = max(guess[best], _UNCOUNTED_READS.get(best.__class__, 1) * cap)
-    entering = _reading(best, counted.get(best, Size(guess[best], read)))
-    entering += guess[best] * (_FOUND_COST + _testing(others, shares))
+    entering = _estimate_reading(best, counted.get(best, Size(guess[best], read)))
+    entering += guess[best] * (_FOUND_COST + _estimate_tests(others, shares))
     entering += _SORTED_COST * matches if sorts else 0.0
-    walking = rows * (_WALKED_COST + _testing(parts, shares))
-    walk = walking < entering
+    walks = rows * (_WALKED_COST + _estimate_tests(parts, shares)) < entering
     # A guess that is too high would let a walk along chains go on for long, and entered they cost little more.
     least = min(1.0, cap / guess[best]) if best not in counted and isinstance(best, _FOLLOWING) else 1.0
-    probes = rows if walk else guess[best]
-    tested = parts if walk else others
-    compiling = replace(context, small=_small(counted, best, probes), near=_near(tested, probes, context, sizes))
-    return Plan(parts, best, walk, int(rows), compiling, max(_TRIAL, least * entering))
+    probes = rows if walks else guess[best]
+    context = replace(
+        context,
+        read_whole=_choose_read_whole(counted, best, probes),
+        targets_first=_choose_targets_first(parts if walks else others, probes, context, sizes),
+    )
+    return Plan(parts, best, walks, int(rows), context, max(_TRIAL, least * entering))
 
 
-def _reading(clause: Clause, size: Size) -> float:
-    return size.read * _READ_COSTS.get(clause.__class__, _READ_COST)
+def _estimate_reading(clause: q.Clause, size: Size) -> float:
+    return size.rows * _READ_COSTS.get(clause.__class__, _READ_COST)
 
 
-def _test_cost(clause: Clause) -> float:
-    if isinstance(clause, Not):
-        return _test_cost(clause.clause)
-    if isinstance(clause, And | Or):
-        return sum(map(_test_cost, clause.clauses))
-    if isinstance(clause, Chain | CanonicalChain):
-        return _TEST_COSTS[clause.__class__] + _test_cost(clause.where)
-    if isinstance(clause, Has | CanonicalHas):
-        return _TEST_COSTS[clause.__class__] + _SOURCES * _test_cost(clause.where)
-    return _TEST_COSTS[clause.__class__]
+def _estimate_test(clause: q.Clause) -> float:
+    if isinstance(clause, q.And | q.Or):
+        return sum(map(_estimate_test, clause.clauses))
+    if isinstance(clause, q.Not):
+        return _estimate_test(clause.clause)
+    cost = _TEST_COSTS[clause.__class__]
+    if isinstance(clause, _FOLLOWING):
+        cost += _SOURCES.get(clause.__class__, 1) * _estimate_test(clause.where)
+    return cost
 
 
-def _testing(parts: Sequence[Clause], shares: Mapping[Clause, float]) -> float:
+def _estimate_tests(parts: Sequence[q.Clause], shares: Mapping[q.Clause, float]) -> float:
     """What testing a resource for all the parts costs, when each is tested only if those before it hold."""
     cost, reached = 0.0, 1.0
     for part in parts:
-        cost += reached * _test_cost(part)
+        cost += reached * _estimate_test(part)
         reached *= shares[part]
     return cost
 
 
-def _small(counted: Mapping[Clause, Size], best: Clause, probes: float) -> frozenset[Clause]:
+def _choose_read_whole(counted: Mapping[q.Clause, Size], best: q.Clause, probes: float) -> frozenset[q.Clause]:
     """The clauses that are cheaper to read whole than to test `probes` times."""
     return frozenset(
         part
         for part, size in counted.items()
-        if part is not best and isinstance(part, _READ_AT_ONCE)
-        if _reading(part, size) < probes * _test_cost(part)
+        if part is not best and isinstance(part, _READABLE_WHOLE)
+        if _estimate_reading(part, size) < probes * _estimate_test(part)
     )
 
 
-def _near(parts: Sequence[Clause], probes: float, context: Context, sizes: Sizes) -> frozenset[Clause]:
+def _choose_targets_first(
+    parts: Sequence[q.Clause], probes: float, context: Context, sizes: Sizes
+) -> frozenset[q.Clause]:
     """The chains whose targets, all that match, are cheaper to read first than to look up and test `probes` times."""
-    found: list[Clause] = []
+    chosen: list[q.Clause] = []
     for part in parts:
-        if isinstance(part, Chain) and drivable(part.where) and probes > _FEW:
-            size = sizes.of_clauses((part.where,), part.type, context, CAP).get(part.where)
-            reading = _reading(part.where, size) + size.matches * _LISTED_COST if size is not None else inf
-            if reading < probes * (_LOOKED_UP_COST + _test_cost(part.where)):
-                found.append(part)
-    return frozenset(found)
+        if isinstance(part, q.Chain) and has_index(part.where) and probes > _FEW:
+            size = sizes.measure_clauses((part.where,), part.type, context, CAP).get(part.where)
+            reading = _estimate_reading(part.where, size) + size.matches * _LISTED_COST if size is not None else inf
+            if reading < probes * (_LOOKED_UP_COST + _estimate_test(part.where)):
+                chosen.append(part)
+    return frozenset(chosen)

@@ -1,6 +1,6 @@
 """Turns of the processes that share a file, by a lock file beside it (https://man7.org/linux/man-pages/man2/flock.2.html).
 
-SQLite's own busy waiting lets the unlucky starve.
+Under SQLite's own busy waiting, some processes would starve.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PAUSE = 0.01
 
 
 class Turnstile:
-    """One process's place in the queue. Where there can be no lock file it is always open: nothing is written there."""
+    """One process's place in the queue. Where no lock file can be created it is open: nothing is written there."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _open(path)
+        self._file = _open_lock(path)
 
-    def enter_now(self) -> bool:
-        """Take the turn if it is free."""
+    def try_enter(self) -> bool:
+        """Take the turn if it is free; whether it was."""
         if self._file is not None:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,7 +34,7 @@ class Turnstile:
         return True
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def wait_for_turn(self) -> Iterator[None]:
         """Wait for the turn, and leave at the end."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -56,22 +56,22 @@ class Turnstile:
 
 
 @asynccontextmanager
-async def alone(path: Path) -> AsyncIterator[None]:
-    """Hold the turnstile while a file is opened: two processes that make it at once would lock each other out.
+async def hold_turn(path: Path) -> AsyncIterator[None]:
+    """Hold the turn while a file is opened: two processes that create it at once would lock each other out.
 
-    Waits as long as a write does; after that it goes on without, and SQLite itself says what it cannot do.
+    Waits as long as a write does, then goes on without it: SQLite itself reports a locked file.
     """
     turnstile = Turnstile(path)
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     try:
-        while not turnstile.enter_now() and asyncio.get_running_loop().time() < deadline:
+        while not turnstile.try_enter() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_PAUSE)
         yield
     finally:
         turnstile.close()
 
 
-def _open(path: Path) -> int | None:
+def _open_lock(path: Path) -> int | None:
     try:
         return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:

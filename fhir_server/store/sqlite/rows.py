@@ -1,7 +1,7 @@
 """A resource's index entries as rows of the index tables and as JSON.
 
-The JSON is what an update compares with, and what a search reads when it comes from the resource: in three texts, so
-that the frequent questions (where does it point to, when was it) parse little.
+An update compares the JSON with the new one, and a search that already has the resource reads it. It is in three
+texts, so that the frequent questions (where does it point to, when was it) parse little.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ _MANTISSA = 2**63 - 1
 _LOCAL = re.compile(r"[A-Z][A-Za-z]*/[A-Za-z0-9\-.]{1,64}").fullmatch
 
 
-def ordered(value: float) -> int:
+def float_to_integer(value: float) -> int:
     """A float as an integer that sorts the same: exact in SQLite's columns and in its JSON, which floats are not."""
     bits: int = _INTEGER.unpack(_DOUBLE.pack(value + 0.0))[0]
     return bits if bits >= 0 else -(bits & _MANTISSA)
 
 
-def unordered(value: int) -> float:
-    """The float of `ordered`."""
-    found: float = _DOUBLE.unpack(_INTEGER.pack(value))[0] if value >= 0 else -_DOUBLE.unpack(_INTEGER.pack(-value))[0]
-    return found
+def integer_to_float(value: int) -> float:
+    """The float of which `float_to_integer` made this integer."""
+    magnitude: float = _DOUBLE.unpack(_INTEGER.pack(abs(value)))[0]
+    return magnitude if value >= 0 else -magnitude
 
 
 def is_local(term: str) -> bool:
-    """Whether a term is a local reference, `Type/id`: kept as a link to that resource's number instead of its text."""
+    """Whether a term is a local reference, `Type/id`, and so stored as a link to that resource's number."""
     return "/" in term and _LOCAL(term) is not None
 
 
 Codes = Mapping[str, int]
-"""The numbers of a type's parameters (`names.Names`)."""
+"""The numbers of a type's parameters (`interned_names.Names`)."""
 
 Columns = tuple[str, str, str]
 """The columns of `entries`, JSON by parameter: `quick` (`d` dates, `l` terms of parameters that hold links), `terms`
-(`t` the other terms; `r` all references) and `numbers` (`n`, ordered). What is empty is left out."""
+(`t` the other terms; `r` all references) and `numbers` (`n`, as integers). What is empty is left out."""
 
 
 class Keys(NamedTuple):
-    """The index rows of one resource but for its `rid`: links by `Type/id`, everything by the parameter's number.
+    """The index rows of one resource without its `rid`: links by `Type/id`, everything by the parameter's number.
 
     `strings`: the numbers of the parameters among `terms` that are strings.
     """
@@ -66,29 +66,27 @@ class Keys(NamedTuple):
         """The resources linked to, as `Type/id`."""
         return {target for _, target in self.links}
 
-    def without(self, other: Keys) -> Keys:
+    def subtract(self, other: Keys) -> Keys:
         """The keys that are not among the other's."""
         return Keys(
-            _without(self.terms, other.terms),
-            _without(self.links, other.links),
-            _without(self.dates, other.dates),
-            _without(self.numbers, other.numbers),
+            _subtract(self.terms, other.terms),
+            _subtract(self.links, other.links),
+            _subtract(self.dates, other.dates),
+            _subtract(self.numbers, other.numbers),
             self.strings,
         )
 
 
-def _without(mine: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-    excluded = set(others)
-    return [key for key in mine if key not in excluded]
+def _subtract(minuend: Sequence[Any], subtrahend: Sequence[Any]) -> list[Any]:
+    excluded = set(subtrahend)
+    return [key for key in minuend if key not in excluded]
 
 
-def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
-    """What the file keeps of entries. Raises KeyError for a parameter that has no number yet."""
-    ordered_numbers = {
-        name: [_ordered(value) for value in values] for name, values in entries.numbers.items() if values
-    }
+def entries_to_keys(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
+    """The keys and the columns of entries. Raises KeyError for a parameter that has no number yet."""
+    numbers = {name: [_to_integers(value) for value in values] for name, values in entries.numbers.items() if values}
     dates, references = {name: values for name, values in entries.dates.items() if values}, entries.references
-    keys = _keys(entries.terms.items(), dates, ordered_numbers, references, codes)
+    keys = _build_keys(entries.terms.items(), dates, numbers, references, codes)
     if not entries.strings.isdisjoint(entries.terms):
         keys = keys._replace(strings=frozenset([codes[name] for name in entries.strings.intersection(entries.terms)]))
     linked = {tp for tp, _ in keys.links}
@@ -101,18 +99,18 @@ def keys_and_columns(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
             texts[name], links[name] = values, tuple(filter(is_local, values))
         else:
             links[name] = values
-    quick = _text(("d", dates), ("l", links))
-    return keys, (quick, _text(("t", texts), ("r", references)), _text(("n", ordered_numbers)))
+    quick = _format_json(("d", dates), ("l", links))
+    return keys, (quick, _format_json(("t", texts), ("r", references)), _format_json(("n", numbers)))
 
 
-def keys_of(columns: Columns, codes: Codes) -> Keys:
-    """The keys of what is stored. Raises KeyError for a parameter that has no number here yet."""
+def columns_to_keys(columns: Columns, codes: Codes) -> Keys:
+    """The keys of stored columns. Raises KeyError for a parameter whose number this process does not know yet."""
     quick, texts, numbers = map(orjson.loads, columns)
     terms = {**quick.get("l", {}), **texts.get("t", {})}  # what is in both is whole in the second
-    return _keys(terms.items(), quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
+    return _build_keys(terms.items(), quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
 
 
-def _keys(
+def _build_keys(
     terms: Iterable[tuple[str, Iterable[str]]],
     dates: Mapping[str, Iterable[Any]],
     numbers: Mapping[str, Iterable[Any]],
@@ -136,14 +134,14 @@ def _keys(
     )
 
 
-def _ordered(entry: NumberEntry) -> tuple[str, int, int, str]:
+def _to_integers(entry: NumberEntry) -> tuple[str, int, int, str]:
     key, low, high, unit = entry
-    first = ordered(low)
-    return key, first, first if high == low else ordered(high), unit
+    first = float_to_integer(low)
+    return key, first, first if high == low else float_to_integer(high), unit
 
 
-def _text(*parts: tuple[str, Any]) -> str:
-    return orjson.dumps({part: found for part, found in parts if found}).decode()
+def _format_json(*parts: tuple[str, Any]) -> str:
+    return orjson.dumps({part: values for part, values in parts if values}).decode()
 
 
 Row = tuple[Any, ...]
@@ -159,7 +157,7 @@ class IndexRows:
     number: list[Row] = field(default_factory=list)
     strings: set[int] = field(default_factory=set)
 
-    def tables(self) -> tuple[tuple[str, list[Row]], ...]:
+    def list_tables(self) -> tuple[tuple[str, list[Row]], ...]:
         """The rows by table."""
         return ("term", self.term), ("link", self.link), ("date", self.date), ("number", self.number)
 

@@ -1,7 +1,7 @@
 """The database file: connections, tables, migrations, and SQLite's errors as the store's (https://www.sqlite.org/wal.html).
 
-Each version's text is stored once, in `version`; `resource` holds the newest version's place. Index rows exist for
-current resources only, so that a row found is a resource found:
+Each version's text is stored once, in `version`; `resource` holds the newest version's `seq`. Index rows exist for
+current resources only, so that an index row always leads to a current resource:
 
     resource  rid, ref `Type/id`, type, version, updated (µs), seq of its newest version, deleted;
               version 0: never stored here, but referred to
@@ -11,7 +11,7 @@ current resources only, so that a row found is a resource found:
                                   was stored at the same time, while texts of random ids scatter over all pages.
                                   tp REFERENCES: every literal reference
     date      (tp, low, high, rid)
-    number    (tp, key, rid, low, high, unit)    low, high: `rows.ordered`; by resource, for the same reason
+    number    (tp, key, rid, low, high, unit)    low, high: `rows.float_to_integer`; by resource, as neighbours too
     words     see `fulltext.py`; empty where full text is off
     gram      (tp, gram, value)   trigrams of the distinct terms of string parameters (`trigrams.py`)
     value     values under keys with their expiry (µs; NULL: never): `values.py`
@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -66,7 +67,7 @@ CREATE TABLE entries (rid INTEGER PRIMARY KEY, quick TEXT NOT NULL, terms TEXT N
 """
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def _create_tables(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         connection.execute(statement)
     connection.execute("INSERT INTO meta VALUES ('secret', ?), ('registry', 0)", (secrets.token_bytes(32),))
@@ -92,11 +93,11 @@ def _move_values(connection: sqlite3.Connection) -> None:
 
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = (_create, _move_values)
+MIGRATIONS: tuple[Migration, ...] = (_create_tables, _move_values)
 """Step n takes a file from schema version n to n + 1, inside one transaction; released steps never change."""
 
 
-# One statement, so that both are of one moment: another process may be making the file.
+# One statement, so that both are of one moment: another process may be creating the file.
 _FOREIGN = "SELECT user_version = 0 AND EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
 
 
@@ -121,7 +122,7 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         connection.execute("PRAGMA page_size = 4096")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        # `checkpoint.py` does it sooner, unless something keeps it from it.
+        # The thread of `checkpoint.py` usually does it long before.
         connection.execute("PRAGMA wal_autocheckpoint = 100000")
         connection.execute("PRAGMA journal_size_limit = 134217728")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB['writer' if writer else 'reader']}")
@@ -133,23 +134,35 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
     return connection
 
 
+@contextmanager
+def begin_write(connection: sqlite3.Connection) -> Iterator[None]:
+    """A database transaction that holds the write lock from its beginning; rolled back on any error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if it is open: SQLite itself ends it on some errors, a full disk among them."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the file to this server's schema version; one transaction per step.
 
     Raises StoreUnavailable when the file was made by a newer server.
     """
     while (version := connection.execute("PRAGMA user_version").fetchone()[0]) < len(MIGRATIONS):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with begin_write(connection):
             # Another process may have done this step while we waited for the lock.
             if connection.execute("PRAGMA user_version").fetchone()[0] == version:
                 MIGRATIONS[version](connection)
                 connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
     if version > len(MIGRATIONS):
         raise StoreUnavailable(
             f"The database `{path}` has schema version {version}, made by a newer server; this one knows versions up "
@@ -169,7 +182,7 @@ _SENTENCES = {
 }
 
 
-def store_error(error: sqlite3.Error) -> StoreError:
+def convert_error(error: sqlite3.Error) -> StoreError:
     """SQLite's error as the store's: StoreUnavailable with a full sentence, or TooLargeForStore."""
     name: str = getattr(error, "sqlite_errorname", None) or ""
     primary = "_".join(name.split("_")[:2])

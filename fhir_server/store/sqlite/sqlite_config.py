@@ -1,8 +1,7 @@
-"""SQLite itself, as this process has it: told not to count its memory (https://www.sqlite.org/c3ref/c_config_covering_index_scan.html#sqliteconfigmemstatus).
+"""A setting of this process's SQLite library, called through ctypes: not to count its memory (https://www.sqlite.org/c3ref/c_config_covering_index_scan.html#sqliteconfigmemstatus).
 
-The count is kept under one lock, which every allocation of every connection takes: threads that read and write at the
-same time then wait for each other nearly all the time (`docs/decisions/0015`). `sqlite3` has no call for this option,
-so that the library is asked itself.
+The count has one lock, which every allocation of every connection takes: threads that read and write at the same time
+then wait for each other nearly all the time (`docs/decisions/0015`). `sqlite3` has no call for this option.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ _DONE = 0
 
 
 @cache
-def uncounted() -> bool:
-    """Turn the count off, once in a process; whether it is off now.
+def stop_counting_memory() -> bool:
+    """Turn the count off, once in a process; False if it stays on.
 
     It stays on where a connection is open already, since SQLite has to be stopped for the change, and where the
     library's functions cannot be reached.

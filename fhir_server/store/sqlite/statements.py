@@ -18,20 +18,26 @@ _SMALL = 32
 _MOST_DELETED = 32
 
 
-def _statements(head: str, row: str, tail: str, between: str = ",") -> dict[int, str]:
+def _build_statements(head: str, row: str, tail: str, between: str = ",") -> dict[int, str]:
     sizes = (*range(1, _SMALL), *(2**power for power in range(_SMALL.bit_length() - 1, _CHUNK.bit_length())))
     return {size: f"{head} {between.join([row] * size)} {tail}" for size in sizes}
 
 
+_INDEX_TABLES = {
+    "term": ("tp", "value", "rid"),
+    "link": ("tp", "target", "rid"),
+    "gram": ("tp", "gram", "value"),
+    "date": ("tp", "low", "high", "rid"),
+    "number": ("tp", "key", "rid", "low", "high", "unit"),
+}
 _INSERTS = {
-    "term": _statements("INSERT OR IGNORE INTO term VALUES", "(?,?,?)", ""),
-    "link": _statements("INSERT OR IGNORE INTO link VALUES", "(?,?,?)", ""),
-    "date": _statements("INSERT OR IGNORE INTO date VALUES", "(?,?,?,?)", ""),
-    "number": _statements("INSERT OR IGNORE INTO number VALUES", "(?,?,?,?,?,?)", ""),
-    "gram": _statements("INSERT OR IGNORE INTO gram VALUES", "(?,?,?)", ""),
-    "entries": _statements("INSERT OR REPLACE INTO entries VALUES", "(?,?,?,?)", ""),
-    "version": _statements("INSERT INTO version VALUES", "(?,?,?,?,?,?,?)", ""),
-    "resource": _statements(
+    **{
+        table: _build_statements(f"INSERT OR IGNORE INTO {table} VALUES", f"({','.join('?' * len(columns))})", "")
+        for table, columns in _INDEX_TABLES.items()
+    },
+    "entries": _build_statements("INSERT OR REPLACE INTO entries VALUES", "(?,?,?,?)", ""),
+    "version": _build_statements("INSERT INTO version VALUES", "(?,?,?,?,?,?,?)", ""),
+    "resource": _build_statements(
         "INSERT INTO resource VALUES",
         "(?,?,?,?,?,?,?)",
         "ON CONFLICT (rid) DO UPDATE SET type = excluded.type, version = excluded.version, updated = excluded.updated,"
@@ -40,20 +46,12 @@ _INSERTS = {
 }
 # One lookup per row; SQLite would scan the table for `(…) IN (VALUES …)`.
 _DELETES = {
-    "term": _statements("DELETE FROM term WHERE", "(tp = ? AND value = ? AND rid = ?)", "", " OR "),
-    "link": _statements("DELETE FROM link WHERE", "(tp = ? AND target = ? AND rid = ?)", "", " OR "),
-    "gram": _statements("DELETE FROM gram WHERE", "(tp = ? AND gram = ? AND value = ?)", "", " OR "),
-    "date": _statements("DELETE FROM date WHERE", "(tp = ? AND low = ? AND high = ? AND rid = ?)", "", " OR "),
-    "number": _statements(
-        "DELETE FROM number WHERE",
-        "(tp = ? AND key = ? AND rid = ? AND low = ? AND high = ? AND unit = ?)",
-        "",
-        " OR ",
-    ),
+    table: _build_statements(f"DELETE FROM {table} WHERE", f"({' AND '.join(f'{c} = ?' for c in columns)})", "", " OR ")
+    for table, columns in _INDEX_TABLES.items()
 }
 
 
-def _run(
+def _execute_chunks(
     connection: sqlite3.Connection, statements: dict[int, str], rows: Sequence[tuple[Any, ...]], most: int = _CHUNK
 ) -> None:
     start, total = 0, len(rows)
@@ -65,39 +63,39 @@ def _run(
 
 
 def insert(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows in their order, in as few statements as may be."""
-    _run(connection, _INSERTS[table], rows)
+    """Insert rows in their order, in as few statements as possible."""
+    _execute_chunks(connection, _INSERTS[table], rows)
 
 
 def delete(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Delete the rows of an index table."""
-    _run(connection, _DELETES[table], rows, _MOST_DELETED)
+    _execute_chunks(connection, _DELETES[table], rows, _MOST_DELETED)
 
 
 def insert_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
     """Insert index rows in key order: neighbours share pages."""
-    for table, found in rows.tables():
-        _run(connection, _INSERTS[table], sorted(found))
+    for table, listed in rows.list_tables():
+        _execute_chunks(connection, _INSERTS[table], sorted(listed))
 
 
 def delete_index(connection: sqlite3.Connection, rows: IndexRows) -> None:
     """Delete index rows."""
-    for table, found in rows.tables():
-        delete(connection, table, sorted(found))
+    for table, listed in rows.list_tables():
+        delete(connection, table, sorted(listed))
 
 
-def as_json(values: Iterable[Any]) -> str:
+def format_json(values: Iterable[Any]) -> str:
     """A JSON array for `json_each(?)`: one stable statement text for any number of values."""
     return orjson.dumps(list(values)).decode()
 
 
-def one_json(connection: sqlite3.Connection, statement: str, values: Iterable[Any]) -> list[Any]:
-    """The JSON array that a statement with one array of values answers in its only row."""
-    found: list[Any] = orjson.loads(connection.execute(statement, (as_json(values),)).fetchone()[0])
-    return found
+def read_json(connection: sqlite3.Connection, statement: str, values: Iterable[Any]) -> list[Any]:
+    """The JSON array in the only row of a statement whose only `?` is a JSON array of the values."""
+    array: list[Any] = orjson.loads(connection.execute(statement, (format_json(values),)).fetchone()[0])
+    return array
 
 
-def snapshot(connection: sqlite3.Connection) -> None:
-    """Let this statement and those that follow see one state of the database, until somebody commits."""
+def begin_snapshot(connection: sqlite3.Connection) -> None:
+    """Let the statements from here to the next COMMIT see one state of the database."""
     if not connection.in_transaction:
         connection.execute("BEGIN")

@@ -1,9 +1,9 @@
-"""The one place that writes: group commit, and turns with other processes (https://www.sqlite.org/isolation.html).
+"""The writing connection: group commit, and turns with other processes (https://www.sqlite.org/isolation.html).
 
-Everything that waits when the connection becomes free is written in one database transaction with one fsync. Committing
-waits for the disk, so that a thread does it. The rows before it are written on the event loop when they are few: the
-thread would have to win the GIL back from a busy loop after each statement, which takes longer than the rows do, and
-while it commits the loop plans the next ones.
+All transactions that wait when the connection becomes free are written in one database transaction with one fsync. A
+commit waits for the disk, so that a thread does it. The rows before it are written on the event loop when they are few:
+the thread would have to win the GIL back from a busy loop after each statement, which takes longer than the rows do,
+and while it commits the loop plans the next ones.
 """
 
 from __future__ import annotations
@@ -20,54 +20,45 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fhir_server.store import protocol
 from fhir_server.store.operations import Matches, Transaction
-from fhir_server.store.protocol import (
-    AssertionFailed,
-    Budget,
-    Clock,
-    Committed,
-    ReadFailed,
-    RegistryChanged,
-    StillReferenced,
-    StoreUnavailable,
-    TargetsMissing,
-)
+from fhir_server.store.protocol import Budget, Clock, Committed, StoreUnavailable
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
-from fhir_server.store.sqlite.commit import Draft, Group, draft
+from fhir_server.store.sqlite.commit import Draft, Group, make_draft
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
-from fhir_server.store.sqlite.schema import BUSY_MS, store_error
+from fhir_server.store.sqlite.schema import BUSY_MS, begin_write, convert_error, roll_back
 from fhir_server.store.sqlite.search import Search
 
 _MOST_WRITES = 2000
 """Writes after which a commit takes no more transactions."""
 
-_MOST_HERE = 32
+_MOST_ON_LOOP = 32
 """Most writes whose rows are written on the event loop: 2 ms."""
 
 _HANDOVER_SECONDS = 0.001
-_CLEAN_REFUSALS = (AssertionFailed, RegistryChanged, TargetsMissing, StillReferenced, ReadFailed)
+_REFUSALS = (
+    *(protocol.AssertionFailed, protocol.RegistryChanged, protocol.TargetsMissing),
+    *(protocol.StillReferenced, protocol.ReadFailed),
+)
+"""Errors of one transaction, raised before it has changed anything."""
 
 Work = Callable[[sqlite3.Connection], Any]
 """What runs inside a database transaction of its own."""
-
-
-Drafts = Sequence[Draft]
-"""Of the writes of one transaction."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
     """A transaction or other work, and who waits for it. Whoever acquires `claim` settles the job: writer or clock.
 
-    `drafts`: those of a transaction once they are made.
+    `drafts`: those of the writes of a transaction, once they are made.
     """
 
     task: Transaction | Work
     future: asyncio.Future[Any]
     claim: threading.Lock = field(default_factory=threading.Lock)
-    drafts: Drafts | None = None
+    drafts: Sequence[Draft] | None = None
 
 
 Outcome = Any
@@ -77,7 +68,7 @@ Outcomes = list[tuple[Job, Outcome]]
 
 
 class Writer:
-    """Owns the writing connection. While `_busy` it is the thread's, else the event loop's."""
+    """Owns the writing connection: while `_busy` the thread uses it, else the event loop."""
 
     def __init__(
         self,
@@ -114,7 +105,7 @@ class Writer:
             return await job.future
         finally:
             limit.cancel()
-            # Given up before its turn came: written later, it would surprise whoever looked meanwhile.
+            # Cancelled before its turn came: written later, it would surprise whoever looked meanwhile.
             job.claim.acquire(False)
 
     async def close(self) -> None:
@@ -129,22 +120,22 @@ class Writer:
         self._turnstile.close()
 
     def _start(self) -> None:
-        """On the loop: begin with what waits, unless the thread is at work; `_completed` comes back here."""
+        """On the loop: begin with the jobs that wait, unless the thread is at work: `_complete_jobs` calls again."""
         if self._busy or not self._waiting:
             return
         self._busy = True
-        written = self._written_here()
+        written = self._write_on_loop()
         if written is None:
-            self._works.put(self._in_turn)
+            self._works.put(self._write_in_turn)
             return
         begun = threading.Lock()
         begun.acquire()
-        self._works.put(partial(self._made_durable, written, begun))
+        self._works.put(partial(self._commit_written, written, begun))
         # The thread needs the GIL to begin, and would get it only when the loop has nothing more to do.
         begun.acquire(timeout=_HANDOVER_SECONDS)
 
-    def _completed(self, outcomes: Outcomes) -> None:
-        """On the loop: tell the outcomes and go on with what came meanwhile."""
+    def _complete_jobs(self, outcomes: Outcomes) -> None:
+        """On the loop: tell the outcomes and go on with the jobs that came meanwhile."""
         self._busy = False
         for job, outcome in outcomes:
             _complete(job, outcome)
@@ -152,24 +143,24 @@ class Writer:
         if self._closed and not self._busy:
             self._works.put(None)
 
-    def _written_here(self) -> Outcomes | None:
+    def _write_on_loop(self) -> Outcomes | None:
         """On the loop: the rows of a few short transactions, written but not committed; None leaves all to the thread.
 
-        It is left when another process has its turn, when something may take long, and when something went wrong: the
-        thread then does it again and tells.
+        None when another process has its turn, when something may take long, and after an error: the thread then does
+        it again and tells the error.
         """
         jobs = [job for job in self._waiting if not job.claim.locked()]
         transactions = [job.task for job in jobs if isinstance(job.task, Transaction) and _is_short(job.task)]
-        if len(transactions) < len(jobs) or sum(len(each.writes) for each in transactions) > _MOST_HERE:
+        if len(transactions) < len(jobs) or sum(len(each.writes) for each in transactions) > _MOST_ON_LOOP:
             return None
-        if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.enter_now():
+        if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.try_enter():
             return None
         try:
             self._prepare(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
             results = self._write(jobs)
         except Exception:
-            self._roll_back()
+            roll_back(self._connection)
             self._turnstile.leave()
             return None
         for job in jobs:
@@ -182,50 +173,50 @@ class Writer:
             outcomes = work()
             # The loop is gone only when its program is ending without `close`.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._completed, outcomes)
+                self._loop.call_soon_threadsafe(self._complete_jobs, outcomes)
 
-    def _made_durable(self, written: Outcomes, begun: threading.Lock) -> Outcomes:
+    def _commit_written(self, written: Outcomes, begun: threading.Lock) -> Outcomes:
         """On the thread: commit what the loop has written."""
         begun.release()
         try:
             self._connection.execute("COMMIT")
         except BaseException:
-            self._roll_back()
-            with self._patience():
+            roll_back(self._connection)
+            with self._allow_waiting():
                 return self._settle([job for job, _ in written])
         finally:
             self._turnstile.leave()
-        self._count(job.task for job, _ in written)
+        self._count_writes(job.task for job, _ in written)
         return written
 
-    def _in_turn(self) -> Outcomes:
-        """On the thread: wait for this process's turn and write what waits by then."""
+    def _write_in_turn(self) -> Outcomes:
+        """On the thread: wait for this process's turn and write the jobs that wait by then."""
         jobs: list[Job] = []
         outcomes: Outcomes = []
         try:
-            with suppress(Exception):  # what fails is done again in the turn, each by itself, and told
+            with suppress(Exception):  # done again in the turn, each job by itself, where the error is told
                 self._prepare(tuple(self._waiting))  # while other processes write
-            with self._turnstile.turn(), self._patience():
-                jobs = self._claimed()
+            with self._turnstile.wait_for_turn(), self._allow_waiting():
+                jobs = self._claim_jobs()
                 if self._checkpoints is not None:
                     self._checkpoints.finish_if_due(self._connection)
                 outcomes = self._settle(jobs)
         except BaseException as error:
             settled = {job for job, _ in outcomes}
-            outcomes += [(job, error) for job in jobs or self._claimed() if job not in settled]
+            outcomes += [(job, error) for job in jobs or self._claim_jobs() if job not in settled]
         return outcomes
 
     @contextmanager
-    def _patience(self) -> Iterator[None]:
-        """Programs that know nothing of turns may have the file locked for a while."""
+    def _allow_waiting(self) -> Iterator[None]:
+        """Wait for a locked file here: programs that know nothing of turns may hold it for a while."""
         self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         try:
             yield
         finally:
             self._connection.execute("PRAGMA busy_timeout = 0")
 
-    def _claimed(self) -> list[Job]:
-        """What waits by now and has not expired, as much as one commit should hold."""
+    def _claim_jobs(self) -> list[Job]:
+        """The waiting jobs that have not expired, as many as one commit should hold."""
         jobs: list[Job] = []
         writes = 0
         with suppress(IndexError):
@@ -237,7 +228,7 @@ class Writer:
         return jobs
 
     def _settle(self, jobs: Sequence[Job]) -> Outcomes:
-        """Commit transactions together and other work by itself; whatever fails together is tried alone.
+        """Commit transactions together and other work by itself; transactions that fail together are tried alone.
 
         Not where the file is locked: each would wait as long as they did together.
         """
@@ -260,7 +251,7 @@ class Writer:
         try:
             if isinstance(job.task, Transaction):
                 return self._commit([job])[0]
-            with self._transaction():
+            with begin_write(self._connection):
                 return job.task(self._connection)
         except BaseException as error:
             return error
@@ -269,23 +260,23 @@ class Writer:
         """Make the drafts that are not made yet. Raises KeyError when a type or parameter has no number."""
         for job in jobs:
             if job.drafts is None and isinstance(job.task, Transaction):
-                job.drafts = [draft(write, self._names) for write in job.task.writes]
+                job.drafts = [make_draft(write, self._names) for write in job.task.writes]
 
     def _commit(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
-        """One database transaction for those of the jobs. A refusal stands in its place; other errors are raised."""
+        """One database transaction for those of the jobs. A refusal is an outcome; other errors are raised."""
         try:
             self._prepare(jobs)
         except KeyError:
             writes = (write for job in jobs if isinstance(job.task, Transaction) for write in job.task.writes)
-            self._names.intern(self._connection, self._names.missing(writes))
+            self._names.intern(self._connection, self._names.find_missing(writes))
             self._prepare(jobs)
-        with self._transaction():
+        with begin_write(self._connection):
             outcomes = self._write(jobs)
-        self._count(job.task for job in jobs)
+        self._count_writes(job.task for job in jobs)
         return outcomes
 
     def _write(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
-        """The rows of transactions, in the database transaction that is open; a refusal in the place of its own."""
+        """Write the rows of transactions, in the open database transaction; a refusal is an outcome."""
         outcomes: list[Committed | Exception] = []
         prepared = [(job.task, job.drafts or ()) for job in jobs if isinstance(job.task, Transaction)]
         group = Group(self._connection, self._names, self._search, self._clock())
@@ -293,35 +284,20 @@ class Writer:
         for transaction, drafts in prepared:
             try:
                 outcomes.append(group.run(transaction, drafts))
-            except _CLEAN_REFUSALS as refusal:
+            except _REFUSALS as refusal:
                 outcomes.append(refusal)
         group.flush()
         return outcomes
 
-    def _count(self, tasks: Iterable[Transaction | Work]) -> None:
+    def _count_writes(self, tasks: Iterable[Transaction | Work]) -> None:
         if self._checkpoints is not None:
-            self._checkpoints.committed(sum(len(task.writes) for task in tasks if isinstance(task, Transaction)))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
-
-    def _roll_back(self) -> None:
-        # SQLite has rolled back by itself after some errors (disk full among them).
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._checkpoints.count_writes(sum(len(task.writes) for task in tasks if isinstance(task, Transaction)))
 
 
 def _is_short(transaction: Transaction) -> bool:
-    """Whether it only looks up and writes rows; queries may take long, and so may finding what refers to a resource."""
-    asks = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
-    return not (asks or transaction.queries or transaction.released)
+    """Whether it only looks up and writes rows: queries may take long, and so may finding references to a resource."""
+    searches = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
+    return not (searches or transaction.queries or transaction.released)
 
 
 def _is_locked(error: BaseException) -> bool:
@@ -338,7 +314,7 @@ def _complete(job: Job, outcome: Outcome) -> None:
     if job.future.done():
         return
     if isinstance(outcome, sqlite3.Error):
-        outcome = store_error(outcome)
+        outcome = convert_error(outcome)
     if isinstance(outcome, BaseException):
         job.future.set_exception(outcome)
     else:

@@ -1,0 +1,146 @@
+"""A change is applied to the resource as it is: what the message does not speak of stays.
+
+Rules of `docs/mappers/hl7v2.md`: identifiers are added to; entries of a list that came from the same field of the same
+partner are replaced; an absent field changes nothing; two quotes delete.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from mappers.hl7v2.changes import CHOICES, Change, Resource
+from mappers.hl7v2.rows import SOURCE_EXTENSION
+
+WHOLE = frozenset({"coding", "reference", "value", "text", "display"})
+"""Members by which an object is one value; other objects, such as periods, are completed member by member."""
+
+
+def apply_change(current: Resource, change: Change) -> Resource:
+    """The resource after the change; the same object where nothing differs."""
+    result = dict(current)
+    for path in change.delete:
+        result = _delete(result, path)
+    sources = frozenset(change.sources)
+    for name, value in change.resource.items():
+        if name in ("resourceType", "id"):
+            continue
+        _drop_other_choices(result, name, change.resource)
+        result[name] = _join(result.get(name), value, name, change, sources)
+    for name in [name for name, value in result.items() if isinstance(value, list) and name not in change.resource]:
+        _set(result, name, [each for each in result[name] if not _is_of(each, sources)])
+    return current if is_same(result, current) else result
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON trees say the same; a number of one may be a Decimal and of the other a float."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if _are_numbers(one, other):
+        return Decimal(str(one)) == Decimal(str(other))
+    return bool(one == other)
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in values)
+
+
+DELETION = re.compile(r"([\w.]+)(?:\{(.*)\}|\|(.*))?")
+
+
+def _delete(tree: Resource, path: str) -> Resource:
+    """A copy without what a path of `rows.write_deletion` names; identifiers are never taken away."""
+    found = DELETION.fullmatch(path)
+    if not found or found[1] == "identifier":
+        return tree
+    names, url, source = found.groups()
+    name, _, rest = names.partition(".")
+    result = dict(tree)
+    present = result.get(name)
+    if rest:
+        if isinstance(present, dict):
+            _set(result, name, _delete(present, path[len(name) + 1 :]))
+    elif url is not None and isinstance(present, list):
+        _set(result, name, [each for each in present if each.get("url") != url])
+    elif source and isinstance(present, list):
+        _set(result, name, [each for each in present if _find_source(each) != source])
+    else:
+        _set(result, name, None)
+    return result
+
+
+def _set(result: Resource, name: str, value: Any) -> None:
+    if value:
+        result[name] = value
+    else:
+        result.pop(name, None)
+        result.pop(f"_{name}", None)
+
+
+def _find_source(entry: Any) -> str:
+    extensions = entry.get("extension", []) if isinstance(entry, dict) else []
+    return next((str(each.get("valueString")) for each in extensions if each.get("url") == SOURCE_EXTENSION), "")
+
+
+def _is_of(entry: Any, sources: frozenset[str]) -> bool:
+    source = _find_source(entry)
+    return bool(source) and source in sources
+
+
+def _drop_other_choices(result: Resource, name: str, addition: Resource) -> None:
+    for prefix in CHOICES:
+        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1].isupper():
+            for other in [each for each in result if each.lstrip("_").startswith(prefix) and each not in addition]:
+                if other.lstrip("_")[len(prefix) : len(prefix) + 1].isupper():
+                    del result[other]
+
+
+def _join(present: Any, value: Any, name: str, change: Change, sources: frozenset[str]) -> Any:
+    if present is None:
+        return value
+    if isinstance(value, list) and isinstance(present, list):
+        return _join_lists(present, value, name, change, sources)
+    if isinstance(value, dict) and isinstance(present, dict) and not value.keys() & WHOLE:
+        joined = dict(present)
+        for inner, each in value.items():
+            joined[inner] = _join(joined.get(inner), each, inner, change, sources)
+        return joined
+    return value
+
+
+def _join_lists(present: list[Any], value: list[Any], name: str, change: Change, sources: frozenset[str]) -> list[Any]:
+    if name == "identifier":
+        return _join_identifiers(present, value)
+    if name == "extension":
+        told = {each["url"] for each in value}
+        return [each for each in present if each["url"] not in told] + value
+    mode = change.lists.get(name, "replace")
+    if mode in ("add", "remove"):
+        keys = {_find_key(each) for each in value}
+        others = [each for each in present if _find_key(each) not in keys]
+        return others if mode == "remove" else [*others, *value]
+    if any(_find_source(each) for each in value):
+        return [each for each in present if not _is_of(each, sources)] + value
+    return value
+
+
+def _join_identifiers(present: list[Resource], value: list[Resource]) -> list[Resource]:
+    """The identifiers told take the place of those that they are; a number that a merge retired stays retired."""
+    uses = {(each.get("system"), each.get("value")): each.get("use") for each in present}
+    told = {(each.get("system"), each.get("value")) for each in value}
+    retired = {key for key in told if uses.get(key) == "old"}
+    others = [each for each in present if (each.get("system"), each.get("value")) not in told]
+    return others + [
+        {"use": "old", **each} if (each.get("system"), each.get("value")) in retired else each for each in value
+    ]
+
+
+def _find_key(entry: Any) -> str:
+    """By what a participant, Slot or service of an appointment is the same."""
+    if isinstance(entry, dict):
+        reference = entry.get("reference") or entry.get("actor", {}).get("reference")
+        return str(reference or entry)
+    return str(entry)

@@ -1,0 +1,329 @@
+"""The changes of a message become a transaction Bundle, with or without knowledge of what is there already.
+
+https://hl7.org/fhir/R4/http.html#transaction. Without it, a resource is created or replaced by conditional requests;
+with it, a change is applied to the current resource and goes by id with the version that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Mapping_
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+
+from mappers.hl7v2.apply import apply_change
+from mappers.hl7v2.changes import Change, Identity, Resource
+from mappers.hl7v2.charges import TASKS
+from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
+from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
+from mappers.hl7v2.mapping import Mapping
+from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
+from mappers.hl7v2.partner import CHANGE, Partner
+from mappers.hl7v2.patients import list_identities
+
+REPOINTED_AT_ONCE = 500
+UPDATES = frozenset({"A08", "A31"})
+BILLED = frozenset({"billed"})
+
+
+class Need(NamedTuple):
+    """What must be read before the bundle can be built: resources of a type that have one of the identities."""
+
+    key: str
+    type: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the server holds: by key of a Need its matches; by reference of a prior what refers to it (up to one more
+    than `REPOINTED_AT_ONCE`); by reference of an Appointment its Slots; and when the last message was recorded that was
+    applied to this patient from this partner.
+    """
+
+    matches: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
+    referrers: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
+    slots: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
+    applied: datetime | None = None
+
+
+class Built(NamedTuple):
+    """The transaction Bundle, None where nothing may be stored, and all issues of the message."""
+
+    bundle: Resource | None
+    issues: tuple[Issue, ...]
+
+
+def write_criteria(identities: Sequence[Identity]) -> str:
+    """The search criteria that find a resource by any of its identities."""
+    return "identifier=" + ",".join(quote(f"{_escape(s)}|{_escape(v)}", safe="") for s, v in identities)
+
+
+def _escape(text: str) -> str:
+    for mark in ("\\", "|", ",", "$"):
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def find_needs(mapping: Mapping) -> tuple[Need, ...]:
+    """What to read for `build_bundle`: each resource that has an identity, then the prior of each merge."""
+    needs = []
+    for change in mapping.changes:
+        if change.identity:
+            identities = [change.identity]
+            if change.type in ("Patient", "Encounter", "Appointment"):
+                identities += [each for each in list_identities(change.resource) if each not in identities]
+            needs.append(Need(change.url, change.type, write_criteria(identities)))
+    for index, merge in enumerate(mapping.merges):
+        needs.append(Need(f"prior {index}", merge.type, write_criteria(merge.prior)))
+    return tuple(needs)
+
+
+def build_bundle(mapping: Mapping, state: State | None = None) -> Built:
+    """Builds the transaction of a mapping. Pure: the same arguments give the same bundle."""
+    issues = list(mapping.issues)
+    if has_errors(issues):
+        return Built(None, tuple(issues))
+    if state and state.applied and mapping.recorded and mapping.recorded < state.applied:
+        when = state.applied.isoformat()
+        text = f"The message was recorded before one that is applied already ({when}); it changes nothing."
+        issues.append(warn("0", text))
+        return Built({"resourceType": "Bundle", "type": "transaction"}, tuple(issues))
+    builder = _Builder(mapping, state, issues)
+    builder.resolve()
+    for change in mapping.changes:
+        builder.add(change)
+    for index, merge in enumerate(mapping.merges):
+        builder.merge(index, merge)
+    return builder.finish()
+
+
+class _Builder:
+    """Gathers the entries of one bundle; lives no longer than `build_bundle`."""
+
+    def __init__(self, mapping: Mapping, state: State | None, issues: list[Issue]) -> None:
+        self.mapping, self.state, self.issues = mapping, state, issues
+        self.context = mapping.context
+        self.partner: Partner = mapping.context.partner
+        self.current: dict[str, Resource] = {}
+        self.references: dict[str, Resource] = {}
+        self.entries: dict[str, Resource] = {}
+
+    def resolve(self) -> None:
+        """Finds the current resource of each change, and what references to it become."""
+        matches = self.state.matches if self.state else {}
+        for change in self.mapping.changes:
+            found = matches.get(change.url, ())
+            own = [each for each in found if change.identity in list_identities(each)]
+            first = next(iter([*own, *found]), None)
+            if len(found) > 1:
+                text = f"{len(found)} {change.type} resources have a number of the message; that of the first is taken."
+                self.issues.append(warn("0", text))
+            if first is not None:
+                self.current[change.url] = first
+                self.references[change.url] = {"reference": f"{change.type}/{first['id']}"}
+            elif not self._may(change) and change.identity:
+                identifier = {"system": change.identity.system, "value": change.identity.value}
+                self.references[change.url] = {"type": change.type, "identifier": identifier}
+
+    def _may(self, change: Change) -> str:
+        told = self.partner.may(self.context.message, self.context.event, change.type)
+        return "create" if told and change.create_only else told
+
+    def add(self, change: Change) -> None:
+        """The entry of a change: a create, an update, or none where nothing is to be done."""
+        resource: Resource = self._link(change.resource) if self.references else dict(change.resource)
+        if change.type == "Provenance":
+            resource["target"] = []
+        current = self.current.get(change.url)
+        may = self._may(change)
+        if current is not None:
+            self._update(Change(**{**_list_members(change), "resource": resource}), current, may)
+        elif not may:
+            text = f"{self.context.message} messages of this partner may not create a {change.type}; it is left out."
+            self.issues.append(tell(text))
+        elif change.credit and self.state is not None:
+            text = "The charge that a credit undoes is not known here."
+            self._add_task("credit-not-applied", text, change.identity, resource)
+        else:
+            self._create(change, resource, may)
+
+    def _create(self, change: Change, resource: Resource, may: str) -> None:
+        for name, value in change.on_create.items():
+            resource.setdefault(name, value)
+        if change.type == "Patient" and self.context.event in UPDATES and self.state is not None:
+            self.issues.append(warn("204", "The patient of an update is not known here and is created."))
+        missing = [name for name in change.required if name not in resource]
+        if missing and self.state is not None:
+            text = f"The {change.type} is not known here and the message does not tell its {' and '.join(missing)}."
+            self.issues.append(refuse("204", text))
+        request = {"method": "POST", "url": change.type}
+        if change.identity:
+            criteria = write_criteria([change.identity])
+            if may == CHANGE and self.state is None:
+                request = {"method": "PUT", "url": f"{change.type}?{criteria}"}
+            else:
+                request["ifNoneExist"] = criteria
+        self.entries[change.url] = {"fullUrl": change.url, "resource": resource, "request": request}
+
+    def _update(self, change: Change, current: Resource, may: str) -> None:
+        if change.credit and current.get("status") in BILLED:
+            self._add_task(
+                "credit-of-billed-charge", "A charge that is billed already is undone.", change.identity, current
+            )
+            return
+        updated = apply_change(current, change)
+        if updated is current:
+            return
+        if change.type == "ChargeItem" and current.get("status") in BILLED:
+            self.issues.append(
+                warn("0", f"The charge {current['id']} is billed already; the message does not change it.")
+            )
+            return
+        if may != CHANGE:
+            if change.type in ("Patient", "Coverage", "Encounter") and not change.create_only:
+                text = f"{self.context.message} messages of this partner do not change a known {change.type}; it stays."
+                self.issues.append(tell(text))
+            return
+        self._put(updated, change.url)
+        if change.type == "Appointment" and self.state:
+            self._free_slots(updated)
+
+    def _put(self, resource: Resource, key: str = "") -> None:
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        request = {"method": "PUT", "url": reference}
+        if version := resource.get("meta", {}).get("versionId"):
+            request["ifMatch"] = f'W/"{version}"'
+        self.entries[key or reference] = {
+            "fullUrl": key or f"urn:x:{reference}",
+            "resource": resource,
+            "request": request,
+        }
+
+    def _free_slots(self, appointment: Resource) -> None:
+        """Slots that the appointment had and has no more are free again."""
+        kept = {each.get("reference") for each in appointment.get("slot", [])}
+        for slot in self.state.slots.get(f"Appointment/{appointment['id']}", ()) if self.state else ():
+            if f"Slot/{slot['id']}" not in kept and slot.get("status") != "free":
+                self._put({**slot, "status": "free"})
+
+    def _add_task(self, code: str, text: str, identity: Identity | None, resource: Resource) -> None:
+        key = (code, *(identity or ("", "")), self.mapping.changes.seed)
+        task: Resource = {
+            "resourceType": "Task",
+            "identifier": [derive_identifier("task", key, self.partner)],
+            "status": "requested",
+            "intent": "order",
+            "code": {"coding": [{"system": TASKS, "code": code}]},
+            "description": text,
+        }
+        if "id" in resource:
+            task["focus"] = {"reference": f"{resource['resourceType']}/{resource['id']}"}
+        elif "subject" in resource:
+            task["for"] = resource["subject"]
+        change = Change("Task", f"urn:uuid:{derive_identifier('entry', key, self.partner)['value']}", None, task)
+        change.identity = read_identity(task["identifier"][0])
+        self.issues.append(warn("204", text))
+        self._create(change, task, "create")
+
+    def merge(self, index: int, merge: Merge) -> None:
+        """Moves the identifiers of a prior, ends it, and repoints what refers to it."""
+        if self.state is None:
+            return
+        found = self.state.matches.get(f"prior {index}", ())
+        survivor = self.current.get(merge.survivor.url)
+        priors = [each for each in found if survivor is None or each["id"] != survivor["id"]]
+        if not priors:
+            names = ", ".join(f"`{value}`" for _, value in merge.prior)
+            text = f"The prior {merge.type} {names} is not known here; its identifiers are added to the survivor."
+            self.issues.append(warn("204", text))
+        for prior in priors:
+            self._merge_one(prior, merge)
+
+    def _merge_one(self, prior: Resource, merge: Merge) -> None:
+        entry = self.entries.get(merge.survivor.url)
+        known = self.current.get(merge.survivor.url)
+        survivor = entry["resource"] if entry else known
+        target = self.references.get(merge.survivor.url, merge.survivor.reference)["reference"]
+        if survivor is None:
+            return
+        joined = join_survivor(survivor, prior)
+        if entry:
+            entry["resource"] = joined
+        else:
+            self._put(joined, merge.survivor.url)
+        source = f"{merge.type}/{prior['id']}"
+        self._put(end_prior(prior, target))
+        assert self.state is not None
+        referrers = self.state.referrers.get(source, ())
+        for resource in referrers[:REPOINTED_AT_ONCE]:
+            key = f"{resource['resourceType']}/{resource['id']}"
+            if key in (source, target):
+                continue
+            slot = next((each for each in self.entries.values() if _find_place(each) == key), None)
+            moved: Any = repoint(slot["resource"] if slot else resource, source, target)
+            if slot:
+                slot["resource"] = moved
+            else:
+                self._put(moved)
+        if len(referrers) > REPOINTED_AT_ONCE:
+            text = f"More than {REPOINTED_AT_ONCE} resources refer to {source}; a job goes on with the others."
+            self._add_task("repoint-references", text, Identity(source, target), prior)
+
+    def _link(self, value: Any) -> Any:
+        """A copy in which references to known resources are literal."""
+        if isinstance(value, dict):
+            known = self.references.get(value.get("reference", "")) if isinstance(value.get("reference"), str) else None
+            copied = {name: self._link(each) for name, each in value.items()}
+            if known:
+                copied.pop("reference")
+                copied = {**known, **copied}
+            return copied
+        if isinstance(value, list):
+            return [self._link(each) for each in value]
+        return value
+
+    def finish(self) -> Built:
+        """The bundle, its Provenance last with every other entry as target; none where an issue forbids storing."""
+        if has_errors(self.issues):
+            return Built(None, tuple(self.issues))
+        entries = list(self.entries.values())
+        sources = [each for each in entries if each["resource"]["resourceType"] == "Provenance"]
+        others = [each for each in entries if each["resource"]["resourceType"] != "Provenance"]
+        targets = [{"reference": _find_place(each) or each["fullUrl"]} for each in others]
+        for each in sources if targets else ():
+            each["resource"] = {**each["resource"], "target": targets}
+            others.append(each)
+        for each in others:
+            if each["request"]["method"] == "PUT" and _find_place(each):
+                each["fullUrl"] = f"urn:fhir-server:{_find_place(each)}"
+        bundle: Resource = {"resourceType": "Bundle", "type": "transaction"}
+        if others:
+            bundle["entry"] = others
+        return Built(bundle, tuple(self.issues))
+
+
+def _find_place(entry: Resource) -> str:
+    """`Patient/1` of an entry that updates by id, else ""."""
+    url = str(entry["request"]["url"])
+    return url if "/" in url and "?" not in url else ""
+
+
+def _list_members(change: Change) -> dict[str, Any]:
+    return {name: getattr(change, name) for name in Change.__slots__}
+
+
+def write_bundle(bundle: Resource) -> bytes:
+    """The bundle as JSON; decimals keep their digits."""
+    return orjson.dumps(bundle, default=_write_decimal)
+
+
+def _write_decimal(value: object) -> object:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,0 +1,130 @@
+"""FT1 of a DFT becomes a ChargeItem; payments and adjustments become Tasks that wait for a person.
+
+There is no official map; docs/messages/dft.md says what is decided.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from fhir_server.fhir.urls import code_system_url, extension_url
+from mappers.hl7v2.changes import Change, Resource
+from mappers.hl7v2.clinical import pr1_to_procedure
+from mappers.hl7v2.context import Cell, Context
+from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, read_identity
+from mappers.hl7v2.datatypes.people import cwe_to_organization
+from mappers.hl7v2.datatypes.quantities import mo_to_money, read_number
+from mappers.hl7v2.er7 import Segment
+from mappers.hl7v2.groups import Group
+from mappers.hl7v2.issues import refuse, tell, warn
+from mappers.hl7v2.orders import Subject
+from mappers.hl7v2.patients import find_key, read_concept
+from mappers.hl7v2.rows import Draft, fill
+
+TASKS = code_system_url("task")
+UNIT_PRICE = extension_url("unit-price")
+CHARGES, PAYMENTS = frozenset({"CG", "CD"}), frozenset({"PY", "AJ"})
+
+
+def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, context: Context) -> None:
+    """Adds what one FINANCIAL group says: a charge, the undoing of one (CD), or a payment (PY, AJ)."""
+    segment = group.segment("FT1")
+    kind = segment.text(6).upper()
+    if kind in PAYMENTS:
+        _add_payment(segment, kind, subject, context)
+        return
+    if kind not in CHARGES:
+        text = f"FT1-6 is `{kind[:20]}`; it must be CG, CD, PY or AJ."
+        context.issues.append(refuse("103", text, segment.place(6)))
+        return
+    draft = Draft({"resourceType": "ChargeItem", "subject": subject.patient.reference})
+    fill(draft, segment, "ChargeItem", context)
+    charge = draft.resource
+    if "code" not in charge:
+        text = "FT1-25 and FT1-7 are empty: a charge needs a code."
+        context.issues.append(refuse("101", text, segment.place(25)))
+        return
+    if subject.encounter:
+        charge["context"] = subject.encounter.reference
+    if account:
+        charge["account"] = [account.reference]
+    _set_price(charge, segment, context)
+    if organization := cwe_to_organization(segment.first(13), Cell(context, segment.place(13))):
+        charge["performingOrganization"] = organization
+    identifier = _identify(segment, kind, charge, (*find_key(subject.patient), *find_key(account)), context)
+    charge["identifier"] = [identifier]
+    _add_details(charge, group, subject, context)
+    change = context.changes.add(charge, read_identity(identifier))
+    if kind == "CG":
+        change.on_create = {"status": "billable"}
+    else:
+        change.resource["status"] = "entered-in-error"
+        change.credit = True
+
+
+def _identify(segment: Segment, kind: str, charge: Resource, owner: tuple[str, ...], context: Context) -> Resource:
+    """FT1-2, and for a credit the charge that FT1-31 names; else account, time, code, modifiers, performer, ordinal."""
+    number = (segment.text(31) if kind != "CG" else "") or segment.text(2)
+    if number:
+        return build_identifier(number, f"{context.partner.root}/transaction")
+    text = "FT1-2 is empty: the charge is known by account, time, code, modifiers and performer."
+    context.issues.append(warn("101", text, segment.place(2)))
+    parts = (*owner, segment.text(4), segment.raw(25) or segment.raw(7), segment.raw(26), segment.text(20))
+    ordinal = context.changes.count("charge", *parts)
+    return derive_identifier("charge", (*parts, str(ordinal)), context.partner)
+
+
+def _set_price(charge: Resource, segment: Segment, context: Context) -> None:
+    """FT1-11 is the price of all units; without it, it is quantity times FT1-12."""
+    price = charge.get("priceOverride")
+    if price is None or "value" in price:
+        return
+    unit = mo_to_money(segment.first(12), Cell(context, segment.place(12)))
+    quantity = read_number(segment.text(10)) or 1
+    if unit:
+        price["value"] = Decimal(unit["value"]) * Decimal(quantity)
+        price["currency"] = unit["currency"]
+    else:
+        del charge["priceOverride"]
+
+
+def _add_details(charge: Resource, group: Group, subject: Subject, context: Context) -> None:
+    """The procedures of the charge, and the diagnoses of its group where FT1-19 names none."""
+    procedures = [
+        procedure
+        for inner in group.named("FINANCIAL_PROCEDURE")
+        if (procedure := pr1_to_procedure(inner.segment("PR1"), subject.patient, subject.encounter, context))
+    ]
+    if procedures:
+        charge["service"] = [each.reference for each in procedures]
+    reasons = [read_concept(each, 3, context) for each in group.all("DG1")]
+    if "reason" not in charge and any(reasons):
+        charge["reason"] = [each for each in reasons if each]
+
+
+def _add_payment(segment: Segment, kind: str, subject: Subject, context: Context) -> None:
+    """A Task that lists money which is not posted yet."""
+    what = "payment" if kind == "PY" else "adjustment"
+    amount = mo_to_money(segment.first(11), Cell(context, segment.place(11)))
+    number = segment.text(2) or f"{context.changes.seed} {segment.sequence}"
+    identifier = build_identifier(number, f"{context.partner.root}/transaction")
+    task: Resource = {
+        "resourceType": "Task",
+        "identifier": [identifier],
+        "status": "requested",
+        "intent": "order",
+        "code": {"coding": [{"system": TASKS, "code": "payment-not-posted"}]},
+        "description": f"A {what} came by HL7 v2 and is not posted.",
+        "for": subject.patient.reference,
+    }
+    inputs: list[Resource] = []
+    if amount:
+        inputs.append({"type": {"text": "amount"}, "valueMoney": amount})
+    inputs.append({"type": {"text": "transaction type"}, "valueString": kind})
+    for number_, title in ((4, "transaction date"), (7, "transaction code"), (31, "charge")):
+        if text := segment.text(number_):
+            inputs.append({"type": {"text": title}, "valueString": text})
+    task["input"] = inputs
+    context.changes.add(task, read_identity(identifier))
+    text = f"The {what} of FT1-2 `{number[:40]}` is listed by a Task and waits to be posted."
+    context.issues.append(tell(text, segment.place(6)))

@@ -1,0 +1,48 @@
+"""What the conversions of one message share: partner, header, changes and issues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Any, NamedTuple
+
+from fhir_server.fhir.urls import extension_url
+from mappers.hl7v2.changes import Changes
+from mappers.hl7v2.issues import NOWHERE, Issue, Location
+from mappers.hl7v2.partner import Partner
+
+TEXT_EXTENSION = extension_url("hl7v2-text")
+"""Holds the text of a v2 value that R4 cannot hold as it was sent: valueString."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Given to every conversion of one message; changes and issues are added to as it is read."""
+
+    partner: Partner
+    message: str
+    event: str
+    zone: tzinfo
+    changes: Changes
+    issues: list[Issue] = field(default_factory=list)
+
+
+class Cell(NamedTuple):
+    """A conversion's second argument: the context, the place of the value, and what its row says."""
+
+    context: Context
+    location: Location = NOWHERE
+    vocabulary: str = ""
+    argument: str = ""
+
+
+class Primitive(NamedTuple):
+    """A value of a primitive element with extensions; the value is None where R4 has no form for it."""
+
+    value: Any
+    extension: list[dict[str, Any]]
+
+
+def keep_text(text: str) -> list[dict[str, Any]]:
+    """The extension that keeps the text of a value as it was sent."""
+    return [{"url": TEXT_EXTENSION, "valueString": text}]
