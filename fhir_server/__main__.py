@@ -9,9 +9,10 @@ from fhir_server.commands.backup import backup
 from fhir_server.commands.load import load
 from fhir_server.commands.reindex import reindex
 from fhir_server.commands.serve import serve
+from fhir_server.commands.work import work
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, load, reindex, backup):
+for command in (serve, work, load, reindex, backup):
     cli.command()(command)
 
 

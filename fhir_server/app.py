@@ -46,6 +46,8 @@ from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
+from fhir_server.workers.running import Team, run_workers, select_workers
+from fhir_server.workers.table import WORKERS
 from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules
 
@@ -192,11 +194,13 @@ def load_knowledge(settings: Settings) -> Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a deployment or a test may replace: clock, policy, business rules."""
+    """What a deployment or a test may replace: clock, policy, business rules, shipped definitions."""
 
     clock: Clock = read_clock
     policy: Policy = ALLOW_ALL
     rules: Rules = field(default_factory=lambda: RULES)
+    definitions: Path | None = field(default_factory=lambda: find_shipped("profiles"))
+    """The folder of the definitions that ship; None for a store that begins empty."""
 
 
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
@@ -265,9 +269,9 @@ async def open_server(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or load_knowledge(settings), store, await store.page_key(), seams)
-        await store_conformance_resources(context, find_shipped("profiles"))
-        if settings.profiles:
-            await store_conformance_resources(context, Path(settings.profiles))
+        for folder in (seams.definitions, Path(settings.profiles) if settings.profiles else None):
+            if folder is not None:
+                await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
         api = build_application(
             context, log or make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids()
@@ -324,6 +328,15 @@ def create_server(known: Knowledge | None = None) -> Application:
     return answer
 
 
+def _begin_work(context: Context, around: FastAPI) -> None:
+    """Start what goes on beside the requests of this process."""
+    context.background.start(supervise(context))
+    if context.settings.workers == "on":
+        team = Team(context, make_json_log(sys.stderr.buffer, context.settings.log_level))
+        around.state.standings = team.standings
+        context.background.start(run_workers(team, select_workers(context.settings, WORKERS.values())))
+
+
 async def _run_lifespan(
     start: Callable[[], AbstractAsyncContextManager[Server]],
     around: FastAPI,
@@ -343,7 +356,7 @@ async def _run_lifespan(
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            server.context.background.start(supervise(server.context))
+            _begin_work(server.context, around)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})
             await receive()

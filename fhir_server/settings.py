@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         description="Folder of definitions of your own (JSON files and packages, `.tgz`) that are stored at every "
         "start: SearchParameters, value sets.",
     )
+    workers: Literal["on", "off"] = Field(
+        "on", description="Whether `serve` also runs the workers; `off` leaves them to `fhir-server work`."
+    )
     capability: str = Field(
         "", description="Path of a `capability.json` that names the resource types served; empty: all of R4."
     )

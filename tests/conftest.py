@@ -130,6 +130,13 @@ def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+async def empty_client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
+    """A client of a server on a store that holds nothing at all, not even the definitions that ship."""
+    async with serving(known, Seams(definitions=None), store=store_uri) as client:
+        yield client
+
+
+@pytest.fixture
 async def client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
     """A client of a server with default settings on each store."""
     async with serving(known, store=store_uri) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -32,6 +33,8 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse, system_types
 from fhir_server.search.result_parameters import Options
 from fhir_server.settings import Settings
+from fhir_server.workers.running import Team, run_workers
+from fhir_server.workers.table import WORKERS
 from tests.conftest import Client, serving
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -401,6 +404,30 @@ async def test_the_examples_of_an_operation_answer_what_its_page_says(page: Path
                 expression: sorted(fhirpathpy.evaluate(tree, expression, {}, models["r4"])) for expression in expected
             }
             assert found == expected, each.line
+
+
+def test_the_page_of_workers_has_the_rows_of_the_table() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.+) \|$", (DOCS / "workers.md").read_text(encoding="utf-8").split("## ")[0], re.M
+    )
+    assert dict(rows) == {name: worker.documentation for name, worker in WORKERS.items()}
+
+
+@pytest.mark.anyio
+async def test_the_worker_of_the_page_on_adding_one_runs(known: Knowledge) -> None:
+    text = (DOCS / "adding" / "a-worker.md").read_text(encoding="utf-8")
+    shown: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0], shown)
+    async with serving(known, store="memory://") as client:
+        await client.put("Patient/1", json=PATIENT)
+        team = Team(client.server.context, lambda *_, **__: None)
+        task = asyncio.create_task(run_workers(team, [shown["WORKER"]]))
+        async with asyncio.timeout(10):
+            while not (standing := team.standings.get("patients")) or "position" not in standing.report:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert standing.report["position"] == "1 patients"
 
 
 @pytest.mark.anyio

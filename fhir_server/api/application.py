@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from fhir_server.api import binary
 from fhir_server.api.log import Log
@@ -37,6 +35,7 @@ from fhir_server.interactions.search import parse_form
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import Operation
 from fhir_server.requests.context import Context
+from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
@@ -65,7 +64,7 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
         except FhirError as error:
             response = error_to_response(error)
         except Exception as error:
-            log("error", "unexpected error", request_id=request_id, error=_locate_error(error))
+            log("error", "unexpected error", request_id=request_id, error=describe_error(error))
             response = _make_unexpected_response(request_id)
         size = await send(response, style, request_id, send_message)
         log(
@@ -189,12 +188,3 @@ def _make_unexpected_response(request_id: str) -> Response:
         f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`."
     )
     return error_to_response(error)
-
-
-def _locate_error(error: BaseException) -> dict[str, Any]:
-    """The type and traceback of an error, without its message, which could hold a resource's content."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "type": type(error).__name__,
-        "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]],
-    }

@@ -15,7 +15,8 @@ from fhir_server.requests.context import Context
 from fhir_server.settings import Settings, read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
-from fhir_server.workers.reindexing import Job, LeaseLost, begin, resume, run
+from fhir_server.workers.lease import LeaseLost
+from fhir_server.workers.reindexing import Job, begin, resume, run
 
 
 def reindex(

@@ -20,15 +20,13 @@ from fhir_server.requests.search_parameters import find_container_types
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.protocol import Progress, RegistryChanged, StoreError
+from fhir_server.workers.lease import HEARTBEAT, SILENCE, LeaseLost
 
 JOB = "reindex"
 """The key under which the store keeps the job, as JSON."""
 
-LEASE = 60_000_000
+LEASE = SILENCE
 """µs without a sign of life after which a running job is taken for left, and may be resumed."""
-
-HEARTBEAT = 15.0
-"""Seconds of a pause after which a job that keeps to a rate gives a sign of life."""
 
 Status = Literal["running", "complete", "failed"]
 
@@ -56,10 +54,6 @@ class Job:
     total: int = 0
     status: Status = "running"
     message: str = ""
-
-
-class LeaseLost(Exception):
-    """Another process has the job."""
 
 
 async def find_job(context: Context) -> Job | None:

@@ -15,6 +15,13 @@ from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+async def client(empty_client: Client) -> Client:
+    """These tests look at everything that is stored."""
+    return empty_client
+
+
 JSON = {"Content-Type": "application/fhir+json"}
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from fhir_server.api.openapi import SHARED
 from fhir_server.api.site import build_site
-from fhir_server.app import Knowledge, load_knowledge, open_server
+from fhir_server.app import Knowledge, Seams, load_knowledge, open_server
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.search.parse import ELSEWHERE
@@ -46,7 +46,7 @@ class Around(httpx.AsyncClient):
 @asynccontextmanager
 async def around(known: Knowledge | None, **settings: Any) -> AsyncIterator[Around]:
     chosen = Settings(store="memory://", **settings)
-    async with open_server(chosen, log=faults_only, known=known) as server:
+    async with open_server(chosen, faults_only, known, Seams(definitions=None)) as server:
         app = build_site("1", chosen.path)
         app.state.context = server.context
         fhir = httpx.ASGITransport(server.api)
@@ -196,7 +196,7 @@ async def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 async def test_the_types_served_limit_it(limited: dict[str, Any]) -> None:
     assert {path.split("/")[1] for path in limited["paths"]} == {
-        *("", "Observation", "Patient", "_history", "_search", "metadata", "$reindex"),
+        *("", "Observation", "Patient", "_history", "_search", "metadata", "$reindex", "$job"),
     }
     schemas = limited["components"]["schemas"]
     assert {"Patient", "Observation", "Bundle", "OperationOutcome", "HumanName"} <= schemas.keys()

@@ -15,6 +15,12 @@ from tests.conftest import Client, serving
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+async def client(empty_client: Client) -> Client:
+    """These tests look at everything that is stored."""
+    return empty_client
+
+
 def patient(number: str, **more: object) -> dict[str, object]:
     return {
         "resourceType": "Patient",

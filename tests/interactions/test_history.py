@@ -12,6 +12,12 @@ from tests.conftest import Client
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+async def client(empty_client: Client) -> Client:
+    """These tests look at everything that is stored."""
+    return empty_client
+
+
 async def put(client: Client, type: str, id: str, **more: Any) -> Any:
     extra = {"status": "final", "code": {"text": "x"}} if type == "Observation" else {}
     return await client.fhir("PUT", f"/{type}/{id}", json={"resourceType": type, "id": id, **extra, **more})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.core import everything, lastn, meta, purge, reindex
+from fhir_server.operations.core import everything, job, lastn, meta, purge, reindex
 from fhir_server.operations.operation import ANY, Operation
 
 _HL7 = "http://hl7.org/fhir/OperationDefinition/"
@@ -46,6 +46,14 @@ CORE: tuple[Operation, ...] = (
         "Makes the search index of stored resources anew; GET tells how far it is.",
         reindex.reindex,
         at={ANY: ("system", "type")},
+    ),
+    Operation(
+        "job",
+        ("GET", "DELETE"),
+        operation_url("job"),
+        "Tells how far a job is and gives its result; DELETE cancels it.",
+        job.job,
+        at={ANY: ("system",)},
     ),
     Operation(
         "everything",

@@ -13,6 +13,7 @@ from fhir_server.operations.parameters import parse_parameters, parse_positive_i
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers import reindexing
+from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.reindexing import Job
 
 _RETRY_SECONDS = "2"
@@ -55,7 +56,7 @@ async def _start(context: Context, request: Request) -> Response:
 
 
 async def _run(context: Context, job: Job) -> None:
-    with suppress(reindexing.LeaseLost):
+    with suppress(LeaseLost):
         await reindexing.run(context, job)
 
 
