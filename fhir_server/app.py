@@ -33,6 +33,7 @@ from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.reindex import supervise
+from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.context import Context
 from fhir_server.requests.search_parameters import SearchParameters, Snapshot
@@ -175,6 +176,12 @@ def find_shipped(folder: str) -> Path:
     return inside if inside.exists() else package.parent / folder
 
 
+def find_partner_folders(settings: Settings) -> list[Path]:
+    """Where the files of partners are: with what ships, and in the site's own folder of profiles."""
+    folders = [find_shipped("profiles"), *([Path(settings.profiles)] if settings.profiles else [])]
+    return [folder / "partners" for folder in folders]
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """The definitions and what is derived from them once, shared by all processes of a server."""
@@ -233,6 +240,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         ),
         dispatch=dispatch,
         capability=_make_capability(settings, known, parameters, clock),
+        partners=read_partners(find_partner_folders(settings)),
     )
 
 

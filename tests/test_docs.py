@@ -207,10 +207,15 @@ def test_phony_targets_are_there() -> None:
 
 @cache
 def options() -> dict[str, set[str]]:
-    """The options of each command, the bench among them."""
+    """The options of each command, those of its own commands and the bench among them."""
     group = cast(Any, typer.main.get_command(cli))
     return {
-        command: {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        command: {
+            option
+            for each in (found, *getattr(found, "commands", {}).values())
+            for parameter in each.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
         for command, found in (*group.commands.items(), ("bench", cast(Any, typer.main.get_command(bench))))
     }
 

@@ -24,6 +24,7 @@ PARAMETERS = {
     if path.name != "capability.json"
 }
 VOCABULARIES = (
+    "fhir_server.workers.message_codes",
     "mappers.billing.codes",
     "mappers.scheduling.extensions",
     "mappers.x12.codes",

@@ -16,6 +16,11 @@ def code_system_url(name: str) -> str:
     return f"{BASE}/CodeSystem/{name}"
 
 
+def identifier_system_url(name: str) -> str:
+    """The system of identifiers that we give, such as `control-number`."""
+    return f"{BASE}/identifier/{name}"
+
+
 def operation_url(code: str) -> str:
     """The URL of an OperationDefinition of ours."""
     return f"{BASE}/OperationDefinition/{code}"

@@ -88,7 +88,7 @@ async def _process(context: Context, request: Request, posted: Posted, groups: E
 async def _add_entry(context: Context, request: Request, groups: EntryGroups, entry: Entry, position: int) -> None:
     try:
         if entry.request.method in _WRITES:
-            groups.actions.append(_entry_to_action(context, groups, entry))
+            groups.actions.append(entry_to_action(context, groups, entry))
         else:
             await _add_read(context, request, groups, entry, position)
     except FhirError as error:
@@ -147,7 +147,8 @@ async def _refuse_hidden(context: Context, reader: Reader, entry: Entry) -> None
         )
 
 
-def _entry_to_action(context: Context, groups: EntryGroups, entry: Entry) -> Action:
+def entry_to_action(context: Context, groups: EntryGroups, entry: Entry) -> Action:
+    """The write that an entry asks for, checked and authorised. Raises the FhirError of what cannot be done."""
     request = entry.request
     method, path = request.method, request.path
     type = path[0] if path else ""

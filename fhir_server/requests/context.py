@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
+from fhir_server.partners import Partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
@@ -50,6 +51,8 @@ class Context:
     """Routes, authorises and carries out one request; a batch sends its entries through it."""
     capability: Callable[[str], bytes]
     """The CapabilityStatement for a base URL."""
+    partners: Partners
+    """By name, with whom messages are exchanged."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_SPECIAL = re.compile(r"([,|$\\])")
 _ESCAPED = re.compile(r"\\([,|$\\])")
 
 
@@ -31,3 +32,8 @@ def split(text: str, separator: str, most: int = -1) -> list[str]:
 def unescape(text: str) -> str:
     """The text that was meant; a backslash before any other character stands for itself."""
     return _ESCAPED.sub(r"\1", text) if "\\" in text else text
+
+
+def escape(text: str) -> str:
+    r"""The text as a search value that means itself: `escape("a|b")` is `a\|b`."""
+    return _SPECIAL.sub(r"\\\1", text)

@@ -25,6 +25,8 @@ from fhir_server.search.query import Query, Scope
 from fhir_server.store.protocol import Stored, StoreError
 from fhir_server.transports.protocol import DeliveryResult, Endpoint, Transport
 from fhir_server.workers.lease import LeaseLost
+from fhir_server.workers.message_codes import PARTNER_SYSTEM, read_identifier
+from fhir_server.workers.message_states import STATE_OF_STATUS, move_task, read_state
 from fhir_server.workers.worker import Step, StepResult, Stopping, Turn
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
@@ -81,7 +83,7 @@ class _Item(NamedTuple):
 
     @property
     def partner(self) -> str:
-        return str(self.task.get("owner", {}).get("reference", ""))
+        return read_identifier(self.task, PARTNER_SYSTEM) or str(self.task.get("owner", {}).get("reference", ""))
 
     @property
     def lane(self) -> str:
@@ -221,10 +223,13 @@ class _Writer:
         id = self.item.id
 
         def patch(tree: Any) -> Any:
-            tree["status"] = status
-            tree.pop("statusReason", None)
-            if reason:
-                tree["statusReason"] = {"text": reason}
+            if read_state(tree) is None:
+                tree["status"] = status
+                tree.pop("statusReason", None)
+                if reason:
+                    tree["statusReason"] = {"text": reason}
+            else:
+                tree = move_task(tree, STATE_OF_STATUS[status], self._turn.context.clock(), reason)
             if outputs:
                 tree["output"] = [*tree.get("output", ()), *outputs]
             return tree

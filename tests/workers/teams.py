@@ -30,7 +30,7 @@ class Failing:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
-        if name not in ("transact", "put_value_if", "get_value", "search", "read", "changes"):
+        if name not in ("transact", "put_value_if", "get_value", "search", "read", "read_changes"):
             return method
 
         async def call(*given: Any, **named: Any) -> Any:

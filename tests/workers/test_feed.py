@@ -119,11 +119,11 @@ class Forgetful:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def changes(self, after: str | None, limit: int = 1000) -> Changes:
+    async def read_changes(self, after: str | None, limit: int = 1000) -> Changes:
         if after is not None and self.expires:
             self.expires = False
             raise Expired("The oplog has moved on.")
-        return await self._store.changes(after, limit)  # type: ignore[no-any-return]
+        return await self._store.read_changes(after, limit)  # type: ignore[no-any-return]
 
     async def search(self, query: Any) -> Any:
         page = await self._store.search(query)

@@ -1,0 +1,240 @@
+"""Partners: who speaks which format with us, from where, with which systems and codes (docs/partners.md)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+LARGEST_FILE = 1024 * 1024
+"""Bytes of a partner's file."""
+
+_LONGEST_STATEMENT = 200
+"""Lines of one statement; behind a longer one no line is told more exactly than by its table."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TOML_PLACE = re.compile(r"\s*\(at line (\d+), column \d+\)|\s*\(at end of document\)")
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class WrongPartner(ValueError):
+    """A partner's file is wrong; str has a line for each fault: file, line, key and reason."""
+
+
+class Section(BaseModel):
+    """A table of a partner's file: nothing but its keys, and not changed once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FolderEndpoint(Section):
+    """Where files come in and go out. All four are absolute paths; those of one partner on one file system."""
+
+    incoming: Text | None = Field(None, alias="in")
+    done: Text | None = None
+    failed: Text | None = None
+    out: Text | None = None
+    suffix: Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")] = ".txt"
+    quiet_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+
+    @field_validator("incoming", "done", "failed", "out")
+    @classmethod
+    def _absolute(cls, path: str | None) -> str | None:
+        if path is not None and not Path(path).is_absolute():
+            raise ValueError("Write the whole path, from the root on.")
+        return path
+
+    @model_validator(mode="after")
+    def _complete(self) -> FolderEndpoint:
+        if self.incoming is None and self.out is None:
+            raise ValueError("Name the folder `in`, the folder `out`, or both.")
+        if self.incoming is not None and (self.done is None or self.failed is None):
+            raise ValueError("The folder `in` needs the folders `done` and `failed`, into which files are moved.")
+        paths = [path for path in (self.incoming, self.done, self.failed, self.out) if path is not None]
+        if len(set(paths)) < len(paths):
+            raise ValueError("Each of the folders needs a path of its own.")
+        return self
+
+    def to_endpoint(self) -> dict[str, str]:
+        """The keys that `transports/folder.py` takes."""
+        paths = {"in": self.incoming, "done": self.done, "failed": self.failed, "out": self.out}
+        return {**{key: path for key, path in paths.items() if path is not None}, "suffix": self.suffix}
+
+
+class Transports(Section):
+    """How the partner is reached: a table for each transport."""
+
+    folder: FolderEndpoint | None = None
+
+    def find_endpoint(self, name: str) -> dict[str, str] | None:
+        """What the transport of a name takes; None where the partner does not have it."""
+        section = getattr(self, name) if name in type(self).model_fields else None
+        return None if section is None else dict(section.to_endpoint())
+
+
+class Translation(Section):
+    """The code that takes the place of a partner's own, which stays beside it."""
+
+    system: Text
+    code: Text
+    display: str = ""
+
+
+class Partner(Section):
+    """One partner, as its file says."""
+
+    name: str
+    formats: Annotated[tuple[Literal["hl7v2", "x12"], ...], Field(min_length=1)]
+    zone: str = "UTC"
+    systems: Mapping[str, Text] = Field(default_factory=dict)
+    default_authority: str = ""
+    translations: Mapping[str, Mapping[str, Translation]] = Field(default_factory=dict)
+    duplicate_control_numbers: Literal["warn", "refuse"] = "warn"
+    retention_days: Annotated[int, Field(ge=1)] | None = None
+    transports: Transports = Transports()
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("Use up to 63 small letters, digits and `-`.")
+        return name
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("Use an IANA name of a time zone, such as `America/New_York`.") from None
+        return zone
+
+    @field_validator("systems")
+    @classmethod
+    def _urls(cls, systems: Mapping[str, str]) -> Mapping[str, str]:
+        for authority, system in systems.items():
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*:\S+", system):
+                raise ValueError(
+                    f"The system of `{authority}` is `{system}`, which is no URL, such as `urn:oid:1.2.3`."
+                )
+        return systems
+
+    @field_validator("default_authority")
+    @classmethod
+    def _has_system(cls, authority: str, info: ValidationInfo) -> str:
+        if authority and authority not in info.data.get("systems", {authority: ""}):
+            raise ValueError("It has no system; add it to the table `systems`.")
+        return authority
+
+
+Partners = Mapping[str, Partner]
+
+_TABLES: Mapping[tuple[str | int, ...], type[Section]] = {
+    (): Partner,
+    ("transports",): Transports,
+    ("transports", "folder"): FolderEndpoint,
+}
+
+
+def read_partners(folders: Iterable[Path]) -> Partners:
+    """The partners of all files `*.toml`, by name. Raises WrongPartner with every fault that there is."""
+    partners: dict[str, Partner] = {}
+    places: dict[str, Path] = {}
+    faults: list[str] = []
+    for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
+        try:
+            partner = read_partner(path)
+        except WrongPartner as error:
+            faults.append(str(error))
+            continue
+        if partner.name in places:
+            faults.append(f"`{path}`: the partner `{partner.name}` is in `{places[partner.name]}` as well; keep one.")
+        partners[partner.name], places[partner.name] = partner, path
+    if faults:
+        raise WrongPartner("\n".join(faults))
+    return partners
+
+
+def read_partner(path: Path) -> Partner:
+    """The partner of one file. Raises WrongPartner."""
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise WrongPartner(f"`{path}`: it has more than {LARGEST_FILE} bytes, the most that are read.")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WrongPartner(f"`{path}`: it cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise WrongPartner(f"`{path}`: it is not UTF-8 text.") from None
+    try:
+        return Partner.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"line (\d+)", str(error))
+        line = place[1] if place else str(text.count("\n") + 1)
+        reason = _TOML_PLACE.sub("", str(error)).rstrip(".")
+        raise WrongPartner(f"`{path}`, line {line}: it is not TOML: {reason}.") from None
+    except ValidationError as error:
+        raise WrongPartner("\n".join(_describe(path, text, fault) for fault in error.errors())) from None
+
+
+def _describe(path: Path, text: str, fault: Any) -> str:
+    """One fault: file, line, key, reason."""
+    keys = tuple(key for key in fault["loc"] if key != "[key]")
+    name = ".".join(map(str, keys)) or "the file"
+    return f"`{path}`, line {find_line(text, keys)}: `{name}`: {_explain(fault)}"
+
+
+def _explain(fault: Any) -> str:
+    if fault["type"] == "missing":
+        return "It is needed, and is not there."
+    if fault["type"] == "extra_forbidden":
+        known = list(_list_keys(fault["loc"][:-1]))
+        near = difflib.get_close_matches(str(fault["loc"][-1]), known, 1)
+        return f"There is no such key; did you mean `{near[0]}`?" if near else f"Keys are {', '.join(known)}."
+    reason = fault["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{reason}." if isinstance(fault["input"], dict) else f"{reason}. It is `{fault['input']}`."
+
+
+def _list_keys(keys: tuple[str | int, ...]) -> Iterator[str]:
+    """The keys that the table at a place takes."""
+    return (field.alias or name for name, field in _TABLES.get(keys, Translation).model_fields.items())
+
+
+def find_line(text: str, keys: tuple[str | int, ...]) -> int:
+    """The line (from 1) where a valid TOML text sets a key; of a key that it lacks, that of the table around it.
+
+    `tomllib` tells no lines, so each statement is parsed by itself, below the header of its table.
+    """
+    deepest, line, header = 0, 1, ""
+    statement: list[str] = []
+    for number, written in enumerate(text.splitlines(), 1):
+        statement.append(written)
+        if len(statement) == 1 and written.lstrip().startswith("["):
+            header, statement = written, [""]
+        try:
+            tree = tomllib.loads("\n".join((header, *statement)))
+        except tomllib.TOMLDecodeError:  # it goes on in the next line
+            if len(statement) == _LONGEST_STATEMENT:
+                break
+            continue
+        depth = _count_present(tree, keys)
+        if depth > deepest:
+            deepest, line = depth, number - len(statement) + 1
+        statement = []
+    return line
+
+
+def _count_present(tree: Any, keys: tuple[str | int, ...]) -> int:
+    """How many of the keys, from the outermost on, lead somewhere."""
+    for depth, key in enumerate(keys):
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return depth
+    return len(keys)

@@ -1,0 +1,119 @@
+"""One way out: a delivery is a Task that exists once for each partner, resource and version (docs/messages.md)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.requests.context import Context
+from fhir_server.requests.criteria import parse_criteria
+from fhir_server.search.locks import locks
+from fhir_server.transports.table import TRANSPORTS
+from fhir_server.workers.delivery import Outgoing
+from fhir_server.workers.message_codes import (
+    CONTROL_SYSTEM,
+    DELIVERY,
+    LONGEST_NUMBER,
+    MESSAGE_SYSTEM,
+    PARTNER_SYSTEM,
+    clean_text,
+    code_task,
+    find_parts,
+    make_part,
+    read_identifier,
+)
+from fhir_server.workers.message_states import STATES, MessageState, code_state
+from fhir_server.workers.message_tasks import make_binary, put
+from fhir_server.writes.action import Action
+from fhir_server.writes.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What goes to a partner: `resource` (`Type/id`) in its `version`, as the bytes of a message.
+
+    `transport` is a key of the partner's transports; `patient` a reference, or "" where it is about none.
+    """
+
+    partner: str
+    format: str
+    transport: str
+    resource: str
+    version: int
+    control_number: str
+    payload: bytes
+    content_type: str
+    patient: str = ""
+
+    @property
+    def key(self) -> str:
+        """The value of its identifier: the same for the same partner, resource and version."""
+        return f"{self.partner}/{self.resource}/{self.version}"
+
+
+async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:
+    """The Binary and the waiting Task of a delivery, for the decision that reads through `state`; () where it exists.
+
+    Goes into the transaction that the delivery is about, or into one of its own: a repeat makes nothing. Ids rise with
+    time, which is the order of sending.
+    """
+    context, log = state.context, State(state.context, state.caller)
+    where = await parse_criteria(context, "Task", (("identifier", f"{MESSAGE_SYSTEM}|{delivery.key}"),), state.caller)
+    found = await log.search("Task", where)
+    state.assertions += log.assertions
+    state.lock(locks("Task", where))
+    if found:
+        return ()
+    id = context.new_id()
+    binary = make_binary(id, delivery.content_type, delivery.payload)
+    return binary, put(_build_task(id, delivery, context.clock()))
+
+
+def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
+    waiting: MessageState = "waiting"
+    number = clean_text(delivery.control_number, LONGEST_NUMBER)
+    return {
+        "resourceType": "Task",
+        "id": id,
+        "identifier": [
+            {"system": MESSAGE_SYSTEM, "value": delivery.key},
+            {"system": CONTROL_SYSTEM, "value": number},
+        ],
+        "groupIdentifier": {"system": PARTNER_SYSTEM, "value": delivery.partner},
+        "status": STATES[waiting].status,
+        "businessStatus": code_state(waiting),
+        "intent": "order",
+        "code": code_task(DELIVERY),
+        "focus": {"reference": f"{delivery.resource}/_history/{delivery.version}"},
+        **({"for": {"reference": delivery.patient}} if delivery.patient else {}),
+        "authoredOn": format_instant(now),
+        "lastModified": format_instant(now),
+        "input": [
+            make_part("text", valueReference={"reference": f"Binary/{id}"}),
+            make_part("format", valueCode=delivery.format),
+            make_part("transport", valueCode=delivery.transport),
+        ],
+    }
+
+
+async def prepare_sending(context: Context, task: Mapping[str, Any]) -> Outgoing:
+    """What the Task of a delivery sends. Raises Unprocessable where partner, transport or text is gone."""
+    name = read_identifier(task, PARTNER_SYSTEM)
+    transport = find_parts(task, "transport")[0]["valueCode"]
+    partner = context.partners.get(name)
+    if partner is None:
+        raise Unprocessable(f"There is no partner `{name}` any more; add its file, or close the delivery.")
+    endpoint = partner.transports.find_endpoint(transport)
+    if endpoint is None or transport not in TRANSPORTS:
+        raise Unprocessable(f"The partner `{name}` has no transport `{transport}`; add it to its file.")
+    stored = await context.unrestricted.read("Binary", task["id"])
+    if stored is None or stored.raw is None:
+        raise Unprocessable(f"The text of the delivery, `Binary/{task['id']}`, is not there any more.")
+    payload = base64.b64decode(orjson.loads(stored.raw).get("data", ""))
+    return Outgoing(TRANSPORTS[transport], endpoint, read_identifier(task, CONTROL_SYSTEM), payload)

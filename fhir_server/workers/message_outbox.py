@@ -1,0 +1,40 @@
+"""The workers of the message log: one sends what waits to go out, the other removes what its retention has passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.requests.context import Context
+from fhir_server.transports.protocol import DeliveryResult
+from fhir_server.workers.delivery import Answer, Outbox
+from fhir_server.workers.interpreters import INTERPRETERS
+from fhir_server.workers.message_codes import DELIVERY, TASK_SYSTEM, find_parts, make_acknowledgement
+from fhir_server.workers.message_deliveries import prepare_sending
+from fhir_server.workers.message_retention import MOST_REMOVED, remove_expired
+from fhir_server.workers.worker import StepResult, Turn
+from fhir_server.writes.state import Tree
+
+
+def read_answer(context: Context, task: Tree, result: DeliveryResult) -> Answer:
+    """What came back, kept as it came; the interpreter of the format says whether it refuses."""
+    outputs: list[dict[str, Any]] = make_acknowledgement(result.answer)
+    formats = [part["valueCode"] for part in find_parts(task, "format")]
+    interpreter = INTERPRETERS.get(formats[0]) if formats else None
+    reason = result.reason if result.outcome == "refused" else ""
+    if not reason and result.answer and interpreter is not None:
+        reason = interpreter.read_answer(result.answer)
+    return Answer("rejected" if reason else "completed", reason, outputs)
+
+
+OUTBOX = Outbox((("code", f"{TASK_SYSTEM}|{DELIVERY}"),), prepare_sending, read_answer)
+
+
+async def step_retention(turn: Turn) -> StepResult:
+    """One run of retention by the days that the partners' files say; the log names each message that was removed."""
+    await turn.check()
+    partners = turn.context.partners.values()
+    days = {partner.name: partner.retention_days for partner in partners if partner.retention_days is not None}
+    removed = await remove_expired(turn.context, turn.caller, days)
+    for each in removed:
+        turn.log("info", "message removed", item=f"Task/{each.id}", partner=each.partner, state=each.state)
+    return StepResult(len(removed) if len(removed) == MOST_REMOVED else 0, f"{len(removed)} removed")
