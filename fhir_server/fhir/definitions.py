@@ -54,7 +54,8 @@ class Property:
 class SearchParameterFacts:
     """A SearchParameter as published; `components` are (definition URL, expression) pairs.
 
-    `multiple_and` and `multiple_or` are True where the definition does not say.
+    The fields are in the order of the table. `multiple_and` and `multiple_or` are True where the definition does not
+    say.
     """
 
     code: str
@@ -99,7 +100,7 @@ def load() -> Definitions:
             owner: {key: property for row in rows for key, property in _row_to_properties(owner, row, code_lists)}
             for owner, rows in _read_table("elements").items()
         },
-        search_parameters=tuple(_row_to_search_parameter(row) for row in _read_table("search-parameters")),
+        search_parameters=tuple(SearchParameterFacts(*_freeze(row)) for row in _read_table("search-parameters")),
         compartments={
             compartment: {type: tuple(codes) for type, codes in members.items()}
             for compartment, members in _read_table("compartments").items()
@@ -136,18 +137,6 @@ def _row_to_properties(
         yield key, Property(element, type)
 
 
-def _row_to_search_parameter(row: list[Any]) -> SearchParameterFacts:
-    code, url, type, base, expression, targets, components, multiple_and, multiple_or, comparators, modifiers = row
-    return SearchParameterFacts(
-        code,
-        url,
-        type,
-        tuple(base),
-        expression,
-        tuple(targets),
-        tuple((definition, part) for definition, part in components),
-        multiple_and,
-        multiple_or,
-        tuple(comparators),
-        tuple(modifiers),
-    )
+def _freeze(value: Any) -> Any:
+    """A value of a table with tuples in place of its lists."""
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
