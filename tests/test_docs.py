@@ -28,9 +28,9 @@ from fhir_server.fhir import outcome
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.requests.context import Context
-from fhir_server.search.compartment import compartment_types
+from fhir_server.search.compartment import list_member_types
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import parse, system_types
+from fhir_server.search.parse import list_system_types, parse
 from fhir_server.search.result_parameters import Options
 from fhir_server.settings import Settings
 from fhir_server.workers.running import Team, run_workers
@@ -335,9 +335,9 @@ def test_an_example_of_a_search_is_a_valid_one(each: Example, context: Context, 
         return
     path = tuple(part for part in each.path if part != "_search")
     pairs = (*each.query, *parse_qsl(each.body))
-    types: tuple[str, ...] = path[-1:] if len(path) in (1, 3) else system_types(pairs, known.registry)
+    types: tuple[str, ...] = path[-1:] if len(path) in (1, 3) else list_system_types(pairs, known.registry)
     if types == ("*",):
-        types = compartment_types(known.definitions, path[0])
+        types = list_member_types(known.definitions, path[0])
     criteria = Criteria(registry=known.registry, base=BASE, now=0, full_text=True)
     assert parse(types, pairs, criteria, Options()).applied == pairs
 

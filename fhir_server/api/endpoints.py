@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.interactions.table import INTERACTIONS, Interaction
 from fhir_server.operations import OPERATIONS
-from fhir_server.search.compartment import compartment_types
+from fhir_server.search.compartment import list_member_types
 from fhir_server.settings import Settings
 
 ALL = "*"
@@ -86,7 +86,7 @@ def _list_interaction_endpoints(offer: Offer, type: str) -> Iterator[Endpoint]:
         if "{member}" not in interaction.pattern:
             yield _make_endpoint(interaction, type, type or ALL)
         elif type in offer.definitions.compartments:
-            members = [each for each in compartment_types(offer.definitions, type) if each in offer.types]
+            members = [each for each in list_member_types(offer.definitions, type) if each in offer.types]
             for member in (*members, ALL):
                 yield _make_endpoint(interaction, type, member)
 

@@ -244,7 +244,7 @@ def _describe_search_schemas(
     schemas: dict[str, Schema] = {}
     for type in sorted({each["type"] for rows in criteria.values() for each in rows}):
         kind = TYPES.get(type)
-        modifiers = sorted(f"`:{each}`" for each in kind.modifiers - kind.only.keys()) if kind else []
+        modifiers = sorted(f"`:{each}`" for each in kind.modifiers - kind.modifier_datatypes.keys()) if kind else []
         prefixes = [f"`{each}`" for each in sorted(PREFIXES)] if kind and kind.prefixes else []
         sentences = [f"Modifiers {', '.join(['`:missing`', *modifiers])}."]
         sentences += [f"Prefixes {', '.join(prefixes)}."] if prefixes else []

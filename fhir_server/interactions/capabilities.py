@@ -147,7 +147,7 @@ def _document_common_parts(facts: Facts) -> Iterator[str]:
     yield "Every search parameter takes the modifier `:missing`. The others, and the prefixes, go by parameter type:\n"
     for name, kind in TYPES.items():
         if kind.modifiers or kind.prefixes:
-            modifiers = ", ".join(f"`:{each}`" for each in sorted(kind.modifiers - kind.only.keys()))
+            modifiers = ", ".join(f"`:{each}`" for each in sorted(kind.modifiers - kind.modifier_datatypes.keys()))
             types = ", `:[type]`" if name == "reference" else ""
             parts = [f"modifiers {modifiers}{types}"] if modifiers else []
             parts += [f"prefixes {', '.join(f'`{each}`' for each in sorted(PREFIXES))}"] if kind.prefixes else []
@@ -175,7 +175,7 @@ SYNTAX = {
     "_filter": "An expression over the search parameters of the type: all logical and comparison operators, paths.",
     "_list": "The ids of Lists, separated by commas: finds what they refer to. No functional lists.",
 }
-"""Criteria of every type that are no parameters of one; `search.parse.OF_EVERY_TYPE` reads them."""
+"""Criteria of every type that are no parameters of one; `search.parse.COMMON_CRITERIA` reads them."""
 
 
 def _build_syntax_parameters(registry: Registry) -> list[dict[str, Any]]:
@@ -200,7 +200,7 @@ def _document_parameter(parameter: Parameter) -> str:
             "50 km without a distance, km without units (UCUM codes of length, `mi`, `ft`)."
         )
     kind = TYPES[parameter.type]
-    further = sorted(kind.modifiers_of(parameter) & kind.only.keys())
+    further = sorted(kind.list_modifiers(parameter) & kind.modifier_datatypes.keys())
     more = f"Also takes {', '.join(f'`:{each}`' for each in further)}. " if further else ""
     waiting = "Not searchable yet: stored resources wait for a reindex." if parameter.pending else ""
     return (more + waiting).strip()

@@ -14,8 +14,8 @@ from functools import cmp_to_key
 import orjson
 
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.contained import Contained, IndexEntries, Inside, contained_in, matched
-from fhir_server.search.match import Candidate, compare, sort_key
+from fhir_server.search.contained import Contained, ContainedSearch, IndexEntries, find_matches, list_contained
+from fhir_server.search.match import Candidate, compare_keys, compute_sort_key
 from fhir_server.search.query import Query, Scope, SortKey
 from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
@@ -51,19 +51,21 @@ class ContainerReading:
     types: Collection[str]
 
 
-async def search_contained(reader: Reader, query: Query, inside: Inside, reading: ContainerReading) -> ContainedPage:
+async def search_contained(
+    reader: Reader, query: Query, inside: ContainedSearch, reading: ContainerReading
+) -> ContainedPage:
     """A page of what `query` finds and of what is found inside containers. Raises TooCostly for too many containers."""
     matches, container_count = await _match_contained(reader, query, inside, reading)
     page = await reader.search(query) if query.count and query.scopes else Page((), None)
     if query.count == 0:
         return ContainedPage((), None, len(matches), container_count)
     left: list[Match] = [
-        match for match in matches if query.after is None or compare(query.sort, match[0], query.after) > 0
+        match for match in matches if query.after is None or compare_keys(query.sort, match[0], query.after) > 0
     ]
     left += [(_find_position(query, found, reading), found) for found in page.matches]
 
     def compare_positions(one: Match, other: Match) -> int:
-        return compare(query.sort, one[0], other[0])
+        return compare_keys(query.sort, one[0], other[0])
 
     left.sort(key=cmp_to_key(compare_positions))
     shown = left[: query.count]
@@ -75,11 +77,11 @@ async def search_contained(reader: Reader, query: Query, inside: Inside, reading
 
 def _find_position(query: Query, found: Stored, reading: ContainerReading) -> SortKey:
     entries = reading.index(found.type, orjson.loads(found.raw or b"{}"))
-    return sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
+    return compute_sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
 
 
 async def _match_contained(
-    reader: Reader, query: Query, inside: Inside, reading: ContainerReading
+    reader: Reader, query: Query, inside: ContainedSearch, reading: ContainerReading
 ) -> tuple[list[Match], int]:
     """The matches among contained resources in any order: each resource, or each container once.
 
@@ -92,22 +94,22 @@ async def _match_contained(
         container_count += len(containers)
         family = await _read_contents(containers.values(), reading)
         for scope in inside.scopes:
-            for found in await matched(scope.where, scope.type, family, reader):
-                key = sort_key(query.sort, found)
-                if inside.alone:
+            for found in await find_matches(scope.where, scope.type, family, reader):
+                key = compute_sort_key(query.sort, found)
+                if inside.without_containers:
                     alone.append((key, found))
                     continue
                 at = (*key[:-1], found.within)
                 earlier = by_container.get(found.within)
-                if earlier is None or compare(query.sort, at, earlier[0]) < 0:
+                if earlier is None or compare_keys(query.sort, at, earlier[0]) < 0:
                     by_container[found.within] = at, containers[found.within]
-    if inside.alone:
+    if inside.without_containers:
         return alone, container_count
     ordinary = await _find_ordinary_matches(reader, by_container, query.scopes)
     return [match for reference, match in by_container.items() if reference not in ordinary], container_count
 
 
-async def _iterate_containers(reader: Reader, inside: Inside) -> AsyncIterator[dict[str, Stored]]:
+async def _iterate_containers(reader: Reader, inside: ContainedSearch) -> AsyncIterator[dict[str, Stored]]:
     """The containers by reference, some hundred at a time."""
     query: Query | None = Query(inside.containers, count=_AT_ONCE)
     container_count = 0
@@ -129,7 +131,7 @@ async def _read_contents(containers: Iterable[Stored], reading: ContainerReading
     for number, stored in enumerate(containers):
         if number % _IN_A_ROW == 0:
             await asyncio.sleep(0)
-        family += contained_in(stored, reading.index, reading.types)
+        family += list_contained(stored, reading.index, reading.types)
     return family
 
 

@@ -10,7 +10,7 @@ from fhir_server.fhir.outcome import Invalid, Issue, build_operation_outcome
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request
 from fhir_server.requests.terminology import load_criteria
-from fhir_server.search.explain import readings
+from fhir_server.search.explain import explain_parameters
 from fhir_server.search.parse import Search
 
 EXPLAIN = "__explain"
@@ -30,8 +30,8 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
     """The outcome entry: each parameter as read, the plan of the store, and `steps` with the times they took."""
     started = time.perf_counter()
     criteria = await load_criteria(context, wanted.applied, request.caller)
-    types = [scope.type for scope in (wanted.inside or wanted.query).scopes]
-    sentences = list(readings(types, wanted.applied, criteria))
+    types = [scope.type for scope in (wanted.contained or wanted.query).scopes]
+    sentences = list(explain_parameters(types, wanted.applied, criteria))
     sentences.append(f"Reading the parameters took {format_elapsed(started)}.")
     if wanted.query.sort:
         keys = ", ".join(f"{'-' if key.descending else ''}{key.parameter}" for key in wanted.query.sort)

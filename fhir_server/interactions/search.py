@@ -24,11 +24,11 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, Request, Response, parse_query
-from fhir_server.search.compartment import compartment_clause, compartment_types
+from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import find_includes
-from fhir_server.search.parse import ELSEWHERE, Search, system_types
+from fhir_server.search.parse import NOT_SEARCHED, Search, list_system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.search.result_parameters import Options
 from fhir_server.search.words import score
@@ -57,9 +57,9 @@ async def search(context: Context, request: Request) -> Response:
 
 
 async def _read_page(context: Context, request: Request, parsed: Search) -> Page | ContainedPage:
-    if parsed.inside:
-        reading = ContainerReading(functools.partial(context.index.entries, base=request.base), context.types)
-        return await search_contained(context.reader(request.caller), parsed.query, parsed.inside, reading)
+    if parsed.contained:
+        reading = ContainerReading(functools.partial(context.index.make_entries, base=request.base), context.types)
+        return await search_contained(context.reader(request.caller), parsed.query, parsed.contained, reading)
     if parsed.query.count == 0:
         return Page((), None)
     return await context.reader(request.caller).search(parsed.query)
@@ -77,7 +77,7 @@ def _parse_request(context: Context, request: Request) -> SearchRequest:
     token = dict(pairs).get(PAGE)
     if token is None:
         return SearchRequest(path, pairs, handling == "lenient")
-    if any(name not in ELSEWHERE and name != PAGE for name, _ in pairs):
+    if any(name not in NOT_SEARCHED and name != PAGE for name, _ in pairs):
         raise Invalid(f"A page link carries its whole search; `{PAGE}` cannot be combined with other parameters.")
     return _continue_search(context, path, token)
 
@@ -101,8 +101,10 @@ async def read_search(context: Context, request: Request, search_request: Search
     options = Options(search_request.lenient, context.settings.default_count, context.settings.max_count)
     types = _find_types(context, search_request)
     parsed = await parse_search(context, types, search_request.pairs, request.caller, options)
-    inside = parsed.inside
-    check_elements(context, context.registry.types if inside and not inside.alone else types, parsed.elements)
+    inside = parsed.contained
+    check_elements(
+        context, context.registry.types if inside and not inside.without_containers else types, parsed.elements
+    )
     scopes = tuple(_restrict_to_compartment(context, search_request, scope) for scope in parsed.query.scopes)
     if inside:
         if len(search_request.path) == 3:
@@ -112,7 +114,7 @@ async def read_search(context: Context, request: Request, search_request: Search
             )
         containers = tuple(_restrict_to_compartment(context, search_request, scope) for scope in inside.containers)
         inside = replace(inside, containers=containers)
-    return replace(parsed, query=replace(parsed.query, scopes=scopes, after=search_request.after), inside=inside)
+    return replace(parsed, query=replace(parsed.query, scopes=scopes, after=search_request.after), contained=inside)
 
 
 def _find_types(context: Context, search_request: SearchRequest) -> tuple[str, ...]:
@@ -120,11 +122,11 @@ def _find_types(context: Context, search_request: SearchRequest) -> tuple[str, .
     if len(path) == 1:
         return (path[0],)
     if not path:
-        return system_types(search_request.pairs, context.registry)
+        return list_system_types(search_request.pairs, context.registry)
     if path[2] != "*":
         return (path[2],)
-    within = compartment_types(context.definitions, path[0])
-    listed = system_types(search_request.pairs, context.registry)
+    within = list_member_types(context.definitions, path[0])
+    listed = list_system_types(search_request.pairs, context.registry)
     outside = [type for type in listed if type not in within]
     if outside and listed != context.registry.types:
         raise Invalid(f"`_type` names `{outside[0]}`, which is not in the {path[0]} compartment.", code="value")
@@ -135,7 +137,9 @@ def _restrict_to_compartment(context: Context, search_request: SearchRequest, sc
     path = search_request.path
     if len(path) != 3:
         return scope
-    return Scope(scope.type, And((scope.where, compartment_clause(context.definitions, path[0], path[1], scope.type))))
+    return Scope(
+        scope.type, And((scope.where, build_compartment_clause(context.definitions, path[0], path[1], scope.type)))
+    )
 
 
 async def build_searchset(
@@ -201,14 +205,14 @@ async def _read_version(reader: Reader, found: Stored | Contained, number: int) 
 
 
 def _index_entries(context: Context, base: str, stored: Stored | Contained) -> Entries:
-    return context.index.entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
+    return context.index.make_entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
 
 
 def _score_words(context: Context, parsed: Search, stored: Stored | Contained) -> float | None:
     """The relevance of a full-text match, 0 to 1; None for a search without words."""
     if not parsed.words:
         return None
-    return score(parsed.words, context.index.texts(orjson.loads(stored.raw or b"{}")))
+    return score(parsed.words, context.index.make_texts(orjson.loads(stored.raw or b"{}")))
 
 
 def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -> bytes:

@@ -115,7 +115,7 @@ async def _add_read(context: Context, request: Request, groups: EntryGroups, ent
         lenient = (request.get_preference("handling") or context.settings.handling) == "lenient"
         search = SearchRequest(path, search_request.query, lenient)
         parsed = await read_search(context, search_request, search)
-        if parsed.inside:
+        if parsed.contained:
             raise NotSupported(
                 "A transaction does not look into containers; send the search with `_contained` by itself."
             )

@@ -6,12 +6,12 @@ from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import parse
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request
-from fhir_server.search.parse import ELSEWHERE
+from fhir_server.search.parse import NOT_SEARCHED
 
 
 def parse_parameters(context: Context, request: Request) -> Pairs:
     """Names and values as text, in order, without those of every request; parameters of a body follow the query's."""
-    pairs = tuple(pair for pair in request.query if pair[0] not in ELSEWHERE)
+    pairs = tuple(pair for pair in request.query if pair[0] not in NOT_SEARCHED)
     if request.method != "POST" or not request.body:
         return pairs
     tree = parse(request.body).tree
@@ -26,7 +26,7 @@ def parse_parameters(context: Context, request: Request) -> Pairs:
 def refuse_parameters(request: Request) -> None:
     """Refuse parameters in the URL of an operation that has none there."""
     for name, _ in request.query:
-        if name not in ELSEWHERE:
+        if name not in NOT_SEARCHED:
             raise Invalid(f"`{request.path[-1]}` has no parameter `{name}` in its URL.", code="not-supported")
 
 

@@ -61,7 +61,7 @@ class Context:
         policy, principal = self.policy, caller.principal
         if not policy.restricts(principal):
             return Reader(self.unrestricted, None)
-        index = functools.partial(self.index.entries, base=caller.base)
+        index = functools.partial(self.index.make_entries, base=caller.base)
         types = self.registry.types
         return Reader(self.unrestricted, Restrictions(functools.partial(policy.restriction, principal), index, types))
 

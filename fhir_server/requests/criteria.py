@@ -9,7 +9,7 @@ from fhir_server.fhir.outcome import Invalid, PreconditionFailed
 from fhir_server.requests.context import Context
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, parse_query
-from fhir_server.search.parse import ELSEWHERE
+from fhir_server.search.parse import NOT_SEARCHED
 from fhir_server.search.query import Clause, Query, Scope
 from fhir_server.search.result_parameters import Options
 
@@ -34,7 +34,7 @@ def parse_if_none_exist(text: str, type: str) -> Pairs:
 
 async def parse_criteria(context: Context, type: str, pairs: Pairs, caller: Caller) -> Clause:
     """The clause of conditional criteria. Raises PreconditionFailed when empty, Invalid for result parameters."""
-    if all(name in ELSEWHERE for name, _ in pairs):
+    if all(name in NOT_SEARCHED for name, _ in pairs):
         raise PreconditionFailed(
             f"The criteria of a conditional interaction on `{type}` are empty; name at least one search parameter."
         )

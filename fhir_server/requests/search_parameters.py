@@ -17,21 +17,21 @@ import orjson
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.urls import search_parameter_url
-from fhir_server.search.custom import IN_FORCE, TYPE, facts_of, problems
+from fhir_server.search.custom import ACTIVE, RESOURCE_TYPE, find_problems, read_facts
 from fhir_server.search.entries import CONTAINED, SEPARATOR
 from fhir_server.search.index import Index
-from fhir_server.search.parse import ELSEWHERE, OF_EVERY_TYPE
+from fhir_server.search.parse import COMMON_CRITERIA, NOT_SEARCHED
 from fhir_server.search.query import Equals, Query, Scope, StartsWith
 from fhir_server.search.registry import (
     FULL_TEXT,
-    Custom,
+    CustomParameter,
     Indexed,
     Parameter,
     Registry,
-    bases,
-    extended,
-    without,
-    worded,
+    add_custom,
+    add_full_text,
+    iterate_bases,
+    remove_custom,
 )
 from fhir_server.search.result_parameters import PARAMETERS
 from fhir_server.store.protocol import Store, Stored
@@ -40,7 +40,7 @@ INDEXED = "indexed"
 """The key under which the store keeps `registry.Indexed`, as JSON."""
 
 _PAGE = 500
-_RESERVED = frozenset({*PARAMETERS, *OF_EVERY_TYPE, *ELSEWHERE, "_has"})
+_RESERVED = frozenset({*PARAMETERS, *COMMON_CRITERIA, *NOT_SEARCHED, "_has"})
 _WORD = re.compile(r"[A-Za-z0-9_\-]+")
 _NAMING = frozenset({"_sort", "_include", "_revinclude", "_filter"})
 """Parameters whose values name other parameters."""
@@ -99,9 +99,9 @@ class SearchParameters:
         `beside`: by id, the SearchParameters that the same transaction writes; None for one that it deletes.
         """
         # What is in force of an earlier version says nothing about this one.
-        registry = without(self.current.registry, (resource["id"], *beside))
-        others = [each for id, each in beside.items() if each and each["status"] == IN_FORCE and id != resource["id"]]
-        return problems(resource, self._definitions, registry, _RESERVED, [facts_of(each) for each in others])
+        registry = remove_custom(self.current.registry, (resource["id"], *beside))
+        others = [each for id, each in beside.items() if each and each["status"] == ACTIVE and id != resource["id"]]
+        return find_problems(resource, self._definitions, registry, _RESERVED, [read_facts(each) for each in others])
 
     async def reload(self) -> bool:
         """Read the parameters from the store again; False if nothing changed."""
@@ -152,9 +152,9 @@ class SearchParameters:
 
     async def _read_active_parameters(self) -> list[Stored]:
         """The active SearchParameters of the store, by id."""
-        if TYPE not in self._published.types:
+        if RESOURCE_TYPE not in self._published.types:
             return []
-        query = Query((Scope(TYPE, StartsWith("status", f"{IN_FORCE}{SEPARATOR}")),), count=_PAGE)
+        query = Query((Scope(RESOURCE_TYPE, StartsWith("status", f"{ACTIVE}{SEPARATOR}")),), count=_PAGE)
         found: list[Stored] = []
         while True:
             page = await self._store.search(query)
@@ -165,18 +165,18 @@ class SearchParameters:
 
     def _build_snapshot(self, number: int, indexed: bytes | None, stored: Sequence[Stored]) -> Snapshot:
         there: Indexed = orjson.loads(indexed or b"{}")
-        custom: list[Custom] = []
-        base = registry = worded(self._published, there) if self._full_text else self._published
+        custom: list[CustomParameter] = []
+        base = registry = add_full_text(self._published, there) if self._full_text else self._published
         found = [(each, orjson.loads(each.raw or b"{}")) for each in stored]
         for composite in (False, True):  # composites last: their components may be custom themselves
             for each, resource in found:
                 # one that an earlier version of this server took, or whose component is gone, is not in force
                 applies = (resource["type"] == "composite") is composite and not self._find_faults(resource, registry)
                 if applies:
-                    custom.append(Custom(facts_of(resource), f"{each.id}@{each.last_updated}"))
-            registry = extended(base, self._definitions, custom, there) if custom else base
-        changed = {type for each in custom for type in bases(each.facts, registry.types)}
-        index = self._plain.renewed(registry, self._definitions, changed) if changed else self._plain
+                    custom.append(CustomParameter(read_facts(resource), f"{each.id}@{each.last_updated}"))
+            registry = add_custom(base, self._definitions, custom, there) if custom else base
+        changed = {type for each in custom for type in iterate_bases(each.facts, registry.types)}
+        index = self._plain.replace_types(registry, self._definitions, changed) if changed else self._plain
         # those that ship are the same in every process: a search by them needs no look at the store
         shipped = search_parameter_url("")
         codes = {each.facts.code for each in custom if not each.facts.url.startswith(shipped)}
@@ -184,7 +184,7 @@ class SearchParameters:
         return Snapshot(number, indexed, registry, index, frozenset(codes))
 
     def _find_faults(self, resource: Mapping[str, Any], registry: Registry) -> tuple[Issue, ...]:
-        return problems(resource, self._definitions, registry, _RESERVED)
+        return find_problems(resource, self._definitions, registry, _RESERVED)
 
 
 async def find_container_types(store: Store, among: Iterable[str], types: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.query import Clause, Equals, Ids, Or, Query, Scope
-from fhir_server.search.terminology import Name, Terminology, dependencies, needed
+from fhir_server.search.terminology import Name, Terminology, find_names, list_dependencies
 from fhir_server.store.protocol import Stored
 
 MOST_DEFINITIONS = 500
@@ -27,7 +27,7 @@ MOST_DEFINITIONS = 500
 async def load_criteria(context: Context, pairs: Pairs, caller: Caller) -> Criteria:
     """The surroundings for parsing `pairs`, with the terminology that their modifiers need (usually none)."""
     criteria = context.criteria(caller.base)
-    names = needed(pairs)
+    names = find_names(pairs)
     if not names:
         return criteria
     local = tuple((kind, name.removeprefix(f"{caller.base}/")) for kind, name in names)
@@ -49,8 +49,8 @@ async def _load_definitions(context: Context, caller: Caller, names: Iterable[Na
         further = {
             each: None
             for kind, name in waiting
-            for tree in terminology.known(kind, name)
-            for each in dependencies(tree)
+            for tree in terminology.iterate_definitions(kind, name)
+            for each in list_dependencies(tree)
         }
         waiting = [name for name in further if name not in found]
     return Terminology(found)

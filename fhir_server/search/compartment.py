@@ -8,13 +8,13 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import NotFound
 from fhir_server.fhir.resource import is_id
 from fhir_server.search.query import Clause, Equals, Ids
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 
 ITSELF = "{def}"
 """The parameter name of a CompartmentDefinition that stands for the resource that the compartment belongs to."""
 
 
-def compartment_types(definitions: Definitions, compartment: str) -> tuple[str, ...]:
+def list_member_types(definitions: Definitions, compartment: str) -> tuple[str, ...]:
     """The member types of a compartment, its own type included, sorted; NotFound where the type has no compartment."""
     if compartment not in definitions.compartments:
         raise NotFound(f"`{compartment}` has no compartment. Valid ones: {_listed(definitions.compartments)}.")
@@ -22,13 +22,13 @@ def compartment_types(definitions: Definitions, compartment: str) -> tuple[str, 
     return tuple(sorted({compartment, *members}))
 
 
-def compartment_clause(definitions: Definitions, compartment: str, id: str, type: str) -> Clause:
+def build_compartment_clause(definitions: Definitions, compartment: str, id: str, type: str) -> Clause:
     """What places a resource of `type` in the compartment of `compartment`/`id`; NotFound where none can be in it.
 
     The resource that the compartment belongs to counts as in it, whether or not its definition says so with `{def}`:
     R4 says so for three of the five, R5 for the Patient as well.
     """
-    members = compartment_types(definitions, compartment)
+    members = list_member_types(definitions, compartment)
     if type not in members:
         raise NotFound(f"`{type}` is not in the {compartment} compartment. Valid types: {_listed(members)}.")
     if not is_id(id):
@@ -40,7 +40,7 @@ def compartment_clause(definitions: Definitions, compartment: str, id: str, type
     clauses: list[Clause] = [Equals(code, (f"{compartment}/{id}",)) for code in parameters if code != ITSELF]
     if type == compartment:
         clauses.append(Ids((id,)))
-    return disjunction(clauses)
+    return simplify_or(clauses)
 
 
 def _listed(types: Iterable[str]) -> str:

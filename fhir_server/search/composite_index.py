@@ -8,37 +8,61 @@ from typing import Any
 
 from fhir_server.fhir.path import parse
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.parameters.composite import Combine, combination, kind_of
-from fhir_server.search.parameters.composite_components import keep, names
-from fhir_server.search.parameters.criteria import Extract, Surroundings
-from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT, UNCOMMON_EXTRACT
+from fhir_server.search.parameters.composite import Combiner, find_kind, make_combiner
+from fhir_server.search.parameters.composite_components import add_element, name_components
+from fhir_server.search.parameters.criteria import Extractor, Surroundings
+from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACTORS, UNCOMMON_EXTRACTORS
 from fhir_server.search.registry import Component, Parameter
-from fhir_server.search.trie import KINDS, Found, Group, Node, add
-from fhir_server.search.trie_builder import Planter, PlantLeaf
-from fhir_server.search.trie_codegen import Walk, unrolled
+from fhir_server.search.trie import KINDS, GroupExtractor, Node, Sinks, add
+from fhir_server.search.trie_builder import Planter
+from fhir_server.search.trie_codegen import Walk, unroll_lazily
 
 Keys = tuple[str, ...]
-"""What the entries of each component are called while an element is walked."""
+"""One key for each component of a composite, under which its entries are while an element is walked."""
 
-Named = Sequence[tuple[str, int, str]]
+EntryNames = Sequence[tuple[str, int, str]]
 """(key, index of the kind, name within the composite)."""
 
 
 @dataclass(slots=True)
-class _Plans:
-    """How the composites of one element are made of their components' entries.
+class _Element:
+    """One element while its composites are planted; `types`: the resource's and its own.
 
-    `joined`: keys → codes of the composites, index of their kind, combination. `apart`: (code, keys needed, what is
-    kept) of those whose components are looked up by themselves.
+    `roots`: the nodes of the element and of the resource, below which components are planted. `combined`: by keys, the
+    codes of the composites, the index of their kind and their combiner. `separate`: (code, keys required, entry names)
+    of the composites whose components are looked up one by one.
     """
 
-    joined: dict[Keys, tuple[list[str], int, Combine]] = field(default_factory=dict)
-    apart: list[tuple[str, Keys, Named]] = field(default_factory=list)
+    planter: Planter
+    types: tuple[str, str]
+    roots: tuple[Node, Node] = field(default_factory=lambda: (Node(), Node()))
+    combined: dict[Keys, tuple[list[str], int, Combiner]] = field(default_factory=dict)
+    separate: list[tuple[str, Keys, EntryNames]] = field(default_factory=list)
 
-    def join(self, keys: Keys, code: str, components: Sequence[Component]) -> None:
-        """One composite more of those with a layout."""
-        kind = KINDS.index(kind_of(components))
-        self.joined.setdefault(keys, ([], kind, combination(components)))[0].append(code)
+    def plant(self, component: Component, extractors: Mapping[str, Extractor], key: str) -> int:
+        """Plants a component below the element, or below the resource where it says `%resource`; counts its leaves."""
+        plant_leaf = self.planter.make_leaf_planter(extractors, key)
+        leaves = 0
+        for branch in parse(component.expression):
+            from_resource = branch.root == "%resource"
+            type = self.types[not from_resource]
+            leaves += self.planter.plant(self.roots[from_resource], type, branch.steps, plant_leaf)
+        return leaves
+
+    def plant_base_units(self, components: Sequence[Component], extractors: Mapping[str, Extractor]) -> dict[str, str]:
+        """Plants the quantities once more, in base units; returns the keys of these entries by those of the others."""
+        suffix = "always in base units" if extractors is CANONICAL_EXTRACTORS else "if uncommon in base units"
+        keys: dict[str, str] = {}
+        for component in (each for each in components if each.type == "quantity"):
+            key = f"quantity {component.expression}"
+            keys[key] = f"{key} {suffix}"
+            self.plant(component, extractors, keys[key])
+        return keys
+
+    def combine(self, keys: Keys, code: str, components: Sequence[Component]) -> None:
+        """Adds a composite whose entries combine those of its components."""
+        kind = KINDS.index(find_kind(components))
+        self.combined.setdefault(keys, ([], kind, make_combiner(components)))[0].append(code)
 
 
 def plant_group(planter: Planter, node: Node, types: tuple[str, str], composites: Sequence[Parameter]) -> int:
@@ -46,84 +70,58 @@ def plant_group(planter: Planter, node: Node, types: tuple[str, str], composites
 
     Raises ValueError for a component that finds nothing to index.
     """
-    nodes = Node(), Node()
-    plans = _Plans()
+    element = _Element(planter, types)
     for parameter in composites:
-        components, apart = parameter.components, kind_of(parameter.components) == "parts"
+        components, is_separate = parameter.components, find_kind(parameter.components) == "parts"
         keys = tuple(f"{component.type} {component.expression}" for component in components)
         for key, component in zip(keys, components, strict=True):
-            if not _component(planter, nodes, types, component, planter.leaf(TYPES[component.type].extract, key)):
+            if not element.plant(component, TYPES[component.type].extractors, key):
                 raise ValueError(f"`{types[0]}.{parameter.code}`: nothing to index at `{component.expression}`.")
-        converted = _in_base_units(planter, nodes, types, components, CANONICAL_EXTRACT if apart else UNCOMMON_EXTRACT)
-        if apart:
-            plans.apart.append((parameter.code, keys, _named(components, keys, converted)))
+        in_base_units = element.plant_base_units(
+            components, CANONICAL_EXTRACTORS if is_separate else UNCOMMON_EXTRACTORS
+        )
+        if is_separate:
+            element.separate.append((parameter.code, keys, _name_entries(components, keys, in_base_units)))
             continue
-        plans.join(keys, parameter.code, components)
-        if converted:
-            plans.join(tuple(converted.get(key, key) for key in keys), parameter.code + CANONICAL, components)
-    below, above = nodes
+        element.combine(keys, parameter.code, components)
+        if in_base_units:
+            other_keys = tuple(in_base_units.get(key, key) for key in keys)
+            element.combine(other_keys, parameter.code + CANONICAL, components)
+    below, above = element.roots
     below.prune()
-    outside = None if above.prune() else unrolled(lambda: above)
-    node.groups.append(_group(unrolled(lambda: below), outside, plans))
+    walk_resource = None if above.prune() else unroll_lazily(lambda: above)
+    node.groups.append(_make_group_extractor(unroll_lazily(lambda: below), walk_resource, element))
     return 1
 
 
-def _in_base_units(
-    planter: Planter,
-    nodes: tuple[Node, Node],
-    types: tuple[str, str],
-    components: Sequence[Component],
-    extract: Mapping[str, Extract],
-) -> Mapping[str, str]:
-    """Plants the quantities once more, to be converted; returns the keys of these entries by those of the others."""
-    found: dict[str, str] = {}
-    for component in components:
-        if component.type == "quantity":
-            key = f"quantity {component.expression}"
-            found[key] = f"{key} {'always' if extract is CANONICAL_EXTRACT else 'if uncommon'} in base units"
-            _component(planter, nodes, types, component, planter.leaf(extract, found[key]))
-    return found
-
-
-def _component(
-    planter: Planter, nodes: tuple[Node, Node], types: tuple[str, str], component: Component, plant: PlantLeaf
-) -> int:
-    """Plants one component below the element (first of `nodes`), or below the resource where it says `%resource`."""
-    planted = 0
-    for branch in parse(component.expression):
-        from_resource = branch.root == "%resource"
-        planted += planter.plant(nodes[from_resource], types[not from_resource], branch.steps, plant)
-    return planted
-
-
-def _named(components: Sequence[Component], keys: Keys, converted: Mapping[str, str]) -> Named:
-    """What the components of one element are kept as, each by itself."""
-    found: list[tuple[str, int, str]] = []
-    for name, component, key in zip(names(components), components, keys, strict=True):
+def _name_entries(components: Sequence[Component], keys: Keys, in_base_units: Mapping[str, str]) -> EntryNames:
+    """The names within the composite of its components' entries, those in base units included."""
+    names: list[tuple[str, int, str]] = []
+    for name, component, key in zip(name_components(components), components, keys, strict=True):
         kind = KINDS.index(TYPES[component.type].kind)
-        found.append((key, kind, name))
-        if key in converted:
-            found.append((converted[key], kind, name + CANONICAL))
-    return found
+        names.append((key, kind, name))
+        if key in in_base_units:
+            names.append((in_base_units[key], kind, name + CANONICAL))
+    return names
 
 
-def _group(below: Walk, above: Walk | None, plans: _Plans) -> Group:
-    """Walks the components of an element once and combines what each composite asks for, or keeps it apart."""
-    joined, apart = [(keys, *plan) for keys, plan in plans.joined.items()], plans.apart
+def _make_group_extractor(walk_element: Walk, walk_resource: Walk | None, element: _Element) -> GroupExtractor:
+    """What walks the components of an element once and adds the entries of all its composites."""
+    combined, separate = [(keys, *plan) for keys, plan in element.combined.items()], element.separate
 
-    def group(value: Any, found: Found, around: Surroundings) -> None:
+    def extract_group(value: Any, sinks: Sinks, around: Surroundings) -> None:
         parts: dict[str, Any] = {}
-        below(value, (parts,), around)
-        if above:
-            above(around.resource, (parts,), around)
-        for keys, codes, kind, combined in joined:
+        walk_element(value, (parts,), around)
+        if walk_resource:
+            walk_resource(around.resource, (parts,), around)
+        for keys, codes, kind, combiner in combined:
             values = [parts[key] for key in keys if key in parts]
             if len(values) == len(keys):
-                entries = combined(values)
+                entries = combiner(values)
                 for code in codes if entries else ():
-                    add(found[kind], code, entries)
-        for code, needed, named in apart:
-            if all(key in parts for key in needed):
-                keep(found, code, [(name, kind, parts[key]) for key, kind, name in named if key in parts])
+                    add(sinks[kind], code, entries)
+        for code, required, names in separate:
+            if all(key in parts for key in required):
+                add_element(sinks, code, [(name, kind, parts[key]) for key, kind, name in names if key in parts])
 
-    return group
+    return extract_group

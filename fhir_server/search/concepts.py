@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.terminology import Json
 
-_STANDARD = "http://hl7.org/fhir/concept-properties#"
-_UP = frozenset({"parent", "subsumedBy"})
-_DOWN = frozenset({"child"})
-_INACTIVE = frozenset({"retired", "inactive"})
-_BY_CODE = frozenset({"concept", "code"})
+_STANDARD_PROPERTIES = "http://hl7.org/fhir/concept-properties#"
+_PARENT_PROPERTIES = frozenset({"parent", "subsumedBy"})
+_CHILD_PROPERTIES = frozenset({"child"})
+_INACTIVE_STATUSES = frozenset({"retired", "inactive"})
+_CODE_PROPERTIES = frozenset({"concept", "code"})
 
-# A pattern whose repeated groups repeat inside, or that repeats often, may take time without end.
+# A pattern that repeats a group with repeats in it, or repeats often, may take exponential time.
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
 _REPEATS = re.compile(r"(?<!\\)[*+{]")
-_MOST_REPEATS = 4
+_MAX_REPEATS = 4
 
 
 class Unevaluable(Invalid):
-    """What a value set contains cannot be told in full from what this server knows."""
+    """A value set cannot be evaluated in full with the code systems that this server knows."""
 
     code = "not-supported"
 
@@ -47,65 +47,66 @@ class Concepts:
     properties: Mapping[str, tuple[tuple[str, str], ...]]
     declared: frozenset[str]
 
-    def below(self, code: str) -> frozenset[str]:
+    def find_below(self, code: str) -> frozenset[str]:
         """The code and all that it subsumes."""
-        return _reached(code, self.children)
+        return _walk_edges(code, self.children)
 
-    def above(self, code: str) -> frozenset[str]:
+    def find_above(self, code: str) -> frozenset[str]:
         """The code and all that subsume it."""
-        return _reached(code, self.parents)
+        return _walk_edges(code, self.parents)
 
-    def inactive(self, code: str) -> bool:
+    def is_inactive(self, code: str) -> bool:
         """Whether the code is not in use any more, as far as its properties say."""
         return any(
-            (name == "inactive" and value == "true") or (name == "status" and value in _INACTIVE)
+            (name == "inactive" and value == "true") or (name == "status" and value in _INACTIVE_STATUSES)
             for name, value in self.properties[code]
         )
 
 
-def _reached(code: str, steps: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    found = {code}
+def _walk_edges(code: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The code and all that the edges lead to from it."""
+    reached = {code}
     level = [code]
     while level:
-        level = [further for each in level for further in steps.get(each, ()) if further not in found]
-        found.update(level)
-    return frozenset(found)
+        level = [target for each in level for target in edges.get(each, ()) if target not in reached]
+        reached.update(level)
+    return frozenset(reached)
 
 
-def concepts_of(system: Json) -> Concepts:
-    """The CodeSystem taken apart."""
+def read_code_system(system: Json) -> Concepts:
+    """The concepts of a CodeSystem resource."""
     properties: dict[str, tuple[tuple[str, str], ...]] = {}
     displays: dict[str, str] = {}
     parents: dict[str, dict[str, None]] = {}
     children: dict[str, dict[str, None]] = {}
-    declared = {each["code"]: _standard(each) for each in system.get("property", ())}
-    for concept, parent in _walk(system.get("concept", ())):
+    declared = {each["code"]: _read_property_code(each) for each in system.get("property", ())}
+    for concept, parent in _iterate_concepts(system.get("concept", ())):
         code = concept["code"]
         displays[code] = concept.get("display", "")
         properties[code] = tuple(
-            (declared.get(name, name), value) for name, value in map(_value, concept.get("property", ()))
+            (declared.get(name, name), value) for name, value in map(_read_property, concept.get("property", ()))
         )
         above = [parent] if parent is not None else []
-        above += [value for name, value in properties[code] if name in _UP]
+        above += [value for name, value in properties[code] if name in _PARENT_PROPERTIES]
         edges = [(each, code) for each in above]
-        edges += [(code, value) for name, value in properties[code] if name in _DOWN]
+        edges += [(code, value) for name, value in properties[code] if name in _CHILD_PROPERTIES]
         for upper, lower in edges:
             children.setdefault(upper, {})[lower] = None
             parents.setdefault(lower, {})[upper] = None
-    used = {name for given in properties.values() for name, _ in given}
+    used = {name for pairs in properties.values() for name, _ in pairs}
     return Concepts(
         url=system["url"],
         complete=system.get("content") == "complete",
         is_a=system.get("hierarchyMeaning", "is-a") == "is-a",
         displays=displays,
-        parents={code: tuple(found) for code, found in parents.items()},
-        children={code: tuple(found) for code, found in children.items()},
+        parents={code: tuple(codes) for code, codes in parents.items()},
+        children={code: tuple(codes) for code, codes in children.items()},
         properties=properties,
         declared=frozenset({*declared.values(), *used}),
     )
 
 
-def _walk(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
+def _iterate_concepts(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
     """Every concept with the code of the one that it stands in."""
     waiting: list[tuple[Json, str | None]] = [(concept, None) for concept in concepts]
     while waiting:
@@ -114,14 +115,14 @@ def _walk(concepts: Iterable[Json]) -> Iterator[tuple[Json, str | None]]:
         waiting += [(inner, concept["code"]) for inner in concept.get("concept", ())]
 
 
-def _standard(declared: Json) -> str:
+def _read_property_code(declared: Json) -> str:
     """A property's own code, or the standard one that its `uri` says it is."""
     uri: str = declared.get("uri", "")
-    code: str = uri.removeprefix(_STANDARD) if uri.startswith(_STANDARD) else declared["code"]
+    code: str = uri.removeprefix(_STANDARD_PROPERTIES) if uri.startswith(_STANDARD_PROPERTIES) else declared["code"]
     return code
 
 
-def _value(property: Json) -> tuple[str, str]:
+def _read_property(property: Json) -> tuple[str, str]:
     """(code, value as text) of a `concept.property`."""
     value = next((each for name, each in property.items() if name.startswith("value")), "")
     if isinstance(value, bool):
@@ -134,7 +135,7 @@ def _value(property: Json) -> tuple[str, str]:
 Codes = frozenset[str]
 
 
-def filtered(concepts: Concepts, condition: Json) -> Codes:
+def filter_codes(concepts: Concepts, condition: Json) -> Codes:
     """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
     operator, property, value = condition["op"], condition["property"], condition["value"]
     if not concepts.complete:
@@ -142,28 +143,28 @@ def filtered(concepts: Concepts, condition: Json) -> Codes:
             f"the filter `{property} {operator} {value}` needs all concepts of `{concepts.url}`, "
             "and this server does not have them"
         )
-    if operator in _HIERARCHICAL:
-        if property not in _BY_CODE or not concepts.is_a:
+    if operator in _HIERARCHY_OPERATORS:
+        if property not in _CODE_PROPERTIES or not concepts.is_a:
             raise Unevaluable(f"`{concepts.url}` has no is-a hierarchy for the filter `{property} {operator} {value}`")
         if value not in concepts.properties:
             raise Unevaluable(f"`{concepts.url}` has no concept `{value}` for the filter `{property} {operator}`")
-        return _HIERARCHICAL[operator](concepts, value)
-    passes = _BY_VALUE[operator](value)
-    return frozenset(code for code in concepts.properties if passes(_values(concepts, code, property)))
+        return _HIERARCHY_OPERATORS[operator](concepts, value)
+    matches = _MATCHERS[operator](value)
+    return frozenset(code for code in concepts.properties if matches(_list_values(concepts, code, property)))
 
 
-_HIERARCHICAL: Mapping[str, Callable[[Concepts, str], Codes]] = {
-    "is-a": lambda concepts, code: concepts.below(code),
-    "descendent-of": lambda concepts, code: concepts.below(code) - {code},
-    "is-not-a": lambda concepts, code: frozenset(concepts.properties) - concepts.below(code),
-    "generalizes": lambda concepts, code: concepts.above(code),
+_HIERARCHY_OPERATORS: Mapping[str, Callable[[Concepts, str], Codes]] = {
+    "is-a": lambda concepts, code: concepts.find_below(code),
+    "descendent-of": lambda concepts, code: concepts.find_below(code) - {code},
+    "is-not-a": lambda concepts, code: frozenset(concepts.properties) - concepts.find_below(code),
+    "generalizes": lambda concepts, code: concepts.find_above(code),
 }
 
-Passes = Callable[[tuple[str, ...]], bool]
+Matcher = Callable[[tuple[str, ...]], bool]
 
 
-def _values(concepts: Concepts, code: str, property: str) -> tuple[str, ...]:
-    if property in _BY_CODE:
+def _list_values(concepts: Concepts, code: str, property: str) -> tuple[str, ...]:
+    if property in _CODE_PROPERTIES:
         return (code,)
     if property == "parent":
         return concepts.parents.get(code, ())
@@ -176,11 +177,9 @@ def _values(concepts: Concepts, code: str, property: str) -> tuple[str, ...]:
     return tuple(value for name, value in concepts.properties[code] if name == property)
 
 
-def _regex(pattern: str) -> Passes:
-    if _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > _MOST_REPEATS:
-        raise Unevaluable(
-            f"the pattern `{pattern}` repeats a group, or more than {_MOST_REPEATS} times: it may not end"
-        )
+def _match_pattern(pattern: str) -> Matcher:
+    if _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > _MAX_REPEATS:
+        raise Unevaluable(f"the pattern `{pattern}` repeats a group, or more than {_MAX_REPEATS} times: it may not end")
     try:
         matches = re.compile(pattern).fullmatch
     except re.error as error:
@@ -188,32 +187,19 @@ def _regex(pattern: str) -> Passes:
     return lambda values: any(matches(value) for value in values)
 
 
-def _listed(text: str) -> frozenset[str]:
+def _split_list(text: str) -> frozenset[str]:
     return frozenset(part.strip() for part in text.split(","))
 
 
-def _equal(text: str) -> Passes:
-    return lambda values: text in values
+def _negate(matcher: Matcher) -> Matcher:
+    return lambda values: not matcher(values)
 
 
-def _in(text: str) -> Passes:
-    listed = _listed(text)
-    return lambda values: not listed.isdisjoint(values)
-
-
-def _not_in(text: str) -> Passes:
-    listed = _listed(text)
-    return lambda values: listed.isdisjoint(values)
-
-
-def _exists(text: str) -> Passes:
-    return lambda values: bool(values) == (text == "true")
-
-
-_BY_VALUE: Mapping[str, Callable[[str], Passes]] = {
-    "=": _equal,
-    "in": _in,
-    "not-in": _not_in,
-    "exists": _exists,
-    "regex": _regex,
+_MATCHERS: Mapping[str, Callable[[str], Matcher]] = {
+    "=": lambda text: lambda values: text in values,
+    "in": lambda text: _negate(_split_list(text).isdisjoint),
+    "not-in": lambda text: _split_list(text).isdisjoint,
+    "exists": lambda text: lambda values: bool(values) == (text == "true"),
+    "regex": _match_pattern,
 }
+"""By filter operator: its value → the test on a concept's values of the property."""

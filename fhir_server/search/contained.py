@@ -1,7 +1,7 @@
 """Contained resources as search sees them: `_contained` and `_containedType` (https://hl7.org/fhir/R4/search.html#contained).
 
-They are not indexed. A store finds the containers by the types that they contain; what is inside is indexed when it is
-looked at and tested as the in-memory store does. Nothing outside its container can refer to a contained resource, so
+They have no index rows of their own. A store finds the containers by the types that they contain; the contained
+resources are then indexed and matched in memory. Nothing outside its container can refer to a contained resource, so
 `_has` and `_list` never find one.
 """
 
@@ -15,13 +15,14 @@ import msgspec
 import orjson
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import CONTAINED, SEPARATOR, URL, VERSION, Entries
-from fhir_server.search.match import Candidate, predicate
+from fhir_server.search.chains import build_canonical_clause
+from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries
+from fhir_server.search.match import Candidate, compile_predicate
 
 IndexEntries = Callable[[str, dict[str, Any]], Entries]
 """(type, resource) → its entries."""
 
-_CONTAIN_NOTHING = frozenset({"Binary", "Bundle", "Parameters"})
+_NEVER_CONTAINERS = frozenset({"Binary", "Bundle", "Parameters"})
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -66,8 +67,8 @@ class Container(Protocol):
         ...
 
 
-class Matching(Protocol):
-    """The part of a store that chains need; see `store.protocol.Store`."""
+class MatchSource(Protocol):
+    """The part of a store that links to stored resources need; see `store.protocol.Store`."""
 
     async def find_matching(self, references: Sequence[str], where: q.Clause) -> frozenset[str]:
         """Those of the current resources, all of one type, that match."""
@@ -79,38 +80,43 @@ class Matching(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class ContainedSearch:
     """A search among contained resources.
 
-    `scopes`: what is searched for. `containers`: the resources that may contain it. `alone`: what was found is returned
-    without its container.
+    `scopes`: what is searched for. `containers`: the resources that may contain it. `without_containers`: matches are
+    returned without the resources that contain them.
     """
 
     scopes: tuple[q.Scope, ...]
     containers: tuple[q.Scope, ...]
-    alone: bool
+    without_containers: bool
 
 
-def inside(scopes: tuple[q.Scope, ...], types: Iterable[str], alone: bool) -> Inside:
-    """The search of `scopes` inside the resources of `types`: those that contain one of the types searched for.
+def plan_contained_search(
+    scopes: tuple[q.Scope, ...], types: Iterable[str], without_containers: bool
+) -> ContainedSearch:
+    """The search of `scopes` in those resources of `types` that contain one of the types searched for.
 
     A contained resource was last updated with its container, so that criteria on that time narrow the containers.
     """
-    searched = q.Equals(CONTAINED, tuple(scope.type for scope in scopes))
-    times = [frozenset(part for part in _parts(scope.where) if isinstance(part, q.LastUpdated)) for scope in scopes]
-    where = q.And((searched, *frozenset.intersection(*times))) if times else q.NOTHING
-    return Inside(scopes, tuple(q.Scope(type, where) for type in types if type not in _CONTAIN_NOTHING), alone)
+    contains = q.Equals(CONTAINED, tuple(scope.type for scope in scopes))
+    times = [frozenset(_iterate_times(scope.where)) for scope in scopes]
+    where = q.And((contains, *frozenset.intersection(*times))) if times else q.NOTHING
+    return ContainedSearch(
+        scopes, tuple(q.Scope(type, where) for type in types if type not in _NEVER_CONTAINERS), without_containers
+    )
 
 
-def _parts(clause: q.Clause) -> tuple[q.Clause, ...]:
-    return clause.clauses if isinstance(clause, q.And) else (clause,)
+def _iterate_times(clause: q.Clause) -> Iterator[q.Clause]:
+    conjuncts = clause.clauses if isinstance(clause, q.And) else (clause,)
+    yield from (part for part in conjuncts if isinstance(part, q.LastUpdated))
 
 
-def contained_in(container: Container, index: IndexEntries, types: Collection[str]) -> list[Contained]:
+def list_contained(container: Container, index: IndexEntries, types: Collection[str]) -> list[Contained]:
     """The resources of served `types` that a resource contains, in its order.
 
-    `#id` in a contained resource refers to what else is contained there, `#` to the container. One without an id is
-    named by its place.
+    `#id` in a contained resource refers to another one there, `#` to the container. A resource without an id is named
+    by its position.
     """
     texts = [bytes(text) for text in _raw_list.decode(_raw_members.decode(container.raw or b"")["contained"])]
     trees = [orjson.loads(text) for text in texts]
@@ -119,96 +125,90 @@ def contained_in(container: Container, index: IndexEntries, types: Collection[st
     names = {f"#{id}": f"{tree['resourceType']}/{within}#{id}" for id, tree in zip(ids, trees, strict=True)}
     names["#"] = within
     return [
-        Contained(type, id, container.last_updated, index(type, _renamed(tree, names)), text, within)
+        Contained(type, id, container.last_updated, index(type, _rewrite_references(tree, names)), text, within)
         for id, text, tree in zip(ids, texts, trees, strict=True)
         if (type := tree["resourceType"]) in types
     ]
 
 
-def _renamed(tree: Any, names: Mapping[str, str]) -> Any:
-    """The tree with the references inside the container replaced by the names that their targets have in entries."""
+def _rewrite_references(tree: Any, names: Mapping[str, str]) -> Any:
+    """The tree with its references inside the container replaced by the names that index entries use."""
     if isinstance(tree, list):
-        return [_renamed(item, names) for item in tree]
+        return [_rewrite_references(item, names) for item in tree]
     if not isinstance(tree, dict):
         return tree
     return {
-        key: names.get(value, value) if key == "reference" and isinstance(value, str) else _renamed(value, names)
+        key: names.get(value, value)
+        if key == "reference" and isinstance(value, str)
+        else _rewrite_references(value, names)
         for key, value in tree.items()
     }
 
 
-async def matched(where: q.Clause, type: str, family: Sequence[Contained], store: Matching) -> list[Contained]:
+async def find_matches(where: q.Clause, type: str, family: Sequence[Contained], store: MatchSource) -> list[Contained]:
     """Those of `type` in `family` that match; `family` is all that some containers contain."""
-    return await _matched(where, [each for each in family if each.type == type], family, store)
+    return await _filter_matches(where, [each for each in family if each.type == type], family, store)
 
 
-async def _matched(
-    where: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
+async def _filter_matches(
+    where: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: MatchSource
 ) -> list[Contained]:
     if not candidates:
         return []
-    holds = predicate(await _settled(where, candidates, family, store), _NOTHING_ELSE)
+    holds = compile_predicate(await _resolve_links(where, candidates, family, store), _NO_RESOURCES)
     return [candidate for candidate in candidates if holds(candidate)]
 
 
-class _NothingElse:
-    """`match.Follow` of clauses that follow nothing."""
+class _NoResources:
+    """`match.CurrentResources` for clauses without links: `_resolve_links` has replaced them."""
 
     def resolve(self, reference: str) -> Candidate | None:
-        """None: chains were settled before."""
+        """None."""
         return None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         """Nothing."""
         return ()
 
 
-_NOTHING_ELSE = _NothingElse()
+_NO_RESOURCES = _NoResources()
 
 
-async def _settled(
-    clause: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: Matching
+async def _resolve_links(
+    clause: q.Clause, candidates: Sequence[Contained], family: Sequence[Contained], store: MatchSource
 ) -> q.Clause:
-    """The clause for these candidates that names no others: what it leads to is looked up."""
+    """The clause for these candidates, each link in it replaced by the references or canonicals that satisfy it."""
     match clause:
         case q.And() | q.Or() | q.Not():
-            parts = iter([await _settled(each, candidates, family, store) for each in q.iterate_children(clause)])
+            parts = iter([await _resolve_links(each, candidates, family, store) for each in q.iterate_children(clause)])
             return q.rewrite_clause(clause, lambda _: next(parts))
         case q.Chain(parameter, type, where):
-            referred = set(_referred(candidates, parameter, type))
+            referred = set(_list_references(candidates, parameter, type))
             siblings = [each for each in family if each.name in referred]
-            near = await _matched(where, siblings, family, store)
-            far = await _matching(referred, where, store)
+            near = await _filter_matches(where, siblings, family, store)
+            far = await _find_stored_matches(referred, where, store)
             return q.Equals(parameter, (*sorted(far), *(each.name for each in near)))
         case q.Lineage(parameter, _, "below"):
             # Below something is what refers to it, or to what is below it.
-            referred = set(_referred(candidates, parameter, candidates[0].type))
-            return q.Equals(parameter, tuple(sorted(await _matching(referred, clause, store))))
+            referred = set(_list_references(candidates, parameter, candidates[0].type))
+            return q.Equals(parameter, tuple(sorted(await _find_stored_matches(referred, clause, store))))
         case q.CanonicalChain(parameter, type, where):
             terms = {term for each in candidates for term in each.entries.terms.get(parameter, ()) if SEPARATOR in term}
-            return q.Equals(
-                parameter, tuple([term for term in sorted(terms) if await _is_named(term, type, where, store)])
-            )
+            scopes = {term: q.Scope(type, q.And((build_canonical_clause(term), where))) for term in sorted(terms)}
+            pages = {term: await store.search(q.Query((scope,), count=1)) for term, scope in scopes.items()}
+            return q.Equals(parameter, tuple(term for term, page in pages.items() if page.matches))
         case q.Has() | q.CanonicalHas() | q.Lineage():
             return q.NOTHING
     return clause
 
 
-async def _is_named(canonical: str, type: str, where: q.Clause, store: Matching) -> bool:
-    """Whether a current resource that matches has this URL, and this version where there is one."""
-    url, _, version = canonical.partition(SEPARATOR)
-    named = (q.Equals(URL, (url,)), *((q.Equals(VERSION, (f"{version}{SEPARATOR}",)),) if version else ()))
-    page = await store.search(q.Query((q.Scope(type, q.And((*named, where))),), count=1))
-    return bool(page.matches)
-
-
-def _referred(candidates: Iterable[Contained], parameter: str, type: str) -> Iterator[str]:
+def _list_references(candidates: Iterable[Contained], parameter: str, type: str) -> Iterator[str]:
     for candidate in candidates:
         for term in candidate.entries.terms.get(parameter, ()):
             if term.startswith(f"{type}/"):
                 yield term
 
 
-async def _matching(referred: Iterable[str], where: q.Clause, store: Matching) -> frozenset[str]:
+async def _find_stored_matches(referred: Iterable[str], where: q.Clause, store: MatchSource) -> frozenset[str]:
     stored = sorted(reference for reference in referred if "#" not in reference)
     return await store.find_matching(stored, where) if stored else frozenset()

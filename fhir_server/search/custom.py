@@ -15,15 +15,15 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.path import ExpressionError, parse, parse_for
 from fhir_server.search import index
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.registry import Parameter, Registry, bases, components_of, parameter_for
+from fhir_server.search.registry import Parameter, Registry, build_parameter, find_components, iterate_bases
 
-TYPE = "SearchParameter"
-IN_FORCE = "active"
+RESOURCE_TYPE = "SearchParameter"
+ACTIVE = "active"
 
 _CODE = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 _ABSTRACT = ("Resource", "DomainResource")
 
-_TAKEN = (
+_CODE_IN_USE = (
     "`{}` has a search parameter `{}` already, `{}`; choose another code, or say `derivedFrom` where this one only "
     "describes that one."
 )
@@ -32,7 +32,7 @@ Reserved = frozenset[str]
 """Names that the search syntax has for itself, such as `_sort`."""
 
 
-def facts_of(resource: Mapping[str, Any]) -> SearchParameterFacts:
+def read_facts(resource: Mapping[str, Any]) -> SearchParameterFacts:
     """What a valid SearchParameter resource says."""
     return SearchParameterFacts(
         code=resource["code"],
@@ -49,33 +49,33 @@ def facts_of(resource: Mapping[str, Any]) -> SearchParameterFacts:
     )
 
 
-def problems(
+def find_problems(
     resource: Mapping[str, Any],
     definitions: Definitions,
     registry: Registry,
     reserved: Reserved = frozenset(),
-    beside: Sequence[SearchParameterFacts] = (),
+    others: Sequence[SearchParameterFacts] = (),
 ) -> tuple[Issue, ...]:
     """Why a valid SearchParameter resource that is `active` cannot be applied; () when it can.
 
-    `registry`: the parameters in force without this one. `beside`: those that come into force together with it.
+    `registry`: the parameters in force without this one. `others`: those that come into force together with it.
     """
-    if resource["status"] != IN_FORCE:
+    if resource["status"] != ACTIVE:
         return ()
-    facts = facts_of(resource)
+    facts = read_facts(resource)
     return tuple(
-        Issue("error", "business-rule", sentence, (f"{TYPE}.{element}",))
-        for element, sentence in _faults(facts, resource, definitions, registry, reserved, beside)
+        Issue("error", "business-rule", sentence, (f"{RESOURCE_TYPE}.{element}",))
+        for element, sentence in _find_faults(facts, resource, definitions, registry, reserved, others)
     )
 
 
-def _faults(
+def _find_faults(
     facts: SearchParameterFacts,
     resource: Mapping[str, Any],
     definitions: Definitions,
     registry: Registry,
     reserved: Reserved,
-    beside: Sequence[SearchParameterFacts],
+    others: Sequence[SearchParameterFacts],
 ) -> Iterator[tuple[str, str]]:
     """(element, sentence) for each fault."""
     if not _CODE.fullmatch(facts.code) or facts.code in reserved:
@@ -92,20 +92,20 @@ def _faults(
     if facts.type not in TYPES or facts.type == "special":
         yield "type", f"A search parameter of type `{facts.type}` cannot be evaluated by its expression."
         return
-    described = [type for type in bases(facts, registry.types) if facts.code in registry.parameters(type)]
+    described = [type for type in iterate_bases(facts, registry.types) if facts.code in registry.parameters(type)]
     for type in described:
         other = registry.parameters(type)[facts.code]
-        if not _describes(facts, resource, other, type):
-            yield "code", _TAKEN.format(type, facts.code, other.url)
-    types = [type for type in bases(facts, registry.types) if type not in described]
-    for other_facts in (each for each in beside if each.code == facts.code):
-        for type in set(types).intersection(bases(other_facts, registry.types)):
-            yield "code", _TAKEN.format(type, facts.code, other_facts.url)
+        if not _is_description(facts, resource, other, type):
+            yield "code", _CODE_IN_USE.format(type, facts.code, other.url)
+    types = [type for type in iterate_bases(facts, registry.types) if type not in described]
+    for other_facts in (each for each in others if each.code == facts.code):
+        for type in set(types).intersection(iterate_bases(other_facts, registry.types)):
+            yield "code", _CODE_IN_USE.format(type, facts.code, other_facts.url)
             return
-    yield from _compiled(facts, definitions, registry, types, beside)
+    yield from _find_expression_faults(facts, definitions, registry, types, others)
 
 
-def _describes(facts: SearchParameterFacts, resource: Mapping[str, Any], other: Parameter, type: str) -> bool:
+def _is_description(facts: SearchParameterFacts, resource: Mapping[str, Any], other: Parameter, type: str) -> bool:
     """Whether the new one is no more than a description of a parameter of R4."""
     if other.edition:
         return False
@@ -117,41 +117,34 @@ def _describes(facts: SearchParameterFacts, resource: Mapping[str, Any], other: 
         return False
 
 
-def _compiled(
+def _find_expression_faults(
     facts: SearchParameterFacts,
     definitions: Definitions,
     registry: Registry,
     types: Sequence[str],
-    beside: Sequence[SearchParameterFacts],
+    others: Sequence[SearchParameterFacts],
 ) -> Iterator[tuple[str, str]]:
     """The faults of the expressions for these types: the first one, with its position."""
     if not facts.expression:
         if types:
             yield "expression", "An active search parameter needs an expression, such as `Patient.birthDate`."
         return
-    known = {each.url: each for each in definitions.search_parameters}
-    known |= {
-        each.url: SearchParameterFacts(
-            each.code, each.url, each.type, (), "", each.targets, (), multiple_and=True, multiple_or=True,
-            comparators=(), modifiers=(),
-        )
-        for type in registry.types
-        for each in registry.parameters(type).values()
-    }  # fmt: skip
-    known |= {each.url: each for each in beside}
+    in_force = (parameter for type in registry.types for parameter in registry.parameters(type).values())
+    known: dict[str, SearchParameterFacts | Parameter] = {each.url: each for each in definitions.search_parameters}
+    known |= {each.url: each for each in in_force} | {each.url: each for each in others}
     try:
-        components = components_of(facts, known)
+        components = find_components(facts, known)
     except ValueError as error:
         yield "component", f"{error} Store that one first."
         return
     try:
         parse(facts.expression)
         for type in types:
-            parameter = parameter_for(definitions, facts, type, components)
+            parameter = build_parameter(definitions, facts, type, components)
             if not parameter.expression:
                 yield "expression", f"`{facts.expression}` has no part for `{type}`, which is in `base`."
                 return
-            index.check(definitions, parameter)
+            index.check_expression(definitions, parameter)
     except ExpressionError as error:
         yield "expression", f"{error} (at character {error.position} of `{facts.expression}`)"
     except ValueError as error:

@@ -45,7 +45,7 @@ class Entries:
     left out), whether or not a search parameter covers it: referential integrity is decided by it.
     `strings` holds the codes (present or not) whose terms are strings, which `:contains` is asked of: a store may index
     the trigrams of their normalised text. It says how terms are kept, not what they are.
-    `texts` holds words in their order, joined by single blanks: letters and digits, normalised (`words.texts`).
+    `texts` holds words in their order, joined by single blanks: letters and digits, normalised (`words.extract_texts`).
     """
 
     terms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -62,14 +62,14 @@ URL, VERSION = "url", "version"
 """The parameters by which a resource is named in canonicals."""
 
 
-def canonicals(terms: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def list_canonicals(terms: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The terms of canonicals that name a resource with these terms: its absolute URL, alone and with its version."""
     urls = [url for url in terms.get(URL, ()) if ":" in url]
     versions = ("", *[version.partition(SEPARATOR)[0] for version in terms.get(VERSION, ())])
     return tuple([f"{url}{SEPARATOR}{version}" for url in urls for version in versions])
 
 
-def successor(prefix: str) -> str | None:
+def compute_successor(prefix: str) -> str | None:
     """The least text above every text with this prefix, by code point; None if there is none."""
     stripped = prefix.rstrip("\U0010ffff")
     if not stripped:

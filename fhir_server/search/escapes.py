@@ -8,19 +8,19 @@ _SPECIAL = re.compile(r"([,|$\\])")
 _ESCAPED = re.compile(r"\\([,|$\\])")
 
 
-def split(text: str, separator: str, most: int = -1) -> list[str]:
-    r"""The parts between unescaped separators, still escaped; at most `most` splits when it is not negative.
+def split(text: str, separator: str, max_splits: int = -1) -> list[str]:
+    r"""The parts between unescaped separators, still escaped; at most `max_splits` splits unless it is negative.
 
     `split(r"a\,b,c", ",")` is `[r"a\,b", "c"]`.
     """
     if "\\" not in text:
-        return text.split(separator, most)
+        return text.split(separator, max_splits)
     parts: list[str] = []
     start = position = 0
     while position < len(text):
         if text[position] == "\\":
             position += 2
-        elif text[position] == separator and len(parts) != most:
+        elif text[position] == separator and len(parts) != max_splits:
             parts.append(text[start:position])
             start = position = position + 1
         else:

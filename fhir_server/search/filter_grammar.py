@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fhir_server.fhir.outcome import Invalid, TooCostly
+from fhir_server.fhir.outcome import TooCostly
+from fhir_server.search.scanner import Scanner
 
 MAX_COMPARISONS = 100
 MAX_DEPTH = 30
@@ -39,11 +40,11 @@ _NAMED_SYSTEM = re.compile(r"(?<![^|$])(loinc|snomed|rxnorm|ucum)(?=\|)")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One name of a path; `where` is the filter in brackets after it. `at`: its position in the text, from 1."""
+    """One name of a path, the filter in brackets after it (`where`), and its position in the text, from 1."""
 
     name: str
     where: Filter | None
-    at: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class Combination:
     """Filters of which all (`and`) or some (`or`) hold."""
 
     word: Literal["and", "or"]
@@ -64,147 +65,107 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Negated:
+class Negation:
     """The filter does not hold."""
 
     part: Filter
 
 
-Filter = Comparison | Joined | Negated
+Filter = Comparison | Combination | Negation
 
-_SPACE = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*", re.ASCII)
+_NOT_GROUP = re.compile(r"not\s*\(")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(r"[^\s)\]]+")
 
 
-def with_systems(value: str) -> str:
+def expand_system_names(value: str) -> str:
     """The value with the names of code systems that a filter may use replaced by their URIs."""
     return _NAMED_SYSTEM.sub(lambda found: _SYSTEMS[found.group()], value)
 
 
-def comparisons(part: Filter) -> Iterator[Comparison]:
-    """Every comparison in a filter, those in brackets too."""
-    match part:
-        case Joined(_, parts):
-            for each in parts:
-                yield from comparisons(each)
-        case Negated(negated):
-            yield from comparisons(negated)
+def iterate_comparisons(tree: Filter, brackets: bool = True) -> Iterator[Comparison]:
+    """Every comparison in a filter; with `brackets`, those of the filters in brackets too."""
+    match tree:
+        case Combination(_, parts):
+            for part in parts:
+                yield from iterate_comparisons(part, brackets)
+        case Negation(part):
+            yield from iterate_comparisons(part, brackets)
         case Comparison(path):
-            yield part
-            for step in path:
+            yield tree
+            for step in path if brackets else ():
                 if step.where is not None:
-                    yield from comparisons(step.where)
+                    yield from iterate_comparisons(step.where)
 
 
-def parse(text: str) -> Filter:
+def parse_filter(text: str) -> Filter:
     """The tree of a filter. Raises Invalid with the position of what cannot be read, TooCostly for too many tests."""
-    reader = _Reader(text)
-    found = reader.filter(0)
-    if reader.at < len(text):
-        raise reader.error("`and`, `or` or the end of the filter")
-    return found
+    reader = _Reader("_filter", text)
+    tree = reader.read_filter(0)
+    if reader.position < len(text):
+        raise reader.make_error("`and`, `or` or the end of the filter")
+    return tree
 
 
-class _Reader:
-    """Recursive descent over the text; `at` is the index of the next character that is no white space."""
+class _Reader(Scanner):
+    """Reads the language by recursive descent, one method for each of its rules."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._comparisons = 0
-        self.at = 0
-        self._match(_SPACE)
+    _comparisons = 0
 
-    def filter(self, depth: int) -> Filter:
+    def read_filter(self, depth: int) -> Filter:
         if depth > MAX_DEPTH:
             raise TooCostly(f"`_filter` is nested more than {MAX_DEPTH} levels deep; search in several steps.")
-        found = self._term(depth)
-        while (word := self._peek(_NAME)) in ("and", "or"):
-            self._match(_NAME)
-            part = self._term(depth)
-            joined: Literal["and", "or"] = "and" if word == "and" else "or"
-            parts = found.parts if isinstance(found, Joined) and found.word == joined else (found,)
-            found = Joined(joined, (*parts, part))
-        return found
+        tree = self._read_term(depth)
+        while (name := self.peek(_NAME)) in ("and", "or"):
+            word: Literal["and", "or"] = "and" if name == "and" else "or"
+            self.read(_NAME)
+            parts = tree.parts if isinstance(tree, Combination) and tree.word == word else (tree,)
+            tree = Combination(word, (*parts, self._read_term(depth)))
+        return tree
 
-    def error(self, expected: str) -> Invalid:
-        rest = self._text[self.at : self.at + 20]
-        found = f"`{rest}`" if rest else "its end"
-        return Invalid(f"`_filter` cannot be read at position {self.at + 1}: expected {expected}, found {found}.")
+    def _read_term(self, depth: int) -> Filter:
+        if self.peek(_NOT_GROUP):
+            self.read(_NAME)
+            return Negation(self._read_group(depth, "(", ")"))
+        return self._read_group(depth, "(", ")") if self.starts_with("(") else self._read_comparison(depth)
 
-    def _term(self, depth: int) -> Filter:
-        if self._peek(_NAME) == "not" and self._follows("not", "("):
-            self._match(_NAME)
-            return Negated(self._grouped(depth))
-        if self._text[self.at : self.at + 1] == "(":
-            return self._grouped(depth)
-        return self._comparison(depth)
+    def _read_group(self, depth: int, start: str, end: str) -> Filter:
+        self.expect(start)
+        tree = self.read_filter(depth + 1)
+        self.expect(end)
+        return tree
 
-    def _grouped(self, depth: int) -> Filter:
-        self._expect("(")
-        found = self.filter(depth + 1)
-        self._expect(")")
-        return found
-
-    def _comparison(self, depth: int) -> Filter:
+    def _read_comparison(self, depth: int) -> Filter:
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
             raise TooCostly(f"`_filter` has more than {MAX_COMPARISONS} comparisons; search in several steps.")
-        path = [self._step(depth)]
-        while path[-1].where is not None or self._text[self.at : self.at + 1] == ".":
-            self._expect(".")
-            path.append(self._step(depth))
-        operator = self._peek(_NAME)
+        path = [self._read_step(depth)]
+        while path[-1].where is not None or self.starts_with("."):
+            self.expect(".")
+            path.append(self._read_step(depth))
+        operator = self.peek(_NAME)
         if operator not in OPERATORS:
-            raise self.error("one of the operators " + ", ".join(f"`{each}`" for each in OPERATORS))
-        self._match(_NAME)
-        return Comparison(tuple(path), operator, self._value())
+            raise self.make_error("one of the operators " + ", ".join(f"`{each}`" for each in OPERATORS))
+        self.read(_NAME)
+        return Comparison(tuple(path), operator, self._read_value())
 
-    def _step(self, depth: int) -> Step:
-        at = self.at
-        name = self._match(_NAME)
+    def _read_step(self, depth: int) -> Step:
+        position = self.position + 1
+        name = self.read(_NAME)
         if not name:
-            raise self.error("the name of a search parameter, `not (` or `(`")
-        where = None
-        if self._text[self.at : self.at + 1] == "[":
-            self._expect("[")
-            where = self.filter(depth + 1)
-            self._expect("]")
-        return Step(name, where, at + 1)
+            raise self.make_error("the name of a search parameter, `not (` or `(`")
+        return Step(name, self._read_group(depth, "[", "]") if self.starts_with("[") else None, position)
 
-    def _value(self) -> str:
-        if self._text[self.at : self.at + 1] != '"':
-            found = self._match(_TOKEN)
-            if not found:
-                raise self.error("a value")
-            return found
-        quoted = self._peek(_STRING)
+    def _read_value(self) -> str:
+        if not self.starts_with('"'):
+            if value := self.read(_TOKEN):
+                return value
+            raise self.make_error("a value")
         try:
-            value = str(json.loads(quoted))
+            value = str(json.loads(self.peek(_STRING)))
             value.encode()  # half of a character, `"\ud800"`, is no text
         except ValueError:
-            raise self.error("a string in double quotes, written as in JSON") from None
-        self._match(_STRING)
+            raise self.make_error("a string in double quotes, written as in JSON") from None
+        self.read(_STRING)
         return value
-
-    def _expect(self, sign: str) -> None:
-        if self._text[self.at : self.at + 1] != sign:
-            raise self.error(f"`{sign}`")
-        self.at += 1
-        self._match(_SPACE)
-
-    def _follows(self, word: str, sign: str) -> bool:
-        return self._text[self.at + len(word) :].lstrip().startswith(sign)
-
-    def _peek(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self._text, self.at)
-        return found.group() if found else ""
-
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        """Takes what matches, "" when nothing does, and the white space after it."""
-        found = self._peek(pattern)
-        self.at += len(found)
-        if found and pattern is not _SPACE:
-            self.at += len(self._peek(_SPACE))
-        return found

@@ -11,7 +11,7 @@ _SLACK = 1e-9
 """Degrees that a box is larger than need be, so that rounding never leaves out what the distance would let in."""
 
 
-def great_circle(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
+def compute_distance(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
     """The distance of two points in metres; coordinates in degrees (haversine formula)."""
     first, second = radians(latitude), radians(other_latitude)
     half_way = sin((second - first) / 2) ** 2
@@ -19,7 +19,7 @@ def great_circle(latitude: float, longitude: float, other_latitude: float, other
     return 2 * RADIUS * asin(min(1.0, sqrt(half_way + cos(first) * cos(second) * half_turn)))
 
 
-def latitudes(latitude: float, metres: float) -> tuple[float, float]:
+def compute_latitudes(latitude: float, metres: float) -> tuple[float, float]:
     """The southernmost and northernmost latitude, in degrees, that a distance from a point reaches."""
     reach = degrees(min(metres / RADIUS, pi)) + _SLACK
     return max(latitude - reach, -90.0), min(latitude + reach, 90.0)

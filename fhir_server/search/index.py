@@ -1,8 +1,8 @@
 """Index entries of a resource, by the expressions of its type's search parameters (https://hl7.org/fhir/R4/search.html).
 
-The resource is taken as valid R4; extensions that no parameter names are not indexed. Of contained resources the types
-are, and for chains those that the resource's parameters refer to (`search.inside`); `search.contained` looks into them
-when a search asks for them.
+The resource is taken to be valid R4; extensions that no parameter names are not indexed. Of contained resources, the
+types are indexed, and for chains those resources that a parameter refers to (`search.nested_index`). `search.contained`
+indexes the others when a search asks for them.
 """
 
 from __future__ import annotations
@@ -20,122 +20,134 @@ from fhir_server.fhir.path import ExpressionError, Path, find_missing_step, pars
 from fhir_server.fhir.references import find_literal_references, find_local_target
 from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
-from fhir_server.search.nested_index import Reader, with_contents
+from fhir_server.search.nested_index import NestedIndexer, add_nested_entries
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.parameters.criteria import Extract, Surroundings
-from fhir_server.search.parameters.element_keys import place
-from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACT
-from fhir_server.search.parameters.reference import IDENTIFIER, identifier, in_place, standing_in
-from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTRACT, name_steps
-from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACT
-from fhir_server.search.parameters.token_modifiers import OF_TYPE, TEXT, TEXTS, TYPED_IDENTIFIERS
+from fhir_server.search.parameters.criteria import Extractor, Surroundings
+from fhir_server.search.parameters.element_keys import name_element
+from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACTORS
+from fhir_server.search.parameters.reference import (
+    IDENTIFIER,
+    extract_identifier,
+    make_embedded_extractor,
+    name_embedded,
+)
+from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTRACTORS, trim_to_name
+from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACTORS
+from fhir_server.search.parameters.token_modifiers import OF_TYPE, OF_TYPE_EXTRACTORS, TEXT, TEXT_EXTRACTORS
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.trie import KINDS, Accepts, Found, Node
+from fhir_server.search.trie import KINDS, Accepts, Node, Sinks
 from fhir_server.search.trie_builder import Planter, PlantLeaf
-from fhir_server.search.trie_codegen import Walk, made, unrolled
-from fhir_server.search.words import left_out, texts
+from fhir_server.search.trie_codegen import Walk, unroll, unroll_lazily
+from fhir_server.search.words import extract_texts, list_non_prose
 
 BY_STORE = frozenset({"_id", "_lastUpdated"})
-"""Parameters that every store answers from what it keeps of a resource anyway; they have no entries."""
+"""Parameters that every store answers from columns or members of its own; they have no entries."""
 
 _TRUE, _FALSE = (f"true{SEPARATOR}",), (f"false{SEPARATOR}",)
 
 
-_PSEUDO: Mapping[str, Sequence[tuple[str, Mapping[str, Extract], int]]] = {
-    "reference": ((IDENTIFIER, {"Reference": identifier}, KINDS.index("terms")),),
+_PSEUDO_PARAMETERS: Mapping[str, Sequence[tuple[str, Mapping[str, Extractor], int]]] = {
+    "reference": ((IDENTIFIER, {"Reference": extract_identifier}, KINDS.index("terms")),),
     "token": (
-        (TEXT, TEXTS, KINDS.index("terms")),
-        (OF_TYPE, TYPED_IDENTIFIERS, KINDS.index("terms")),
-        (CASELESS, CASELESS_EXTRACT, KINDS.index("terms")),
+        (TEXT, TEXT_EXTRACTORS, KINDS.index("terms")),
+        (OF_TYPE, OF_TYPE_EXTRACTORS, KINDS.index("terms")),
+        (CASELESS, CASELESS_EXTRACTORS, KINDS.index("terms")),
     ),
-    "quantity": ((CANONICAL, CANONICAL_EXTRACT, KINDS.index("numbers")),),
+    "quantity": ((CANONICAL, CANONICAL_EXTRACTORS, KINDS.index("numbers")),),
 }
-"""Per parameter type, what its elements are also indexed by: suffix of the pseudo-parameter, extraction, kind."""
+"""By parameter type, the pseudo-parameters that its elements are also indexed by: suffix, extractors, kind."""
 
 
 class Index:
-    """Makes the entries of resources; with `full_text`, they have texts.
+    """Makes the entries of resources, with their texts where `full_text` is on.
 
-    The expressions of a type are compiled when its first resource comes. `check` is for those that are not R4's: a bad
-    one raises ValueError here.
+    The expressions of a type are compiled when its first resource is indexed; a bad one raises ValueError then.
+    R4's are good; `check_expression` tests all others before.
     """
 
     def __init__(
         self, registry: Registry, definitions: Definitions, zone: tzinfo = UTC, full_text: bool = False
     ) -> None:
-        planter = Planter(definitions.properties)
         self._zone = zone
         self._types = frozenset(definitions.resource_types)
-        self._strings = {type: frozenset(_codes(registry, type, "string")) for type in registry.types}
-        self._references = {type: _codes(registry, type, "reference") for type in registry.types}
-        self._walks = _walks(planter, registry, registry.types)
-        self._left_out = left_out(definitions) if full_text else None
+        self._non_prose = list_non_prose(definitions) if full_text else None
+        self._strings: dict[str, frozenset[str]] = {}
+        self._references: dict[str, tuple[str, ...]] = {}
+        self._walks: dict[str, Walk] = {}
+        self._add_types(registry, definitions, registry.types)
 
-    def renewed(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
-        """This index with the parameters that another registry has for some of the types."""
-        planter = Planter(definitions.properties)
+    def replace_types(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
+        """A copy of this index with the parameters that another registry has for these types."""
         other = copy(self)
-        changed = tuple(types)
-        other._strings = self._strings | {type: frozenset(_codes(registry, type, "string")) for type in changed}
-        other._references = self._references | {type: _codes(registry, type, "reference") for type in changed}
-        other._walks = self._walks | _walks(planter, registry, changed)
+        other._strings, other._references, other._walks = dict(self._strings), dict(self._references), dict(self._walks)
+        other._add_types(registry, definitions, types)
         return other
 
-    def entries(
-        self, type: str, resource: dict[str, Any], base: str = "", beside: Sequence[dict[str, Any]] = ()
+    def _add_types(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> None:
+        planter = Planter(definitions.properties)
+        for type in types:
+            self._strings[type] = frozenset(_list_codes(registry, type, "string"))
+            self._references[type] = _list_codes(registry, type, "reference")
+            trie = partial(_build_trie, planter, type, registry.parameters(type).values())
+            self._walks[type] = unroll_lazily(trie)
+
+    def make_entries(
+        self, type: str, resource: dict[str, Any], base: str = "", siblings: Sequence[dict[str, Any]] = ()
     ) -> Entries:
         """The entries of a resource of a served type; absolute references below `base`, this server's URL, are local.
 
-        `beside`: of a contained resource, all that its container contains. Raises Invalid for a date that no calendar
-        has.
+        `siblings`: for a contained resource, all that its container contains. Raises Invalid for a date that is in no
+        calendar.
         """
-        found: Found = ({}, {}, {})
-        contained = resource.get("contained", beside)
+        sinks: Sinks = ({}, {}, {})
+        contained = resource.get("contained", siblings)
         try:
-            self._walks[type](resource, found, Surroundings(self._zone, base, self._types, resource, contained))
+            self._walks[type](resource, sinks, Surroundings(self._zone, base, self._types, resource, contained))
         except ValueError as error:
             raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
-        for sink in found:
+        for sink in sinks:
             for code, values in sink.items():
                 if len(values) > 1:
-                    sink[code] = _ordered(values)
+                    sink[code] = _sort_distinct(values)
         references, strings = find_literal_references(resource, base, self._types), self._strings[type]
-        made = Entries(found[0], found[1], found[2], references, strings, self.texts(resource))
+        entries = Entries(sinks[0], sinks[1], sinks[2], references, strings, self.make_texts(resource))
         if "contained" in resource:
-            within = {f"#{each['id']}": each for each in contained if each.get("id")}
-        elif type == "Bundle" and not made.terms.keys().isdisjoint(self._references["Bundle"]):
-            within = self._entries_of_bundle(resource, base)
-            contained = tuple(within.values())
+            by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
+        elif type == "Bundle" and not entries.terms.keys().isdisjoint(self._references["Bundle"]):
+            by_reference = self._list_bundle_resources(resource, base)
+            contained = tuple(by_reference.values())
         else:
-            return made
-        found[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in contained}))
-        beside = contained if "contained" in resource else ()
-        return with_contents(
-            type, made, within, Reader(partial(self.entries, base=base, beside=beside), self._references)
-        )
+            return entries
+        sinks[0][CONTAINED] = tuple(sorted({each["resourceType"] for each in contained}))
+        siblings = contained if "contained" in resource else ()
+        index = partial(self.make_entries, base=base, siblings=siblings)
+        return add_nested_entries(type, entries, by_reference, NestedIndexer(index, self._references))
 
-    def _entries_of_bundle(self, bundle: dict[str, Any], base: str) -> dict[str, dict[str, Any]]:
-        # Bundles inside it are not looked into: each level of them would multiply the work.
-        found: dict[str, dict[str, Any]] = {}
+    def _list_bundle_resources(self, bundle: dict[str, Any], base: str) -> dict[str, dict[str, Any]]:
+        """The resources of a Bundle by the terms of references to them.
+
+        Bundles inside it are not looked into: each level of them would multiply the work.
+        """
+        resources: dict[str, dict[str, Any]] = {}
         for entry in bundle.get("entry", ()):
             resource, url = entry.get("resource"), entry.get("fullUrl")
             if resource is not None and resource["resourceType"] != "Bundle":
-                found.setdefault(in_place(resource), resource)
+                resources.setdefault(name_embedded(resource), resource)
                 if url:
-                    found.setdefault(find_local_target(url, base, self._types) or url, resource)
-        return found
+                    resources.setdefault(find_local_target(url, base, self._types) or url, resource)
+        return resources
 
-    def texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
+    def make_texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
         """The texts of a resource's entries."""
-        return texts(resource, self._left_out) if self._left_out is not None else {}
+        return extract_texts(resource, self._non_prose) if self._non_prose is not None else {}
 
 
-def check(definitions: Definitions, parameter: Parameter) -> None:
+def check_expression(definitions: Definitions, parameter: Parameter) -> None:
     """Raises ExpressionError where the expression of a parameter finds nothing that its type can index."""
     planter = Planter(definitions.properties)
     for branch in parse_for(parameter.expression, parameter.base):
         try:
-            made(_trie(planter, parameter.base, (replace(parameter, expression=branch.text),)))
+            unroll(_build_trie(planter, parameter.base, (replace(parameter, expression=branch.text),)))
         except SyntaxError:
             at = parameter.expression.find(branch.text)
             raise ExpressionError(f"`{branch.text}` goes through too many lists inside each other.", at + 1) from None
@@ -145,12 +157,12 @@ def check(definitions: Definitions, parameter: Parameter) -> None:
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 
 
-def _codes(registry: Registry, type: str, kind: str) -> tuple[str, ...]:
+def _list_codes(registry: Registry, type: str, kind: str) -> tuple[str, ...]:
     """The codes of a type's search parameters of one kind, sorted."""
     return tuple(sorted([code for code, parameter in registry.parameters(type).items() if parameter.type == kind]))
 
 
-def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:
+def _sort_distinct(values: Sequence[Any]) -> tuple[Any, ...]:
     """The values distinct and sorted."""
     if len(values) == 2:  # the most frequent case, at a quarter of the cost
         first, second = values
@@ -158,11 +170,7 @@ def _ordered(values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(sorted(set(values)))
 
 
-def _walks(planter: Planter, registry: Registry, types: Iterable[str]) -> dict[str, Walk]:
-    return {type: unrolled(partial(_trie, planter, type, registry.parameters(type).values())) for type in types}
-
-
-def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
+def _build_trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
     """The trie of all expressions of a type."""
     root = Node()
     composites: dict[Path, list[Parameter]] = {}
@@ -173,11 +181,11 @@ def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
             if parameter.type == "composite":
                 composites.setdefault(branch.steps, []).append(parameter)
             elif branch.truth:
-                root.add(_truth(planter.accepts(branch.truth, type)), parameter.code)
+                root.add(_make_truth_extractor(planter.compile_condition(branch.truth, type)), parameter.code)
             elif not _plant(planter, root, parameter, branch.steps):
                 raise ValueError(f"`{type}.{parameter.code}`: nothing to index at `{branch.text}`.")
     for steps, sharing in composites.items():
-        if not planter.plant(root, type, steps, _composites(planter, type, sharing)):
+        if not planter.plant(root, type, steps, _make_composite_planter(planter, type, sharing)):
             raise ValueError(f"`{type}.{sharing[0].code}`: there is no such element.")
     root.prune()
     return root
@@ -186,23 +194,25 @@ def _trie(planter: Planter, type: str, parameters: Iterable[Parameter]) -> Node:
 def _plant(planter: Planter, root: Node, parameter: Parameter, steps: Path) -> int:
     """Plants one branch of a parameter that is no composite; returns how many leaves it took."""
     kind = TYPES[parameter.type]
-    extracts = kind.extract
+    extracts = kind.extractors
     if parameter.type == "reference":
-        extracts = {**extracts, "Resource": standing_in(parameter.targets)}
-    for suffix, pseudo, at in _PSEUDO.get(parameter.type, ()):
-        name = parameter.code if suffix == IDENTIFIER else place(parameter.code, steps)
-        planter.plant(root, parameter.base, steps, planter.leaf(pseudo, name + suffix, at))
+        extracts = {**extracts, "Resource": make_embedded_extractor(parameter.targets)}
+    for suffix, pseudo, at in _PSEUDO_PARAMETERS.get(parameter.type, ()):
+        name = parameter.code if suffix == IDENTIFIER else name_element(parameter.code, steps)
+        planter.plant(root, parameter.base, steps, planter.make_leaf_planter(pseudo, name + suffix, at))
     if parameter.type == "string" and parameter.family_names:
-        owner = name_steps(steps)
-        words = planter.leaf(FAMILY_WORDS_EXTRACT, place(parameter.code, owner) + FAMILY_WORDS)
+        owner = trim_to_name(steps)
+        words = planter.make_leaf_planter(FAMILY_WORDS_EXTRACTORS, name_element(parameter.code, owner) + FAMILY_WORDS)
         planter.plant(root, parameter.base, owner, words)
-    return planter.plant(root, parameter.base, steps, planter.leaf(extracts, parameter.code, KINDS.index(kind.kind)))
+    return planter.plant(
+        root, parameter.base, steps, planter.make_leaf_planter(extracts, parameter.code, KINDS.index(kind.kind))
+    )
 
 
-def _composites(planter: Planter, type: str, composites: Sequence[Parameter]) -> PlantLeaf:
+def _make_composite_planter(planter: Planter, type: str, composites: Sequence[Parameter]) -> PlantLeaf:
     """What plants the composites of one element of a resource type."""
     return lambda node, element_type: plant_group(planter, node, (type, element_type), composites)
 
 
-def _truth(accepts: Accepts) -> Extract:
+def _make_truth_extractor(accepts: Accepts) -> Extractor:
     return lambda resource, around: _TRUE if accepts(resource, around) else _FALSE

@@ -11,7 +11,7 @@ from fhir_server.search.query import Clause, Has, Ids
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
 
-def list_clause(type: str, text: str, criteria: Criteria) -> Clause:
+def parse_list_clause(type: str, text: str, criteria: Criteria) -> Clause:
     """Some entry of one of the lists (ids, separated by commas) refers to the resource.
 
     Entries that are marked as deleted count: R4 asks for what is referenced. Raises NotSupported for functional lists.

@@ -13,24 +13,24 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Clause, Equals, Ids, Or, StartsWith
 
 
-def locks(type: str, clause: Clause) -> tuple[str, ...]:
+def name_locks(type: str, clause: Clause) -> tuple[str, ...]:
     """The sorted lock names of criteria for `type`: its identifiers, else its other equality terms, else the type.
 
     `Patient.identifier=1`, `Observation.code=1234-5`, `Patient`. Ranges, prefixes and negations name no lock.
     """
-    terms = sorted(set(_terms(clause)))
+    terms = sorted(set(_iterate_terms(clause)))
     identifiers = [term for parameter, term in terms if parameter == "identifier"]
     if identifiers:
         return tuple(f"{type}.identifier={identifier}" for identifier in identifiers)
     return tuple(f"{type}.{parameter}={term}" for parameter, term in terms) or (type,)
 
 
-def _terms(clause: Clause) -> Iterator[tuple[str, str]]:
+def _iterate_terms(clause: Clause) -> Iterator[tuple[str, str]]:
     """The (parameter, term) equalities that a match may rest on; a term ends before its system, version or spelling."""
     match clause:
         case And(clauses) | Or(clauses):
             for part in clauses:
-                yield from _terms(part)
+                yield from _iterate_terms(part)
         case Equals(parameter, terms):
             for term in terms:
                 yield parameter, term.partition(SEPARATOR)[0]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 from typing import Protocol
 
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, DateEntry, Entries, NumberEntry, canonicals
-from fhir_server.search.geodesy import great_circle
-from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
+from fhir_server.search.entries import SEPARATOR, Entries, NumberEntry, list_canonicals
+from fhir_server.search.geodesy import compute_distance
+from fhir_server.search.nested_index import MAX_NESTED, describe_overflow, name_nested, name_overflow, nest_clause
 from fhir_server.search.words import has_words, score
 
 
@@ -30,14 +31,14 @@ class Candidate:
         return f"{self.type}/{self.id}"
 
 
-class Follow(Protocol):
-    """The other current resources, for `Chain` and `Has`."""
+class CurrentResources(Protocol):
+    """All current resources, for the clauses that look at other ones."""
 
     def resolve(self, reference: str) -> Candidate | None:
         """The current resource at `Type/id`, or None (absent, deleted, or not a local reference)."""
         ...
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         """All current resources of a type."""
         ...
 
@@ -45,251 +46,230 @@ class Follow(Protocol):
 Predicate = Callable[[Candidate], bool]
 
 
-def matches(clause: q.Clause, candidate: Candidate, follow: Follow) -> bool:
+def matches(clause: q.Clause, candidate: Candidate, resources: CurrentResources) -> bool:
     """Whether the candidate matches the clause."""
-    return predicate(clause, follow)(candidate)
+    return compile_predicate(clause, resources)(candidate)
 
 
-def predicate(clause: q.Clause, follow: Follow) -> Predicate:
-    """The clause as a function of a candidate; valid as long as the resources behind `follow` do not change."""
+def compile_predicate(clause: q.Clause, resources: CurrentResources) -> Predicate:
+    """The clause as a function of a candidate; valid as long as `resources` do not change."""
     match clause:
         case q.Equals(parameter, terms):
-            return _some_term(parameter, frozenset(terms).__contains__)
+            return _require_term(parameter, frozenset(terms).__contains__)
         case q.StartsWith(parameter, prefix):
-            return _some_term(parameter, lambda term: term.startswith(prefix))
+            return _require_term(parameter, lambda term: term.startswith(prefix))
         case q.Contains(parameter, text):
-            return _some_term(parameter, lambda term: text in _text(term))
+            return _require_term(parameter, lambda term: text in _get_text(term))
         case q.EndsWith(parameter, suffix, normalised):
-            return _some_term(parameter, lambda term: (_text(term) if normalised else term).endswith(suffix))
+            return _require_term(parameter, lambda term: (_get_text(term) if normalised else term).endswith(suffix))
         case q.TermRange(parameter, low, high):
-            return _some_term(parameter, lambda term: (low or "") <= term and (high is None or term < high))
+            return _require_term(parameter, lambda term: (low or "") <= term and (high is None or term < high))
         case q.Words():
             return lambda candidate: has_words(clause, candidate.entries.texts)
-        case q.DateRange(parameter, tests):
-            return lambda candidate: any(_passes(tests, *entry) for entry in _dates(candidate, parameter))
+        case q.DateRange(parameter, bounds):
+            return lambda candidate: any(
+                _passes(bounds, *entry) for entry in candidate.entries.dates.get(parameter, ())
+            )
         case q.NumberRange(parameter):
-            return lambda candidate: any(_fits(clause, entry) for entry in _numbers(candidate, parameter))
+            return lambda candidate: any(_fits(clause, entry) for entry in candidate.entries.numbers.get(parameter, ()))
         case q.Near(parameter):
-            return lambda candidate: any(_is_near(clause, entry) for entry in _numbers(candidate, parameter))
+            return lambda candidate: any(
+                _is_near(clause, entry) for entry in candidate.entries.numbers.get(parameter, ())
+            )
         case q.Present(parameter):
-            return lambda candidate: _present(candidate, parameter)
+            return lambda candidate: _has_entry(candidate, parameter)
         case q.Ids(ids):
             return lambda candidate: candidate.id in ids
-        case q.LastUpdated(tests):
-            return lambda candidate: _passes(tests, candidate.last_updated, candidate.last_updated)
-        case q.And(clauses):
-            return _every([predicate(part, follow) for part in clauses])
-        case q.Or(clauses):
-            return _some([predicate(part, follow) for part in clauses])
-        case q.Not(negated):
-            holds = predicate(negated, follow)
-            return lambda candidate: not holds(candidate)
-    return _followed(clause, follow)
+        case q.LastUpdated(bounds):
+            return lambda candidate: _passes(bounds, candidate.last_updated, candidate.last_updated)
+        case q.And() | q.Or() | q.Not():
+            parts = [compile_predicate(part, resources) for part in q.iterate_children(clause)]
+            return _COMBINATIONS[clause.__class__](parts)
+    return _compile_link(clause, resources)
 
 
-def _followed(clause: q.Link | q.Lineage, follow: Follow) -> Predicate:
+_COMBINATIONS: Mapping[type, Callable[[Sequence[Predicate]], Predicate]] = {
+    q.And: lambda parts: lambda candidate: all(holds(candidate) for holds in parts),
+    q.Or: lambda parts: lambda candidate: any(holds(candidate) for holds in parts),
+    q.Not: lambda parts: lambda candidate: not parts[0](candidate),
+}
+
+
+def _compile_link(clause: q.Link | q.Lineage, resources: CurrentResources) -> Predicate:
     match clause:
         case q.Chain():
-            return _chain(clause, follow)
-        case q.Has():
-            return _has(clause, follow)
+            return _compile_chain(clause, resources)
+        case q.Has() | q.CanonicalHas():
+            return _compile_has(clause, resources)
         case q.CanonicalChain():
-            return _canonical_chain(clause, follow)
-        case q.CanonicalHas():
-            return _canonical_has(clause, follow)
+            return _compile_canonical_chain(clause, resources)
         case q.Within():
-            return _inside(clause, follow)
+            return _compile_within(clause, resources)
         case q.Lineage(parameter, ids, direction):
-            return _lineage(parameter, frozenset(ids), direction, follow)
+            return _compile_lineage(parameter, frozenset(ids), direction, resources)
 
 
-def sort_key(sort: tuple[q.Sort, ...], candidate: Candidate) -> q.SortKey:
+def compute_sort_key(sort: tuple[q.Sort, ...], candidate: Candidate) -> q.SortKey:
     """The candidate's position: one value per sort key (None: missing), then its `Type/id`."""
-    return (*(_sort_value(key, candidate) for key in sort), candidate.reference)
+    return (*(_compute_sort_value(key, candidate) for key in sort), candidate.reference)
 
 
-def compare(sort: tuple[q.Sort, ...], left: q.SortKey, right: q.SortKey) -> int:
+def compare_keys(sort: tuple[q.Sort, ...], left: q.SortKey, right: q.SortKey) -> int:
     """Below, at or above 0 as `left` comes before, at or after `right`; missing values last, ties by `Type/id`."""
     for key, a, b in zip(sort, left, right, strict=False):
         if a == b:
             continue
         if a is None or b is None:
             return 1 if a is None else -1
-        return _order(a, b) * (-1 if key.descending else 1)
-    return _order(left[-1], right[-1])
+        return _compare_values(a, b) * (-1 if key.descending else 1)
+    return _compare_values(left[-1], right[-1])
 
 
-def select_page(query: q.Query, matched: Iterable[Candidate]) -> tuple[list[Candidate], q.SortKey | None]:
-    """The page of `matched` that the query asks for, in order, and the position of its last one when more follow."""
-    keyed = ((sort_key(query.sort, candidate), candidate) for candidate in matched)
+def select_page(query: q.Query, matches: Iterable[Candidate]) -> tuple[list[Candidate], q.SortKey | None]:
+    """The page of `matches` that the query asks for, in order, and the position of its last one when more resources."""
+    keyed = ((compute_sort_key(query.sort, candidate), candidate) for candidate in matches)
     after = query.after
     if after is not None:
-        keyed = (pair for pair in keyed if compare(query.sort, pair[0], after) > 0)
+        keyed = (pair for pair in keyed if compare_keys(query.sort, pair[0], after) > 0)
 
-    def by_position(left: tuple[q.SortKey, Candidate], right: tuple[q.SortKey, Candidate]) -> int:
-        return compare(query.sort, left[0], right[0])
-
-    ordered = sorted(keyed, key=cmp_to_key(by_position))
+    by_position = cmp_to_key(partial(compare_keys, query.sort))
+    ordered = sorted(keyed, key=lambda pair: by_position(pair[0]))
     page = ordered[: query.count]
-    more = bool(page) and len(ordered) > len(page)
-    return [candidate for _, candidate in page], page[-1][0] if more else None
+    has_next = bool(page) and len(ordered) > len(page)
+    return [candidate for _, candidate in page], page[-1][0] if has_next else None
 
 
-def _every(parts: Sequence[Predicate]) -> Predicate:
-    return lambda candidate: all(holds(candidate) for holds in parts)
-
-
-def _some(parts: Sequence[Predicate]) -> Predicate:
-    return lambda candidate: any(holds(candidate) for holds in parts)
-
-
-def _some_term(parameter: str, holds: Callable[[str], bool]) -> Predicate:
+def _require_term(parameter: str, holds: Callable[[str], bool]) -> Predicate:
     return lambda candidate: any(map(holds, candidate.entries.terms.get(parameter, ())))
 
 
-def _text(term: str) -> str:
+def _get_text(term: str) -> str:
     """The normalised text of a string's term."""
     return term.partition(SEPARATOR)[0]
 
 
-def _dates(candidate: Candidate, parameter: str) -> tuple[DateEntry, ...]:
-    return candidate.entries.dates.get(parameter, ())
-
-
-def _numbers(candidate: Candidate, parameter: str) -> tuple[NumberEntry, ...]:
-    return candidate.entries.numbers.get(parameter, ())
-
-
-def _present(candidate: Candidate, parameter: str) -> bool:
+def _has_entry(candidate: Candidate, parameter: str) -> bool:
     entries = candidate.entries
     return any(kind.get(parameter) for kind in (entries.terms, entries.dates, entries.numbers))
 
 
-_COMPARISONS: dict[str, Callable[[int | float, int | float], bool]] = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
+_COMPARISONS: Mapping[str, Callable[[int | float, int | float], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
 }
 
 
-def _passes(tests: tuple[q.Test, ...], low: int | float, high: int | float) -> bool:
+def _passes(bounds: tuple[q.Bound, ...], low: int | float, high: int | float) -> bool:
     ends = {"low": low, "high": high}
-    return all(_COMPARISONS[test.comparison](ends[test.end], test.value) for test in tests)
+    return all(_COMPARISONS[bound.comparison](ends[bound.end], bound.value) for bound in bounds)
 
 
 def _fits(clause: q.NumberRange, entry: NumberEntry) -> bool:
     key, low, high, unit = entry
-    return key == clause.key and _passes(clause.tests, low, high) and _has_unit(clause.unit, unit)
+    return key == clause.key and _passes(clause.bounds, low, high) and _has_unit(clause.unit, unit)
 
 
 def _is_near(clause: q.Near, entry: NumberEntry) -> bool:
     key, latitude, longitude, _ = entry
-    return key == "" and great_circle(clause.latitude, clause.longitude, latitude, longitude) <= clause.metres
+    return key == "" and compute_distance(clause.latitude, clause.longitude, latitude, longitude) <= clause.metres
 
 
-def _has_unit(wanted: tuple[str | None, str] | None, unit: str) -> bool:
-    if wanted is None:
-        return True
-    if not unit:
-        return False
+def _has_unit(searched: tuple[str | None, str] | None, unit: str) -> bool:
+    """Whether the unit of an entry is the one searched for; `query.NumberRange` says how they are compared."""
+    if searched is None or not unit:
+        return searched is None
     system, code, text = unit.split(SEPARATOR)
-    if wanted[0] is None:
-        return wanted[1] in (code, text)
-    return wanted == (system, code)
+    return searched[1] in (code, text) if searched[0] is None else searched == (system, code)
 
 
-def _chain(clause: q.Chain, follow: Follow) -> Predicate:
-    where = predicate(clause.where, follow)
+def _compile_chain(clause: q.Chain, resources: CurrentResources) -> Predicate:
+    where = compile_predicate(clause.where, resources)
 
     def reaches(reference: str) -> bool:
-        target = follow.resolve(reference)
+        target = resources.resolve(reference)
         return target is not None and target.type == clause.type and where(target)
 
-    outside, within = _some_term(clause.parameter, reaches), _inside(clause, follow)
-    return lambda candidate: outside(candidate) or within(candidate)
+    has_match_outside, has_match_within = _require_term(clause.parameter, reaches), _compile_within(clause, resources)
+    return lambda candidate: has_match_outside(candidate) or has_match_within(candidate)
 
 
-def _inside(clause: q.Chain | q.Within, follow: Follow) -> Predicate:
+def _compile_within(clause: q.Chain | q.Within, resources: CurrentResources) -> Predicate:
     parameter, type = clause.parameter, clause.type
-    first, beyond = place(parameter, type, 0), more(parameter, type)
+    first, overflow = name_nested(parameter, type, 0), name_overflow(parameter, type)
 
-    def within(candidate: Candidate) -> bool:
+    def has_match_within(candidate: Candidate) -> bool:
         terms = candidate.entries.terms
-        if beyond in terms:
-            raise TooCostly(too_many(clause))
+        if overflow in terms:
+            raise TooCostly(describe_overflow(clause))
         if first not in terms:
             return False
-        there = [number for number in range(PLACES) if place(parameter, type, number) in terms]
-        return any(predicate(inside(clause, number), follow)(candidate) for number in there)
+        numbers = [number for number in range(MAX_NESTED) if name_nested(parameter, type, number) in terms]
+        return any(compile_predicate(nest_clause(clause, number), resources)(candidate) for number in numbers)
 
-    return within
-
-
-def _has(clause: q.Has, follow: Follow) -> Predicate:
-    where = predicate(clause.where, follow)
-    sources = (source for source in follow.of_type(clause.type) if where(source))
-    pointed_to = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
-    return lambda candidate: candidate.reference in pointed_to
+    return has_match_within
 
 
-def _canonical_chain(clause: q.CanonicalChain, follow: Follow) -> Predicate:
-    where = predicate(clause.where, follow)
-    targets = (target for target in follow.of_type(clause.type) if where(target))
-    names = {name for target in targets for name in canonicals(target.entries.terms)}
-    return _some_term(clause.parameter, names.__contains__)
+def _compile_canonical_chain(clause: q.CanonicalChain, resources: CurrentResources) -> Predicate:
+    where = compile_predicate(clause.where, resources)
+    targets = filter(where, resources.iterate_type(clause.type))
+    names = {name for target in targets for name in list_canonicals(target.entries.terms)}
+    return _require_term(clause.parameter, names.__contains__)
 
 
-def _canonical_has(clause: q.CanonicalHas, follow: Follow) -> Predicate:
-    where = predicate(clause.where, follow)
-    sources = (source for source in follow.of_type(clause.type) if where(source))
-    named = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
-    return lambda candidate: not named.isdisjoint(canonicals(candidate.entries.terms))
+def _compile_has(clause: q.Has | q.CanonicalHas, resources: CurrentResources) -> Predicate:
+    where = compile_predicate(clause.where, resources)
+    sources = filter(where, resources.iterate_type(clause.type))
+    terms = {term for source in sources for term in source.entries.terms.get(clause.parameter, ())}
+    if isinstance(clause, q.Has):
+        return lambda candidate: candidate.reference in terms
+    return lambda candidate: not terms.isdisjoint(list_canonicals(candidate.entries.terms))
 
 
-def _lineage(parameter: str, ids: frozenset[str], direction: str, follow: Follow) -> Predicate:
-    def upwards(type: str, start: Iterable[str]) -> set[str]:
+def _compile_lineage(parameter: str, ids: frozenset[str], direction: str, resources: CurrentResources) -> Predicate:
+    def climb(type: str, start: Iterable[str]) -> set[str]:
         """The references at the start and all above them; resources of other types lead nowhere."""
-        reached = set(start)
-        waiting = list(reached)
+        ancestors = set(start)
+        waiting = list(ancestors)
         while waiting:
-            resource = follow.resolve(waiting.pop())
+            resource = resources.resolve(waiting.pop())
             if resource and resource.type == type:
-                above = set(resource.entries.terms.get(parameter, ())) - reached
-                reached |= above
-                waiting += above
-        return reached
+                parents = set(resource.entries.terms.get(parameter, ())) - ancestors
+                ancestors |= parents
+                waiting += parents
+        return ancestors
 
-    def below(candidate: Candidate) -> bool:
+    def is_below(candidate: Candidate) -> bool:
         roots = [f"{candidate.type}/{id}" for id in ids]
-        return not upwards(candidate.type, [candidate.reference]).isdisjoint(roots)
+        return not climb(candidate.type, [candidate.reference]).isdisjoint(roots)
 
-    def above(candidate: Candidate) -> bool:
-        return candidate.reference in upwards(candidate.type, [f"{candidate.type}/{id}" for id in ids])
+    def is_above(candidate: Candidate) -> bool:
+        return candidate.reference in climb(candidate.type, [f"{candidate.type}/{id}" for id in ids])
 
-    return below if direction == "below" else above
+    return is_below if direction == "below" else is_above
 
 
-def _sort_value(key: q.Sort, candidate: Candidate) -> int | float | str | None:
+def _compute_sort_value(key: q.Sort, candidate: Candidate) -> int | float | str | None:
     if key.kind == "id":
         return candidate.id
     if key.kind == "lastUpdated":
         return candidate.last_updated
     if key.kind == "score":
         return score(key.words, candidate.entries.texts)
-    values = _sort_values(key, candidate)
-    if not values:
-        return None
-    return max(values) if key.descending else min(values)
+    values = _list_sort_values(key, candidate)
+    return (max if key.descending else min)(values, default=None)
 
 
-def _sort_values(key: q.Sort, candidate: Candidate) -> list[str] | list[int] | list[float]:
+def _list_sort_values(key: q.Sort, candidate: Candidate) -> list[str] | list[int] | list[float]:
+    """The terms, or the ends of dates or numbers, that a sort key looks at."""
     if key.kind == "term":
         return list(candidate.entries.terms.get(key.parameter, ()))
     if key.kind == "date":
-        return [high if key.descending else low for low, high in _dates(candidate, key.parameter)]
-    return [high if key.descending else low for _, low, high, _ in _numbers(candidate, key.parameter)]
+        return [high if key.descending else low for low, high in candidate.entries.dates.get(key.parameter, ())]
+    numbers = candidate.entries.numbers.get(key.parameter, ())
+    return [high if key.descending else low for _, low, high, _ in numbers]
 
 
-def _order(a: int | float | str | None, b: int | float | str | None) -> int:
+def _compare_values(a: int | float | str | None, b: int | float | str | None) -> int:
     return (a > b) - (a < b)  # type: ignore[operator]  # both are of the one type that the sort kind has

@@ -30,7 +30,7 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 
 VERSION = 1
 _TAG_BYTES = 16
-LONGEST = 60_000
+MAX_LENGTH = 60_000
 """Characters; the server reads URLs of up to 65,535."""
 
 
@@ -40,9 +40,9 @@ def seal(secret: bytes, payload: Mapping[str, Any]) -> str:
     Raises TooCostly for one that is too long for a URL: then nobody could follow the link.
     """
     text = zlib.compress(orjson.dumps(payload), 1)
-    tag = _tag(secret, text)
-    token = _encoded(bytes((VERSION,)) + tag + _crypted(secret, tag, text))
-    if len(token) > LONGEST:
+    tag = _compute_tag(secret, text)
+    token = _encode(bytes((VERSION,)) + tag + _crypt(secret, tag, text))
+    if len(token) > MAX_LENGTH:
         raise TooCostly(
             "The link to the next page would be longer than a URL may be. Ask for fewer values at once, or for more "
             "matches on a page with a larger `_count`."
@@ -55,10 +55,10 @@ def open_token(secret: bytes, token: str, now: int) -> dict[str, Any]:
 
     `now` is in the unit of the payload's `expires`.
     """
-    sealed = _decoded(token)
+    sealed = _decode(token)
     tag, crypted = sealed[1 : 1 + _TAG_BYTES], sealed[1 + _TAG_BYTES :]
-    text = _crypted(secret, tag, crypted)
-    if sealed[:1] != bytes((VERSION,)) or not hmac.compare_digest(tag, _tag(secret, text)):
+    text = _crypt(secret, tag, crypted)
+    if sealed[:1] != bytes((VERSION,)) or not hmac.compare_digest(tag, _compute_tag(secret, text)):
         raise Invalid("This page link was not made by this server or was changed; start the search again.")
     payload: dict[str, Any] = orjson.loads(zlib.decompress(text))
     if payload.get("expires", now) < now:
@@ -66,24 +66,24 @@ def open_token(secret: bytes, token: str, now: int) -> dict[str, Any]:
     return payload
 
 
-def _decoded(token: str) -> bytes:
+def _decode(token: str) -> bytes:
     """The bytes of the one spelling that `_encoded` gives them; b"", whose tag is never right, for all else."""
     try:
         sealed = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
     except (binascii.Error, UnicodeEncodeError):
         return b""
-    return sealed if _encoded(sealed) == token else b""
+    return sealed if _encode(sealed) == token else b""
 
 
-def _encoded(sealed: bytes) -> str:
+def _encode(sealed: bytes) -> str:
     return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
-def _tag(secret: bytes, text: bytes) -> bytes:
+def _compute_tag(secret: bytes, text: bytes) -> bytes:
     return blake2b(text, key=secret, digest_size=_TAG_BYTES, person=b"fhir-page-tag-1").digest()
 
 
-def _crypted(secret: bytes, tag: bytes, text: bytes) -> bytes:
+def _crypt(secret: bytes, tag: bytes, text: bytes) -> bytes:
     """`text` combined with the key stream of the tag: encrypts and decrypts."""
     key = blake2b(tag, key=secret, digest_size=32, person=b"fhir-page-key-1").digest()
     stream = shake_256(key).digest(len(text))

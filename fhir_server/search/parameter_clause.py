@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
-from fhir_server.search.chains import chain, has
+from fhir_server.search.chains import build_chain, build_reverse_chain
 from fhir_server.search.escapes import split
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.query import EVERYTHING, NOTHING, Clause, Not, Or, Present
 from fhir_server.search.registry import Parameter
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 
 MAX_LINKS = 8
 MAX_BRANCHES = 400
 
-LATER = frozenset({"_query"})
+UNSUPPORTED = frozenset({"_query"})
 """Parameters of the specification that this server does not evaluate."""
 
 _REASONS = {"_query": ": it has no named queries. Ask by search parameters, or call an operation"}
@@ -30,9 +30,9 @@ NO_FULL_TEXT = (
     "Switch on the setting `FHIR_FULL_TEXT`, then run `fhir-server reindex`."
 )
 
-_WORDS = frozenset({"_text", "_content"})
-_OF_THE_SEARCH = frozenset({"_filter", "_list"})
-_DIRECTLY = "`{}` is a parameter of the search itself: it has no place in a chain, `_has`, `_filter` or `_sort`."
+_FULL_TEXT = frozenset({"_text", "_content"})
+_TOP_LEVEL = frozenset({"_filter", "_list"})
+_ONLY_TOP_LEVEL = "`{}` is a parameter of the search itself: it has no place in a chain, `_has`, `_filter` or `_sort`."
 
 
 class UnsupportedParameter(Invalid):
@@ -42,27 +42,27 @@ class UnsupportedParameter(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChainPosition:
     """Where in a chain a name is read: the `name` as the client wrote it, links followed and branches made so far."""
 
     name: str
     links: int = 0
     branches: int = 1
 
-    def next(self, branches: int = 1) -> Place:
+    def advance(self, branches: int = 1) -> ChainPosition:
         """One link further; TooCostly when the chain is longer or wider than any store should be asked for."""
-        further = Place(self.name, self.links + 1, self.branches * branches)
-        if further.links > MAX_LINKS:
+        position = ChainPosition(self.name, self.links + 1, self.branches * branches)
+        if position.links > MAX_LINKS:
             raise TooCostly(f"`{self.name}` follows more than {MAX_LINKS} references; search in several steps.")
-        if further.branches > MAX_BRANCHES:
+        if position.branches > MAX_BRANCHES:
             raise TooCostly(
                 f"`{self.name}` may reach too many resource types; "
                 "name the type of each link, as in `subject:Patient.name`."
             )
-        return further
+        return position
 
 
-def clause_of(type: str, name: str, value: str, criteria: Criteria) -> Clause:
+def parse_parameter(type: str, name: str, value: str, criteria: Criteria) -> Clause:
     """What `name=value` asks of a resource of `type`; commas in the value are OR.
 
     Raises UnsupportedParameter for what lenient handling ignores, Invalid (or TooCostly) for all that is wrong.
@@ -70,32 +70,32 @@ def clause_of(type: str, name: str, value: str, criteria: Criteria) -> Clause:
     if not value:
         missing = "" if name.startswith("_") else f", or use `{name.partition(':')[0]}:missing=true`"
         raise UnsupportedParameter(f"`{name}` has no value; leave it out{missing}.", code="invalid")
-    return _criterion(type, name, value, Place(name), criteria)
+    return _parse_name(type, name, value, ChainPosition(name), criteria)
 
 
-def _criterion(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+def _parse_name(type: str, name: str, value: str, position: ChainPosition, criteria: Criteria) -> Clause:
     if name.startswith("_has:"):
-        return _reverse_chain(type, name, value, place, criteria)
+        return _parse_reverse_chain(type, name, value, position, criteria)
     head, chained, rest = name.partition(".")
     if chained:
-        return _chain(type, head, rest, value, place, criteria)
+        return _parse_chain(type, head, rest, value, position, criteria)
     code, _, modifier = name.partition(":")
-    parameter = parameter_of((type,), code, criteria)[0]
+    parameter = find_parameters((type,), code, criteria)[0]
     if name.endswith(":"):
-        raise Invalid(f"`{place.name}` ends in a colon without a modifier. {_valid_modifiers(parameter)}")
+        raise Invalid(f"`{position.name}` ends in a colon without a modifier. {_list_modifiers(parameter)}")
     if modifier == "missing":
-        return _missing(parameter, place, value)
-    return _alternatives(parameter, modifier, place, value, criteria)
+        return _parse_missing(parameter, position, value)
+    return _parse_alternatives(parameter, modifier, position, value, criteria)
 
 
-def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[Parameter, ...]:
+def find_parameters(types: Sequence[str], code: str, criteria: Criteria) -> tuple[Parameter, ...]:
     """The parameter `code` of each type; UnsupportedParameter, with the valid ones listed, where a type lacks it."""
     tables = [criteria.registry.parameters(type) for type in types]
-    if code in _WORDS:
-        raise UnsupportedParameter(_DIRECTLY.format(code) if criteria.full_text else NO_FULL_TEXT.format(code))
-    if code in _OF_THE_SEARCH:
-        raise UnsupportedParameter(_DIRECTLY.format(code))
-    if code in LATER or any(code in table and table[code].type == "special" for table in tables):
+    if code in _FULL_TEXT:
+        raise UnsupportedParameter(_ONLY_TOP_LEVEL.format(code) if criteria.full_text else NO_FULL_TEXT.format(code))
+    if code in _TOP_LEVEL:
+        raise UnsupportedParameter(_ONLY_TOP_LEVEL.format(code))
+    if code in UNSUPPORTED or any(code in table and table[code].type == "special" for table in tables):
         raise UnsupportedParameter(
             f"This server does not support the search parameter `{code}`{_REASONS.get(code, '')}."
         )
@@ -104,7 +104,7 @@ def parameter_of(types: Sequence[str], code: str, criteria: Criteria) -> tuple[P
         check_indexed(found)
         return found
     raise UnsupportedParameter(
-        f"{_owner(types)} no search parameter `{code}`. Valid ones: {_valid_parameters(tables)}."
+        f"{_describe_types(types)} no search parameter `{code}`. Valid ones: {_list_parameters(tables)}."
     )
 
 
@@ -118,7 +118,7 @@ def check_indexed(parameters: Iterable[Parameter]) -> None:
             )
 
 
-def _owner(types: Sequence[str]) -> str:
+def _describe_types(types: Sequence[str]) -> str:
     if len(types) == 1:
         return f"`{types[0]}` has"
     if len(types) > 5:
@@ -126,14 +126,14 @@ def _owner(types: Sequence[str]) -> str:
     return f"{', '.join(f'`{type}`' for type in types)} have in common"
 
 
-def _valid_parameters(tables: Iterable[Mapping[str, Parameter]]) -> str:
+def _list_parameters(tables: Iterable[Mapping[str, Parameter]]) -> str:
     first, *others = ({code for code, each in table.items() if each.type != "special"} for table in tables)
-    return ", ".join(f"`{code}`" for code in sorted(first.intersection(*others) - LATER))
+    return ", ".join(f"`{code}`" for code in sorted(first.intersection(*others) - UNSUPPORTED))
 
 
-def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
+def _parse_missing(parameter: Parameter, position: ChainPosition, value: str) -> Clause:
     if value not in ("true", "false"):
-        raise Invalid(f"`{place.name}` takes `true` or `false`, not `{value}`.")
+        raise Invalid(f"`{position.name}` takes `true` or `false`, not `{value}`.")
     if parameter.code in ("_id", "_lastUpdated"):  # every stored resource has both
         return NOTHING if value == "true" else EVERYTHING
     present: Clause = Present(parameter.code)
@@ -142,32 +142,34 @@ def _missing(parameter: Parameter, place: Place, value: str) -> Clause:
     return Not(present) if value == "true" else present
 
 
-def _alternatives(parameter: Parameter, modifier: str, place: Place, value: str, criteria: Criteria) -> Clause:
+def _parse_alternatives(
+    parameter: Parameter, modifier: str, position: ChainPosition, value: str, criteria: Criteria
+) -> Clause:
     kind = TYPES[parameter.type]
-    if modifier and modifier not in kind.modifiers_of(parameter):
+    if modifier and modifier not in kind.list_modifiers(parameter):
         _check_type_modifier(parameter, modifier, criteria)
     alternatives = split(value, ",")
     if "" in alternatives:
-        raise Invalid(f"`{place.name}={value}` has an empty alternative; write a comma inside a value as `\\,`.")
-    clause = disjunction(kind.clause(parameter, modifier or None, text, criteria) for text in alternatives)
-    return Not(clause) if modifier in kind.negated else clause
+        raise Invalid(f"`{position.name}={value}` has an empty alternative; write a comma inside a value as `\\,`.")
+    clause = simplify_or(kind.parse_clause(parameter, modifier or None, text, criteria) for text in alternatives)
+    return Not(clause) if modifier in kind.negating_modifiers else clause
 
 
 def _check_type_modifier(parameter: Parameter, modifier: str, criteria: Criteria) -> None:
     """`subject:Patient=23`: the modifier of a reference may be one of its target types."""
     if parameter.type == "reference" and modifier in criteria.registry.types:
-        _targets(parameter, modifier, criteria)
+        _find_targets(parameter, modifier, criteria)
         return
-    raise Invalid(f"`{parameter.base}.{parameter.code}` has no modifier `{modifier}`. {_valid_modifiers(parameter)}")
+    raise Invalid(f"`{parameter.base}.{parameter.code}` has no modifier `{modifier}`. {_list_modifiers(parameter)}")
 
 
-def _valid_modifiers(parameter: Parameter) -> str:
-    modifiers = sorted({"missing", *TYPES[parameter.type].modifiers_of(parameter)})
+def _list_modifiers(parameter: Parameter) -> str:
+    modifiers = sorted({"missing", *TYPES[parameter.type].list_modifiers(parameter)})
     targets = sorted(parameter.targets) if parameter.type == "reference" else []
     return "Valid ones: " + ", ".join(f"`:{modifier}`" for modifier in (*modifiers, *targets)) + "."
 
 
-def _targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str, ...]:
+def _find_targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str, ...]:
     """The served types that a reference may lead to: all of its targets, or the one the client named."""
     served = criteria.registry.types
     possible = tuple(sorted(parameter.targets)) or served
@@ -181,31 +183,34 @@ def _targets(parameter: Parameter, target: str, criteria: Criteria) -> tuple[str
     return (target,)
 
 
-def _chain(type: str, head: str, rest: str, value: str, place: Place, criteria: Criteria) -> Clause:
+def _parse_chain(type: str, head: str, rest: str, value: str, position: ChainPosition, criteria: Criteria) -> Clause:
     """`subject:Patient.name`; without a type, any target type that has the parameter may match."""
     code, colon, target = head.partition(":")
-    parameter = parameter_of((type,), code, criteria)[0]
+    parameter = find_parameters((type,), code, criteria)[0]
     if colon and not target:
-        raise Invalid(f"`{place.name}` has a colon without a type; name one, as in `subject:Patient.name`.")
+        raise Invalid(f"`{position.name}` has a colon without a type; name one, as in `subject:Patient.name`.")
     if parameter.type != "reference":
-        raise Invalid(f"`{type}.{code}` is no reference, so `{place.name}` cannot be followed through it.")
-    targets = _targets(parameter, target, criteria)
-    able = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
-    if not able:
+        raise Invalid(f"`{type}.{code}` is no reference, so `{position.name}` cannot be followed through it.")
+    targets = _find_targets(parameter, target, criteria)
+    knowing = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
+    if not knowing:
         raise UnsupportedParameter(
-            f"No type that `{type}.{code}` refers to has the search parameter `{_first_code(rest)}` of `{place.name}`. "
-            + (f"Valid ones: {_valid_parameters([criteria.registry.parameters(target)])}." if target else "")
+            f"No type that `{type}.{code}` refers to has the search parameter `{_get_first_code(rest)}` "
+            f"of `{position.name}`. "
+            + (f"Valid ones: {_list_parameters([criteria.registry.parameters(target)])}." if target else "")
         )
     # `subject.type:text`: a code has no text, but the types of other subjects do.
-    reached = [candidate for candidate in able if _takes_modifier(candidate, rest, criteria)] or able
-    further = place.next(len(reached))
-    return disjunction(
-        chain(parameter, candidate, _criterion(candidate, rest, value, further, criteria), criteria.registry)
+    reached = [candidate for candidate in knowing if _takes_modifier(candidate, rest, criteria)] or knowing
+    next_position = position.advance(len(reached))
+    return simplify_or(
+        build_chain(
+            parameter, candidate, _parse_name(candidate, rest, value, next_position, criteria), criteria.registry
+        )
         for candidate in reached
     )
 
 
-def _first_code(name: str) -> str:
+def _get_first_code(name: str) -> str:
     return name.partition(".")[0].partition(":")[0]
 
 
@@ -215,7 +220,7 @@ def _knows(type: str, name: str, criteria: Criteria) -> bool:
         source, code = (*name.split(":", 3), "", "")[1:3]
         parameter = criteria.registry.parameters(source).get(code) if source in criteria.registry.types else None
         return parameter is None or not parameter.targets or type in parameter.targets
-    return _first_code(name) in criteria.registry.parameters(type)
+    return _get_first_code(name) in criteria.registry.parameters(type)
 
 
 def _takes_modifier(type: str, name: str, criteria: Criteria) -> bool:
@@ -224,18 +229,20 @@ def _takes_modifier(type: str, name: str, criteria: Criteria) -> bool:
     if "." in name or modifier in ("", "missing") or modifier in criteria.registry.types or code == "_has":
         return True
     parameter = criteria.registry.parameters(type)[code]
-    return modifier in TYPES[parameter.type].modifiers_of(parameter)
+    return modifier in TYPES[parameter.type].list_modifiers(parameter)
 
 
-def _reverse_chain(type: str, name: str, value: str, place: Place, criteria: Criteria) -> Clause:
+def _parse_reverse_chain(type: str, name: str, value: str, position: ChainPosition, criteria: Criteria) -> Clause:
     """`_has:Observation:patient:code`: some Observation whose `patient` is this resource has that code."""
     parts = name.split(":", 3)
     if len(parts) < 4 or not all(parts):
-        raise Invalid(f"`{place.name}` should read `_has:[type]:[reference parameter]:[parameter]`.")
+        raise Invalid(f"`{position.name}` should read `_has:[type]:[reference parameter]:[parameter]`.")
     _, source, code, rest = parts
     if source not in criteria.registry.types:
-        raise Invalid(f"`{source}` in `{place.name}` is no resource type of this server.")
-    parameter = parameter_of((source,), code, criteria)[0]
+        raise Invalid(f"`{source}` in `{position.name}` is no resource type of this server.")
+    parameter = find_parameters((source,), code, criteria)[0]
     if parameter.type != "reference" or (parameter.targets and type not in parameter.targets):
-        raise Invalid(f"`{source}.{code}` in `{place.name}` is no reference to `{type}`.")
-    return has(parameter, type, _criterion(source, rest, value, place.next(), criteria), criteria.registry)
+        raise Invalid(f"`{source}.{code}` in `{position.name}` is no reference to `{type}`.")
+    return build_reverse_chain(
+        parameter, type, _parse_name(source, rest, value, position.advance(), criteria), criteria.registry
+    )

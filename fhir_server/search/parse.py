@@ -6,21 +6,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import Invalid, Issue, TooCostly
-from fhir_server.search.contained import Inside, inside
+from fhir_server.search.contained import ContainedSearch, plan_contained_search
 from fhir_server.search.entries import TextParameter
-from fhir_server.search.filter import filter_clause
+from fhir_server.search.filter import parse_filter_clause
 from fhir_server.search.include import Include
-from fhir_server.search.list import list_clause
-from fhir_server.search.parameter_clause import UnsupportedParameter, clause_of, parameter_of
+from fhir_server.search.list import parse_list_clause
+from fhir_server.search.parameter_clause import UnsupportedParameter, find_parameters, parse_parameter
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parameters.element_keys import places
+from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import And, Clause, Query, Scope, Sort, Words
+from fhir_server.search.query import And, Clause, Query, Scope, Words
 from fhir_server.search.registry import Registry
-from fhir_server.search.result_parameters import PARAMETERS, Asked, Options, Result, Summary, Total, with_parameter
-from fhir_server.search.simplify import Single, conjunction
-from fhir_server.search.text import text_clause
-from fhir_server.search.words import CONTENT, TEXT, searched
+from fhir_server.search.result_parameters import (
+    PARAMETERS,
+    Options,
+    Result,
+    ResultParameter,
+    Summary,
+    Total,
+    apply_parameter,
+)
+from fhir_server.search.simplify import IsSingle, simplify_and
+from fhir_server.search.text import parse_text_clause
+from fhir_server.search.words import CONTENT, TEXT, iterate_scored_words
 
 MAX_CRITERIA = 1500
 MAX_CRITERIA_OF_ALL = 15_000
@@ -28,22 +36,22 @@ MAX_CRITERIA_OF_ALL = 15_000
 
 Pairs = Sequence[tuple[str, str]]
 
-OfEveryType = Callable[[str, str, Criteria], Clause]
+CriterionParser = Callable[[str, str, Criteria], Clause]
 
 
-def _words(code: TextParameter) -> OfEveryType:
-    return lambda type, text, criteria: text_clause(type, code, text, criteria)
+def _make_text_parser(code: TextParameter) -> CriterionParser:
+    return lambda type, text, criteria: parse_text_clause(type, code, text, criteria)
 
 
-OF_EVERY_TYPE: Mapping[str, OfEveryType] = {
-    "_filter": filter_clause,
-    "_list": list_clause,
-    TEXT: _words(TEXT),
-    CONTENT: _words(CONTENT),
+COMMON_CRITERIA: Mapping[str, CriterionParser] = {
+    "_filter": parse_filter_clause,
+    "_list": parse_list_clause,
+    TEXT: _make_text_parser(TEXT),
+    CONTENT: _make_text_parser(CONTENT),
 }
 """Criteria that are no search parameters of a type: they apply to whatever type is searched, and to no chain."""
 
-ELSEWHERE = frozenset({"_format", "_pretty", "__explain"})
+NOT_SEARCHED = frozenset({"_format", "_pretty", "__explain"})
 """Parameters that do not change what is searched: answered by the HTTP layer and by `interactions.explain`."""
 
 
@@ -53,7 +61,7 @@ class Search:
 
     `query`: the first page. `applied`: the parameters in force, in order and as given, for the self link. `issues`: one
     warning for each ignored parameter (lenient handling). `total`, `summary`: None where the client did not say.
-    `inside`: the search among contained resources, None where they are not searched; the query has no scopes where
+    `contained`: the search among contained resources, None where they are not searched; the query has no scopes where
     they alone are.
     `words`: what matches are scored by, () where no full text was searched.
     """
@@ -65,7 +73,7 @@ class Search:
     total: Total | None = None
     summary: Summary | None = None
     elements: tuple[str, ...] = ()
-    inside: Inside | None = None
+    contained: ContainedSearch | None = None
     words: tuple[Words, ...] = ()
 
 
@@ -80,55 +88,48 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
     applied: list[tuple[str, str]] = []
     issues: list[Issue] = []
     result = Result()
-    returned = _returned(types, pairs, criteria.registry)
+    returned = _list_returned_types(types, pairs, criteria.registry)
     for name, value in pairs:
         code, _, modifier = name.partition(":")
-        if code in ELSEWHERE:
+        if code in NOT_SEARCHED:
             continue
         try:
             if code in PARAMETERS:
-                result = with_parameter(result, Asked(types, code, modifier, value, criteria, returned))
+                result = apply_parameter(result, ResultParameter(types, code, modifier, value, criteria, returned))
             else:
-                _add(clauses, name, value, criteria)
+                _add_clauses(clauses, name, value, criteria)
         except UnsupportedParameter as error:
             if not options.lenient:
                 raise
             issues.append(replace(error.issues[0], severity="warning", diagnostics=f"Ignored: {error}"))
         else:
             applied.append((name, value))
-    words = _searched(clauses)
-    _check_together(result, words)
-    result = replace(result, sort=_scoring(result.sort, words))
-    query = _query(clauses, result, criteria.registry, options)
+    words = _list_searched_words(clauses)
+    _check_combination(result, words)
+    sort = tuple(replace(key, words=words) if key.kind == "score" else key for key in result.sort)
+    query = _build_query(clauses, replace(result, sort=sort), criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),
         tuple(issues),
         *(result.includes, result.total, result.summary, result.elements),
-        _inside(query, result, criteria.registry),
+        None if result.contained == "false" else _plan_contained(query, result, criteria.registry),
         words,
     )
 
 
-def _scoring(sort: Sequence[Sort], words: tuple[Words, ...]) -> tuple[Sort, ...]:
-    """The sort keys, those by score with the words that are scored."""
-    return tuple(replace(key, words=words) if key.kind == "score" else key for key in sort)
+def _plan_contained(query: Query, result: Result, registry: Registry) -> ContainedSearch:
+    return plan_contained_search(query.scopes, registry.types, without_containers=result.contained_type == "contained")
 
 
-def _inside(query: Query, result: Result, registry: Registry) -> Inside | None:
-    if result.contained == "false":
-        return None
-    return inside(query.scopes, registry.types, alone=result.contained_type == "contained")
-
-
-def _returned(types: Sequence[str], pairs: Pairs, registry: Registry) -> Sequence[str]:
+def _list_returned_types(types: Sequence[str], pairs: Pairs, registry: Registry) -> Sequence[str]:
     """The types that matches may have: any, where containers are returned for what they contain."""
-    given = dict(pairs)
-    containers = given.get("_contained") in ("true", "both") and given.get("_containedType") != "contained"
+    values = dict(pairs)
+    containers = values.get("_contained") in ("true", "both") and values.get("_containedType") != "contained"
     return registry.types if containers else types
 
 
-def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
+def list_system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
     """The types of a system search: those that `_type` lists, or all that are served."""
     values = [value for name, value in pairs if name == "_type" and value]
     if not values:
@@ -140,34 +141,33 @@ def system_types(pairs: Pairs, registry: Registry) -> tuple[str, ...]:
     return types
 
 
-def _add(clauses: dict[str, list[Clause]], name: str, value: str, criteria: Criteria) -> None:
+def _add_clauses(clauses: dict[str, list[Clause]], name: str, value: str, criteria: Criteria) -> None:
     """Adds what `name=value` asks of each type; all or none of them."""
     code = name.partition(".")[0].partition(":")[0]
-    if len(clauses) > 1 and code != "_has" and not (code in OF_EVERY_TYPE and value):
-        parameter_of(tuple(clauses), code, criteria)
-    asked = {type: clause_for(type, name, value, criteria) for type in clauses}
-    for type, clause in asked.items():
+    if len(clauses) > 1 and code != "_has" and not (code in COMMON_CRITERIA and value):
+        find_parameters(tuple(clauses), code, criteria)
+    added = {type: parse_criterion(type, name, value, criteria) for type in clauses}
+    for type, clause in added.items():
         clauses[type].append(clause)
 
 
-def clause_for(type: str, name: str, value: str, criteria: Criteria) -> Clause:
+def parse_criterion(type: str, name: str, value: str, criteria: Criteria) -> Clause:
     """What one criterion asks of a resource of `type`. Raises as `parse` does."""
     code, _, modifier = name.partition(":")
-    if code not in OF_EVERY_TYPE or not value:
-        return clause_of(type, name, value, criteria)
+    if code not in COMMON_CRITERIA or not value:
+        return parse_parameter(type, name, value, criteria)
     if modifier:
         raise Invalid(f"`{code}` has no modifiers, so `{name}` cannot be applied.")
-    return OF_EVERY_TYPE[code](type, value, criteria)
+    return COMMON_CRITERIA[code](type, value, criteria)
 
 
-def _searched(clauses: Mapping[str, Sequence[Clause]]) -> tuple[Words, ...]:
+def _list_searched_words(clauses: Mapping[str, Sequence[Clause]]) -> tuple[Words, ...]:
     """The words searched, which are the same for every type."""
-    for asked in clauses.values():
-        return tuple(dict.fromkeys(each for clause in asked for each in searched(clause)))
-    return ()
+    criteria = next(iter(clauses.values()), ())
+    return tuple(dict.fromkeys(words for clause in criteria for words in iterate_scored_words(clause)))
 
 
-def _check_together(result: Result, words: Sequence[Words]) -> None:
+def _check_combination(result: Result, words: Sequence[Words]) -> None:
     """R4, Summary: includes cannot be mixed with `_summary=text`; scores are of words."""
     if not words and any(key.kind == "score" for key in result.sort):
         raise Invalid(
@@ -178,32 +178,27 @@ def _check_together(result: Result, words: Sequence[Words]) -> None:
         raise Invalid("`_summary=text` cannot be combined with `_include` or `_revinclude`; leave one of them out.")
 
 
-def _query(clauses: dict[str, list[Clause]], result: Result, registry: Registry, options: Options) -> Query:
-    single = _single(registry)
+def _build_query(clauses: dict[str, list[Clause]], result: Result, registry: Registry, options: Options) -> Query:
+    is_single = _make_is_single(registry)
     count = options.default_count if result.count is None else min(result.count, options.max_count)
-    scopes = tuple(Scope(type, conjunction(type, asked, single)) for type, asked in clauses.items())
+    scopes = tuple(Scope(type, simplify_and(type, required, is_single)) for type, required in clauses.items())
     criteria = [len(scope.where.clauses) if isinstance(scope.where, And) else 1 for scope in scopes]
     if max(criteria, default=0) > MAX_CRITERIA or sum(criteria) > MAX_CRITERIA_OF_ALL:
         raise TooCostly(
             f"The search has {max(criteria):,} criteria that must all hold; {MAX_CRITERIA:,} are possible for a type, "
             f"and {MAX_CRITERIA_OF_ALL:,} for all types together. Alternatives, separated by commas, may be more."
         )
-    return Query(
-        scopes=scopes,
-        sort=result.sort,
-        count=0 if result.summary == "count" else count,
-    )
+    return Query(scopes, result.sort, 0 if result.summary == "count" else count)
 
 
-def _single(registry: Registry) -> Single:
-    def single(type: str, code: str) -> bool:
+def _make_is_single(registry: Registry) -> IsSingle:
+    def is_single(type: str, code: str) -> bool:
         table = registry.parameters(type)
         parameter = table.get(code)
         if parameter is None and code.endswith(CANONICAL):
-            place = (code.removesuffix(CANONICAL),)
-            parameter = next(
-                (each for each in table.values() if each.type == "quantity" and places(each) == place), None
-            )
+            element = (code.removesuffix(CANONICAL),)
+            quantities = (each for each in table.values() if each.type == "quantity")
+            parameter = next((each for each in quantities if list_element_names(each) == element), None)
         return parameter is not None and not parameter.repeats
 
-    return single
+    return is_single

@@ -1,6 +1,6 @@
 """The search tree: what `parse.py` makes of a query string and what every store compiles.
 
-A clause speaks of *index entries* (`index.Entries`), never of FHIR paths: a store needs to know how to look up terms,
+A clause speaks of *index entries* (`entries.Entries`), never of FHIR paths: a store needs to know how to look up terms,
 intervals and references, and nothing of FHIR. Every value is frozen and hashable.
 Semantics of R4 search: https://hl7.org/fhir/R4/search.html
 """
@@ -17,10 +17,9 @@ Comparison = Literal["lt", "le", "gt", "ge"]
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
-    """One bound of an interval entry: its `low` or `high` end compared with a value (µs for dates)."""
+class Bound:
+    """One end, `low` or `high`, of a date or number entry compared with a value (µs for dates)."""
 
-    __test__ = False  # no test class, whatever a test runner makes of the name
     end: Literal["low", "high"]
     comparison: Comparison
     value: int | float
@@ -38,7 +37,7 @@ class Equals:
 class StartsWith:
     """Some term of `parameter` starts with `prefix`.
 
-    `few`: the resources have few different terms that do, if any, so that a store may look these up first.
+    `few`: only few different terms are expected to, so that a store may look these up first.
     """
 
     parameter: str
@@ -50,7 +49,7 @@ class StartsWith:
 class Contains:
     """Some term of `parameter` contains `text` in its normalised part (before `entries.SEPARATOR`).
 
-    `strings`: the parameter is one of `Entries.strings`, so that what a store keeps of those may answer it.
+    `strings`: the parameter is one of `Entries.strings`, whose trigrams a store may have indexed.
     """
 
     parameter: str
@@ -60,9 +59,9 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class EndsWith:
-    """Some term of `parameter` ends with `suffix` (token criteria `system|`: the term is code, separator, system).
+    """Some term of `parameter` ends with `suffix`, as for the token criterion `system|`.
 
-    With `normalised`, it is the part before `entries.SEPARATOR` that ends so: the normalised text of a string.
+    With `normalised`, the part before `entries.SEPARATOR` does: the normalised text of a string.
     """
 
     parameter: str
@@ -81,9 +80,9 @@ class TermRange:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """These words (at least one) stand side by side and in this order among the words of the text `parameter`.
+    """The text `parameter` (of `entries.Entries.texts`) has these words, at least one, side by side and in this order.
 
-    With `prefix`, the last one is the beginning of a word. `entries.Entries.texts` has the words.
+    With `prefix`, the last one is the beginning of a word.
     """
 
     parameter: TextParameter
@@ -93,30 +92,30 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """One date interval of `parameter` passes every test; intervals are closed, in µs since 1970 UTC."""
+    """One date interval of `parameter` is within all bounds; intervals are closed, in µs since 1970 UTC."""
 
     parameter: str
-    tests: tuple[Test, ...]
+    bounds: tuple[Bound, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """One number entry of `parameter` passes every test, has the key and fits the unit.
+    """One number entry of `parameter` is within all bounds, has the key and fits the unit.
 
     `key`: "" for number and quantity parameters; for a composite the key of the element's token component
-    (`index.NumberEntry`). `unit`: None for any, else (system or None, code or unit text): with a system the entry's
+    (`entries.NumberEntry`). `unit`: None for any, else (system or None, code or unit text): with a system the entry's
     system and code are equal to them, without one the entry's code or its unit text is equal to the second.
     """
 
     parameter: str
-    tests: tuple[Test, ...]
+    bounds: tuple[Bound, ...]
     key: str = ""
     unit: tuple[str | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """Some position of `parameter` is at most `metres` from a point, on the great circle (`geodesy.great_circle`).
+    """Some position of `parameter` is at most `metres` from a point, on the great circle (`geodesy.compute_distance`).
 
     A position is a number entry with the key "", its `low` the latitude and its `high` the longitude, in degrees.
     """
@@ -143,16 +142,16 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class LastUpdated:
-    """`meta.lastUpdated` (µs, a point: `low` = `high`) passes every test."""
+    """`meta.lastUpdated` (µs, a point: `low` = `high`) is within all bounds."""
 
-    tests: tuple[Test, ...]
+    bounds: tuple[Bound, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """Some reference of `parameter` points to a current resource of `type` that matches `where`, or to a contained one.
 
-    Contained ones are entries of their container: see `search.inside`.
+    Contained resources are indexed with their container: see `search.nested_index`.
     """
 
     parameter: str
@@ -171,7 +170,10 @@ class Has:
 
 @dataclass(frozen=True, slots=True)
 class CanonicalChain:
-    """Some canonical of `parameter` names a current resource of `type` that matches `where` (`entries.canonicals`)."""
+    """Some canonical of `parameter` names a current resource of `type` that matches `where`.
+
+    `entries.list_canonicals` has the names of a resource.
+    """
 
     parameter: str
     type: str
@@ -189,7 +191,7 @@ class CanonicalHas:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Something of the resource itself matches `where`: it is indexed there like contained resources (`search.inside`).
+    """A resource or element inside the resource, indexed as `search.nested_index` says, matches `where`.
 
     With a type, a resource of that type that stands where a reference of `parameter` would. Without one, an element of
     a composite, whose components go by the names that they have in it.
@@ -204,8 +206,8 @@ class Within:
 class Lineage:
     """The resource is one of `ids`, or below (above) one of them over any number of references of `parameter`.
 
-    `parameter` refers to the resource above, which is of the same type. Circles are walked once round. What is below a
-    resource that is absent is found; the absent resource itself is not.
+    `parameter` refers to the resource above, which is of the same type; circles are followed once. Resources below one
+    that is absent match, the absent one does not.
     """
 
     parameter: str
@@ -290,11 +292,11 @@ NOTHING = Or()
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One `_sort` key. `kind` says where its value is: in terms, dates, numbers, the store's own two, or the texts.
+    """One `_sort` key; `kind` says where its value is: in the entries, in the id or `lastUpdated`, or in the texts.
 
     Ascending takes the lowest value of a resource (a date's or number's `low`), descending the highest (`high`);
-    resources without a value come last in both directions. The value of a `score` is that of `words.score` for `words`,
-    which every resource has; by it, at most `words.MOST_SCORED` matches of a type can be sorted.
+    resources without a value come last in both directions. A `score` is what `words.score` gives for `words`,
+    which every resource has; by it, at most `words.MAX_SCORED` matches of a type can be sorted.
     """
 
     parameter: str

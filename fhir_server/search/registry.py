@@ -51,8 +51,8 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Custom:
-    """A SearchParameter of this installation, and its `edition`: its id, `@`, and what differs for each version."""
+class CustomParameter:
+    """A SearchParameter of this installation, and its `edition`: its id, `@`, and a text that each version changes."""
 
     facts: SearchParameterFacts
     edition: str
@@ -81,15 +81,15 @@ _PLAIN_RESOURCES = frozenset({"Binary", "Bundle", "Parameters"})
 _NOT_CRITERIA = frozenset({"_has", "_type"})
 """Published as parameters of Resource, but part of the search syntax: the parser knows them."""
 
-_SWAPPED = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
+_SWAPPED_COMPONENTS = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
 """R4 gives these composites' two components each other's expression (corrected in R4B)."""
 
 _FAMILY = "HumanName.family"
 
-_OF_THEIR_OWN = {"http://hl7.org/fhir/SearchParameter/Location-near": "near"}
+_TYPES_BY_URL = {"http://hl7.org/fhir/SearchParameter/Location-near": "near"}
 """Special parameters that are parameter types here."""
 
-_SINGLE = frozenset(
+_SINGLE_DATATYPES = frozenset(
     {"boolean", "code", "string", "markdown", "uri", "url", "canonical", "oid", "uuid", "id", "integer", "decimal"}
     | {"positiveInt", "unsignedInt", "date", "dateTime", "instant", "Period", "Timing", "Quantity", "SimpleQuantity"}
     | {"Age", "Duration", "Distance", "Count", "Money", "Range", "SampledData", "Reference", "Coding", "Identifier"}
@@ -114,13 +114,15 @@ def build(definitions: Definitions, types: Sequence[str] | None = None) -> Regis
     for facts in definitions.search_parameters:
         if facts.code in _NOT_CRITERIA:
             continue
-        components = components_of(facts, by_url)
-        for type in bases(facts, served):
-            tables[type][facts.code] = parameter_for(definitions, facts, type, components)
+        components = find_components(facts, by_url)
+        for type in iterate_bases(facts, served):
+            tables[type][facts.code] = build_parameter(definitions, facts, type, components)
     return Registry(tables)
 
 
-def extended(registry: Registry, definitions: Definitions, custom: Sequence[Custom], indexed: Indexed) -> Registry:
+def add_custom(
+    registry: Registry, definitions: Definitions, custom: Sequence[CustomParameter], indexed: Indexed
+) -> Registry:
     """The registry with custom parameters; where two have the same code for a type, the first is in force.
 
     Raises ValueError for an expression beyond `fhir.path`, and for a composite of parameters that are not known.
@@ -128,34 +130,32 @@ def extended(registry: Registry, definitions: Definitions, custom: Sequence[Cust
     by_url = {facts.url: facts for facts in (*definitions.search_parameters, *(each.facts for each in custom))}
     tables = {type: dict(registry.parameters(type)) for type in registry.types}
     for each in custom:
-        components = components_of(each.facts, by_url)
-        for type in bases(each.facts, registry.types):
+        components = find_components(each.facts, by_url)
+        for type in iterate_bases(each.facts, registry.types):
             if each.facts.code not in tables[type]:
                 pending = indexed.get(type, {}).get(each.facts.code) != each.edition
-                parameter = parameter_for(definitions, each.facts, type, components)
+                parameter = build_parameter(definitions, each.facts, type, components)
                 tables[type][each.facts.code] = replace(parameter, edition=each.edition, pending=pending)
     return Registry(tables)
 
 
-def without(registry: Registry, ids: Iterable[str]) -> Registry:
+def remove_custom(registry: Registry, ids: Iterable[str]) -> Registry:
     """The registry without the parameters of these stored SearchParameters."""
-    out = frozenset(ids)
-    tables = {
-        type: {
-            code: each
-            for code, each in registry.parameters(type).items()
-            if not each.edition or each.edition.partition("@")[0] not in out
+    removed = frozenset(ids)
+    tables = {type: registry.parameters(type).items() for type in registry.types}
+    return Registry(
+        {
+            type: {code: each for code, each in table if each.edition.partition("@")[0] not in removed}
+            for type, table in tables.items()
         }
-        for type in registry.types
-    }
-    return Registry(tables)
+    )
 
 
 FULL_TEXT = "full-text"
 """The edition of `_text` and `_content` where resources are indexed by their words."""
 
 
-def worded(registry: Registry, indexed: Indexed) -> Registry:
+def add_full_text(registry: Registry, indexed: Indexed) -> Registry:
     """The registry with `_text` and `_content` as parameters that wait for a reindex of each type."""
     tables = {type: dict(registry.parameters(type)) for type in registry.types}
     for type, table in tables.items():
@@ -166,7 +166,7 @@ def worded(registry: Registry, indexed: Indexed) -> Registry:
     return Registry(tables)
 
 
-def bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
+def iterate_bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
     """The served types that a parameter is for."""
     for type in served:
         abstract = {"Resource"} if type in _PLAIN_RESOURCES else {"Resource", "DomainResource"}
@@ -174,94 +174,93 @@ def bases(facts: SearchParameterFacts, served: Sequence[str]) -> Iterator[str]:
             yield type
 
 
-def components_of(facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts]) -> tuple[Component, ...]:
+def find_components(
+    facts: SearchParameterFacts, by_url: Mapping[str, SearchParameterFacts | Parameter]
+) -> tuple[Component, ...]:
     """The parts of a composite. Raises ValueError when it names a parameter that is not known."""
     unknown = [url for url, _ in facts.components if url not in by_url]
     if unknown:
         raise ValueError(f"`{facts.code}` is composed of `{unknown[0]}`, which is not known here.")
-    found = tuple(Component(by_url[url].code, by_url[url].type, expression) for url, expression in facts.components)
-    if facts.url in _SWAPPED:
-        first, second = found
-        return replace(first, expression=second.expression), replace(second, expression=first.expression)
-    return found
+    expressions = [expression for _, expression in facts.components]
+    if facts.url in _SWAPPED_COMPONENTS:
+        expressions.reverse()
+    definitions = [by_url[url] for url, _ in facts.components]
+    return tuple(Component(each.code, each.type, text) for each, text in zip(definitions, expressions, strict=True))
 
 
-def parameter_for(
+def build_parameter(
     definitions: Definitions, facts: SearchParameterFacts, type: str, components: tuple[Component, ...]
 ) -> Parameter:
     """A parameter as it applies to one type. Raises ValueError for an expression beyond `fhir.path`."""
     branches = parse_for(facts.expression, type) if facts.expression else ()
-    elements = _elements(definitions, type, branches)
+    elements = _find_elements(definitions, type, branches)
     return Parameter(
         code=facts.code,
         base=type,
-        type=_OF_THEIR_OWN.get(facts.url, facts.type) if branches else "special",
+        type=_TYPES_BY_URL.get(facts.url, facts.type) if branches else "special",
         url=facts.url,
         expression=" | ".join(branch.text for branch in branches),
         targets=facts.targets,
-        components=tuple(_as_it_applies(definitions, type, branches, each) for each in components),
-        repeats=_repeats(definitions, type, branches),
+        components=tuple(_apply_component(definitions, type, branches, each) for each in components),
+        repeats=_may_repeat(definitions, type, branches),
         datatypes=tuple(sorted({datatype for datatype, _ in elements})),
         family_names=any(datatype == "HumanName" or path == _FAMILY for datatype, path in elements),
-        coded=_coded(elements),
+        coded=_list_coded(elements),
     )
 
 
-def _as_it_applies(definitions: Definitions, type: str, branches: Sequence[Branch], component: Component) -> Component:
+def _apply_component(
+    definitions: Definitions, type: str, branches: Sequence[Branch], component: Component
+) -> Component:
     """The component with the coded elements that it finds in the elements of a composite."""
-    found: set[tuple[str, str]] = set()
+    elements: set[tuple[str, str]] = set()
     for part in parse(component.expression):
-        starts = {type} if part.root else {owner for owner, _ in _elements(definitions, type, branches)}
+        starts = {type} if part.root else {owner for owner, _ in _find_elements(definitions, type, branches)}
         for start in starts:
-            found |= _elements(definitions, start, (part,))
-    return replace(component, coded=_coded(found))
+            elements |= _find_elements(definitions, start, (part,))
+    return replace(component, coded=_list_coded(elements))
 
 
-def _coded(elements: Collection[tuple[str, str]]) -> tuple[str, ...]:
+def _list_coded(elements: Collection[tuple[str, str]]) -> tuple[str, ...]:
     paths = {path for datatype, path in elements if datatype == "code"}
     return tuple(sorted({*paths, "boolean"} if any(datatype == "boolean" for datatype, _ in elements) else paths))
 
 
-def _elements(definitions: Definitions, type: str, branches: Iterable[Branch]) -> set[tuple[str, str]]:
+def _find_elements(definitions: Definitions, type: str, branches: Iterable[Branch]) -> set[tuple[str, str]]:
     """(type, official path) of the elements that expressions lead to from a type."""
-    found: set[tuple[str, str]] = set()
+    elements: set[tuple[str, str]] = set()
     for branch in branches:
-        found |= {("boolean", "")} if branch.truth else {*_ends(definitions.properties, type, "", branch.steps)}
-    return found
+        ends = _iterate_ends(definitions.properties, type, "", branch.steps)
+        elements.update((("boolean", ""),) if branch.truth else ends)
+    return elements
 
 
-def _ends(
+def _iterate_ends(
     properties: Mapping[str, Mapping[str, Property]], type: str, path: str, steps: Path
 ) -> Iterator[tuple[str, str]]:
     if not steps:
         yield type, path
     elif isinstance(steps[0], Member):
         for _, property in find_keys(properties.get(type, {}), steps[0]):
-            yield from _ends(properties, property.type, property.element.path, steps[1:])
+            yield from _iterate_ends(properties, property.type, property.element.path, steps[1:])
     else:
-        yield from _ends(properties, type, path, steps[1:])
+        yield from _iterate_ends(properties, type, path, steps[1:])
 
 
-def _repeats(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:
+def _may_repeat(definitions: Definitions, type: str, branches: Sequence[Branch]) -> bool:
     """Whether a resource may have several values: unless all branches are types of the same single elements."""
     elements = {tuple(step.name for step in branch.steps if isinstance(step, Member)) for branch in branches}
-    if len(elements) != 1:
-        return True
-    return any(_may_repeat(definitions, type, branch) for branch in branches)
-
-
-def _may_repeat(definitions: Definitions, type: str, branch: Branch) -> bool:
-    return branch.truth is None and _path_repeats(definitions.properties, type, branch.steps)
+    paths = [branch.steps for branch in branches if branch.truth is None]
+    return len(elements) != 1 or any(_path_repeats(definitions.properties, type, steps) for steps in paths)
 
 
 def _path_repeats(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> bool:
     if not steps:
-        return type not in _SINGLE
+        return type not in _SINGLE_DATATYPES
     first, rest = steps[0], steps[1:]
     if not isinstance(first, Member):
         return _path_repeats(properties, type, rest)
-    found = [property for _, property in find_keys(properties.get(type, {}), first)]
     return any(
         (property.element.repeats and first.index is None) or _path_repeats(properties, property.type, rest)
-        for property in found
+        for _, property in find_keys(properties.get(type, {}), first)
     )

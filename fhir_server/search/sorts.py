@@ -59,9 +59,9 @@ SORTS: Mapping[str, tuple[str, ...]] = {
 }
 """Search parameters by resource type, at most MOST each: strings, tokens and dates."""
 
-MOST = 6
+MAX_SORTS = 6
 
 
-def declared(type: str) -> tuple[str, ...]:
+def list_declared_sorts(type: str) -> tuple[str, ...]:
     """The parameters whose sort walks an index over all resources of a type."""
     return (*ALWAYS, *SORTS.get(type, ()))

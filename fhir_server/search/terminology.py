@@ -13,9 +13,9 @@ from typing import Literal
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.fhir.terminology import Json, load_published_terminology
-from fhir_server.search.concepts import Concepts, Unevaluable, concepts_of, filtered
+from fhir_server.search.concepts import Concepts, Unevaluable, filter_codes, read_code_system
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.filter_grammar import TERMINOLOGY, comparisons, parse, with_systems
+from fhir_server.search.filter_grammar import TERMINOLOGY, expand_system_names, iterate_comparisons, parse_filter
 
 Kind = Literal["ValueSet", "CodeSystem"]
 Name = tuple[Kind, str]
@@ -63,19 +63,19 @@ class Terminology:
 
     stored: Mapping[Name, Sequence[Json]] = field(default_factory=dict)
 
-    def codes(self, canonical: str) -> Codes:
+    def list_codes(self, canonical: str) -> Codes:
         """What the value set contains: a canonical URL, perhaps with `|version`, or `ValueSet/id`.
 
         Raises Invalid for one that is not known, Unevaluable for one that cannot be evaluated in full, TooCostly.
         """
-        if self.find("ValueSet", canonical) is None:
+        if self.find_definition("ValueSet", canonical) is None:
             raise Invalid(
-                f"The value set `{canonical}` is not known here{self._others('ValueSet', canonical)}. "
+                f"The value set `{canonical}` is not known here{self._describe_versions('ValueSet', canonical)}. "
                 "Store it as a ValueSet, or name one of FHIR R4.",
                 code="not-found",
             )
         try:
-            codes = _Evaluation(self).codes(canonical)
+            codes = _Evaluation(self).list_codes(canonical)
         except Unevaluable as error:
             raise Unevaluable(f"The value set `{canonical}` cannot be evaluated: {error}.") from None
         if len(codes.listed) > MAX_CODES:
@@ -85,21 +85,21 @@ class Terminology:
             )
         return codes
 
-    def below(self, system: str, code: str) -> frozenset[str]:
+    def find_below(self, system: str, code: str) -> frozenset[str]:
         """The code and those that it subsumes. Raises Invalid for an unknown code, Unevaluable."""
-        return self._with_concept(system, code).below(code)
+        return self._read_system_of(system, code).find_below(code)
 
-    def above(self, system: str, code: str) -> frozenset[str]:
+    def find_above(self, system: str, code: str) -> frozenset[str]:
         """The code and those that subsume it. Raises Invalid for an unknown code, Unevaluable."""
-        return self._with_concept(system, code).above(code)
+        return self._read_system_of(system, code).find_above(code)
 
-    def find(self, kind: Kind, canonical: str) -> Json | None:
+    def find_definition(self, kind: Kind, canonical: str) -> Json | None:
         """The definition that a canonical URL names: the given version, else the one to prefer."""
         url, _, version = canonical.partition("|")
-        found = (each for each in self.known(kind, url) if not version or each.get("version") == version)
+        found = (each for each in self.iterate_definitions(kind, url) if not version or each.get("version") == version)
         return next(found, None)
 
-    def known(self, kind: Kind, name: str) -> Iterator[Json]:
+    def iterate_definitions(self, kind: Kind, name: str) -> Iterator[Json]:
         """All definitions under a name, in order of preference."""
         yield from self.stored.get((kind, name), ())
         tables = load_published_terminology()
@@ -107,20 +107,20 @@ class Terminology:
         if official is not None:
             yield official
 
-    def _others(self, kind: Kind, canonical: str) -> str:
+    def _describe_versions(self, kind: Kind, canonical: str) -> str:
         """The versions that are known of what was asked for in another one."""
         url = canonical.partition("|")[0]
-        versions = sorted({each.get("version", "") for each in self.known(kind, url)} - {""})
+        versions = sorted({each.get("version", "") for each in self.iterate_definitions(kind, url)} - {""})
         return f" (known versions: {', '.join(f'`{version}`' for version in versions)})" if versions else ""
 
-    def _with_concept(self, system: str, code: str) -> Concepts:
-        found = self.find("CodeSystem", system)
+    def _read_system_of(self, system: str, code: str) -> Concepts:
+        found = self.find_definition("CodeSystem", system)
         if found is None:
             raise Invalid(
                 f"The code system `{system}` is not known here; store it as a CodeSystem, or list codes.",
                 code="not-found",
             )
-        concepts = concepts_of(found)
+        concepts = read_code_system(found)
         if not concepts.complete:
             raise Unevaluable(
                 f"The code system `{system}` is known here only in part (content `{found.get('content')}`), "
@@ -135,11 +135,11 @@ class Terminology:
 class _Evaluation:
     """Of one value set: what it includes and the code systems on the way are worked out once each."""
 
-    known: Terminology
+    terminology: Terminology
     sets: dict[str, Codes] = field(default_factory=dict)
     systems: dict[str, Concepts | None] = field(default_factory=dict)
 
-    def codes(self, canonical: str, path: tuple[str, ...] = ()) -> Codes:
+    def list_codes(self, canonical: str, path: tuple[str, ...] = ()) -> Codes:
         """What the value set contains; `path` are those that include it. Raises Unevaluable."""
         if canonical in self.sets:
             return self.sets[canonical]
@@ -147,42 +147,42 @@ class _Evaluation:
             raise Unevaluable(f"it includes itself, by way of `{path[-1]}`")
         if len(path) > _MAX_DEPTH:
             raise Unevaluable(f"its value sets are nested more than {_MAX_DEPTH} deep")
-        value_set = self.known.find("ValueSet", canonical)
+        value_set = self.terminology.find_definition("ValueSet", canonical)
         if value_set is None:
             raise Unevaluable(f"it includes `{canonical}`, which is not known here")
         try:
-            found = self._composed(value_set, (*path, canonical))
+            found = self._compose(value_set, (*path, canonical))
         except Unevaluable:
-            listed = expanded(value_set)
+            listed = read_expansion(value_set)
             if listed is None:
                 raise
             found = listed
         self.sets[canonical] = found
         return found
 
-    def _composed(self, value_set: Json, path: tuple[str, ...]) -> Codes:
+    def _compose(self, value_set: Json, path: tuple[str, ...]) -> Codes:
         compose = value_set.get("compose")
         if compose is None:
             raise Unevaluable("it has no `compose`, and no complete `expansion`")
         active = compose.get("inactive") is False
-        included = [self._included(each, active, path) for each in compose.get("include", ())]
-        excluded = [self._included(each, False, path) for each in compose.get("exclude", ())]
+        included = [self._evaluate_include(each, active, path) for each in compose.get("include", ())]
+        excluded = [self._evaluate_include(each, False, path) for each in compose.get("exclude", ())]
         codes = reduce(Codes.union, included, Codes())
         return codes.without(reduce(Codes.union, excluded)) if excluded else codes
 
-    def _included(self, include: Json, active: bool, path: tuple[str, ...]) -> Codes:
+    def _evaluate_include(self, include: Json, active: bool, path: tuple[str, ...]) -> Codes:
         """One include or exclude: all its conditions hold."""
-        parts = [self.codes(canonical, path) for canonical in include.get("valueSet", ())]
+        parts = [self.list_codes(canonical, path) for canonical in include.get("valueSet", ())]
         if "system" in include:
-            parts.append(self._of_system(include, active))
+            parts.append(self._evaluate_system(include, active))
         if not parts:
             raise Unevaluable("an `include` names neither a system nor a value set")
         return reduce(Codes.intersection, parts)
 
-    def _of_system(self, include: Json, active: bool) -> Codes:
+    def _evaluate_system(self, include: Json, active: bool) -> Codes:
         system = include["system"]
         canonical = f"{system}|{include['version']}" if "version" in include else system
-        concepts = self._concepts(canonical)
+        concepts = self._read_system(canonical)
         filters = include.get("filter", ())
         codes: frozenset[str]
         if "concept" in include:
@@ -191,7 +191,7 @@ class _Evaluation:
             raise Unevaluable(f"it filters `{canonical}`, which is not known here")
         elif filters:
             assert concepts is not None
-            codes = reduce(frozenset.intersection, (filtered(concepts, each) for each in filters))
+            codes = reduce(frozenset.intersection, (filter_codes(concepts, each) for each in filters))
         elif concepts is not None and concepts.complete:
             codes = frozenset(concepts.properties)
         elif active:
@@ -199,20 +199,22 @@ class _Evaluation:
         else:
             return Codes(systems=frozenset({system}))
         if active and concepts is not None:
-            codes = frozenset(code for code in codes if code not in concepts.properties or not concepts.inactive(code))
+            codes = frozenset(
+                code for code in codes if code not in concepts.properties or not concepts.is_inactive(code)
+            )
         return Codes(frozenset((system, code) for code in codes))
 
-    def _concepts(self, canonical: str) -> Concepts | None:
+    def _read_system(self, canonical: str) -> Concepts | None:
         if canonical not in self.systems:
-            found = self.known.find("CodeSystem", canonical)
-            self.systems[canonical] = concepts_of(found) if found is not None else None
+            found = self.terminology.find_definition("CodeSystem", canonical)
+            self.systems[canonical] = read_code_system(found) if found is not None else None
         return self.systems[canonical]
 
 
 NOTHING_STORED = Terminology()
 
 
-def expanded(value_set: Json) -> Codes | None:
+def read_expansion(value_set: Json) -> Codes | None:
     """What the `expansion` of a value set lists; None where there is none or it is a part of one."""
     expansion = value_set.get("expansion")
     if (
@@ -232,7 +234,7 @@ def expanded(value_set: Json) -> Codes | None:
     return None if expansion.get("total", seen) > seen else Codes(frozenset(found))
 
 
-def needed(pairs: Iterable[tuple[str, str]]) -> tuple[Name, ...]:
+def find_names(pairs: Iterable[tuple[str, str]]) -> tuple[Name, ...]:
     """The names of all that the terminology modifiers among search pairs speak of; () for nearly every search.
 
     The operators of a `_filter` that need terminology count too. Raises Invalid for a filter that cannot be read.
@@ -241,22 +243,22 @@ def needed(pairs: Iterable[tuple[str, str]]) -> tuple[Name, ...]:
     for name, value in pairs:
         if name.endswith(_SUFFIXES):
             for text in split(value, ","):
-                names |= _named(name.rpartition(":")[2], text)
+                names |= _find_names_in_value(name.rpartition(":")[2], text)
         elif name == "_filter" and value:
-            for asked in comparisons(parse(value)):
-                if asked.operator in TERMINOLOGY:
-                    names |= _named(TERMINOLOGY[asked.operator], with_systems(asked.value))
+            for each in iterate_comparisons(parse_filter(value)):
+                if each.operator in TERMINOLOGY:
+                    names |= _find_names_in_value(TERMINOLOGY[each.operator], expand_system_names(each.value))
     return tuple(names)
 
 
-def _named(modifier: str, text: str) -> dict[Name, None]:
+def _find_names_in_value(modifier: str, text: str) -> dict[Name, None]:
     """What one value of a terminology modifier names."""
     if modifier in ("in", "not-in"):
         return {("ValueSet", unescape(text).partition("|")[0]): None}
     return {("CodeSystem", unescape(split(text, "|")[0])): None} if "|" in text else {}
 
 
-def dependencies(definition: Json) -> tuple[Name, ...]:
+def list_dependencies(definition: Json) -> tuple[Name, ...]:
     """What a ValueSet is composed of: other value sets, and code systems where it does not list the codes."""
     compose = definition.get("compose", {})
     names: dict[Name, None] = {}

@@ -8,8 +8,8 @@ any          = all ("OR" all)*
 all          = one (["AND"] one)*
 one          = "NOT" one | "(" any ")" | '"' phrase '"' ["*"] | word ["*"]
 
-The operators are read in capitals and in small letters. A word with other signs than letters and digits in it, such as
-`x-ray`, is a phrase. `*` asks for words that begin so.
+Operators are written in capitals or in small letters. A word with other signs than letters and digits in it, such as
+`x-ray`, is a phrase. `*` stands for any end of a word.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fhir_server.search.entries import TextParameter
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameter_clause import NO_FULL_TEXT, UnsupportedParameter, check_indexed
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parameters.criteria import any_of
+from fhir_server.search.parameters.criteria import make_or
 from fhir_server.search.query import And, Clause, Not, Words
-from fhir_server.search.words import words_of
+from fhir_server.search.scanner import Scanner
+from fhir_server.search.words import split_words
 
 MAX_WORDS = 50
 MAX_DEPTH = 30
 
-_SPACE = re.compile(r"\s*")
 _PHRASE = re.compile(r'"([^"]*)"(\*?)')
 _BARE = re.compile(r'((?:\\.|[^\s()",\\*]|\\$)+)(\*?)', re.DOTALL)
 _FIRST = 'a word, `"`, `(` or `NOT`'
 
 
-def text_clause(type: str, parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
+def parse_text_clause(type: str, parameter: TextParameter, text: str, criteria: Criteria) -> Clause:
     """What `_text` or `_content` asks of a resource of `type`.
 
     Raises UnsupportedParameter where there is no full-text index, or not of all resources yet, Invalid with the
@@ -43,105 +43,79 @@ def text_clause(type: str, parameter: TextParameter, text: str, criteria: Criter
     if not criteria.full_text:
         raise UnsupportedParameter(NO_FULL_TEXT.format(parameter))
     check_indexed(filter(None, [criteria.registry.parameters(type).get(parameter)]))
-    return _Reader(parameter, text).clause()
+    return _Reader(parameter, text).read_clause()
 
 
-class _Reader:
-    """Recursive descent over the text; `_at` is the index of the next character that is no white space."""
+class _Reader(Scanner):
+    """Reads the language by recursive descent, one method for each of its rules."""
 
     def __init__(self, parameter: TextParameter, text: str) -> None:
+        super().__init__(parameter, text)
         self._parameter = parameter
-        self._text = text
         self._words = 0
-        self._at = 0
-        self._take(_SPACE)
 
-    def clause(self) -> Clause:
-        alternatives = [self._any(0)]
-        while self._sign(","):
-            alternatives.append(self._any(0))
-        if self._at < len(self._text):
-            raise self._error("`AND`, `OR`, `,` or the end")
-        return any_of(alternatives)
+    def read_clause(self) -> Clause:
+        alternatives = [self._read_any(0)]
+        while self.accept(","):
+            alternatives.append(self._read_any(0))
+        if self.position < len(self.text):
+            raise self.make_error("`AND`, `OR`, `,` or the end")
+        return make_or(alternatives)
 
-    def _any(self, depth: int) -> Clause:
+    def _read_any(self, depth: int) -> Clause:
         if depth > MAX_DEPTH:
-            raise TooCostly(f"`{self._parameter}` is nested more than {MAX_DEPTH} deep; search in several steps.")
-        parts = [self._all(depth)]
-        while self._operator("or"):
-            parts.append(self._all(depth))
-        return any_of(parts)
+            raise TooCostly(f"`{self.name}` is nested more than {MAX_DEPTH} deep; search in several steps.")
+        parts = [self._read_all(depth)]
+        while self._accept_operator("or"):
+            parts.append(self._read_all(depth))
+        return make_or(parts)
 
-    def _all(self, depth: int) -> Clause:
-        parts = [self._one(depth)]
-        while self._operator("and") or not self._ends():
-            parts.append(self._one(depth))
+    def _read_all(self, depth: int) -> Clause:
+        parts = [self._read_one(depth)]
+        while self._accept_operator("and") or not self._is_complete():
+            parts.append(self._read_one(depth))
         return parts[0] if len(parts) == 1 else And(tuple(parts))
 
-    def _ends(self) -> bool:
+    def _is_complete(self) -> bool:
         """Whether nothing that could be one more word follows."""
-        return self._text[self._at : self._at + 1] in ("", ",", ")") or self._peek() == "or"
+        return self.text[self.position : self.position + 1] in ("", ",", ")") or self._peek_operator() == "or"
 
-    def _one(self, depth: int) -> Clause:
+    def _read_one(self, depth: int) -> Clause:
         negations = 0
-        while self._operator("not"):
+        while self._accept_operator("not"):
             negations += 1
-        found = self._grouped(depth) if self._sign("(") else self._leaf()
-        return Not(found) if negations % 2 else found
+        if self.accept("("):
+            clause = self._read_any(depth + 1)
+            self.expect(")")
+        else:
+            clause = self._read_words()
+        return Not(clause) if negations % 2 else clause
 
-    def _grouped(self, depth: int) -> Clause:
-        found = self._any(depth + 1)
-        if not self._sign(")"):
-            raise self._error("`)`")
-        return found
-
-    def _leaf(self) -> Words:
-        at = self._at
-        quoted = self._text[at : at + 1] == '"'
-        found = (_PHRASE if quoted else _BARE).match(self._text, at)
-        if found is None or self._peek() in ("and", "or"):
-            raise self._error('a closing `"`' if quoted else _FIRST)
-        text, star = found.groups()
-        words = tuple(words_of(text if quoted else unescape(text)))
+    def _read_words(self) -> Words:
+        start, quoted = self.position, self.starts_with('"')
+        match = (_PHRASE if quoted else _BARE).match(self.text, start)
+        if match is None or self._peek_operator() in ("and", "or"):
+            raise self.make_error('a closing `"`' if quoted else _FIRST)
+        text, star = match.groups()
+        words = tuple(split_words(text if quoted else unescape(text)))
         if not words:
-            raise Invalid(f"`{self._parameter}` has no letter or digit in `{found.group()}` at position {at + 1}.")
+            raise Invalid(f"`{self.name}` has no letter or digit in `{match.group()}` at position {start + 1}.")
         self._words += len(words)
         if self._words > MAX_WORDS:
-            raise TooCostly(f"`{self._parameter}` has more than {MAX_WORDS} words; search in several steps.")
-        self._at = found.end()
-        if star and self._text[self._at : self._at + 1].strip(" \t\r\n(),"):
-            raise self._error("a space after `*`, which stands at the end of a word")
-        self._take(_SPACE)
+            raise TooCostly(f"`{self.name}` has more than {MAX_WORDS} words; search in several steps.")
+        self.position = match.end()
+        if star and self.text[self.position : self.position + 1].strip(" \t\r\n(),"):
+            raise self.make_error("a space after `*`, which stands at the end of a word")
+        self.skip(0)
         return Words(self._parameter, words, bool(star))
 
-    def _operator(self, name: str) -> bool:
-        """Takes the operator and the white space after it."""
-        if self._peek() != name:
-            return False
-        self._at += len(name)
-        self._take(_SPACE)
-        return True
+    def _accept_operator(self, name: str) -> bool:
+        """Moves past the operator if it comes next; False where it does not."""
+        if accepted := self._peek_operator() == name:
+            self.skip(len(name))
+        return accepted
 
-    def _peek(self) -> str:
+    def _peek_operator(self) -> str:
         """The operator that comes next, in small letters; "" when a word or sign does."""
-        found = _BARE.match(self._text, self._at)
-        word = found.group() if found else ""
+        word = self.peek(_BARE)
         return word.lower() if word in ("AND", "OR", "NOT", "and", "or", "not") else ""
-
-    def _sign(self, sign: str) -> bool:
-        """Takes the sign and the white space after it."""
-        if self._text[self._at : self._at + 1] != sign:
-            return False
-        self._at += 1
-        self._take(_SPACE)
-        return True
-
-    def _take(self, pattern: re.Pattern[str]) -> None:
-        found = pattern.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-
-    def _error(self, expected: str) -> Invalid:
-        rest = self._text[self._at : self._at + 20]
-        found = f"`{rest}`" if rest else "its end"
-        where = f"`{self._parameter}` cannot be read at position {self._at + 1}"
-        return Invalid(f"{where}: expected {expected}, found {found}.")

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fhir_server.fhir.path import Condition
-from fhir_server.search.parameters.criteria import Extract, Surroundings
+from fhir_server.search.parameters.criteria import Extractor, Surroundings
 
-Found = Sequence[dict[str, Any]]
+Sinks = Sequence[dict[str, Any]]
 """Entries by code, in one dict per kind (`KINDS`): a tuple as long as one element gave them all, then a list."""
 
 KINDS = ("terms", "dates", "numbers")
 
-Group = Callable[[Any, Found, Surroundings], None]
+GroupExtractor = Callable[[Any, Sinks, Surroundings], None]
 """Adds the entries of all composites of one element."""
 
 Accepts = Callable[[Any, Surroundings], bool]
@@ -31,13 +31,13 @@ class Node:
 
     def __init__(self, repeats: bool = False) -> None:
         self.repeats = repeats
-        self.leaves: list[tuple[Extract, int, list[str]]] = []
-        self.groups: list[Group] = []
+        self.leaves: list[tuple[Extractor, int, list[str]]] = []
+        self.groups: list[GroupExtractor] = []
         self.members: dict[str, Node] = {}
         self.picked: list[tuple[str, int, Node]] = []
         self.filters: list[tuple[Condition, Accepts, Node]] = []
 
-    def add(self, extract: Extract, code: str, kind: int = 0) -> None:
+    def add(self, extract: Extractor, code: str, kind: int = 0) -> None:
         """Plants a leaf whose entries go to `KINDS[kind]`; parameters with the same extraction share one."""
         for planted, _, codes in self.leaves:
             if planted is extract:
@@ -46,7 +46,7 @@ class Node:
                 return
         self.leaves.append((extract, kind, [code]))
 
-    def member(self, key: str, index: int | None, repeats: bool) -> Node:
+    def get_member(self, key: str, index: int | None, repeats: bool) -> Node:
         """The node of a JSON key, or of one element of its list."""
         if index is None:
             return self.members.setdefault(key, Node(repeats))
@@ -63,7 +63,7 @@ class Node:
         self.filters = [each for each in self.filters if not each[2].prune()]
         return not (self.leaves or self.groups or self.members or self.picked or self.filters)
 
-    def below(self) -> Iterator[Node]:
+    def iterate_children(self) -> Iterator[Node]:
         """The nodes that this one leads to."""
         yield from self.members.values()
         yield from (node for _, _, node in self.picked)

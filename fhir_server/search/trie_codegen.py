@@ -1,6 +1,6 @@
-"""The walk over a trie, unrolled into one Python function (http://hl7.org/fhirpath/N1/).
+"""The walk over a trie as one Python function, whose source is written here and run by `exec` (http://hl7.org/fhirpath/N1/).
 
-Of a trie in which `status` is a token and each `name` has a `family`, this is made (`x0`, `x1`: the extractions):
+For a trie in which `status` is a token and each `name` has a `family` (`x0`, `x1`: the extractors):
 
     def walk(v0, found, around):
         s0 = found[0]
@@ -20,7 +20,7 @@ Of a trie in which `status` is a token and each `name` has a `family`, this is m
                             if 'family' in s0: add(s0, 'family', e)
                             else: s0['family'] = e
 
-A code that has one leaf and no list above it is never there yet.
+Where a code has one leaf and no list above it, its sink cannot hold it already.
 """
 
 from __future__ import annotations
@@ -30,69 +30,68 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fhir_server.search.parameters.criteria import Surroundings
-from fhir_server.search.trie import Found, Node, add
+from fhir_server.search.trie import Node, Sinks, add
 
-Walk = Callable[[Any, Found, Surroundings], None]
+Walk = Callable[[Any, Sinks, Surroundings], None]
 """Adds the entries of an element, and of all below it, to `found`."""
 
 
-def unrolled(grow: Callable[[], Node]) -> Walk:
-    """The walk from an element at the node that `grow` gives; made when first called: a start waits for none."""
-    kept: list[Walk] = []
+def unroll_lazily(build: Callable[[], Node]) -> Walk:
+    """The walk from the node that `build` returns, compiled when first called: it delays no start of the server."""
+    compiled: list[Walk] = []
 
-    def walk(value: Any, found: Found, around: Surroundings) -> None:
-        if not kept:
-            kept.append(made(grow()))
-        kept[0](value, found, around)
+    def walk(value: Any, found: Sinks, around: Surroundings) -> None:
+        if not compiled:
+            compiled.append(unroll(build()))
+        compiled[0](value, found, around)
 
     return walk
 
 
-def made(node: Node) -> Walk:
-    """The walk itself. Raises SyntaxError for one that is nested deeper than Python takes: some twenty lists."""
+def unroll(node: Node) -> Walk:
+    """The walk from a node. Raises SyntaxError for one that is nested deeper than Python takes: some twenty lists."""
     names: dict[str, Any] = {"add": add}
-    counts = Counter((kind, code) for _, kind, codes in _leaves(node) for code in codes)
-    body = [*_lines(node, 0, False, names, counts)]
+    counts = Counter((kind, code) for _, kind, codes in _iterate_leaves(node) for code in codes)
     sinks = [f"s{kind} = found[{kind}]" for kind in sorted({kind for kind, _ in counts})]
-    lines = [*sinks, *body, "return"]
+    lines = [*sinks, *_write_lines(node, 0, False, names, counts), "return"]
     exec("def walk(v0, found, around):\n" + "".join(f" {line}\n" for line in lines), names)
     walk: Walk = names["walk"]
     return walk
 
 
-def _leaves(node: Node) -> Iterator[tuple[Any, int, list[str]]]:
+def _iterate_leaves(node: Node) -> Iterator[tuple[Any, int, list[str]]]:
     yield from node.leaves
-    for below in node.below():
-        yield from _leaves(below)
+    for below in node.iterate_children():
+        yield from _iterate_leaves(below)
 
 
-def _lines(
-    node: Node, depth: int, listed: bool, names: dict[str, Any], counts: Counter[tuple[int, str]]
+def _write_lines(
+    node: Node, depth: int, repeats: bool, names: dict[str, Any], counts: Counter[tuple[int, str]]
 ) -> Iterator[str]:
-    """The statements for the element in `v{depth}`, which is not None; `listed`: it may be one of several."""
+    """The statements for the element in `v{depth}`, which is not None; `repeats`: it may be one of several."""
     value, child = f"v{depth}", f"v{depth + 1}"
     for extract, kind, codes in node.leaves:
-        yield f"e = {_name(extract, names)}({value}, around)"
+        yield f"e = {_name_object(extract, names)}({value}, around)"
         yield "if e:"
         for code in codes:
-            if listed or counts[kind, code] > 1:
+            if repeats or counts[kind, code] > 1:
                 yield f" if {code!r} in s{kind}: add(s{kind}, {code!r}, e)"
                 yield f" else: s{kind}[{code!r}] = e"
             else:
                 yield f" s{kind}[{code!r}] = e"
     for group in node.groups:
-        yield f"{_name(group, names)}({value}, found, around)"
+        yield f"{_name_object(group, names)}({value}, found, around)"
     for accepts, below in ((accepts, below) for _, accepts, below in node.filters):
-        yield f"if {_name(accepts, names)}({value}, around):"
-        yield from (f" {line}" for line in _lines(below, depth, listed, names, counts))
+        yield f"if {_name_object(accepts, names)}({value}, around):"
+        yield from (f" {line}" for line in _write_lines(below, depth, repeats, names, counts))
     for key, index, below in node.picked:
         yield f"for {child} in {value}.get({key!r}, ())[{index}:{index + 1}]:"
         yield f" if {child} is not None:"
-        yield from (f"  {line}" for line in _lines(below, depth + 1, listed, names, counts))
+        yield from (f"  {line}" for line in _write_lines(below, depth + 1, repeats, names, counts))
     for key, below in node.members.items():
         yield f"if {key!r} in {value}:"
         yield f" {child} = {value}[{key!r}]"
-        inner = _lines(below, depth + 1, listed or below.repeats, names, counts)
+        inner = _write_lines(below, depth + 1, repeats or below.repeats, names, counts)
         if not below.repeats:
             yield from (f" {line}" for line in inner)
             continue
@@ -101,10 +100,10 @@ def _lines(
         yield from (f"   {line}" for line in inner)
 
 
-def _name(thing: Any, names: dict[str, Any]) -> str:
+def _name_object(thing: Any, names: dict[str, Any]) -> str:
     """The name under which the function finds an object."""
-    known = next((name for name, named in names.items() if named is thing), None)
-    if known is not None:
-        return known
+    for name, other in names.items():
+        if other is thing:
+            return name
     names[name := f"x{len(names)}"] = thing
     return name

@@ -9,6 +9,6 @@ LENGTH = 3
 """A shorter text has none."""
 
 
-def trigrams(text: str) -> list[str]:
+def list_trigrams(text: str) -> list[str]:
     """Each once, in the order of the text."""
     return list(dict.fromkeys([text[at : at + LENGTH] for at in range(len(text) - LENGTH + 1)]))

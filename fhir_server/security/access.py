@@ -42,7 +42,7 @@ class _NoNeighbours:
     def resolve(self, reference: str) -> Candidate | None:
         return None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         return ()
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from fhir_server.search.explain import described
-from fhir_server.search.match import Candidate, predicate, select_page
+from fhir_server.search.explain import describe_clause
+from fhir_server.search.match import Candidate, compile_predicate, select_page
 from fhir_server.search.query import Clause, Query
-from fhir_server.search.words import MOST_SCORED, too_many_scored
+from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
 from fhir_server.store.checks import Checks, changes_registry, check_distinct, check_matches, check_registry
 from fhir_server.store.operations import Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import (
@@ -129,14 +129,14 @@ class MemoryStore:
         took = (time.perf_counter() - started) * 1000
         lines = [
             f"{scope.type}: all {len(self._current.get(scope.type, ()))} resources are tested, there is no index: "
-            f"{described(scope.where)}."
+            f"{describe_clause(scope.where)}."
             for scope in query.scopes
         ]
         return (*lines, f"The search took {took:.2f} ms and found {len(page.matches)} on this page.")
 
     async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
         """The references whose current resource matches."""
-        holds = predicate(where, self)
+        holds = compile_predicate(where, self)
         candidates = filter(None, map(self.resolve, references))
         return frozenset(candidate.reference for candidate in candidates if holds(candidate))
 
@@ -157,7 +157,7 @@ class MemoryStore:
     async def reindex(self, type: str, extract: Extract, registry: int, after: str | None = None) -> Reindexed:
         """Make the entries of the next resources anew, by id."""
         check_registry(registry, self._registry)
-        left = sorted(candidate.id for candidate in self.of_type(type) if after is None or candidate.id > after)
+        left = sorted(candidate.id for candidate in self.iterate_type(type) if after is None or candidate.id > after)
         batch = left[:REINDEXED_AT_ONCE]
         for id in batch:
             self._reindex(f"{type}/{id}", extract)
@@ -231,7 +231,7 @@ class MemoryStore:
         type, _, id = reference.partition("/")
         return self._current[type].get(id) if type in self._current else None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         """`match.Follow.of_type`."""
         return tuple(self._current[type].values()) if type in self._current else ()
 
@@ -255,7 +255,7 @@ class MemoryStore:
         """(target, source) of the current resources that refer to the released ones and are not written here."""
         released = set(transaction.released)
         for type in self._current.keys() - transaction.exempt:
-            for candidate in self.of_type(type):
+            for candidate in self.iterate_type(type):
                 if candidate.reference not in writes:
                     for target in released.intersection(candidate.entries.references):
                         yield target, candidate.reference
@@ -299,13 +299,13 @@ class MemoryStore:
 
     def _iterate_matches(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:
-            yield from filter(predicate(scope.where, self), self.of_type(scope.type))
+            yield from filter(compile_predicate(scope.where, self), self.iterate_type(scope.type))
 
     def _find_page(self, query: Query) -> Page:
         if any(key.kind == "score" for key in query.sort):
             for scope in query.scopes:
-                if sum(1 for _ in self._iterate_matches(Query((scope,)))) > MOST_SCORED:
-                    raise BudgetExceeded(too_many_scored(scope.type))
+                if sum(1 for _ in self._iterate_matches(Query((scope,)))) > MAX_SCORED:
+                    raise BudgetExceeded(describe_too_many_scored(scope.type))
         candidates, position = select_page(query, self._iterate_matches(query))
         return Page(tuple(self._versions[candidate.reference][-1] for candidate in candidates), position)
 

@@ -13,7 +13,7 @@ from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
-from fhir_server.search.locks import locks
+from fhir_server.search.locks import name_locks
 from fhir_server.transports.table import TRANSPORTS
 from fhir_server.workers.delivery import Outgoing
 from fhir_server.workers.message_codes import (
@@ -67,7 +67,7 @@ async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:
     where = await parse_criteria(context, "Task", (("identifier", f"{MESSAGE_SYSTEM}|{delivery.key}"),), state.caller)
     found = await log.search("Task", where)
     state.assertions += log.assertions
-    state.lock(locks("Task", where))
+    state.lock(name_locks("Task", where))
     if found:
         return ()
     id = context.new_id()

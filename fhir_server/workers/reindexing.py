@@ -145,7 +145,7 @@ async def _step(context: Context, job: Job) -> Job:
         return replace(job, status="complete", beat=context.clock())
 
     def extract(type: str, raw: bytes) -> Entries:
-        return in_force.index.entries(type, orjson.loads(raw), job.base)
+        return in_force.index.make_entries(type, orjson.loads(raw), job.base)
 
     type = job.filled[job.at]
     try:

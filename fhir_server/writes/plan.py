@@ -288,7 +288,7 @@ def _plan_write(
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = context.index.entries(action.type, tree, caller.base)
+    entries = context.index.make_entries(action.type, tree, caller.base)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))

@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import FhirError, Invalid, NotFound, TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import build_criteria_query, build_multiple_matches_error, parse_criteria
 from fhir_server.requests.request import Caller, Pairs
-from fhir_server.search.locks import locks
+from fhir_server.search.locks import name_locks
 from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
 from fhir_server.writes.action import Action
@@ -119,7 +119,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
     page = await context.unrestricted.search(query)
     found = tuple(match.id for match in page.matches)
     resolved.assertions.append(Matches(query, found))
-    resolved.locks.update(locks(type, where))
+    resolved.locks.update(name_locks(type, where))
     # what is patched here counts as it was before: its patch is applied after the criteria were resolved
     ids = [id for id in found if id not in pending or pending[id].action.method == "PATCH"]
     trees: dict[str, Tree | None] = {}

@@ -33,7 +33,7 @@ class _NoNeighbours:
     def resolve(self, reference: str) -> Candidate | None:
         return None
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         return ()
 
 
@@ -45,7 +45,7 @@ def match_pending(
     for id, tree in trees.items():
         if tree is None:
             continue
-        entries = context.index.entries(type, tree, caller.base)  # type: ignore[arg-type]
+        entries = context.index.make_entries(type, tree, caller.base)  # type: ignore[arg-type]
         if matches(where, Candidate(type, id, 0, entries), _NoNeighbours()):
             found.append(id)
     return found

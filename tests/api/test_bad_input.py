@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.app import Knowledge
+from fhir_server.app import Knowledge, Seams
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -183,7 +183,7 @@ async def test_pretty(client: Client) -> None:
 
 
 async def test_oversize(known: Knowledge, store_uri: str) -> None:
-    async with serving(known, store=store_uri, max_body=2000) as client:
+    async with serving(known, Seams(definitions=None), store=store_uri, max_body=2000) as client:
         big = b'{"resourceType":"Patient","name":[{"text":"' + b"x" * 3000 + b'"}]}'
         assert (await client.fhir("POST", "/Patient", content=big, headers=JSON)).status_code == 413
         packed = {**JSON, "Content-Encoding": "gzip"}

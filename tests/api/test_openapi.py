@@ -21,7 +21,7 @@ from fhir_server.api.site import build_site
 from fhir_server.app import Knowledge, Seams, load_knowledge, open_server
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
-from fhir_server.search.parse import ELSEWHERE
+from fhir_server.search.parse import NOT_SEARCHED
 from fhir_server.search.result_parameters import PARAMETERS
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
@@ -151,7 +151,9 @@ async def test_every_search_parameter_of_every_type_is_there(
         registered = {code for code, each in known.registry.parameters(type).items() if each.type != "special"}
         names = parameters(document, f"/{type}/_search" if form == "post" else f"/{type}", form)
         # what is no search parameter of a type: R4, 3.1.1.4 and 3.1.1.5
-        assert registered | set(PARAMETERS) | ELSEWHERE | {"_has", "_filter", "_list"} == names - set(SHARED["header"])
+        assert registered | set(PARAMETERS) | NOT_SEARCHED | {"_has", "_filter", "_list"} == names - set(
+            SHARED["header"]
+        )
 
 
 async def test_parameters_keep_their_type_and_are_told_once(document: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def vocabulary(server: Server, trees: Mapping[str, dict[str, Any]]) -> Vocabular
         found.ids[type].append(id)
         found.elements[type] |= {name for name in tree if not name.startswith("_")} - {"resourceType"}
         parameters = found.parameters.setdefault(type, context.registry.parameters(type))
-        for code, value in _written(parameters, context.index.entries(type, tree, "http://test/fhir")):
+        for code, value in _written(parameters, context.index.make_entries(type, tree, "http://test/fhir")):
             if value not in found.values[type][code]:
                 found.values[type][code].append(value)
             target = value.partition("/")[0]

@@ -42,7 +42,7 @@ Open = Callable[[Callable[[], int]], Coroutine[Any, Any, Store]]
 def _write(resource: Json) -> Write:
     text = json.dumps({**resource, "meta": {**resource.get("meta", {}), "at": 0}})
     head, _, tail = text.partition('"at": 0')
-    entries = INDEX.entries(resource["resourceType"], resource, BASE)
+    entries = INDEX.make_entries(resource["resourceType"], resource, BASE)
     return Write("PUT", resource["resourceType"], resource["id"], Content(head.encode(), tail.encode()), entries)
 
 

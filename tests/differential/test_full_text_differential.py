@@ -28,7 +28,7 @@ class Asking:
 
     def __init__(self, servers: Both, seed: int) -> None:
         index = servers.server.context.index
-        self._texts = {reference: index.texts(tree) for reference, tree in sorted(servers.trees.items())}
+        self._texts = {reference: index.make_texts(tree) for reference, tree in sorted(servers.trees.items())}
         self._random = random.Random(seed)
 
     def search(self) -> tuple[str, Ask]:

@@ -53,7 +53,7 @@ async def test_off_the_error_names_the_setting(known: Knowledge) -> None:
             assert [each["search"]["mode"] for each in page["entry"]] == ["match", "outcome"]
         names = _parameters((await client.fhir("GET", "/metadata")).json())
         assert not names & {"_text", "_content"}
-        for entries in (client.server.context.index.entries("Observation", {"text": {"div": DIV.format("a")}}),):
+        for entries in (client.server.context.index.make_entries("Observation", {"text": {"div": DIV.format("a")}}),):
             assert entries.texts == {}
 
 

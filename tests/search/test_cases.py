@@ -30,16 +30,16 @@ import yaml
 
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
-from fhir_server.search.compartment import compartment_clause
+from fhir_server.search.compartment import build_compartment_clause
 from fhir_server.search.contained import Contained
-from fhir_server.search.custom import facts_of
+from fhir_server.search.custom import read_facts
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import find_includes
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import ELSEWHERE, Search, parse, system_types
+from fhir_server.search.parse import NOT_SEARCHED, Search, list_system_types, parse
 from fhir_server.search.query import And, Scope
-from fhir_server.search.registry import Custom, Registry, extended
+from fhir_server.search.registry import CustomParameter, Registry, add_custom
 from fhir_server.search.result_parameters import Options
 from fhir_server.search.terminology import Name, Terminology
 from fhir_server.security.access import Reader
@@ -99,9 +99,9 @@ ROWS = tuple(row for file in FILES for row in _rows(file))
 @cache
 def _registry(file: Path) -> Registry:
     """R4's search parameters, and those among the resources of a file."""
-    own = [facts_of(each) for each in _content(file)["resources"] if each["resourceType"] == "SearchParameter"]
+    own = [read_facts(each) for each in _content(file)["resources"] if each["resourceType"] == "SearchParameter"]
     indexed = {type: {facts.code: "1" for facts in own if type in facts.base} for type in REGISTRY.types}
-    return extended(REGISTRY, R4, [Custom(facts, "1") for facts in own], indexed) if own else REGISTRY
+    return add_custom(REGISTRY, R4, [CustomParameter(facts, "1") for facts in own], indexed) if own else REGISTRY
 
 
 @cache
@@ -147,7 +147,7 @@ def _write(resource: dict[str, Any], file: Path) -> Write:
     meta = json.dumps(resource.get("meta", {}))[1:-1]
     rest = json.dumps({name: value for name, value in resource.items() if name != "meta"})[1:-1]
     content = Content(f'{{{rest},"meta":{{{meta + "," if meta else ""}'.encode(), b"}}")
-    entries = _index(file).entries(resource["resourceType"], resource, BASE)
+    entries = _index(file).make_entries(resource["resourceType"], resource, BASE)
     if not _full_text(file):
         entries = replace(entries, texts={})
     return Write("PUT", resource["resourceType"], resource["id"], content, entries)
@@ -200,23 +200,23 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
     pairs = parse_qsl(text, keep_blank_values=True)
     segments = path.split("/")
     registry = _registry(row.file)
-    types = (segments[-1],) if path else system_types(pairs, registry)
+    types = (segments[-1],) if path else list_system_types(pairs, registry)
     criteria = Criteria(registry, BASE, START, UTC, _terminology(row.file), _full_text(row.file))
     search = parse(types, pairs, criteria, Options(lenient=row.expected.get("lenient", False)))
     if len(segments) == 3:
         (scope,) = search.query.scopes
-        where = And((compartment_clause(R4, segments[0], segments[1], scope.type), scope.where))
+        where = And((build_compartment_clause(R4, segments[0], segments[1], scope.type), scope.where))
         search = replace(search, query=replace(search.query, scopes=(Scope(scope.type, where),)))
-    return search, [pair for pair in pairs if pair[0] not in ELSEWHERE]
+    return search, [pair for pair in pairs if pair[0] not in NOT_SEARCHED]
 
 
 async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    reading = ContainerReading(partial(_index(file).entries, base=BASE), REGISTRY.types)
+    reading = ContainerReading(partial(_index(file).make_entries, base=BASE), REGISTRY.types)
     page = await _page(store, search, reading)
     entries = partial(_entries, _index(file))
     extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), 100)
-    several = len(search.query.scopes) > 1 or search.inside
+    several = len(search.query.scopes) > 1 or search.contained
     pages = [page]
     while page.next is not None:
         page = await _page(store, replace(search, query=replace(search.query, after=page.next)), reading)
@@ -226,13 +226,13 @@ async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]
 
 
 async def _page(store: Store, search: Search, reading: ContainerReading) -> Page | ContainedPage:
-    if search.inside:
-        return await search_contained(Reader(store, None), search.query, search.inside, reading)
+    if search.contained:
+        return await search_contained(Reader(store, None), search.query, search.contained, reading)
     return await store.search(search.query)
 
 
 def _entries(index: Index, stored: Stored | Contained) -> Entries:
-    return index.entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
+    return index.make_entries(stored.type, json.loads(stored.raw or b"{}"), BASE)
 
 
 def test_there_are_rows_for_every_part_of_search() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import Include, find_includes
-from fhir_server.search.match import Candidate, predicate
+from fhir_server.search.match import Candidate, compile_predicate
 from fhir_server.search.query import Query
 from fhir_server.search.registry import Parameter, Registry
 
@@ -69,7 +69,7 @@ class Double:
         type, _, id = reference.partition("/")
         return Candidate(type, id, 0, Entries(terms=RESOURCES[reference]))
 
-    def of_type(self, type: str) -> Iterable[Candidate]:
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
         """All resources of a type, by id."""
         return [self[each] for each in sorted(RESOURCES) if each.startswith(f"{type}/")]
 
@@ -89,8 +89,8 @@ class Double:
         matches = [
             candidate
             for scope in query.scopes
-            for candidate in self.of_type(scope.type)
-            if predicate(scope.where, self)(candidate)
+            for candidate in self.iterate_type(scope.type)
+            if compile_predicate(scope.where, self)(candidate)
         ]
         return Found(tuple(sorted(matches, key=lambda match: match.reference))[: query.count])
 

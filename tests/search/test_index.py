@@ -12,7 +12,7 @@ import pytest
 from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
-from fhir_server.search.nested_index import DEPTH, MOST, PLACES
+from fhir_server.search.nested_index import MAX_DEPTH, MAX_NESTED, MAX_NESTED_IN_ALL
 from fhir_server.search.registry import Registry
 from tests.r4 import R4, REGISTRY
 from tests.shared import shared_path
@@ -43,7 +43,7 @@ def test_an_observation(index: Index) -> None:
     }
     quantity = (7.5, 7.5, "\x1f\x1fg")
     composite = (("1", *quantity), ("1\x1fhttp://loinc.org", *quantity))
-    assert index.entries("Observation", resource, BASE) == Entries(
+    assert index.make_entries("Observation", resource, BASE) == Entries(
         terms={
             "_tag": ("t\x1fs",),
             "status": ("final\x1f",),
@@ -64,9 +64,9 @@ def test_an_observation(index: Index) -> None:
 
 
 def test_without_values_there_are_no_entries(index: Index) -> None:
-    assert index.entries("Observation", {"resourceType": "Observation"}) == NO_ENTRIES
+    assert index.make_entries("Observation", {"resourceType": "Observation"}) == NO_ENTRIES
     nulls = {"resourceType": "Patient", "name": [{"given": [None, "Ann"], "_given": [{"id": "a"}, None]}]}
-    assert index.entries("Patient", nulls).terms["given"] == ("ann\x1fAnn",)
+    assert index.make_entries("Patient", nulls).terms["given"] == ("ann\x1fAnn",)
 
 
 def test_a_contained_resource_is_indexed_by_what_refers_to_it(index: Index) -> None:
@@ -86,31 +86,31 @@ def test_a_contained_resource_is_indexed_by_what_refers_to_it(index: Index) -> N
         f"{inside}.status": ("final\x1f",),
         f"{inside}.subject": ("Patient/2",),
     }
-    assert index.entries("Observation", resource) == Entries(found, references=("Patient/2",))
+    assert index.make_entries("Observation", resource) == Entries(found, references=("Patient/2",))
 
 
 def test_what_nothing_refers_to_is_not_indexed(index: Index) -> None:
     contained = [{"resourceType": "Patient", "id": "p", "gender": "male"}, {"resourceType": "Patient"}]
     for focus in ([], [{"reference": "#other"}], [{"reference": "#"}]):
         resource = {"resourceType": "Observation", "contained": contained, "focus": focus}
-        found = index.entries("Observation", resource).terms
+        found = index.make_entries("Observation", resource).terms
         assert found == {"_contained": ("Patient",)} | ({"focus": (focus[0]["reference"],)} if focus else {})
 
 
 def test_places_inside_are_bounded(index: Index) -> None:
     """So many of a type by one parameter; a term tells that there are more."""
-    found = _panel(index, [f"o{number:02}" for number in range(PLACES + 1)], {}).terms
+    found = _panel(index, [f"o{number:02}" for number in range(MAX_NESTED + 1)], {}).terms
     names = {name for name in found if "#" in name and "." not in name}
-    places = {f"has-member:Observation#{number}" for number in range(PLACES)}
+    places = {f"has-member:Observation#{number}" for number in range(MAX_NESTED)}
     assert names == {*places, "has-member:Observation#more"}
-    exactly = _panel(index, [f"o{number:02}" for number in range(PLACES)], {}).terms
+    exactly = _panel(index, [f"o{number:02}" for number in range(MAX_NESTED)], {}).terms
     assert "has-member:Observation#more" not in exactly
 
 
 def test_a_circle_inside_is_followed_so_far(index: Index) -> None:
     found = _panel(index, ["a"], {"a": ["b"], "b": ["a"]}).terms
     name = "has-member:Observation#0"
-    levels = [".".join([name] * depth) for depth in range(1, DEPTH + 1)]
+    levels = [".".join([name] * depth) for depth in range(1, MAX_DEPTH + 1)]
     assert [found[level] for level in levels] == [("a",), ("b",), ("a",)]
     assert {each for each in found if "more" in each} == {f"{levels[-1]}.has-member:Observation#more"}
 
@@ -118,7 +118,9 @@ def test_a_circle_inside_is_followed_so_far(index: Index) -> None:
 def test_places_in_one_resource_are_bounded(index: Index) -> None:
     ids = [f"o{number:02}" for number in range(30)]
     found = _panel(index, ids, dict.fromkeys(ids, ids)).terms
-    assert sum(name.endswith(tuple(f"#{number}" for number in range(PLACES))) for name in found) == MOST
+    assert (
+        sum(name.endswith(tuple(f"#{number}" for number in range(MAX_NESTED))) for name in found) == MAX_NESTED_IN_ALL
+    )
     assert any(name.endswith("#more") for name in found)
 
 
@@ -130,7 +132,9 @@ def _panel(index: Index, members: list[str], beside: dict[str, list[str]]) -> En
         for id in dict.fromkeys([*members, *refer])
     ]
     direct = [{"reference": f"#{id}"} for id in members]
-    return index.entries("Observation", {"resourceType": "Observation", "contained": contained, "hasMember": direct})
+    return index.make_entries(
+        "Observation", {"resourceType": "Observation", "contained": contained, "hasMember": direct}
+    )
 
 
 def test_an_extension_is_indexed_by_its_value(index: Index) -> None:
@@ -140,13 +144,13 @@ def test_an_extension_is_indexed_by_its_value(index: Index) -> None:
         "resourceType": "Observation",
         "extension": [{"url": url, "valueCodeableConcept": value}, {"url": "http://x", "valueCode": "no"}],
     }
-    assert index.entries("Observation", resource).terms == {"gene-identifier": ("BRCA1\x1fhttp://genes",)}
+    assert index.make_entries("Observation", resource).terms == {"gene-identifier": ("BRCA1\x1fhttp://genes",)}
 
 
 def test_only_family_names_of_several_words_have_entries_for_them(index: Index) -> None:
     def terms(*families: str) -> dict[str, tuple[str, ...]]:
         names = [{"family": family, "given": ["Ana Sofía"], "text": "Dr. X"} for family in families]
-        found = index.entries("Patient", {"resourceType": "Patient", "name": names}).terms
+        found = index.make_entries("Patient", {"resourceType": "Patient", "name": names}).terms
         assert found.keys() - {"name:family-words"} == {"name", "family", "given", "phonetic", "deceased"}
         assert all(f"\x1f{family}" in "".join(found["family"]) for family in families)
         return {code: values for code, values in found.items() if code.endswith(":family-words")}
@@ -160,14 +164,14 @@ def test_the_first_entry_of_a_bundle_is_its_composition_or_message(index: Index)
         {"resource": {"resourceType": "Composition", "id": "c1"}},
         {"resource": {"resourceType": "Patient", "id": "p"}},
     ]
-    found = index.entries("Bundle", {"resourceType": "Bundle", "type": "document", "entry": entries})
+    found = index.make_entries("Bundle", {"resourceType": "Bundle", "type": "document", "entry": entries})
     assert found.terms["composition"] == ("Composition/c1",)
     assert "message" not in found.terms
 
 
 def test_dates_without_offset_are_taken_in_the_zone(registry: Registry) -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    found = Index(registry, R4, berlin).entries("Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"})
+    found = Index(registry, R4, berlin).make_entries("Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"})
     assert found.dates["birthdate"] == (parse_interval("1980-07-01", berlin),)
 
 
@@ -176,7 +180,7 @@ def test_many_members_cost_in_proportion(index: Index) -> None:
         "resourceType": "Group",
         "member": [{"entity": {"reference": f"Patient/{number:06}"}} for number in range(50_000)],
     }
-    found = index.entries("Group", group)  # quadratic, this would take half a minute
+    found = index.make_entries("Group", group)  # quadratic, this would take half a minute
     assert found.terms["member"] == found.references == tuple(f"Patient/{number:06}" for number in range(50_000))
 
 
@@ -185,7 +189,7 @@ def test_values_are_distinct_and_sorted_on_all_official_examples(index: Index) -
         resource = orjson.loads(path.read_bytes())
         if resource["resourceType"] == "Parameters":
             continue
-        found = index.entries(resource["resourceType"], resource, BASE)
+        found = index.make_entries(resource["resourceType"], resource, BASE)
         parts: tuple[Mapping[str, Sequence[Any]], ...] = (found.terms, found.dates, found.numbers)
         for part in parts:
             for code, values in part.items():

@@ -18,7 +18,7 @@ from fhir_server.fhir.path import parse_for
 from fhir_server.search.parameters.criteria import Surroundings
 from fhir_server.search.trie import Node
 from fhir_server.search.trie_builder import Planter
-from fhir_server.search.trie_codegen import unrolled
+from fhir_server.search.trie_codegen import unroll_lazily
 from tests.r4 import R4, REGISTRY
 from tests.shared import shared_path
 
@@ -35,11 +35,11 @@ def ours(type: str, code: str) -> Callable[[dict[str, Any]], list[Any]]:
     truths = []
     for branch in parse_for(REGISTRY.parameters(type)[code].expression, type):
         if branch.truth:
-            truths.append(planter.accepts(branch.truth, type))
+            truths.append(planter.compile_condition(branch.truth, type))
         else:
             assert planter.plant(node, type, branch.steps, keep), branch.text
     node.prune()
-    walk = unrolled(lambda: node)
+    walk = unroll_lazily(lambda: node)
 
     def values(resource: dict[str, Any]) -> list[Any]:
         found: dict[str, Any] = {}

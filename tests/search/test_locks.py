@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.locks import locks
+from fhir_server.search.locks import name_locks
 from fhir_server.search.query import (
     And,
+    Bound,
     Chain,
     Clause,
     DateRange,
@@ -17,14 +18,13 @@ from fhir_server.search.query import (
     Not,
     Or,
     StartsWith,
-    Test,
 )
 
 ANY_SYSTEM = StartsWith("identifier", f"1{SEPARATOR}")
 IN_SYSTEM = Equals("identifier", (f"1{SEPARATOR}urn:mrn",))
 NO_SYSTEM = Equals("identifier", (f"1{SEPARATOR}",))
 ACTIVE = Equals("active", (f"true{SEPARATOR}http://hl7.org/fhir/special-values",))
-BORN = DateRange("birthdate", (Test("low", "ge", 0),))
+BORN = DateRange("birthdate", (Bound("low", "ge", 0),))
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ BORN = DateRange("birthdate", (Test("low", "ge", 0),))
     ],
 )
 def test_the_locks_of_criteria(clause: Clause, names: tuple[str, ...]) -> None:
-    assert locks("Patient", clause) == names
+    assert name_locks("Patient", clause) == names
 
 
 def test_the_same_identifier_of_another_type_is_another_lock() -> None:
-    assert locks("Encounter", IN_SYSTEM) == ("Encounter.identifier=1",)
+    assert name_locks("Encounter", IN_SYSTEM) == ("Encounter.identifier=1",)

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhir_server.search.entries import NO_ENTRIES, SEPARATOR, Entries
-from fhir_server.search.match import Candidate, compare, matches, predicate, select_page, sort_key
+from fhir_server.search.match import Candidate, compare_keys, compile_predicate, compute_sort_key, matches, select_page
 from fhir_server.search.query import (
     EVERYTHING,
     And,
+    Bound,
     Chain,
     Clause,
     DateRange,
@@ -30,7 +31,6 @@ from fhir_server.search.query import (
     Sort,
     SortKey,
 )
-from fhir_server.search.query import Test as Bound
 from fhir_server.store import memory
 from fhir_server.store.contract.case import START, query, write
 from fhir_server.store.contract.expectations import CLAUSES, RESOURCES, Expectation
@@ -40,7 +40,7 @@ from fhir_server.store.contract.strategies import IDS, TYPES, clauses, entries
 
 
 class Others:
-    """`match.Follow` over a list."""
+    """`match.CurrentResources` over a list."""
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self.candidates = {candidate.reference: candidate for candidate in candidates}
@@ -48,7 +48,7 @@ class Others:
     def resolve(self, reference: str) -> Candidate | None:
         return self.candidates.get(reference)
 
-    def of_type(self, type: str) -> list[Candidate]:
+    def iterate_type(self, type: str) -> list[Candidate]:
         return [candidate for candidate in self.candidates.values() if candidate.type == type]
 
 
@@ -56,7 +56,7 @@ CLINIC = Others(Candidate(each.type, each.id, START, each.entries) for each in R
 
 
 def found(type: str, clause: Clause, others: Others = CLINIC) -> list[str]:
-    return sorted(each.id for each in others.of_type(type) if matches(clause, each, others))
+    return sorted(each.id for each in others.iterate_type(type) if matches(clause, each, others))
 
 
 @pytest.mark.parametrize("expectation", CLAUSES, ids=repr)
@@ -136,9 +136,9 @@ def test_sort_keys() -> None:
     kinds = (("code", "term"), ("date", "date"), ("value", "number"), ("_id", "id"), ("_lastUpdated", "lastUpdated"))
     up = tuple(Sort(name, kind) for name, kind in kinds)  # type: ignore[arg-type]
     down = tuple(Sort(name, kind, True) for name, kind in kinds)  # type: ignore[arg-type]
-    assert sort_key(up, candidate) == ("a", 1, 4.0, "o", START, "Observation/o")
-    assert sort_key(down, candidate) == ("b", 9, 5.0, "o", START, "Observation/o")
-    assert sort_key((Sort("other", "date"),), candidate) == (None, "Observation/o")
+    assert compute_sort_key(up, candidate) == ("a", 1, 4.0, "o", START, "Observation/o")
+    assert compute_sort_key(down, candidate) == ("b", 9, 5.0, "o", START, "Observation/o")
+    assert compute_sort_key((Sort("other", "date"),), candidate) == (None, "Observation/o")
 
 
 def test_order_is_total_and_missing_is_last() -> None:
@@ -147,9 +147,9 @@ def test_order_is_total_and_missing_is_last() -> None:
     falling = [keys[2], keys[0], keys[1], keys[3], keys[4]]
     for sort, order in ((up, keys), (down, falling)):
         for left, right in permutations(range(len(order)), 2):
-            sign = compare(sort, order[left], order[right])
+            sign = compare_keys(sort, order[left], order[right])
             assert (sign < 0) == (left < right) and sign != 0
-        assert compare(sort, order[0], order[0]) == 0
+        assert compare_keys(sort, order[0], order[0]) == 0
 
 
 def test_pages() -> None:
@@ -173,7 +173,7 @@ def test_boolean_algebra(resources: dict[tuple[str, str], Entries], left: Clause
     others, turned = Others(candidates), Others(reversed(candidates))
 
     def same(one: Clause, other: Clause) -> bool:
-        first, second = predicate(one, others), predicate(other, turned)
+        first, second = compile_predicate(one, others), compile_predicate(other, turned)
         return all(first(each) == second(each) for each in candidates)
 
     assert same(left, left)
@@ -196,8 +196,8 @@ def test_the_store_follows_its_own_state() -> None:
         patient = store.resolve("Patient/ann")
         assert patient is not None and patient.reference == "Patient/ann"
         assert store.resolve("Patient/never") is store.resolve("http://x.org/Patient/ann") is store.resolve("") is None
-        assert [each.id for each in store.of_type("Group")] == ["ann"]
-        assert list(store.of_type("Zoo")) == []
+        assert [each.id for each in store.iterate_type("Group")] == ["ann"]
+        assert list(store.iterate_type("Zoo")) == []
         where = Equals("code", (f"a{SEPARATOR}",))
         assert await store.count(Query((Scope("Group", where), Scope("Observation", where)))) == 4
 

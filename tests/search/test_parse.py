@@ -13,9 +13,10 @@ from fhir_server.fhir.outcome import FhirError, Invalid, TooCostly
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.include import Include
 from fhir_server.search.parameters import Criteria
-from fhir_server.search.parse import Search, parse, system_types
+from fhir_server.search.parse import Search, list_system_types, parse
 from fhir_server.search.query import (
     And,
+    Bound,
     Chain,
     Clause,
     DateRange,
@@ -28,7 +29,6 @@ from fhir_server.search.query import (
     Present,
     Sort,
     StartsWith,
-    Test,
 )
 from fhir_server.search.result_parameters import Options
 from tests.r4 import REGISTRY
@@ -104,7 +104,7 @@ def test_bounds_of_a_single_value_become_one_range() -> None:
     low, high = _where("Patient", "birthdate=gt2000"), _where("Patient", "birthdate=lt2002")
     assert isinstance(low, DateRange)
     assert isinstance(high, DateRange)
-    assert _where("Patient", "birthdate=gt2000&birthdate=lt2002") == DateRange("birthdate", low.tests + high.tests)
+    assert _where("Patient", "birthdate=gt2000&birthdate=lt2002") == DateRange("birthdate", low.bounds + high.bounds)
 
 
 def test_ge_is_two_ranges_of_which_each_is_bounded() -> None:
@@ -113,7 +113,7 @@ def test_ge_is_two_ranges_of_which_each_is_bounded() -> None:
     assert isinstance(low, Or)
     assert isinstance(high, DateRange)
     assert _where("Patient", "birthdate=ge2000&birthdate=lt2001") == Or(
-        tuple(DateRange("birthdate", part.tests + high.tests) for part in low.clauses if isinstance(part, DateRange))
+        tuple(DateRange("birthdate", part.bounds + high.bounds) for part in low.clauses if isinstance(part, DateRange))
     )
 
 
@@ -126,7 +126,7 @@ def test_many_bounds_do_not_multiply_without_end() -> None:
 def test_the_bounds_of_last_updated_become_one_range() -> None:
     bounded = _where("Patient", "_lastUpdated=ge2000&_lastUpdated=lt2001")
     assert isinstance(bounded, LastUpdated)
-    assert set(bounded.tests) == {Test("low", "ge", 946_684_800_000_000), Test("low", "lt", 978_307_200_000_000)}
+    assert set(bounded.bounds) == {Bound("low", "ge", 946_684_800_000_000), Bound("low", "lt", 978_307_200_000_000)}
 
 
 def test_bounds_of_a_repeating_value_stay_apart() -> None:
@@ -219,10 +219,10 @@ def test_an_untyped_chain_that_could_lead_anywhere_is_refused() -> None:
 
 
 def test_the_types_of_a_system_search() -> None:
-    assert system_types((("_type", "Slot,Patient,Slot"),), REGISTRY) == ("Slot", "Patient")
-    assert system_types((("_id", "1"),), REGISTRY) == REGISTRY.types
+    assert list_system_types((("_type", "Slot,Patient,Slot"),), REGISTRY) == ("Slot", "Patient")
+    assert list_system_types((("_id", "1"),), REGISTRY) == REGISTRY.types
     with pytest.raises(Invalid, match="`_type` names `Foo`"):
-        system_types((("_type", "Patient,Foo"),), REGISTRY)
+        list_system_types((("_type", "Patient,Foo"),), REGISTRY)
 
 
 NAMES = st.sampled_from(

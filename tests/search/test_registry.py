@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.search.index import BY_STORE, Index
-from fhir_server.search.parameters.composite import kind_of
+from fhir_server.search.parameters.composite import find_kind
 from fhir_server.search.registry import Component, Registry, build
 from tests.r4 import R4, REGISTRY
 
@@ -48,7 +48,7 @@ def test_no_official_parameter_is_skipped(registry: Registry) -> None:
 def test_every_expression_compiles(registry: Registry) -> None:
     index = Index(registry, R4)
     for type in registry.types:
-        index.entries(type, {"resourceType": type})  # ValueError for the first that does not
+        index.make_entries(type, {"resourceType": type})  # ValueError for the first that does not
     expressed = [
         parameter
         for type in registry.types
@@ -57,7 +57,7 @@ def test_every_expression_compiles(registry: Registry) -> None:
     ]
     assert all(parameter.expression for parameter in expressed)
     assert len(expressed) > 2_000
-    assert index.entries("Patient", {"resourceType": "Patient"}).terms == {"deceased": ("false\x1f",)}
+    assert index.make_entries("Patient", {"resourceType": "Patient"}).terms == {"deceased": ("false\x1f",)}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_targets_and_components(registry: Registry) -> None:
 def test_the_composites_of_r4_are_joined_in_one_entry(registry: Registry) -> None:
     """Those are answered by one index lookup; only composites of an installation may need more."""
     kinds = {
-        kind_of(parameter.components)
+        find_kind(parameter.components)
         for type in registry.types
         for parameter in registry.parameters(type).values()
         if parameter.type == "composite"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.app import Knowledge
-from fhir_server.search.parameters import sort_of
-from fhir_server.search.sorts import ALWAYS, MOST, SORTS, declared
+from fhir_server.search.parameters import make_sort
+from fhir_server.search.sorts import ALWAYS, MAX_SORTS, SORTS, list_declared_sorts
 
 
 @pytest.mark.parametrize("type", SORTS)
 def test_declared_sorts_are_parameters_with_an_order(known: Knowledge, type: str) -> None:
     parameters = known.registry.parameters(type)
-    kinds = {sort_of(parameters[code], descending=False).kind for code in SORTS[type]}
+    kinds = {make_sort(parameters[code], descending=False).kind for code in SORTS[type]}
     assert kinds <= {"term", "date"}, "other kinds have no index in the order of their values"
-    assert 0 < len(SORTS[type]) <= MOST
+    assert 0 < len(SORTS[type]) <= MAX_SORTS
     assert list(SORTS[type]) == sorted(set(SORTS[type]))
 
 
 def test_every_type_sorts_by_id_and_by_time() -> None:
-    assert declared("Basic") == ALWAYS == ("_id", "_lastUpdated")
-    assert declared("Patient")[:2] == ALWAYS and "birthdate" in declared("Patient")
+    assert list_declared_sorts("Basic") == ALWAYS == ("_id", "_lastUpdated")
+    assert list_declared_sorts("Patient")[:2] == ALWAYS and "birthdate" in list_declared_sorts("Patient")

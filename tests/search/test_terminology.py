@@ -11,7 +11,7 @@ from fhir_server.fhir.definitions import TABLES
 from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.fhir.terminology import load_published_terminology
 from fhir_server.search.concepts import Unevaluable
-from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, dependencies, expanded, needed
+from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, find_names, list_dependencies, read_expansion
 from scripts import generate_terminology
 from tests.conftest import Client
 from tests.shared import shared_path
@@ -57,21 +57,21 @@ def known(*resources: dict[str, Any]) -> Terminology:
     ],
 )
 def test_the_names_that_searches_need(pairs: list[tuple[str, str]], names: tuple[Any, ...]) -> None:
-    assert needed(pairs) == names
+    assert find_names(pairs) == names
 
 
 def test_a_value_set_needs_the_systems_whose_codes_it_does_not_list() -> None:
     composed = including(
         {"system": "urn:listed", "concept": [{"code": "a"}]}, {"system": CS}, {"valueSet": [f"{VS}|2"]}
     )
-    assert dependencies(value_set(**composed)) == (("CodeSystem", CS), ("ValueSet", VS))
+    assert list_dependencies(value_set(**composed)) == (("CodeSystem", CS), ("ValueSet", VS))
 
 
 def test_r4_publishes_value_sets_and_code_systems() -> None:
     """R4's list of its value sets: administrative-gender has four codes."""
     tables = load_published_terminology()
     assert (len(tables.value_sets), len(tables.code_systems)) == (1316, 1062)
-    codes = Terminology().codes("http://hl7.org/fhir/ValueSet/administrative-gender|4.0.1")
+    codes = Terminology().list_codes("http://hl7.org/fhir/ValueSet/administrative-gender|4.0.1")
     assert {code for _, code in codes.listed} == {"male", "female", "other", "unknown"}
     assert tables.implied["Patient.gender"] == ("http://hl7.org/fhir/administrative-gender",)
 
@@ -81,7 +81,7 @@ def test_what_r4_publishes_is_evaluated_or_refused() -> None:
     refused = set()
     for url in load_published_terminology().value_sets:
         try:
-            Terminology().codes(url)
+            Terminology().list_codes(url)
         except Unevaluable as error:
             assert url in str(error)
             refused.add(url)
@@ -93,8 +93,8 @@ def test_a_stored_definition_comes_before_that_of_r4() -> None:
     url = "http://hl7.org/fhir/ValueSet/administrative-gender"
     own = {**value_set(**including({"system": CS, "concept": [{"code": "x"}]})), "url": url, "version": "9"}
     terminology = known(own)
-    assert terminology.codes(url) == Codes(frozenset({(CS, "x")}))
-    assert len(terminology.codes(f"{url}|4.0.1").listed) == 4
+    assert terminology.list_codes(url) == Codes(frozenset({(CS, "x")}))
+    assert len(terminology.list_codes(f"{url}|4.0.1").listed) == 4
 
 
 def test_codes_taken_out_of_an_unknown_system_cannot_be_evaluated() -> None:
@@ -102,7 +102,7 @@ def test_codes_taken_out_of_an_unknown_system_cannot_be_evaluated() -> None:
         "compose": {"include": [{"system": "urn:x"}], "exclude": [{"system": "urn:x", "concept": [{"code": "a"}]}]}
     }
     with pytest.raises(Unevaluable, match="`a` cannot be taken out of `urn:x`"):
-        known(value_set(**composed)).codes(VS)
+        known(value_set(**composed)).list_codes(VS)
 
 
 def test_an_intersection_with_a_whole_system() -> None:
@@ -117,20 +117,20 @@ def test_a_value_set_that_is_used_twice_is_evaluated_once() -> None:
         for n in range(20)
     ]
     last = {**value_set(**including({"system": CS, "concept": [{"code": "a"}]})), "url": "urn:20"}
-    assert known(*sets, last).codes("urn:0") == Codes(frozenset({(CS, "a")}))
+    assert known(*sets, last).list_codes("urn:0") == Codes(frozenset({(CS, "a")}))
 
 
 def test_too_many_codes_are_too_costly() -> None:
     concepts = [{"code": str(number)} for number in range(MAX_CODES + 1)]
     with pytest.raises(TooCostly, match=f"has {MAX_CODES + 1} codes"):
-        known(value_set(**including({"system": CS, "concept": concepts}))).codes(VS)
+        known(value_set(**including({"system": CS, "concept": concepts}))).list_codes(VS)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", "a*a*a*a*a*b", "("])
 def test_patterns_that_may_not_end_are_refused(pattern: str) -> None:
     include = {"system": CS, "filter": [{"property": "code", "op": "regex", "value": pattern}]}
     with pytest.raises(Unevaluable, match="cannot be evaluated"):
-        known(value_set(**including(include)), code_system("aaaa")).codes(VS)
+        known(value_set(**including(include)), code_system("aaaa")).list_codes(VS)
 
 
 @pytest.mark.parametrize(
@@ -143,25 +143,25 @@ def test_patterns_that_may_not_end_are_refused(pattern: str) -> None:
 )
 def test_filters_that_cannot_be_evaluated(condition: dict[str, str], reason: str) -> None:
     with pytest.raises(Unevaluable, match=reason):
-        known(value_set(**including({"system": CS, "filter": [condition]})), code_system("a")).codes(VS)
+        known(value_set(**including({"system": CS, "filter": [condition]})), code_system("a")).list_codes(VS)
 
 
 def test_parts_and_groups_are_no_kinds() -> None:
     include = {"system": CS, "filter": [{"property": "concept", "op": "is-a", "value": "a"}]}
     with pytest.raises(Unevaluable, match="has no is-a hierarchy"):
-        known(value_set(**including(include)), code_system("a", hierarchyMeaning="part-of")).codes(VS)
+        known(value_set(**including(include)), code_system("a", hierarchyMeaning="part-of")).list_codes(VS)
 
 
 def test_generalizes_is_the_way_up() -> None:
     system = code_system(concept=[{"code": "a", "concept": [{"code": "b", "concept": [{"code": "c"}]}]}])
     include = {"system": CS, "filter": [{"property": "concept", "op": "generalizes", "value": "b"}]}
-    assert {code for _, code in known(value_set(**including(include)), system).codes(VS).listed} == {"a", "b"}
+    assert {code for _, code in known(value_set(**including(include)), system).list_codes(VS).listed} == {"a", "b"}
 
 
 def test_a_hierarchy_may_have_a_cycle() -> None:
     parents = {"a": "b", "b": "a"}
     concepts = [{"code": c, "property": [{"code": "parent", "valueCode": p}]} for c, p in parents.items()]
-    assert known(code_system(concept=concepts)).below(CS, "a") == {"a", "b"}
+    assert known(code_system(concept=concepts)).find_below(CS, "a") == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_a_hierarchy_may_have_a_cycle() -> None:
     ],
 )
 def test_expansions(expansion: dict[str, Any], codes: set[str] | None) -> None:
-    found = expanded(value_set(expansion=expansion))
+    found = read_expansion(value_set(expansion=expansion))
     assert (None if found is None else {code for _, code in found.listed}) == codes
 
 
 def test_what_is_not_known_is_named() -> None:
     with pytest.raises(Invalid, match="The value set `urn:none` is not known here") as refused:
-        Terminology().codes("urn:none")
+        Terminology().list_codes("urn:none")
     assert refused.value.issues[0].code == "not-found"
 
 

@@ -16,19 +16,19 @@ from fhir_server.search.match import Candidate, matches
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.query import And, Clause, Not, Or, Words
 from fhir_server.search.registry import Registry
-from fhir_server.search.text import text_clause
-from fhir_server.search.words import has_words, left_out, score, searched, texts, words_of
+from fhir_server.search.text import parse_text_clause
+from fhir_server.search.words import extract_texts, has_words, iterate_scored_words, list_non_prose, score, split_words
 from fhir_server.store.memory import MemoryStore
 from tests.r4 import R4
 
 CRITERIA = Criteria(registry=Registry({"Observation": {}}), base="", now=0, full_text=True)
-LEFT_OUT = left_out(R4)
+LEFT_OUT = list_non_prose(R4)
 
 _letters = st.sampled_from(["a", "b", "ab", "ba", "x1"])
 
 
 def clause(text: str) -> Clause:
-    return text_clause("Observation", "_content", text, CRITERIA)
+    return parse_text_clause("Observation", "_content", text, CRITERIA)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def clause(text: str) -> Clause:
     ],
 )
 def test_words_are_runs_of_letters_and_digits(text: str, words: list[str]) -> None:
-    assert words_of(text) == words
+    assert split_words(text) == words
 
 
 @given(st.text(max_size=40))
 def test_words_of_words_are_the_same(text: str) -> None:
     """What is searched for is made of words in the way that what is stored is."""
-    words = words_of(text)
-    assert words_of(" ".join(words)) == words or not text.isascii()
+    words = split_words(text)
+    assert split_words(" ".join(words)) == words or not text.isascii()
     assert all(1 <= len(word) <= 64 and word.isalnum() for word in words)
 
 
 def narrative(div: str) -> str:
-    return texts({"resourceType": "Patient", "text": {"div": div}}, LEFT_OUT).get("_text", "")
+    return extract_texts({"resourceType": "Patient", "text": {"div": div}}, LEFT_OUT).get("_text", "")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_markup_is_read_as_a_parser_does(div: str) -> None:
     parser = _Parser()
     parser.feed(f"<div>{div}</div>")
     parser.close()
-    assert narrative(f"<div>{div}</div>").split() == words_of(parser.text)
+    assert narrative(f"<div>{div}</div>").split() == split_words(parser.text)
 
 
 @pytest.mark.parametrize("part", ["<a", "<!--", '<a "', "<a '\"", "<![CDATA[", "&", "<"])
@@ -143,12 +143,14 @@ def test_content_is_every_string_that_is_prose() -> None:
         "_title": {"extension": [{"url": "never8", "valueMarkdown": "*also*"}]},
         "author": [{"extension": [{"url": "x", "valueBase64Binary": "bmV2ZXI5"}]}],
     }
-    found = texts(resource, LEFT_OUT)
+    found = extract_texts(resource, LEFT_OUT)
     assert found["_text"] == "narrative"
     expected = "narrative en final somebody title here v 1 s generated in side within extended also"
     assert found["_content"] == expected
-    assert texts({"resourceType": "Binary", "contentType": "a/b", "data": "bmV2ZXI="}, LEFT_OUT) == {"_content": "a b"}
-    assert texts({"resourceType": "Patient"}, LEFT_OUT) == {}
+    assert extract_texts({"resourceType": "Binary", "contentType": "a/b", "data": "bmV2ZXI="}, LEFT_OUT) == {
+        "_content": "a b"
+    }
+    assert extract_texts({"resourceType": "Patient"}, LEFT_OUT) == {}
 
 
 def test_the_score_rises_with_occurrences_and_falls_with_length() -> None:
@@ -173,7 +175,7 @@ def test_a_match_has_a_score_and_nothing_else_has(text: list[str], words: list[s
 
 
 def test_only_words_that_may_be_there_are_scored() -> None:
-    words = [each.words[0] for each in searched(clause("a (b OR NOT (c d)) NOT e, f NOT NOT g"))]
+    words = [each.words[0] for each in iterate_scored_words(clause("a (b OR NOT (c d)) NOT e, f NOT NOT g"))]
     assert words == ["a", "b", "f", "g"]
 
 

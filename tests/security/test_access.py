@@ -214,7 +214,7 @@ REQUESTS: dict[str, list[Call]] = {
 }
 """By interaction or operation."""
 
-UNREAD = {"$meta-add", "$meta-delete", "$reindex"}
+UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job"}
 """Operations that answer with nothing stored but what the caller itself writes, by an id."""
 
 
@@ -227,11 +227,11 @@ async def pair(known: Knowledge, request: pytest.FixtureRequest, tmp_path: Path)
         "mongodb": lambda name: str(request.getfixturevalue("new_mongo_uri")()),
     }
     uri = uris[request.param]
-    seams = Seams(clock=lambda: START, policy=HideObservations())
+    seams = Seams(clock=lambda: START, policy=HideObservations(), definitions=None)
     settings: dict[str, Any] = {"references": "allow", "purge": True, "conditional_delete": "multiple"}
     async with (
         serving(known, seams, store=uri("restricted"), **settings) as restricted,
-        serving(known, Seams(clock=lambda: START), store=uri("plain"), **settings) as plain,
+        serving(known, Seams(clock=lambda: START, definitions=None), store=uri("plain"), **settings) as plain,
     ):
         for resource in VISIBLE:
             for client in (restricted, plain):

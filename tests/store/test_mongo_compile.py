@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, successor
-from fhir_server.search.query import Test as Bound
+from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, compute_successor
+from fhir_server.search.query import Bound
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.mongo.compile import compile_clause
 from fhir_server.store.mongo.documents import build_entry_fields
@@ -123,7 +123,7 @@ def test_filters(clause: q.Clause, expected: dict[str, Any]) -> None:
     [("a", "b"), ("a\U0010ffff", "b"), ("\ud7ff", "\ue000"), ("", None), ("\U0010ffff", None), ("é", "ê")],
 )
 def test_the_successor_of_a_prefix(prefix: str, expected: str | None) -> None:
-    assert successor(prefix) == expected
+    assert compute_successor(prefix) == expected
 
 
 ORDERS: tuple[tuple[tuple[q.Sort, ...], dict[str, int]], ...] = (

@@ -17,7 +17,7 @@ import pytest
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.search.query import Test as Bound
+from fhir_server.search.query import Bound
 from fhir_server.store.contract.case import MILLISECOND, Ticks, put, query, write
 from fhir_server.store.mongo import open_store
 from fhir_server.store.mongo.compile import LIVE, compile_clause, match_all

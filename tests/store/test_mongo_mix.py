@@ -153,7 +153,7 @@ async def client(known: Knowledge, heard: Heard, mix_uri: str) -> AsyncIterator[
         for type in RESOURCES:
             trees = [{**RESOURCES[type](n), "resourceType": type, "id": str(n)} for n in range(HELD)]
             writes = [
-                Write("PUT", type, tree["id"], _content(tree), context.index.entries(type, tree)) for tree in trees
+                Write("PUT", type, tree["id"], _content(tree), context.index.make_entries(type, tree)) for tree in trees
             ]
             await write(context.unrestricted, *writes)
         yield client

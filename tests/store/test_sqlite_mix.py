@@ -23,7 +23,7 @@ from bench import queries
 from bench.queries import MORE, QUERIES
 from fhir_server.app import Knowledge
 from fhir_server.requests.request import parse_query
-from fhir_server.search.parameters import Criteria, sort_of
+from fhir_server.search.parameters import Criteria, make_sort
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Query, Scope
 from fhir_server.search.result_parameters import Options
@@ -165,7 +165,7 @@ def test_a_declared_sort_walks_an_index(
 ) -> None:
     parameters = known.registry.parameters(type)
     for code in SORTS[type]:
-        query = Query((Scope(type),), (sort_of(parameters[code], descending),))
+        query = Query((Scope(type),), (make_sort(parameters[code], descending),))
         few, many = (run(each.path, [query]) for each in loaded)
         shown = "\n".join((f"{type}?_sort={'-' * descending}{code}", *many.plans))
         assert many.scans == (), shown

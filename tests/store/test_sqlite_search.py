@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.search.entries import SEPARATOR, Entries, successor
+from fhir_server.search.entries import SEPARATOR, Entries, compute_successor
 from fhir_server.search.query import (
     And,
+    Bound,
     Chain,
     Clause,
     Contains,
@@ -34,7 +35,6 @@ from fhir_server.search.query import (
     StartsWith,
     Words,
 )
-from fhir_server.search.query import Test as Bound
 from fhir_server.store.contract.case import (
     HOUR,
     START,
@@ -311,7 +311,7 @@ def test_ordered_numbers_fit_sqlite() -> None:
 
 @given(st.text(), st.text())
 def test_the_successor_bounds_the_texts_with_a_prefix(prefix: str, text: str) -> None:
-    end = successor(prefix)
+    end = compute_successor(prefix)
     for each in (text, prefix + text, prefix):
         assert each.startswith(prefix) == (each >= prefix and (end is None or each < end))
 

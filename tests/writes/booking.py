@@ -10,7 +10,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Conflict, Issue
 from fhir_server.fhir.resource import parse
-from fhir_server.search.query import And, DateRange, Equals, Test
+from fhir_server.search.query import And, Bound, DateRange, Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decide, Decision
 from fhir_server.writes.rules import ALLOWED, Change, Rule, Ruling
@@ -56,7 +56,7 @@ async def read_day(state: State, tree: Mapping[str, Any]) -> list[dict[str, Any]
     day = 86_400_000_000
     start = microseconds(tree["start"])
     state.lock([f"{actor_of(tree)} {tree['start'][:10]}"])
-    tests = (Test("low", "ge", start - day), Test("low", "lt", start + day))
+    tests = (Bound("low", "ge", start - day), Bound("low", "lt", start + day))
     where = And((Equals("actor", (actor_of(tree),)), DateRange("date", tests)))
     return [dict(found.tree) for found in await state.search("Appointment", where)]
 

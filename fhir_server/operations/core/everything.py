@@ -22,10 +22,11 @@ from fhir_server.operations.parameters import parse_parameters, parse_positive_i
 from fhir_server.requests.context import Context
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.request import Pairs, Request, Response
-from fhir_server.search.compartment import ITSELF, compartment_clause, compartment_types
+from fhir_server.search.compartment import ITSELF, build_compartment_clause, list_member_types
 from fhir_server.search.query import (
     EVERYTHING,
     And,
+    Bound,
     Clause,
     DateRange,
     LastUpdated,
@@ -36,9 +37,8 @@ from fhir_server.search.query import (
     Scope,
     SortKey,
     StartsWith,
-    Test,
 )
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.simplify import simplify_or
 from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
 
@@ -158,7 +158,7 @@ def _parse_interval(context: Context, name: str, value: str) -> tuple[int, int]:
 
 def _build_scopes(context: Context, query: EverythingRequest) -> Iterable[Scope]:
     """The scopes to search: the types of `_type` when all of them are members of the compartment, else all members."""
-    members = compartment_types(context.definitions, query.owner)
+    members = list_member_types(context.definitions, query.owner)
     only = query.types if query.types <= set(members) else frozenset()
     for type in members:
         if type in context.types and (not only or type in only):
@@ -170,21 +170,21 @@ def _build_scopes(context: Context, query: EverythingRequest) -> Iterable[Scope]
 def _build_membership_clause(context: Context, query: EverythingRequest, type: str) -> Clause:
     """What places a resource of the type in the compartment, or in that of anybody."""
     if query.id is not None:
-        return compartment_clause(context.definitions, query.owner, query.id, type)
+        return build_compartment_clause(context.definitions, query.owner, query.id, type)
     if type == query.owner:
         return EVERYTHING
     codes = context.definitions.compartments[query.owner].get(type, ())
-    return disjunction(StartsWith(code, f"{query.owner}/") for code in codes if code != ITSELF)
+    return simplify_or(StartsWith(code, f"{query.owner}/") for code in codes if code != ITSELF)
 
 
 def _build_limits(context: Context, query: EverythingRequest, type: str) -> Iterable[Clause]:
     if query.since is not None:
-        yield LastUpdated((Test("low", "ge", query.since),))
+        yield LastUpdated((Bound("low", "ge", query.since),))
     start, end = query.care
     code = _find_care_date(context, type)
     if code is not None and query.care != (None, None):
-        tests: tuple[Test, ...] = (Test("high", "ge", start),) if start is not None else ()
-        tests += (Test("low", "le", end),) if end is not None else ()
+        tests: tuple[Bound, ...] = (Bound("high", "ge", start),) if start is not None else ()
+        tests += (Bound("low", "le", end),) if end is not None else ()
         yield Or((DateRange(code, tests), Not(Present(code))))
 
 
@@ -211,7 +211,7 @@ async def _read_referenced(
     context: Context, request: Request, query: EverythingRequest, matches: Sequence[Stored]
 ) -> list[Stored]:
     """What the matches refer to and the compartment does not hold, in the order of their references."""
-    members = compartment_types(context.definitions, query.owner)
+    members = list_member_types(context.definitions, query.owner)
     if query.types and query.types <= set(members):
         return []
     found = await _list_references(context, request.base, matches)

@@ -25,7 +25,7 @@ MOST = 10_000
 _PAGE = 500
 _MAX = "max"
 _REFUSED = frozenset({"_sort", "_count", "_total", "_type"})
-_DATE = TYPES["date"].extract
+_DATE = TYPES["date"].extractors
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ async def lastn(context: Context, request: Request) -> Response:
     handling = request.get_preference("handling") or context.settings.handling
     search_request = SearchRequest((TYPE,), criteria, handling == "lenient")
     parsed = await read_search(context, request, search_request)
-    if parsed.inside:
+    if parsed.contained:
         raise NotSupported("`$lastn` does not look into containers; leave `_contained` out.")
     found = await _read_all(
         context, request.caller, replace(parsed.query, sort=(Sort("date", "date", True),), count=_PAGE)

@@ -19,7 +19,7 @@ from fhir_server.search.parameters.uri import URI
 from fhir_server.search.query import Sort
 from fhir_server.search.registry import Parameter
 
-__all__ = ["TYPES", "Criteria", "ParameterType", "Surroundings", "sort_of"]
+__all__ = ["TYPES", "Criteria", "ParameterType", "Surroundings", "make_sort"]
 
 TYPES: Mapping[str, ParameterType] = {
     "string": STRING,
@@ -35,7 +35,7 @@ TYPES: Mapping[str, ParameterType] = {
 }
 
 
-def sort_of(parameter: Parameter, descending: bool) -> Sort:
+def make_sort(parameter: Parameter, descending: bool) -> Sort:
     """The sort key of a parameter. Raises Invalid for a type that has no order."""
     if parameter.code == "_id":
         return Sort("_id", "id", descending)

@@ -7,34 +7,34 @@ from functools import lru_cache
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.references import find_local_target
 from fhir_server.fhir.terminology import load_published_terminology
-from fhir_server.search.concepts import concepts_of
+from fhir_server.search.concepts import read_code_system
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
-from fhir_server.search.parameters.criteria import Criteria, any_of, wrong
+from fhir_server.search.parameters.criteria import Criteria, make_or, reject
 from fhir_server.search.query import NOTHING, Clause, EndsWith, Equals, StartsWith
 from fhir_server.search.registry import Component, Parameter
 from fhir_server.search.terminology import MODIFIERS, Codes
 
-__all__ = ["MODIFIERS", "implied_systems", "implies", "subsumed", "within"]
+__all__ = ["MODIFIERS", "find_implied_systems", "implies", "parse_membership", "parse_subsumption"]
 
 MEDIA_TYPES = "urn:ietf:bcp:13"
 _SPECIAL_VALUES = {"http://hl7.org/fhir/special-values": "http://terminology.hl7.org/CodeSystem/special-values"}
 """R4's page on search has the first of these URLs for the system of booleans, its definitions the second."""
 
 
-def within(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
+def parse_membership(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
     """`:in`: some code is in the value set; `:not-in` is the same clause, negated by the caller."""
     canonical = unescape(text)
     if not canonical.partition("|")[0] or canonical.endswith("|"):
-        raise wrong(parameter, text, "it takes the URL of a value set, perhaps with `|version`, or `ValueSet/id`.")
+        raise reject(parameter, text, "it takes the URL of a value set, perhaps with `|version`, or `ValueSet/id`.")
     name = find_local_target(canonical, criteria.base, ("ValueSet",)) or canonical
-    return _any_code(parameter, criteria.terminology.codes(name))
+    return _match_codes(parameter, criteria.terminology.list_codes(name))
 
 
-def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str], criteria: Criteria) -> Clause:
+def parse_subsumption(parameter: Parameter, modifier: str, token: tuple[str | None, str], criteria: Criteria) -> Clause:
     """`:below`: the code or one that it subsumes; `:above`: the code or one that subsumes it."""
-    system, code = given
-    implied = implied_systems(parameter)
+    system, code = token
+    implied = find_implied_systems(parameter)
     if system is None and len(implied) == 1:
         (system,) = implied
     if not system or not code:
@@ -43,18 +43,18 @@ def subsumed(parameter: Parameter, modifier: str, given: tuple[str | None, str],
             f"`{parameter.code}:{modifier}=http://example.org/codes|{code or 'code'}`."
         )
     if system == MEDIA_TYPES and system in implied:
-        return _media_types(parameter, modifier, code)
+        return _parse_media_type(parameter, modifier, code)
     terminology = criteria.terminology
-    found = terminology.below(system, code) if modifier == "below" else terminology.above(system, code)
-    return _any_code(parameter, Codes(frozenset((system, each) for each in found)))
+    found = terminology.find_below(system, code) if modifier == "below" else terminology.find_above(system, code)
+    return _match_codes(parameter, Codes(frozenset((system, each) for each in found)))
 
 
-def _media_types(parameter: Parameter, modifier: str, code: str) -> Clause:
+def _parse_media_type(parameter: Parameter, modifier: str, code: str) -> Clause:
     """R4, Searching Mime Types: `text/xml` is above `text/xml; charset=UTF-8`; and `text` is above both."""
     if modifier == "below":
         ends = (";", " ;") if "/" in code else ("/",)
         itself = Equals(parameter.code, (f"{code}{SEPARATOR}",))
-        return any_of((itself, *(StartsWith(parameter.code, code + end) for end in ends)))
+        return make_or((itself, *(StartsWith(parameter.code, code + end) for end in ends)))
     base = code.partition(";")[0].rstrip()
     found = dict.fromkeys((code, base, base.partition("/")[0]))
     return Equals(parameter.code, tuple(f"{each}{SEPARATOR}" for each in found))
@@ -64,26 +64,26 @@ def implies(parameter: Parameter | Component, system: str, code: str, criteria: 
     """Whether elements that hold a bare code may have `system|code`; "" stands for any code of the system."""
     if not system or not parameter.coded:
         return False
-    implied = implied_systems(parameter)
+    implied = find_implied_systems(parameter)
     system = _SPECIAL_VALUES.get(system, system)
     if system not in implied or len(implied) == 1 or not code:
         return system in implied
-    found = criteria.terminology.find("CodeSystem", system)
-    return found is None or code in concepts_of(found).properties
+    found = criteria.terminology.find_definition("CodeSystem", system)
+    return found is None or code in read_code_system(found).properties
 
 
 @lru_cache(maxsize=4096)
-def implied_systems(parameter: Parameter | Component) -> frozenset[str]:
+def find_implied_systems(parameter: Parameter | Component) -> frozenset[str]:
     """The systems of elements that hold a bare code: what their required bindings draw on."""
     known = load_published_terminology().implied
     return frozenset(system for path in parameter.coded for system in known.get(path, ()))
 
 
-def _any_code(parameter: Parameter, codes: Codes) -> Clause:
-    implied = implied_systems(parameter)
+def _match_codes(parameter: Parameter, codes: Codes) -> Clause:
+    implied = find_implied_systems(parameter)
     terms = {f"{code}{SEPARATOR}{system}" for system, code in codes.listed}
     terms.update(f"{code}{SEPARATOR}" for system, code in codes.listed if system in implied)
     systems = {*codes.systems, *(() if implied.isdisjoint(codes.systems) else ("",))}
     clauses: list[Clause] = [Equals(parameter.code, tuple(sorted(terms)))] if terms else []
     clauses += [EndsWith(parameter.code, f"{SEPARATOR}{system}") for system in sorted(systems)]
-    return any_of(clauses) if clauses else NOTHING
+    return make_or(clauses) if clauses else NOTHING

@@ -9,9 +9,9 @@ How an element's values are kept depends on its components:
 | one term, two numbers | a number: (search form of the term, first, second, "") |
 | all others, and those with a string that is not the last of terms | each by itself (`parts`) |
 
-A quantity in a unit that is not of everyday use (`quantity.COMMON`) has a second entry, in base units, under the
-pseudo-parameter `code:canonical`. A token has two search forms (`token.forms`), so an element has an entry for each of
-them; a string's is its normalised text, any other term is its own.
+A quantity in a unit that is not in `quantity.COMMON_UNITS` has a second entry, in base units, under the
+pseudo-parameter `code:canonical`. A token has two search forms (`token.list_forms`), so an element has an entry for
+each of them; that of a string is its normalised text, that of any other term the term itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fhir_server.fhir.references import parse
 from fhir_server.search.entries import COMPOSITE, SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import coded, composite_components, date, number, quantity, string, token
-from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, any_of, wrong
+from fhir_server.search.parameters.criteria import Alternatives, Criteria, Entry, ParameterType, make_or, reject
 from fhir_server.search.query import Clause, Equals, NumberRange, StartsWith
 from fhir_server.search.registry import Component, Parameter
 
@@ -33,7 +33,7 @@ _TERMS = frozenset({"token", "string", "reference", "uri"})
 _RANGES = frozenset({"date", "number", "quantity"})
 
 
-def kind_of(components: Sequence[Component]) -> Literal["terms", "numbers", "parts"]:
+def find_kind(components: Sequence[Component]) -> Literal["terms", "numbers", "parts"]:
     """The part of Entries that a composite's entries go to. Raises ValueError for components that cannot be joined."""
     types = [component.type for component in components]
     if len(types) < 2 or not _TERMS.union(_RANGES).issuperset(types):
@@ -45,17 +45,17 @@ def kind_of(components: Sequence[Component]) -> Literal["terms", "numbers", "par
     return "numbers" if one_key and (len(ranges) == 1 or ranges == ["number", "number"]) else "parts"
 
 
-Combine = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
+Combiner = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
 """(entries of each component of one element) → entries of the composite."""
 
 
-def combination(components: Sequence[Component]) -> Combine:
+def make_combiner(components: Sequence[Component]) -> Combiner:
     """How the entries of one element are made of its components' entries, given in order.
 
     Of components whose kind is no `parts`.
     """
     forms = [_FORMS.get(component.type, tuple) for component in components]
-    if kind_of(components) == "terms":
+    if find_kind(components) == "terms":
         return lambda values: tuple(
             COMPOSITE.join(each) for each in product(*(form(found) for form, found in zip(forms, values, strict=True)))
         )
@@ -73,55 +73,55 @@ def combination(components: Sequence[Component]) -> Combine:
     return lambda values: tuple((form, *found[1:]) for form in forms[key](values[key]) for found in values[at])
 
 
-def _token_forms(terms: Iterable[str]) -> list[str]:
+def _list_token_forms(terms: Iterable[str]) -> list[str]:
     forms: list[str] = []
     for term in terms:
         if term != token.TEXT_ONLY:
-            forms += token.forms(term)
+            forms += token.list_forms(term)
     return forms
 
 
-def _string_forms(terms: Iterable[str]) -> list[str]:
+def _list_string_forms(terms: Iterable[str]) -> list[str]:
     return [term.partition(SEPARATOR)[0] for term in terms]
 
 
 _FORMS: Mapping[str, Callable[[Iterable[str]], Iterable[str]]] = {
-    "token": _token_forms,
-    "string": _string_forms,
+    "token": _list_token_forms,
+    "string": _list_string_forms,
     "reference": tuple,
     "uri": tuple,
 }
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The components' values, joined by `$`, met by one element."""
     values = split(text, "$")
     components = parameter.components
     if len(values) != len(components) or not all(values):
         form = "$".join(f"[{component.code}]" for component in components)
-        raise wrong(parameter, text, f"a composite is written `{form}`.")
-    kind = kind_of(components)
+        raise reject(parameter, text, f"a composite is written `{form}`.")
+    kind = find_kind(components)
     if kind == "parts":
-        return composite_components.clause(parameter, values, criteria)
+        return composite_components.parse_clause(parameter, values, criteria)
     pairs = list(zip(components, values, strict=True))
     forms = [
-        _searched_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS
+        _parse_form(parameter, component, value, criteria) for component, value in pairs if component.type in _TERMS
     ]
     if kind == "terms":
-        wanted = COMPOSITE.join(forms)
+        key = COMPOSITE.join(forms)
         starts = components[-1].type == "string"
-        return StartsWith(parameter.code, wanted) if starts else Equals(parameter.code, (wanted,))
+        return StartsWith(parameter.code, key) if starts else Equals(parameter.code, (key,))
     ranges = [(component, value) for component, value in pairs if component.type in _RANGES]
-    searched = _searched_range(parameter, ranges, criteria)
-    return any_of(
+    searched = _parse_range(parameter, ranges, criteria)
+    return make_or(
         NumberRange(parameter.code + suffix, tests, key=forms[0], unit=unit)
-        for suffix, unit, tests in quantity.in_all_units(*searched)
+        for suffix, unit, tests in quantity.iterate_units(*searched)
     )
 
 
-def _searched_form(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
+def _parse_form(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
     if component.type == "token":
-        system, code = token.parsed(parameter, text)
+        system, code = token.parse_token(parameter, text)
         if not code:
             raise NotSupported(f"`{parameter.code}={text}`: a composite needs the code of `{component.code}`.")
         if system and coded.implies(component, system, code, criteria):
@@ -130,36 +130,36 @@ def _searched_form(parameter: Parameter, component: Component, text: str, criter
     if component.type == "string":
         normalised = string.normalise(unescape(text))
         if not normalised:
-            raise wrong(parameter, text, f"in `{component.code}`, {string.NOTHING_LEFT}")
+            raise reject(parameter, text, f"in `{component.code}`, {string.FORM}")
         return normalised
     if component.type == "reference":
-        return _searched_reference(parameter, component, text, criteria)
+        return _parse_reference(parameter, component, text, criteria)
     return unescape(text)
 
 
-def _searched_reference(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
+def _parse_reference(parameter: Parameter, component: Component, text: str, criteria: Criteria) -> str:
     reference = parse(unescape(text), criteria.base, criteria.registry.types)
     if reference.kind == "local":
         return f"{reference.type}/{reference.id}"
     if reference.kind == "foreign":
         return reference.text
-    raise wrong(parameter, text, f"`{component.code}` is written `Type/id` or as an absolute URL.")
+    raise reject(parameter, text, f"`{component.code}` is written `Type/id` or as an absolute URL.")
 
 
-def _searched_range(
+def _parse_range(
     parameter: Parameter, ranges: Sequence[tuple[Component, str]], criteria: Criteria
 ) -> tuple[quantity.Unit | None, Alternatives]:
     """The unit, and the tests on the one range or on the two numbers kept as low and high."""
     if len(ranges) == 2:
-        first = number.alternatives(parameter, unescape(ranges[0][1]), "low", "low")
-        second = number.alternatives(parameter, unescape(ranges[1][1]), "high", "high")
+        first = number.parse_alternatives(parameter, unescape(ranges[0][1]), "low", "low")
+        second = number.parse_alternatives(parameter, unescape(ranges[1][1]), "high", "high")
         return None, tuple(left + right for left, right in product(first, second))
     component, text = ranges[0]
     if component.type == "date":
-        return None, date.alternatives(parameter, text, criteria)
+        return None, date.parse_alternatives(parameter, text, criteria)
     if component.type == "quantity":
-        return quantity.parsed(parameter, text)
-    return None, number.alternatives(parameter, unescape(text))
+        return quantity.parse_quantity(parameter, text)
+    return None, number.parse_alternatives(parameter, unescape(text))
 
 
-COMPOSITES = ParameterType(kind="terms", extract={}, clause=clause, sort_kind=None)
+COMPOSITES = ParameterType(kind="terms", extractors={}, parse_clause=parse_clause, sort_kind=None)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.entries import DateEntry, NumberEntry
-from fhir_server.search.query import Clause, Or, Test
+from fhir_server.search.query import Bound, Clause, Or
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.terminology import NOTHING_STORED, Terminology
 
@@ -45,7 +45,7 @@ class Criteria:
 
 
 Entry = str | DateEntry | NumberEntry
-Extract = Callable[[Any, Surroundings], tuple[Any, ...]]
+Extractor = Callable[[Any, Surroundings], tuple[Any, ...]]
 """(JSON value of an element, surroundings) → its entries."""
 
 
@@ -53,46 +53,47 @@ Extract = Callable[[Any, Surroundings], tuple[Any, ...]]
 class ParameterType:
     """One type of search parameter.
 
-    `kind`: the part of Entries its entries go to. `extract`: per FHIR type of the element, how entries are made of it.
-    `clause(parameter, modifier, text, criteria)`: what one alternative, still escaped, asks for; raises Invalid.
-    `negated`: modifiers whose clause is to be wrapped, with all its alternatives, in Not. `only`: modifiers that need
-    elements of certain FHIR types.
+    `kind`: the part of Entries that its entries go to. `extractors`: what makes entries, by FHIR type of the element.
+    `parse_clause(parameter, modifier, text, criteria)`: the clause of one alternative, still escaped; raises Invalid.
+    `negating_modifiers`: those whose clause, with all its alternatives, is wrapped in Not. `modifier_datatypes`: by
+    modifier, the FHIR types of elements that it applies to; those not named apply to all.
     """
 
     kind: Literal["terms", "dates", "numbers"]
-    extract: Mapping[str, Extract]
-    clause: Callable[[Parameter, str | None, str, Criteria], Clause]
+    extractors: Mapping[str, Extractor]
+    parse_clause: Callable[[Parameter, str | None, str, Criteria], Clause]
     modifiers: frozenset[str] = frozenset()
-    negated: frozenset[str] = frozenset()
+    negating_modifiers: frozenset[str] = frozenset()
     prefixes: bool = False
     sort_kind: Literal["term", "date", "number"] | None = "term"
-    only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    modifier_datatypes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def modifiers_of(self, parameter: Parameter) -> frozenset[str]:
+    def list_modifiers(self, parameter: Parameter) -> frozenset[str]:
         """The modifiers that apply to the elements of a parameter of this type, `missing` and types aside."""
-        unfit = {modifier for modifier, types in self.only.items() if types.isdisjoint(parameter.datatypes)}
+        types = set(parameter.datatypes)
+        unfit = {modifier for modifier, fit in self.modifier_datatypes.items() if fit.isdisjoint(types)}
         return self.modifiers - unfit
 
 
 PREFIXES = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})
-APPROXIMATELY = 10
+APPROXIMATION = 10
 """`ap` widens by a tenth, as R4 recommends."""
 
-Alternatives = tuple[tuple[Test, ...], ...]
-"""Tests of which one group must hold in full."""
+Alternatives = tuple[tuple[Bound, ...], ...]
+"""Groups of bounds: the bounds of one group must all hold."""
 
 
-def prefixed(text: str) -> tuple[str, str]:
+def split_prefix(text: str) -> tuple[str, str]:
     """The prefix (`eq` when there is none) and the value after it."""
     return (text[:2], text[2:]) if text[:2] in PREFIXES else ("eq", text)
 
 
-def any_of(clauses: Iterable[Clause]) -> Clause:
+def make_or(clauses: Iterable[Clause]) -> Clause:
     """The one clause, or an Or of several."""
     parts = tuple(clauses)
     return parts[0] if len(parts) == 1 else Or(parts)
 
 
-def wrong(parameter: Parameter, text: str, form: str) -> Invalid:
-    """The error of a value that the parameter cannot take; `form` says what it takes."""
+def reject(parameter: Parameter, text: str, form: str) -> Invalid:
+    """The error that rejects a value of a parameter; `form` says what it takes."""
     return Invalid(f"`{parameter.code}={text}` of `{parameter.base}` is not valid: {form}")

@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.fhir import ucum
 from fhir_server.search.entries import NumberEntry
 from fhir_server.search.escapes import split, unescape
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, wrong
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, reject
 from fhir_server.search.query import Clause, Near
 from fhir_server.search.registry import Parameter
 
@@ -21,39 +21,41 @@ FORM = (
     "a position is `latitude|longitude|distance|units`; distance (50 km when left out) and units (km) may be left out; "
     "units are UCUM codes of length such as `km`, `m`, `[mi_i]`, `[ft_i]`, `[nmi_i]`, or `mi` and `ft`."
 )
-_EVERYDAY = {"mi": "[mi_i]", "ft": "[ft_i]", "kms": "km"}
+_EVERYDAY_UNITS = {"mi": "[mi_i]", "ft": "[ft_i]", "kms": "km"}
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The positions at most that far away."""
     parts = [unescape(part) for part in split(text, "|")]
     if not 2 <= len(parts) <= 4:
-        raise wrong(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     latitude, longitude, distance, units = (*parts, "", "")[:4]
-    north, east = _number(parameter, text, latitude, 90), _number(parameter, text, longitude, 180)
+    north, east = _parse_number(parameter, text, latitude, 90), _parse_number(parameter, text, longitude, 180)
     if not distance:
         return Near(parameter.code, north, east, DEFAULT_METRES)
-    length = ucum.parse_unit(_EVERYDAY.get(units, units or "km"))
+    length = ucum.parse_unit(_EVERYDAY_UNITS.get(units, units or "km"))
     if length is None or length.unit != "m":
-        raise wrong(parameter, text, f"`{units}` is no unit of length; {FORM}")
-    far = _number(parameter, text, distance, float("inf"))
+        raise reject(parameter, text, f"`{units}` is no unit of length; {FORM}")
+    far = _parse_number(parameter, text, distance, float("inf"))
     if far < 0:
-        raise wrong(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     return Near(parameter.code, north, east, length.to_base_units(far))
 
 
-def _number(parameter: Parameter, text: str, number: str, limit: float) -> float:
+def _parse_number(parameter: Parameter, text: str, number: str, limit: float) -> float:
     try:
         value = float(number)
     except ValueError:
-        raise wrong(parameter, text, FORM) from None
+        raise reject(parameter, text, FORM) from None
     if not isfinite(value) or abs(value) > limit:
-        raise wrong(parameter, text, f"`{number}` is out of range; {FORM}")
+        raise reject(parameter, text, f"`{number}` is out of range; {FORM}")
     return value
 
 
-def _position(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+def _extract_position(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     return (("", value["latitude"], value["longitude"], ""),)
 
 
-NEAR = ParameterType(kind="numbers", extract={"Location.position": _position}, clause=clause, sort_kind=None)
+NEAR = ParameterType(
+    kind="numbers", extractors={"Location.position": _extract_position}, parse_clause=parse_clause, sort_kind=None
+)

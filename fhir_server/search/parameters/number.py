@@ -15,16 +15,16 @@ from typing import Any, Literal
 from fhir_server.search.entries import NumberEntry
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import (
-    APPROXIMATELY,
+    APPROXIMATION,
     Alternatives,
     Criteria,
     ParameterType,
     Surroundings,
-    any_of,
-    prefixed,
-    wrong,
+    make_or,
+    reject,
+    split_prefix,
 )
-from fhir_server.search.query import Clause, NumberRange, Test
+from fhir_server.search.query import Bound, Clause, NumberRange
 from fhir_server.search.registry import Parameter
 
 End = Literal["low", "high"]
@@ -33,42 +33,42 @@ FORM = "a number is written like `5`, `-5.40` or `gt5.4e-3`; prefixes: eq, ne, g
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3}))?", re.ASCII).fullmatch
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The numbers that the prefix and the value ask for."""
-    return any_of(NumberRange(parameter.code, tests) for tests in alternatives(parameter, unescape(text)))
+    return make_or(NumberRange(parameter.code, bounds) for bounds in parse_alternatives(parameter, unescape(text)))
 
 
-def alternatives(parameter: Parameter, text: str, low: End = "low", high: End = "high") -> Alternatives:
-    """The tests on a number entry; a composite that keeps one number at each end names the same end twice."""
-    prefix, number = prefixed(text)
-    value, least, beyond = precise(parameter, number)
+def parse_alternatives(parameter: Parameter, text: str, low: End = "low", high: End = "high") -> Alternatives:
+    """The bounds on a number entry; a composite that keeps one number at each end names the same end twice."""
+    prefix, number = split_prefix(text)
+    value, least, beyond = parse_number(parameter, number)
     match prefix:
         case "eq":  # the second test bounds the scan of an index on `low`
-            tests = (Test(low, "ge", least), Test(low, "lt", beyond), Test(high, "lt", beyond))
-            return (tuple(dict.fromkeys(tests)),)
+            bounds = (Bound(low, "ge", least), Bound(low, "lt", beyond), Bound(high, "lt", beyond))
+            return (tuple(dict.fromkeys(bounds)),)
         case "ne":
-            return (Test(low, "lt", least),), (Test(high, "ge", beyond),)
+            return (Bound(low, "lt", least),), (Bound(high, "ge", beyond),)
         case "gt":
-            return ((Test(high, "gt", value),),)
+            return ((Bound(high, "gt", value),),)
         case "lt":
-            return ((Test(low, "lt", value),),)
+            return ((Bound(low, "lt", value),),)
         case "ge":
-            return ((Test(high, "ge", value),),)
+            return ((Bound(high, "ge", value),),)
         case "le":
-            return ((Test(low, "le", value),),)
+            return ((Bound(low, "le", value),),)
         case "sa":
-            return ((Test(low, "gt", value),),)
+            return ((Bound(low, "gt", value),),)
         case "eb":
-            return ((Test(high, "lt", value),),)
-    tenth = abs(value) / APPROXIMATELY
-    return ((Test(low, "le", max(value + tenth, beyond)), Test(high, "ge", min(value - tenth, least))),)
+            return ((Bound(high, "lt", value),),)
+    tenth = abs(value) / APPROXIMATION
+    return ((Bound(low, "le", max(value + tenth, beyond)), Bound(high, "ge", min(value - tenth, least))),)
 
 
-def precise(parameter: Parameter, text: str) -> tuple[float, float, float]:
+def parse_number(parameter: Parameter, text: str) -> tuple[float, float, float]:
     """(value, lowest value meant, first value above those meant); Invalid for what is no number."""
     number = _NUMBER(text)
     if not number:
-        raise wrong(parameter, text, FORM)
+        raise reject(parameter, text, FORM)
     whole, fraction, exponent = number.groups()
     digits = len(fraction or "")
     if exponent and not digits and len(whole.lstrip("+-")) == 1:
@@ -80,12 +80,12 @@ def precise(parameter: Parameter, text: str) -> tuple[float, float, float]:
     return exact, float(value - half), max(float(value + half), nextafter(exact, inf))
 
 
-def _number(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+def _extract_number(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     amount = float(value)  # an integer beyond 2^53 too, or one store would compare it more exactly than another
     return (("", amount, amount, ""),)
 
 
-def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+def _extract_range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
     """The two ends of a Range; an end that is missing is open."""
     low, high = (value.get(end, {}).get("value") for end in ("low", "high"))
     if low is None and high is None:
@@ -95,8 +95,11 @@ def _range(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
 
 NUMBER = ParameterType(
     kind="numbers",
-    extract={**dict.fromkeys(("integer", "decimal", "positiveInt", "unsignedInt"), _number), "Range": _range},
-    clause=clause,
+    extractors={
+        **dict.fromkeys(("integer", "decimal", "positiveInt", "unsignedInt"), _extract_number),
+        "Range": _extract_range,
+    },
+    parse_clause=parse_clause,
     prefixes=True,
     sort_kind="number",
 )

@@ -8,9 +8,9 @@ from fhir_server.search.query import Clause
 from fhir_server.search.registry import Parameter
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """Always NotSupported."""
     raise NotSupported(f"This server does not support the search parameter `{parameter.code}`; leave it out.")
 
 
-SPECIAL = ParameterType(kind="terms", extract={}, clause=clause, sort_kind=None)
+SPECIAL = ParameterType(kind="terms", extractors={}, parse_clause=parse_clause, sort_kind=None)

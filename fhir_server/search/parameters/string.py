@@ -1,7 +1,8 @@
 """String parameters: case, accents and punctuation do not matter, a match starts with the value (https://hl7.org/fhir/R4/search.html#string).
 
 The parts of a family name are searched independently: the words after its first are indexed under the pseudo-parameter
-`place:family-words` of the HumanName, as normalised strings without their spelling; `places` says what a place is.
+`element:family-words` of the HumanName, as normalised strings without their spelling; `element_keys` says how elements
+are named.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from typing import Any
 from fhir_server.fhir.path import Member, Path, parse_for
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
-from fhir_server.search.parameters.criteria import Criteria, Extract, ParameterType, Surroundings, any_of, wrong
-from fhir_server.search.parameters.element_keys import place
+from fhir_server.search.parameters.criteria import (
+    Criteria,
+    Extractor,
+    ParameterType,
+    Surroundings,
+    make_or,
+    reject,
+)
+from fhir_server.search.parameters.element_keys import name_element
 from fhir_server.search.query import Clause, Contains, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
-NOTHING_LEFT = "a string needs at least one character that is not a space. Punctuation does not count."
+FORM = "a string needs at least one character that is not a space. Punctuation does not count."
 FAMILY_WORDS = ":family-words"
 _NAME = ("text", "family", "given", "prefix", "suffix")
 _ADDRESS = ("text", "line", "city", "district", "state", "postalCode", "country")
 _BETWEEN_WORDS = re.compile(r"[\s\-\u2010-\u2013\u30a0\uff0d]+")
-"""White space and hyphens, the dashes that stand for one among them."""
+"""White space, hyphens and the dashes that are written for them."""
 
 _PUNCTUATION = bytes(sign for sign in range(128) if unicodedata.category(chr(sign))[0] == "P")
 _SMALL = bytes(
@@ -33,9 +41,9 @@ _SMALL = bytes(
 )
 
 
-def folded(text: str) -> str:
+def fold(text: str) -> str:
     """The text without case, accents and surplus white space: ` José  LÓPEZ` and `jose lopez` are the same."""
-    return " ".join((text if text.isascii() else "".join(_letters(text))).casefold().split())
+    return " ".join((text if text.isascii() else "".join(_list_letters(text))).casefold().split())
 
 
 def normalise(text: str) -> str:
@@ -44,71 +52,71 @@ def normalise(text: str) -> str:
         return text.lower()
     if text.isascii():
         return b" ".join(text.encode().translate(_SMALL, _PUNCTUATION).split()).decode()
-    plain = "".join(sign for sign in _letters(text) if sign.isalnum() or unicodedata.category(sign)[0] != "P")
+    plain = "".join(sign for sign in _list_letters(text) if sign.isalnum() or unicodedata.category(sign)[0] != "P")
     return " ".join(plain.casefold().split())
 
 
-def _letters(text: str) -> Iterable[str]:
-    """The characters of the text, and those that others are composed of, but no accents."""
+def _list_letters(text: str) -> Iterable[str]:
+    """The characters of the text, composed ones taken apart and accents left out."""
     return [sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign)]
 
 
-def term(text: str) -> str:
+def make_term(text: str) -> str:
     """The term of a string."""
     return f"{normalise(text)}{SEPARATOR}{text}"
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """Starts with the value, as a later word of a family name may; `:contains` and `:exact` look at whole strings."""
-    wanted = unescape(text)
-    normalised = normalise(wanted)
-    if not normalised and not (modifier == "exact" and wanted.strip()):
-        raise wrong(parameter, text, NOTHING_LEFT)
+    written = unescape(text)
+    normalised = normalise(written)
+    if not normalised and not (modifier == "exact" and written.strip()):
+        raise reject(parameter, text, FORM)
     if modifier == "exact":
-        return Equals(parameter.code, (f"{normalised}{SEPARATOR}{wanted}",))
+        return Equals(parameter.code, (f"{normalised}{SEPARATOR}{written}",))
     if modifier == "contains":
         return Contains(parameter.code, normalised, strings=True)
     starts = StartsWith(parameter.code, normalised)
     if not parameter.family_names:
         return starts
-    words = [StartsWith(each + FAMILY_WORDS, normalised, few=True) for each in _name_places(parameter)]
-    return any_of((starts, *words))
+    words = [StartsWith(each + FAMILY_WORDS, normalised, few=True) for each in _list_name_elements(parameter)]
+    return make_or((starts, *words))
 
 
 @lru_cache(maxsize=4096)
-def _name_places(parameter: Parameter) -> tuple[str, ...]:
-    """The names of the places where HumanNames may be."""
+def _list_name_elements(parameter: Parameter) -> tuple[str, ...]:
+    """The names of the elements that are HumanNames, or whose `family` is searched."""
     branches = parse_for(parameter.expression, parameter.base)
-    return tuple(dict.fromkeys(place(parameter.code, name_steps(branch.steps)) for branch in branches))
+    return tuple(dict.fromkeys(name_element(parameter.code, trim_to_name(branch.steps)) for branch in branches))
 
 
-def name_steps(steps: Path) -> Path:
+def trim_to_name(steps: Path) -> Path:
     """The steps to the HumanName, where they lead to its `family`: `family` and `name` have its words in common."""
     last = steps[-1] if steps else None
     return steps[:-1] if isinstance(last, Member) and last.name == "family" and last.index is None else steps
 
 
-def _string(value: Any, around: Surroundings) -> tuple[str, ...]:
-    return (term(value),)
+def _extract_string(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return (make_term(value),)
 
 
-def _parts(value: Any, members: tuple[str, ...]) -> tuple[str, ...]:
+def _extract_parts(value: Any, members: tuple[str, ...]) -> tuple[str, ...]:
     """The terms of all string parts; lists may hold null where only an extension is."""
     terms = []
     for member in members:
         part = value.get(member)
         if part.__class__ is str:
-            terms.append(term(part))
+            terms.append(make_term(part))
         elif part:
-            terms.extend(term(each) for each in part if each is not None)
+            terms.extend(make_term(each) for each in part if each is not None)
     return tuple(terms)
 
 
-def _human_name(value: Any, around: Surroundings) -> tuple[str, ...]:
-    return _parts(value, _NAME)
+def _extract_human_name(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return _extract_parts(value, _NAME)
 
 
-def _family_words(value: Any, around: Surroundings) -> tuple[str, ...]:
+def _extract_family_words(value: Any, around: Surroundings) -> tuple[str, ...]:
     """The words after the first: R4 asks servers to search the parts of a family name independently."""
     family = value.get("family", "")
     if family.isalnum():  # one word, as most are
@@ -117,24 +125,20 @@ def _family_words(value: Any, around: Surroundings) -> tuple[str, ...]:
     return tuple([f"{word}{SEPARATOR}" for word in words[1:]])
 
 
-FAMILY_WORDS_EXTRACT: Mapping[str, Extract] = {"HumanName": _family_words}
+FAMILY_WORDS_EXTRACTORS: Mapping[str, Extractor] = {"HumanName": _extract_family_words}
 
 
-def _address(value: Any, around: Surroundings) -> tuple[str, ...]:
-    return _parts(value, _ADDRESS)
+def _extract_address(value: Any, around: Surroundings) -> tuple[str, ...]:
+    return _extract_parts(value, _ADDRESS)
 
 
 STRING = ParameterType(
     kind="terms",
-    extract={
-        "string": _string,
-        "markdown": _string,
-        "code": _string,
-        "uri": _string,
-        "id": _string,
-        "HumanName": _human_name,
-        "Address": _address,
+    extractors={
+        **dict.fromkeys(("string", "markdown", "code", "uri", "id"), _extract_string),
+        "HumanName": _extract_human_name,
+        "Address": _extract_address,
     },
-    clause=clause,
+    parse_clause=parse_clause,
     modifiers=frozenset({"exact", "contains"}),
 )

@@ -16,31 +16,31 @@ from typing import Any
 from fhir_server.fhir.references import find_local_target
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import token
-from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, any_of, wrong
+from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, make_or, reject
 from fhir_server.search.query import And, Clause, Equals, StartsWith
 from fhir_server.search.registry import Parameter
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/]+", re.ASCII)
 
 
-def clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
+def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria: Criteria) -> Clause:
     """The URI as written, or what is below or above it."""
     canonical = "canonical" in parameter.datatypes
     if modifier is None:
-        return _any_version(parameter, text, criteria) if canonical else _precisely(parameter, text, criteria)
+        return _match_any_version(parameter, text, criteria) if canonical else _match_exactly(parameter, text, criteria)
     uri = unescape(text)
     root = _URL.match(uri)
     if not root:
-        raise wrong(parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has.")
+        raise reject(parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has.")
     if modifier == "above":
-        return Equals(parameter.code, tuple(_above(uri, root.end())))
+        return Equals(parameter.code, tuple(_list_above(uri, root.end())))
     if uri.endswith("/"):
         return StartsWith(parameter.code, uri)
     ends = ("." if "|" in uri else "/?#|") if canonical else "/?#"
-    return any_of((Equals(parameter.code, (uri,)), *(StartsWith(parameter.code, uri + end) for end in ends)))
+    return make_or((Equals(parameter.code, (uri,)), *(StartsWith(parameter.code, uri + end) for end in ends)))
 
 
-def _precisely(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
+def _match_exactly(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
     """The URI as written; R4 on the URLs of canonical resources: a `|[version]` portion is a search on the version."""
     url, *versions = split(text, "|", 1)
     version = criteria.registry.parameters(parameter.base).get("version")
@@ -48,20 +48,20 @@ def _precisely(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
     if not versions or parameter.code != "url" or not parameter.url or version is None:
         return Equals(parameter.code, (unescape(text),))
     if not url or not versions[0]:
-        raise wrong(parameter, text, r"it is written `url` or `url|version`; write `|` inside a value as `\|`.")
-    return And((Equals(parameter.code, (unescape(url),)), token.clause(version, None, versions[0], criteria)))
+        raise reject(parameter, text, r"it is written `url` or `url|version`; write `|` inside a value as `\|`.")
+    return And((Equals(parameter.code, (unescape(url),)), token.parse_clause(version, None, versions[0], criteria)))
 
 
-def _any_version(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
+def _match_any_version(parameter: Parameter, text: str, criteria: Criteria) -> Clause:
     """The canonical, in every version unless it names one; what is an address here is found by both its forms."""
     url, bar, version = unescape(text).partition("|")
     here = find_local_target(url, criteria.base, criteria.registry.types)
     urls = dict.fromkeys((url, here, f"{criteria.base}/{here}") if here else (url,))
     exact = Equals(parameter.code, tuple(f"{each}{bar}{version}" for each in urls))
-    return exact if bar else any_of((exact, *(StartsWith(parameter.code, f"{each}|") for each in urls)))
+    return exact if bar else make_or((exact, *(StartsWith(parameter.code, f"{each}|") for each in urls)))
 
 
-def _above(url: str, end: int) -> list[str]:
+def _list_above(url: str, end: int) -> list[str]:
     """The URL and each URL that it is below, down to its host; each with and without a trailing slash."""
     found = [url]
     path = re.split(r"[?#]", url, maxsplit=1)[0].rstrip("/")
@@ -72,13 +72,13 @@ def _above(url: str, end: int) -> list[str]:
         path = path[: path.rindex("/")]
 
 
-def _uri(value: Any, around: Surroundings) -> tuple[str, ...]:
+def _extract_uri(value: Any, around: Surroundings) -> tuple[str, ...]:
     return (value,)
 
 
 URI = ParameterType(
     kind="terms",
-    extract=dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), _uri),
-    clause=clause,
+    extractors=dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), _extract_uri),
+    parse_clause=parse_clause,
     modifiers=frozenset({"above", "below"}),
 )

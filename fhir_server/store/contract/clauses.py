@@ -44,19 +44,19 @@ class ClauseContract(Case):
             await write(store, put(f"Patient/{id}"))
             clock.forward(HOUR)
         b = START + HOUR
-        expected: tuple[tuple[tuple[q.Test, ...], str], ...] = (
+        expected: tuple[tuple[tuple[q.Bound, ...], str], ...] = (
             ((), "a b c"),
-            ((q.Test("low", "ge", b),), "b c"),
-            ((q.Test("low", "gt", b),), "c"),
-            ((q.Test("high", "lt", b),), "a"),
-            ((q.Test("high", "le", b),), "a b"),
-            ((q.Test("low", "ge", b), q.Test("high", "le", b)), "b"),
+            ((q.Bound("low", "ge", b),), "b c"),
+            ((q.Bound("low", "gt", b),), "c"),
+            ((q.Bound("high", "lt", b),), "a"),
+            ((q.Bound("high", "le", b),), "a b"),
+            ((q.Bound("low", "ge", b), q.Bound("high", "le", b)), "b"),
         )
         for tests, found in expected:
             assert await ids(store, "Patient", q.LastUpdated(tests)) == found.split(), tests
         await write(store, put("Patient/a"))
-        assert await ids(store, "Patient", q.LastUpdated((q.Test("low", "gt", b),))) == ["a", "c"]
-        assert await ids(store, "Patient", q.Not(q.LastUpdated((q.Test("low", "gt", b),)))) == ["b"]
+        assert await ids(store, "Patient", q.LastUpdated((q.Bound("low", "gt", b),))) == ["a", "c"]
+        assert await ids(store, "Patient", q.Not(q.LastUpdated((q.Bound("low", "gt", b),)))) == ["b"]
 
     @stored
     async def test_deleted_resources_are_not_followed(self, store: Store, clock: Ticks) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.nested_index import place
+from fhir_server.search.nested_index import name_nested
 from fhir_server.store.contract.case import canonical, dates, numbers, put, string, terms, token
 from fhir_server.store.operations import Write
 
@@ -40,7 +40,7 @@ MG, MG_TEXT, NO_UNIT = f"{UCUM}{SEPARATOR}mg{SEPARATOR}milligram", f"{SEPARATOR}
 
 def _elements(found: tuple[tuple[str, float], ...]) -> Entries:
     """The entries of a composite `pair` of a token and a number, an element each."""
-    places = [place("pair", "", number) for number in range(len(found))]
+    places = [name_nested("pair", "", number) for number in range(len(found))]
     return Entries(
         terms={"pair": ("#",)}
         | {name: (str(number),) for number, name in enumerate(places)}
@@ -85,11 +85,11 @@ def _name(*clauses: str) -> q.Clause:
     return q.Equals("name", tuple(map(string, clauses)))
 
 
-def _dated(*tests: q.Test) -> q.Clause:
+def _dated(*tests: q.Bound) -> q.Clause:
     return q.DateRange("date", tests)
 
 
-def _valued(*tests: q.Test, key: str = "", unit: tuple[str | None, str] | None = None) -> q.Clause:
+def _valued(*tests: q.Bound, key: str = "", unit: tuple[str | None, str] | None = None) -> q.Clause:
     return q.NumberRange("value", tests, key, unit)
 
 
@@ -178,30 +178,30 @@ TERMS: tuple[Expectation, ...] = (
 
 RANGES: tuple[Expectation, ...] = (
     ("Encounter", _dated(), "p1 p2 p3 p4"),
-    ("Encounter", _dated(q.Test("low", "ge", 10), q.Test("high", "le", 20)), "p1 p2"),
-    ("Encounter", _dated(q.Test("low", "gt", 10), q.Test("high", "lt", 20)), "p2"),
-    ("Encounter", _dated(q.Test("high", "gt", 20)), "p2 p4"),
-    ("Encounter", _dated(q.Test("high", "ge", 20)), "p1 p2 p4"),
-    ("Encounter", _dated(q.Test("low", "lt", 15)), "p1 p3"),
-    ("Encounter", _dated(q.Test("low", "le", 15)), "p1 p2 p3"),
-    ("Encounter", _dated(q.Test("high", "ge", 200), q.Test("low", "le", 100)), "p2"),
-    ("Encounter", _dated(q.Test("low", "le", 15), q.Test("high", "ge", 100)), ""),
-    ("Encounter", q.And((_dated(q.Test("low", "le", 15)), _dated(q.Test("high", "ge", 100)))), "p2"),
-    ("Encounter", _dated(q.Test("low", "gt", 20), q.Test("low", "lt", 100)), ""),
-    ("Encounter", _dated(q.Test("high", "ge", OPEN_HIGH)), "p4"),
-    ("Encounter", _dated(q.Test("low", "le", OPEN_LOW)), "p3"),
+    ("Encounter", _dated(q.Bound("low", "ge", 10), q.Bound("high", "le", 20)), "p1 p2"),
+    ("Encounter", _dated(q.Bound("low", "gt", 10), q.Bound("high", "lt", 20)), "p2"),
+    ("Encounter", _dated(q.Bound("high", "gt", 20)), "p2 p4"),
+    ("Encounter", _dated(q.Bound("high", "ge", 20)), "p1 p2 p4"),
+    ("Encounter", _dated(q.Bound("low", "lt", 15)), "p1 p3"),
+    ("Encounter", _dated(q.Bound("low", "le", 15)), "p1 p2 p3"),
+    ("Encounter", _dated(q.Bound("high", "ge", 200), q.Bound("low", "le", 100)), "p2"),
+    ("Encounter", _dated(q.Bound("low", "le", 15), q.Bound("high", "ge", 100)), ""),
+    ("Encounter", q.And((_dated(q.Bound("low", "le", 15)), _dated(q.Bound("high", "ge", 100)))), "p2"),
+    ("Encounter", _dated(q.Bound("low", "gt", 20), q.Bound("low", "lt", 100)), ""),
+    ("Encounter", _dated(q.Bound("high", "ge", OPEN_HIGH)), "p4"),
+    ("Encounter", _dated(q.Bound("low", "le", OPEN_LOW)), "p3"),
     ("Encounter", q.DateRange("period", ()), ""),
-    ("Encounter", q.Or((_dated(q.Test("high", "lt", 13)), _dated(q.Test("low", "gt", 140)))), "p3 p4"),
-    ("Encounter", q.Not(_dated(q.Test("low", "ge", 10), q.Test("high", "le", 20))), "p3 p4 p5"),
+    ("Encounter", q.Or((_dated(q.Bound("high", "lt", 13)), _dated(q.Bound("low", "gt", 140)))), "p3 p4"),
+    ("Encounter", q.Not(_dated(q.Bound("low", "ge", 10), q.Bound("high", "le", 20))), "p3 p4 p5"),
     ("Observation", _valued(), "n1 n2 n4"),
-    ("Observation", _valued(q.Test("low", "ge", 5.0)), "n1 n2"),
-    ("Observation", _valued(q.Test("low", "gt", 5)), "n1"),
-    ("Observation", _valued(q.Test("low", "ge", 4.5), q.Test("high", "lt", 5.5)), "n2"),
-    ("Observation", _valued(q.Test("low", "gt", 2), q.Test("high", "lt", 5)), ""),
-    ("Observation", _valued(q.Test("low", "le", -3.5)), "n4"),
-    ("Observation", _valued(q.Test("high", "ge", 2.5), q.Test("low", "le", 1.0)), "n4"),
-    ("Observation", _valued(q.Test("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
-    ("Observation", _valued(q.Test("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
+    ("Observation", _valued(q.Bound("low", "ge", 5.0)), "n1 n2"),
+    ("Observation", _valued(q.Bound("low", "gt", 5)), "n1"),
+    ("Observation", _valued(q.Bound("low", "ge", 4.5), q.Bound("high", "lt", 5.5)), "n2"),
+    ("Observation", _valued(q.Bound("low", "gt", 2), q.Bound("high", "lt", 5)), ""),
+    ("Observation", _valued(q.Bound("low", "le", -3.5)), "n4"),
+    ("Observation", _valued(q.Bound("high", "ge", 2.5), q.Bound("low", "le", 1.0)), "n4"),
+    ("Observation", _valued(q.Bound("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
+    ("Observation", _valued(q.Bound("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
     ("Observation", _valued(unit=(None, "mg")), "n1 n2 n4"),
     ("Observation", _valued(unit=(None, "milligram")), "n1"),
     ("Observation", _valued(unit=(None, "MG")), ""),
@@ -210,8 +210,8 @@ RANGES: tuple[Expectation, ...] = (
     ("Observation", _valued(unit=(None, UCUM)), ""),
     ("Observation", _valued(unit=(None, "m")), ""),
     ("Observation", _valued(key=token("8480-6")), "n2 n3"),
-    ("Observation", _valued(q.Test("low", "ge", 100), key=token("8480-6")), "n2"),
-    ("Observation", _valued(q.Test("low", "ge", 100), key=token("8462-4")), "n3"),
+    ("Observation", _valued(q.Bound("low", "ge", 100), key=token("8480-6")), "n2"),
+    ("Observation", _valued(q.Bound("low", "ge", 100), key=token("8462-4")), "n3"),
     ("Observation", _valued(key=token("8480-6"), unit=(None, "mg")), "n3"),
     ("Observation", _valued(key="8480-6"), ""),
     ("Observation", q.NumberRange("quantity", ()), ""),
@@ -274,16 +274,16 @@ NAMED: tuple[Expectation, ...] = (
 )
 
 
-def _pair(code: str, *tests: q.Test) -> q.Clause:
+def _pair(code: str, *tests: q.Bound) -> q.Clause:
     return q.Within("pair", q.And((q.Equals("code", (token(code),)), q.NumberRange("value", tests))))
 
 
 WITHIN: tuple[Expectation, ...] = (
     ("Account", _pair("a"), "a1"),
     ("Account", _pair("b"), "a1 a2"),
-    ("Account", _pair("b", q.Test("low", "ge", 2)), "a1"),
-    ("Account", _pair("a", q.Test("low", "ge", 2)), ""),
-    ("Account", q.Not(_pair("b", q.Test("low", "ge", 2))), "a2"),
+    ("Account", _pair("b", q.Bound("low", "ge", 2)), "a1"),
+    ("Account", _pair("a", q.Bound("low", "ge", 2)), ""),
+    ("Account", q.Not(_pair("b", q.Bound("low", "ge", 2))), "a2"),
     ("Account", q.Within("pair", q.EVERYTHING), "a1 a2"),
     ("Account", q.Within("other", q.EVERYTHING), ""),
     ("Patient", _pair("a"), ""),

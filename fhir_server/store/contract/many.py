@@ -28,11 +28,15 @@ def _entries(number: int) -> Entries:
 
 
 def _dated(number: int) -> q.Clause:
-    return q.DateRange("date", (q.Test("low", "ge", number * 10), q.Test("high", "lt", number * 10 + 10)))
+    return q.DateRange("date", (q.Bound("low", "ge", number * 10), q.Bound("high", "lt", number * 10 + 10)))
 
 
 def _valued(number: int) -> q.Clause:
-    tests = (q.Test("low", "ge", number - 0.5), q.Test("low", "lt", number + 0.5), q.Test("high", "lt", number + 0.5))
+    tests = (
+        q.Bound("low", "ge", number - 0.5),
+        q.Bound("low", "lt", number + 0.5),
+        q.Bound("high", "lt", number + 0.5),
+    )
     return q.NumberRange("value", tests, unit=(None, "mg"))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
-from fhir_server.search.nested_index import place
+from fhir_server.search.nested_index import name_nested
 from fhir_server.search.words import CONTENT, TEXT
 from fhir_server.store.contract.case import HOUR, START, canonical, delete, put, token
 from fhir_server.store.operations import Matches, Transaction, VersionIs, Write
@@ -63,7 +63,7 @@ _word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
 _words = st.builds(q.Words, _text_name, st.lists(_word, min_size=1, max_size=3).map(tuple), st.booleans())
 
 
-_INSIDE = place("subject", "Patient", 0)
+_INSIDE = name_nested("subject", "Patient", 0)
 _inside = st.one_of(
     st.just({}),
     st.builds(lambda id: {_INSIDE: (id,)}, st.sampled_from(IDS)),
@@ -91,9 +91,9 @@ entries: st.SearchStrategy[Entries] = st.builds(
 )
 
 
-def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[q.Test, ...]]:
+def _tests(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[q.Bound, ...]]:
     ends, comparisons = st.sampled_from(("low", "high")), st.sampled_from(("lt", "le", "gt", "ge"))
-    return st.lists(st.builds(q.Test, ends, comparisons, values), max_size=3).map(tuple)
+    return st.lists(st.builds(q.Bound, ends, comparisons, values), max_size=3).map(tuple)
 
 
 _any_term = st.one_of(_term, _pointer)

@@ -6,7 +6,7 @@ import pytest
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
-from fhir_server.search.words import MOST_SCORED
+from fhir_server.search.words import MAX_SCORED
 from fhir_server.store.contract.case import (
     START,
     Case,
@@ -67,7 +67,7 @@ EXPECTED: tuple[tuple[q.Clause, str], ...] = (
     (q.Not(q.Words("_text", ("bone",))), "b c d s"),
     (q.Chain("subject", "Patient", has("bone pain")), "s"),
     (q.And((q.Chain("subject", "Patient", has("bone")), q.Not(has("bone")))), "s"),
-    (q.And((has("bone"), q.LastUpdated((q.Test("low", "ge", START),)))), "a b"),
+    (q.And((has("bone"), q.LastUpdated((q.Bound("low", "ge", START),)))), "a b"),
 )
 
 
@@ -159,7 +159,7 @@ class TextContract(Case):
     @stored
     async def test_too_many_to_be_ordered_by_score(self, store: Store, clock: Ticks) -> None:
         best = (q.Sort("_score", "score", True, (has("bone"),)),)
-        for start in range(0, MOST_SCORED, 1000):
+        for start in range(0, MAX_SCORED, 1000):
             await write(store, *(note(f"Patient/{number}", "bone") for number in range(start, start + 1000)))
         assert (await store.search(query("Patient", has("bone"), sort=best, count=1))).matches[0].id == "0"
         await write(store, note("Patient/more", "bone"))

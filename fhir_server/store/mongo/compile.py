@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, successor
+from fhir_server.search.entries import SEPARATOR, compute_successor
 from fhir_server.search.trigrams import LENGTH
 from fhir_server.store.mongo import trigrams
 
@@ -49,7 +49,7 @@ def match_any(filters: Iterable[Filter]) -> Filter:
 
 def build_prefix_range(prefix: str) -> Filter:
     """The condition on a text that it starts with a prefix, as a range."""
-    end = successor(prefix)
+    end = compute_successor(prefix)
     return {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
 
 
@@ -117,17 +117,17 @@ def _compile_words(clause: q.Words) -> Filter:
 
 
 def _compile_date_range(clause: q.DateRange) -> Filter:
-    return {"dates": {"$elemMatch": {"p": clause.parameter, **build_bounds(clause.tests)}}}
+    return {"dates": {"$elemMatch": {"p": clause.parameter, **build_bounds(clause.bounds)}}}
 
 
 def _compile_number_range(clause: q.NumberRange) -> Filter:
-    inside: Filter = {"p": clause.parameter, "k": clause.key, **build_bounds(clause.tests)}
+    inside: Filter = {"p": clause.parameter, "k": clause.key, **build_bounds(clause.bounds)}
     if clause.unit is not None:
         inside["u"] = _compile_unit(*clause.unit)
     return {"numbers": {"$elemMatch": inside}}
 
 
-def build_bounds(tests: Sequence[q.Test]) -> Filter:
+def build_bounds(tests: Sequence[q.Bound]) -> Filter:
     """Every test on the ends `l` and `h` of an interval; as low ≤ high, a test of one end also bounds the other."""
     found: dict[str, dict[str, Any]] = {}
     for test in tests:
@@ -163,7 +163,7 @@ def _compile_ids(clause: q.Ids) -> Filter:
 
 def _compile_last_updated(clause: q.LastUpdated) -> Filter:
     conditions: dict[str, Any] = {}
-    for test in clause.tests:
+    for test in clause.bounds:
         _tighten(conditions, _OPERATORS[test.comparison], test.value)
     return {"updated": conditions} if conditions else {}
 

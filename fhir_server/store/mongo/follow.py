@@ -10,9 +10,16 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, URL, VERSION, canonicals
-from fhir_server.search.geodesy import great_circle, latitudes
-from fhir_server.search.nested_index import PLACES, inside, more, place, places, too_many
+from fhir_server.search.entries import SEPARATOR, URL, VERSION, list_canonicals
+from fhir_server.search.geodesy import compute_distance, compute_latitudes
+from fhir_server.search.nested_index import (
+    MAX_NESTED,
+    describe_overflow,
+    name_nested,
+    name_nested_prefix,
+    name_overflow,
+    nest_clause,
+)
 from fhir_server.store.mongo.aggregation import Aggregations, Stage
 from fhir_server.store.mongo.compile import (
     LIVE,
@@ -78,14 +85,14 @@ class Follower:
         """The clause once for each element in which the resources of the type nest others (`nested_index.py`)."""
         found: list[q.Clause] = []
         parameter, its_type = clause.parameter, clause.type
-        if not await self._is_anywhere(type, places(parameter, its_type)):
+        if not await self._is_anywhere(type, name_nested_prefix(parameter, its_type)):
             return found
-        if await self._is_anywhere(type, f"{more(parameter, its_type)}="):
-            raise BudgetExceeded(too_many(clause))
-        for number in range(PLACES):
-            if not await self._is_anywhere(type, f"{place(parameter, its_type, number)}="):
+        if await self._is_anywhere(type, f"{name_overflow(parameter, its_type)}="):
+            raise BudgetExceeded(describe_overflow(clause))
+        for number in range(MAX_NESTED):
+            if not await self._is_anywhere(type, f"{name_nested(parameter, its_type, number)}="):
                 break
-            found.append(await self.follow(inside(clause, number), type))
+            found.append(await self.follow(nest_clause(clause, number), type))
         return found
 
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
@@ -107,7 +114,7 @@ class Follower:
             {"$project": {"_id": 0, "terms": {"$filter": {"input": "$terms", "cond": own}}}},
         ]
         found = [each["terms"] async for each in self._find_limited(clause.type, wanted)]
-        names = dict.fromkeys(name for terms in found for name in canonicals(_group_terms(terms)))
+        names = dict.fromkeys(name for terms in found for name in list_canonicals(_group_terms(terms)))
         return q.Equals(clause.parameter, tuple(names))
 
     async def _follow_canonical_has(self, clause: q.CanonicalHas) -> q.Clause:
@@ -154,7 +161,7 @@ class Follower:
 
     async def _follow_near(self, clause: q.Near, type: str) -> q.Clause:
         """The positions between two latitudes, each measured here."""
-        south, north = latitudes(clause.latitude, clause.metres)
+        south, north = compute_latitudes(clause.latitude, clause.metres)
         here = {"p": clause.parameter, "k": "", "l": {"$gte": south, "$lte": north}}
         own = {"$and": [{"$eq": ["$$this.p", clause.parameter]}, {"$eq": ["$$this.k", ""]}]}
         wanted: list[Stage] = [
@@ -196,5 +203,5 @@ def _group_terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 def _is_near(clause: q.Near, positions: Iterable[Document]) -> bool:
     return any(
-        great_circle(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
+        compute_distance(clause.latitude, clause.longitude, each["l"], each["h"]) <= clause.metres for each in positions
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cmp_to_key, partial
 
-from fhir_server.search.match import compare
+from fhir_server.search.match import compare_keys
 from fhir_server.search.query import Query, SortKey
-from fhir_server.search.words import MOST_SCORED, score, too_many_scored
+from fhir_server.search.words import MAX_SCORED, describe_too_many_scored, score
 from fhir_server.store.mongo import order
 from fhir_server.store.mongo.aggregation import Stage
 from fhir_server.store.mongo.compile import Filter
@@ -21,7 +21,7 @@ def build_pipeline(where: Filter, keys: Sequence[order.Key]) -> list[Stage]:
     computed = {key.field: key.expression for key in keys if key.expression}
     return [
         {"$match": where},
-        {"$limit": MOST_SCORED + 1},
+        {"$limit": MAX_SCORED + 1},
         {"$project": {"updated": 1, "texts": 1, FIELD: 1} | computed},
     ]
 
@@ -31,8 +31,8 @@ def score_page(found: Sequence[Document], query: Query, type: str, limit: int) -
 
     Raises BudgetExceeded for more matches than can be ordered.
     """
-    if len(found) > MOST_SCORED:
-        raise BudgetExceeded(too_many_scored(type))
+    if len(found) > MAX_SCORED:
+        raise BudgetExceeded(describe_too_many_scored(type))
     keys = order.build_keys(query.sort, type)
     words = next(key.words for key in query.sort if key.kind == "score")
     positions: list[SortKey] = []
@@ -41,6 +41,6 @@ def score_page(found: Sequence[Document], query: Query, type: str, limit: int) -
         positions.append((*(key.read_value(document) for key in keys), f"{type}/{document['_id']}"))
     if query.after is not None:
         after = query.after
-        positions = [each for each in positions if compare(query.sort, each, after) > 0]
-    positions.sort(key=cmp_to_key(partial(compare, query.sort)))
+        positions = [each for each in positions if compare_keys(query.sort, each, after) > 0]
+    positions.sort(key=cmp_to_key(partial(compare_keys, query.sort)))
     return {str(each[-1]).partition("/")[2]: each for each in positions[:limit]}

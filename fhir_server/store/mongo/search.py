@@ -8,7 +8,7 @@ from functools import cmp_to_key
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from fhir_server.search.match import compare
+from fhir_server.search.match import compare_keys
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order, scoring
 from fhir_server.store.mongo.aggregation import Aggregations, Listen, Stage, ignore_pipeline, translate_limits
@@ -37,7 +37,7 @@ class Search:
         aggregations = self._start_aggregations(session)
 
         def by_position(left: Match, right: Match) -> int:
-            return compare(query.sort, left[0], right[0])
+            return compare_keys(query.sort, left[0], right[0])
 
         with translate_limits(self._budget):
             for scope in sorted(query.scopes, key=lambda scope: scope.type):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.search.trigrams import trigrams
+from fhir_server.search.trigrams import list_trigrams
 
 MOST_ASKED = 4
 """Trigrams of one text that are looked up: each is a plan that the database tries, and one of a few is rare enough."""
@@ -21,7 +21,7 @@ def build_terms(entries: Entries) -> list[str]:
     found = []
     for parameter, terms in entries.terms.items():
         if parameter in entries.strings:
-            grams = {gram for term in terms for gram in trigrams(term.partition(SEPARATOR)[0])}
+            grams = {gram for term in terms for gram in list_trigrams(term.partition(SEPARATOR)[0])}
             found += [f"{parameter}~{gram}" for gram in sorted(grams)]
     return found
 
@@ -30,7 +30,7 @@ def select_terms(clause: q.Contains) -> Sequence[str]:
     """Terms that every match has; none where the trigrams are not kept or the text is too short."""
     if not clause.strings:
         return ()
-    grams = trigrams(clause.text)
+    grams = list_trigrams(clause.text)
     step = -(-len(grams) // MOST_ASKED) or 1
     return [f"{clause.parameter}~{gram}" for gram in grams[::step]]
 

@@ -118,7 +118,7 @@ def _probe_date(clause: q.DateRange, type: str, alias: str, context: Context) ->
 
 
 def _compile_date(clause: q.DateRange) -> Sql:
-    return compile_interval(clause.tests, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
+    return compile_interval(clause.bounds, "json_extract(j.value, '$[0]')", "json_extract(j.value, '$[1]')", int)
 
 
 def _probe_present(clause: q.Present, type: str, alias: str, context: Context) -> Sql:
@@ -132,7 +132,7 @@ def _probe_ids(clause: q.Ids, type: str, alias: str, context: Context) -> Sql:
 
 
 def _probe_updated(clause: q.LastUpdated, type: str, alias: str, context: Context) -> Sql:
-    return compile_interval(clause.tests, f"{alias}.updated", f"{alias}.updated", int)
+    return compile_interval(clause.bounds, f"{alias}.updated", f"{alias}.updated", int)
 
 
 def _probe_chain(clause: q.Chain, type: str, alias: str, context: Context) -> Sql:
@@ -271,7 +271,7 @@ def _select_ids(clause: q.Ids, type: str, context: Context) -> Sql:
 
 
 def _select_updated(clause: q.LastUpdated, type: str, context: Context) -> Sql:
-    condition, values = compile_interval(clause.tests, "updated", "updated", int)
+    condition, values = compile_interval(clause.bounds, "updated", "updated", int)
     text = f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND deleted = 0 AND {condition}"
     return text, (context.find_code(type), *values)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, successor
+from fhir_server.search.entries import SEPARATOR, compute_successor
 from fhir_server.store.sqlite.statements import format_json
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -47,7 +47,7 @@ def compile_text(clause: TextClause, column: str) -> Sql:
             values = (SEPARATOR, suffix + SEPARATOR, SEPARATOR, SEPARATOR)
             return f"instr({column} || ?, ?) BETWEEN 1 AND instr({column} || ?, ?)", values
         case q.StartsWith(prefix=prefix):
-            end = successor(prefix)
+            end = compute_successor(prefix)
             if end is None:
                 return f"{column} >= ?", (prefix,)
             return f"{column} >= ? AND {column} < ?", (prefix, end)
@@ -60,7 +60,7 @@ def compile_text(clause: TextClause, column: str) -> Sql:
             return f"substr({column}, ?) = ?", (-len(suffix), suffix)
 
 
-def compile_interval(tests: Sequence[q.Test], low: str, high: str, convert: Callable[[Any], int]) -> Sql:
+def compile_interval(tests: Sequence[q.Bound], low: str, high: str, convert: Callable[[Any], int]) -> Sql:
     """The interval of two columns passes every test; as low ≤ high, a test of one end also limits the other."""
     parts: list[Sql] = []
     for test in tests:
@@ -79,6 +79,6 @@ def compile_unit(unit: tuple[str | None, str] | None, column: str) -> Sql:
     system, code = unit
     if system is not None:
         prefix = f"{system}{SEPARATOR}{code}{SEPARATOR}"
-        return f"{column} >= ? AND {column} < ?", (prefix, successor(prefix))
+        return f"{column} >= ? AND {column} < ?", (prefix, compute_successor(prefix))
     text = SEPARATOR + code
     return f"(instr({column}, ?) OR substr({column}, ?) = ?)", (text + SEPARATOR, -len(text), text)

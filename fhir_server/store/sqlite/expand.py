@@ -7,9 +7,9 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, successor
-from fhir_server.search.nested_index import PLACES, inside, more, place, too_many
-from fhir_server.search.simplify import disjunction
+from fhir_server.search.entries import SEPARATOR, compute_successor
+from fhir_server.search.nested_index import MAX_NESTED, describe_overflow, name_nested, name_overflow, nest_clause
+from fhir_server.search.simplify import simplify_or
 from fhir_server.store.protocol import BudgetExceeded
 from fhir_server.store.sqlite import trigrams
 from fhir_server.store.sqlite.clauses import split_conjunction
@@ -68,7 +68,7 @@ def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Claus
         case q.And():
             return q.And(tuple([_expand(part, type, context, within) for part in split_conjunction(clause)]))
         case q.Or(clauses):
-            return _shorten(disjunction(_expand(part, type, context, within) for part in clauses), type, context)
+            return _shorten(simplify_or(_expand(part, type, context, within) for part in clauses), type, context)
         case q.Not(child):
             return q.Not(_expand(child, type, context, within))
         case q.Chain() | q.Within():
@@ -91,7 +91,7 @@ def _shorten(clause: q.Clause, type: str, context: Context) -> q.Clause:
         return q.Or((*clause.clauses, *clause.clauses[-1:] * (size - len(clause.clauses))))
     starts = range(0, len(clause.clauses), _MOST_ALTERNATIVES)
     groups = [q.Or(clause.clauses[start : start + _MOST_ALTERNATIVES]) for start in starts]
-    return disjunction([_find_ids(group, type, context) for group in groups])
+    return simplify_or([_find_ids(group, type, context) for group in groups])
 
 
 def _measure_depth(clause: q.Clause, type: str, context: Context) -> int:
@@ -104,12 +104,12 @@ def _measure_depth(clause: q.Clause, type: str, context: Context) -> int:
 
 def _expand_nested(clause: q.Chain | q.Within, type: str, context: Context, room: int) -> q.Clause:
     """The chain, and the same at each place inside the resources of the type."""
-    if _has_terms(context, type, more(clause.parameter, clause.type)):
-        raise BudgetExceeded(too_many(clause))
+    if _has_terms(context, type, name_overflow(clause.parameter, clause.type)):
+        raise BudgetExceeded(describe_overflow(clause))
     nested = _expand_inside(clause, type, context)
     room -= _DEPTHS[q.Or] if nested else 0
     if isinstance(clause, q.Within):
-        return disjunction(_expand(child, type, context, room) for child in nested)
+        return simplify_or(_expand(child, type, context, room) for child in nested)
     chain = replace(clause, where=_expand(clause.where, clause.type, context, room - _DEPTHS[q.Chain]))
     return q.Or((chain, *(_expand(child, type, context, room) for child in nested))) if nested else chain
 
@@ -125,8 +125,10 @@ def _has_terms(context: Context, type: str, parameter: str) -> bool:
 def _expand_inside(chain: q.Chain | q.Within, type: str, context: Context) -> list[q.Clause]:
     """The chain's criteria at each place where anything was ever stored."""
     names = context.names
-    numbers = takewhile(lambda number: names.has_code(type, place(chain.parameter, chain.type, number)), range(PLACES))
-    return [inside(chain, number) for number in numbers]
+    numbers = takewhile(
+        lambda number: names.has_code(type, name_nested(chain.parameter, chain.type, number)), range(MAX_NESTED)
+    )
+    return [nest_clause(chain, number) for number in numbers]
 
 
 def _has_links(clause: q.Clause) -> bool:
@@ -144,7 +146,7 @@ def _find_ids(clause: q.Clause, type: str, context: Context) -> q.Ids:
 
 def _find_terms(clause: q.StartsWith, type: str, context: Context) -> q.Clause:
     begin_snapshot(context.connection)
-    end, most = successor(clause.prefix), _MOST_VALUES if clause.few else _MOST_TERMS
+    end, most = compute_successor(clause.prefix), _MOST_VALUES if clause.few else _MOST_TERMS
     if end is None:
         return clause
     values = (context.find_code(type, clause.parameter), clause.prefix, end, most + 1)

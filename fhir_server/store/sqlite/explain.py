@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
-from fhir_server.search.explain import described
+from fhir_server.search.explain import describe_clause
 from fhir_server.search.query import Query, Scope
 from fhir_server.store.sqlite.cardinality import CAP, Sizes, count_clauses
 from fhir_server.store.sqlite.context import Context
@@ -51,10 +51,10 @@ def _describe_plan(scope: Scope, query: Query, context: Context, sizes: Sizes) -
     counted = count_clauses(chosen.parts, scope.type, context)
     for part in chosen.parts:
         rows = f"{counted[part]} index rows" if part in counted else f"{CAP} index rows or more, or not counted"
-        yield f"{scope.type}: {described(part)}: {rows}."
+        yield f"{scope.type}: {describe_clause(part)}: {rows}."
     if chosen.entry is None:
         yield f"{scope.type}: no clause can be entered by, so about {total} resources are walked along the order."
     elif chosen.walks:
         yield f"{scope.type}: about {chosen.rows} of {total} resources are walked along the order first."
     else:
-        yield f"{scope.type}: entered by {described(chosen.entry)}, the rarest clause; {total} resources in all."
+        yield f"{scope.type}: entered by {describe_clause(chosen.entry)}, the rarest clause; {total} resources in all."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhir_server.search.geodesy import great_circle, latitudes
+from fhir_server.search.geodesy import compute_distance, compute_latitudes
 from fhir_server.search.query import Near, NumberRange
 from fhir_server.store.sqlite.conditions import Sql, compile_interval, compile_unit, join
 from fhir_server.store.sqlite.context import Context
@@ -33,12 +33,12 @@ def _compile_key(clause: NumberRange, type: str, context: Context) -> Sql:
 
 
 def _compile_range(clause: NumberRange) -> Sql:
-    return join((compile_interval(clause.tests, "low", "high", float_to_integer), compile_unit(clause.unit, "unit")))
+    return join((compile_interval(clause.bounds, "low", "high", float_to_integer), compile_unit(clause.unit, "unit")))
 
 
 def select_near(clause: Near, type: str, context: Context) -> Sql:
     """The resources with a position within the distance: a scan of latitudes, each row re-checked by `distance`."""
-    south, north = latitudes(clause.latitude, clause.metres)
+    south, north = compute_latitudes(clause.latitude, clause.metres)
     text = (
         "SELECT DISTINCT rid FROM number WHERE tp = ? AND key = '' AND low BETWEEN ? AND ?"
         " AND distance(?, ?, low, high) <= ?"
@@ -49,4 +49,4 @@ def select_near(clause: Near, type: str, context: Context) -> Sql:
 
 def measure_distance(latitude: float, longitude: float, other_latitude: int, other_longitude: int) -> float:
     """The SQL function `distance`: metres between two positions, the other in integers of `rows.float_to_integer`."""
-    return great_circle(latitude, longitude, integer_to_float(other_latitude), integer_to_float(other_longitude))
+    return compute_distance(latitude, longitude, integer_to_float(other_latitude), integer_to_float(other_longitude))

@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from fhir_server.search import query as q
-from fhir_server.search.match import compare
-from fhir_server.search.words import MOST_SCORED, too_many_scored
+from fhir_server.search.match import compare_keys
+from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
 from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Stored
 from fhir_server.store.sqlite import fulltext, order
 from fhir_server.store.sqlite.budget import Meter
@@ -146,12 +146,12 @@ class Search:
     def _check_scored(self, chosen: Plan, type: str) -> None:
         source, where = compile_source(chosen.parts, chosen.entry, type, "r", chosen.context)
         text = f"SELECT count(*) FROM (SELECT 1 FROM {source[0]} WHERE {where[0]} LIMIT ?)"
-        if self._fetch_number(text, (*source[1], *where[1], MOST_SCORED + 1)) > MOST_SCORED:
-            raise BudgetExceeded(too_many_scored(type))
+        if self._fetch_number(text, (*source[1], *where[1], MAX_SCORED + 1)) > MAX_SCORED:
+            raise BudgetExceeded(describe_too_many_scored(type))
 
 
 def _compare(sort: tuple[q.Sort, ...], left: Match, right: Match) -> int:
-    return compare(sort, left[0], right[0])
+    return compare_keys(sort, left[0], right[0])
 
 
 class _Run:

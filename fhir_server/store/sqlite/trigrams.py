@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Contains
-from fhir_server.search.trigrams import LENGTH, trigrams
+from fhir_server.search.trigrams import LENGTH, list_trigrams
 from fhir_server.store.sqlite import statements
 from fhir_server.store.sqlite.conditions import Sql, compile_text
 from fhir_server.store.sqlite.rows import IndexRows
@@ -47,7 +47,7 @@ def _pair_first_trigrams(terms: Iterable[tuple[int, str]]) -> list[tuple[int, st
 
 def _build_rows(tp: int, value: str) -> set[tuple[int, str, str]]:
     text = value.partition(SEPARATOR)[0]
-    return {(tp, gram, value) for gram in trigrams(text)}
+    return {(tp, gram, value) for gram in list_trigrams(text)}
 
 
 def can_answer(clause: Contains) -> bool:
@@ -57,7 +57,7 @@ def can_answer(clause: Contains) -> bool:
 
 def compile_values(clause: Contains, tp: int, connection: sqlite3.Connection) -> Sql:
     """The FROM and WHERE of the values `g.value` that contain the text: those of its rarest trigram, re-checked."""
-    grams = trigrams(clause.text)
+    grams = list_trigrams(clause.text)
     rarest = grams[0] if len(grams) == 1 else min(zip(_count_values(grams, tp, connection), grams, strict=True))[1]
     condition, text_values = compile_text(clause, "g.value")
     return f"FROM gram g WHERE g.tp = ? AND g.gram = ? AND {condition}", (tp, rarest, *text_values)

@@ -28,7 +28,7 @@ class Nowhere:
     def resolve(self, reference: str) -> Candidate | None:
         return None
 
-    def of_type(self, type: str) -> tuple[Candidate, ...]:
+    def iterate_type(self, type: str) -> tuple[Candidate, ...]:
         return ()
 
 
@@ -54,7 +54,7 @@ def clause_of(criteria: Criteria) -> ClauseOf:
     def clause(type: str, name: str, value: str) -> Clause:
         code, _, modifier = name.partition(":")
         parameter = criteria.registry.parameters(type)[code]
-        return TYPES[parameter.type].clause(parameter, modifier or None, value, criteria)
+        return TYPES[parameter.type].parse_clause(parameter, modifier or None, value, criteria)
 
     return clause
 
@@ -65,7 +65,7 @@ def finds(index: Index, clause_of: ClauseOf) -> Finds:
 
     def found(resource: dict[str, Any], name: str, value: str) -> bool:
         type = resource["resourceType"]
-        candidate = Candidate(type, resource.get("id", "x"), NOW, index.entries(type, resource, BASE))
+        candidate = Candidate(type, resource.get("id", "x"), NOW, index.make_entries(type, resource, BASE))
         return matches(clause_of(type, name, value), candidate, Nowhere())
 
     return found

@@ -11,8 +11,7 @@ from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW
 from fhir_server.search.index import Index
-from fhir_server.search.query import DateRange, LastUpdated, Or
-from fhir_server.search.query import Test as Bound
+from fhir_server.search.query import Bound, DateRange, LastUpdated, Or
 
 DAY, MONTH, INSTANT = "2026-11-23", "2026-11", "2026-11-23T08:00:00Z"
 
@@ -111,12 +110,14 @@ def test_of_a_timing_only_the_outer_limits_matter(index: Index) -> None:
     events = observation(effectiveTiming={"event": ["2026-03-01", "2026-01-01", "2026-02-01"]})
     bounds = observation(effectiveTiming={"repeat": {"boundsPeriod": {"start": "2026-01-01"}, "frequency": 1}})
     neither = observation(effectiveTiming={"code": {"text": "BID"}})
-    assert index.entries("Observation", events).dates["date"] == (
+    assert index.make_entries("Observation", events).dates["date"] == (
         (parse_interval("2026-01-01")[0], parse_interval("2026-03-01")[1]),
     )
-    assert index.entries("Observation", bounds).dates["date"] == ((parse_interval("2026-01-01")[0], OPEN_HIGH),)
-    assert "date" not in index.entries("Observation", neither).dates
-    assert index.entries("Observation", period(None, "2026")).dates["date"] == ((OPEN_LOW, parse_interval("2026")[1]),)
+    assert index.make_entries("Observation", bounds).dates["date"] == ((parse_interval("2026-01-01")[0], OPEN_HIGH),)
+    assert "date" not in index.make_entries("Observation", neither).dates
+    assert index.make_entries("Observation", period(None, "2026")).dates["date"] == (
+        (OPEN_LOW, parse_interval("2026")[1]),
+    )
 
 
 def test_eq_is_one_bounded_range(clause_of: Callable[..., Any]) -> None:
@@ -154,4 +155,4 @@ def test_a_bad_date_is_named(clause_of: Callable[..., Any], value: str) -> None:
 
 def test_a_day_without_calendar_cannot_be_indexed(index: Index) -> None:
     with pytest.raises(Invalid, match="`2026-02-30` is not a day"):
-        index.entries("Observation", observation(effectiveDateTime="2026-02-30"))
+        index.make_entries("Observation", observation(effectiveDateTime="2026-02-30"))

@@ -10,9 +10,8 @@ import pytest
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.index import Index
-from fhir_server.search.parameters.number import precise
-from fhir_server.search.query import NumberRange, Or
-from fhir_server.search.query import Test as Bound
+from fhir_server.search.parameters.number import parse_number
+from fhir_server.search.query import Bound, NumberRange, Or
 from fhir_server.search.registry import Registry
 
 PREFIXES = {"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"}
@@ -45,7 +44,7 @@ def measured(**quantity: Any) -> dict[str, Any]:
     ],
 )
 def test_implicit_precision(registry: Registry, text: str, value: float, least: float, beyond: float) -> None:
-    assert precise(registry.parameters("RiskAssessment")["probability"], text) == (value, least, beyond)
+    assert parse_number(registry.parameters("RiskAssessment")["probability"], text) == (value, least, beyond)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,9 @@ def test_money_is_a_quantity_of_a_currency(finds: Callable[..., bool]) -> None:
 
 def test_ranges_keep_both_ends(index: Index) -> None:
     def ages(**onset: Any) -> Any:
-        return index.entries("Condition", {"resourceType": "Condition", "onsetRange": onset}).numbers.get("onset-age")
+        return index.make_entries("Condition", {"resourceType": "Condition", "onsetRange": onset}).numbers.get(
+            "onset-age"
+        )
 
     year = {"unit": "a", "system": UCUM, "code": "a"}
     unit = f"{UCUM}\x1fa\x1fa"
@@ -124,7 +125,7 @@ def test_ranges_keep_both_ends(index: Index) -> None:
 def test_sampled_data_is_searched_by_its_bounds(index: Index) -> None:
     # value-quantity: "just search on the bounds of the values in sampled data"; E, U and L are no values.
     data = {"origin": {"value": 10, "unit": "mV"}, "period": 1, "factor": 0.5, "dimensions": 1, "data": "4 E -2 L 8"}
-    entries = index.entries("Observation", {"resourceType": "Observation", "valueSampledData": data})
+    entries = index.make_entries("Observation", {"resourceType": "Observation", "valueSampledData": data})
     assert entries.numbers["value-quantity"] == (("", 9, 14, "\x1f\x1fmV"),)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fhir_server.fhir.outcome import Invalid, NotSupported
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.index import Index
-from fhir_server.search.parameters import TYPES, sort_of
+from fhir_server.search.parameters import TYPES, make_sort
 from fhir_server.search.parameters.string import normalise
 from fhir_server.search.query import Ids, Sort
 from fhir_server.search.registry import Registry
@@ -148,11 +148,11 @@ def test_tokens_of_concepts(finds: Callable[..., bool], name: str, value: str, f
 
 
 def test_a_concept_with_text_alone_is_not_missing(index: Index) -> None:
-    assert index.entries("Observation", OBSERVATION).terms["category"] == ("\x1f",)
+    assert index.make_entries("Observation", OBSERVATION).terms["category"] == ("\x1f",)
 
 
 def test_not_is_left_to_the_caller(clause_of: Callable[..., Any]) -> None:
-    assert TYPES["token"].negated == {"not", "not-in"}
+    assert TYPES["token"].negating_modifiers == {"not", "not-in"}
     assert TYPES["token"].modifiers == {"above", "below", "in", "not", "not-in", "of-type", "text"}
     assert clause_of("Patient", "gender:not", "male") == clause_of("Patient", "gender", "male")
 
@@ -274,13 +274,13 @@ def test_special_parameters_are_not_supported(clause_of: Callable[..., Any], typ
     ],
 )
 def test_sort_keys(registry: Registry, type: str, code: str, kind: Any) -> None:
-    assert sort_of(registry.parameters(type)[code], True) == Sort(code, kind, True)
+    assert make_sort(registry.parameters(type)[code], True) == Sort(code, kind, True)
 
 
 @pytest.mark.parametrize(("type", "code"), [("Location", "near"), ("Observation", "code-value-quantity")])
 def test_what_has_no_order_cannot_be_sorted_by(registry: Registry, type: str, code: str) -> None:
     with pytest.raises(Invalid, match=f"`_sort={code}`"):
-        sort_of(registry.parameters(type)[code], False)
+        make_sort(registry.parameters(type)[code], False)
 
 
 @pytest.mark.parametrize(
