@@ -87,6 +87,8 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
         known = load_knowledge(settings)
         asyncio.run(_open_and_close(settings.store))  # so that its faults are reported once, not by every worker
     except (StoreError, ValueError, OSError) as error:
+        for listener in listeners:
+            listener.close()
         _refuse(str(error))
     gc.collect()
     gc.freeze()
