@@ -1,4 +1,4 @@
-"""All settings, one table: environment variables with prefix `FHIR_`, described in `docs/settings.md`."""
+"""The table of all settings: environment variables with prefix `FHIR_`, described in `docs/settings.md`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BASE_URL = re.compile(r"https?://[^\s/?#\"'<>]+(?:/[A-Za-z0-9.\-_~%]+)*")
 
 
 class Settings(BaseSettings):
-    """Every field is one setting; its description is the one in the docs."""
+    """Every field is one setting; `docs/settings.md` has the same descriptions."""
 
     model_config = SettingsConfigDict(env_prefix="FHIR_", frozen=True, extra="ignore")
 
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
 
     @field_validator("time_zone")
     @classmethod
-    def _known_zone(cls, name: str) -> str:
+    def _check_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
     @field_validator("path")
     @classmethod
-    def _rooted(cls, path: str) -> str:
+    def _normalize_path(cls, path: str) -> str:
         rooted = "/" + path.strip("/")
         if not _PATH.fullmatch(rooted):
             raise ValueError("Write a path of letters, digits and `-._~`, such as `/fhir`.")
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
 
     @field_validator("base_url")
     @classmethod
-    def _no_slash(cls, url: str) -> str:
+    def _normalize_url(cls, url: str) -> str:
         bare = url.rstrip("/")
         if bare and not _BASE_URL.fullmatch(bare):
             raise ValueError("Write the whole URL without query, such as `https://fhir.clinic.example/fhir`.")
@@ -141,19 +141,19 @@ class Settings(BaseSettings):
 
 
 class WrongSetting(ValueError):
-    """A setting has a value that is not possible; str has a sentence for each."""
+    """Settings have impossible values; str has a sentence for each."""
 
 
-def settings_of_environment(**given: Any) -> Settings:
-    """The settings of the environment, those `given` instead of its own. Raises WrongSetting."""
+def read_settings(**overrides: Any) -> Settings:
+    """The settings of the environment, with `overrides`. Raises WrongSetting."""
     try:
-        return Settings(**given)
+        return Settings(**overrides)
     except ValidationError as error:
-        raise WrongSetting(" ".join(map(_sentence, error.errors()))) from None
+        raise WrongSetting(" ".join(map(_explain_fault, error.errors()))) from None
 
 
-def misspelt(names: Iterable[str]) -> list[str]:
-    """A sentence for each environment variable that looks like a setting and is none; other programs may have some."""
+def find_misspelt(names: Iterable[str]) -> list[str]:
+    """A sentence for each environment variable that begins like a setting but is none; it may be another program's."""
     known = [f"FHIR_{name.upper()}" for name in Settings.model_fields]
     sentences = []
     for name in sorted(names):
@@ -164,6 +164,6 @@ def misspelt(names: Iterable[str]) -> list[str]:
     return sentences
 
 
-def _sentence(fault: Any) -> str:
+def _explain_fault(fault: Any) -> str:
     name = "_".join(map(str, fault["loc"])).upper()
     return f"`FHIR_{name}` cannot be `{fault['input']}`. {fault['msg'].removeprefix('Value error, ').rstrip('.')}."

@@ -29,12 +29,12 @@ class Counts(NamedTuple):
     branches: int = 0
     run_branches: int = 0
 
-    def plus(self, other: Counts) -> Counts:
+    def add(self, other: Counts) -> Counts:
         """The counts of both."""
         return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def package_of(path: Path) -> str:
+def find_package(path: Path) -> str:
     """The folder of a module below the first: `fhir_server/store`, `mappers`, and `fhir_server` for its own modules."""
     return "/".join(path.parts[:-1][:2])
 
@@ -45,26 +45,26 @@ def count_by_package(report: dict[str, Any]) -> dict[str, Counts]:
     for name, found in report["files"].items():
         summary = found["summary"]
         counts = Counts(*(summary[key] for key in SUMMARY))
-        package = package_of(Path(name))
-        packages[package] = packages[package].plus(counts)
+        package = find_package(Path(name))
+        packages[package] = packages[package].add(counts)
     return dict(packages)
 
 
-def percent(run: int, whole: int) -> str:
+def format_percent(run: int, whole: int) -> str:
     """A share in percent, rounded down: 100 says that nothing is left."""
     return f"{100 * run // whole if whole else 100} %"
 
 
-def table(packages: dict[str, Counts]) -> Iterator[str]:
+def write_table(packages: dict[str, Counts]) -> Iterator[str]:
     """The lines of the table, the sum last."""
     total = Counts()
     for counts in packages.values():
-        total = total.plus(counts)
+        total = total.add(counts)
     rows: Iterable[tuple[str, Counts]] = [*sorted(packages.items()), ("all", total)]
     yield f"{'package':<28}{'lines':>8}{'run':>8}{'branches':>10}{'run':>8}"
     for name, counts in rows:
-        lines = f"{counts.lines:>8}{percent(counts.run_lines, counts.lines):>8}"
-        yield f"{name:<28}{lines}{counts.branches:>10}{percent(counts.run_branches, counts.branches):>8}"
+        lines = f"{counts.lines:>8}{format_percent(counts.run_lines, counts.lines):>8}"
+        yield f"{name:<28}{lines}{counts.branches:>10}{format_percent(counts.run_branches, counts.branches):>8}"
 
 
 def main(data_file: str) -> None:
@@ -75,7 +75,7 @@ def main(data_file: str) -> None:
         path = Path(folder) / "report.json"
         measured.json_report(outfile=str(path))
         report = json.loads(path.read_text(encoding="utf-8"))
-    print("\n".join(table(count_by_package(report))))
+    print("\n".join(write_table(count_by_package(report))))
 
 
 if __name__ == "__main__":

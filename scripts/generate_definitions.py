@@ -52,21 +52,21 @@ def read_package(path: Path) -> dict[str, Resources]:
     return dict(found)
 
 
-def enumerated(url: str, package: Mapping[str, Resources]) -> dict[str, list[str]] | None:
+def enumerate_codes(url: str, package: Mapping[str, Resources]) -> dict[str, list[str]] | None:
     """The codes of a value set by system, or None when the package cannot list them all."""
     value_set = package["ValueSet"].get(url)
     if value_set is None or "exclude" in value_set["compose"]:
         return None
     codes: dict[str, set[str]] = {}
     for include in value_set["compose"]["include"]:
-        included = included_codes(include, package)
+        included = list_included_codes(include, package)
         if included is None:
             return None
         codes.setdefault(include["system"], set()).update(included)
     return {system: sorted(found) for system, found in codes.items()}
 
 
-def included_codes(include: Mapping[str, Any], package: Mapping[str, Resources]) -> Iterable[str] | None:
+def list_included_codes(include: Mapping[str, Any], package: Mapping[str, Resources]) -> Iterable[str] | None:
     """The codes of one `ValueSet.compose.include`, or None when it is not a plain list or a whole code system."""
     if "filter" in include or "valueSet" in include:
         return None
@@ -75,17 +75,17 @@ def included_codes(include: Mapping[str, Any], package: Mapping[str, Resources])
     system = package["CodeSystem"].get(include["system"])
     if system is None or system["content"] != "complete":
         return None
-    return concept_codes(system["concept"])
+    return list_concept_codes(system["concept"])
 
 
-def concept_codes(concepts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def list_concept_codes(concepts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """The codes of a concept hierarchy."""
     for concept in concepts:
         yield concept["code"]
-        yield from concept_codes(concept.get("concept", ()))
+        yield from list_concept_codes(concept.get("concept", ()))
 
 
-def type_code(type_: Mapping[str, Any], path: str, resource: bool) -> str:
+def find_type_code(type_: Mapping[str, Any], path: str, resource: bool) -> str:
     """The FHIR type that an `ElementDefinition.type` stands for."""
     if not type_["code"].startswith("http://hl7.org/fhirpath/"):
         return str(type_["code"])
@@ -94,22 +94,22 @@ def type_code(type_: Mapping[str, Any], path: str, resource: bool) -> str:
     return str(next(e["valueUrl"] for e in type_["extension"] if e["url"] == FHIR_TYPE))
 
 
-def element_types(element: Mapping[str, Any], resource: bool) -> list[str]:
+def find_element_types(element: Mapping[str, Any], resource: bool) -> list[str]:
     """The types of an element; an inline backbone's type is its own path, a content reference's the path it names."""
     if "contentReference" in element:
         return [element["contentReference"].removeprefix("#")]
-    codes = [type_code(type_, element["path"], resource) for type_ in element["type"]]
+    codes = [find_type_code(type_, element["path"], resource) for type_ in element["type"]]
     return [element["path"] if code in {"BackboneElement", "Element"} else code for code in codes]
 
 
-def element_targets(element: Mapping[str, Any]) -> list[str]:
+def find_element_targets(element: Mapping[str, Any]) -> list[str]:
     """The resource types that a Reference or canonical may point to; [] means any."""
     profiles = {profile for type_ in element.get("type", ()) for profile in type_.get("targetProfile", ())}
     targets = sorted(profile.removeprefix(STRUCTURES) for profile in profiles)
     return [] if "Resource" in targets else targets
 
 
-def required_value_set(element: Mapping[str, Any]) -> str | None:
+def find_required_value_set(element: Mapping[str, Any]) -> str | None:
     """The canonical URL of the value set that an element requires, without its version."""
     binding = element.get("binding", {})
     if binding.get("strength") != "required":
@@ -117,7 +117,7 @@ def required_value_set(element: Mapping[str, Any]) -> str | None:
     return str(binding["valueSet"].partition("|")[0])
 
 
-def element_table(package: Mapping[str, Resources]) -> tuple[dict[str, Any], dict[str, Any]]:
+def build_element_table(package: Mapping[str, Resources]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables of elements and of required codes.
 
     A row is `[name, minimum, repeats, summary, types, targets, value set or null]`.
@@ -132,16 +132,16 @@ def element_table(package: Mapping[str, Resources]) -> tuple[dict[str, Any], dic
             if element["max"] == "0":
                 continue
             owner, _, name = element["path"].rpartition(".")
-            value_set = required_value_set(element)
+            value_set = find_required_value_set(element)
             if value_set is not None and value_set not in codes:
-                codes[value_set] = enumerated(value_set, package)
+                codes[value_set] = enumerate_codes(value_set, package)
             row = [
                 name,
                 element["min"],
                 element["max"] != "1",
                 element.get("isSummary", False),
-                element_types(element, structure["kind"] == "resource"),
-                element_targets(element),
+                find_element_types(element, structure["kind"] == "resource"),
+                find_element_targets(element),
                 value_set if value_set and codes[value_set] else None,
             ]
             elements.setdefault(owner, []).append(row)
@@ -153,7 +153,7 @@ def element_table(package: Mapping[str, Resources]) -> tuple[dict[str, Any], dic
     return table, {url: found for url, found in codes.items() if found}
 
 
-def search_parameter_table(package: Mapping[str, Resources]) -> list[list[Any]]:
+def build_search_parameter_table(package: Mapping[str, Resources]) -> list[list[Any]]:
     """Rows of `[code, url, type, base, expression, targets, components, and, or, comparators, modifiers]`.
 
     Left out: parameters without base (drafts on extensions) and those without expression that are not on all resources
@@ -174,7 +174,7 @@ def search_parameter_table(package: Mapping[str, Resources]) -> list[list[Any]]:
     return sorted(rows)
 
 
-def compartment_table(package: Mapping[str, Resources]) -> dict[str, dict[str, list[str]]]:
+def build_compartment_table(package: Mapping[str, Resources]) -> dict[str, dict[str, list[str]]]:
     """Compartment → resource type → search parameters that place a resource in it."""
     return {
         definition["code"]: {entry["code"]: entry["param"] for entry in definition["resource"] if "param" in entry}
@@ -186,14 +186,14 @@ def compartment_table(package: Mapping[str, Resources]) -> dict[str, dict[str, l
 def write_table(name: str, table: Any) -> None:
     """Writes one table: sorted keys, one line for each entry of the outermost object or list."""
     if isinstance(table, dict):
-        lines = [f"{compact(key)}:{compact(table[key])}" for key in sorted(table)]
+        lines = [f"{write_compact(key)}:{write_compact(table[key])}" for key in sorted(table)]
         text = "{\n" + ",\n".join(lines) + "\n}\n"
     else:
-        text = "[\n" + ",\n".join(compact(row) for row in table) + "\n]\n"
+        text = "[\n" + ",\n".join(write_compact(row) for row in table) + "\n]\n"
     (TABLES / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def compact(value: Any) -> str:
+def write_compact(value: Any) -> str:
     """JSON without spaces, keys sorted."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -201,13 +201,13 @@ def compact(value: Any) -> str:
 def main(package_file: str) -> None:
     """Generates every table from the package file."""
     package = read_package(Path(package_file))
-    elements, codes = element_table(package)
+    elements, codes = build_element_table(package)
     TABLES.mkdir(exist_ok=True)
     write_table("elements.json", elements.pop("elements"))
     write_table("types.json", elements)
     write_table("codes.json", codes)
-    write_table("search-parameters.json", search_parameter_table(package))
-    write_table("compartments.json", compartment_table(package))
+    write_table("search-parameters.json", build_search_parameter_table(package))
+    write_table("compartments.json", build_compartment_table(package))
 
 
 if __name__ == "__main__":

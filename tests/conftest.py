@@ -15,7 +15,7 @@ import hypothesis
 import pymongo
 import pytest
 
-from fhir_server.app import Knowledge, Running, Seams, learn, running
+from fhir_server.app import Knowledge, Seams, Server, load_knowledge, open_server
 from fhir_server.settings import Settings
 from tests.shared import shared_path
 
@@ -29,7 +29,7 @@ Serve = Callable[..., AbstractAsyncContextManager["Client"]]
 class Client(httpx.AsyncClient):
     """An HTTP client of a server in this process; `server` is that server."""
 
-    server: Running
+    server: Server
 
     async def fhir(self, method: str, url: str, **options: object) -> httpx.Response:
         """A request whose answer must not be a server fault."""
@@ -72,7 +72,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def known() -> Knowledge:
-    return learn(Settings())
+    return load_knowledge(Settings())
 
 
 def faults_only(level: str, message: str, **fields: object) -> None:
@@ -84,7 +84,7 @@ def faults_only(level: str, message: str, **fields: object) -> None:
 @asynccontextmanager
 async def serving(known: Knowledge | None, seams: Seams | None = None, **settings: object) -> AsyncIterator[Client]:
     """A server in this process with these settings, and a client of it."""
-    async with running(Settings(**settings), log=faults_only, known=known, seams=seams) as server:  # type: ignore[arg-type]
+    async with open_server(Settings(**settings), log=faults_only, known=known, seams=seams) as server:  # type: ignore[arg-type]
         transport = httpx.ASGITransport(server.api)
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server

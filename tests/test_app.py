@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.app import Knowledge, id_source, running, served_types, without_password
+from fhir_server.app import Knowledge, hide_password, make_id_source, open_server, read_served_types
 from fhir_server.fhir import definitions
 from fhir_server.settings import Settings
 
 
 def test_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
     times = iter([1_700_000_000_123_000] * 5000 + [1_700_000_000_122_000, 1_700_000_000_124_000])
-    new_id = id_source(lambda: next(times))
+    new_id = make_id_source(lambda: next(times))
     made = [new_id() for _ in range(5002)]
     assert made == sorted(made)
     assert len(set(made)) == 5002
@@ -26,8 +26,8 @@ def test_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
 
 
 def test_store_uris_are_shown_without_their_password() -> None:
-    assert without_password("mongodb://user:p@ss@host:27017/clinic") == "mongodb://host:27017/clinic"
-    assert without_password("sqlite:///fhir.db") == "sqlite:///fhir.db"
+    assert hide_password("mongodb://user:p@ss@host:27017/clinic") == "mongodb://host:27017/clinic"
+    assert hide_password("sqlite:///fhir.db") == "sqlite:///fhir.db"
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_a_capability_file_that_says_nothing_possible_stops_the_start(
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(says)):
-        served_types(Settings(capability=str(path)), definitions.load())
+        read_served_types(Settings(capability=str(path)), definitions.load())
 
 
 def test_types_of_the_capability_file(tmp_path: Path) -> None:
     path = tmp_path / "capability.json"
     path.write_text('{"resourceTypes": ["Slot", "Patient", "Slot"]}')
-    assert served_types(Settings(capability=str(path)), definitions.load()) == ("Patient", "Slot")
+    assert read_served_types(Settings(capability=str(path)), definitions.load()) == ("Patient", "Slot")
 
 
 @pytest.mark.anyio
 async def test_a_folder_of_profiles_that_is_not_there_stops_the_start(known: Knowledge, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="correct the setting `FHIR_PROFILES`"):
-        async with running(Settings(store="memory://", profiles=str(tmp_path / "nowhere")), known=known):
+        async with open_server(Settings(store="memory://", profiles=str(tmp_path / "nowhere")), known=known):
             pass

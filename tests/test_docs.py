@@ -22,7 +22,7 @@ from fhirpathpy.models import models
 
 from bench.__main__ import cli as bench
 from fhir_server.__main__ import cli
-from fhir_server.api.routes import Route, route
+from fhir_server.api.routes import Route, find_route
 from fhir_server.app import STORES, Knowledge
 from fhir_server.fhir import outcome
 from fhir_server.interactions.table import INTERACTIONS
@@ -306,7 +306,7 @@ def test_every_page_of_an_interaction_or_operation_has_its_example(context: Cont
     shown = {
         (each.page.parent.name, each.page.stem)
         for each in examples()
-        if each.page.stem in _codes(route(context, each.method, each.path))
+        if each.page.stem in _codes(find_route(context, each.method, each.path))
     }
     assert shown >= {(page.parent.name, page.stem) for page in (*INTERACTION_PAGES, *OPERATION_PAGES)}
 
@@ -321,7 +321,7 @@ def _codes(found: Route) -> set[str]:
 
 @pytest.mark.parametrize("each", examples(), ids=_ids)
 def test_an_example_leads_to_an_interaction(each: Example, context: Context) -> None:
-    assert route(context, each.method, each.path).code
+    assert find_route(context, each.method, each.path).code
     if each.body.lstrip().startswith(("{", "[")):
         assert json.loads(each.body)
 
@@ -329,7 +329,7 @@ def test_an_example_leads_to_an_interaction(each: Example, context: Context) -> 
 @pytest.mark.parametrize("each", [each for each in examples() if each.page.name != "start.md"], ids=_ids)
 def test_an_example_of_a_search_is_a_valid_one(each: Example, context: Context, known: Knowledge) -> None:
     """Strictly read; the start page has a misspelt parameter on purpose."""
-    found = route(context, each.method, each.path).code
+    found = find_route(context, each.method, each.path).code
     conditional = found in ("update", "patch", "delete") and len(each.path) == 1
     if not found.startswith("search") and not conditional:
         return

@@ -1,1 +1,1 @@
-"""The thin HTTP layer: ASGI in, interactions called, ASGI out."""
+"""The HTTP layer: an ASGI request in, the interaction called, an ASGI response out."""

@@ -12,26 +12,26 @@ from fhir_server.api.bodies import Bodies, Holding
 from fhir_server.api.log import Log
 from fhir_server.api.negotiation import (
     FHIR_TYPES,
+    accepts_gzip,
     check_body_type,
     check_operation_body,
     choose_media_type,
+    choose_response_type,
     is_fhir_json,
-    pretty,
-    response_type,
-    takes_gzip,
+    parse_pretty,
 )
 from fhir_server.api.request import (
     ClientGone,
     Receive,
     Scope,
-    base_url,
-    below_root,
-    body_of,
-    headers_of,
-    query_pairs,
-    segments,
+    find_base_url,
+    parse_query,
+    read_body,
+    read_headers,
+    split_path,
+    strip_root,
 )
-from fhir_server.api.response import Send, Style, error_response, send
+from fhir_server.api.response import Send, Style, error_to_response, send
 from fhir_server.fhir.outcome import FhirError, TimedOut
 from fhir_server.interactions.search import parse_form
 from fhir_server.operations import OPERATIONS
@@ -50,28 +50,28 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
 
 
-def fhir_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
+def build_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
     """The ASGI application of a context."""
     root = context.settings.path.rstrip("/")
     bodies = Bodies(max(context.settings.max_bodies, context.settings.max_body))
 
     async def application(scope: Scope, receive: Receive, send_message: Send) -> None:
         began = time.perf_counter()
-        headers = headers_of(scope)
-        request_id = _request_id(headers.get("x-request-id"), new_request_id)
+        headers = read_headers(scope)
+        request_id = _choose_request_id(headers.get("x-request-id"), new_request_id)
         style = _ERROR_STYLE[scope["method"] == "HEAD"]
         holding = Holding(bodies)
         try:
-            body_source = partial(_arrived, context, receive, headers, holding)
-            request, style = await _read(context, scope, body_source, headers, request_id, root)
+            body_source = partial(_receive_body, context, receive, headers, holding)
+            request, style = await _read_request(context, scope, body_source, headers, request_id, root)
             response = await _answer(context, request, headers)
         except ClientGone:
             return
         except FhirError as error:
-            response = error_response(error)
+            response = error_to_response(error)
         except Exception as error:
             log("error", "unexpected error", request_id=request_id, error=describe_error(error))
-            response = _unexpected(request_id)
+            response = _make_unexpected_response(request_id)
         finally:
             holding.close()
         size = await send(response, style, request_id, send_message)
@@ -89,12 +89,12 @@ def fhir_application(context: Context, log: Log, new_request_id: Callable[[], st
     return application
 
 
-def _request_id(given: str | None, new: Callable[[], str]) -> str:
+def _choose_request_id(given: str | None, new: Callable[[], str]) -> str:
     """The client's request id when it is a plain short text, else a new one."""
     return given if given and len(given) <= 64 and given.isascii() and given.isprintable() else new()
 
 
-async def _read(
+async def _read_request(
     context: Context,
     scope: Scope,
     read_body: Callable[[], Awaitable[bytes]],
@@ -103,17 +103,17 @@ async def _read(
     root: str,
 ) -> tuple[Request, Style]:
     method: str = scope["method"]
-    path = below_root(segments(scope["path"], scope.get("raw_path")), root)
-    query = query_pairs(scope["query_string"])
-    style = _style(method, path, headers, query)
+    path = strip_root(split_path(scope["path"], scope.get("raw_path")), root)
+    query = parse_query(scope["query_string"])
+    style = _choose_style(method, path, headers, query)
     principal = await context.authenticate(headers)
     body = b""
     if method in _WITH_BODY:
         body = await read_body()
         if path[-1:] == ("_search",) and b"_" in body:
-            style = _style(method, path, headers, (*query, *parse_form(body)))
-        body = _checked_body(method, path, headers, body)
-    base = base_url(context.settings, scope, headers)
+            style = _choose_style(method, path, headers, (*query, *parse_form(body)))
+        body = _check_body(method, path, headers, body)
+    base = find_base_url(context.settings, scope, headers)
     if style.content_type not in FHIR_TYPES:
         media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
         return Request(method, path, query, headers, body, base, principal, request_id, media_type), style
@@ -126,11 +126,11 @@ def _find_operation(path: tuple[str, ...]) -> Operation | None:
     return operation if operation is not None and operation.speaks_other_media else None
 
 
-async def _arrived(context: Context, receive: Receive, headers: dict[str, str], holding: Holding) -> bytes:
+async def _receive_body(context: Context, receive: Receive, headers: dict[str, str], holding: Holding) -> bytes:
     limit = context.settings.request_timeout
     try:
         async with asyncio.timeout(limit):
-            body = await body_of(receive, headers, context.settings.max_body, holding.grow)
+            body = await read_body(receive, headers, context.settings.max_body, holding.grow)
     except TimeoutError:
         raise TimedOut(
             f"The body of the request had not arrived after {limit:g} seconds, the limit (setting `request_timeout`); "
@@ -141,7 +141,7 @@ async def _arrived(context: Context, receive: Receive, headers: dict[str, str], 
     return body
 
 
-def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:
+def _choose_style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: Pairs) -> Style:
     """How to answer, as Accept, Accept-Encoding, `_format` and `_pretty` say."""
     media_type = indent = None
     for name, value in pairs:
@@ -153,19 +153,19 @@ def _style(method: str, path: tuple[str, ...], headers: dict[str, str], pairs: P
     operation = _find_operation(path)
     if operation is not None:
         kind = choose_media_type(accept, media_type, operation.gives)
-        return Style(kind, pretty(indent), takes_gzip(headers.get("accept-encoding", "")), method == "HEAD")
+        return Style(kind, parse_pretty(indent), accepts_gzip(headers.get("accept-encoding", "")), method == "HEAD")
     native = path[:1] == ("Binary",) and (
-        binary.comes_native(method, path, headers.get("content-type"))
-        or binary.goes_native(method, path, accept, pairs)
+        binary.is_native_write(method, path, headers.get("content-type"))
+        or binary.is_native_read(method, path, accept, pairs)
     )
-    kind = FHIR_JSON if native else response_type(accept, media_type)
-    return Style(kind, pretty(indent), takes_gzip(headers.get("accept-encoding", "")), method == "HEAD")
+    kind = FHIR_JSON if native else choose_response_type(accept, media_type)
+    return Style(kind, parse_pretty(indent), accepts_gzip(headers.get("accept-encoding", "")), method == "HEAD")
 
 
-def _checked_body(method: str, path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
+def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
     content_type = headers.get("content-type")
-    if path[:1] == ("Binary",) and binary.comes_native(method, path, content_type):
-        native = binary.as_resource(path, headers, body)
+    if path[:1] == ("Binary",) and binary.is_native_write(method, path, content_type):
+        native = binary.content_to_resource(path, headers, body)
         headers["content-type"] = FHIR_JSON
         return native
     operation = _find_operation(path)
@@ -186,15 +186,15 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
             response = await context.dispatch(context, request)
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None
-    if request.path[:1] == ("Binary",) and binary.goes_native(
+    if request.path[:1] == ("Binary",) and binary.is_native_read(
         request.method, request.path, headers.get("accept"), request.query
     ):
-        return binary.as_content(response)
+        return binary.resource_to_content(response)
     return response
 
 
-def _unexpected(request_id: str) -> Response:
+def _make_unexpected_response(request_id: str) -> Response:
     error = FhirError(
         f"The server failed on this request, which is a fault of ours; the log has it under `{request_id}`."
     )
-    return error_response(error)
+    return error_to_response(error)

@@ -8,17 +8,17 @@ from typing import Any
 
 import orjson
 
-from fhir_server.api.negotiation import accepts, is_fhir_json
+from fhir_server.api.negotiation import find_accepted_type, is_fhir_json
 from fhir_server.requests.request import Pairs, Response
 
 _WRITES = frozenset({"POST", "PUT"})
-_SHAPING = frozenset({"_format", "_summary", "_elements"})
+_SUBSET_PARAMETERS = frozenset({"_format", "_summary", "_elements"})
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+[ -~]*", re.ASCII)
 _UNKNOWN = "application/octet-stream"
 
 
-def comes_native(method: str, path: tuple[str, ...], content_type: str | None) -> bool:
-    """Whether a request writes a Binary as plain content."""
+def is_native_write(method: str, path: tuple[str, ...], content_type: str | None) -> bool:
+    """Whether a request writes a Binary in its own content type."""
     return (
         method in _WRITES
         and path[:1] == ("Binary",)
@@ -29,8 +29,8 @@ def comes_native(method: str, path: tuple[str, ...], content_type: str | None) -
     )
 
 
-def as_resource(path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
-    """The Binary resource that holds the content; `X-Security-Context` becomes its securityContext."""
+def content_to_resource(path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
+    """The Binary resource with the content; `X-Security-Context` becomes its securityContext."""
     resource: dict[str, Any] = {"resourceType": "Binary"}
     if len(path) == 2:
         resource["id"] = path[1]
@@ -42,25 +42,25 @@ def as_resource(path: tuple[str, ...], headers: dict[str, str], body: bytes) -> 
     return orjson.dumps(resource)
 
 
-def goes_native(method: str, path: tuple[str, ...], accept: str | None, query: Pairs) -> bool:
-    """Whether a read of a Binary asks for its content: an `Accept` without a FHIR type, nothing that shapes it."""
-    reads = method in ("GET", "HEAD") and (len(path) == 2 or (len(path) == 4 and path[2] == "_history"))
-    if not reads or accept is None or path[1].startswith(("_", "$")):
+def is_native_read(method: str, path: tuple[str, ...], accept: str | None, query: Pairs) -> bool:
+    """Whether a read of a Binary asks for its content: no FHIR type in `Accept`, no format or subset in the URL."""
+    is_read = method in ("GET", "HEAD") and (len(path) == 2 or (len(path) == 4 and path[2] == "_history"))
+    if not is_read or accept is None or path[1].startswith(("_", "$")):
         return False
-    if any(name in _SHAPING for name, _ in query):
+    if any(name in _SUBSET_PARAMETERS for name, _ in query):
         return False
-    named = [part.partition(";")[0].strip() for part in accept.split(",")]
-    return all(kind.endswith("/*") for kind in named) or accepts(accept) is None
+    kinds = [part.partition(";")[0].strip() for part in accept.split(",")]
+    return all(kind.endswith("/*") for kind in kinds) or find_accepted_type(accept) is None
 
 
-def as_content(response: Response) -> Response:
-    """The content of a Binary instead of the resource."""
+def resource_to_content(response: Response) -> Response:
+    """The response with a Binary's content in place of the resource."""
     if response.status != 200:
         return response
     resource = orjson.loads(response.body)
     headers = response.headers
     context = resource.get("securityContext", {}).get("reference")
-    # what was stored is text of any kind; a header takes one line of it
+    # A stored reference may be any text; a header can only hold printable ASCII.
     if context and context.isascii() and context.isprintable():
         headers = (*headers, ("X-Security-Context", context))
     kind = resource.get("contentType", _UNKNOWN)

@@ -1,4 +1,4 @@
-"""What this server answers, as rows of method and URL: the OpenAPI document and the pages of `/docs` read them."""
+"""The endpoints of the FHIR API, a row for each method and URL, from which `/openapi.json` and `/docs` are made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fhir_server.search.compartment import list_member_types
 from fhir_server.settings import Settings
 
 ALL = "*"
-"""The member of a compartment search that stands for all of them."""
+"""Every type: as the member of a compartment search (`Patient/1/*`), or as the type searched by the system."""
 
 _LEVELS: Mapping[str, str] = {
     "system": "/",
@@ -41,14 +41,14 @@ _SUMMARIES: Mapping[str, str] = {
     "transaction": "Process a Bundle: a transaction as a whole, a batch entry by entry",
     "batch": "Process a Bundle: a transaction as a whole, a batch entry by entry",
 }
-"""What an interaction does, by its code; with `?`, its conditional form."""
+"""Code of an interaction, with `?` for its conditional form → what it does."""
 
 
 class Endpoint(NamedTuple):
     """One method of one URL below the base URL, such as `GET` of `/Patient/{id}`.
 
-    `codes`: the interactions that it answers, or one `$operation`. `type`: the resource type in the URL, "" for the
-    system. `searched`: the type whose search parameters apply, ALL for those that every type has, "" for none.
+    `codes`: its interactions, or one `$operation`. `type`: the resource type in the URL, "" for the system. `searched`:
+    the type whose search parameters apply, ALL for those of every type, "" for none.
     `definition`: the OperationDefinition of an operation.
     """
 
@@ -63,7 +63,7 @@ class Endpoint(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """What decides which endpoints there are; `types`: the resource types served."""
+    """What the endpoints depend on; `types`: the resource types served."""
 
     settings: Settings
     definitions: Definitions
@@ -71,41 +71,41 @@ class Offer(NamedTuple):
 
 
 def list_endpoints(offer: Offer, type: str = "") -> tuple[Endpoint, ...]:
-    """The endpoints of a resource type; without one, those of the system. Codes of one method and URL are joined."""
-    joined: dict[tuple[str, str], Endpoint] = {}
-    for each in (*_interactions(offer, type), *_operations(offer, type)):
-        known = joined.get((each.method, each.path))
-        joined[each.method, each.path] = known._replace(codes=known.codes + each.codes) if known else each
-    return tuple(joined.values())
+    """The endpoints of a resource type, or of the system; one with several interactions has all their codes."""
+    endpoints: dict[tuple[str, str], Endpoint] = {}
+    for each in (*_list_interaction_endpoints(offer, type), *_list_operation_endpoints(offer, type)):
+        same = endpoints.get((each.method, each.path))
+        endpoints[each.method, each.path] = same._replace(codes=same.codes + each.codes) if same else each
+    return tuple(endpoints.values())
 
 
-def _interactions(offer: Offer, type: str) -> Iterator[Endpoint]:
+def _list_interaction_endpoints(offer: Offer, type: str) -> Iterator[Endpoint]:
     for interaction in INTERACTIONS:
         if interaction.pattern.startswith("{type}") != bool(type):
             continue
         if "{member}" not in interaction.pattern:
-            yield _endpoint(interaction, type, type or ALL)
+            yield _make_endpoint(interaction, type, type or ALL)
         elif type in offer.definitions.compartments:
             members = [each for each in list_member_types(offer.definitions, type) if each in offer.types]
             for member in (*members, ALL):
-                yield _endpoint(interaction, type, member)
+                yield _make_endpoint(interaction, type, member)
 
 
-def _endpoint(interaction: Interaction, type: str, searched: str) -> Endpoint:
+def _make_endpoint(interaction: Interaction, type: str, searched: str) -> Endpoint:
     member = "everything" if searched == ALL else searched
-    searches = interaction.conditional or interaction.code.startswith("search-")
+    is_search = interaction.conditional or interaction.code.startswith("search-")
     return Endpoint(
         codes=(interaction.code,),
         method=interaction.method,
         path="/" + interaction.pattern.replace("{type}", type).replace("{member}", searched),
         type=type,
         summary=_SUMMARIES[interaction.code + "?" * interaction.conditional].format(type=type, member=member),
-        searched=searched if searches else "",
+        searched=searched if is_search else "",
         conditional=interaction.conditional,
     )
 
 
-def _operations(offer: Offer, type: str) -> Iterator[Endpoint]:
+def _list_operation_endpoints(offer: Offer, type: str) -> Iterator[Endpoint]:
     for operation in OPERATIONS.values():
         if operation.setting and not getattr(offer.settings, operation.setting):
             continue

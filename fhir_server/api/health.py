@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: whether the process runs, and whether its store can answer."""
+"""`/livez` tells that the process runs, `/readyz` whether its store can answer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ health = APIRouter()
 
 
 @health.get("/livez")
-async def live() -> JSONResponse:
+async def report_liveness() -> JSONResponse:
     """200 while the process runs."""
     return JSONResponse({"status": "live"})
 
 
 @health.get("/readyz")
-async def ready(request: Request) -> JSONResponse:
+async def report_readiness(request: Request) -> JSONResponse:
     """200 while the store can answer, with how far the workers are; 503 before and when it cannot."""
     context = getattr(request.app.state, "context", None)
     if context is None:

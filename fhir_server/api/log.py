@@ -15,12 +15,12 @@ Log = Callable[..., None]
 """(level, message, **fields) → None."""
 
 
-def json_log(stream: BinaryIO, level: str) -> Log:
-    """A log that writes to `stream` whatever is at least as severe as `level`."""
-    least = LEVELS[level]
+def make_json_log(stream: BinaryIO, level: str) -> Log:
+    """A log that writes messages of `level` and above to `stream`."""
+    threshold = LEVELS[level]
 
     def log(severity: str, message: str, **fields: object) -> None:
-        if LEVELS[severity] < least:
+        if LEVELS[severity] < threshold:
             return
         line = {"time": datetime.now(UTC), "level": severity, "message": message, **fields}
         stream.write(orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE))
@@ -30,10 +30,10 @@ def json_log(stream: BinaryIO, level: str) -> Log:
 
 
 class JsonFormatter(logging.Formatter):
-    """Records of the HTTP server's own loggers in the same form."""
+    """Formats the records of the HTTP server's own loggers in the same way."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One JSON object."""
+        """The record as one JSON object."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),

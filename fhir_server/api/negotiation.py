@@ -16,13 +16,13 @@ _VERSIONS = frozenset({"4.0", "4.0.1"})
 
 
 @functools.lru_cache(maxsize=256)
-def accepts(header: str) -> str | None:
+def find_accepted_type(header: str) -> str | None:
     """The JSON content type to answer an `Accept` header with; None when it takes no FHIR JSON of version 4.0."""
     best, best_quality = None, 0.0
     for part in header.split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
-        settings = dict(_parameter(piece) for piece in parameters)
-        quality = _quality(settings.get("q", "1"))
+        settings = dict(_parse_parameter(piece) for piece in parameters)
+        quality = _parse_quality(settings.get("q", "1"))
         if quality <= best_quality or settings.get("fhirversion", "4.0") not in _VERSIONS:
             continue
         kind = kind.lower()
@@ -31,25 +31,25 @@ def accepts(header: str) -> str | None:
     return best
 
 
-def _parameter(text: str) -> tuple[str, str]:
+def _parse_parameter(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name.strip().lower(), value.strip().strip('"')
 
 
-def _quality(text: str) -> float:
+def _parse_quality(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         return 1.0
 
 
-def response_type(accept: str | None, format_parameter: str | None) -> str:
+def choose_response_type(accept: str | None, format_parameter: str | None) -> str:
     """The content type of the answer; `_format` wins over `Accept`. Raises NotAcceptable."""
     if format_parameter is not None:
         kind, *parameters = format_parameter.lower().split(";")
         # a plus sign in a query string arrives as a space
         kind = kind.strip().replace(" ", "+")
-        version = dict(_parameter(piece) for piece in parameters).get("fhirversion", "4.0")
+        version = dict(_parse_parameter(piece) for piece in parameters).get("fhirversion", "4.0")
         if kind not in _FORMATS or version not in _VERSIONS:
             raise NotAcceptable(
                 f"`_format={format_parameter}` is not offered; this server answers `json` ({FHIR_JSON}), FHIR 4.0."
@@ -57,7 +57,7 @@ def response_type(accept: str | None, format_parameter: str | None) -> str:
         return FHIR_JSON if kind == "json" else kind
     if not accept:
         return FHIR_JSON
-    chosen = accepts(accept)
+    chosen = find_accepted_type(accept)
     if chosen is None:
         raise NotAcceptable(f"`Accept: {accept}` is not offered; this server answers `{FHIR_JSON}; fhirVersion=4.0`.")
     return chosen
@@ -75,7 +75,7 @@ def choose_media_type(accept: str | None, format_parameter: str | None, gives: t
     best, best_quality = None, 0.0
     for part in wanted.split(","):
         kind, *parameters = (piece.strip() for piece in part.lower().split(";"))
-        quality = _quality(dict(_parameter(piece) for piece in parameters).get("q", "1"))
+        quality = _parse_quality(dict(_parse_parameter(piece) for piece in parameters).get("q", "1"))
         fits = (each for each in gives if _covers(kind, each))
         chosen = next(fits, None)
         if chosen is not None and quality > best_quality:
@@ -112,7 +112,7 @@ def _list_types(types: tuple[str, ...]) -> str:
 def is_fhir_json(content_type: str) -> bool:
     """Whether a Content-Type is FHIR JSON of version 4.0 in UTF-8."""
     kind, *parameters = (piece.strip() for piece in content_type.split(";"))
-    settings = dict(_parameter(piece) for piece in parameters)
+    settings = dict(_parse_parameter(piece) for piece in parameters)
     return (
         kind.lower() in _JSON_TYPES
         and settings.get("fhirversion", "4.0") in _VERSIONS
@@ -129,16 +129,16 @@ def check_body_type(content_type: str | None) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def takes_gzip(header: str) -> bool:
+def accepts_gzip(header: str) -> bool:
     """Whether an `Accept-Encoding` header takes gzip."""
     for part in header.split(","):
         coding, *parameters = part.split(";")
         if coding.strip().lower() in ("gzip", "x-gzip"):
-            return _quality(dict(_parameter(piece) for piece in parameters).get("q", "1")) > 0
+            return _parse_quality(dict(_parse_parameter(piece) for piece in parameters).get("q", "1")) > 0
     return False
 
 
-def pretty(value: str | None) -> bool:
+def parse_pretty(value: str | None) -> bool:
     """Whether `_pretty` asks for indentation."""
     if value not in (None, "true", "false"):
         raise Invalid(f"`_pretty={value}` is not possible; it takes true or false.", code="value")

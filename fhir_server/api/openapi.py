@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fhir_server.api.endpoints import ALL, Endpoint, Offer, list_endpoints
-from fhir_server.api.schemas import component_schemas, refer
+from fhir_server.api.schemas import build_component_schemas, refer
 from fhir_server.requests.request import FHIR_JSON
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import PREFIXES
@@ -19,13 +19,13 @@ from fhir_server.validation.schema import Schema
 
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
-_WHOLE: Schema = {"type": "integer", "minimum": 0}
-_FLAG: Schema = {"type": "boolean"}
+_INTEGER: Schema = {"type": "integer", "minimum": 0}
+_BOOLEAN: Schema = {"type": "boolean"}
 
 SHARED: Mapping[str, Mapping[str, tuple[str, Schema]]] = {
     "path": {
         "id": ("The id of the resource.", refer("primitive.id")),
-        "version": ("The version, a whole number from 1.", _WHOLE),
+        "version": ("The version, a whole number from 1.", _INTEGER),
     },
     "header": {
         "If-Match": ('The version that must be current, such as `W/"3"`; `*` for any.', _TEXT),
@@ -39,7 +39,7 @@ SHARED: Mapping[str, Mapping[str, tuple[str, Schema]]] = {
     },
     "answer": {
         "_format": ("The format of the answer; wins over `Accept`.", _TEXT),
-        "_pretty": ("Whether the answer is indented.", _FLAG),
+        "_pretty": ("Whether the answer is indented.", _BOOLEAN),
     },
     "subset": {
         "_elements": ("Names of top-level elements to return, separated by commas.", _TEXTS),
@@ -48,13 +48,13 @@ SHARED: Mapping[str, Mapping[str, tuple[str, Schema]]] = {
     "history": {
         "_since": ("Versions made at or after this time.", _TEXT),
         "_at": ("Versions that were current at some moment of this time.", _TEXT),
-        "_count": ("Versions on a page.", _WHOLE),
+        "_count": ("Versions on a page.", _INTEGER),
     },
     "capabilities": {"mode": ("Which statement.", {"enum": ["full", "normative", "terminology"]})},
     "search": {
         "_contained": ("Whether contained resources are searched.", {"enum": ["false", "true", "both"]}),
         "_containedType": ("Whether the container or the contained is returned.", {"enum": ["container", "contained"]}),
-        "_count": ("Resources on a page.", _WHOLE),
+        "_count": ("Resources on a page.", _INTEGER),
         "_has": ("Write `_has:[type]:[reference]:[parameter]`: what others say that refer to the resource.", _TEXTS),
         "_include": ("What the matches refer to: `[type]:[parameter]`, also `:iterate`, or `*`.", _TEXTS),
         "_revinclude": ("What refers to the matches: `[type]:[parameter]`, also `:iterate`.", _TEXTS),
@@ -62,10 +62,10 @@ SHARED: Mapping[str, Mapping[str, tuple[str, Schema]]] = {
         "_summary": ("A part of each resource, or their number.", {"enum": ["true", "text", "data", "count", "false"]}),
         "_total": ("How the total is counted.", {"enum": ["none", "estimate", "accurate"]}),
         "_type": ("Resource types to search, separated by commas.", _TEXTS),
-        "__explain": ("Whether to tell how the search was read and answered.", _FLAG),
+        "__explain": ("Whether to tell how the search was read and answered.", _BOOLEAN),
     },
 }
-"""Parameters that are no search parameters, by group: name → what it says and its schema."""
+"""Parameters other than search parameters, by group: name → its description and schema."""
 
 _READ = ("header.If-None-Match", "header.If-Modified-Since", "answer", "subset")
 _SEARCH = ("header.Prefer", "answer", "subset._elements", "search")
@@ -73,7 +73,7 @@ _WRITE = ("header.If-Match", "header.Prefer", "answer")
 
 
 class Form(NamedTuple):
-    """Parameters (groups or single ones), request body, and status → response of an interaction."""
+    """An interaction's parameters (groups or single ones), request body, and status → response."""
 
     parameters: tuple[str, ...]
     body: str
@@ -99,21 +99,25 @@ FORMS: Mapping[str, Form] = {
     "transaction": Form(("header.Prefer", "answer"), "Bundle", {"200": "Bundle"}),
     "$": Form(("answer",), "Operation", {"2XX": "Operation"}),
 }
-"""The form of an interaction by its (first) code; `$` is that of every operation."""
+"""First code of an endpoint → its form; `$` is the form of every operation."""
 
 
 def describe(offer: Offer, statement: Mapping[str, Any], server: str) -> dict[str, Any]:
-    """The document. `statement`: the CapabilityStatement; `server`: the base URL, maybe relative to the document."""
+    """The document. `statement`: the CapabilityStatement; `server`: the base URL, or one relative to the document."""
     rest = statement["rest"][0]
     common = {each["name"]: each for each in rest["searchParam"]}
     criteria = {"any": list(common.values())} | {each["type"]: each["searchParam"] for each in rest["resource"]}
-    names = {group: [_component_name(group, each, common) for each in rows] for group, rows in criteria.items()}
+    names = {group: [_make_component_name(group, each, common) for each in rows] for group, rows in criteria.items()}
     paths: dict[str, dict[str, Any]] = {}
     for type in ("", *sorted(offer.types)):
         for endpoint in list_endpoints(offer, type):
-            item = paths.setdefault(endpoint.path, _path_item(endpoint.path))
-            item[endpoint.method.lower()] = _operation(endpoint, names)
-    parameters = {**_shared_parameters(), **_search_parameters(criteria, names), **_includes(rest["resource"])}
+            item = paths.setdefault(endpoint.path, _make_path_item(endpoint.path))
+            item[endpoint.method.lower()] = _describe_operation(endpoint, names)
+    parameters = {
+        **_describe_shared_parameters(),
+        **_describe_search_parameters(criteria, names),
+        **_describe_includes(rest["resource"]),
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -126,34 +130,37 @@ def describe(offer: Offer, statement: Mapping[str, Any], server: str) -> dict[st
         "tags": [{"name": "system"}, *({"name": type} for type in sorted(offer.types))],
         "paths": paths,
         "components": {
-            "schemas": {**component_schemas(offer.definitions, offer.types), **_search_schemas(criteria, names)},
+            "schemas": {
+                **build_component_schemas(offer.definitions, offer.types),
+                **_describe_search_schemas(criteria, names),
+            },
             "parameters": parameters,
             "headers": {name: {"schema": _TEXT} for name in ("ETag", "Last-Modified", "Location")},
-            "requestBodies": dict(_bodies(offer, criteria)),
-            "responses": dict(_responses(offer)),
+            "requestBodies": dict(_describe_bodies(offer, criteria)),
+            "responses": dict(_describe_responses(offer)),
         },
     }
 
 
-def _component_name(group: str, parameter: Mapping[str, Any], common: Mapping[str, Mapping[str, Any]]) -> str:
+def _make_component_name(group: str, parameter: Mapping[str, Any], common: Mapping[str, Mapping[str, Any]]) -> str:
     name: str = parameter["name"]
     return f"any.{name}" if common.get(name) == parameter else f"{group}.{name}"
 
 
-def _path_item(path: str) -> dict[str, Any]:
+def _make_path_item(path: str) -> dict[str, Any]:
     named = re.findall(r"\{(\w+)\}", path)
     return {"parameters": [refer(f"path.{name}", "parameters") for name in named]} if named else {}
 
 
-def _operation(endpoint: Endpoint, names: Mapping[str, list[str]]) -> dict[str, Any]:
+def _describe_operation(endpoint: Endpoint, names: Mapping[str, list[str]]) -> dict[str, Any]:
     form = FORMS["$" if endpoint.definition else endpoint.codes[0]]
     group = "any" if endpoint.searched == ALL else endpoint.searched
-    posted = endpoint.path.endswith("/_search")
-    parameters = [each for name in form.parameters for each in _expanded(name, endpoint, posted)]
-    if group and not posted:
+    is_post = endpoint.path.endswith("/_search")
+    parameters = [each for name in form.parameters for each in _expand(name, endpoint, is_post)]
+    if group and not is_post:
         parameters += [*names[group], "any._filter", "any._list", *(["search._has"] if endpoint.conditional else [])]
-    described: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
+    operation: dict[str, Any] = {
+        "operationId": _make_operation_id(endpoint),
         "tags": [endpoint.type or "system"],
         "summary": endpoint.summary,
         "x-fhir-interaction": list(endpoint.codes),
@@ -164,29 +171,29 @@ def _operation(endpoint: Endpoint, names: Mapping[str, list[str]]) -> dict[str, 
         },
     }
     if endpoint.definition:
-        described["description"] = f"Defined by `{endpoint.definition}`."
+        operation["description"] = f"Defined by `{endpoint.definition}`."
     if form.body and endpoint.method != "GET":
-        described["requestBody"] = refer(form.body.format(type=endpoint.type, searched=group), "requestBodies")
-    return described
+        operation["requestBody"] = refer(form.body.format(type=endpoint.type, searched=group), "requestBodies")
+    return operation
 
 
-def _expanded(name: str, endpoint: Endpoint, posted: bool) -> Iterator[str]:
-    """The components of a group of parameters; one type has its own includes, and a POST has its search in the body."""
+def _expand(name: str, endpoint: Endpoint, is_post: bool) -> Iterator[str]:
+    """The components of a group of parameters: includes are those of the type, a POST has its search in the body."""
     group, _, single = name.partition(".")
-    if posted and group not in ("header", "answer"):
+    if is_post and group not in ("header", "answer"):
         return
     for each in [single] if single else SHARED[group]:
         own = each in ("_include", "_revinclude") and endpoint.searched not in ("", ALL)
         yield f"{endpoint.searched if own else group}.{each}"
 
 
-def _operation_id(endpoint: Endpoint) -> str:
+def _make_operation_id(endpoint: Endpoint) -> str:
     parts = [re.sub(r"\W+", "_", part).strip("_") for part in endpoint.path.split("/")]
     form = ["conditional"] if endpoint.conditional else []
     return "_".join([endpoint.method.lower(), *(part or "all" for part in parts[1:]), *form])
 
 
-def _shared_parameters() -> dict[str, Any]:
+def _describe_shared_parameters() -> dict[str, Any]:
     return {
         f"{group}.{name}": {
             "name": name,
@@ -201,7 +208,9 @@ def _shared_parameters() -> dict[str, Any]:
     }
 
 
-def _search_parameters(criteria: Mapping[str, list[dict[str, Any]]], names: Mapping[str, list[str]]) -> dict[str, Any]:
+def _describe_search_parameters(
+    criteria: Mapping[str, list[dict[str, Any]]], names: Mapping[str, list[str]]
+) -> dict[str, Any]:
     return {
         name: {
             "name": each["name"],
@@ -214,8 +223,8 @@ def _search_parameters(criteria: Mapping[str, list[dict[str, Any]]], names: Mapp
     }
 
 
-def _includes(resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """`_include` and `_revinclude` of each type, with what they may be."""
+def _describe_includes(resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """`_include` and `_revinclude` of each type, with their values."""
     return {
         f"{each['type']}.{name}": {
             "name": name,
@@ -228,16 +237,18 @@ def _includes(resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _search_schemas(criteria: Mapping[str, list[dict[str, Any]]], names: Mapping[str, list[str]]) -> dict[str, Schema]:
+def _describe_search_schemas(
+    criteria: Mapping[str, list[dict[str, Any]]], names: Mapping[str, list[str]]
+) -> dict[str, Schema]:
     """The schema of each parameter type, and of the form that a POST to `_search` of a type takes."""
     schemas: dict[str, Schema] = {}
     for type in sorted({each["type"] for rows in criteria.values() for each in rows}):
         kind = TYPES.get(type)
         modifiers = sorted(f"`:{each}`" for each in kind.modifiers - kind.modifier_datatypes.keys()) if kind else []
         prefixes = [f"`{each}`" for each in sorted(PREFIXES)] if kind and kind.prefixes else []
-        says = [f"Modifiers {', '.join(['`:missing`', *modifiers])}."]
-        says += [f"Prefixes {', '.join(prefixes)}."] if prefixes else []
-        text = f"Each holds; one with commas holds when one of its values does. {' '.join(says)}"
+        sentences = [f"Modifiers {', '.join(['`:missing`', *modifiers])}."]
+        sentences += [f"Prefixes {', '.join(prefixes)}."] if prefixes else []
+        text = f"Each holds; one with commas holds when one of its values does. {' '.join(sentences)}"
         schemas[f"search.{type}"] = {**_TEXTS, "description": text}
     result = {name: schema for group in ("subset", "answer", "search") for name, (_, schema) in SHARED[group].items()}
     for group, rows in criteria.items():
@@ -253,35 +264,38 @@ def _search_schemas(criteria: Mapping[str, list[dict[str, Any]]], names: Mapping
     return schemas
 
 
-def _content(schema: Schema, type: str = "") -> dict[str, Any]:
-    """FHIR JSON; a Binary also travels as what it holds."""
+def _describe_content(schema: Schema, type: str = "") -> dict[str, Any]:
+    """FHIR JSON; a Binary may also be in its own content type."""
     return {FHIR_JSON: {"schema": schema}, **({"*/*": {}} if type == "Binary" else {})}
 
 
-def _bodies(offer: Offer, criteria: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _describe_bodies(offer: Offer, criteria: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for type in sorted({*offer.types, "Bundle"}):
-        yield type, {"required": True, "content": _content(refer(type), type)}
+        yield type, {"required": True, "content": _describe_content(refer(type), type)}
     for group in criteria:
         name = f"{group}.search"
         yield name, {"content": {"application/x-www-form-urlencoded": {"schema": refer(name)}}}
     steps = {"type": "array", "items": {"type": "object", "required": ["op", "path"]}}
-    content = {"application/json-patch+json": {"schema": steps}, **_content(refer("Parameters"))}
+    content = {"application/json-patch+json": {"schema": steps}, **_describe_content(refer("Parameters"))}
     yield "Patch", {"required": True, "description": "A JSON Patch or a FHIRPath Patch.", "content": content}
-    yield "Operation", {"content": _content(refer("Parameters"))}
+    yield "Operation", {"content": _describe_content(refer("Parameters"))}
 
 
-def _responses(offer: Offer) -> Iterator[tuple[str, dict[str, Any]]]:
+def _describe_responses(offer: Offer) -> Iterator[tuple[str, dict[str, Any]]]:
     version = {name: refer(name, "headers") for name in ("ETag", "Last-Modified")}
     for type in sorted({*offer.types, "Bundle", "CapabilityStatement"}):
-        stated = {"content": _content(refer(type), type), "headers": version}
-        yield type, {"description": f"The {type}; no body with `Prefer: return=minimal`.", **stated}
+        response = {"content": _describe_content(refer(type), type), "headers": version}
+        yield type, {"description": f"The {type}; no body with `Prefer: return=minimal`.", **response}
         if type in offer.types:
-            placed = {**stated, "headers": {**version, "Location": refer("Location", "headers")}}
-            yield f"{type}.created", {"description": f"The {type} is new; `Location` is its version.", **placed}
+            created = {**response, "headers": {**version, "Location": refer("Location", "headers")}}
+            yield f"{type}.created", {"description": f"The {type} is new; `Location` is its version.", **created}
     yield "NotModified", {"description": "The client has it.", "headers": version}
     yield "Deleted", {"description": "Deleted, or nothing was there."}
-    yield "Operation", {"description": "What the operation answers.", "content": _content(refer("Resource"))}
+    yield "Operation", {"description": "What the operation answers.", "content": _describe_content(refer("Resource"))}
     yield (
         "Error",
-        {"description": "What was wrong, where, and what to do.", "content": _content(refer("OperationOutcome"))},
+        {
+            "description": "What was wrong, where, and what to do.",
+            "content": _describe_content(refer("OperationOutcome")),
+        },
     )

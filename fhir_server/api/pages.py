@@ -1,4 +1,4 @@
-"""HTML for people: what this server is, and its documentation, complete without scripts or outside resources."""
+"""The HTML pages: what this server is, and its documentation, without scripts or resources of other hosts."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 )
-"""The Content-Security-Policy of these pages: their own style and nothing else."""
+"""The Content-Security-Policy of these pages: only their own style."""
 
 _READABLE = "_format=application/json&_pretty=true"
-"""What makes a browser show an answer instead of saving it."""
+"""Parameters that make a browser show an answer instead of saving it."""
 
 
-def home_page(version: str, fhir: str) -> str:
+def write_home_page(version: str, fhir: str) -> str:
     """`/`. `fhir`: the FHIR API's path, relative to the root, such as `fhir/`."""
     query = f"{fhir}Patient?_count=5&_sort=-_lastUpdated"
     links = (
@@ -55,7 +55,7 @@ def home_page(version: str, fhir: str) -> str:
         ("readyz", "Readiness", "Whether its store can answer"),
     )
     rows = (f'<tr><td><a href="{escape(url)}">{name}</a></td><td>{text}</td></tr>' for url, name, text in links)
-    return _page(
+    return _write_page(
         "FHIR server",
         "",
         f"<p>This server, version {escape(version)}, stores and finds clinical resources: FHIR R4 (4.0.1) as JSON "
@@ -66,23 +66,23 @@ def home_page(version: str, fhir: str) -> str:
     )
 
 
-def index_page(rest: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: str) -> str:
-    """`/docs`: the types, and what the system as a whole answers. `rest`: that of the CapabilityStatement."""
+def write_index_page(rest: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: str) -> str:
+    """`/docs`: the types and the system level. `rest`: that of the CapabilityStatement."""
     types = [each["type"] for each in rest["resource"]]
     links = "".join(f'<li><a href="docs/{type}">{type}</a></li>' for type in types)
-    notes = "".join(f"<p>{_prose(line)}</p>" for line in rest["documentation"].splitlines() if line)
-    return _page(
+    notes = "".join(f"<p>{_write_prose(line)}</p>" for line in rest["documentation"].splitlines() if line)
+    return _write_page(
         "Documentation",
         "",
         f"<p>Paths are below <code>/{escape(fhir)}</code>. Each resource type has a page of its own.</p>"
         f'<h2>{len(types)} resource types</h2><ul class="types">{links}</ul>'
-        f"<h2>The system as a whole</h2>{_endpoint_table(endpoints, fhir)}"
-        f"<h2>Search parameters of every type</h2>{_parameter_table(rest['searchParam'])}"
+        f"<h2>The system as a whole</h2>{_write_endpoint_table(endpoints, fhir)}"
+        f"<h2>Search parameters of every type</h2>{_write_parameter_table(rest['searchParam'])}"
         f"<h2>What holds for every type</h2>{notes}",
     )
 
 
-def type_page(resource: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: str) -> str:
+def write_type_page(resource: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: str) -> str:
     """`/docs/[type]`. `resource`: the type's part of the CapabilityStatement."""
     type = resource["type"]
     values = (("_include", resource.get("searchInclude")), ("_revinclude", resource.get("searchRevInclude")))
@@ -94,22 +94,26 @@ def type_page(resource: Mapping[str, Any], endpoints: Iterable[Endpoint], fhir: 
     rows: dict[bool, list[Endpoint]] = {False: [], True: []}
     for each in endpoints:
         rows["search-compartment" in each.codes].append(each)
-    within = f"<h2>Searches in its compartment</h2>{_endpoint_table(rows[True], f'../{fhir}')}" if rows[True] else ""
-    return _page(
+    within = (
+        f"<h2>Searches in its compartment</h2>{_write_endpoint_table(rows[True], f'../{fhir}')}" if rows[True] else ""
+    )
+    return _write_page(
         type,
         "../",
         f'<p><a href="http://hl7.org/fhir/R4/{type.lower()}.html" rel="noreferrer">{type} in the specification</a></p>'
-        f"<h2>Interactions and operations</h2>{_endpoint_table(rows[False], f'../{fhir}')}"
-        f"<h2>Search parameters</h2>{_parameter_table(resource['searchParam'])}{includes}{within}",
+        f"<h2>Interactions and operations</h2>{_write_endpoint_table(rows[False], f'../{fhir}')}"
+        f"<h2>Search parameters</h2>{_write_parameter_table(resource['searchParam'])}{includes}{within}",
     )
 
 
-def missing_page(type: str) -> str:
-    """The answer for a type that is not served."""
-    return _page("Not found", "../", f"<p><code>{escape(type)}</code> is no resource type that is served here.</p>")
+def write_missing_page(type: str) -> str:
+    """The page for a type that is not served."""
+    return _write_page(
+        "Not found", "../", f"<p><code>{escape(type)}</code> is no resource type that is served here.</p>"
+    )
 
 
-def _page(title: str, up: str, body: str) -> str:
+def _write_page(title: str, up: str, body: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -119,32 +123,32 @@ def _page(title: str, up: str, body: str) -> str:
     )
 
 
-def _endpoint_table(endpoints: Iterable[Endpoint], fhir: str) -> str:
-    """A row for each method and URL; an interaction that a browser can ask for without an id is a link."""
+def _write_endpoint_table(endpoints: Iterable[Endpoint], fhir: str) -> str:
+    """A row for each method and URL; a GET without an id is a link."""
     rows = []
     for each in endpoints:
-        shown = f"<code>{escape(each.path)}{'?[criteria]' if each.conditional else ''}</code>"
+        path = f"<code>{escape(each.path)}{'?[criteria]' if each.conditional else ''}</code>"
         if each.method == "GET" and "{" not in each.path and not each.definition:
-            shown = f'<a href="{escape(f"{fhir}{each.path[1:]}?{_READABLE}")}">{shown}</a>'
-        defined = f"<br><code>{escape(each.definition)}</code>" if each.definition else ""
+            path = f'<a href="{escape(f"{fhir}{each.path[1:]}?{_READABLE}")}">{path}</a>'
+        definition = f"<br><code>{escape(each.definition)}</code>" if each.definition else ""
         rows.append(
-            f'<tr><td class="{each.method}">{each.method}</td><td>{shown}</td>'
+            f'<tr><td class="{each.method}">{each.method}</td><td>{path}</td>'
             f'<td class="code">{escape(", ".join(each.codes))}</td>'
-            f"<td>{escape(each.summary)}{defined}</td></tr>"
+            f"<td>{escape(each.summary)}{definition}</td></tr>"
         )
     return f"<table><tr><th>Method</th><th>Path</th><th>Code</th><th>What it does</th></tr>{''.join(rows)}</table>"
 
 
-def _parameter_table(parameters: Iterable[Mapping[str, str]]) -> str:
+def _write_parameter_table(parameters: Iterable[Mapping[str, str]]) -> str:
     """A row for each search parameter of a CapabilityStatement."""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td><td>{escape(each['type'])}</td>"
-        f"<td><code>{escape(each['definition'])}</code><br>{_prose(each.get('documentation', ''))}</td></tr>"
+        f"<td><code>{escape(each['definition'])}</code><br>{_write_prose(each.get('documentation', ''))}</td></tr>"
         for each in parameters
     )
     return f"<table><tr><th>Name</th><th>Type</th><th>Definition</th></tr>{rows}</table>"
 
 
-def _prose(text: str) -> str:
+def _write_prose(text: str) -> str:
     """Text with code in backticks."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -29,7 +29,7 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
+def read_headers(scope: Scope) -> dict[str, str]:
     """Header values by lower-case name; repeated ones are joined with commas."""
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -38,26 +38,26 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
+def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
     """The public base URL: the setting, or what Host and the forwarded headers say."""
     if settings.base_url:
         return settings.base_url
     scheme: str = scope.get("scheme", "http")
     host, prefix = headers.get("host", ""), ""
     if settings.forwarded:
-        forwarded = _forwarded(headers.get("forwarded", ""))
+        forwarded = _parse_forwarded(headers.get("forwarded", ""))
         scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip().lower()
         host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
         prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
-        host = _with_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
+        host = _add_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
     if not host:
         server = scope.get("server") or ("localhost", None)
         host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
-    return _checked_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
+    return _check_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
 
 
 @functools.lru_cache(maxsize=256)
-def _checked_base(url: str) -> str:
+def _check_base(url: str) -> str:
     if _BASE.fullmatch(url):
         return url
     raise Invalid(
@@ -66,27 +66,27 @@ def _checked_base(url: str) -> str:
     )
 
 
-def _with_port(scheme: str, host: str, port: str) -> str:
+def _add_port(scheme: str, host: str, port: str) -> str:
     """The host with the port that a proxy was reached at, unless it names one or the port goes without saying."""
     if not port or not host or _PORT.search(host) or port == _DEFAULT_PORTS.get(scheme):
         return host
     return f"{host}:{port}"
 
 
-def _forwarded(header: str) -> dict[str, str]:
+def _parse_forwarded(header: str) -> dict[str, str]:
     """The first hop of a `Forwarded` header (RFC 7239)."""
     pairs = (part.strip().partition("=") for part in header.partition(",")[0].split(";") if "=" in part)
     return {name.lower(): value.strip('"') for name, _, value in pairs}
 
 
-def segments(path: str, raw_path: bytes | None) -> tuple[str, ...]:
+def split_path(path: str, raw_path: bytes | None) -> tuple[str, ...]:
     """The decoded path segments; an encoded slash stays inside its segment."""
     if raw_path is None or b"%" not in raw_path:
         return tuple(part for part in path.split("/") if part)
     return tuple(unquote(part) for part in raw_path.decode("latin-1").split("/") if part)
 
 
-def below_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
+def strip_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
     """The segments below the path of the API. NotFound for what only looks like it, as `/fhir%2Fx`."""
     length = root.count("/")
     if "/" + "/".join(path[:length]) != (root or "/"):
@@ -94,7 +94,7 @@ def below_root(path: tuple[str, ...], root: str) -> tuple[str, ...]:
     return path[length:]
 
 
-def query_pairs(query: bytes) -> Pairs:
+def parse_query(query: bytes) -> Pairs:
     """The decoded pairs of a query string. Raises Invalid for what is not UTF-8."""
     if not query:
         return ()
@@ -104,7 +104,7 @@ def query_pairs(query: bytes) -> Pairs:
         raise Invalid("The query string is not percent-encoded UTF-8 text.", code="structure") from None
 
 
-async def body_of(
+async def read_body(
     receive: Receive, headers: dict[str, str], limit: int, grow: Callable[[int], None] = lambda size: None
 ) -> bytes:
     """The whole body, decompressed. Raises TooLarge beyond `limit` bytes, before and after decompression.
@@ -121,7 +121,7 @@ async def body_of(
         raise ClientGone
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        body = await _rest(receive, body, limit, grow)
+        body = await _read_rest(receive, body, limit, grow)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity" and body:
         body = await _inflated(body, coding, limit)
@@ -131,7 +131,7 @@ async def body_of(
     return body
 
 
-async def _rest(receive: Receive, first: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
+async def _read_rest(receive: Receive, first: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
     parts, size = [first], len(first)
     while True:
         message = await receive()

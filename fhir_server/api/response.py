@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from fhir_server.fhir.outcome import FhirError, operation_outcome
+from fhir_server.fhir.outcome import FhirError, build_operation_outcome
 from fhir_server.requests.request import Response
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -24,7 +24,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Style(NamedTuple):
-    """How the client wants its answer."""
+    """The form of the answer that the client asked for."""
 
     content_type: str
     pretty: bool = False
@@ -32,13 +32,13 @@ class Style(NamedTuple):
     head: bool = False
 
 
-def http_date(micros: int) -> bytes:
+def format_http_date(micros: int) -> bytes:
     """`Mon, 23 Nov 2026 08:00:00 GMT` (RFC 9110)."""
-    return _http_date(micros // 1_000_000)
+    return _format_http_date(micros // 1_000_000)
 
 
 @lru_cache(maxsize=4096)
-def _http_date(seconds: int) -> bytes:
+def _format_http_date(seconds: int) -> bytes:
     at = time.gmtime(seconds)
     return (
         f"{_DAYS[at.tm_wday]}, {at.tm_mday:02d} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04d} "
@@ -46,19 +46,19 @@ def _http_date(seconds: int) -> bytes:
     ).encode()
 
 
-def error_response(error: FhirError) -> Response:
-    """The response that tells an error."""
-    return Response(error.status, orjson.dumps(operation_outcome(error.issues)), headers=error.headers)
+def error_to_response(error: FhirError) -> Response:
+    """The response for an error: its OperationOutcome."""
+    return Response(error.status, orjson.dumps(build_operation_outcome(error.issues)), headers=error.headers)
 
 
 async def send(response: Response, style: Style, request_id: str, send: Send) -> int:
-    """Send it; returns the number of body bytes."""
+    """Send the response; returns the number of body bytes."""
     body = response.body
     headers = [(b"x-request-id", request_id.encode("latin-1"))]
     if response.version is not None:
         headers.append((b"etag", b'W/"%d"' % response.version))
     if response.last_updated is not None:
-        headers.append((b"last-modified", http_date(response.last_updated)))
+        headers.append((b"last-modified", format_http_date(response.last_updated)))
     if response.location is not None:
         headers.append((b"location", response.location.encode("latin-1", "replace")))
     headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
@@ -66,25 +66,25 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
         kind = response.content_type or f"{style.content_type}; charset=utf-8"
         headers.append((b"content-type", kind.encode("latin-1", "replace")))
         if style.pretty and response.content_type is None:
-            body = indented(body)
+            body = indent(body)
         if style.gzip and len(body) >= COMPRESS_FROM:
             headers.append((b"content-encoding", b"gzip"))
-            body = await _compressed(body)
+            body = await _compress(body)
         headers.append((b"vary", b"accept, accept-encoding"))
     if response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    sent = b"" if style.head else body
-    await send({"type": "http.response.body", "body": sent})
-    return len(sent)
+    body = b"" if style.head else body
+    await send({"type": "http.response.body", "body": body})
+    return len(body)
 
 
-async def _compressed(body: bytes) -> bytes:
+async def _compress(body: bytes) -> bytes:
     if len(body) < _COMPRESS_IN_THREAD_FROM:
         return gzip.compress(body, 5, mtime=0)
     return await asyncio.to_thread(gzip.compress, body, 5, mtime=0)
 
 
-def indented(body: bytes) -> bytes:
-    """The same JSON over several lines, numbers as they were written."""
+def indent(body: bytes) -> bytes:
+    """The JSON indented, numbers as they were written."""
     return msgspec.json.format(body, indent=2)

@@ -1,4 +1,4 @@
-"""From method and path to an interaction or operation, and its dispatch: routed, authorised, audited once."""
+"""Finds the interaction or operation of a request, and dispatches it: authorised, answered, audited."""
 
 from __future__ import annotations
 
@@ -19,48 +19,46 @@ _LITERALS = frozenset({"_history", "_search"})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What answers a request: `code` is the interaction or `$operation`."""
+    """The handler of a request and its `code`: that of the interaction, or `$operation`."""
 
     code: str
     handler: Handler
 
 
-def _shape(pattern: str) -> Shape:
+def _pattern_to_shape(pattern: str) -> Shape:
     return tuple("*" if part.startswith("{") else part for part in pattern.split("/") if part)
 
 
-def _table() -> Mapping[Shape, Mapping[str, Route]]:
+def _build_table() -> Mapping[Shape, Mapping[str, Route]]:
     table: dict[Shape, dict[str, Route]] = {}
     for interaction in INTERACTIONS:
         route = Route(interaction.code, interaction.handler)
-        table.setdefault(_shape(interaction.pattern), {}).setdefault(interaction.method, route)
+        table.setdefault(_pattern_to_shape(interaction.pattern), {}).setdefault(interaction.method, route)
     return table
 
 
-_ROUTES = _table()
+_ROUTES = _build_table()
 
 
-def route(context: Context, method: str, path: tuple[str, ...]) -> Route:
-    """The route of a request. Raises NotFound or MethodNotAllowed with a sentence that says what exists."""
+def find_route(context: Context, method: str, path: tuple[str, ...]) -> Route:
+    """The route of a request. Raises NotFound or MethodNotAllowed with a sentence that names what exists."""
     if path and path[-1].startswith("$"):
-        return _operation(context, method, path)
-    # `metadata` is a word of its own only at the start: it is a possible id as well
+        return _find_operation(context, method, path)
+    # `metadata` is a keyword only as the whole path; elsewhere it is a possible id.
     shape = path if path == ("metadata",) else tuple(part if part in _LITERALS else "*" for part in path)
-    found = _ROUTES.get(shape)
-    # `HEAD` is a `GET` whose body is not sent
-    known = found.get("GET" if method == "HEAD" else method) if found is not None else None
-    if known is not None:
-        if path and shape[0] == "*":
-            check_type(context, path[0])
-            if len(path) > 2 and shape[2] == "*" and path[2] != "*":
-                check_type(context, path[2])
-        return known
+    methods = _ROUTES.get(shape)
+    # A HEAD is a GET whose body is not sent.
+    route = methods.get("GET" if method == "HEAD" else method) if methods is not None else None
     if path and shape[0] == "*":
         check_type(context, path[0])
+        if route is not None and len(path) > 2 and shape[2] == "*" and path[2] != "*":
+            check_type(context, path[2])
+    if route is not None:
+        return route
     url = "/".join(path)
-    if found is None:
+    if methods is None:
         raise NotFound(f"There is nothing at `{url}`; see `metadata` for what this server offers.")
-    allowed = sorted({*found, *(("HEAD",) if "GET" in found else ())})
+    allowed = sorted({*methods, *(("HEAD",) if "GET" in methods else ())})
     raise MethodNotAllowed(
         f"`{url or 'the base URL'}` does not answer {method}; it answers {', '.join(allowed)}.",
         headers=(("Allow", ", ".join(allowed)),),
@@ -68,7 +66,7 @@ def route(context: Context, method: str, path: tuple[str, ...]) -> Route:
 
 
 def check_type(context: Context, type: str) -> None:
-    """Refuse what is no resource type of this server."""
+    """Raise NotFound for what is no resource type of this server."""
     if type in context.types:
         return
     if type in context.definitions.resource_types:
@@ -76,18 +74,16 @@ def check_type(context: Context, type: str) -> None:
     raise NotFound(f"`{type}` is no FHIR R4 resource type; names are written as in `Patient` or `MedicationRequest`.")
 
 
-def _operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
+def _find_operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
     code = path[-1][1:]
     operation = OPERATIONS.get(code)
     if operation is None or (operation.setting and not getattr(context.settings, operation.setting)):
-        offered = ", ".join(f"`${name}`" for name, known in OPERATIONS.items() if not known.setting)
-        switched = f" (the setting `{operation.setting}` is off)" if operation is not None else ""
-        raise NotFound(
-            f"There is no operation `${code}` here{switched}. Operations are {offered}.", code="not-supported"
-        )
+        offered = ", ".join(f"`${name}`" for name, each in OPERATIONS.items() if not each.setting)
+        reason = f" (the setting `{operation.setting}` is off)" if operation is not None else ""
+        raise NotFound(f"There is no operation `${code}` here{reason}. Operations are {offered}.", code="not-supported")
     if path[0] != path[-1]:
         check_type(context, path[0])
-    if _level(path) not in operation.list_levels(path[0] if len(path) > 1 else None):
+    if _find_level(path) not in operation.list_levels(path[0] if len(path) > 1 else None):
         forms = " or ".join(f"`{form}`" for form in operation.list_forms())
         raise NotFound(f"`${code}` is called on {forms}.", code="not-supported")
     if ("GET" if method == "HEAD" else method) not in operation.methods:
@@ -98,8 +94,8 @@ def _operation(context: Context, method: str, path: tuple[str, ...]) -> Route:
     return Route(f"${code}", operation.handler)
 
 
-def _level(path: tuple[str, ...]) -> str:
-    """What an operation's path is about: the system, a type, an instance or one of its versions."""
+def _find_level(path: tuple[str, ...]) -> str:
+    """The level of an operation's path: the system, a type, an instance or one of its versions."""
     if len(path) == 5:
         return "version" if path[2] == "_history" else ""
     return {1: "system", 2: "type", 3: "instance"}.get(len(path), "")
@@ -107,15 +103,15 @@ def _level(path: tuple[str, ...]) -> str:
 
 async def dispatch(context: Context, request: Request) -> Response:
     """Answer one request, or one entry of a batch."""
-    found = route(context, request.method, request.path)
+    route = find_route(context, request.method, request.path)
     status = 500
     try:
-        authorise(context, request, found.code)
-        response = await found.handler(context, request)
+        authorise(context, request, route.code)
+        response = await route.handler(context, request)
         status = response.status
         return response
     except FhirError as error:
         status = error.status
         raise
     finally:
-        audit(context, request, found.code, status)
+        audit(context, request, route.code, status)

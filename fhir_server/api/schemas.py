@@ -1,7 +1,7 @@
 """The validator's schema as components of an OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html#schema-object).
 
-The validator's is a fast first check, which leaves out what is rare. A published one must not refuse what the server
-takes or answers, so that siblings of primitives, nulls beside them, and elements that have only an extension are added.
+The validator's schema is a fast first check, which may refuse what is rare. A published schema must accept all that the
+server accepts and answers: siblings of primitives, nulls beside them, and elements with only an extension are added.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
-from fhir_server.validation.schema import Schema, choice_keys, root_schema, siblings_allowed
+from fhir_server.validation.schema import Schema, allows_sibling, build_root_schema, find_choice_keys
 
 ALWAYS = ("Bundle", "CapabilityStatement", "OperationOutcome", "Parameters")
-"""The resource types that any server answers or takes, whichever it stores."""
+"""The resource types that a server answers or takes even if it does not store them."""
 
 _SIBLINGS = "Element.siblings"
 _NESTED: Schema = {"type": "object", "required": ["resourceType"]}
-"""How the validator's schema says `any resource`."""
+"""The schema of any resource in the validator's schema."""
 
 
 def refer(name: str, kind: str = "schemas") -> Schema:
@@ -25,13 +25,13 @@ def refer(name: str, kind: str = "schemas") -> Schema:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def component_schemas(definitions: Definitions, types: Collection[str]) -> dict[str, Schema]:
-    """A schema for each resource type of `types` and ALWAYS, and for each type that they are made of."""
-    parts: dict[str, Schema] = root_schema(definitions)["definitions"]
+def build_component_schemas(definitions: Definitions, types: Collection[str]) -> dict[str, Schema]:
+    """A schema for each resource type of `types` and ALWAYS, and for each type of their elements."""
+    parts: dict[str, Schema] = build_root_schema(definitions)["definitions"]
     for owner, elements in definitions.properties.items():
-        parts[owner] = _widened(definitions, parts[owner], elements)
+        parts[owner] = _widen(definitions, parts[owner], elements)
     parts["Element"].pop("required", None)
-    schemas: dict[str, Schema] = {name: _translated(part) for name, part in parts.items()}
+    schemas: dict[str, Schema] = {name: _translate(part) for name, part in parts.items()}
     schemas[_SIBLINGS] = {"type": "array", "items": {"anyOf": [refer("Element"), {"type": "null"}]}}
     here = sorted({*types, *ALWAYS})
     schemas["Resource"] = {
@@ -46,47 +46,49 @@ def component_schemas(definitions: Definitions, types: Collection[str]) -> dict[
             **_NESTED,
             "properties": {"resourceType": {"enum": others}},
         }
-    return _reachable(schemas, ["Resource"])
+    return _find_reachable(schemas, ["Resource"])
 
 
-def _widened(definitions: Definitions, part: Schema, elements: Mapping[str, Property]) -> Schema:
-    """The schema of one type with what the fast check leaves out."""
+def _widen(definitions: Definitions, part: Schema, elements: Mapping[str, Property]) -> Schema:
+    """The schema of one type with what the fast check refuses."""
     properties: dict[str, Any] = dict(part["properties"])
     bare: set[str] = set()
-    for key, property_ in elements.items():
+    for key, property in elements.items():
         if key not in properties:  # the id of an extension
-            properties[key] = {"$ref": f"#/definitions/primitive.{property_.type}"}
-        if not siblings_allowed(property_, definitions.primitives):
+            properties[key] = {"$ref": f"#/definitions/primitive.{property.type}"}
+        if not allows_sibling(property, definitions.primitives):
             bare.add(key)
-        elif property_.element.repeats:
+        elif property.element.repeats:
             items = {"anyOf": [properties[key]["items"], {"type": "null"}]}
             properties |= {key: {**properties[key], "items": items}, f"_{key}": {"$ref": f"#/definitions/{_SIBLINGS}"}}
         else:
             properties[f"_{key}"] = {"$ref": "#/definitions/Element"}
     widened: Schema = {"type": "object", "minProperties": 1, "properties": properties, "additionalProperties": False}
-    needed = [key for key, each in elements.items() if each.element.minimum and not each.element.choice]
-    required = sorted([*(key for key in needed if key in bare), *(["resourceType"] * ("resourceType" in properties))])
+    mandatory = [key for key, each in elements.items() if each.element.minimum and not each.element.choice]
+    required = sorted(
+        [*(key for key in mandatory if key in bare), *(["resourceType"] * ("resourceType" in properties))]
+    )
     if required:
         widened["required"] = required
-    rules = [_present(key, bare) for key in needed if key not in bare]
-    for element, keys in choice_keys(elements).items():
-        alternatives = [_present(key, bare) for key in keys]
+    rules = [_require_present(key, bare) for key in mandatory if key not in bare]
+    for element, keys in find_choice_keys(elements).items():
+        alternatives = [_require_present(key, bare) for key in keys]
         none: list[Schema] = [] if element.minimum else [{"not": {"anyOf": list(alternatives)}}]
         rules.append({"oneOf": alternatives + none})
     return {**widened, "allOf": rules} if rules else widened
 
 
-def _present(key: str, bare: Collection[str]) -> Schema:
-    """That an element is there, be it with an extension alone."""
+def _require_present(key: str, bare: Collection[str]) -> Schema:
+    """The rule that an element is present, if only with an extension."""
     if key in bare:
         return {"required": [key]}
     return {"anyOf": [{"required": [key]}, {"required": [f"_{key}"]}]}
 
 
-def _translated(schema: Any) -> Any:
+def _translate(schema: Any) -> Any:
     """Draft 4 as the validator uses it → the dialect of OpenAPI 3.1 (JSON Schema 2020-12)."""
     if isinstance(schema, list):
-        return [_translated(each) for each in schema]
+        return [_translate(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if schema == _NESTED:
@@ -94,28 +96,28 @@ def _translated(schema: Any) -> Any:
     if isinstance(schema.get("$ref"), str):
         return refer(schema["$ref"].removeprefix("#/definitions/"))
     return {
-        "prefixItems" if name == "items" and isinstance(value, list) else name: _translated(value)
+        "prefixItems" if name == "items" and isinstance(value, list) else name: _translate(value)
         for name, value in schema.items()
     }
 
 
-def _reachable(schemas: Mapping[str, Schema], names: list[str]) -> dict[str, Schema]:
-    """The schemas that these names lead to, themselves included, sorted by name."""
-    waiting, found = list(names), set(names)
+def _find_reachable(schemas: Mapping[str, Schema], names: list[str]) -> dict[str, Schema]:
+    """The schemas of these names and those that they refer to, sorted by name."""
+    waiting, reached = list(names), set(names)
     while waiting:
-        for name in _references(schemas[waiting.pop()]):
-            if name not in found:
-                found.add(name)
+        for name in _find_references(schemas[waiting.pop()]):
+            if name not in reached:
+                reached.add(name)
                 waiting.append(name)
-    return {name: schemas[name] for name in sorted(found)}
+    return {name: schemas[name] for name in sorted(reached)}
 
 
-def _references(schema: Any) -> Iterator[str]:
+def _find_references(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
         if isinstance(schema.get("$ref"), str):
             yield schema["$ref"].rpartition("/")[2]
         for value in schema.values():
-            yield from _references(value)
+            yield from _find_references(value)
     elif isinstance(schema, list):
         for value in schema:
-            yield from _references(value)
+            yield from _find_references(value)

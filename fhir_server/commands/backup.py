@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fhir_server.app import STORES, now, unknown_store, without_password
-from fhir_server.settings import settings_of_environment
+from fhir_server.app import STORES, hide_password, make_unknown_store_error, read_clock
+from fhir_server.settings import read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 
@@ -24,25 +24,25 @@ def backup(
         typer.echo(f"{target} exists; name a new file, or remove it first.", err=True)
         raise typer.Exit(2)
     try:
-        uri = store or settings_of_environment().store
+        uri = store or read_settings().store
         asyncio.run(_backup(uri, target))
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{target} holds a complete copy of {without_password(uri)}; serve it with --store sqlite:///{target}")
+    typer.echo(f"{target} holds a complete copy of {hide_password(uri)}; serve it with --store sqlite:///{target}")
 
 
 async def _backup(uri: str, target: Path) -> None:
     scheme = uri.partition(":")[0]
     if scheme not in STORES:
-        raise unknown_store(uri)
+        raise make_unknown_store_error(uri)
     if scheme != "sqlite":
         raise ValueError(
-            f"{without_password(uri)} has its own way of backup, see its documentation page; "
+            f"{hide_password(uri)} has its own way of backup, see its documentation page; "
             "this command copies SQLite stores."
         )
     sqlite.check_file(uri)
-    store = await sqlite.open_store(uri, now)
+    store = await sqlite.open_store(uri, read_clock)
     try:
         with Progress() as progress:
             task = progress.add_task("pages", total=None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from fhir_server.commands.one_write import OneWrite
+from fhir_server.commands.head_buffer import HeadBuffer
 
 MOST_HEAD = 64 * 1024
 """Bytes of a request's line and header fields together."""
@@ -36,7 +36,7 @@ def most_connections() -> int:
     return max(16, (1 << 20 if soft == resource.RLIM_INFINITY else soft) - RESERVED_DESCRIPTORS)
 
 
-class Protocol(HttpToolsProtocol):
+class HeadBufferProtocol(HttpToolsProtocol):
     """One connection. `server_state.connections` are those of the process."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,7 +48,7 @@ class Protocol(HttpToolsProtocol):
         self._unread_bytes = 0
         self.since = self.loop.time()
         full = self._count_open() >= most_connections() and not self._make_room()
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(HeadBuffer(transport, self.loop))  # type: ignore[arg-type]
         if full:
             self._refuse(503, _TOO_MANY, "retry-after: 5\r\n")
         else:
@@ -147,7 +147,7 @@ class Protocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         """Close the idle connections that have been so for the longest; False when there are none."""
-        ours = [each for each in self.connections if isinstance(each, Protocol)]
+        ours = [each for each in self.connections if isinstance(each, HeadBufferProtocol)]
         open_ones = [each for each in ours if not each.transport.is_closing()]
         idle = sorted([each for each in open_ones if each.is_idle], key=lambda each: each.since)
         for each in idle[: 1 + len(idle) // 10]:
@@ -170,7 +170,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _answered(protocol: Protocol) -> Any:
+def _answered(protocol: HeadBufferProtocol) -> Any:
     """A cycle that is over: what still comes of its request is not looked at."""
     cycle = RequestResponseCycle(
         scope=protocol.scope,

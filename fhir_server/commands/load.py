@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fhir_server.app import running
+from fhir_server.app import open_server
 from fhir_server.commands.loading.inputs import Inputs, find_inputs
 from fhir_server.commands.loading.submissions import read_submissions
 from fhir_server.commands.loading.tally import RESULTS, Tally
-from fhir_server.settings import settings_of_environment
+from fhir_server.settings import read_settings
 from fhir_server.store.protocol import StoreError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Options:
+    """What to load, where to, and how."""
+
     inputs: Inputs
     server: str | None
     store: str | None
@@ -49,15 +51,15 @@ def load(
     """Load bundles, single resources and NDJSON; exit status 1 when something failed."""
     if (server is None) == (store is None):
         raise typer.BadParameter("Say where to load: either `--server URL` or `--store URI`.")
-    plan = _Plan(find_inputs(paths), server, store, tuple(header or ()), concurrency, as_posted)
+    options = _Options(find_inputs(paths), server, store, tuple(header or ()), concurrency, as_posted)
     console = Console(stderr=True)
     try:
         with _open_report(report) as lines:
-            tally = asyncio.run(_run(plan, Tally(lines), console))
+            tally = asyncio.run(_run(options, Tally(lines), console))
     except (OSError, ValueError, StoreError) as error:
         console.print(f"Nothing more can be loaded: {error}", markup=False, style="red")
         raise typer.Exit(2) from None
-    _print_summary(plan, tally, Console(), report)
+    _print_summary(options, tally, Console(), report)
     if tally.failures:
         raise typer.Exit(1)
 
@@ -66,37 +68,39 @@ def _open_report(path: Path | None) -> AbstractContextManager[TextIO | None]:
     return path.open("w", encoding="utf-8") if path else nullcontext()
 
 
-async def _run(plan: _Plan, tally: Tally, console: Console) -> Tally:
-    # Every command imports this module, and only this one needs an HTTP client.
+async def _run(options: _Options, tally: Tally, console: Console) -> Tally:
+    # Imported here, since every command imports this module and only this one needs an HTTP client.
     from fhir_server.commands.loading.sending import load_submissions
 
-    for failure in plan.inputs.failures:
+    for failure in options.inputs.failures:
         tally.fail(failure)
-    async with _open_client(plan) as client:
+    async with _open_client(options) as client:
         with _show_progress(console) as progress:
-            task = progress.add_task("load", total=sum(file.size for file in plan.inputs.files), resources=0, rate="")
+            task = progress.add_task(
+                "load", total=sum(file.size for file in options.inputs.files), resources=0, rate=""
+            )
 
             def on_done(weight: int) -> None:
                 elapsed = progress.tasks[0].elapsed or 0
                 rate = f"{tally.resources / elapsed:,.0f}/s" if elapsed > 0.5 else ""
                 progress.update(task, advance=weight, resources=tally.resources, rate=rate)
 
-            items = read_submissions(plan.inputs.files, plan.as_posted)
-            await load_submissions(items, client, tally, plan.concurrency, on_done)
+            items = read_submissions(options.inputs.files, options.as_posted)
+            await load_submissions(items, client, tally, options.concurrency, on_done)
     return tally
 
 
 @asynccontextmanager
-async def _open_client(plan: _Plan) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the server, or of one that runs on the store in this process."""
+async def _open_client(options: _Options) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the server, or of a server in this process on the store."""
     from fhir_server.commands.loading.client import TIME_LIMIT, open_client, open_local_client
 
-    if plan.store is None:
-        async with open_client(plan.server or "", plan.headers) as client:
+    if options.store is None:
+        async with open_client(options.server or "", options.headers) as client:
             yield client
         return
-    settings = settings_of_environment(store=plan.store, log_level="error", request_timeout=TIME_LIMIT)
-    async with running(settings) as server, open_local_client(server.api, settings.path) as client:
+    settings = read_settings(store=options.store, log_level="error", request_timeout=TIME_LIMIT)
+    async with open_server(settings) as server, open_local_client(server.api, settings.path) as client:
         yield client
 
 
@@ -112,7 +116,7 @@ def _show_progress(console: Console) -> Progress:
     )
 
 
-def _print_summary(plan: _Plan, tally: Tally, console: Console, report: Path | None) -> None:
+def _print_summary(options: _Options, tally: Tally, console: Console, report: Path | None) -> None:
     shown = [result for result in RESULTS if tally.total(result) or result in ("created", "updated", "failed")]
     table = Table("type", *shown)
     for column in table.columns[1:]:
@@ -122,8 +126,8 @@ def _print_summary(plan: _Plan, tally: Tally, console: Console, report: Path | N
     table.add_section()
     table.add_row("all", *(f"{tally.total(result):,}" for result in shown))
     console.print(table)
-    if plan.inputs.ignored:
-        console.print(f"{plan.inputs.ignored} files that are not JSON or NDJSON by name were left aside.")
+    if options.inputs.ignored:
+        console.print(f"{options.inputs.ignored} files that are not JSON or NDJSON by name were left aside.")
     for failure in tally.first_failures:
         place = " ".join(filter(None, (failure.source, failure.entry, str(failure.status or ""))))
         console.print(f"{place}: {failure.text}", markup=False, highlight=False)

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.app import running
+from fhir_server.app import open_server
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
-from fhir_server.settings import settings_of_environment
+from fhir_server.settings import read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers import message_log
@@ -177,10 +177,10 @@ def _run(store: str | None, work: Callable[[Context, Caller], Awaitable[None]]) 
     """Do something with the store of a setting; an error is a sentence and status 1."""
 
     async def with_store() -> None:
-        settings = settings_of_environment() if store is None else settings_of_environment(store=store)
+        settings = read_settings() if store is None else read_settings(store=store)
         if settings.store.startswith("sqlite:"):
             sqlite.check_file(settings.store)
-        async with running(settings) as server:
+        async with open_server(settings) as server:
             await work(server.context, Caller(settings.base_url))
 
     try:

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.app import partner_folders
+from fhir_server.app import find_partner_folders
 from fhir_server.partners import Partner, Partners, WrongPartner, read_partners
-from fhir_server.settings import WrongSetting, settings_of_environment
+from fhir_server.settings import WrongSetting, read_settings
 
 partners = typer.Typer(no_args_is_help=True, help="With whom messages are exchanged.")
 
@@ -30,7 +30,7 @@ def check(
         typer.echo(f"The folder `{folder}` is not there.", err=True)
         raise typer.Exit(2)
     try:
-        folders = [folder] if folder is not None else partner_folders(settings_of_environment())
+        folders = [folder] if folder is not None else find_partner_folders(read_settings())
         found = read_partners(folders)
     except (WrongPartner, WrongSetting) as error:
         typer.echo(str(error), err=True)

@@ -1,4 +1,4 @@
-"""`fhir-server reindex`: index entries made anew, after search parameters or settings changed."""
+"""`fhir-server reindex`: makes all index entries again, after search parameters or settings have changed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fhir_server.app import running
+from fhir_server.app import open_server
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
-from fhir_server.settings import Settings, settings_of_environment
+from fhir_server.settings import Settings, read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.lease import LeaseLost
@@ -26,7 +26,7 @@ def reindex(
 ) -> None:
     """Make the search index of stored resources anew; the server may go on reading and writing."""
     try:
-        settings = settings_of_environment() if store is None else settings_of_environment(store=store)
+        settings = read_settings() if store is None else read_settings(store=store)
         job = asyncio.run(_reindex(settings, types or [], rate))
     except (FhirError, StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
@@ -43,23 +43,23 @@ def reindex(
 async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
     if settings.store.startswith("sqlite:"):
         sqlite.check_file(settings.store)
-    async with running(settings) as server:
+    async with open_server(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no resource type of this server.")
-        wanted = types or sorted(context.types)
+        chosen = types or sorted(context.types)
         job = await resume(context)
         if job is not None:
             typer.echo("A reindex that was left is gone on with first.", err=True)
-            job = await _shown(context, job)
-            if job.status == "failed" or set(wanted) <= set(job.types):
+            job = await _run_with_progress(context, job)
+            if job.status == "failed" or set(chosen) <= set(job.types):
                 return job
-        return await _shown(context, await begin(context, wanted, settings.base_url, rate))
+        return await _run_with_progress(context, await begin(context, chosen, settings.base_url, rate))
 
 
-async def _shown(context: Context, job: Job) -> Job:
-    """Carry a job to its end, with a progress bar."""
+async def _run_with_progress(context: Context, job: Job) -> Job:
+    """Run a job to its end, with a progress bar."""
     columns = TextColumn("resources"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("resources", total=None)

@@ -20,12 +20,12 @@ import typer
 import uvicorn
 
 from fhir_server.api.application import Application
-from fhir_server.api.log import json_log
-from fhir_server.app import STORES, create, learn, open_store, unknown_store, without_password
-from fhir_server.commands.http_protocol import Protocol
+from fhir_server.api.log import make_json_log
+from fhir_server.app import STORES, create_server, hide_password, load_knowledge, make_unknown_store_error, open_store
+from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
-from fhir_server.settings import Settings, WrongSetting, misspelt, settings_of_environment
+from fhir_server.settings import Settings, WrongSetting, find_misspelt, read_settings
 from fhir_server.store.protocol import StoreError
 
 MOST_WORKERS = 4
@@ -51,33 +51,35 @@ def serve(
         )
     if store is not None:
         os.environ["FHIR_STORE"] = store
-    settings = _settings()
-    for sentence in misspelt(os.environ):
+    settings = _read_settings()
+    for sentence in find_misspelt(os.environ):
         typer.echo(sentence, err=True)
-    number = workers_for(settings.store, workers)
-    listeners = _listeners(host, port)
+    number = choose_worker_count(settings.store, workers)
+    listeners = _open_listeners(host, port)
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
-    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", without_password(settings.store))
+    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", hide_password(settings.store))
     if not settings.store.startswith("memory:"):
         raise typer.Exit(_serve_with_workers(settings, listeners, number))
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    SingleServer(_config(settings, create), _warnings(settings), settings.watchdog_seconds).run(sockets=listeners)
+    SingleServer(_make_config(settings, create_server), _warnings(settings), settings.watchdog_seconds).run(
+        sockets=listeners
+    )
 
 
-def workers_for(store: str, wanted: int | None) -> int:
+def choose_worker_count(store: str, wanted: int | None) -> int:
     """How many worker processes serve a store: as many as asked for, else one for each core up to four."""
     if store.partition(":")[0] not in STORES:
-        _refuse(str(unknown_store(store)))
+        _refuse(str(make_unknown_store_error(store)))
     if not store.startswith("memory:"):
-        return wanted or min(MOST_WORKERS, cores())
+        return wanted or min(MOST_WORKERS, count_cores())
     if (wanted or 1) > 1:
         _refuse("A memory:// store lives in one process; use --workers 1, or sqlite:///PATH.")
     return 1
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -85,7 +87,7 @@ def cores() -> int:
 def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], number: int) -> int:
     """What all workers need is learnt before they are made, so that they share it. The exit status."""
     try:
-        known = learn(settings)
+        known = load_knowledge(settings)
         asyncio.run(_open_and_close(settings.store))  # its faults are told once, and not by every worker
     except (StoreError, ValueError, OSError) as error:
         for listener in listeners:
@@ -95,7 +97,7 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
     gc.freeze()
 
     def serve_worker(channel: socket.socket) -> int:
-        WorkerServer(_config(settings, partial(create, known)), channel).run()
+        WorkerServer(_make_config(settings, partial(create_server, known)), channel).run()
         return 0
 
     patience = Patience(settings.watchdog_seconds, settings.request_timeout)
@@ -103,16 +105,16 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
 
 
 def _warnings(settings: Settings) -> Callable[[str], None]:
-    return partial(json_log(sys.stderr.buffer, settings.log_level), "warning")
+    return partial(make_json_log(sys.stderr.buffer, settings.log_level), "warning")
 
 
-def _config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:
+def _make_config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         factory=True,
-        http=Protocol,
+        http=HeadBufferProtocol,
         access_log=False,
-        log_config=_log_config(settings.log_level),
+        log_config=_make_log_config(settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.request_timeout),
         proxy_headers=False,
         server_header=False,
@@ -132,9 +134,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _settings() -> Settings:
+def _read_settings() -> Settings:
     try:
-        return settings_of_environment()
+        return read_settings()
     except WrongSetting as error:
         _refuse(str(error))
 
@@ -148,14 +150,14 @@ async def _open_and_close(uri: str) -> None:
     await (await open_store(uri)).close()
 
 
-def _listeners(host: str, port: int) -> list[socket.socket]:
+def _open_listeners(host: str, port: int) -> list[socket.socket]:
     """A bound socket for each address of the host; refused with a sentence where there is none."""
     listeners: list[socket.socket] = []
     fault = f"{host} is no address or name of this machine; choose one with --host."
     with suppress(socket.gaierror):
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             try:
-                listeners.append(_bound(family, kind, protocol, address))
+                listeners.append(_bind(family, kind, protocol, address))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     _refuse(f"Port {port} on {host} is taken by another program; choose one with --port.")
@@ -165,7 +167,7 @@ def _listeners(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+def _bind(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -189,7 +191,7 @@ def _print_urls(base: str, store: str) -> None:
         typer.echo(f"  curl -s '{base}{path}'")
 
 
-def _log_config(level: str) -> dict[str, Any]:
+def _make_log_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.api.log import json_log
-from fhir_server.app import running
-from fhir_server.settings import Settings, settings_of_environment
+from fhir_server.api.log import make_json_log
+from fhir_server.app import open_server
+from fhir_server.settings import Settings, read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.running import Team, run_workers, select_workers
@@ -25,7 +25,7 @@ def work(
 ) -> None:
     """Run the workers until SIGTERM or Ctrl-C; a second one ends them at once."""
     try:
-        settings = settings_of_environment() if store is None else settings_of_environment(store=store)
+        settings = read_settings() if store is None else read_settings(store=store)
         asyncio.run(_work(settings, _choose(settings, names or [])))
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
@@ -47,8 +47,8 @@ async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
         raise ValueError("A memory:// store lives in one process, whose own workers `serve` runs.")
     if settings.store.startswith("sqlite:"):
         sqlite.check_file(settings.store)
-    async with running(settings) as server:
-        team = Team(server.context, json_log(sys.stderr.buffer, settings.log_level))
+    async with open_server(settings) as server:
+        team = Team(server.context, make_json_log(sys.stderr.buffer, settings.log_level))
         team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)
         task = asyncio.create_task(run_workers(team, workers))
         loop = asyncio.get_running_loop()

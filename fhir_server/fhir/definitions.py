@@ -14,7 +14,7 @@ import orjson
 
 TABLES = Path(__file__).parent / "tables"
 
-_CODED = frozenset({"CodeableConcept", "Coding", "Quantity"})
+_TYPES_WITH_SYSTEM = frozenset({"CodeableConcept", "Coding", "Quantity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Element:
 
     `path` is the official one (`Observation.value[x]`), `name` lacks the `[x]`.
     `targets`: resource types that a Reference or canonical may point to; () means any, or not a reference.
-    `codes`: the codes of its required value set where they can be enumerated, else None. They are bare codes for
-    elements of type code, and `system|code` for CodeableConcept, Coding and Quantity.
+    `codes`: the codes of its required value set when they can be enumerated, else None: bare codes for
+    elements of type code, `system|code` for CodeableConcept, Coding and Quantity.
     """
 
     path: str
@@ -54,7 +54,8 @@ class Property:
 class SearchParameterFacts:
     """A SearchParameter as published; `components` are (definition URL, expression) pairs.
 
-    `multiple_and` and `multiple_or` are True where the definition does not say.
+    The fields are in the order of the table. `multiple_and` and `multiple_or` are True where the definition does not
+    say.
     """
 
     code: str
@@ -87,66 +88,55 @@ class Definitions:
 
 
 def load() -> Definitions:
-    """Reads the tables (about 30 ms); callers keep the result, nothing is cached here."""
-    types = _table("types")
+    """Read the tables (about 30 ms); nothing is cached here, so that the caller keeps the result."""
+    types = _read_table("types")
     code_lists = {
-        url: (_bare_codes(systems), _coded_codes(systems)) for url, systems in sorted(_table("codes").items())
+        url: (_list_bare_codes(systems), _list_codes_with_system(systems))
+        for url, systems in sorted(_read_table("codes").items())
     }
     return Definitions(
         resource_types=tuple(types["resources"]),
         properties={
-            owner: {key: property_ for row in rows for key, property_ in _row_properties(owner, row, code_lists)}
-            for owner, rows in _table("elements").items()
+            owner: {key: property for row in rows for key, property in _row_to_properties(owner, row, code_lists)}
+            for owner, rows in _read_table("elements").items()
         },
-        search_parameters=tuple(_search_parameter(row) for row in _table("search-parameters")),
+        search_parameters=tuple(SearchParameterFacts(*_freeze(row)) for row in _read_table("search-parameters")),
         compartments={
-            compartment: {type_: tuple(codes) for type_, codes in members.items()}
-            for compartment, members in _table("compartments").items()
+            compartment: {type: tuple(codes) for type, codes in members.items()}
+            for compartment, members in _read_table("compartments").items()
         },
         primitives=frozenset(types["primitives"]),
     )
 
 
-def _table(name: str) -> Any:
+def _read_table(name: str) -> Any:
     return orjson.loads((TABLES / f"{name}.json").read_bytes())
 
 
-def _bare_codes(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
+def _list_bare_codes(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
     return tuple(sorted({code for codes in systems.values() for code in codes}))
 
 
-def _coded_codes(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
+def _list_codes_with_system(systems: Mapping[str, list[str]]) -> tuple[str, ...]:
     return tuple(sorted(f"{system}|{code}" for system, codes in systems.items() for code in codes))
 
 
-def _row_properties(
+def _row_to_properties(
     owner: str, row: list[Any], code_lists: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
 ) -> Iterator[tuple[str, Property]]:
     """The JSON keys of one table row: one, or one for each type of a choice."""
     official_name, minimum, repeats, summary, types, targets, value_set = row
     name = official_name.removesuffix("[x]")
     choice = name != official_name
-    codes = code_lists[value_set][types[0] in _CODED] if value_set else None
+    codes = code_lists[value_set][types[0] in _TYPES_WITH_SYSTEM] if value_set else None
     element = Element(
         f"{owner}.{official_name}", name, choice, tuple(types), minimum, repeats, summary, tuple(targets), codes
     )
-    for type_ in types:
-        key = f"{name}{type_[0].upper()}{type_[1:]}" if choice else name
-        yield key, Property(element, type_)
+    for type in types:
+        key = f"{name}{type[0].upper()}{type[1:]}" if choice else name
+        yield key, Property(element, type)
 
 
-def _search_parameter(row: list[Any]) -> SearchParameterFacts:
-    code, url, type_, base, expression, targets, components, multiple_and, multiple_or, comparators, modifiers = row
-    return SearchParameterFacts(
-        code,
-        url,
-        type_,
-        tuple(base),
-        expression,
-        tuple(targets),
-        tuple((definition, part) for definition, part in components),
-        multiple_and,
-        multiple_or,
-        tuple(comparators),
-        tuple(modifiers),
-    )
+def _freeze(value: Any) -> Any:
+    """A value of a table with tuples in place of its lists."""
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fhir_server.fhir.json_tree import Tree, by_value, copied, encode
+from fhir_server.fhir.json_tree import Tree, copy_tree, encode, normalize_value
 from fhir_server.fhir.outcome import FhirError, Invalid, TooCostly, Unprocessable
 
 Pointer = tuple[str, ...]
@@ -33,17 +33,17 @@ def apply(tree: Tree, operations: Tree) -> Tree:
     """
     if not isinstance(operations, list):
         raise Invalid("A JSON Patch document is an array of operations.", code="structure")
-    parsed = [_located(index, _parse, operation) for index, operation in enumerate(operations)]
-    result = copied(tree)
+    parsed = [_call_for_operation(index, _parse, operation) for index, operation in enumerate(operations)]
+    result = copy_tree(tree)
     left = _SIZE_LIMIT
     for index, (operation, arguments) in enumerate(parsed):
         if operation is _copy:
-            left -= _located(index, _measure, result, arguments[0], left)
-        result = _located(index, operation, result, *arguments)
+            left -= _call_for_operation(index, _measure, result, arguments[0], left)
+        result = _call_for_operation(index, operation, result, *arguments)
     return result
 
 
-def _located(index: int, function: Callable[..., Any], *arguments: Any) -> Any:
+def _call_for_operation(index: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """The function's result; its error names the operation."""
     try:
         return function(*arguments)
@@ -70,26 +70,26 @@ def _parse(operation: Tree) -> tuple[Callable[..., Tree], tuple[Any, ...]]:
     return function, tuple(_MEMBERS[member](operation[member], member) for member in members)
 
 
-def _pointer(text: Tree, member: str) -> Pointer:
+def _parse_pointer(text: Tree, member: str) -> Pointer:
     if not isinstance(text, str) or (text and not text.startswith("/")) or _ESCAPE.search(text):
         problem = f"`{member}` must be a JSON Pointer such as `/name/0/given`, not `{text}`."
         raise Invalid(problem, code="value", expression=[member])
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
 
 
-def _value(value: Tree, _: str) -> Tree:
+def _pass_value(value: Tree, _: str) -> Tree:
     return value
 
 
-def _written(pointer: Pointer) -> str:
+def _write_pointer(pointer: Pointer) -> str:
     return "".join(f"/{token.replace('~', '~0').replace('/', '~1')}" for token in pointer)
 
 
-def _fail(pointer: Pointer, problem: str, member: str = "path") -> Unprocessable:
-    return Unprocessable(f"`{_written(pointer)}` {problem}.", code="processing", expression=[member])
+def _make_error(pointer: Pointer, problem: str, member: str = "path") -> Unprocessable:
+    return Unprocessable(f"`{_write_pointer(pointer)}` {problem}.", code="processing", expression=[member])
 
 
-def _position(parent: list[Tree], pointer: Pointer, end: int) -> int:
+def _find_index(parent: list[Tree], pointer: Pointer, end: int) -> int:
     """The array index of the last token, below `end`; `-` is the one after the last element."""
     token = pointer[-1]
     if token == "-":
@@ -97,50 +97,50 @@ def _position(parent: list[Tree], pointer: Pointer, end: int) -> int:
     elif _INDEX.fullmatch(token):
         index = int(token)
     else:
-        raise _fail(pointer, f"goes into an array, where `{token}` is no index")
+        raise _make_error(pointer, f"goes into an array, where `{token}` is no index")
     if index >= end:
-        raise _fail(pointer, f"is outside the array of {len(parent)} elements")
+        raise _make_error(pointer, f"is outside the array of {len(parent)} elements")
     return index
 
 
-def _child(parent: Tree, pointer: Pointer) -> Tree:
+def _find_child(parent: Tree, pointer: Pointer) -> Tree:
     """The element that the last token names in `parent`."""
     if isinstance(parent, list):
-        return parent[_position(parent, pointer, len(parent))]
+        return parent[_find_index(parent, pointer, len(parent))]
     found = parent.get(pointer[-1], _MISSING) if isinstance(parent, dict) else _MISSING
     if found is _MISSING:
-        raise _fail(pointer, "is not there")
+        raise _make_error(pointer, "is not there")
     return found
 
 
-def _get(tree: Tree, pointer: Pointer) -> Tree:
+def _find_value(tree: Tree, pointer: Pointer) -> Tree:
     for depth in range(1, len(pointer) + 1):
-        tree = _child(tree, pointer[:depth])
+        tree = _find_child(tree, pointer[:depth])
     return tree
 
 
 def _add(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
-    return _put(tree, pointer, copied(value))
+    return _put(tree, pointer, copy_tree(value))
 
 
 def _put(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
     if not pointer:
         return value
-    parent = _get(tree, pointer[:-1])
+    parent = _find_value(tree, pointer[:-1])
     if isinstance(parent, list):
-        parent.insert(_position(parent, pointer, len(parent) + 1), value)
+        parent.insert(_find_index(parent, pointer, len(parent) + 1), value)
     elif isinstance(parent, dict):
         parent[pointer[-1]] = value
     else:
-        raise _fail(pointer, "cannot be added: its parent is neither an object nor an array")
+        raise _make_error(pointer, "cannot be added: its parent is neither an object nor an array")
     return tree
 
 
 def _remove(tree: Tree, pointer: Pointer) -> Tree:
     if not pointer:
         raise Unprocessable("A patch cannot remove the whole resource: use DELETE.", expression=["path"])
-    parent = _get(tree, pointer[:-1])
-    _child(parent, pointer)
+    parent = _find_value(tree, pointer[:-1])
+    _find_child(parent, pointer)
     if isinstance(parent, list):
         del parent[int(pointer[-1])]
     else:
@@ -149,31 +149,31 @@ def _remove(tree: Tree, pointer: Pointer) -> Tree:
 
 
 def _replace(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
-    value = copied(value)
+    value = copy_tree(value)
     if not pointer:
         return value
-    parent = _get(tree, pointer[:-1])
-    _child(parent, pointer)
+    parent = _find_value(tree, pointer[:-1])
+    _find_child(parent, pointer)
     parent[int(pointer[-1]) if isinstance(parent, list) else pointer[-1]] = value
     return tree
 
 
 def _move(tree: Tree, source: Pointer, pointer: Pointer) -> Tree:
-    moved = _get(tree, source)
+    moved = _find_value(tree, source)
     if source == pointer:
         return tree
     if pointer[: len(source)] == source:
-        raise _fail(source, f"cannot be moved into itself, to `{_written(pointer)}`", "from")
+        raise _make_error(source, f"cannot be moved into itself, to `{_write_pointer(pointer)}`", "from")
     return _put(_remove(tree, source), pointer, moved)
 
 
 def _copy(tree: Tree, source: Pointer, pointer: Pointer) -> Tree:
-    return _add(tree, pointer, _get(tree, source))
+    return _add(tree, pointer, _find_value(tree, source))
 
 
 def _measure(tree: Tree, source: Pointer, left: int) -> int:
     """The bytes of what is to be copied. Raises TooCostly when they are more than are left."""
-    size = len(encode(_get(tree, source)))
+    size = len(encode(_find_value(tree, source)))
     if size > left:
         raise TooCostly(
             f"The patch copies more than {_SIZE_LIMIT} bytes, the most that one may copy.", expression=["from"]
@@ -182,20 +182,20 @@ def _measure(tree: Tree, source: Pointer, left: int) -> int:
 
 
 def _test(tree: Tree, pointer: Pointer, value: Tree) -> Tree:
-    if not _same(_get(tree, pointer), value):
-        raise _fail(pointer, "does not have the value that `test` expects")
+    if not _are_equal(_find_value(tree, pointer), value):
+        raise _make_error(pointer, "does not have the value that `test` expects")
     return tree
 
 
-def _same(left: Tree, right: Tree) -> bool:
+def _are_equal(left: Tree, right: Tree) -> bool:
     """Equality as RFC 6902 section 4.6 defines it for `test`: numbers by value, so that `185` finds `185.0`."""
     if isinstance(left, dict):
         if not isinstance(right, dict) or left.keys() != right.keys():
             return False
-        return all(_same(value, right[key]) for key, value in left.items())
+        return all(_are_equal(value, right[key]) for key, value in left.items())
     if isinstance(left, list):
-        return isinstance(right, list) and len(left) == len(right) and all(map(_same, left, right))
-    return by_value(left) == by_value(right)
+        return isinstance(right, list) and len(left) == len(right) and all(map(_are_equal, left, right))
+    return normalize_value(left) == normalize_value(right)
 
 
 # Each operation's function and the members that become its arguments.
@@ -207,4 +207,4 @@ _OPERATIONS: dict[str, tuple[Callable[..., Tree], tuple[str, ...]]] = {
     "copy": (_copy, ("from", "path")),
     "test": (_test, ("path", "value")),
 }
-_MEMBERS: dict[str, Callable[[Tree, str], Any]] = {"path": _pointer, "from": _pointer, "value": _value}
+_MEMBERS: dict[str, Callable[[Tree, str], Any]] = {"path": _parse_pointer, "from": _parse_pointer, "value": _pass_value}

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Property
-from fhir_server.fhir.json_tree import Tree, by_value
+from fhir_server.fhir.json_tree import Tree, normalize_value
 from fhir_server.fhir.outcome import Invalid, NotSupported, TooCostly
 
 LENGTH_LIMIT = 1000
@@ -86,7 +86,7 @@ class Walk:
         """`choices`, looked up once."""
         found = self._choices.get((owner, name))
         if found is None:
-            found = self._choices[owner, name] = choices(owner, name, self)
+            found = self._choices[owner, name] = find_choices(owner, name, self)
         return found
 
 
@@ -112,15 +112,15 @@ class Node:
     @property
     def value(self) -> Tree:
         """The element's JSON; None for a primitive that has only extensions."""
-        return _item(self.holder.get(self.key), self.index)
+        return _get_item(self.holder.get(self.key), self.index)
 
     @property
     def sibling(self) -> Tree:
         """The object with id and extensions of a primitive, or None."""
-        return _item(self.holder.get(f"_{self.key}"), self.index)
+        return _get_item(self.holder.get(f"_{self.key}"), self.index)
 
 
-def root(tree: Tree) -> Node:
+def make_root(tree: Tree) -> Node:
     """The node of a whole resource."""
     return Node({"": tree}, "", None, "", None, tree["resourceType"])
 
@@ -146,7 +146,7 @@ def select(start: Node, steps: Iterable[Step], walk: Walk) -> list[Node]:
     return nodes
 
 
-def choices(owner: str, name: str, walk: Walk) -> Mapping[str, Property]:
+def find_choices(owner: str, name: str, walk: Walk) -> Mapping[str, Property]:
     """The JSON keys of the element `name` in type `owner`, several for a choice. Raises Invalid when there is none."""
     properties = walk.properties
     members = properties.get("Extension" if owner in walk.primitives else owner, {})
@@ -165,7 +165,7 @@ def _names_type(name: str, start: Node) -> bool:
     return start.definition is None and (name == start.type or name in _ABSTRACT)
 
 
-def _item(value: Tree, index: int | None) -> Tree:
+def _get_item(value: Tree, index: int | None) -> Tree:
     if index is None:
         return value
     return value[index] if isinstance(value, list) and index < len(value) else None
@@ -174,7 +174,7 @@ def _item(value: Tree, index: int | None) -> Tree:
 def _follow(nodes: list[Node], step: Step, walk: Walk) -> list[Node]:
     match step:
         case Child(name):
-            return [child for node in nodes for child in _children(node, name, walk)]
+            return [child for node in nodes for child in _find_children(node, name, walk)]
         case At(index):
             return nodes[index:][:1]
         case Where(conditions):
@@ -187,26 +187,26 @@ def _follow(nodes: list[Node], step: Step, walk: Walk) -> list[Node]:
             return nodes
 
 
-def _children(node: Node, name: str, walk: Walk) -> list[Node]:
+def _find_children(node: Node, name: str, walk: Walk) -> list[Node]:
     held = node.sibling if node.type in walk.primitives else node.value
     keys = walk.find_choices(node.type, name)
     if not isinstance(held, dict):
         return []
     return [
-        Node(held, key, index, node.type, property, _type(property, _item(held.get(key), index), walk))
+        Node(held, key, index, node.type, property, _find_type(property, _get_item(held.get(key), index), walk))
         for key, property in keys.items()
-        for index in _indexes(held, key, property)
+        for index in _list_indexes(held, key, property)
     ]
 
 
-def _indexes(held: dict[str, Any], key: str, property: Property) -> Iterable[int | None]:
+def _list_indexes(held: dict[str, Any], key: str, property: Property) -> Iterable[int | None]:
     present = [held[name] for name in (key, f"_{key}") if name in held]
     if not property.element.repeats:
         return (None,) if present else ()
     return range(max((len(items) for items in present if isinstance(items, list)), default=0))
 
 
-def _type(property: Property, value: Tree, walk: Walk) -> str:
+def _find_type(property: Property, value: Tree, walk: Walk) -> str:
     """The property's type; where any resource may stand, the type of the one that stands there."""
     if property.type != "Resource" or not isinstance(value, dict):
         return property.type
@@ -215,7 +215,7 @@ def _type(property: Property, value: Tree, walk: Walk) -> str:
 
 
 def _holds(node: Node, steps: Steps, expected: str | Decimal | bool, walk: Walk) -> bool:
-    values = [by_value(found.value) for found in select(node, steps, walk)]
+    values = [normalize_value(found.value) for found in select(node, steps, walk)]
     return values == [(type(expected), expected)]
 
 
@@ -224,7 +224,7 @@ class _Parser:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.tokens = _tokens(path)
+        self.tokens = _tokenize(path)
         self.position = 0
 
     def whole(self) -> Steps:
@@ -320,7 +320,7 @@ class _Parser:
         return Invalid(f"The path `{self.path}` cannot be understood {found}.", code="value")
 
 
-def _tokens(path: str) -> list[tuple[str, str]]:
+def _tokenize(path: str) -> list[tuple[str, str]]:
     """(kind, text) of each token; strings unescaped, dates without the `@`."""
     tokens, position, end = [], 0, len(path.rstrip())
     while position < end:

@@ -3,6 +3,7 @@
 FhirError
 ├── Invalid               400  invalid | structure | value | required …
 ├── NotSupported          400  not-supported
+├── Unauthorized          401  login
 ├── Forbidden             403  forbidden
 ├── NotFound              404  not-found
 ├── MethodNotAllowed      405  not-supported
@@ -34,7 +35,7 @@ class Issue:
     diagnostics: str
     expression: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The issue as FHIR JSON."""
         issue: dict[str, Any] = {"severity": self.severity, "code": self.code, "diagnostics": self.diagnostics}
         if self.expression:
@@ -42,15 +43,15 @@ class Issue:
         return issue
 
 
-def operation_outcome(issues: Iterable[Issue]) -> dict[str, Any]:
+def build_operation_outcome(issues: Iterable[Issue]) -> dict[str, Any]:
     """An OperationOutcome resource as a JSON tree."""
-    return {"resourceType": "OperationOutcome", "issue": [issue.as_json() for issue in issues]}
+    return {"resourceType": "OperationOutcome", "issue": [issue.to_json() for issue in issues]}
 
 
 class FhirError(Exception):
     """An error that a user can cause or must know of: an HTTP status, response headers and one or more issues.
 
-    `FhirError("A sentence.", code=…, expression=…)` makes a single issue; `issues=` gives several.
+    `FhirError("A sentence.", code=…, expression=…)` has a single issue; `issues=` passes several.
     """
 
     status: ClassVar[int] = 500
@@ -65,21 +66,20 @@ class FhirError(Exception):
         issues: Iterable[Issue] = (),
         headers: Iterable[tuple[str, str]] = (),
     ) -> None:
-        given = tuple(issues)
-        self.issues = given or (Issue("error", code or self.code, diagnostics, tuple(expression)),)
+        self.issues = tuple(issues) or (Issue("error", code or self.code, diagnostics, tuple(expression)),)
         self.headers = tuple(headers)
         super().__init__(self.issues[0].diagnostics)
 
-    def located(self, entry: str) -> FhirError:
-        """The same error as seen from a bundle: `Patient.name` becomes `Bundle.entry[3].resource.name`."""
-        moved = (
-            replace(issue, expression=tuple(_from_entry(path, entry) for path in issue.expression) or (entry,))
+    def relocate(self, entry: str) -> FhirError:
+        """The same error with the paths of a bundle: `Patient.name` becomes `Bundle.entry[3].resource.name`."""
+        issues = (
+            replace(issue, expression=tuple(_relocate_path(path, entry) for path in issue.expression) or (entry,))
             for issue in self.issues
         )
-        return type(self)(issues=moved, headers=self.headers)
+        return type(self)(issues=issues, headers=self.headers)
 
 
-def _from_entry(path: str, entry: str) -> str:
+def _relocate_path(path: str, entry: str) -> str:
     if path.startswith(entry):
         return path
     if path.startswith("["):  # a position in a patch document

@@ -9,15 +9,15 @@ from pathlib import Path
 SUFFIX = ".tgz"
 
 _FOLDER = "package/"
-_NO_RESOURCES = frozenset({"package.json", ".index.json"})
+_NOT_RESOURCES = frozenset({"package.json", ".index.json"})
 _GUIDE = "ImplementationGuide-"
-"""The table of contents: it refers to every example, and the examples are not among the definitions."""
+"""The guide refers to every example; examples are not definitions, so that its references would lead nowhere."""
 
 
-def resources(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, JSON text) of each definition of a package, in order: neither examples nor the guide that lists them.
+def read_definitions(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, JSON text) of each definition of a package, in its order, without examples and the guide that lists them.
 
-    Raises OSError or tarfile.TarError for what is no such archive.
+    Raises OSError or tarfile.TarError for a file that is no such archive.
     """
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
@@ -28,4 +28,4 @@ def resources(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_definition(name: str) -> bool:
-    return "/" not in name and name.endswith(".json") and name not in _NO_RESOURCES and not name.startswith(_GUIDE)
+    return "/" not in name and name.endswith(".json") and name not in _NOT_RESOURCES and not name.startswith(_GUIDE)

@@ -1,8 +1,8 @@
-"""The FHIRPath that search parameters are written in, as a frozen tree (https://hl7.org/fhir/R4/search.html#reg, http://hl7.org/fhirpath/N1/).
+"""The FHIRPath of search parameters, parsed into a frozen tree (https://hl7.org/fhir/R4/search.html#reg, http://hl7.org/fhirpath/N1/).
 
-Understood: members, `[n]` and `first()`, `as` in its three spellings and `ofType`, `where(…)` with comparisons,
-`exists()`, `hasExtension(url)`, `resolve() is T`, `and`, `or`; `extension(url)`; `%resource`; and a whole expression
-that is a truth. The official R4 expressions need no more.
+The subset: members, `[n]` and `first()`, `as` in its three spellings and `ofType`, `where(…)` with comparisons,
+`exists()`, `hasExtension(url)`, `resolve() is T`, `and`, `or`; `extension(url)`; `%resource`; and an expression that
+is true or false as a whole. The official R4 expressions need no more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fhir_server.fhir.definitions import Property
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One step to an element; `type` keeps only values of that type, `index` only that one."""
+    """One step to an element: all its values, those of one `type`, or the one at `index`."""
 
     name: str
     type: str | None = None
@@ -26,7 +26,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Keeps the values for which the condition holds."""
+    """A filter: the values for which the condition holds."""
 
     condition: Condition
 
@@ -85,7 +85,7 @@ ROOTS = frozenset({"Resource", "DomainResource"})
 MAX_DEPTH = 30
 """Parentheses inside each other, those of functions too."""
 MAX_STEPS = 100
-"""Steps of a path. What indexes by it goes as deep."""
+"""Steps of a path: extraction recurses as deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,11 @@ def parse(expression: str) -> tuple[Branch, ...]:
     """The alternatives of an expression. Raises ExpressionError with a sentence when it goes beyond the subset."""
     parser = _Parser(expression)
     try:
-        return parser.union()
+        return parser.parse_union()
     except ExpressionError:
         raise
     except ValueError as error:  # a step that does not fit the one before it
-        raise ExpressionError(f"`{expression}`: {error}", parser.position()) from None
+        raise ExpressionError(f"`{expression}`: {error}", parser.find_position()) from None
 
 
 def parse_for(expression: str, type: str) -> tuple[Branch, ...]:
@@ -118,33 +118,33 @@ def parse_for(expression: str, type: str) -> tuple[Branch, ...]:
     return tuple(branch for branch in parse(expression) if branch.root in (type, "") or branch.root in ROOTS)
 
 
-def keys(properties: Mapping[str, Property], member: Member) -> Iterator[tuple[str, Property]]:
+def find_keys(properties: Mapping[str, Property], member: Member) -> Iterator[tuple[str, Property]]:
     """The JSON keys that a member may stand for: one, or those of a choice (`value`: `valueQuantity`, …).
 
-    The key of one choice (`valueDateTime`), which FHIRPath would have as `value`, is taken too: US Core writes it so.
+    The key of one type (`valueDateTime`) is accepted too: FHIRPath writes `value`, but US Core writes the key.
     """
     for key, property in properties.items():
         if member.name in (property.element.name, key) and (
-            member.type is None or _lowered(property.type) == _lowered(member.type)
+            member.type is None or _lower_first(property.type) == _lower_first(member.type)
         ):
             yield key, property
 
 
-def missing_step(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> str:
-    """The name of the first step that leads to no element; of the last one, when all lead on."""
-    found = {type}
+def find_missing_step(properties: Mapping[str, Mapping[str, Property]], type: str, steps: Path) -> str:
+    """The name of the first step that leads to no element; that of the last step when every step leads to one."""
+    types = {type}
     name = ""
     for step in steps:
         if isinstance(step, Member):
             name = step.name
-            found = {each.type for owner in found for _, each in keys(properties.get(owner, {}), step)}
-            if not found:
+            types = {each.type for owner in types for _, each in find_keys(properties.get(owner, {}), step)}
+            if not types:
                 break
     return name
 
 
-def _lowered(type: str) -> str:
-    """R4 itself writes both `as(dateTime)` and `as(DateTime)`."""
+def _lower_first(type: str) -> str:
+    """The type with a small first letter: R4 itself writes both `as(dateTime)` and `as(DateTime)`."""
     return type[:1].lower() + type[1:]
 
 
@@ -158,7 +158,7 @@ class _Parser:
     def __init__(self, expression: str) -> None:
         self._text = expression
         self._tokens: list[tuple[str, int, int]] = []
-        self._at = 0
+        self._next = 0
         self._depth = 0
         position, end = 0, len(expression.rstrip())
         while position < end:
@@ -171,181 +171,177 @@ class _Parser:
             self._tokens.append((expression[start : token.end()], start, token.end()))
             position = token.end()
 
-    def union(self) -> tuple[Branch, ...]:
-        branches = [self._branch()]
-        while self._take("|"):
-            branches.append(self._branch())
-        if self._at < len(self._tokens):
-            raise self._error()
+    def parse_union(self) -> tuple[Branch, ...]:
+        branches = [self._parse_branch()]
+        while self._accept("|"):
+            branches.append(self._parse_branch())
+        if self._next < len(self._tokens):
+            raise self._make_error()
         return tuple(branches)
 
-    def _branch(self) -> Branch:
-        first = self._at
-        found = self._condition_or_path()
-        text = self._text[self._tokens[first][1] : self._tokens[self._at - 1][2]]
+    def _parse_branch(self) -> Branch:
+        first = self._next
+        found = self._parse_condition_or_path()
+        text = self._text[self._tokens[first][1] : self._tokens[self._next - 1][2]]
         if isinstance(found, tuple):
-            root, steps = _rooted(found)
+            root, steps = _split_root(found)
             return Branch(text, root, steps)
-        root, truth = _rooted_condition(found)
+        root, truth = _split_condition_root(found)
         return Branch(text, root, (), truth)
 
-    def _condition_or_path(self) -> Condition | Path:
+    def _parse_condition_or_path(self) -> Condition | Path:
         if self._depth > MAX_DEPTH:
-            raise ExpressionError(f"The expression has more than {MAX_DEPTH} levels of parentheses.", self.position())
+            raise ExpressionError(
+                f"The expression has more than {MAX_DEPTH} levels of parentheses.", self.find_position()
+            )
         self._depth += 1
-        found = [self._conjunction()]
-        while self._take("or"):
-            found.append(self._conjunction())
+        found = [self._parse_conjunction()]
+        while self._accept("or"):
+            found.append(self._parse_conjunction())
         self._depth -= 1
-        return found[0] if len(found) == 1 else Some(tuple(map(self._condition, found)))
+        return found[0] if len(found) == 1 else Some(tuple(map(self._to_condition, found)))
 
-    def _conjunction(self) -> Condition | Path:
-        found = [self._comparison()]
-        while self._take("and"):
-            found.append(self._comparison())
-        return found[0] if len(found) == 1 else All(tuple(map(self._condition, found)))
+    def _parse_conjunction(self) -> Condition | Path:
+        found = [self._parse_comparison()]
+        while self._accept("and"):
+            found.append(self._parse_comparison())
+        return found[0] if len(found) == 1 else All(tuple(map(self._to_condition, found)))
 
-    def _condition(self, found: Condition | Path) -> Condition:
+    def _to_condition(self, parsed: Condition | Path) -> Condition:
         """A bare path in the place of a condition is an element of type boolean."""
-        return Compare(found, "=", True) if isinstance(found, tuple) else found
+        return Compare(parsed, "=", True) if isinstance(parsed, tuple) else parsed
 
-    def _comparison(self) -> Condition | Path:
-        found = self._path()
+    def _parse_comparison(self) -> Condition | Path:
+        found = self._parse_path()
         if not isinstance(found, tuple):
             return found
-        if self._take("as"):
-            return _cast(found, self._next())
-        if self._take("="):
-            return Compare(found, "=", self._literal())
-        if self._take("!="):
-            return Compare(found, "!=", self._literal())
+        if self._accept("as"):
+            return _narrow(found, type=self._advance())
+        if self._accept("="):
+            return Compare(found, "=", self._parse_literal())
+        if self._accept("!="):
+            return Compare(found, "!=", self._parse_literal())
         return found
 
-    def _path(self) -> Condition | Path:
+    def _parse_path(self) -> Condition | Path:
         """Steps joined by dots; `exists()` and `resolve() is T` end it as a condition."""
-        if self._take("("):
-            found = self._condition_or_path()
+        if self._accept("("):
+            found = self._parse_condition_or_path()
             self._expect(")")
             if not isinstance(found, tuple):
                 return found
             steps: Path = found
         else:
-            result = self._step((), self._next())
-            if not isinstance(result, tuple):
-                return result
-            steps = result
+            first = self._parse_step((), self._advance())
+            if not isinstance(first, tuple):
+                return first
+            steps = first
         while True:
-            if self._take("["):
-                steps = _indexed(steps, self._number())
+            if self._accept("["):
+                steps = _narrow(steps, index=self._parse_number())
                 self._expect("]")
-            elif self._take("."):
-                result = self._step(steps, self._next())
+            elif self._accept("."):
+                result = self._parse_step(steps, self._advance())
                 if not isinstance(result, tuple):
                     return result
                 steps = result
             else:
                 return steps
 
-    def _step(self, steps: Path, name: str) -> Condition | Path:
+    def _parse_step(self, steps: Path, name: str) -> Condition | Path:
         if not re.match(r"[%A-Za-z_]", name) or name in _KEYWORDS - {"as"}:
-            raise self._error()
+            raise self._make_error()
         if len(steps) >= MAX_STEPS:
-            raise ExpressionError(f"A path of the expression has more than {MAX_STEPS} steps.", self.position(back=1))
-        if not self._take("("):
+            raise ExpressionError(
+                f"A path of the expression has more than {MAX_STEPS} steps.", self.find_position(back=1)
+            )
+        if not self._accept("("):
             return (*steps, Member(name))
-        found = self._call(steps, name)
+        found = self._parse_call(steps, name)
         self._expect(")")
         if isinstance(found, Resolves):
-            if not self._take("is"):
-                raise ExpressionError(f"`{self._text}` uses `resolve()` without `is`.", self.position())
-            return Resolves(self._next())
+            if not self._accept("is"):
+                raise ExpressionError(f"`{self._text}` uses `resolve()` without `is`.", self.find_position())
+            return Resolves(self._advance())
         return found
 
-    def _call(self, steps: Path, name: str) -> Condition | Path:
+    def _parse_call(self, steps: Path, name: str) -> Condition | Path:
         """The function `name` up to its closing parenthesis."""
         match name:
             case "as" | "ofType":
-                return _cast(steps, self._next())
+                return _narrow(steps, type=self._advance())
             case "where":
-                return (*steps, Where(self._condition(self._condition_or_path())))
+                return (*steps, Where(self._to_condition(self._parse_condition_or_path())))
             case "extension":
-                return (*steps, *_extension(self._literal()))
+                return (*steps, *_build_extension_path(self._parse_literal()))
             case "hasExtension":
-                return Exists((*steps, *_extension(self._literal())))
+                return Exists((*steps, *_build_extension_path(self._parse_literal())))
             case "exists":
                 return Exists(steps)
             case "first":
-                return _indexed(steps, 0)
+                return _narrow(steps, index=0)
             case "resolve" if not steps:
                 return Resolves("")
         raise ExpressionError(
             f"`{self._text}` uses the function `{name}`, which search expressions here cannot have.",
-            self.position(back=2),
+            self.find_position(back=2),
         )
 
-    def _literal(self) -> str | bool | float:
-        token = self._next()
+    def _parse_literal(self) -> str | bool | float:
+        token = self._advance()
         if token in ("true", "false"):
             return token == "true"
         if token.startswith("'"):
             return re.sub(r"\\(.)", r"\1", token[1:-1])
         if token[0].isdigit():
             return float(token) if "." in token else int(token)
-        raise self._error()
+        raise self._make_error()
 
-    def _number(self) -> int:
-        token = self._next()
+    def _parse_number(self) -> int:
+        token = self._advance()
         if not token.isdigit():
-            self._at -= 1
-            raise self._error()
+            self._next -= 1
+            raise self._make_error()
         return int(token)
 
-    def _take(self, token: str) -> bool:
-        if self._at < len(self._tokens) and self._tokens[self._at][0] == token:
-            self._at += 1
+    def _accept(self, token: str) -> bool:
+        if self._next < len(self._tokens) and self._tokens[self._next][0] == token:
+            self._next += 1
             return True
         return False
 
     def _expect(self, token: str) -> None:
-        if not self._take(token):
-            raise self._error()
+        if not self._accept(token):
+            raise self._make_error()
 
-    def _next(self) -> str:
-        if self._at >= len(self._tokens):
-            raise ExpressionError(f"`{self._text}` ends too early.", self.position())
-        self._at += 1
-        return self._tokens[self._at - 1][0]
+    def _advance(self) -> str:
+        if self._next >= len(self._tokens):
+            raise ExpressionError(f"`{self._text}` ends too early.", self.find_position())
+        self._next += 1
+        return self._tokens[self._next - 1][0]
 
-    def _error(self) -> ExpressionError:
-        rest = self._text[self._tokens[self._at][1] :] if self._at < len(self._tokens) else "the end"
-        return ExpressionError(f"`{self._text}` cannot be read from `{rest}` on.", self.position())
+    def _make_error(self) -> ExpressionError:
+        rest = self._text[self._tokens[self._next][1] :] if self._next < len(self._tokens) else "the end"
+        return ExpressionError(f"`{self._text}` cannot be read from `{rest}` on.", self.find_position())
 
-    def position(self, back: int = 0) -> int:
+    def find_position(self, back: int = 0) -> int:
         """Where the next token starts, or one some tokens back; after the last one, the end of the expression."""
-        at = self._at - back
+        at = self._next - back
         return self._tokens[at][1] + 1 if at < len(self._tokens) else len(self._text) + 1
 
 
-def _extension(url: str | bool | float) -> Path:
+def _build_extension_path(url: str | bool | float) -> Path:
     return Member("extension"), Where(Compare((Member("url"),), "=", url))
 
 
-def _cast(steps: Path, type: str) -> Path:
-    return _ending(steps, type=type)
-
-
-def _indexed(steps: Path, index: int) -> Path:
-    return _ending(steps, index=index)
-
-
-def _ending(steps: Path, **changed: str | int) -> Path:
-    """The path with its last member narrowed."""
+def _narrow(steps: Path, **changes: str | int) -> Path:
+    """The path with its last member narrowed to a `type` or an `index`."""
     if not steps or not isinstance(steps[-1], Member):
         raise ValueError("A type or an index must follow a member.")
-    return (*steps[:-1], replace(steps[-1], **changed))  # type: ignore[arg-type]
+    return (*steps[:-1], replace(steps[-1], **changes))  # type: ignore[arg-type]
 
 
-def _rooted(steps: Path) -> tuple[str, Path]:
+def _split_root(steps: Path) -> tuple[str, Path]:
     """The root that a path names, and the rest; roots are written with a capital or a percent sign."""
     first = steps[0]
     if isinstance(first, Member) and (first.name[0].isupper() or first.name == "%resource"):
@@ -353,16 +349,16 @@ def _rooted(steps: Path) -> tuple[str, Path]:
     return "", steps
 
 
-def _rooted_condition(condition: Condition) -> tuple[str, Condition]:
+def _split_condition_root(condition: Condition) -> tuple[str, Condition]:
     match condition:
         case Compare(path, operator, literal):
-            root, rest = _rooted(path)
+            root, rest = _split_root(path)
             return root, Compare(rest, operator, literal)
         case Exists(path):
-            root, rest = _rooted(path)
+            root, rest = _split_root(path)
             return root, Exists(rest)
         case All(conditions) | Some(conditions):
-            rooted = [_rooted_condition(each) for each in conditions]
+            rooted = [_split_condition_root(each) for each in conditions]
             roots = {root for root, _ in rooted}
             if len(roots) != 1:
                 raise ValueError("The paths of one condition must start at the same type.")

@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedTerminology:
     """ValueSets and CodeSystems by canonical URL, without texts, and the systems that coded elements imply.
 
     `implied`: path of an element of type code (`Patient.gender`), or `boolean` → the systems its codes are from.
@@ -31,10 +31,10 @@ class Published:
 
 
 @cache
-def published() -> Published:
-    """Read when first asked for (about 20 ms), since most processes never are; nobody changes what it holds."""
+def load_published_terminology() -> PublishedTerminology:
+    """Read the table on first use (about 20 ms), since most processes never need it; the result is never changed."""
     table = orjson.loads((TABLES / "terminology" / "r4.json").read_bytes())
-    return Published(
+    return PublishedTerminology(
         {row["url"]: row for row in table["valueSets"]},
         {row["url"]: row for row in table["codeSystems"]},
         {path: tuple(systems) for path, systems in table["implied"].items()},

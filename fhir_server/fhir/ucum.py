@@ -1,7 +1,8 @@
 """UCUM units in canonical form, so that commensurable quantities can be compared (https://ucum.org/ucum).
 
-Dimensions of their own, so that nothing is equal that is not: the mole (UCUM makes it a mere number), each arbitrary
-unit (`[IU]`, as UCUM says), and each annotation (`{1.73_m2}`, which UCUM ignores). Logarithmic units are not converted.
+So that only equal quantities are equal, these have dimensions of their own: the mole (in UCUM a mere number), each
+arbitrary unit (`[IU]`, as in UCUM) and each annotation (`{1.73_m2}`, ignored in UCUM). Logarithmic units are not
+converted.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ SYSTEM = "http://unitsofmeasure.org"
 
 
 @dataclass(frozen=True, slots=True)
-class Canonical:
-    """What a unit is in the base units `unit` (such as `g.m-3`): value × factor + offset.
+class CanonicalUnit:
+    """A unit in terms of the base units `unit` (such as `g.m-3`): amount × factor + offset.
 
-    Results have 12 significant digits: both sides of a comparison are rounded beyond what floats err by.
+    Results have 12 significant digits, which rounds the errors of floats away on both sides of a comparison.
     """
 
     unit: str
     factor: float
     offset: float = 0.0
 
-    def value(self, amount: float) -> float:
-        """The amount in base units."""
+    def to_base_units(self, amount: float) -> float:
+        """An amount of this unit in base units."""
         return float(f"{amount * self.factor + self.offset:.12g}")
 
-    def convert(self, amount: float, other: Canonical) -> float:
-        """The amount of this unit as an amount of another one, which must be commensurable."""
+    def convert(self, amount: float, other: CanonicalUnit) -> float:
+        """An amount of this unit in another, commensurable unit."""
         return float(f"{(amount * self.factor + self.offset - other.offset) / other.factor:.12g}")
 
 
@@ -42,12 +43,13 @@ class _Size:
     factor: float
     powers: Mapping[str, int]
 
-    def times(self, other: _Size, exponent: int) -> _Size:
+    def multiply(self, other: _Size, exponent: int) -> _Size:
+        """This × other to the power of `exponent`."""
         powers = dict(self.powers)
         for name, power in other.powers.items():
             powers[name] = powers.get(name, 0) + power * exponent
-        kept = {name: power for name, power in powers.items() if power}
-        return _Size(self.factor * other.factor**exponent, kept)
+        nonzero = {name: power for name, power in powers.items() if power}
+        return _Size(self.factor * other.factor**exponent, nonzero)
 
 
 _ONE = _Size(1.0, {})
@@ -60,7 +62,7 @@ _ARBITRARY = frozenset(
     | {"[EU]", "[pH]"}
 )
 
-# What each unit is worth, in other units.
+# Unit → its factor and the unit it is a multiple of; metric units take prefixes, the plain ones do not.
 _METRIC: Mapping[str, tuple[float, str]] = {
     "L": (1, "dm3"),
     "l": (1, "dm3"),
@@ -169,37 +171,37 @@ _PLAIN: Mapping[str, tuple[float, str]] = {
 _LARGE = {"Y": 1e24, "Z": 1e21, "E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "h": 1e2, "da": 1e1}
 _SMALL = {"d": 1e-1, "c": 1e-2, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a": 1e-18, "z": 1e-21}
 _PREFIXES: Mapping[str, float] = {**_LARGE, **_SMALL, "y": 1e-24}
-_SCALES: Mapping[str, Canonical] = {
-    "Cel": Canonical("K", 1.0, 273.15),
-    "[degF]": Canonical("K", 5 / 9, 459.67 * 5 / 9),
+_SCALES: Mapping[str, CanonicalUnit] = {
+    "Cel": CanonicalUnit("K", 1.0, 273.15),
+    "[degF]": CanonicalUnit("K", 5 / 9, 459.67 * 5 / 9),
 }
-"""Scales with a zero of their own: they stand alone, never in an expression."""
+"""Scales with a zero point of their own; they cannot be part of an expression."""
 
 _TOKEN = re.compile(
     r"(?P<symbol>10[*^]|(?:\[[^\[\]\s]+\]|[A-Za-z_%'\"])+)(?P<exponent>[+-]?[0-9]+)?|(?P<number>[0-9]+)"
     r"|(?P<annotation>\{[^{}]*\})|(?P<sign>[./()])",
     re.ASCII,
 )
-_DEPTH = 20
+_DEPTH_LIMIT = 20
 
 
 @lru_cache(maxsize=4096)
-def canonical(code: str) -> Canonical | None:
-    """The unit in base units; None for what is no UCUM unit, or one that cannot be converted.
+def parse_unit(code: str) -> CanonicalUnit | None:
+    """The unit of a UCUM code; None when it is no UCUM unit or cannot be converted.
 
-    `mg/dL` is 10 `g.m-3`, `10*3/uL` is 10^12 `m-3`; `{score}` alone is None, there is nothing to convert it to.
+    `mg/dL` is 10 `g.m-3`, `10*3/uL` is 10^12 `m-3`; `{score}` alone is None: nothing converts to it.
     """
     if code in _SCALES:
         return _SCALES[code]
-    size = _size(code)
+    size = _parse_expression(code)
     if size is None or (size.powers and all(name[0] == "{" for name in size.powers)):
         return None
     names = sorted(size.powers)
     text = ".".join(f"{name}{'' if size.powers[name] == 1 else size.powers[name]}" for name in names)
-    return Canonical(text or "1", float(f"{size.factor:.15g}"))
+    return CanonicalUnit(text or "1", float(f"{size.factor:.15g}"))
 
 
-def _size(code: str) -> _Size | None:
+def _parse_expression(code: str) -> _Size | None:
     """The size of an expression; None when it cannot be read."""
     tokens: list[re.Match[str]] = []
     position = 0
@@ -210,76 +212,77 @@ def _size(code: str) -> _Size | None:
         tokens.append(token)
         position = token.end()
     try:
-        size, end = _term(tokens, 0, 0)
+        size, end = _parse_term(tokens, 0, 0)
     except (ValueError, ArithmeticError):  # unreadable, beyond what a float holds, or divided by 0
         return None
     return size if end == len(tokens) and 0 < size.factor < inf else None
 
 
-def _term(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[_Size, int]:
-    """Components joined by `.` and `/`, read from the left; ValueError for what is none."""
-    if depth > _DEPTH:
+def _parse_term(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[_Size, int]:
+    """Components joined by `.` and `/`, read from the left, and the position after them; raises ValueError."""
+    if depth > _DEPTH_LIMIT:
         raise ValueError("too deep")
     size, exponent = _ONE, 1
     if at < len(tokens) and tokens[at].group() == "/":
         exponent, at = -1, at + 1
     while True:
-        part, at = _component(tokens, at, depth)
-        size = size.times(part, exponent)
+        part, at = _parse_component(tokens, at, depth)
+        size = size.multiply(part, exponent)
         if at >= len(tokens) or tokens[at].group() not in (".", "/"):
             return size, at
         exponent, at = (1 if tokens[at].group() == "." else -1), at + 1
 
 
-def _component(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[_Size, int]:
+def _parse_component(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[_Size, int]:
+    """A unit with its exponent, a number, an annotation or a term in parentheses, and the position after it."""
     if at >= len(tokens):
         raise ValueError("a unit is missing")
     token = tokens[at]
     if token.group() == "(":
-        size, at = _term(tokens, at + 1, depth + 1)
+        size, at = _parse_term(tokens, at + 1, depth + 1)
         if at >= len(tokens) or tokens[at].group() != ")":
             raise ValueError("a parenthesis is open")
         return size, at + 1
     if token["annotation"]:
-        return _annotated(_ONE, token), at + 1
+        return _annotate(_ONE, token), at + 1
     if token["number"]:
         size = _Size(float(token["number"]), {})
     elif token["symbol"]:
-        size = _ONE.times(_symbol(token["symbol"]), int(token["exponent"] or 1))
+        size = _ONE.multiply(_find_symbol(token["symbol"]), int(token["exponent"] or 1))
     else:
         raise ValueError("a unit is missing")
     if at + 1 < len(tokens) and tokens[at + 1]["annotation"]:
-        return _annotated(size, tokens[at + 1]), at + 2
+        return _annotate(size, tokens[at + 1]), at + 2
     return size, at + 1
 
 
-def _annotated(size: _Size, annotation: re.Match[str]) -> _Size:
-    return size.times(_Size(1.0, {annotation.group(): 1}), 1)
+def _annotate(size: _Size, annotation: re.Match[str]) -> _Size:
+    return size.multiply(_Size(1.0, {annotation.group(): 1}), 1)
 
 
-def _symbol(symbol: str) -> _Size:
-    """The size of one unit, perhaps with a prefix; ValueError for an unknown one."""
-    found = _unit(symbol)
-    if found is not None:
-        return found
+def _find_symbol(symbol: str) -> _Size:
+    """The size of one unit with or without a prefix; raises ValueError for an unknown one."""
+    if (unit := _find_unit(symbol)) is not None:
+        return unit
     for length in (2, 1):
         prefix, rest = symbol[:length], symbol[length:]
-        size = _unit(rest) if prefix in _PREFIXES and rest not in _PLAIN else None
+        size = _find_unit(rest) if prefix in _PREFIXES and rest not in _PLAIN else None
         if size is not None:
             return _Size(size.factor * _PREFIXES[prefix], size.powers)
     raise ValueError(f"`{symbol}` is no unit")
 
 
 @cache
-def _unit(symbol: str) -> _Size | None:
-    """The size of a unit without prefix; None when there is none of that name."""
+def _find_unit(symbol: str) -> _Size | None:
+    """The size of a unit without prefix; None for an unknown one."""
     if symbol == "[iU]":
         symbol = "[IU]"
     if symbol in _BASES or symbol in _ARBITRARY:
         return _Size(1.0, {symbol: 1})
-    worth = _METRIC.get(symbol) or _PLAIN.get(symbol)
-    if worth is None:
+    row = _METRIC.get(symbol) or _PLAIN.get(symbol)
+    if row is None:
         return None
-    size = _size(worth[1])
+    factor, unit = row
+    size = _parse_expression(unit)
     assert size is not None
-    return _Size(size.factor * worth[0], size.powers)
+    return _Size(size.factor * factor, size.powers)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from fhir_server.fhir.bundle import bundle
+from fhir_server.fhir.bundle import write_bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported, TimedOut
 from fhir_server.interactions.answer_size import Answer
 from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
@@ -73,7 +73,7 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
     for position, done in enumerate(responses):
         if not done:
             await process(position)
-    return Response(200, bundle({"id": context.new_id(), "type": "batch-response"}, (), responses))
+    return Response(200, write_bundle({"id": context.new_id(), "type": "batch-response"}, (), responses))
 
 
 def _get_method(entry: dict[str, Any]) -> str:

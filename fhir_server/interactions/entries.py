@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text, join_members, members, parse, refuse_duplicates
+from fhir_server.fhir.resource import Text, join_members, parse, refuse_duplicates, split_members
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, parse_query
@@ -73,7 +73,7 @@ def parse_bundle(context: Context, request: Request) -> Posted:
     tree = parse(envelope).tree
     if tree.get("resourceType") != "Bundle":
         raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
-    issues = context.validator.issues(_fill_empty_entries(tree))
+    issues = context.validator.find_issues(_fill_empty_entries(tree))
     if issues:
         raise Invalid(issues=issues)
     return Posted(tree["type"], tree.get("entry", []), resources)
@@ -84,7 +84,7 @@ def _split_bundle(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
     try:
         bundle: Any = _usual_bundle.decode(body)
     except msgspec.ValidationError:
-        parts = members(body)
+        parts = split_members(body)
         return parts, _entries.decode(parts["entry"]) if "entry" in parts else []
     parts = {name: value for name in _USUAL if (value := getattr(bundle, name))}
     return parts | {"entry": _ABSENT}, bundle.entry
@@ -93,7 +93,7 @@ def _split_bundle(body: bytes) -> tuple[dict[str, msgspec.Raw], _Entries]:
 def _refuse(context: Context, request: Request) -> Posted:
     """The error for a body that is no JSON object, or no Bundle in its outermost structure."""
     tree = parse(request.body).tree
-    issues = context.validator.issues(tree) if tree.get("resourceType") == "Bundle" else ()
+    issues = context.validator.find_issues(tree) if tree.get("resourceType") == "Bundle" else ()
     if issues:
         raise Invalid(issues=issues)
     raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
@@ -168,7 +168,7 @@ def _parse_url(request: Request, url: str, where: str) -> tuple[tuple[str, ...],
     try:
         return tuple(unquote(segment) for segment in path.split("/") if segment), parse_query(query)
     except Invalid as error:
-        raise error.located(where) from None
+        raise error.relocate(where) from None
 
 
 def _unwrap_json_patch(request: Request, text: Text) -> Request:

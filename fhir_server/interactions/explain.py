@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from fhir_server.fhir.bundle import outcome_entry
-from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
+from fhir_server.fhir.bundle import write_outcome_entry
+from fhir_server.fhir.outcome import Invalid, Issue, build_operation_outcome
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs, Request
 from fhir_server.requests.terminology import load_criteria
@@ -41,7 +41,7 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
     else:
         sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]
-    return outcome_entry(operation_outcome(issues))
+    return write_outcome_entry(build_operation_outcome(issues))
 
 
 def format_elapsed(started: float) -> str:

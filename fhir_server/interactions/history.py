@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fhir_server.fhir.bundle import bundle, history_entry
-from fhir_server.fhir.datetimes import instant, interval
+from fhir_server.fhir.bundle import write_bundle, write_history_entry
+from fhir_server.fhir.datetimes import format_instant, parse_interval
 from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.interactions.response_entries import format_status
 from fhir_server.interactions.summary import FORMAT_PARAMETERS
@@ -30,10 +30,14 @@ async def history(context: Context, request: Request) -> Response:
         raise NotFound(f"`{path[0]}/{path[1]}` does not exist on this server and never did.")
     created = await _find_creations(context.reader(request.caller), page.versions)
     entries = [_build_entry(request.base, each, (each.reference, each.version) in created) for each in page.versions]
-    head: dict[str, Any] = {"id": context.new_id(), "meta": {"lastUpdated": instant(page.horizon)}, "type": "history"}
+    head: dict[str, Any] = {
+        "id": context.new_id(),
+        "meta": {"lastUpdated": format_instant(page.horizon)},
+        "type": "history",
+    }
     if page.next is None and query.before is None:
         head["total"] = len(entries)
-    return Response(200, bundle(head, _build_links(context, request, query, page), entries))
+    return Response(200, write_bundle(head, _build_links(context, request, query, page), entries))
 
 
 async def _find_creations(reader: Reader, versions: Sequence[Stored]) -> set[tuple[str, int]]:
@@ -58,9 +62,11 @@ def _build_entry(base: str, version: Stored, created: bool) -> bytes:
     response = {
         "status": format_status(status),
         "etag": f'W/"{version.version}"',
-        "lastModified": instant(version.last_updated),
+        "lastModified": format_instant(version.last_updated),
     }
-    return history_entry(f"{base}/{version.reference}", {"method": version.method, "url": url}, response, version.raw)
+    return write_history_entry(
+        f"{base}/{version.reference}", {"method": version.method, "url": url}, response, version.raw
+    )
 
 
 def _parse_query_parameters(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:
@@ -109,7 +115,7 @@ def _restore_plus(value: str) -> str:
 
 def _parse_moment(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
-        return interval(_restore_plus(value), context.criteria("").zone)
+        return parse_interval(_restore_plus(value), context.criteria("").zone)
     except ValueError as error:
         raise Invalid(f"`{name}={value}` is not a date or time: {error}", code="value") from None
 

@@ -7,9 +7,9 @@ from http import HTTPStatus
 
 import orjson
 
-from fhir_server.fhir.bundle import response_entry
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import FhirError, operation_outcome
+from fhir_server.fhir.bundle import write_response_entry
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import FhirError, build_operation_outcome
 from fhir_server.requests.request import Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.store.protocol import StoreError
@@ -24,8 +24,8 @@ def format_status(status: int) -> str:
 def error_to_entry(error: FhirError | StoreError) -> bytes:
     """What went wrong with one entry, its status and outcome; the rest of the bundle is as it is."""
     told = store_error_to_fhir_error(error) if isinstance(error, StoreError) else error
-    outcome = operation_outcome(told.issues)
-    return response_entry({"status": format_status(told.status), "outcome": outcome}, b"")
+    outcome = build_operation_outcome(told.issues)
+    return write_response_entry({"status": format_status(told.status), "outcome": outcome}, b"")
 
 
 def response_to_entry(response: Response, method: str, wanted: str | None) -> bytes:
@@ -36,10 +36,10 @@ def response_to_entry(response: Response, method: str, wanted: str | None) -> by
     if response.version:
         about["etag"] = f'W/"{response.version}"'
     if response.last_updated:
-        about["lastModified"] = instant(response.last_updated)
+        about["lastModified"] = format_instant(response.last_updated)
     body = b"" if method == "HEAD" else response.body
     if response.location:  # only writes have one
         if wanted == "OperationOutcome" and body:
             about["outcome"] = orjson.loads(body)
         body = body if wanted == "representation" else b""
-    return response_entry(about, body)
+    return write_response_entry(about, body)

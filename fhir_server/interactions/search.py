@@ -12,11 +12,18 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from fhir_server.fhir.bundle import bundle, outcome_entry, search_entry
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, NotFound, NotSupported, TooCostly, UnsupportedMediaType, operation_outcome
-from fhir_server.fhir.references import versioned_references
-from fhir_server.fhir.subset import subset
+from fhir_server.fhir.bundle import write_bundle, write_outcome_entry, write_search_entry
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import (
+    Invalid,
+    NotFound,
+    NotSupported,
+    TooCostly,
+    UnsupportedMediaType,
+    build_operation_outcome,
+)
+from fhir_server.fhir.references import find_versioned_references
+from fhir_server.fhir.subset import write_subset
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
 from fhir_server.interactions.summary import check_elements
@@ -170,19 +177,19 @@ async def build_searchset(
     entries: list[bytes] = []
     for found in page.matches:
         score_of_match = _score_words(context, parsed, found)
-        entries.append(search_entry(request.base, found.reference, await shape(found), "match", score_of_match))
+        entries.append(write_search_entry(request.base, found.reference, await shape(found), "match", score_of_match))
     for found in extra:
-        entries.append(search_entry(request.base, found.reference, await shape(found), "include"))
+        entries.append(write_search_entry(request.base, found.reference, await shape(found), "include"))
     if parsed.issues:
-        entries.append(outcome_entry(operation_outcome(parsed.issues)))
+        entries.append(write_outcome_entry(build_operation_outcome(parsed.issues)))
     if explain:
         entries.append(await build_explanation(context, request, parsed, steps))
-    meta = {"lastUpdated": instant(context.clock())}
+    meta = {"lastUpdated": format_instant(context.clock())}
     head: dict[str, Any] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
     total = await _count_total(context.reader(request.caller), parsed, page)
     if total is not None:
         head["total"] = total
-    return bundle(head, _build_links(context, request, search_request, parsed, page), entries)
+    return write_bundle(head, _build_links(context, request, search_request, parsed, page), entries)
 
 
 async def _add_includes(
@@ -198,7 +205,7 @@ async def _add_includes(
     named: dict[str, int] = {}
     for source in (*matches, *extra):
         if b"/_history/" in (source.raw or b""):
-            named = versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
+            named = find_versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
     if not named:
         return extra
     current: set[str] = set()
@@ -236,7 +243,7 @@ async def _apply_shape(context: Context, parsed: Search, stored: Stored | Contai
     await asyncio.sleep(0)
     size = len(stored.raw)
     return await context.long_work.run(
-        size, subset, stored.raw, stored.type, context.definitions, summary, parsed.elements
+        size, write_subset, stored.raw, stored.type, context.definitions, summary, parsed.elements
     )
 
 

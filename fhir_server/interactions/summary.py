@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.subset import subset, unknown_elements
+from fhir_server.fhir.subset import find_unknown_elements, write_subset
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request
 
@@ -22,7 +22,7 @@ def apply_shape(context: Context, request: Request, type: str, raw: bytes) -> by
     summary, elements = parse_shape(context, request, type)
     if summary is None and not elements:
         return raw
-    return subset(raw, type, context.definitions, summary, elements)
+    return write_subset(raw, type, context.definitions, summary, elements)
 
 
 def parse_shape(context: Context, request: Request, type: str) -> Shape:
@@ -47,7 +47,7 @@ def check_elements(context: Context, types: Sequence[str], elements: tuple[str, 
     """Refuse names in `_elements` that none of the types has."""
     unknown = elements
     for type in types if elements else ():
-        unknown = unknown_elements(type, unknown, context.definitions)
+        unknown = find_unknown_elements(type, unknown, context.definitions)
     if not unknown:
         return
     names = ", ".join(f"`{name}`" for name in unknown)

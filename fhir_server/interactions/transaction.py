@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from fhir_server.fhir.bundle import bundle, response_entry, written_entry
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.bundle import write_bundle, write_minimal_response_entry, write_response_entry
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Deleted, FhirError, NotFound, NotSupported, TooCostly
 from fhir_server.interactions import read
 from fhir_server.interactions.answer_size import Answer
@@ -97,7 +97,7 @@ async def _process(context: Context, request: Request, posted: Posted, groups: E
             await asyncio.sleep(0)
         result = results.get(f"Bundle.entry[{position}]")
         entries.append(_result_to_entry(request, result, preference) if result is not None else answers[position])
-    return Response(200, bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
+    return Response(200, write_bundle({"id": context.new_id(), "type": "transaction-response"}, (), entries))
 
 
 async def _add_entry(context: Context, request: Request, groups: EntryGroups, entry: Entry, position: int) -> None:
@@ -107,7 +107,7 @@ async def _add_entry(context: Context, request: Request, groups: EntryGroups, en
         else:
             await _add_read(context, request, groups, entry, position)
     except FhirError as error:
-        raise error.located(f"Bundle.entry[{position}]") from None
+        raise error.relocate(f"Bundle.entry[{position}]") from None
 
 
 async def _add_read(context: Context, request: Request, groups: EntryGroups, entry: Entry, position: int) -> None:
@@ -207,7 +207,7 @@ async def _answer_vread(context: Context, entry: Entry) -> bytes:
     try:
         return response_to_entry(await read.vread(context, entry.request), entry.request.method, None)
     except FhirError as error:
-        raise error.located(entry.request.where) from None
+        raise error.relocate(entry.request.where) from None
 
 
 async def _take_reads(reader: Reader, groups: EntryGroups, answer: Answer) -> None:
@@ -261,17 +261,17 @@ async def _answer_search(
 def _result_to_entry(request: Request, done: WriteResult, parsed: str | None) -> bytes:
     status = format_status(done.status)
     if not done.version:
-        return response_entry({"status": status}, b"")
-    etag, last_modified = f'W/"{done.version}"', instant(done.last_updated)
+        return write_response_entry({"status": status}, b"")
+    etag, last_modified = f'W/"{done.version}"', format_instant(done.last_updated)
     if done.status == 204:
-        return response_entry({"status": status, "etag": etag, "lastModified": last_modified}, b"")
+        return write_response_entry({"status": status, "etag": etag, "lastModified": last_modified}, b"")
     location = f"{request.base}/{done.type}/{done.id}/_history/{done.version}"
     if parsed not in ("OperationOutcome", "representation"):
-        return written_entry(status, location, done.version, last_modified)
+        return write_minimal_response_entry(status, location, done.version, last_modified)
     about: dict[str, object] = {"status": status, "location": location, "etag": etag, "lastModified": last_modified}
     if parsed == "OperationOutcome":
         about["outcome"] = build_success_outcome(done)
-    return response_entry(about, done.text() if parsed == "representation" else b"")
+    return write_response_entry(about, done.text() if parsed == "representation" else b"")
 
 
 def _build_read_error(groups: EntryGroups, error: ReadFailed) -> FhirError:

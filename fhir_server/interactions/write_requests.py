@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid, Issue, operation_outcome
+from fhir_server.fhir.outcome import Invalid, Issue, build_operation_outcome
 from fhir_server.fhir.resource import Text, parse
 from fhir_server.interactions.summary import FORMAT_PARAMETERS
 from fhir_server.requests.context import Context
@@ -89,4 +89,4 @@ def build_success_outcome(done: WriteResult) -> dict[str, Any]:
     """An OperationOutcome that says what was done, and what the rule of the type remarks on it."""
     verb = "was created" if done.status == 201 else "is current"
     sentence = f"`{done.type}/{done.id}` version {done.version} {verb}."
-    return operation_outcome([Issue("information", "informational", sentence), *done.issues])
+    return build_operation_outcome([Issue("information", "informational", sentence), *done.issues])

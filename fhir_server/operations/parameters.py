@@ -17,7 +17,7 @@ def parse_parameters(context: Context, request: Request) -> Pairs:
     tree = parse(request.body).tree
     if tree.get("resourceType") != "Parameters":
         raise Invalid("The body of an operation has to be a Parameters resource.", code="structure")
-    issues = context.validator.issues(tree)
+    issues = context.validator.find_issues(tree)
     if issues:
         raise Invalid(issues=issues)
     return (*pairs, *(_part_to_pair(part) for part in tree.get("parameter", ())))

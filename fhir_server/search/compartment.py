@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import NotFound
-from fhir_server.fhir.resource import valid_id
+from fhir_server.fhir.resource import is_id
 from fhir_server.search.query import Clause, Equals, Ids
 from fhir_server.search.simplify import simplify_or
 
@@ -31,7 +31,7 @@ def build_compartment_clause(definitions: Definitions, compartment: str, id: str
     members = list_member_types(definitions, compartment)
     if type not in members:
         raise NotFound(f"`{type}` is not in the {compartment} compartment. Valid types: {_listed(members)}.")
-    if not valid_id(id):
+    if not is_id(id):
         raise NotFound(
             f"There is no compartment `{compartment}/{id}`: `{id}` is not a FHIR id. To look at those of everybody, "
             f"search `{type}` itself."

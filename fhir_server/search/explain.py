@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, OPEN_HIGH, OPEN_LOW, SEPARATOR
 from fhir_server.search.parameters import Criteria
@@ -123,7 +123,7 @@ def _describe_bounds(bounds: Sequence[q.Bound], times: bool) -> str:
 def _describe_value(value: float, times: bool) -> str:
     if times and OPEN_LOW < value < OPEN_HIGH:
         try:
-            return instant(int(value))
+            return format_instant(int(value))
         except OverflowError:
             return f"{value} µs"
     return f"{value:g}" if not times else str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search import filter_grammar as grammar
 from fhir_server.search import query as q
@@ -140,7 +140,7 @@ def _compare_as_searched(parameter: Parameter, operator: str, value: str, criter
 def _compare_periods(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> q.Clause:
     """`po`: the stored period overlaps that of the value; `co`: it includes it."""
     try:
-        low, high = interval(value, criteria.zone)
+        low, high = parse_interval(value, criteria.zone)
     except ValueError as error:
         raise reject(parameter, value, str(error)) from None
     if operator == "po":

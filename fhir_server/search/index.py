@@ -16,8 +16,8 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.path import ExpressionError, Path, missing_step, parse_for
-from fhir_server.fhir.references import literal_references, local
+from fhir_server.fhir.path import ExpressionError, Path, find_missing_step, parse_for
+from fhir_server.fhir.references import find_literal_references, find_local_target
 from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.nested_index import NestedIndexer, add_nested_entries
@@ -110,7 +110,7 @@ class Index:
                 if len(values) > 1:
                     check_number(code, values)
                     sink[code] = _sort_distinct(values)
-        references, strings = literal_references(resource, base, self._types), self._strings[type]
+        references, strings = find_literal_references(resource, base, self._types), self._strings[type]
         entries = Entries(sinks[0], sinks[1], sinks[2], references, strings, self.make_texts(resource))
         if "contained" in resource:
             by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
@@ -135,7 +135,7 @@ class Index:
             if resource is not None and resource["resourceType"] != "Bundle":
                 resources.setdefault(name_embedded(resource), resource)
                 if url:
-                    resources.setdefault(local(url, base, self._types) or url, resource)
+                    resources.setdefault(find_local_target(url, base, self._types) or url, resource)
         return resources
 
     def make_texts(self, resource: dict[str, Any]) -> dict[TextParameter, str]:
@@ -153,7 +153,7 @@ def check_expression(definitions: Definitions, parameter: Parameter) -> None:
             at = parameter.expression.find(branch.text)
             raise ExpressionError(f"`{branch.text}` goes through too many lists inside each other.", at + 1) from None
         except ValueError as error:
-            step = missing_step(definitions.properties, parameter.base, branch.steps)
+            step = find_missing_step(definitions.properties, parameter.base, branch.steps)
             at = parameter.expression.find(branch.text)
             raise ExpressionError(str(error), at + max(0, branch.text.rfind(step)) + 1) from None
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.fhir.definitions import Definitions, Property, SearchParameterFacts
-from fhir_server.fhir.path import Branch, Member, Path, keys, parse, parse_for
+from fhir_server.fhir.path import Branch, Member, Path, find_keys, parse, parse_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _iterate_ends(
     if not steps:
         yield type, path
     elif isinstance(steps[0], Member):
-        for _, property in keys(properties.get(type, {}), steps[0]):
+        for _, property in find_keys(properties.get(type, {}), steps[0]):
             yield from _iterate_ends(properties, property.type, property.element.path, steps[1:])
     else:
         yield from _iterate_ends(properties, type, path, steps[1:])
@@ -262,5 +262,5 @@ def _path_repeats(properties: Mapping[str, Mapping[str, Property]], type: str, s
         return _path_repeats(properties, type, rest)
     return any(
         (property.element.repeats and first.index is None) or _path_repeats(properties, property.type, rest)
-        for _, property in keys(properties.get(type, {}), first)
+        for _, property in find_keys(properties.get(type, {}), first)
     )

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Literal
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
-from fhir_server.fhir.terminology import Json, published
+from fhir_server.fhir.terminology import Json, load_published_terminology
 from fhir_server.search.concepts import Concepts, Unevaluable, filter_codes, read_code_system
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.filter_grammar import TERMINOLOGY, expand_system_names, iterate_comparisons, parse_filter
@@ -102,7 +102,7 @@ class Terminology:
     def iterate_definitions(self, kind: Kind, name: str) -> Iterator[Json]:
         """All definitions under a name, in order of preference."""
         yield from self.stored.get((kind, name), ())
-        tables = published()
+        tables = load_published_terminology()
         official = (tables.value_sets if kind == "ValueSet" else tables.code_systems).get(name)
         if official is not None:
             yield official

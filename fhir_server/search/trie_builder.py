@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fhir_server.fhir.definitions import Property
-from fhir_server.fhir.path import All, Compare, Condition, Exists, Member, Path, Resolves, Some, Where, keys
+from fhir_server.fhir.path import All, Compare, Condition, Exists, Member, Path, Resolves, Some, Where, find_keys
 from fhir_server.search.parameters.criteria import Extractor, Surroundings
 from fhir_server.search.parameters.reference import leads_to
 from fhir_server.search.trie import Accepts, Node
@@ -33,7 +33,7 @@ class Planter:
             return self.plant(self._add_filter(node, type, first.condition), type, rest, plant_leaf)
         return sum(
             self.plant(node.get_member(key, first.index, property.element.repeats), property.type, rest, plant_leaf)
-            for key, property in keys(self._properties.get(type, {}), first)
+            for key, property in find_keys(self._properties.get(type, {}), first)
         )
 
     def make_leaf_planter(self, extracts: Mapping[str, Extractor], code: str, kind: int = 0) -> PlantLeaf:

@@ -1,1 +1,1 @@
-"""Who asks, what they may do, and the trace they leave: seams now, implementations later."""
+"""Authentication, access policy and audit: the interfaces, and what a server without authentication uses."""

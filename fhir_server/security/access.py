@@ -1,4 +1,4 @@
-"""Reading as a principal: everything that is read for an answer comes through a `Reader`, which adds the policy.
+"""Reading as a principal: all that is read for an answer is read through a `Reader`, which applies the access policy.
 
 What the policy hides is absent: a search does not find it, a chain does not lead through it, a read answers as if it
 had never been stored. Restrictions speak of the resource itself; they hold no chains.
@@ -33,11 +33,11 @@ IndexEntries = Callable[[str, dict[str, Any]], Entries]
 """(type, resource) → its index entries."""
 
 HISTORY_PAGES = 20
-"""Pages of hidden versions that one history request passes over before it answers with a shorter page."""
+"""Pages of hidden versions that one history request skips before it answers with a shorter page."""
 
 
 class _NoNeighbours:
-    """A restriction speaks of the resource itself, so it has nothing to follow."""
+    """No other resources: a restriction is about the resource itself and follows no reference."""
 
     def resolve(self, reference: str) -> Candidate | None:
         return None
@@ -48,7 +48,7 @@ class _NoNeighbours:
 
 @dataclass(frozen=True, slots=True)
 class Restrictions:
-    """What a policy lets a principal see: per type a clause, and how resources are indexed to test it."""
+    """What a policy lets a principal see: a clause for each type, and how a resource is indexed to test it."""
 
     clause_of: Callable[[str], Clause]
     index: IndexEntries
@@ -63,7 +63,7 @@ class Restrictions:
         return matches(clause, Candidate(stored.type, stored.id, stored.last_updated, entries), _NoNeighbours())
 
     def restrict(self, scope: Scope) -> Scope:
-        """The scope without what is hidden, neither found nor passed through by a chain."""
+        """The scope without what is hidden, which is neither found nor followed by a chain."""
         return Scope(scope.type, conjoin(self.restrict_links(scope.where), self.clause_of(scope.type)))
 
     def restrict_links(self, clause: Clause) -> Clause:
@@ -75,14 +75,14 @@ class Restrictions:
 
 
 def conjoin(clause: Clause, restriction: Clause) -> Clause:
-    """Both clauses; the first one alone where the second allows everything."""
+    """Both clauses; only one where the other matches everything."""
     if restriction == EVERYTHING:
         return clause
     return restriction if clause == EVERYTHING else And((clause, restriction))
 
 
 class Reader:
-    """The reads of a store, as one principal sees them. `restrictions` None: everything may be seen."""
+    """The reads of a store as one principal sees them; with `restrictions` None, everything is visible."""
 
     __slots__ = ("_restrictions", "_store")
 
@@ -112,7 +112,7 @@ class Reader:
         return {reference: stored for reference, stored in found.items() if await self._is_visible(stored)}
 
     def restrict(self, query: Query) -> Query:
-        """The query that finds visible resources alone; for what a transaction searches after its writes."""
+        """The query that finds only visible resources; for the searches of a transaction after its writes."""
         if self._restrictions is None:
             return query
         return replace(query, scopes=tuple(map(self._restrictions.restrict, query.scopes)))
@@ -136,7 +136,7 @@ class Reader:
         return await self._store.find_matching(references, where)
 
     async def history(self, query: HistoryQuery) -> HistoryPage:
-        """See `Store.history`; hidden versions are passed over, so that a page may be shorter than `count`."""
+        """See `Store.history`; hidden versions are skipped, so that a page may be shorter than `count`."""
         restrictions = self._restrictions
         if restrictions is None:
             return await self._store.history(query)
@@ -144,22 +144,22 @@ class Reader:
         if not types:
             horizon = (await self._store.history(HistoryQuery(count=1))).horizon
             return HistoryPage((), None, horizon)
-        shown: list[Stored] = []
-        asked, horizon = replace(query, types=types), 0
+        visible: list[Stored] = []
+        following, horizon = replace(query, types=types), 0
         for _ in range(HISTORY_PAGES):
-            page = await self._store.history(asked)
+            page = await self._store.history(following)
             horizon = horizon or page.horizon
             for position, version in enumerate(page.versions):
                 if await self._is_visible(version):
-                    shown.append(version)
-                if len(shown) == query.count and (page.next is not None or position + 1 < len(page.versions)):
+                    visible.append(version)
+                if len(visible) == query.count and (page.next is not None or position + 1 < len(page.versions)):
                     return HistoryPage(
-                        tuple(shown), (version.last_updated, version.reference, version.version), horizon
+                        tuple(visible), (version.last_updated, version.reference, version.version), horizon
                     )
             if page.next is None:
-                return HistoryPage(tuple(shown), None, horizon)
-            asked = replace(asked, before=page.next)
-        return HistoryPage(tuple(shown), asked.before, horizon)
+                return HistoryPage(tuple(visible), None, horizon)
+            following = replace(following, before=page.next)
+        return HistoryPage(tuple(visible), following.before, horizon)
 
     async def _is_visible(self, stored: Stored) -> bool:
         """Whether a version may be seen; a deletion where the version before it may."""

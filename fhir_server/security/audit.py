@@ -1,4 +1,4 @@
-"""The audit seam: the dispatcher reports each interaction here once it has been answered."""
+"""The interface for audit events: the dispatcher reports each interaction once it is answered."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Audit(Protocol):
     """Where audit events go."""
 
     def __call__(self, event: Event) -> None:
-        """Take note of the event; must not block."""
+        """Take the event; must not block."""
         ...
 
 
-def no_audit(event: Event) -> None:
-    """Keeps nothing."""
+def ignore_event(event: Event) -> None:
+    """The audit of a server without one."""

@@ -1,4 +1,4 @@
-"""Who makes a request: the place where credentials in its headers become a principal (https://hl7.org/fhir/R4/security.html)."""
+"""The interface for authentication: credentials in a request's headers become a principal (https://hl7.org/fhir/R4/security.html)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
 
 
 async def accept_anybody(headers: Mapping[str, str]) -> Principal:
-    """The authentication of a server without any: every request is made by the same anonymous principal."""
+    """The authentication of a server without one: every request comes from the same anonymous principal."""
     return ANONYMOUS

@@ -1,6 +1,6 @@
-"""The authorisation seam: one decision in the dispatcher, and clauses that every search inherits.
+"""The interface for access policies: one decision in the dispatcher, and a clause that every search inherits.
 
-Authentication is not built yet; `AllowAll` is the policy of a server that listens on loopback only.
+There is no authentication yet; `AllowAll` is the policy of a server that listens on loopback only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Policy(Protocol):
     """What a principal may do. Called once per interaction, bundle entries included."""
 
     def authorise(self, principal: Principal, interaction: str, type: str | None, id: str | None) -> None:
-        """Return, or raise Forbidden."""
+        """Raise Forbidden for what the principal may not do."""
         ...
 
     def restricts(self, principal: Principal) -> bool:
@@ -33,9 +33,9 @@ class Policy(Protocol):
         ...
 
     def restriction(self, principal: Principal, type: str) -> Clause:
-        """The clause that every visible resource of `type` matches. It speaks of the resource itself: no chains.
+        """The clause that every visible resource of `type` matches; it has no chains.
 
-        `search.query.EVERYTHING` hides nothing, `NOTHING` the whole type. `access.Reader` adds it to all that is read.
+        `search.query.EVERYTHING` hides nothing, `NOTHING` the whole type. `access.Reader` applies it to every read.
         """
         ...
 

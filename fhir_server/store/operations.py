@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.resource import version_members
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.resource import write_version_members
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.query import Query
 
@@ -25,7 +25,7 @@ class Content(NamedTuple):
 
     def build_text(self, version: int, last_updated: int) -> bytes:
         """`head + b'"versionId":"3","lastUpdated":"2026-11-23T08:00:00.000Z"' + tail`; `last_updated` is in µs."""
-        return b"".join((self.head, version_members(version, instant(last_updated)), self.tail))
+        return b"".join((self.head, write_version_members(version, format_instant(last_updated)), self.tail))
 
 
 class Write(NamedTuple):

@@ -1,1 +1,1 @@
-"""Validation of resources on write: structure now; invariants, profiles and bindings as they come."""
+"""Validation of resources before they are written: the structure of base R4."""

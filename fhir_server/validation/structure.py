@@ -11,59 +11,59 @@ import jsonschema_rs
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Issue
 from fhir_server.validation.diagnosis import Diagnosis
-from fhir_server.validation.schema import root_schema
+from fhir_server.validation.schema import build_root_schema
 
 MOST_ISSUES = 500
-"""A hostile resource can have a fault in every byte; past this many one issue says that the rest is not listed."""
+"""A hostile resource can have a fault in every byte; after this many, one issue says that the rest is not listed."""
 
 _STUB = {"resourceType": "Basic"}
-"""Stands for an entry's resource while the Bundle around it is checked."""
+"""Replaces each entry's resource while the Bundle around them is checked."""
 
 
 class StructureValidator:
     """Checks elements, cardinality, JSON types, formats, required codes and extensions, in nested resources too.
 
-    The compiled schema is shared by all types; making a validator takes about 0.1 s and 40 MB.
+    The compiled schema is shared by all types; building a validator takes about 0.1 s and 40 MB.
     """
 
     def __init__(self, definitions: Definitions) -> None:
         self._types = frozenset(definitions.resource_types)
         self._diagnosis = Diagnosis(definitions)
         self._schema = jsonschema_rs.Draft4Validator(
-            root_schema(definitions),
+            build_root_schema(definitions),
             validate_formats=False,
             # The standard engine matches in linear time, whatever the input.
             pattern_options=jsonschema_rs.RegexOptions(),
         )
 
-    def issues(self, resource: Any) -> tuple[Issue, ...]:
-        """All structural faults of a resource as `orjson.loads` gave it; () when there is none."""
-        if self._passes(resource):
+    def find_issues(self, resource: Any) -> tuple[Issue, ...]:
+        """An issue for each structural fault of a resource as `orjson.loads` parsed it; () when there is none."""
+        if self._accepts(resource):
             return ()
-        found = tuple(islice(self._diagnosis.issues(resource), MOST_ISSUES + 1))
-        if len(found) <= MOST_ISSUES:
-            return found
+        issues = tuple(islice(self._diagnosis.find_issues(resource), MOST_ISSUES + 1))
+        if len(issues) <= MOST_ISSUES:
+            return issues
         rest = f"The resource has more than {MOST_ISSUES} faults; the rest is not listed."
-        return (*found[:MOST_ISSUES], Issue("error", "structure", rest))
+        return (*issues[:MOST_ISSUES], Issue("error", "structure", rest))
 
-    def _passes(self, resource: Any) -> bool:
-        """Whether the schema accepts the resource and those nested in it; if not, the diagnosis decides."""
-        type_ = resource.get("resourceType") if isinstance(resource, dict) else None
-        if not isinstance(type_, str) or type_ not in self._types:
+    def _accepts(self, resource: Any) -> bool:
+        """Whether the schema accepts the resource and those nested in it; if not, `Diagnosis` decides."""
+        type = resource.get("resourceType") if isinstance(resource, dict) else None
+        if not isinstance(type, str) or type not in self._types:
             return False
-        if type_ == "Bundle":
-            return self._bundle_passes(resource)
-        if not self._schema.is_valid({type_: resource}):
+        if type == "Bundle":
+            return self._accepts_bundle(resource)
+        if not self._schema.is_valid({type: resource}):
             return False
-        if type_ == "Parameters":
-            return self._parameters_pass(resource.get("parameter", ()))
-        return "contained" not in resource or all(map(self._contained_passes, resource["contained"]))
+        if type == "Parameters":
+            return self._accepts_parameters(resource.get("parameter", ()))
+        return "contained" not in resource or all(map(self._accepts_contained, resource["contained"]))
 
-    def _contained_passes(self, resource: dict[str, Any]) -> bool:
-        return "contained" not in resource and self._passes(resource)
+    def _accepts_contained(self, resource: dict[str, Any]) -> bool:
+        return "contained" not in resource and self._accepts(resource)
 
-    def _bundle_passes(self, bundle: dict[str, Any]) -> bool:
-        """The entries' resources are taken out first: the schema would convert each of them twice."""
+    def _accepts_bundle(self, bundle: dict[str, Any]) -> bool:
+        """`_accepts` of a Bundle, first without its resources: the schema would convert each of them twice."""
         entries = bundle.get("entry")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             return bool(self._schema.is_valid({"Bundle": bundle}))
@@ -72,11 +72,11 @@ class StructureValidator:
             return False
         resources = [entry["resource"] for entry in entries if "resource" in entry]
         outcomes = [entry["response"]["outcome"] for entry in entries if "outcome" in entry.get("response", ())]
-        return all(map(self._passes, (*resources, *outcomes)))
+        return all(map(self._accepts, (*resources, *outcomes)))
 
-    def _parameters_pass(self, parameters: Iterable[dict[str, Any]]) -> bool:
+    def _accepts_parameters(self, parameters: Iterable[dict[str, Any]]) -> bool:
         return all(
-            ("resource" not in parameter or self._passes(parameter["resource"]))
-            and self._parameters_pass(parameter.get("part", ()))
+            ("resource" not in parameter or self._accepts(parameter["resource"]))
+            and self._accepts_parameters(parameter.get("part", ()))
             for parameter in parameters
         )

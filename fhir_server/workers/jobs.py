@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
-from fhir_server.fhir.outcome import Conflict, FhirError, operation_outcome
+from fhir_server.fhir.outcome import Conflict, FhirError, build_operation_outcome
 from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import Caller
@@ -129,7 +129,7 @@ async def _advance(turn: Turn, step: JobStep, job: Job) -> None:
 
 
 async def _fail(turn: Turn, job: Job, error: FhirError) -> None:
-    failed = complete_job(job, operation_outcome(error.issues))
+    failed = complete_job(job, build_operation_outcome(error.issues))
     await _save(turn.context, job, replace(failed, http=error.status))
 
 

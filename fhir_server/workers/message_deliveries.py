@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
@@ -92,8 +92,8 @@ def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
         "code": code_task(DELIVERY),
         "focus": {"reference": f"{delivery.resource}/_history/{delivery.version}"},
         **({"for": {"reference": delivery.patient}} if delivery.patient else {}),
-        "authoredOn": instant(now),
-        "lastModified": instant(now),
+        "authoredOn": format_instant(now),
+        "lastModified": format_instant(now),
         "input": [
             make_part("text", valueReference={"reference": f"Binary/{id}"}),
             make_part("format", valueCode=delivery.format),

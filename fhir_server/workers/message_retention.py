@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from fhir_server.fhir.datetimes import DAY, interval
+from fhir_server.fhir.datetimes import DAY, parse_interval
 from fhir_server.requests.context import Context
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller
@@ -57,7 +57,7 @@ def _is_removable(task: Task, days: Mapping[str, int], now: int) -> bool:
         return False
     if state == "expired":  # its removal had begun
         return True
-    return partner in days and interval(task["lastModified"])[1] < now - days[partner] * DAY
+    return partner in days and parse_interval(task["lastModified"])[1] < now - days[partner] * DAY
 
 
 async def remove_expired(

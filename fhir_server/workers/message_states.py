@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.workers.message_codes import STATE_SYSTEM, clean_text
 
@@ -83,5 +83,9 @@ def move_task(task: Mapping[str, Any], state: MessageState, now: int, reason: st
             + (f"from there it can become {following}." if following else "from there it cannot change any more.")
         )
     members = {key: value for key, value in task.items() if key != "statusReason"}
-    members |= {"status": STATES[state].status, "businessStatus": code_state(state), "lastModified": instant(now)}
+    members |= {
+        "status": STATES[state].status,
+        "businessStatus": code_state(state),
+        "lastModified": format_instant(now),
+    }
     return members | ({"statusReason": {"text": clean_text(reason)}} if reason else {})

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Issue, operation_outcome
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Issue, build_operation_outcome
 from fhir_server.fhir.resource import Text
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
@@ -93,7 +93,7 @@ def make_binary(id: str, content_type: str, raw: bytes) -> Action:
 def make_intake_task(message: IncomingMessage, outcome: Outcome, received: str, now: int, keeps_text: bool) -> Action:
     """The Task of a message. `received`: when it first came; `now` (µs): when it was last tried."""
     remarks = [replace(each, diagnostics=clean_text(each.diagnostics)) for each in outcome.issues]
-    issues = {"contained": [{**operation_outcome(remarks), "id": "issues"}]} if remarks else {}
+    issues = {"contained": [{**build_operation_outcome(remarks), "id": "issues"}]} if remarks else {}
     outputs = [
         *(make_part("result", valueReference={"reference": each}) for each in outcome.made),
         *(make_part("deletion", valueString=clean_text(each)) for each in outcome.deletions),
@@ -122,7 +122,7 @@ def make_intake_task(message: IncomingMessage, outcome: Outcome, received: str, 
             "code": code_task(INTAKE),
             **({"for": {"reference": outcome.patient}} if outcome.patient else {}),
             "authoredOn": received,
-            "lastModified": instant(now),
+            "lastModified": format_instant(now),
             "input": [text, make_part("format", valueCode=message.format)],
             **({"output": outputs} if outputs else {}),
         }
@@ -138,7 +138,7 @@ def make_provenance(message: IncomingMessage, outcome: Outcome, now: int) -> Act
             "resourceType": "Provenance",
             "id": message.id,
             "target": [{"reference": each} for each in targets],
-            "recorded": instant(now),
+            "recorded": format_instant(now),
             "agent": [{"who": partner}],
             "entity": [{"role": "source", "what": {"reference": f"Binary/{message.id}"}}],
         }

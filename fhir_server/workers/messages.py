@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import FhirError, Issue, TooLarge
 from fhir_server.interactions.entries import Posted, read_entry
 from fhir_server.interactions.transaction import EntryGroups, entry_to_action
@@ -231,7 +231,7 @@ def _build_actions(intake: Intake, entries: list[dict[str, Any]], groups: EntryG
         try:
             actions.append(entry_to_action(intake.context, groups, read_entry(request, posted, position)))
         except FhirError as error:
-            raise error.located(f"Bundle.entry[{position}]") from None
+            raise error.relocate(f"Bundle.entry[{position}]") from None
     return actions
 
 
@@ -256,7 +256,7 @@ def _describe_deletion(action: Action) -> str:
 def _log(intake: Intake, outcome: Outcome, task: Mapping[str, Any] | None, keeps_text: bool) -> list[Action]:
     """The Binary, the Task and, of what was accepted, the Provenance."""
     message, now = intake.message, intake.context.clock()
-    received = task["authoredOn"] if task is not None else instant(now)
+    received = task["authoredOn"] if task is not None else format_instant(now)
     actions = [make_intake_task(message, outcome, received, now, keeps_text)]
     if keeps_text:
         actions.insert(0, make_binary(message.id, message.content_type, message.raw))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.settings import Settings
@@ -110,7 +110,7 @@ async def _work(team: Team, worker: Worker, turn: Turn, standing: Standing) -> N
 
 
 def _tell(team: Team, worker: Worker, standing: Standing, result: StepResult) -> None:
-    moment = instant(team.context.clock() // 1000 * 1000)
+    moment = format_instant(team.context.clock() // 1000 * 1000)
     standing.report = {"position": result.position, "lag": result.lag, "step": moment}
     if result.done:
         team.log("info", "worker step", worker=worker.name, **result._asdict())

@@ -31,7 +31,7 @@ async def apply_rules(context: Context, draft: Plan) -> None:
                     set_elements(context, draft, number, ruling.elements, found.get(target.reference))
                 found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
-                raise (error.located(target.action.where) if target.action.where else error) from None
+                raise (error.relocate(target.action.where) if target.action.where else error) from None
             if ruling.issues:
                 draft.issues[number] = ruling.issues
             if len(draft.steps) - planned > MOST_FURTHER_ACTIONS:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import FhirError, Invalid, PreconditionFailed
-from fhir_server.fhir.references import below
+from fhir_server.fhir.references import strip_base
 from fhir_server.fhir.resource import Text
-from fhir_server.fhir.rewrite import reference_paths, rewrite
+from fhir_server.fhir.rewrite import find_reference_paths, rewrite_references
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
 from fhir_server.requests.request import Caller, parse_query
@@ -65,7 +65,7 @@ class BundleReferences:
             return found
 
         prefixes = self.prefixes if root is None else (*self.prefixes, *self.relative.get(root, ()))
-        return rewrite(text, lookup, prefixes, definitions)
+        return rewrite_references(text, lookup, prefixes, definitions)
 
 
 def _group_relative_prefixes(urls: Iterable[str]) -> dict[str, set[bytes]]:
@@ -87,8 +87,8 @@ async def look_up_conditional_references(
 ) -> None:
     """Ask the store about the conditional references of many resources together; what cannot be read is left alone."""
     for number, text in enumerate(texts):
-        for _, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
-            match = _CONDITIONAL.fullmatch(below(reference, caller.base))
+        for _, reference in find_reference_paths(text.tree, text.type, lambda value: "?" in value):
+            match = _CONDITIONAL.fullmatch(strip_base(reference, caller.base))
             if match and match[1] in context.types and (match[1], match[2]) not in resolved.criteria:
                 with suppress(FhirError):
                     where = await parse_criteria(context, match[1], parse_query(match[2]), caller)
@@ -107,8 +107,8 @@ async def resolve_conditional_references(
     They may be written relative to the base URL or below it.
     """
     found: dict[str, str] = {}
-    for path, reference in reference_paths(text.tree, text.type, lambda value: "?" in value):
-        match = _CONDITIONAL.fullmatch(below(reference, caller.base))
+    for path, reference in find_reference_paths(text.tree, text.type, lambda value: "?" in value):
+        match = _CONDITIONAL.fullmatch(strip_base(reference, caller.base))
         if match and match[1] not in context.types:
             raise PreconditionFailed(
                 f"The conditional reference `{reference}` cannot be resolved: `{match[1]}` is no resource type of this "
@@ -119,7 +119,7 @@ async def resolve_conditional_references(
             found[reference] = await _find_one_match(context, resolved, (match[1], match[2]), path, caller)
     if not found:
         return text
-    return rewrite(text, found.get, (), context.definitions)
+    return rewrite_references(text, found.get, (), context.definitions)
 
 
 async def _find_one_match(
@@ -129,7 +129,7 @@ async def _find_one_match(
     try:
         where = resolved.criteria.get(criteria) or await parse_criteria(context, type, parse_query(query), caller)
     except FhirError as error:
-        raise error.located(path) from None
+        raise error.relocate(path) from None
     ids = resolved.referred.get(criteria)
     if ids is None:
         ids = resolved.referred[criteria] = await find_matches(context, resolved, CriteriaScope(type, where), caller)
@@ -149,7 +149,7 @@ def refuse_unresolved(text: Text) -> None:
     type = text.type
     if type in ("Bundle", "Parameters"):
         return
-    for path, reference in reference_paths(text.tree, type, lambda value: _URN_TEXT(value) is not None):
+    for path, reference in find_reference_paths(text.tree, type, lambda value: _URN_TEXT(value) is not None):
         raise Invalid(
             f"The reference `{reference}` names no entry of this bundle; correct it, or add one with that fullUrl.",
             code="value",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fhir_server.fhir import package
 from fhir_server.fhir.outcome import FhirError
-from fhir_server.fhir.resource import parse, valid_id
+from fhir_server.fhir.resource import is_id, parse
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Transaction
@@ -47,7 +47,7 @@ def _read_texts(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield str(path), path.read_bytes()
         elif path.suffix == package.SUFFIX:
             try:
-                yield from ((f"{path}:{name}", text) for name, text in package.resources(path))
+                yield from ((f"{path}:{name}", text) for name, text in package.read_definitions(path))
             except tarfile.TarError as error:
                 raise ValueError(f"`{path}` is no FHIR package: {error}.") from None
 
@@ -61,6 +61,6 @@ def _text_to_action(context: Context, name: str, text: bytes) -> Action | None:
     type, id = parsed.tree.get("resourceType"), parsed.tree.get("id")
     if type not in context.types:
         return None
-    if not isinstance(id, str) or not valid_id(id):
+    if not isinstance(id, str) or not is_id(id):
         raise ValueError(f"`{name}` needs an `id`, under which it is stored.")
     return Action("PUT", type, id, id=id, text=parsed, where=name)

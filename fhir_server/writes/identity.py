@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text, valid_id
+from fhir_server.fhir.resource import Text, is_id
 
 
 def check_identity(text: Text, type: str, id: str | None) -> None:
@@ -29,7 +29,7 @@ def check_identity(text: Text, type: str, id: str | None) -> None:
 
 def check_id(id: str) -> str:
     """An id from a URL that something is to be written at."""
-    if not valid_id(id):
+    if not is_id(id):
         raise Invalid(f"`{id}` is not a FHIR id; use 1 to 64 letters, digits, `-` and `.`.", code="value")
     return id
 

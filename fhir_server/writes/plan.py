@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fhir_server.fhir.json_tree import decode, encode, same_content
+from fhir_server.fhir.json_tree import decode, encode, has_same_content
 from fhir_server.fhir.outcome import (
     Conflict,
     Deleted,
@@ -25,7 +25,7 @@ from fhir_server.fhir.outcome import (
     TooCostly,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, join_members, members, parse, spliced
+from fhir_server.fhir.resource import Text, join_members, parse, split_at_version, split_members
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
@@ -137,9 +137,9 @@ async def _plan_targets(
                 size += THREAD_FROM
             await context.long_work.run(size, plan_target, context, draft, target, text, current, draft.caller)
         except FhirError as error:
-            problems += error.located(target.action.where).issues if target.action.where else error.issues
+            problems += error.relocate(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
-                raise (error.located(target.action.where) if target.action.where else error) from None
+                raise (error.relocate(target.action.where) if target.action.where else error) from None
         pending += size
         if pending > THREAD_FROM or number % SLICE == SLICE - 1:
             await asyncio.sleep(0)
@@ -228,7 +228,7 @@ async def _resolve_texts(
             if bundle or context.settings.references == "enforce":
                 await context.long_work.run(len(text.raw), refuse_unresolved, text)
         except FhirError as error:
-            raise (error.located(action.where) if action.where else error) from None
+            raise (error.relocate(action.where) if action.where else error) from None
         texts[number] = text
         await take_turns(number)
     return texts
@@ -335,11 +335,11 @@ def _plan_write(
     tree = build_stored_tree(text.tree, check_id(target.id))
     # criteria of this bundle have looked at it, and no reference in it was rewritten since
     entries = target.entries if text is action.text else None
-    if entries is None and (issues := context.validator.issues(tree)):
+    if entries is None and (issues := context.validator.find_issues(tree)):
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
         _check_search_parameter(context, draft, tree)
-    head, tail = spliced(text, action.type, target.id)
+    head, tail = split_at_version(text, action.type, target.id)
     if current is not None and _is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
@@ -363,11 +363,11 @@ def set_elements(
     assert isinstance(position, int) and draft.trees is not None
     write = draft.writes[position]
     assert write.content is not None
-    parts: dict[str, Any] = dict(members(write.content.build_text(1, 0)))
+    parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
     parts |= {name: encode(value) for name, value in elements.items()}
     text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
     tree = build_stored_tree(text.tree, target.id)
-    head, tail = spliced(text, write.type, write.id)
+    head, tail = split_at_version(text, write.type, write.id)
     draft.trees[target.reference] = tree
     if current is not None and _is_unchanged(current, head, tail):
         _drop_write(draft, number, position, current)
@@ -410,7 +410,7 @@ def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any])
 def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
     if current.raw is None:
         return False
-    return same_content(current.raw, head + b'"versionId":"0"' + tail)
+    return has_same_content(current.raw, head + b'"versionId":"0"' + tail)
 
 
 def collect_results(draft: Plan, written: tuple[Any, ...]) -> list[WriteResult]:

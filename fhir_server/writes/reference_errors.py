@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
-from fhir_server.fhir.rewrite import reference_paths
+from fhir_server.fhir.rewrite import find_reference_paths
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import StillReferenced, TargetsMissing
 from fhir_server.writes.plan import Plan
@@ -17,7 +17,7 @@ def build_missing_target_error(draft: Plan, error: TargetsMissing) -> FhirError:
         target, text = draft.required[reference]
         path = f"{target.action.where}.resource" if target.action.where else target.action.type
         wanted = {reference, f"{draft.caller.base}/{reference}"}
-        paths = tuple(found for found, _ in reference_paths(text.tree, path, wanted.__contains__))
+        paths = tuple(found for found, _ in find_reference_paths(text.tree, path, wanted.__contains__))
         issues.append(
             Issue(
                 "error",
@@ -41,7 +41,7 @@ async def build_still_referenced_error(context: Context, draft: Plan, error: Sti
         listed = []
         for source in sources:
             tree = orjson.loads((found[source].raw if source in found else None) or b"{}")
-            paths = [path for path, _ in reference_paths(tree, source.partition("/")[0], wanted.__contains__)]
+            paths = [path for path, _ in find_reference_paths(tree, source.partition("/")[0], wanted.__contains__)]
             listed.append(f"`{source}`" + (f" ({', '.join(paths)})" if paths else ""))
         sentence = (
             f"`{target}` cannot be {purged.get(target, 'deleted')}, because it is still referred to by "

@@ -123,7 +123,7 @@ async def resolve_targets(context: Context, actions: Sequence[Action], caller: C
         try:
             await _resolve_criteria(context, resolved, action, where, caller)
         except FhirError as error:
-            raise error.located(action.where) if action.where else error from None
+            raise error.relocate(action.where) if action.where else error from None
         await take_turns(number)
     return resolved
 
@@ -139,7 +139,7 @@ async def _parse_criteria(context: Context, action: Action, caller: Caller) -> C
     try:
         return await parse_criteria(context, action.type, action.criteria, caller)
     except FhirError as error:
-        raise error.located(action.where) if action.where else error from None
+        raise error.relocate(action.where) if action.where else error from None
 
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
@@ -192,7 +192,7 @@ def _build_candidate(context: Context, caller: Caller, target: Target) -> Candid
     if text is None or text.type != type:
         return None
     tree = build_stored_tree(text.tree, target.id)
-    if context.validator.issues(tree):
+    if context.validator.find_issues(tree):
         return None
     target.entries = context.index.make_entries(type, tree, caller.base)
     return Candidate(type, target.id, 0, target.entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, list_open_of
 from mappers.scheduling.elements import Resource, code_of, list_types, members, read_times, reference_of, target_of
@@ -71,7 +71,7 @@ def _find_clash(taking: Taking, others: Iterable[Occupation]) -> Refusal | None:
     names = tuple(dict.fromkeys(each.reference for each in among))
     start, end = min(each.start for each in among), max(each.end for each in among)
     listed = ", ".join(f"`{name}`" for name in names)
-    span = f"from {instant(start)} to {instant(end)} by {listed}"
+    span = f"from {format_instant(start)} to {format_instant(end)} by {listed}"
     if real and rule.capacity > 1:
         text = f"All {rule.capacity} places of `{taking.actor}` are taken {span}."
     elif real:
@@ -109,13 +109,13 @@ def find_refusals(
 
 def _list_rule_breaks(calendar: Calendar, time: Interval, occupied: Occupied, now: int) -> list[tuple[str, str]]:
     """(kind, sentence without its full stop) of each rule of a calendar that a visit does not keep."""
-    rule, name, start = calendar.parameters, calendar.actor, instant(time.start)
+    rule, name, start = calendar.parameters, calendar.actor, format_instant(time.start)
     opened = list_open_of(calendar, time, occupied.opened.get(calendar.schedule, ()))
     opened = subtract(opened, unite(occupied.closed.get(calendar.schedule, ())))
     visits = count_visits(calendar, time.start, occupied)[1]
     most = rule.most_per_day
     checks = (
-        ("hours", opened != [time], f"`{name}` is not open from {start} to {instant(time.end)}"),
+        ("hours", opened != [time], f"`{name}` is not open from {start} to {format_instant(time.end)}"),
         (
             "grid",
             next(list_grid(Interval(time.start, time.start + 1), rule.grid, calendar.zone), None) is None,

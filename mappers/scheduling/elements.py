@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, tzinfo
 from typing import Any
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.extensions import HOLD_EXPIRES, SLOT_ORIGIN
 from mappers.scheduling.intervals import Interval
@@ -89,7 +89,7 @@ def read_instant(text: Any, zone: tzinfo = UTC) -> int | None:
     if not isinstance(text, str):
         return None
     try:
-        return interval(text, zone)[0]
+        return parse_interval(text, zone)[0]
     except ValueError:
         return None
 
@@ -97,10 +97,16 @@ def read_instant(text: Any, zone: tzinfo = UTC) -> int | None:
 def read_period(period: Any, zone: tzinfo = UTC) -> Interval | None:
     """A Period whose partial dates cover their local span; an open end is far away; None for what is no Period."""
     try:
-        start = interval(period["start"], zone)[0] if "start" in period else BEFORE_ALL
+        start = parse_interval(period["start"], zone)[0] if "start" in period else BEFORE_ALL
         end = period.get("end")
         # an end with a time is that instant, an end that is a day includes the day
-        last = AFTER_ALL if end is None else interval(end, zone)[0] if "T" in end else interval(end, zone)[1] + 1
+        last = (
+            AFTER_ALL
+            if end is None
+            else parse_interval(end, zone)[0]
+            if "T" in end
+            else parse_interval(end, zone)[1] + 1
+        )
     except (ValueError, TypeError, AttributeError):
         return None
     return Interval(start, last)

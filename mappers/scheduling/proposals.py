@@ -26,7 +26,7 @@ from hashlib import sha256
 from itertools import islice, product
 from uuid import UUID
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice, list_actors
 from mappers.scheduling.elements import Resource
@@ -89,7 +89,7 @@ def proposal_to_appointment(proposal: Proposal, practice: Practice, template: Re
     actors: list[str] = [proposal.patient] if proposal.patient else []
     for schedule in proposal.schedules:
         actors += list_actors(practice.directory.get(schedule, {}))
-    times = {"start": instant(proposal.start), "end": instant(proposal.start + proposal.minutes * MINUTE)}
+    times = {"start": format_instant(proposal.start), "end": format_instant(proposal.start + proposal.minutes * MINUTE)}
     participants = [
         {"actor": {"reference": actor}, "required": "required", "status": "needs-action"}
         for actor in dict.fromkeys(actors)

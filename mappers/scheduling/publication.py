@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from mappers.scheduling.calendars import Calendar
 from mappers.scheduling.elements import Resource, code_of, read_times, reference_of, slot_origin, target_of
 from mappers.scheduling.extensions import BOOKING_LINK, BOOKING_PHONE, SLOT_CAPACITY, SLOT_ORIGIN
@@ -22,7 +22,7 @@ def make_manifest(request: str, now: int, files: Iterable[tuple[str, str, tuple[
     for kind, url, states in files:
         entry: dict[str, Any] = {"type": kind, "url": url}
         output.append({**entry, "extension": {"state": list(states)}} if states else entry)
-    return {"transactionTime": instant(now), "request": request, "output": output, "error": []}
+    return {"transactionTime": format_instant(now), "request": request, "output": output, "error": []}
 
 
 def write_ndjson(resources: Iterable[Resource]) -> bytes:
@@ -57,8 +57,8 @@ def published_slot(time: FreeTime, occupied: Occupied, link: Callable[[FreeTime]
         "extension": extensions,
         "schedule": {"reference": calendar.schedule},
         "status": "free",
-        "start": instant(time.start),
-        "end": instant(time.end),
+        "start": format_instant(time.start),
+        "end": format_instant(time.end),
     }
 
 
@@ -86,8 +86,8 @@ def plan_published_slots(
             "extension": [{"url": SLOT_ORIGIN, "valueCode": "published"}],
             "schedule": {"reference": calendar.schedule},
             "status": "free",
-            "start": instant(time.start),
-            "end": instant(time.end),
+            "start": format_instant(time.start),
+            "end": format_instant(time.end),
         }
     deletes = []
     for slot in slots:

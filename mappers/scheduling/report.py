@@ -11,7 +11,7 @@ from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.urls import BASE
 from mappers.scheduling.calendars import Calendar, Practice, list_open_of
 from mappers.scheduling.elements import Resource, code_of, list_types, read_instant
@@ -164,7 +164,7 @@ def make_measure_report(figures: Iterable[Figure], window: Interval, now: int) -
         "status": "complete",
         "type": "summary",
         "measure": f"{BASE}/Measure/schedule-report",
-        "date": instant(now),
-        "period": {"start": instant(window.start), "end": instant(window.end)},
+        "date": format_instant(now),
+        "period": {"start": format_instant(window.start), "end": format_instant(window.end)},
         "group": groups,
     }

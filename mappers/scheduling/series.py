@@ -8,7 +8,7 @@ from datetime import date, time, timedelta, tzinfo
 from heapq import nsmallest
 from typing import NamedTuple
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.clashes import Refusal
 from mappers.scheduling.elements import Resource, find_extension, members
@@ -127,7 +127,7 @@ def explain_occurrence(
     if not refusals:
         return None
     reasons = " ".join(refusal.issue.diagnostics for refusal in refusals)
-    others = ", ".join(instant(each.start) for each in alternatives)
+    others = ", ".join(format_instant(each.start) for each in alternatives)
     text = f"{head}: {reasons} {f'Free instead: {others}.' if others else 'No other time was found near it.'}"
     return Issue("error", refusals[0].issue.code, text, place)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import (
@@ -117,7 +117,7 @@ def _make_slot(slot: Resource, owner: str, time: Interval) -> Resource:
     """A Slot of the booking, new or moved to the time."""
     origin = {"url": SLOT_ORIGIN, "valueCode": "booking"}
     others = [each for each in members(slot, "extension") if each.get("url") != SLOT_ORIGIN]
-    times = {"start": instant(time.start), "end": instant(time.end)}
+    times = {"start": format_instant(time.start), "end": format_instant(time.end)}
     made = {"resourceType": "Slot", **slot, "extension": [origin, *others], "schedule": {"reference": owner}}
     old = read_times(slot) if "start" in slot else None
     return {**made, "status": "busy", **({} if old == time else times)}
@@ -178,5 +178,5 @@ def check_hold(appointment: Resource, patient: str, now: int) -> Issue | None:
 def mark_hold(appointment: Resource, until: int) -> Resource:
     """A pending Appointment that holds its time until an instant."""
     others = [each for each in members(appointment, "extension") if each.get("url") != HOLD_EXPIRES]
-    expires = {"url": HOLD_EXPIRES, "valueInstant": instant(until)}
+    expires = {"url": HOLD_EXPIRES, "valueInstant": format_instant(until)}
     return {**appointment, "status": "pending", "extension": [*others, expires]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Calendar, Practice
 from mappers.scheduling.clashes import find_clashes
@@ -93,7 +93,7 @@ def make_offer(appointment: Resource, time: FreeTime, until: int) -> Resource:
     open_patients = [{**person, "status": "needs-action"} for person in patients]
     length = (appointment.get("minutesDuration") or 0) * MINUTE
     end = time.start + length if length else time.end
-    times = {"start": instant(time.start), "end": instant(end)}
+    times = {"start": format_instant(time.start), "end": format_instant(end)}
     return mark_hold({**appointment, **times, "participant": [*open_patients, *needed]}, until)
 
 
@@ -107,8 +107,8 @@ def offer_task(offer: Resource, now: int, until: int) -> Resource:
         "intent": "proposal",
         "code": {"text": "waitlist-offer"},
         "focus": {"reference": reference_of(offer)},
-        "authoredOn": instant(now),
-        "restriction": {"period": {"end": instant(until)}},
+        "authoredOn": format_instant(now),
+        "restriction": {"period": {"end": format_instant(until)}},
     }
     return {**task, "for": {"reference": patient}} if patient else task
 

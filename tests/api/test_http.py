@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fhir_server.app import Knowledge, create
+from fhir_server.app import Knowledge, create_server
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -103,10 +103,10 @@ async def test_log_lines_hold_no_content(known: Knowledge) -> None:
     def log(level: str, message: str, **fields: object) -> None:
         lines.append({"level": level, "message": message, **fields})
 
-    from fhir_server.app import running
+    from fhir_server.app import open_server
     from fhir_server.settings import Settings
 
-    async with running(Settings(store="memory://"), log=log, known=known) as server:
+    async with open_server(Settings(store="memory://"), log=log, known=known) as server:
         transport = httpx.ASGITransport(server.api)
         async with httpx.AsyncClient(transport=transport, base_url="http://test/fhir") as http:
             await http.get("/Patient?name=Secret", headers={"X-Request-Id": "r1"})
@@ -122,7 +122,7 @@ async def test_log_lines_hold_no_content(known: Knowledge) -> None:
 async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FHIR_STORE", "memory://")
     monkeypatch.setenv("FHIR_LOG_LEVEL", "error")
-    server = create()
+    server = create_server()
     messages: list[MutableMapping[str, Any]] = []
     events: Iterator[MutableMapping[str, Any]] = iter([{"type": "lifespan.startup"}])
 

@@ -17,8 +17,8 @@ import orjson
 import pytest
 
 from fhir_server.api.openapi import SHARED
-from fhir_server.api.site import site
-from fhir_server.app import Knowledge, Seams, learn, running
+from fhir_server.api.site import build_site
+from fhir_server.app import Knowledge, Seams, load_knowledge, open_server
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.search.parse import NOT_SEARCHED
@@ -46,8 +46,8 @@ class Around(httpx.AsyncClient):
 @asynccontextmanager
 async def around(known: Knowledge | None, **settings: Any) -> AsyncIterator[Around]:
     chosen = Settings(store="memory://", **settings)
-    async with running(chosen, faults_only, known, Seams(definitions=None)) as server:
-        app = site("1", chosen.path)
+    async with open_server(chosen, faults_only, known, Seams(definitions=None)) as server:
+        app = build_site("1", chosen.path)
         app.state.context = server.context
         fhir = httpx.ASGITransport(server.api)
         async with (
@@ -190,7 +190,7 @@ async def test_a_posted_search_parameter_appears_with_the_next_request(known: Kn
 async def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("capability") / "capability.json"
     path.write_text('{"resourceTypes": ["Observation", "Patient"]}')
-    async with around(learn(Settings(capability=str(path))), capability=str(path)) as client:
+    async with around(load_knowledge(Settings(capability=str(path))), capability=str(path)) as client:
         assert (await client.get("/docs/Patient")).status_code == 200
         assert (await client.get("/docs/Claim")).status_code == 404
         return await client.document()

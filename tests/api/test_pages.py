@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
-from fhir_server.api.site import is_of_site, site, wants_page
+from fhir_server.api.site import build_site, is_of_site, wants_page
 from fhir_server.app import Knowledge
 from tests.conftest import Client, serving
 
@@ -30,7 +30,7 @@ async def api(known: Knowledge) -> AsyncIterator[Client]:
 
 @pytest.fixture(scope="module")
 async def client(api: Client) -> AsyncIterator[httpx.AsyncClient]:
-    app = site("1", "/fhir")
+    app = build_site("1", "/fhir")
     app.state.context = api.server.context
     headers = {"Accept": BROWSER}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=headers) as client:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.commands.one_write import OneWrite
+from fhir_server.commands.head_buffer import HeadBuffer
 from tests.faults.process import serving_process
 
 pytestmark = pytest.mark.anyio
@@ -39,9 +39,9 @@ class Written(asyncio.Transport):
         return name
 
 
-def made() -> tuple[Written, OneWrite]:
+def made() -> tuple[Written, HeadBuffer]:
     written = Written()
-    return written, OneWrite(written, asyncio.get_running_loop())
+    return written, HeadBuffer(written, asyncio.get_running_loop())
 
 
 async def test_head_and_body_are_one_write() -> None:

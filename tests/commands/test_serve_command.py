@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fhir_server.__main__ import cli
-from fhir_server.commands.serve import MOST_WORKERS, is_loopback, workers_for
+from fhir_server.commands.serve import MOST_WORKERS, choose_worker_count, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_refusals(options: list[str], says: str) -> None:
     ],
 )
 def test_workers(monkeypatch: pytest.MonkeyPatch, store: str, cores: int, wanted: int | None, expected: int) -> None:
-    monkeypatch.setattr("fhir_server.commands.serve.cores", lambda: cores)
-    assert workers_for(store, wanted) == expected
+    monkeypatch.setattr("fhir_server.commands.serve.count_cores", lambda: cores)
+    assert choose_worker_count(store, wanted) == expected
 
 
 def test_a_port_that_is_taken() -> None:

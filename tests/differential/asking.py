@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fhir_server.app import Running
+from fhir_server.app import Server
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries
 from fhir_server.search.registry import Parameter
 from tests.differential.both import Ask
@@ -53,7 +53,7 @@ def escaped(text: str) -> str:
     return text
 
 
-def vocabulary(server: Running, trees: Mapping[str, dict[str, Any]]) -> Vocabulary:
+def vocabulary(server: Server, trees: Mapping[str, dict[str, Any]]) -> Vocabulary:
     """What there is to ask for."""
     context, found, edges = server.context, Vocabulary(), set()
     for reference, tree in trees.items():

@@ -14,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from fhir_server.app import Knowledge, Running, Seams, running
+from fhir_server.app import Knowledge, Seams, Server, open_server
 from fhir_server.settings import Settings
 from tests.conftest import faults_only
 from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
@@ -54,7 +54,7 @@ class Both:
     oracle: httpx.AsyncClient
     other: httpx.AsyncClient
     trees: dict[str, dict[str, Any]]
-    server: Running
+    server: Server
 
 
 def uri_of(request: pytest.FixtureRequest) -> str:
@@ -101,7 +101,7 @@ async def both(
             limits = {"max_count": 5000, "search_seconds": 600.0, "request_timeout": 900.0}
             settings = Settings(store=store, references="allow", full_text=full_text, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(
-                running(settings, log=faults_only, known=known, seams=Seams(clock=clock))
+                open_server(settings, log=faults_only, known=known, seams=Seams(clock=clock))
             )
             transport = httpx.ASGITransport(server.api)
             clients.append(

@@ -77,7 +77,7 @@ def test_every_resource_is_valid_r4() -> None:
     validator = StructureValidator(load())
     for path in FILES:
         plain = msgspec.json.decode(path.read_bytes())
-        assert validator.issues(plain) == ()
+        assert validator.find_issues(plain) == ()
 
 
 def test_every_entry_is_put_at_its_own_id_once() -> None:

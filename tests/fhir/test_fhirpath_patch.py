@@ -44,7 +44,7 @@ def definitions() -> Definitions:
 @pytest.fixture
 def patched(definitions: Definitions) -> Callable[..., Any]:
     def apply(resource: dict[str, Any], *operations: dict[str, Any]) -> Any:
-        before = json_tree.copied(resource)
+        before = json_tree.copy_tree(resource)
         body = {"resourceType": "Parameters", "parameter": list(operations)}
         try:
             return fhirpath_patch.apply(resource, body, definitions)

@@ -121,7 +121,7 @@ def test_test_compares_numbers_by_value(stored: bytes, tested: bytes, passes: bo
     tree = json_tree.decode(b'{"v":[%b]}' % stored)
     patch = json_tree.decode(b'[{"op":"test","path":"/v","value":[%b]}]' % tested)
     if passes:
-        assert json_tree.equal(json_patch.apply(tree, patch), tree)
+        assert json_tree.are_equal(json_patch.apply(tree, patch), tree)
     else:
         with pytest.raises(Unprocessable):
             json_patch.apply(tree, patch)

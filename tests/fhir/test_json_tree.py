@@ -47,12 +47,12 @@ def test_what_is_not_json_is_invalid(raw: bytes) -> None:
     ],
 )
 def test_equality_is_that_of_json_with_numbers_as_written(left: bytes, right: bytes, same: bool) -> None:
-    assert json_tree.equal(json_tree.decode(left), json_tree.decode(right)) is same
+    assert json_tree.are_equal(json_tree.decode(left), json_tree.decode(right)) is same
 
 
 def test_a_copy_shares_no_container() -> None:
     tree = {"a": [{"b": json_tree.Number("1.0")}]}
-    copy = json_tree.copied(tree)
+    copy = json_tree.copy_tree(tree)
     copy["a"][0]["b"] = 2
     assert tree == {"a": [{"b": json_tree.Number("1.0")}]}
 
@@ -76,5 +76,5 @@ STORED = (
     ],
 )
 def test_content_is_the_same_apart_from_version_and_time(text: bytes, same: bool) -> None:
-    assert json_tree.same_content(STORED, text) is same
-    assert json_tree.same_content(text, STORED) is same
+    assert json_tree.has_same_content(STORED, text) is same
+    assert json_tree.has_same_content(text, STORED) is same

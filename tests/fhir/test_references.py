@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.fhir.references import Reference, literal_references, local, parse
+from fhir_server.fhir.references import Reference, find_literal_references, find_local_target, parse
 
 BASE = "http://127.0.0.1:8000/fhir"
 TYPES = frozenset({"Patient", "Observation", "Practitioner", "Bundle"})
@@ -52,7 +52,7 @@ def test_a_reference_is_taken_apart(text: str, expected: Reference) -> None:
     ],
 )
 def test_local_references_lose_their_version(text: str, expected: str | None) -> None:
-    assert local(text, BASE, TYPES) == expected
+    assert find_local_target(text, BASE, TYPES) == expected
 
 
 def test_literal_references_are_found_anywhere() -> None:
@@ -69,15 +69,20 @@ def test_literal_references_are_found_anywhere() -> None:
             {"display": "Patient/8"},
         ],
     }
-    assert literal_references(resource, BASE, TYPES) == ("Patient/1", "Patient/4", "Practitioner/2", "Practitioner/3")
+    assert find_literal_references(resource, BASE, TYPES) == (
+        "Patient/1",
+        "Patient/4",
+        "Practitioner/2",
+        "Practitioner/3",
+    )
 
 
 def test_absolute_references_are_local_only_below_the_base() -> None:
     resource = {"resourceType": "Observation", "subject": {"reference": f"{BASE}/Patient/1"}}
-    assert literal_references(resource, "", TYPES) == ()
-    assert literal_references(resource, "http://127x0x0x1:8000/fhir", TYPES) == ()
+    assert find_literal_references(resource, "", TYPES) == ()
+    assert find_literal_references(resource, "http://127x0x0x1:8000/fhir", TYPES) == ()
 
 
 def test_the_entries_of_a_bundle_are_resources_of_their_own() -> None:
     entry = {"resource": {"resourceType": "Observation", "subject": {"reference": "Patient/1"}}}
-    assert literal_references({"resourceType": "Bundle", "entry": [entry]}, BASE, TYPES) == ()
+    assert find_literal_references({"resourceType": "Bundle", "entry": [entry]}, BASE, TYPES) == ()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.fhir.resource import members, parse, spliced, version_members
+from fhir_server.fhir.resource import parse, split_at_version, split_members, write_version_members
 
-VERSION = version_members(3, "2026-11-27T08:00:00.000Z")
+VERSION = write_version_members(3, "2026-11-27T08:00:00.000Z")
 SET_BY_SERVER = ("versionId", "lastUpdated")
 
 TEXTS = (
@@ -40,13 +40,13 @@ TEXTS = (
 
 def check(raw: bytes) -> None:
     text = parse(raw)
-    head, tail = spliced(text, text.tree["resourceType"], "new")
+    head, tail = split_at_version(text, text.tree["resourceType"], "new")
     stored = head + VERSION + tail
     meta = {key: value for key, value in text.tree.get("meta", {}).items() if key not in SET_BY_SERVER}
     expected = {"versionId": "3", "lastUpdated": "2026-11-27T08:00:00.000Z", **meta}
     assert parse(stored).tree == {**text.tree, "id": "new", "meta": expected}
-    assert list(members(stored))[:3] == ["resourceType", "id", "meta"]
-    before, after = members(raw), members(stored)
+    assert list(split_members(stored))[:3] == ["resourceType", "id", "meta"]
+    before, after = split_members(raw), split_members(stored)
     rest = [key for key in before if key not in ("resourceType", "id", "meta")]
     assert list(after)[3:] == rest
     assert {key: bytes(after[key]) for key in rest} == {key: bytes(before[key]) for key in rest}

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fhir_server.app import Knowledge, now
+from fhir_server.app import Knowledge, read_clock
 from fhir_server.commands import reindex as command
 from fhir_server.operations.core.reindex import supervise
 from fhir_server.settings import Settings
@@ -424,9 +424,9 @@ async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
 
 
 async def test_the_command_does_its_types_after_what_was_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "running", lambda settings: nullcontext(client.server))
+    monkeypatch.setattr(command, "open_server", lambda settings: nullcontext(client.server))
     await put(client, patient("a", "brown"))
-    long_ago = now() - 2 * reindexing.LEASE
+    long_ago = read_clock() - 2 * reindexing.LEASE
     await reindexing.begin(
         dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"], "http://test/fhir"
     )
@@ -453,7 +453,7 @@ async def test_a_start_goes_on_with_what_a_dead_process_left(known: Knowledge, t
         left = await reindexing.find_job(context)
         assert left is not None and (left.status, left.done) == ("running", 200)
         assert "stored before it" in await refused(client, "Patient?eyes=brown")
-        later = dataclasses.replace(context, clock=lambda: now() + 2 * reindexing.LEASE)
+        later = dataclasses.replace(context, clock=lambda: read_clock() + 2 * reindexing.LEASE)
         before = await context.unrestricted.get_value(reindexing.JOB)
         faster = orjson.dumps(dataclasses.asdict(left) | {"rate": 0})
         await context.unrestricted.put_value_if(reindexing.JOB, faster, before)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.coverage_table import Counts, count_by_package, percent, table
+from scripts.coverage_table import Counts, count_by_package, format_percent, write_table
 
 
 def summary(lines: int, run_lines: int, branches: int, run_branches: int) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def test_files_are_counted_in_the_package_below_the_first() -> None:
 
 
 def test_the_table_ends_with_the_sum() -> None:
-    lines = list(table({"b": Counts(10, 5, 4, 1), "a": Counts(30, 30, 6, 6)}))
+    lines = list(write_table({"b": Counts(10, 5, 4, 1), "a": Counts(30, 30, 6, 6)}))
     assert [line.split()[0] for line in lines] == ["package", "a", "b", "all"]
     assert lines[-1].split() == ["all", "40", "87", "%", "10", "70", "%"]
 
@@ -44,4 +44,4 @@ def test_the_table_ends_with_the_sum() -> None:
     ("run", "whole", "text"), [(0, 0, "100 %"), (999, 1000, "99 %"), (0, 3, "0 %"), (2, 3, "66 %")]
 )
 def test_a_share_is_rounded_down(run: int, whole: int, text: str) -> None:
-    assert percent(run, whole) == text
+    assert format_percent(run, whole) == text

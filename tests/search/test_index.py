@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.entries import NO_ENTRIES, Entries
 from fhir_server.search.index import Index
 from fhir_server.search.nested_index import MAX_DEPTH, MAX_NESTED, MAX_NESTED_IN_ALL
@@ -52,7 +52,7 @@ def test_an_observation(index: Index) -> None:
             "subject": ("Patient/p1",),
             "patient": ("Patient/p1",),
         },
-        dates={"date": (interval("2026-11-23"),)},
+        dates={"date": (parse_interval("2026-11-23"),)},
         numbers={
             "value-quantity": (("", *quantity),),
             "combo-value-quantity": (("", *quantity),),
@@ -172,7 +172,7 @@ def test_the_first_entry_of_a_bundle_is_its_composition_or_message(index: Index)
 def test_dates_without_offset_are_taken_in_the_zone(registry: Registry) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     found = Index(registry, R4, berlin).make_entries("Patient", {"resourceType": "Patient", "birthDate": "1980-07-01"})
-    assert found.dates["birthdate"] == (interval("1980-07-01", berlin),)
+    assert found.dates["birthdate"] == (parse_interval("1980-07-01", berlin),)
 
 
 def test_many_members_cost_in_proportion(index: Index) -> None:

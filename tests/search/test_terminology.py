@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.fhir.definitions import TABLES
 from fhir_server.fhir.outcome import Invalid, TooCostly
-from fhir_server.fhir.terminology import published
+from fhir_server.fhir.terminology import load_published_terminology
 from fhir_server.search.concepts import Unevaluable
 from fhir_server.search.terminology import MAX_CODES, Codes, Terminology, find_names, list_dependencies, read_expansion
 from scripts import generate_terminology
@@ -69,7 +69,7 @@ def test_a_value_set_needs_the_systems_whose_codes_it_does_not_list() -> None:
 
 def test_r4_publishes_value_sets_and_code_systems() -> None:
     """R4's list of its value sets: administrative-gender has four codes."""
-    tables = published()
+    tables = load_published_terminology()
     assert (len(tables.value_sets), len(tables.code_systems)) == (1316, 1062)
     codes = Terminology().list_codes("http://hl7.org/fhir/ValueSet/administrative-gender|4.0.1")
     assert {code for _, code in codes.listed} == {"male", "female", "other", "unknown"}
@@ -79,7 +79,7 @@ def test_r4_publishes_value_sets_and_code_systems() -> None:
 def test_what_r4_publishes_is_evaluated_or_refused() -> None:
     """Refused are filters on systems that R4 does not hold (SNOMED CT, LOINC …), nothing else."""
     refused = set()
-    for url in published().value_sets:
+    for url in load_published_terminology().value_sets:
         try:
             Terminology().list_codes(url)
         except Unevaluable as error:

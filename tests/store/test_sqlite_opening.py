@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 from pathlib import Path
 
-from fhir_server.app import now
+from fhir_server.app import read_clock
 from fhir_server.store import sqlite
 
 PROCESSES = 4
@@ -17,7 +17,7 @@ def open_and_close(path: str) -> str:
     """What opening and closing the store says; runs in a process of its own."""
 
     async def run() -> None:
-        store = await sqlite.open_store(f"sqlite:///{path}", now)
+        store = await sqlite.open_store(f"sqlite:///{path}", read_clock)
         await store.check_ready()
         await store.close()
 

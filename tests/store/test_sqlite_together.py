@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.app import now
+from fhir_server.app import read_clock
 from fhir_server.search.entries import Entries
 from fhir_server.store.contract.case import put
 from fhir_server.store.operations import Transaction
@@ -24,7 +24,7 @@ def make_transaction(name: str, entries: Entries) -> Transaction:
 
 
 async def test_each_has_its_own_outcome(tmp_path: Path) -> None:
-    store = await open_store(f"sqlite:///{tmp_path}/fhir.db", now)
+    store = await open_store(f"sqlite:///{tmp_path}/fhir.db", read_clock)
     right = Entries(terms={"family": ("jones\x1fJones",)})
     wrong = Entries(terms={"family": (7,)})  # type: ignore[dict-item]
     try:

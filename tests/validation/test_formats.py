@@ -81,25 +81,25 @@ def rows(table: dict[str, list[Any]]) -> list[Any]:
 
 @pytest.mark.parametrize(("type_", "value"), rows(GOOD))
 def test_accepted(validator: StructureValidator, type_: str, value: Any) -> None:
-    assert validator.issues(extended(type_, value)) == ()
-    assert formats.fault(type_, value) is None
+    assert validator.find_issues(extended(type_, value)) == ()
+    assert formats.find_fault(type_, value) is None
 
 
 @pytest.mark.parametrize(("type_", "value"), rows(BAD))
 def test_refused(validator: StructureValidator, type_: str, value: Any) -> None:
-    [issue] = validator.issues(extended(type_, value))
+    [issue] = validator.find_issues(extended(type_, value))
     assert issue.severity == "error"
     assert issue.expression == (f"Basic.extension[0].value.ofType({type_})",)
     assert issue.code in {"structure", "value", "too-long"}
 
 
 def test_xhtml_may_be_longer_than_a_string() -> None:
-    assert formats.fault("xhtml", "x" * (1024 * 1024 + 1)) is None
-    assert formats.fault("xhtml", " ") is not None
+    assert formats.find_fault("xhtml", "x" * (1024 * 1024 + 1)) is None
+    assert formats.find_fault("xhtml", " ") is not None
 
 
 def test_the_sentence_says_what_would_be_right(validator: StructureValidator) -> None:
-    [issue] = validator.issues({"resourceType": "Patient", "birthDate": "2023-02-30"})
+    [issue] = validator.find_issues({"resourceType": "Patient", "birthDate": "2023-02-30"})
     assert issue.code == "value"
     assert issue.diagnostics == (
         "`Patient.birthDate` is `2023-02-30`; it must be a date that exists, "
@@ -116,4 +116,4 @@ def test_every_day_of_every_leap_pattern(validator: StructureValidator) -> None:
             for day in range(33):
                 exists = 1 <= day <= length + (leap and month == 2)
                 text = f"{year:04}-{month:02}-{day:02}"
-                assert (formats.fault("date", text) is None) == exists, text
+                assert (formats.find_fault("date", text) is None) == exists, text

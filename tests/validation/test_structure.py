@@ -232,12 +232,12 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
 
 @pytest.mark.parametrize("resource", VALID.values(), ids=VALID)
 def test_valid(validator: StructureValidator, resource: dict[str, Any]) -> None:
-    assert validator.issues(resource) == ()
+    assert validator.find_issues(resource) == ()
 
 
 @pytest.mark.parametrize(("resource", "code", "path"), FAULTS.values(), ids=FAULTS)
 def test_fault(validator: StructureValidator, resource: Any, code: str, path: str) -> None:
-    [issue] = validator.issues(resource)
+    [issue] = validator.find_issues(resource)
     assert (issue.severity, issue.code, issue.expression) == ("error", code, (path,))
     assert issue.diagnostics.endswith((".", "?"))
     assert "`" in issue.diagnostics
@@ -250,7 +250,7 @@ def test_all_faults_at_once(validator: StructureValidator) -> None:
         component=[{"code": {"text": "a"}}, {"valueQuantity": {"value": "7"}}],
         nonsense=True,
     )
-    assert [(issue.code, issue.expression[0]) for issue in validator.issues(resource)] == [
+    assert [(issue.code, issue.expression[0]) for issue in validator.find_issues(resource)] == [
         ("code-invalid", "Observation.status"),
         ("structure", "Observation.subject.reference"),
         ("structure", "Observation.component[1].value.ofType(Quantity).value"),
@@ -272,18 +272,18 @@ SENTENCES = {
 
 @pytest.mark.parametrize(("sentence", "resource"), SENTENCES.items())
 def test_sentences(validator: StructureValidator, sentence: str, resource: dict[str, Any]) -> None:
-    [issue] = validator.issues(resource)
+    [issue] = validator.find_issues(resource)
     assert issue.diagnostics.startswith(sentence)
 
 
 def test_faults_are_listed_up_to_a_limit(validator: StructureValidator) -> None:
-    issues = validator.issues(patient(name=[{"family": ""}] * 10_000))
+    issues = validator.find_issues(patient(name=[{"family": ""}] * 10_000))
     assert len(issues) == MOST_ISSUES + 1
     assert issues[-1].diagnostics == f"The resource has more than {MOST_ISSUES} faults; the rest is not listed."
 
 
 def test_long_keys_and_values_are_cut(validator: StructureValidator) -> None:
-    issues = validator.issues(patient(**{"k" * 100_000: 1, "birthDate": "9" * 100_000}))
+    issues = validator.find_issues(patient(**{"k" * 100_000: 1, "birthDate": "9" * 100_000}))
     assert len(issues) == 2
     assert all(len(issue.diagnostics) < 1000 and len(issue.expression[0]) < 200 for issue in issues)
 
@@ -293,5 +293,5 @@ def test_a_hundred_levels(validator: StructureValidator) -> None:
     innermost: dict[str, Any] = {"url": "a"}
     for _ in range(48):
         innermost = {"url": "a", "extension": [innermost]}
-    [issue] = validator.issues(extended(innermost))
+    [issue] = validator.find_issues(extended(innermost))
     assert issue.expression == ("Patient" + ".extension[0]" * 49,)

@@ -35,7 +35,7 @@ INVALID_IN_US_CORE = {"package/other/validation-oo.json": "required Bundle.entry
 
 def refused(validator: StructureValidator, resources: Iterable[tuple[str, Any]]) -> dict[str, str]:
     """Name → code and path of the first issue, for each resource refused."""
-    found: dict[str, tuple[Issue, ...]] = {name: validator.issues(resource) for name, resource in resources}
+    found: dict[str, tuple[Issue, ...]] = {name: validator.find_issues(resource) for name, resource in resources}
     return {name: f"{issues[0].code} {issues[0].expression[0]}" for name, issues in found.items() if issues}
 
 
@@ -67,16 +67,16 @@ def test_the_core_package(validator: StructureValidator) -> None:
 def test_most_resources_need_no_diagnosis(validator: StructureValidator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schema alone passes real data: what it leaves to the diagnosis stays rare."""
     walked: list[object] = []
-    diagnose = validator._diagnosis.issues
+    diagnose = validator._diagnosis.find_issues
 
     def count(resource: Any) -> Any:
         walked.append(resource)
         return diagnose(resource)
 
-    monkeypatch.setattr(validator._diagnosis, "issues", count)
+    monkeypatch.setattr(validator._diagnosis, "find_issues", count)
     resources = [entry["resource"] for _, bundle in islice(folder("data/synthea"), 4) for entry in bundle["entry"]]
-    assert not any(validator.issues(resource) for resource in resources)
+    assert not any(validator.find_issues(resource) for resource in resources)
     assert walked == []
     examples = [resource for _, resource in folder("data/r4-examples")]
-    assert not any(validator.issues(resource) for resource in examples)
+    assert not any(validator.find_issues(resource) for resource in examples)
     assert len(walked) < len(examples) / 20

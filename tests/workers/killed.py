@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from fhir_server.app import running
+from fhir_server.app import open_server
 from fhir_server.settings import Settings
 from fhir_server.transports.protocol import DeliveryResult, Endpoint
 from fhir_server.workers.delivery import run_deliveries
@@ -42,7 +42,7 @@ class Arrivals:
 
 
 async def main(database: str, arrivals: Path) -> None:
-    async with running(Settings(store=f"sqlite:///{database}"), log=lambda *_, **__: None) as server:
+    async with open_server(Settings(store=f"sqlite:///{database}"), log=lambda *_, **__: None) as server:
         clock = FastClock()
         context = dataclasses.replace(server.context, clock=clock)
         step = run_deliveries(outbox(Arrivals(arrivals)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.app import Knowledge, Seams
-from fhir_server.fhir.datetimes import DAY, instant
+from fhir_server.fhir.datetimes import DAY, format_instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.request import Caller
 from fhir_server.workers.message_codes import CONTROL_SYSTEM, PARTNER_SYSTEM
@@ -52,7 +52,7 @@ def make_task(state: MessageState, age: int = 0, partner: str = "lab") -> dict[s
         "groupIdentifier": {"system": PARTNER_SYSTEM, "value": partner},
         "status": STATES[state].status,
         "businessStatus": code_state(state),
-        "lastModified": instant(NOW - age * DAY),
+        "lastModified": format_instant(NOW - age * DAY),
     }
 
 
@@ -68,7 +68,7 @@ def test_a_task_moves_as_the_table_says(before: MessageState, after: MessageStat
     if after in STATES[before].next:
         moved = move_task(task, after, NOW, "Because.")
         assert (read_state(moved), moved["status"]) == (after, STATES[after].status)
-        assert moved["lastModified"] == instant(NOW) and moved["statusReason"]["text"] == "Because."
+        assert moved["lastModified"] == format_instant(NOW) and moved["statusReason"]["text"] == "Because."
     else:
         with pytest.raises(Conflict, match=f"is in the state `{before}` and cannot become `{after}`"):
             move_task(task, after, NOW)

@@ -114,7 +114,7 @@ def read_documents(file: InputFile) -> Iterator[Document | Failure]:
 def _read_package(file: InputFile) -> Iterator[Document]:
     """The resources of a package; all but the last carry no weight, since a member's share of the file is not known."""
     last: Document | None = None
-    for name, text in package.resources(file.path):
+    for name, text in package.read_definitions(file.path):
         if last is not None:
             yield last
         last = Document(f"{file.path}:{name}", None, text, 0)

@@ -17,6 +17,7 @@ import msgspec
 import orjson
 
 from fhir_server.commands.loading.inputs import Document, Failure, InputFile, read_documents
+from fhir_server.fhir.resource import is_id, split_members
 
 # Loose resources travel together; a refused group is sent again as a batch, so that each gets its own answer.
 GROUP_ENTRIES = 200
@@ -28,7 +29,6 @@ Kind = Literal["transaction", "batch", "group"]
 T = TypeVar("T")
 
 _UUID = re.compile(r"urn:uuid:([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class _Resource(msgspec.Struct):
@@ -61,7 +61,6 @@ class _Bundle(msgspec.Struct):
 _resource = msgspec.json.Decoder(_Resource)
 _entry = msgspec.json.Decoder(_Entry)
 _bundle = msgspec.json.Decoder(_Bundle)
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +216,7 @@ def _choose_id(full_url: str, head: _Resource, text: bytes) -> str:
     if match := _UUID.fullmatch(full_url):
         return match[1]
     if head.id is not msgspec.UNSET:
-        if not _ID.fullmatch(head.id):
+        if not is_id(head.id):
             raise InvalidInput(
                 f"The id `{head.id}` of this {head.resourceType} is not 1 to 64 letters, digits, `-` and `.`."
             )
@@ -243,7 +242,7 @@ def _set_id(text: bytes, id: str, replaces: bool) -> bytes:
     if not replaces:
         return b'{"id":"%b",%b' % (id.encode(), text.lstrip()[1:])
     json.loads(text, object_pairs_hook=_refuse_repeated_keys)
-    members = _members.decode(text)
+    members = split_members(text)
     parts = (orjson.dumps(id) if key == "id" else bytes(raw) for key, raw in members.items())
     return b"{%b}" % b",".join(orjson.dumps(key) + b":" + part for key, part in zip(members, parts, strict=True))
 

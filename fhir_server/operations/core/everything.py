@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from fhir_server.fhir.bundle import bundle, search_entry
-from fhir_server.fhir.datetimes import instant, interval
+from fhir_server.fhir.bundle import write_bundle, write_search_entry
+from fhir_server.fhir.datetimes import format_instant, parse_interval
 from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
-from fhir_server.fhir.references import literal_references, local
+from fhir_server.fhir.references import find_literal_references, find_local_target
 from fhir_server.interactions.read import build_deleted_error
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
@@ -151,7 +151,7 @@ def _parse_types(context: Context, value: str) -> frozenset[str]:
 
 def _parse_interval(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
-        return interval(value, context.criteria("").zone)
+        return parse_interval(value, context.criteria("").zone)
     except ValueError as error:
         raise Invalid(f"`{name}={value}` cannot be read: {error}", code="value") from None
 
@@ -245,9 +245,9 @@ async def _list_references(context: Context, base: str, matches: Sequence[Stored
     found: set[str] = set()
     for number, match in enumerate(matches, start=1):
         raw = match.raw or b"{}"
-        found.update(literal_references(orjson.loads(raw), base, context.types))
+        found.update(find_literal_references(orjson.loads(raw), base, context.types))
         if b"Binary/" in raw:
-            urls = (local(url.decode(), base, ("Binary",)) for url in _BINARY.findall(raw))
+            urls = (find_local_target(url.decode(), base, ("Binary",)) for url in _BINARY.findall(raw))
             found.update(reference for reference in urls if reference is not None)
         if number % SLICE == 0:
             await asyncio.sleep(0)
@@ -264,12 +264,12 @@ def _build_searchset(
     matches = [match for match in page.matches if query.wants(match.type)]
     parts = (("match", matches), ("include", extra))
     entries = [
-        search_entry(request.base, found.reference, found.raw or b"{}", mode)
+        write_search_entry(request.base, found.reference, found.raw or b"{}", mode)
         for mode, listed in parts
         for found in listed
     ]
-    meta = {"lastUpdated": instant(context.clock())}
+    meta = {"lastUpdated": format_instant(context.clock())}
     head: dict[str, object] = {"id": context.new_id(), "meta": meta, "type": "searchset"}
     if page.next is None and query.after is None:
         head["total"] = len(matches)
-    return bundle(head, links, entries)
+    return write_bundle(head, links, entries)

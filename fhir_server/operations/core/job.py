@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, Issue, NotFound, operation_outcome
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.parameters import parse_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -42,7 +42,7 @@ def _describe_progress(found: Job) -> str:
 
 
 def _inform(status: int, sentence: str, *headers: tuple[str, str]) -> Response:
-    body = operation_outcome([Issue("information", "informational", sentence)])
+    body = build_operation_outcome([Issue("information", "informational", sentence)])
     return Response(status, orjson.dumps(body), headers=(*headers, ("X-Progress", sentence)))
 
 
@@ -66,7 +66,7 @@ async def _list(context: Context, request: Request) -> Response:
             "part": [
                 {"name": "id", "valueString": job.id},
                 {"name": "status", "valueCode": job.status},
-                {"name": "started", "valueInstant": instant(job.started)},
+                {"name": "started", "valueInstant": format_instant(job.started)},
                 {"name": "progress", "valueString": _describe_progress(job)},
             ],
         }

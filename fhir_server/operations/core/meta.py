@@ -66,7 +66,7 @@ def _parse_meta(context: Context, request: Request) -> Meta:
     text = parse(request.body)
     if text.tree.get("resourceType") != "Parameters":
         raise Invalid("The body has to be a Parameters resource with a parameter `meta` (valueMeta).", code="structure")
-    issues = context.validator.issues(text.tree)
+    issues = context.validator.find_issues(text.tree)
     if issues:
         raise Invalid(issues=issues)
     found = decode(request.body).get("parameter", [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from fhir_server.fhir.outcome import Issue, NotFound, operation_outcome
+from fhir_server.fhir.outcome import Issue, NotFound, build_operation_outcome
 from fhir_server.interactions.write_requests import check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -33,4 +33,4 @@ async def purge(context: Context, request: Request) -> Response:
     if type == SEARCH_PARAMETER:
         await context.parameters.reload_and_mark_empty_types()
     sentence = f"`{type}/{id}` and its history were removed."
-    return Response(200, orjson.dumps(operation_outcome([Issue("information", "informational", sentence)])))
+    return Response(200, orjson.dumps(build_operation_outcome([Issue("information", "informational", sentence)])))

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Invalid, Issue, NotFound, operation_outcome
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -84,7 +84,7 @@ def _build_progress(request: Request, job: Job) -> Response:
         ("X-Progress", sentence),
         ("Retry-After", _RETRY_SECONDS),
     )
-    body = operation_outcome([Issue("information", "informational", sentence)])
+    body = build_operation_outcome([Issue("information", "informational", sentence)])
     return Response(202, orjson.dumps(body), headers=headers)
 
 
@@ -92,8 +92,8 @@ def _job_to_parameters(job: Job) -> dict[str, object]:
     parts: list[dict[str, object]] = [
         {"name": "status", "valueCode": job.status},
         {"name": "indexed", "valueInteger": job.done},
-        {"name": "started", "valueInstant": instant(job.started)},
-        {"name": "ended", "valueInstant": instant(job.beat)},
+        {"name": "started", "valueInstant": format_instant(job.started)},
+        {"name": "ended", "valueInstant": format_instant(job.beat)},
     ]
     if job.message:
         parts.append({"name": "message", "valueString": job.message})

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue, TooCostly
 from fhir_server.operations.scheduling.site import site_of
 from fhir_server.operations.scheduling.surroundings import read_surroundings
@@ -129,7 +129,7 @@ def explain_alternatives(times: Sequence[FreeTime]) -> Issue:
     """The next free times as an issue."""
     if not times:
         return Issue("information", "informational", "No free time was found in the next 14 days.")
-    listed = ", ".join(f"{instant(each.start)} ({each.calendars[0].schedule})" for each in times)
+    listed = ", ".join(f"{format_instant(each.start)} ({each.calendars[0].schedule})" for each in times)
     return Issue("information", "informational", f"Free instead: {listed}.")
 
 

@@ -8,9 +8,9 @@ from datetime import UTC, tzinfo
 
 import orjson
 
-from fhir_server.fhir.bundle import bundle, outcome_entry
-from fhir_server.fhir.datetimes import instant
-from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, NotFound, operation_outcome
+from fhir_server.fhir.bundle import write_bundle, write_outcome_entry
+from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.scheduling.asked import SERIES, Ask, Candidate, error_of, name_of
 from fhir_server.operations.scheduling.parameters import Parameters
 from fhir_server.operations.scheduling.settle import Consequences, Visit, plan_slots, settle
@@ -186,13 +186,13 @@ async def respond(context: Context, request: Request, outcome: Outcome[Results])
         if name in stored
     ]
     if outcome.answer.issues:
-        outcome_resource = orjson.loads(outcome_entry(operation_outcome(outcome.answer.issues)))["resource"]
+        outcome_resource = orjson.loads(write_outcome_entry(build_operation_outcome(outcome.answer.issues)))["resource"]
         entries.append(orjson.dumps({"resource": outcome_resource}))
-    return Response(201 if created else 200, bundle({"type": "collection"}, (), entries))
+    return Response(201 if created else 200, write_bundle({"type": "collection"}, (), entries))
 
 
 def set_times(appointment: Resource, start: int, end: int) -> Resource:
     """The Appointment at other times."""
     rest = {name: value for name, value in appointment.items() if name != "minutesDuration"}
-    changed = {**rest, "start": instant(start), "end": instant(end)}
+    changed = {**rest, "start": format_instant(start), "end": format_instant(end)}
     return appointment if read_times(changed) == read_times(appointment) else changed

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.bundle import bundle, outcome_entry
-from fhir_server.fhir.outcome import Invalid, Issue, NotFound, operation_outcome
+from fhir_server.fhir.bundle import write_bundle, write_outcome_entry
+from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.scheduling.availability import (
     add_rooms,
     find_free_times,
@@ -67,14 +67,14 @@ async def find(context: Context, request: Request) -> Response:
     issues = list(search.issues) if found else [*search.issues, *explain_nothing(reasons or {"closed"})]
     entries = [_propose(context, request, search, time) for time in found[:count]]
     if issues:
-        entries.append(outcome_entry(operation_outcome(issues)))
+        entries.append(write_outcome_entry(build_operation_outcome(issues)))
     links = [("self", "/".join((request.base, *request.path)))]
     if len(found) > count:
         last = found[count - 1]
         after = [last.start, last.calendars[0].schedule]
         state = {"values": dict(asked.values), "after": after, "count": count}
         links.append(build_next_link(context, links[0][1], request.path, state))
-    return Response(200, bundle({"type": "searchset"}, links, entries))
+    return Response(200, write_bundle({"type": "searchset"}, links, entries))
 
 
 def _propose(context: Context, request: Request, search: Search, time: FreeTime) -> bytes:

@@ -8,7 +8,7 @@ from datetime import UTC, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Invalid, Issue
 from fhir_server.fhir.resource import parse
 from fhir_server.requests.context import Context
@@ -76,7 +76,7 @@ class Parameters:
         if not text:
             return None
         try:
-            low, high = interval(text, zone)
+            low, high = parse_interval(text, zone)
         except ValueError as error:
             raise Invalid(f"`{name}`: {error}", code="value", expression=(name,)) from None
         return high + 1 if end and "T" not in text else low
@@ -133,7 +133,7 @@ def read_parameters(context: Context, request: Request, names: Iterable[str]) ->
         tree = parse(request.body).tree
         if tree.get("resourceType") != "Parameters":
             raise Invalid("The body of an operation has to be a Parameters resource.", code="structure")
-        issues = [each for each in context.validator.issues(tree) if not _is_inside(each)]
+        issues = [each for each in context.validator.find_issues(tree) if not _is_inside(each)]
         if issues:
             raise Invalid(issues=issues)
         for name, found in _collect(tree.get("parameter", [])).items():

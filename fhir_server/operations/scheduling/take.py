@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.scheduling.asked import Ask, Candidate, error_of, is_same_visit, list_candidates, name_of
@@ -186,7 +186,7 @@ def make_provenance(ask: Ask, appointments: Iterable[Resource], reason: str = ""
     provenance: dict[str, Any] = {
         "resourceType": "Provenance",
         "target": [{"reference": name_of(each)} for each in appointments],
-        "recorded": instant(ask.now),
+        "recorded": format_instant(ask.now),
         "activity": {"text": ask.asked.operation.removeprefix("$")},
         "agent": [{"who": {"display": ask.request.principal.name}}],
     }

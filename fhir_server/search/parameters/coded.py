@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.references import local
-from fhir_server.fhir.terminology import published
+from fhir_server.fhir.references import find_local_target
+from fhir_server.fhir.terminology import load_published_terminology
 from fhir_server.search.concepts import read_code_system
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
@@ -27,7 +27,7 @@ def parse_membership(parameter: Parameter, text: str, criteria: Criteria) -> Cla
     canonical = unescape(text)
     if not canonical.partition("|")[0] or canonical.endswith("|"):
         raise reject(parameter, text, "it takes the URL of a value set, perhaps with `|version`, or `ValueSet/id`.")
-    name = local(canonical, criteria.base, ("ValueSet",)) or canonical
+    name = find_local_target(canonical, criteria.base, ("ValueSet",)) or canonical
     return _match_codes(parameter, criteria.terminology.list_codes(name))
 
 
@@ -75,7 +75,7 @@ def implies(parameter: Parameter | Component, system: str, code: str, criteria: 
 @lru_cache(maxsize=4096)
 def find_implied_systems(parameter: Parameter | Component) -> frozenset[str]:
     """The systems of elements that hold a bare code: what their required bindings draw on."""
-    known = published().implied
+    known = load_published_terminology().implied
     return frozenset(system for path in parameter.coded for system in known.get(path, ()))
 
 

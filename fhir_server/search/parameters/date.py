@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, DateEntry
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import (
@@ -84,7 +84,7 @@ def _parse_interval(parameter: Parameter, text: str, criteria: Criteria) -> tupl
     """Prefix and interval of the search value, widened for `ap`."""
     prefix, value = split_prefix(unescape(text))
     try:
-        low, high = interval(value, criteria.zone)
+        low, high = parse_interval(value, criteria.zone)
     except ValueError as error:
         encoded = " In a URL `+` is written `%2B`." if " " in value else ""
         raise reject(parameter, text, f"{error} Prefixes: eq, ne, gt, lt, ge, le, sa, eb, ap.{encoded}") from None
@@ -95,12 +95,12 @@ def _parse_interval(parameter: Parameter, text: str, criteria: Criteria) -> tupl
 
 
 def _extract_date(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
-    return (interval(value, around.zone),)
+    return (parse_interval(value, around.zone),)
 
 
 def _extract_instant(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
     """R4: "a fixed point in time … with an effective width of 0", however few digits its seconds have."""
-    low, _ = interval(value, around.zone)
+    low, _ = parse_interval(value, around.zone)
     return ((low, low),)
 
 
@@ -108,15 +108,15 @@ def _extract_period(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
     start, end = value.get("start"), value.get("end")
     if not start and not end:
         return ()
-    low = interval(start, around.zone)[0] if start else OPEN_LOW
-    high = interval(end, around.zone)[1] if end else OPEN_HIGH
+    low = parse_interval(start, around.zone)[0] if start else OPEN_LOW
+    high = parse_interval(end, around.zone)[1] if end else OPEN_HIGH
     # A period that ends before it starts breaks per-1; it is found by both its ends rather than nowhere.
     return ((low, high) if low <= high else (high, low),)
 
 
 def _extract_timing(value: Any, around: Surroundings) -> tuple[DateEntry, ...]:
     """R4: "the specified scheduling details are ignored and only the outer limits matter"."""
-    limits = [interval(event, around.zone) for event in value.get("event", ()) if event]
+    limits = [parse_interval(event, around.zone) for event in value.get("event", ()) if event]
     bounds = value.get("repeat", {}).get("boundsPeriod")
     if bounds:
         limits.extend(_extract_period(bounds, around))

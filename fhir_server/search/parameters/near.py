@@ -33,13 +33,13 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     north, east = _parse_number(parameter, text, latitude, 90), _parse_number(parameter, text, longitude, 180)
     if not distance:
         return Near(parameter.code, north, east, DEFAULT_METRES)
-    length = ucum.canonical(_EVERYDAY_UNITS.get(units, units or "km"))
+    length = ucum.parse_unit(_EVERYDAY_UNITS.get(units, units or "km"))
     if length is None or length.unit != "m":
         raise reject(parameter, text, f"`{units}` is no unit of length; {FORM}")
     far = _parse_number(parameter, text, distance, float("inf"))
     if far < 0:
         raise reject(parameter, text, FORM)
-    return Near(parameter.code, north, east, length.value(far))
+    return Near(parameter.code, north, east, length.to_base_units(far))
 
 
 def _parse_number(parameter: Parameter, text: str, number: str, limit: float) -> float:

@@ -37,7 +37,7 @@ CURRENCY = "urn:iso:std:iso:4217"
 Unit = tuple[str | None, str]
 Bounds = tuple[Bound, ...]
 
-_BASE = ucum.Canonical("", 1.0)
+_BASE = ucum.CanonicalUnit("", 1.0)
 _ROUNDING = 3e-11  # two steps of the 12 digits that conversions keep
 
 COMMON_UNITS = (
@@ -91,12 +91,14 @@ def iterate_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tup
         yield CANONICAL, ("", scale.unit), bounds
 
 
-def _find_scale(unit: Unit | None) -> ucum.Canonical | None:
+def _find_scale(unit: Unit | None) -> ucum.CanonicalUnit | None:
     """The searched unit in base units, if it is (or, without a system, may be) a UCUM unit that can be converted."""
-    return ucum.canonical(unit[1]) if unit and unit[0] in (None, ucum.SYSTEM) else None
+    return ucum.parse_unit(unit[1]) if unit and unit[0] in (None, ucum.SYSTEM) else None
 
 
-def _convert_alternatives(alternatives: Alternatives, scale: ucum.Canonical, other: ucum.Canonical) -> Alternatives:
+def _convert_alternatives(
+    alternatives: Alternatives, scale: ucum.CanonicalUnit, other: ucum.CanonicalUnit
+) -> Alternatives:
     """The same bounds in another unit. A range narrower than the rounding of conversions still holds one value."""
     ends = {bound.value: scale.convert(bound.value, other) for bounds in alternatives for bound in bounds}
     lowest, highest = min(ends), max(ends)
@@ -106,9 +108,9 @@ def _convert_alternatives(alternatives: Alternatives, scale: ucum.Canonical, oth
 
 
 @lru_cache(maxsize=64)
-def _list_commensurable(base: str) -> Sequence[tuple[str, ucum.Canonical]]:
+def _list_commensurable(base: str) -> Sequence[tuple[str, ucum.CanonicalUnit]]:
     """The common units with these base units."""
-    known = [(code, ucum.canonical(code)) for code in COMMON_UNITS]
+    known = [(code, ucum.parse_unit(code)) for code in COMMON_UNITS]
     return [(code, scale) for code, scale in known if scale is not None and scale.unit == base]
 
 
@@ -135,10 +137,10 @@ def _extract_base_units(value: Any, around: Surroundings) -> tuple[NumberEntry, 
     """The entry of a quantity under `element:canonical`; none for a unit that cannot be converted."""
     if value.get("system") != ucum.SYSTEM:
         return ()
-    amount, scale = value.get("value"), ucum.canonical(value.get("code", ""))
+    amount, scale = value.get("value"), ucum.parse_unit(value.get("code", ""))
     if amount is None or scale is None:
         return ()
-    amount, comparator = scale.value(amount), value.get("comparator")
+    amount, comparator = scale.to_base_units(amount), value.get("comparator")
     low, high = _apply_comparator(comparator, amount) if comparator else (amount, amount)
     return (("", low, high, f"{SEPARATOR}{scale.unit}{SEPARATOR}"),)
 
@@ -151,9 +153,11 @@ def _make_base_unit_extractor(extract: Extractor, but: frozenset[str] = frozense
         for key, low, high, unit in extract(value, around):
             system, _, rest = unit.partition(SEPARATOR)
             code = rest.partition(SEPARATOR)[0]
-            scale = ucum.canonical(code) if system == ucum.SYSTEM and code not in but else None
+            scale = ucum.parse_unit(code) if system == ucum.SYSTEM and code not in but else None
             if scale is not None:
-                found.append((key, scale.value(low), scale.value(high), f"{SEPARATOR}{scale.unit}{SEPARATOR}"))
+                found.append(
+                    (key, scale.to_base_units(low), scale.to_base_units(high), f"{SEPARATOR}{scale.unit}{SEPARATOR}")
+                )
         return tuple(found)
 
     return converted

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.references import local, parse
+from fhir_server.fhir.references import find_local_target, parse
 from fhir_server.search.chains import CANONICAL
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
@@ -84,7 +84,7 @@ def _extract_reference(value: Any, around: Surroundings) -> tuple[str, ...]:
     text = value.get("reference")
     if not text:
         return ()
-    return (text if text[0] == "#" else local(text, around.base, around.types) or text,)
+    return (text if text[0] == "#" else find_local_target(text, around.base, around.types) or text,)
 
 
 def extract_identifier(value: Any, around: Surroundings) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def _extract_canonical(value: Any, around: Surroundings) -> tuple[str, ...]:
     url, _, version = value.partition("|")
     if url[:1] == "#":
         return (url,)
-    here = local(url, around.base, around.types)
+    here = find_local_target(url, around.base, around.types)
     return (f"{url}{SEPARATOR}{version}", here) if here else (f"{url}{SEPARATOR}{version}",)
 
 

@@ -36,7 +36,7 @@ def list_faults(known: Knowledge, resources: Iterable[Resource | None]) -> list[
     found = []
     for each in resources:
         stored = msgspec.json.decode(WRITE.encode(each))
-        issues: tuple[Issue, ...] = known.validator.issues(stored)
+        issues: tuple[Issue, ...] = known.validator.find_issues(stored)
         found += [(stored["resourceType"], f"{issue.expression} {issue.diagnostics}") for issue in issues]
     return found
 

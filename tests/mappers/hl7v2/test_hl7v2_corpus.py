@@ -72,7 +72,7 @@ def test_supported_events_are_mapped_and_all_others_are_rejected(shared: Path) -
         else:
             assert code == "AA" and built.bundle is not None, (path.name, built.issues)
             bundle = orjson.loads(write_bundle(built.bundle))
-            wrong += [f"{path.name}: {issue}" for issue in validator.issues(bundle)]
+            wrong += [f"{path.name}: {issue}" for issue in validator.find_issues(bundle)]
     assert wrong == []
 
 
@@ -176,7 +176,7 @@ def test_mutated_fields_give_valid_resources(
             segments[index] = replace(segments[index], values=tuple(values))
     built = build_bundle(map_message(replace(message, segments=tuple(segments)), PARTNER))
     if built.bundle:
-        assert validator.issues(orjson.loads(write_bundle(built.bundle))) == ()
+        assert validator.find_issues(orjson.loads(write_bundle(built.bundle))) == ()
 
 
 @pytest.fixture(scope="module")

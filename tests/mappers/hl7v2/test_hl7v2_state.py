@@ -82,7 +82,7 @@ def after(text: str, resources: Sequence[Resource], partner: Partner = PARTNER, 
     mapping = read(text, partner)
     built = build_bundle(mapping, state_of(mapping, resources, **more))
     if built.bundle:
-        assert StructureValidator(load()).issues(orjson.loads(write_bundle(built.bundle))) == ()
+        assert StructureValidator(load()).find_issues(orjson.loads(write_bundle(built.bundle))) == ()
     return built
 
 

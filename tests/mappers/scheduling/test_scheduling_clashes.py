@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice, read_practice
 from mappers.scheduling.clashes import (
@@ -250,7 +250,7 @@ def test_no_sequence_of_writes_is_above_capacity(writes: list[tuple[int, int, in
     start = at(f"{DAY}T10:00:00-06:00")
     store: dict[str, Resource] = {}
     for id, offset, length, status, kind in writes:
-        times = (instant(start + offset * MINUTE), instant(start + (offset + length) * MINUTE))
+        times = (format_instant(start + offset * MINUTE), format_instant(start + (offset + length) * MINUTE))
         hold = [{"url": HOLD_EXPIRES, "valueInstant": "2026-03-01T01:00:00Z"}]
         new = appointment(
             str(id), *times, "Practitioner/pine", status=status, appointmentType=concept(kind), extension=hold

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from mappers.scheduling.calendars import build_calendar, read_practice
 from mappers.scheduling.clashes import check_actors, find_clashes
 from mappers.scheduling.elements import Resource
@@ -39,7 +39,7 @@ def test_the_free_slot_is_offered_and_the_busy_ones_are_not(example: dict[str, R
     request = FreeTimesRequest(Interval(now, now + DAY), now, ((calendar,),))
     occupied = list_occupied((), slots, practice, now)
     found = [each for chunk in list_chunks(request) for each in compute_free_times(request, chunk, occupied)]
-    assert [instant(each.start) for each in found] == ["2013-12-25T09:15:00.000Z"]
+    assert [format_instant(each.start) for each in found] == ["2013-12-25T09:15:00.000Z"]
 
 
 def test_the_booked_appointment_takes_its_patient_and_practitioner(example: dict[str, Resource]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, read_practice
 from mappers.scheduling.clashes import find_refusals
 from mappers.scheduling.elements import Resource
@@ -333,7 +333,7 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
     if world.most:
         extension[0].append(parameters(mostPerDay=world.most))
     away = [low + world.closed[0] * MINUTE, low + sum(world.closed) * MINUTE]
-    during = {"start": instant(away[0]), "end": instant(away[1])}
+    during = {"start": format_instant(away[0]), "end": format_instant(away[1])}
     hours = [(clock_text(start), clock_text(end)) for start, end in spans]
     resources = [
         role("pine", actors[0], *hours, notAvailable=[{"description": "away", "during": during}]),
@@ -348,7 +348,9 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
     for number, (who, start, length) in enumerate(world.visits):
         present = [actor for bit, actor in ((1, actors[0]), (2, actors[1])) if who & bit]
         begin = low + start * MINUTE
-        visits.append(appointment(str(number), instant(begin), instant(begin + length * MINUTE), *present))
+        visits.append(
+            appointment(str(number), format_instant(begin), format_instant(begin + length * MINUTE), *present)
+        )
     pools = tuple((build_calendar(practice.directory[f"Schedule/{n}"], NONE, practice)[0],) for n in ("pine", "room"))
     window = Interval(low, low + 3 * 1440 * MINUTE)
     request = FreeTimesRequest(window, low, pools)  # type: ignore[arg-type]
@@ -397,7 +399,7 @@ def test_brute_force_minute_by_minute_finds_the_same(world: World) -> None:
     assert found == expected
     # and a booking is held to the same: of all times on the grid, those found have nothing in the way
     for start in range(window.start, window.end - 20 * MINUTE, 50 * MINUTE):
-        new = appointment("new", instant(start), instant(start + 20 * MINUTE), *actors)
+        new = appointment("new", format_instant(start), format_instant(start + 20 * MINUTE), *actors)
         assert (find_refusals(new, occupied, practice, low) == []) == (start in set(found))
 
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from mappers.scheduling.hours import Holiday, Hours, list_open, list_open_of_all, read_hours
 from mappers.scheduling.intervals import Interval
 from tests.mappers.scheduling.scheduling_resources import WORKDAYS, at, role
@@ -18,7 +18,7 @@ CHICAGO, HOWE = ZoneInfo("America/Chicago"), ZoneInfo("Australia/Lord_Howe")
 
 def opened(hours: Hours, start: str, end: str) -> list[tuple[str, str]]:
     found = list_open(hours, Interval(at(start), at(end)))
-    return [(instant(low)[:16], instant(high)[:16]) for low, high in found]
+    return [(format_instant(low)[:16], format_instant(high)[:16]) for low, high in found]
 
 
 def hours_of(resource: dict[str, Any], zone: ZoneInfo = CHICAGO, *holidays: Holiday) -> Hours:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.intervals import DAY, MINUTE, Interval, intersect, subtract, unite
 from mappers.scheduling.wall_clock import Span, day_interval, list_grid, read_zone, to_instants, to_intervals
@@ -33,7 +33,7 @@ def test_operations_are_those_of_sets(left: list[Interval], right: list[Interval
 
 
 def shown(intervals: list[Interval]) -> list[tuple[str, str]]:
-    return [(instant(start)[:16], instant(end)[:16]) for start, end in intervals]
+    return [(format_instant(start)[:16], format_instant(end)[:16]) for start, end in intervals]
 
 
 def test_a_day_of_clock_change_has_23_or_25_hours() -> None:
@@ -51,12 +51,12 @@ def test_a_time_that_the_clock_jumps_over_does_not_exist() -> None:
 
 
 def test_a_time_that_the_clock_shows_twice_is_two_instants() -> None:
-    assert [instant(at)[:16] for at in to_instants(date(2026, 11, 1), time(1, 30), CHICAGO)] == [
+    assert [format_instant(at)[:16] for at in to_instants(date(2026, 11, 1), time(1, 30), CHICAGO)] == [
         "2026-11-01T06:30",
         "2026-11-01T07:30",
     ]
     # on Lord Howe the clock goes from 02:00 (+11) back to 01:30 (+10:30)
-    assert [instant(at)[:16] for at in to_instants(date(2026, 4, 5), time(1, 45), HOWE)] == [
+    assert [format_instant(at)[:16] for at in to_instants(date(2026, 4, 5), time(1, 45), HOWE)] == [
         "2026-04-04T14:45",
         "2026-04-04T15:15",
     ]

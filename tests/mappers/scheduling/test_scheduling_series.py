@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import build_calendar, read_practice
 from mappers.scheduling.elements import Resource, extension_value, reference_of
@@ -184,7 +184,7 @@ def test_an_offer_is_a_hold_for_the_patient_and_a_task() -> None:
     assert (at(offer["start"]), at(offer["end"])) == TIME[:2]
     task = offer_task(offer, until - MINUTE, until)
     assert (task["focus"], task["for"]) == ({"reference": reference_of(offer)}, {"reference": "Patient/a"})
-    assert task["restriction"]["period"]["end"] == instant(until)
+    assert task["restriction"]["period"]["end"] == format_instant(until)
 
 
 def test_what_a_cancelled_appointment_leaves_is_a_time() -> None:

@@ -6,7 +6,7 @@ import itertools
 from datetime import date, time
 from zoneinfo import ZoneInfo
 
-from fhir_server.fhir.datetimes import instant
+from fhir_server.fhir.datetimes import format_instant
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, read_practice
 from mappers.scheduling.clashes import apply_override, find_clashes, find_refusals, note_override
 from mappers.scheduling.elements import Resource, find_extension, reference_of
@@ -112,7 +112,7 @@ def test_s5_ten_any_of_bookings_are_shared_evenly_in_a_stated_order() -> None:
         first = free(practice, ("pine", "elm"), "2026-03-02T06:00:00Z", store=tuple(store))[0]
         assert book(
             store,
-            appointment(str(number), instant(first.start), instant(first.end), first.calendars[0].actor),
+            appointment(str(number), format_instant(first.start), format_instant(first.end), first.calendars[0].actor),
             practice,
         )
     taken = [each["participant"][0]["actor"]["reference"] for each in store]
@@ -123,7 +123,7 @@ def test_s5_ten_any_of_bookings_are_shared_evenly_in_a_stated_order() -> None:
 def test_s6_series_keep_their_wall_clock_time() -> None:
     rule = SeriesRule(date(2026, 3, 1), time(15), 90, ZoneInfo("America/Chicago"), count=3)
     found, _ = list_occurrences(rule)
-    assert [instant(each.start or 0) for each in found] == [
+    assert [format_instant(each.start or 0) for each in found] == [
         "2026-03-01T21:00:00.000Z",
         "2026-03-08T20:00:00.000Z",
         "2026-03-15T20:00:00.000Z",
@@ -162,7 +162,7 @@ def test_s7_unavailability_has_the_scope_of_where_it_stands() -> None:
         schedule("south", "PractitionerRole/south"),
     )
     assert free(practice, ("north",), "2026-12-24T06:00:00Z") == []
-    assert instant(free(practice, ("south",), "2026-12-24T06:00:00Z")[0].start) == "2026-12-24T16:00:00.000Z"
+    assert format_instant(free(practice, ("south",), "2026-12-24T06:00:00Z")[0].start) == "2026-12-24T16:00:00.000Z"
     # what is booked in the north occupies the person in the south
     booked = appointment("a", "2026-12-24T16:00:00Z", "2026-12-24T16:30:00Z", "PractitionerRole/north")
     assert len(free(practice, ("south",), "2026-12-24T06:00:00Z", store=(booked,))) == 1
@@ -172,7 +172,7 @@ def test_s7_a_block_over_midnight_covers_both_days() -> None:
     night = [{"openingTime": "22:00:00", "closingTime": "02:00:00"}]
     room = {"resourceType": "Location", "id": "room", "hoursOfOperation": night}
     practice = practice_of(room, schedule("room", "Location/room"))
-    starts = [instant(each.start)[11:16] for each in free(practice, ("room",), "2026-01-05T06:00:00Z", 1)]
+    starts = [format_instant(each.start)[11:16] for each in free(practice, ("room",), "2026-01-05T06:00:00Z", 1)]
     assert starts == ["06:00", "06:30", "07:00", "07:30", "04:00", "04:30", "05:00", "05:30"]
     over = appointment("a", "2026-01-06T05:30:00Z", "2026-01-06T06:30:00Z", "Location/room")
     assert find_refusals(over, list_occupied((), (), practice, NOW), practice, NOW) == []
@@ -231,11 +231,11 @@ def test_s15_a_series_answers_per_occurrence_with_three_alternatives() -> None:
     found, _ = list_occurrences(rule)
     seventh = found[6].start
     assert seventh is not None
-    taken = appointment("x", instant(seventh), instant(seventh + 30 * MINUTE), "Practitioner/pine")
+    taken = appointment("x", format_instant(seventh), format_instant(seventh + 30 * MINUTE), "Practitioner/pine")
     occupied, issues = list_occupied((taken,), (), practice, NOW), []
     for each in found:
         assert each.start is not None and each.end is not None
-        new = appointment("new", instant(each.start), instant(each.end), "Practitioner/pine")
+        new = appointment("new", format_instant(each.start), format_instant(each.end), "Practitioner/pine")
         times = free(practice, ("pine",), f"{each.day.isoformat()}T06:00:00Z", store=(taken,))
         issue = explain_occurrence(
             each, find_refusals(new, occupied, practice, NOW), choose_alternatives(times, each.start)

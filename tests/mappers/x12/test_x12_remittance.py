@@ -326,4 +326,4 @@ def test_what_is_made_is_valid_fhir(known: Knowledge, shared: Path) -> None:
         made = [clp_to_claim_response(claim, remittance, CONTEXT) for claim in remittance.claims]
         made.append(remittance_to_payment(remittance, PaymentContext("2026-02-01")))
         for resource in made:
-            assert known.validator.issues(orjson.loads(orjson.dumps(resource, default=float))) == ()
+            assert known.validator.find_issues(orjson.loads(orjson.dumps(resource, default=float))) == ()

@@ -104,7 +104,7 @@ def test_a_refused_claim_becomes_a_response_with_its_codes(known: Knowledge) -> 
     response = status_to_claim_response(status, CONTEXT)
     assert (response["outcome"], find_code(response["error"][0]["code"])) == ("error", "562")
     assert response["disposition"] == "Rejected (A7/562/85): NPI not on file"
-    assert known.validator.issues(orjson.loads(orjson.dumps(response))) == ()
+    assert known.validator.find_issues(orjson.loads(orjson.dumps(response))) == ()
 
 
 def test_an_accepted_claim_is_queued() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.index import Index
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.parameters import TYPES, Criteria
@@ -16,7 +16,7 @@ from fhir_server.search.registry import Registry
 from tests.r4 import R4, REGISTRY
 
 BASE = "http://test/fhir"
-NOW = interval("2026-11-23T08:00:00Z")[0]
+NOW = parse_interval("2026-11-23T08:00:00Z")[0]
 
 Finds = Callable[[dict[str, Any], str, str], bool]
 ClauseOf = Callable[[str, str, str], Clause]

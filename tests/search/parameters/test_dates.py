@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.fhir.datetimes import interval
+from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW
 from fhir_server.search.index import Index
@@ -111,22 +111,24 @@ def test_of_a_timing_only_the_outer_limits_matter(index: Index) -> None:
     bounds = observation(effectiveTiming={"repeat": {"boundsPeriod": {"start": "2026-01-01"}, "frequency": 1}})
     neither = observation(effectiveTiming={"code": {"text": "BID"}})
     assert index.make_entries("Observation", events).dates["date"] == (
-        (interval("2026-01-01")[0], interval("2026-03-01")[1]),
+        (parse_interval("2026-01-01")[0], parse_interval("2026-03-01")[1]),
     )
-    assert index.make_entries("Observation", bounds).dates["date"] == ((interval("2026-01-01")[0], OPEN_HIGH),)
+    assert index.make_entries("Observation", bounds).dates["date"] == ((parse_interval("2026-01-01")[0], OPEN_HIGH),)
     assert "date" not in index.make_entries("Observation", neither).dates
-    assert index.make_entries("Observation", period(None, "2026")).dates["date"] == ((OPEN_LOW, interval("2026")[1]),)
+    assert index.make_entries("Observation", period(None, "2026")).dates["date"] == (
+        (OPEN_LOW, parse_interval("2026")[1]),
+    )
 
 
 def test_eq_is_one_bounded_range(clause_of: Callable[..., Any]) -> None:
-    low, high = interval(MONTH)
+    low, high = parse_interval(MONTH)
     assert clause_of("Observation", "date", MONTH) == DateRange(
         "date", (Bound("low", "ge", low), Bound("low", "le", high), Bound("high", "le", high))
     )
 
 
 def test_last_updated_is_a_point(clause_of: Callable[..., Any]) -> None:
-    low, high = interval(INSTANT)
+    low, high = parse_interval(INSTANT)
     at_least, at_most = Bound("low", "ge", low), Bound("low", "le", high)
     below, above = Bound("low", "lt", low), Bound("low", "gt", high)
     expected = {

@@ -11,7 +11,7 @@ from typing import Any
 _HEAD = b"HTTP/1."
 
 
-class OneWrite:
+class HeadBuffer:
     """A transport that keeps a response's head until its body is written, or the event loop has gone on without it."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
