@@ -33,6 +33,7 @@ from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.reindex import supervise
+from fhir_server.operations.scheduling.rule import BOOKING_RULES
 from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.context import Context
@@ -74,7 +75,7 @@ STORES: dict[str, Opener] = {
 
 ALLOW_ALL = AllowAll()
 
-RULES: Rules = {}
+RULES: Rules = {**BOOKING_RULES}
 """Resource type → its business rule."""
 
 GC_THRESHOLD = 20_000

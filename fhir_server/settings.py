@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from datetime import date
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -61,6 +62,18 @@ class Settings(BaseSettings):
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
     cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    booking: Literal["enforce", "warn", "off"] = Field(
+        "enforce",
+        description="What happens to plain writes of Appointments that break the rules of booking: they are refused, "
+        "stored with a warning, or stored unchecked.",
+    )
+    hold_minutes: int = Field(10, ge=1, le=1440, description="Minutes for which `$hold` keeps a time.")
+    holidays: str = Field(
+        "", description="Days on which nobody is open, such as `2026-12-25,2027-01-01`, separated by commas."
+    )
+    encounter_moves_appointment: bool = Field(
+        True, description="Whether an Encounter that starts or finishes moves the Appointments that it names."
+    )
     profiles: str = Field(
         "",
         description="Folder of definitions of your own (JSON files and packages, `.tgz`) that are stored at every "
@@ -81,6 +94,15 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError("Use an IANA name of a time zone, such as `America/New_York`.") from None
         return name
+
+    @field_validator("holidays")
+    @classmethod
+    def _days(cls, text: str) -> str:
+        days = [day.strip() for day in text.split(",") if day.strip()]
+        try:
+            return ",".join(date.fromisoformat(day).isoformat() for day in days)
+        except ValueError:
+            raise ValueError("Write days as `2026-12-25`, separated by commas.") from None
 
     @field_validator("path")
     @classmethod

@@ -53,6 +53,8 @@ class Context:
     """The CapabilityStatement for a base URL."""
     partners: Partners
     """By name, with whom messages are exchanged."""
+    snapshots: dict[str, Any] = field(default_factory=dict)
+    """What a domain read of the store and brings up to date before each use, by the domain's name."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 

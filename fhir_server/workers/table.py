@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.workers.delivery import run_deliveries
+from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.message_outbox import OUTBOX, step_retention
 from fhir_server.workers.worker import Worker
@@ -14,6 +15,7 @@ WORKERS: dict[str, Worker] = {
     worker.name: worker
     for worker in (
         Worker("jobs", "Carries on the long work that operations have started.", run_jobs(JOBS)),
+        Worker("holds", "Cancels holds of appointments that have expired.", tidy_holds, seconds=60.0),
         Worker("deliveries", "Sends the messages that wait to go to partners.", run_deliveries(OUTBOX)),
         Worker("retention", "Removes messages that are older than their partner's retention.", step_retention, 3600),
     )

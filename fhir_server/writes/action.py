@@ -22,7 +22,8 @@ class Action(NamedTuple):
     of a conditional interaction (If-None-Exist on a create). `if_match`: the version that must be current, or
     `headers.ANY_VERSION`.
     `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "". `purge`: the
-    deletion that comes before a physical removal.
+    deletion that comes before a physical removal. `decided`: the operation that chose it has applied the rule of the
+    type itself, so that it is not asked.
     """
 
     method: Method
@@ -37,6 +38,7 @@ class Action(NamedTuple):
     full_url: str = ""
     where: str = ""
     purge: bool = False
+    decided: bool = False
 
 
 class WriteResult(NamedTuple):

@@ -10,7 +10,7 @@ from fhir_server.fhir.outcome import FhirError, TooCostly, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
-from fhir_server.writes.plan import Plan, plan_target
+from fhir_server.writes.plan import Plan, apply_patch, plan_target, set_elements
 from fhir_server.writes.resolve_targets import Target
 from fhir_server.writes.rules import MOST_FURTHER_ACTIONS, Change, Ruling, Verb, build_refusal
 from fhir_server.writes.state import State
@@ -24,9 +24,11 @@ async def apply_rules(context: Context, draft: Plan) -> None:
     number, planned = 0, len(draft.steps)
     while number < len(draft.steps):
         target, step = draft.steps[number]
-        if isinstance(step, int) and target.action.type in context.rules and not target.found:
+        if isinstance(step, int) and _is_asked(context, target):
             try:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
+                if ruling.elements:
+                    set_elements(context, draft, number, ruling.elements, found.get(target.reference))
                 found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
                 raise (error.relocate(target.action.where) if target.action.where else error) from None
@@ -37,10 +39,14 @@ async def apply_rules(context: Context, draft: Plan) -> None:
         number += 1
 
 
+def _is_asked(context: Context, target: Target) -> bool:
+    return target.action.type in context.rules and not target.found and not target.action.decided
+
+
 async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
     """What the rule of a type says of one write; what it read and locked goes into the plan. Raises its refusal."""
     trees = draft.trees or {}
-    state = State(context, draft.caller, pending=trees)
+    state = State(context, draft.caller, pending=trees, entries=draft.entries)
     tree = None if current is None or current.raw is None else orjson.loads(current.raw)
     verb: Verb = "purge" if target.action.purge else target.action.method
     change = Change(verb, target.action.type, target.id, tree, trees.get(target.reference))
@@ -58,12 +64,15 @@ async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action])
     if not actions:
         return {}
     targets = [Target(each, each.id or each.fresh, create=each.method == "POST") for each in actions]
-    found = await context.unrestricted.read_many([target.reference for target in targets], deletions=True)
+    stored = [target.reference for target in targets if not target.create]
+    found = await context.unrestricted.read_many(stored, deletions=True) if stored else {}
     for target in targets:
         if draft.trees is not None and target.reference in draft.trees:
             raise Unprocessable(
                 f"This write changes `{target.reference}` as well, which another entry of the transaction writes; "
                 "leave that entry out."
             )
-        plan_target(context, draft, target, target.action.text, found.get(target.reference), draft.caller)
+        current = found.get(target.reference)
+        text = target.action.text if target.action.patch is None else apply_patch(target.action, target, current)
+        plan_target(context, draft, target, text, current, draft.caller)
     return found

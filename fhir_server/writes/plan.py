@@ -23,10 +23,11 @@ from fhir_server.fhir.outcome import (
     PreconditionFailed,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, parse, split_at_version
+from fhir_server.fhir.resource import Text, join_members, parse, split_at_version, split_members
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.request import Caller
+from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -59,6 +60,8 @@ class Plan:
     """By id, the SearchParameters written so far; None for one that is deleted."""
     trees: dict[str, dict[str, Any] | None] | None = None
     """By reference, what is written, None for a deletion; only where a rule will be asked."""
+    entries: dict[str, Entries] = field(default_factory=dict)
+    """By reference, the index entries of what `trees` has."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
 
@@ -167,7 +170,7 @@ async def _resolve_texts(
             continue
         try:
             if action.patch is not None:
-                text = _apply_patch(action, target, found.get(target.reference))
+                text = apply_patch(action, target, found.get(target.reference))
             else:
                 assert action.text is not None
                 text = action.text
@@ -186,7 +189,8 @@ async def _resolve_texts(
     return texts
 
 
-def _apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
+def apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
+    """The patched text. Raises NotFound, Deleted, or Unprocessable where type or id would change."""
     if current is None:
         raise NotFound(f"`{target.reference}` does not exist, so there is nothing to patch.")
     if current.raw is None:
@@ -295,8 +299,43 @@ def _plan_write(
     draft.steps.append((target, len(draft.writes)))
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     if draft.trees is not None:
-        draft.trees[target.reference] = tree
+        draft.trees[target.reference], draft.entries[target.reference] = tree, entries
     text.forget_tree()
+
+
+def set_elements(
+    context: Context, draft: Plan, number: int, elements: Mapping[str, Any], current: Stored | None
+) -> None:
+    """Set top-level elements of a planned write (None: take out); every other byte stays as the client wrote it."""
+    target, position = draft.steps[number]
+    assert isinstance(position, int) and draft.trees is not None
+    write = draft.writes[position]
+    assert write.content is not None
+    parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
+    parts |= {name: encode(value) for name, value in elements.items()}
+    text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
+    tree = build_stored_tree(text.tree, target.id)
+    head, tail = split_at_version(text, write.type, write.id)
+    draft.trees[target.reference] = tree
+    if current is not None and _is_unchanged(current, head, tail):
+        _drop_write(draft, number, position, current)
+        return
+    entries = context.index.make_entries(write.type, tree, draft.caller.base)
+    for reference in set(write.entries.references) - set(entries.references):
+        if reference in draft.required and draft.required[reference][0] is target:
+            del draft.required[reference]
+    draft.entries[target.reference] = entries
+    draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
+
+
+def _drop_write(draft: Plan, number: int, position: int, current: Stored) -> None:
+    """Answer a step with the stored version instead of writing it again."""
+    target = draft.steps[number][0]
+    del draft.writes[position]
+    draft.steps = [
+        (each, step - 1 if isinstance(step, int) and step > position else step) for each, step in draft.steps
+    ]
+    draft.steps[number] = (target, current)
 
 
 def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ forms, bundle entries, `$meta-add`, `$meta-delete` and `$purge` alike. A type wi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.store.operations import Assertion
@@ -42,13 +42,15 @@ class Ruling:
 
     Issues of severity `error` and `fatal` refuse the whole transaction (409 where all of them have the code `conflict`,
     else 422); others go with the result. `actions` are written in the same transaction (each is asked about by its own
-    type's rule); `assertions` and `locks` are added to those of the state that the rule read.
+    type's rule); `assertions` and `locks` are added to those of the state that the rule read. `elements` are set in the
+    resource itself: top-level name → value, None takes the element out.
     """
 
     issues: tuple[Issue, ...] = ()
     actions: tuple[Action, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     locks: tuple[str, ...] = ()
+    elements: Mapping[str, Any] = field(default_factory=dict)
 
 
 ALLOWED = Ruling()

@@ -15,6 +15,7 @@ import orjson
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
+from fhir_server.search.entries import Entries
 from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import Clause, Query, Scope
 from fhir_server.security.access import Reader
@@ -62,7 +63,7 @@ class State:
     """Reads for one decision, with the assertions and lock names that they lead to.
 
     `reader`: the caller's, for decisions whose answer shows what they read; None for rules, which see everything.
-    `pending`: the plan's own writes, `Type/id` → tree, None for a deletion.
+    `pending`: the plan's own writes, `Type/id` → tree, None for a deletion; `entries`: the index entries of some.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class State:
         caller: Caller,
         reader: Reader | None = None,
         pending: Mapping[str, Tree | None] | None = None,
+        entries: Mapping[str, Entries] | None = None,
     ) -> None:
         self.context = context
         self.caller = caller
@@ -78,10 +80,15 @@ class State:
         self.locks: set[str] = set()
         self._reader = reader or Reader(context.unrestricted, None)
         self._pending = pending or {}
+        self._entries = entries or {}
 
     def lock(self, names: Iterable[str]) -> None:
         """Name locks: transactions that name one in common follow each other on every store."""
         self.locks.update(names)
+
+    def list_pending(self, types: frozenset[str]) -> dict[str, Tree | None]:
+        """The plan's own writes of these types, `Type/id` → tree, None for a deletion."""
+        return {name: tree for name, tree in self._pending.items() if name.partition("/")[0] in types}
 
     async def read(self, type: str, id: str) -> Resource | None:
         """The current resource; None where there is none. Asserts the version that was read."""
@@ -93,10 +100,11 @@ class State:
         self.assertions.append(VersionIs(type, id, 0 if stored is None else stored.version))
         return None if stored is None or stored.raw is None else _to_resource(stored)
 
-    async def search(self, type: str, where: Clause, most: int = MOST_READ) -> list[Resource]:
+    async def search(self, type: str, where: Clause, most: int = MOST_READ, asserted: bool = True) -> list[Resource]:
         """All resources of a type that match, by id. Asserts that there are no others, and the version of each.
 
-        Raises TooCostly for more than `most`.
+        `asserted` False: nothing is asserted, for a decision that would stand as well had it been made just before any
+        other write of what it looks for. Raises TooCostly for more than `most`.
         """
         pending = {
             reference.partition("/")[2]: tree
@@ -109,13 +117,21 @@ class State:
             raise TooCostly(
                 f"More than {most} resources of type `{type}` would have to be looked at; narrow the request."
             )
-        self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
         stored = [match for match in page.matches if match.id not in pending]
-        self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
+        if asserted:
+            self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
+            self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
         found = {match.id: _to_resource(match) for match in stored}
-        for id in match_pending(self.context, self.caller, type, where, pending):
+        for id in self._match_pending(type, where, pending):
             found[id] = Resource(pending[id] or {}, 0)
         return [found[id] for id in sorted(found)]
+
+    def _match_pending(self, type: str, where: Clause, trees: Mapping[str, Tree | None]) -> list[str]:
+        """The ids of the plan's writes that match; index entries that the plan has are not made again."""
+        known = {id: entries for id in trees if (entries := self._entries.get(f"{type}/{id}")) is not None}
+        found = [id for id in known if matches(where, Candidate(type, id, 0, known[id]), _NoNeighbours())]
+        rest = {id: tree for id, tree in trees.items() if id not in known}
+        return found + match_pending(self.context, self.caller, type, where, rest)
 
 
 def _to_resource(stored: Stored) -> Resource:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, tzinfo
+from typing import Any
 
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.elements import (
@@ -31,17 +32,21 @@ _ROOMS = frozenset(("ro", "bd", "ca", "ve"))
 # In minutes; more than any window.
 _FOR_EVER = 100 * 366 * 1440
 _OPEN_WITHOUT_HOURS = frozenset(("Location", "Device"))
+_WALL_CLOCK = ("hoursOfOperation", "availableTime", "notAvailable")
 
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """All that the rules look up: resources by reference, Schedules by actor, parameter rows by resource, settings."""
+    """All that the rules look up: resources by reference, Schedules and roles by actor, parameter rows, settings."""
 
     directory: Directory
     schedules: Mapping[str, tuple[Resource, ...]]
     rows: Mapping[str, tuple[ParameterRow, ...]]
     default: SchedulingParameters
     holidays: tuple[Holiday, ...] = ()
+    roles: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    memo: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was derived from the above once: it follows from it, and from nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ def read_practice(
     """Schedules, roles, practitioners, locations, devices and services of a site; `default` comes from the settings."""
     directory = {reference_of(each): each for each in resources}
     schedules: dict[str, list[Resource]] = defaultdict(list)
+    roles: dict[str, list[Resource]] = defaultdict(list)
     rows: dict[str, tuple[ParameterRow, ...]] = {}
     issues: list[Issue] = []
     for reference, resource in sorted(directory.items()):
@@ -70,15 +76,20 @@ def read_practice(
             rows[reference], issues = tuple(read), issues + wrong
         if resource.get("resourceType") == "Schedule":
             schedules[owner_of(resource, directory)].append(resource)
-    by_actor = {actor: tuple(group) for actor, group in schedules.items()}
-    return Practice(directory, by_actor, rows, default, tuple(holidays)), issues
+        if resource.get("resourceType") == "PractitionerRole":
+            roles[target_of(resource.get("practitioner"))].append(resource)
+    by_actor, by_person = ({name: tuple(group) for name, group in each.items()} for each in (schedules, roles))
+    return Practice(directory, by_actor, rows, default, tuple(holidays), by_person), issues
 
 
 def longest_buffer(practice: Practice) -> int:
     """The longest buffer of any visit, in minutes: so far the visits beside a window can reach into it."""
-    names = ("buffer_before", "buffer_after")
-    buffers: list[int] = [row.values.get(name, 0) for rows in practice.rows.values() for row in rows for name in names]
-    return max(practice.default.buffer_before, practice.default.buffer_after, *buffers)
+    if "longest buffer" not in practice.memo:
+        names = ("buffer_before", "buffer_after")
+        buffers = [row.values.get(name, 0) for rows in practice.rows.values() for row in rows for name in names]
+        practice.memo["longest buffer"] = max(practice.default.buffer_before, practice.default.buffer_after, *buffers)
+    longest: int = practice.memo["longest buffer"]
+    return longest
 
 
 def list_actors(schedule: Resource) -> list[str]:
@@ -138,6 +149,8 @@ def build_calendar(
     """The calendar of a Schedule for these appointment types, and what is wrong; None when no zone is known."""
     reference = reference_of(schedule)
     parameters = parameters_of(schedule, types, practice)
+    if not parameters.zone and _needs_no_zone(schedule, practice):
+        parameters = replace(parameters, zone="UTC", grid=1)
     if not parameters.zone:
         text = (
             f"No time zone is known for `{reference}`: give the Schedule, its Location or its HealthcareService "
@@ -164,6 +177,14 @@ def build_calendar(
     return Calendar(reference, owner, zone, parameters, tuple(ways), horizon), issues
 
 
+def _needs_no_zone(schedule: Resource, practice: Practice) -> bool:
+    """Whether nothing is on the wall clock: a room or device of which nobody says hours."""
+    if owner_of(schedule, practice.directory).split("/")[0] not in _OPEN_WITHOUT_HOURS or practice.holidays:
+        return False
+    places = (practice.directory.get(place, {}) for place in _list_places(schedule, ()))
+    return not any(name in place for place in places for name in _WALL_CLOCK)
+
+
 def _list_ways(schedule: Resource, practice: Practice) -> list[list[Resource]]:
     """The roles that the Schedule names; where it names only the practitioner, each role of that person is a way."""
     named = [
@@ -176,11 +197,10 @@ def _list_ways(schedule: Resource, practice: Practice) -> list[list[Resource]]:
         return [named]
     places = {actor for actor in list_actors(schedule) if actor.startswith("Location/")}
     ways = []
-    for resource in practice.directory.values():
-        if resource.get("resourceType") == "PractitionerRole" and target_of(resource.get("practitioner")) == owner:
-            at = {target_of(place) for place in members(resource, "location")}
-            if not places or not at or places & at:
-                ways.append([resource])
+    for resource in practice.roles.get(owner, ()):
+        at = {target_of(place) for place in members(resource, "location")}
+        if not places or not at or places & at:
+            ways.append([resource])
     return ways or [[]]
 
 

@@ -155,9 +155,10 @@ def apply_override(
 
 
 def note_override(appointment: Resource, kinds: Iterable[str], reason: str, who: str) -> Resource:
-    """The Appointment with who set which rule aside, and why."""
+    """The Appointment with who (a reference, or a name) set which rule aside, and why."""
+    person = {"reference": who} if "/" in who else {"display": who}
     parts: list[Resource] = [{"url": "kind", "valueCode": kind} for kind in sorted(kinds)]
-    parts += [{"url": "reason", "valueString": reason}, {"url": "who", "valueReference": {"reference": who}}]
+    parts += [{"url": "reason", "valueString": reason}, {"url": "who", "valueReference": person}]
     note = {"url": BOOKING_OVERRIDE, "extension": parts}
     return {**appointment, "extension": [*members(appointment, "extension"), note]}
 

@@ -76,15 +76,9 @@ class _Part(NamedTuple):
     parameters: SchedulingParameters
 
 
-_Memo = dict[tuple[str, tuple[str, ...], frozenset[str]], _Part | None]
-
-
-def list_takings(appointment: Resource, practice: Practice, memo: _Memo | None = None) -> list[Taking]:
-    """The participants whose time an Appointment takes, not those who declined; each person, device and room once.
-
-    `memo` remembers what many Appointments have in common.
-    """
-    memo = {} if memo is None else memo
+def list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
+    """The participants whose time an Appointment takes, not those who declined; each person, device and room once."""
+    memo = practice.memo  # what many Appointments have in common
     time = read_times(appointment)
     if isinstance(time, Issue):
         return []
@@ -150,7 +144,6 @@ def list_occupied(
     """
     actors: dict[str, list[Occupation]] = defaultdict(list)
     named: set[str] = set()
-    memo: _Memo = {}
     for appointment in appointments:
         if code_of(appointment) in OCCUPYING:
             named.update(target_of(slot) for slot in members(appointment, "slot"))
@@ -158,7 +151,7 @@ def list_occupied(
             continue
         reference = reference_of(appointment)
         firm = not is_request(appointment)
-        for actor, time, _, parameters, _, types in list_takings(appointment, practice, memo):
+        for actor, time, _, parameters, _, types in list_takings(appointment, practice):
             low, high = reserve(time, parameters)
             entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
             actors[actor].append(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from mappers.scheduling.extensions import SCHEDULING_PARAMETERS, TIME_ZONE
 from scripts.sample_clinic.build import Resource, concept, identifier, moment, reference, resource
 
 ORGANIZATIONS = [
@@ -105,17 +106,50 @@ def _practitioners() -> list[Resource]:
     return made
 
 
+# How far ahead visits are given, in days: far enough that the samples can be booked in any year to come.
+_HORIZON = 3650
+
+
+def _calendar(id: str, *actors: Resource) -> Resource:
+    """A Schedule in the clinic's zone that takes visits for years."""
+    horizon = {"value": _HORIZON, "unit": "d", "system": "http://unitsofmeasure.org", "code": "d"}
+    return resource(
+        "Schedule",
+        id,
+        extension=[
+            {"url": TIME_ZONE, "valueCode": "America/New_York"},
+            {"url": SCHEDULING_PARAMETERS, "extension": [{"url": "horizon", "valueDuration": horizon}]},
+        ],
+        active=True,
+        actor=list(actors),
+        planningHorizon={"start": OPEN_DAY},
+    )
+
+
+def _room_calendar() -> list[Resource]:
+    """The Schedule of the first room, and its Slots that the booked appointments hold."""
+    ends = dict(pairwise(SLOT_TIMES))
+    return [
+        _calendar("room-1-schedule", reference("Location/room-1")),
+        *(
+            resource(
+                "Slot",
+                slot_id("room-1", start),
+                schedule=reference("Schedule/room-1-schedule"),
+                status="busy",
+                start=moment(OPEN_DAY, start),
+                end=moment(OPEN_DAY, ends[start]),
+            )
+            for _, start in sorted(BUSY, key=lambda each: each[1])
+        ),
+    ]
+
+
 def _schedules() -> list[Resource]:
-    made = []
+    made = _room_calendar()
     for id in NAMES:
         made.append(
-            resource(
-                "Schedule",
-                f"{id}-schedule",
-                active=True,
-                actor=[reference(f"Practitioner/{id}", NAMES[id]), reference("Location/front-desk")],
-                planningHorizon={"start": OPEN_DAY, "end": "2026-12-31"},
-            )
+            _calendar(f"{id}-schedule", reference(f"Practitioner/{id}", NAMES[id]), reference("Location/front-desk"))
         )
         made += [
             resource(

@@ -72,7 +72,9 @@ def _appointment(id: str, status: str, visit: tuple[str, ...], reason: str | Non
         start=moment(date, start),
         end=moment(date, end),
         minutesDuration=_minutes(end) - _minutes(start),
-        slot=[reference(f"Slot/{slot_id(DOCTORS[doctor], start)}")] if status == "booked" else None,
+        slot=[reference(f"Slot/{slot_id(actor, start)}") for actor in (DOCTORS[doctor], "room-1")]
+        if status == "booked"
+        else None,
         participant=[
             {"actor": patient(who)} | accepted,
             {"actor": practitioner(doctor)} | accepted,

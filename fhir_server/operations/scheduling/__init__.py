@@ -1,0 +1,32 @@
+"""The operations of scheduling: one file each, one row each in this table (docs/scheduling.md)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.operation import Handler, Level, Operation
+from fhir_server.operations.scheduling import book, cancel, check_in, find, hold, no_show, reschedule
+
+_ON_TYPE: dict[str, tuple[Level, ...]] = {"Appointment": ("type",)}
+
+
+_ON_ONE: dict[str, tuple[Level, ...]] = {"Appointment": ("type", "instance")}
+
+
+def _change(code: str, documentation: str, handler: Handler) -> Operation:
+    return Operation(code, ("POST",), operation_url(f"appointment-{code}"), documentation, handler, at=_ON_ONE)
+
+
+def _take(code: str, documentation: str, handler: Handler, *methods: str) -> Operation:
+    url = operation_url(f"appointment-{code}")
+    return Operation(code, (*methods, "POST"), url, documentation, handler, at=_ON_TYPE)
+
+
+SCHEDULING: tuple[Operation, ...] = (
+    _take("find", "Free times as proposed Appointments, earliest first.", find.find, "GET"),
+    _take("hold", "A time is kept for some minutes.", hold.hold),
+    _take("book", "A held, proposed or new time is booked.", book.book),
+    _change("reschedule", "Another time, provider or room for an Appointment or its series.", reschedule.reschedule),
+    _change("cancel", "An Appointment or its series is cancelled and its Slots are freed.", cancel.cancel),
+    _change("check-in", "The patient is here.", check_in.check_in),
+    _change("no-show", "The patient did not come.", no_show.no_show),
+)

@@ -1,0 +1,97 @@
+"""What is stored around a time of some actors: the Appointments and Slots that decide whether it is taken.
+
+Appointments and Slots are found by actor or Schedule and their start, which lies within the length of a usual visit
+before the window; those that are longer carry a tag by which they are found as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fhir_server.fhir.urls import code_system_url
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or
+from mappers.scheduling.calendars import Practice
+from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
+from mappers.scheduling.intervals import DAY, MINUTE, Interval
+from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
+
+# Visits of at most this length are found by their start alone; the others are few.
+_USUAL = 2 * 60 * MINUTE
+LONGEST = 366 * DAY
+_SYSTEM, _LONG, _MADE = code_system_url("booking"), "long", "made"
+_BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
+
+Find = Callable[[str, Clause], Awaitable[Sequence[Resource]]]
+"""(type, clause) → all resources that match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Appointments and Slots around a time, and what they occupy."""
+
+    appointments: tuple[Resource, ...] = ()
+    slots: tuple[Resource, ...] = ()
+    occupied: Occupied = field(default_factory=Occupied)
+
+
+def tag(resource: Resource) -> Resource:
+    """An Appointment or Slot with the tags by which the rule finds it: `long`, and for Slots of bookings `made`."""
+    times = read_times(resource) if "start" in resource and "end" in resource else None
+    wanted = {_LONG} if isinstance(times, Interval) and times.end - times.start > _USUAL else set()
+    if resource["resourceType"] == "Slot" and slot_origin(resource) == "booking":
+        wanted.add(_MADE)
+    meta = resource.get("meta") or {}
+    tags = members(meta, "tag")
+    own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in (_LONG, _MADE)]
+    if {each["code"] for each in own} == wanted:
+        return resource
+    tags = [each for each in tags if each not in own] + [{"system": _SYSTEM, "code": code} for code in sorted(wanted)]
+    rest = {name: value for name, value in meta.items() if name != "tag"}
+    return {**resource, "meta": {**rest, "tag": tags} if tags else rest}
+
+
+def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
+    """The actors, and of each person also the roles by which Appointments may name it."""
+    found: dict[str, None] = {}
+    for actor in actors:
+        found[actor] = None
+        found.update((reference_of(role), None) for role in practice.roles.get(actor, ()))
+    return tuple(found)
+
+
+def list_schedules(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
+    """The Schedules of the actors."""
+    return tuple(reference_of(each) for actor in actors for each in practice.schedules.get(actor, ()))
+
+
+async def read_surroundings(
+    find: Find, actors: Iterable[str], window: Interval, practice: Practice, now: int
+) -> Surroundings:
+    """All Appointments and Slots of the actors that overlap the window."""
+    people = list(dict.fromkeys(actors))
+    schedules = list_schedules(people, practice)
+    near = Equals("actor", list_references(people, practice))
+    appointments = list(await find("Appointment", And((near, _overlapping("date", window)))))
+    slots: Sequence[Resource] = ()
+    if schedules:
+        # the Slots that bookings made say nothing beside their Appointments
+        others = Not(Equals("_tag", (f"{_MADE}{SEPARATOR}{_SYSTEM}",)))
+        slots = await find("Slot", And((Equals("schedule", schedules), _overlapping("start", window), others)))
+    known = {reference_of(each) for each in appointments}
+    named = {target_of(slot) for each in appointments if code_of(each) in OCCUPYING for slot in members(each, "slot")}
+    bare = tuple(name for slot in slots if code_of(slot) in _BUSY and (name := reference_of(slot)) not in named)
+    if bare:
+        naming = await find("Appointment", Equals("slot", bare))
+        appointments += [each for each in naming if reference_of(each) not in known]
+    return Surroundings(tuple(appointments), tuple(slots), list_occupied(appointments, slots, practice, now))
+
+
+def _overlapping(parameter: str, window: Interval) -> Clause:
+    """What can overlap the window: it starts shortly before its end, or is long and starts at most a year before it."""
+    usual, long = (
+        DateRange(parameter, (Bound("low", "ge", window.start - length), Bound("low", "lt", window.end)))
+        for length in (_USUAL, LONGEST)
+    )
+    return Or((usual, And((long, Equals("_tag", (f"{_LONG}{SEPARATOR}{_SYSTEM}",))))))
