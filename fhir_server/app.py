@@ -278,6 +278,8 @@ async def open_server(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or load_knowledge(settings), store, await store.page_key(), seams)
+        # before anything is stored: what is new for an empty type needs no reindex
+        await context.parameters.reload_and_mark_empty_types()
         for folder in (seams.definitions, Path(settings.profiles) if settings.profiles else None):
             if folder is not None:
                 await store_conformance_resources(context, folder)

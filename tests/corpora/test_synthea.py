@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fhir_server.app import Knowledge
+from fhir_server.app import Knowledge, Seams
 from tests.conftest import Client, serving
 from tests.corpora.corpus import JSON, Sent, differing, entries, files, references, rewritten, walk
 
@@ -160,7 +160,7 @@ async def check_observations(client: Client, patient: str, observations: list[Tr
 
 
 async def test_the_three_smallest(known: Knowledge, store_uri: str) -> None:
-    async with serving(known, store=store_uri) as client:
+    async with serving(known, Seams(definitions=None), store=store_uri) as client:
         loaded = await load(client, files("synthea")[:3])
         await check_kept(client, loaded)
         await check_found(client, loaded)
@@ -170,7 +170,7 @@ async def test_the_three_smallest(known: Knowledge, store_uri: str) -> None:
 async def test_all_bundles(known: Knowledge, store_uri: str) -> None:
     paths = files("synthea")
     assert len(paths) == 34
-    async with serving(known, store=store_uri) as client:
+    async with serving(known, Seams(definitions=None), store=store_uri) as client:
         loaded = await load(client, paths)
         await check_kept(client, loaded)
         await check_found(client, loaded)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fhir_server.app import Knowledge
+from fhir_server.app import Knowledge, Seams
 from tests.conftest import Client, serving
 from tests.corpora.corpus import JSON, walk
 
@@ -67,7 +67,7 @@ async def state(client: Client) -> tuple[list[tuple[str, str]], int, int]:
 
 
 async def test_a_full_disk(known: Knowledge, tmp_path: Path) -> None:
-    async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db") as client:
+    async with serving(known, Seams(definitions=None), store=f"sqlite:///{tmp_path}/fhir.db") as client:
         kept = {"resourceType": "Patient", "id": "kept", "identifier": [{"system": SYSTEM, "value": "kept"}]}
         assert (await client.fhir("PUT", "/Patient/kept", json=kept, headers=JSON)).status_code == 201
         await limit_pages(client, 40)
@@ -91,13 +91,13 @@ async def test_a_full_disk(known: Knowledge, tmp_path: Path) -> None:
         assert (await client.put("/Patient/kept", json=large, headers=JSON)).headers["etag"] == 'W/"2"'
         after = await state(client)
         assert after[1] == after[2] == made + 61 and len(after[0]) == made + 62
-    async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db") as client:
+    async with serving(known, Seams(definitions=None), store=f"sqlite:///{tmp_path}/fhir.db") as client:
         assert await state(client) == after
 
 
 async def test_a_full_disk_refuses_only_what_does_not_fit(known: Knowledge, tmp_path: Path) -> None:
     """Writes that wait together are committed together; one that is too large does not take the others with it."""
-    async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db") as client:
+    async with serving(known, Seams(definitions=None), store=f"sqlite:///{tmp_path}/fhir.db") as client:
         await limit_pages(client, 60)
         small = [
             client.post("/Patient", json={"resourceType": "Patient", "active": True}, headers=JSON) for _ in range(5)
@@ -108,7 +108,7 @@ async def test_a_full_disk_refuses_only_what_does_not_fit(known: Knowledge, tmp_
 
 
 async def refuses_writes(known: Knowledge, uri: str, id: str) -> None:
-    async with serving(known, store=uri) as client:
+    async with serving(known, Seams(definitions=None), store=uri) as client:
         assert (await client.fhir("GET", f"/Patient/{id}")).json()["meta"]["versionId"] == "1"
         before = await state(client)
         assert before[1:] == (1, 1)
@@ -124,7 +124,7 @@ async def refuses_writes(known: Knowledge, uri: str, id: str) -> None:
 
 
 async def one_patient(known: Knowledge, uri: str) -> str:
-    async with serving(known, store=uri) as client:
+    async with serving(known, Seams(definitions=None), store=uri) as client:
         made = await client.fhir("POST", "/Patient", json=patient(0), headers=JSON)
         assert made.status_code == 201
         return str(made.json()["id"])
@@ -133,7 +133,7 @@ async def one_patient(known: Knowledge, uri: str) -> str:
 async def test_a_store_opened_read_only(known: Knowledge, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/fhir.db"
     await refuses_writes(known, f"{uri}?mode=ro", await one_patient(known, uri))
-    async with serving(known, store=uri) as client:
+    async with serving(known, Seams(definitions=None), store=uri) as client:
         assert (await client.fhir("POST", "/Patient", json=patient(1), headers=JSON)).status_code == 201
 
 

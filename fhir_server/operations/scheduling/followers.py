@@ -41,8 +41,8 @@ async def response_rule(state: State, change: Change) -> Ruling:
         if actor and person_of(target_of(person.get("actor")), practice.directory) == actor
     ]
     if not positions and "actor" in answer:
-        text = f"`{actor}` does not take part in `Appointment/{id}`, so it cannot answer for it."
-        return Ruling((Issue("error", "business-rule", text, ("AppointmentResponse.actor",)),))
+        text = f"`{actor}` does not take part in `Appointment/{id}`, so its answer changes nothing there."
+        return Ruling((Issue("warning", "business-rule", text, ("AppointmentResponse.actor",)),))
     status = code_of(answer, "participantStatus")
     if found.version == 0 or not positions or status not in ("accepted", "declined", "tentative", "needs-action"):
         return ALLOWED
