@@ -7,7 +7,6 @@ resources validated, index entries computed. What the plan relied on travels wit
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -25,12 +24,11 @@ from fhir_server.fhir.outcome import (
     TooCostly,
     Unprocessable,
 )
-from fhir_server.fhir.resource import Text, join_members, parse, split_at_version, split_members
+from fhir_server.fhir.resource import Text, parse, split_at_version
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
-from fhir_server.search.custom import ACTIVE
 from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
@@ -41,6 +39,7 @@ from fhir_server.writes.bundle_references import (
     refuse_unresolved,
     resolve_conditional_references,
 )
+from fhir_server.writes.check_search_parameter import check_search_parameter
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
@@ -50,9 +49,6 @@ _READ_AT_ONCE = 500
 # A few bytes of a patch look at many of the resource.
 _PATCH_WEIGHT = 16
 
-_BRANCHING = re.compile(r"\||\b(?:and|or)\b")
-# So many types may have each branch of a SearchParameter's expression; R4 itself has 33 types with 33 branches.
-_TYPES_SHARING = 35
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
@@ -338,9 +334,9 @@ def _plan_write(
     if entries is None and (issues := context.validator.find_issues(tree)):
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
-        _check_search_parameter(context, draft, tree)
+        check_search_parameter(context, tree, draft.parameters)
     head, tail = split_at_version(text, action.type, target.id)
-    if current is not None and _is_unchanged(current, head, tail):
+    if current is not None and is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
     entries = entries or context.index.make_entries(action.type, tree, caller.base)
@@ -355,59 +351,8 @@ def _plan_write(
     text.forget_tree()
 
 
-def set_elements(
-    context: Context, draft: Plan, number: int, elements: Mapping[str, Any], current: Stored | None
-) -> None:
-    """Set top-level elements of a planned write (None: take out); every other byte stays as the client wrote it."""
-    target, position = draft.steps[number]
-    assert isinstance(position, int) and draft.trees is not None
-    write = draft.writes[position]
-    assert write.content is not None
-    parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
-    parts |= {name: encode(value) for name, value in elements.items()}
-    text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
-    tree = build_stored_tree(text.tree, target.id)
-    head, tail = split_at_version(text, write.type, write.id)
-    draft.trees[target.reference] = tree
-    if current is not None and _is_unchanged(current, head, tail):
-        _drop_write(draft, number, position, current)
-        return
-    entries = context.index.make_entries(write.type, tree, draft.caller.base)
-    for reference in set(write.entries.references) - set(entries.references):
-        if reference in draft.required and draft.required[reference][0] is target:
-            del draft.required[reference]
-    draft.entries[target.reference] = entries
-    draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
-
-
-def _drop_write(draft: Plan, number: int, position: int, current: Stored) -> None:
-    """Answer a step with the stored version instead of writing it again."""
-    target = draft.steps[number][0]
-    del draft.writes[position]
-    draft.steps = [
-        (each, step - 1 if isinstance(step, int) and step > position else step) for each, step in draft.steps
-    ]
-    draft.steps[number] = (target, current)
-
-
-def _check_search_parameter(context: Context, draft: Plan, tree: dict[str, Any]) -> None:
-    """Refuse a SearchParameter that would be in force, but cannot be applied, or only at too great a cost."""
-    branches = len(_BRANCHING.findall(tree.get("expression", ""))) + 1
-    types = len(context.registry.types) if "Resource" in tree["base"] else len(tree["base"])
-    most = context.settings.max_search_parameter_branches
-    if tree["status"] == ACTIVE and max(branches, branches * types // _TYPES_SHARING) > most:
-        raise TooCostly(
-            f"The expression has {branches:,} branches and conditions for {types:,} resource types; {most:,} are "
-            f"possible (setting `max_search_parameter_branches`), fewer for more than {_TYPES_SHARING} types.",
-            expression=("SearchParameter.expression",),
-        )
-    issues = context.parameters.find_faults(tree, draft.parameters)
-    if issues:
-        raise Unprocessable(issues=issues)
-    draft.parameters[tree["id"]] = tree
-
-
-def _is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
+def is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:
+    """Whether a resource, split where its version stands, is what is stored already."""
     if current.raw is None:
         return False
     return has_same_content(current.raw, head + b'"versionId":"0"' + tail)
