@@ -37,7 +37,7 @@ class HideObservations(AllowAll):
     def restriction(self, principal: Principal, type: str) -> Clause:
         if type == "Patient":
             return StartsWith("active", "true\x1f")
-        return NOTHING if type in ("Observation", "ValueSet") else EVERYTHING
+        return NOTHING if type in ("Observation", "ValueSet", "Appointment") else EVERYTHING
 
 
 def patient(id: str, active: bool, **rest: Any) -> dict[str, Any]:
@@ -87,6 +87,12 @@ HIDDEN: list[dict[str, Any]] = [
     observation("height", "ada", encounter={"reference": "Encounter/visit"}),
     observation("weight", "hidden", derivedFrom=[{"reference": "Observation/height"}]),
     VALUE_SET,
+    {
+        "resourceType": "Appointment",
+        "id": "secret",
+        "status": "proposed",
+        "participant": [{"status": "accepted", "actor": {"reference": "Patient/hidden"}}],
+    },
 ]
 
 BUNDLE = {"resourceType": "Bundle", "type": "batch", "entry": [
@@ -116,6 +122,10 @@ def send(method: str, url: str, body: object = None, **headers: str) -> list[Cal
     return [(method, url, body, {name.replace("_", "-"): value for name, value in headers.items()})]
 
 
+PARAMETERS = {
+    "resourceType": "Parameters",
+    "parameter": [{"name": "start", "valueDateTime": "2026-03-02T10:00:00Z"}],
+}
 STRAY = {
     "resourceType": "Encounter",
     "status": "finished",
@@ -210,11 +220,15 @@ REQUESTS: dict[str, list[Call]] = {
         Patient/$everything
         Encounter/visit/$everything"""),
     "$lastn": get("Observation/$lastn?patient=ada&category=vital-signs"),
+    **{
+        f"${code}": send("POST", f"Appointment/secret/${code}", PARAMETERS)
+        for code in ("cancel", "reschedule", "check-in", "no-show")
+    },
     "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
 }
 """By interaction or operation."""
 
-UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job"}
+UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$find", "$hold", "$book"}
 """Operations that answer with nothing stored but what the caller itself writes, by an id."""
 
 
@@ -299,6 +313,9 @@ CALLS_OF_UNRESTRICTED = {
     "interactions/explain.py": 1,
     "interactions/transaction.py": 1,
     "operations/core/purge.py": 1,
+    "operations/scheduling/availability.py": 1,
+    "operations/scheduling/find.py": 1,
+    "operations/scheduling/site.py": 1,
     "requests/context.py": 2,
     "writes/apply_rules.py": 1,
     "writes/deciding.py": 1,

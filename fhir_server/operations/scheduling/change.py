@@ -174,7 +174,7 @@ def find_zone(ask: Ask, appointment: Resource) -> tzinfo:
 async def respond(context: Context, request: Request, outcome: Outcome[Results]) -> Response:
     """The Appointment, or a Bundle of all with what is said beside them."""
     results = {f"{each.type}/{each.id}": each for each in outcome.results}
-    stored = await context.unrestricted.read_many(outcome.answer.references)
+    stored = await context.reader(request.caller).read_many(outcome.answer.references)
     created = any(each.type == "Appointment" and each.status == 201 for each in results.values())
     if not outcome.answer.several and not outcome.answer.issues:
         (found,) = stored.values()

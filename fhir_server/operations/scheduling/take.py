@@ -74,7 +74,7 @@ async def respond(context: Context, request: Request, outcome: Outcome[Answer]) 
     results = {f"{each.type}/{each.id}": each for each in outcome.results}
     done = results.get(outcome.answer)
     if done is None:
-        stored = await context.unrestricted.read("Appointment", outcome.answer.partition("/")[2])
+        stored = await context.reader(request.caller).read("Appointment", outcome.answer.partition("/")[2])
         assert stored is not None
         return Response(200, stored.raw or b"", stored.version, stored.last_updated)
     location = f"{request.base}/{outcome.answer}/_history/{done.version}"
