@@ -140,14 +140,14 @@ async def race_two_contexts(known: Knowledge, uri: str) -> None:
 
 PROCESS = """
 import asyncio, sys
-from fhir_server.app import running
+from fhir_server.app import open_server
 from fhir_server.requests.request import Caller
 from fhir_server.settings import Settings
 from fhir_server.workers.messages import receive
 from tests.workers.plain_messages import PLAIN, message
 
 async def main():
-    async with running(Settings(store=sys.argv[1]), log=lambda *_, **__: None) as server:
+    async with open_server(Settings(store=sys.argv[1]), log=lambda *_, **__: None) as server:
         print("ready", flush=True)
         sys.stdin.readline()
         for number in range(20):
