@@ -54,11 +54,19 @@ async def run_workers(team: Team, workers: Iterable[Worker]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _raise_if_cancelled() -> None:
+    """Raise a cancellation that a write swallowed: a store waits for a commit that has begun, and then answers."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def _carry_on(team: Team, worker: Worker) -> None:
     """Wait for the lease, work until it is lost, and wait again."""
     standing = team.standings.setdefault(worker.name, Standing())
     pause = LOOK
     while True:
+        _raise_if_cancelled()
         lease = Lease(team.context.unrestricted, worker.name, team.owner, team.context.clock)
         try:
             await _wait_for(team, lease, standing)
@@ -76,6 +84,7 @@ async def _carry_on(team: Team, worker: Worker) -> None:
 
 async def _wait_for(team: Team, lease: Lease, standing: Standing) -> None:
     while not await lease.acquire():
+        _raise_if_cancelled()
         if lease.seen is not None:
             standing.holder, standing.report = lease.seen.owner, lease.seen.report
         await team.sleep(LOOK)
@@ -89,6 +98,7 @@ async def _work(team: Team, worker: Worker, turn: Turn, standing: Standing) -> N
     failures = 0
     try:
         while True:
+            _raise_if_cancelled()
             try:
                 result = await _run_step(worker, turn)
             except (LeaseLost, Stopping):
@@ -121,6 +131,7 @@ async def _pause(turn: Turn, seconds: float, standing: Standing) -> None:
     while True:
         with suppress(StoreError):
             await turn.lease.check()
+        _raise_if_cancelled()
         await turn.sleep(min(seconds, HEARTBEAT / 2))
         seconds -= HEARTBEAT / 2
         if seconds <= 0:
@@ -154,3 +165,4 @@ async def _keep_lease(turn: Turn) -> None:
         await turn.sleep(HEARTBEAT)
         with suppress(StoreError):
             await turn.lease.renew()
+        _raise_if_cancelled()

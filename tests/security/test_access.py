@@ -323,6 +323,7 @@ CALLS_OF_UNRESTRICTED = {
     "writes/reference_errors.py": 1,
     "writes/resolve_targets.py": 1,
     "writes/state.py": 1,
+    "writes/stored_matches.py": 1,
 }
 """Files beside the workers that use the store itself, and how often: none of it may reach an answer."""
 

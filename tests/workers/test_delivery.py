@@ -150,7 +150,14 @@ async def test_what_was_not_sent_waits_and_those_behind_it_keep_their_order(clie
 
 async def test_one_partner_does_not_wait_for_another(client: Client) -> None:
     receiver = Receiver(repeats=True)
-    receiver.outcomes = [DeliveryResult("unsent", reason="Nobody listens.")]
+    deliver_one = receiver.deliver
+
+    async def deliver_to(endpoint: Endpoint, control_number: str, payload: bytes) -> DeliveryResult:
+        if control_number == "n1":
+            return DeliveryResult("unsent", reason="Nobody listens.")
+        return await deliver_one(endpoint, control_number, payload)
+
+    receiver.deliver = deliver_to  # type: ignore[method-assign]
     await put(client, delivery("n1", "lab"), delivery("n2", "payer"), delivery("n3", "lab"))
     await deliver(client, receiver, "a")
     assert receiver.arrived == ["n2"]

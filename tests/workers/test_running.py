@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 from fhir_server.__main__ import cli
 from fhir_server.app import Knowledge
 from fhir_server.requests.context import Context
-from fhir_server.store.protocol import StoreUnavailable
+from fhir_server.store.protocol import Store, StoreUnavailable
 from fhir_server.workers import running as module
 from fhir_server.workers.lease import SILENCE
 from fhir_server.workers.running import Team, run_workers
@@ -224,3 +225,40 @@ def test_what_work_cannot_do_is_told(arguments: list[str], told: str) -> None:
 def test_the_table_is_whole() -> None:
     assert {name: worker.documentation[-1] for name, worker in WORKERS.items()} == dict.fromkeys(WORKERS, ".")
     assert SILENCE == 60_000_000
+
+
+class Waiting:
+    """A store whose values are written slowly, and whoever is cancelled meanwhile is answered all the same."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put_value_if(self, key: str, value: bytes, before: bytes | None, expires: int | None = None) -> bool:
+        async def write() -> bool:
+            await asyncio.sleep(0.05)
+            return await self._store.put_value_if(key, value, before, expires)
+
+        written = asyncio.ensure_future(write())
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(written)
+        return await written
+
+
+async def test_a_stop_that_a_write_swallows_still_ends_the_worker(client: Client) -> None:
+    """A store waits for a commit that has begun, whatever cancels it; the worker ends at its next step."""
+    context = client.server.context
+
+    async def step(turn: Turn) -> StepResult:
+        await turn.lease.renew()
+        return StepResult(1, "1", 0)
+
+    for pause in (0.01, 0.06, 0.11, 0.16):
+        slow = dataclasses.replace(context, unrestricted=cast(Store, Waiting(context.unrestricted)))
+        task = asyncio.create_task(run_workers(team(slow, "a", Clock()), [Worker("w", "Writes.", step)]))
+        await asyncio.sleep(pause)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert task in done
