@@ -99,7 +99,8 @@ async def both(
             # includes, sorts and totals of everything must fit on a page
             # and a slow machine is no difference
             limits = {"max_count": 5000, "search_seconds": 600.0, "request_timeout": 900.0}
-            settings = Settings(store=store, references="allow", full_text=full_text, booking="off", **limits)  # type: ignore[arg-type]
+            as_sent = {"references": "allow", "booking": "off", "encounter_moves_appointment": False}
+            settings = Settings(store=store, full_text=full_text, **as_sent, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(
                 open_server(settings, log=faults_only, known=known, seams=Seams(clock=clock))
             )
