@@ -129,7 +129,7 @@ def test_the_wheel_serves_from_an_empty_environment(scripts: Path, tmp_path: Pat
 
 
 def test_the_installed_command_imports_nothing_from_the_checkout(scripts: Path, tmp_path: Path) -> None:
-    script = "import fhir_server.app as app, mappers; print(app.__file__); print(app.shipped('profiles'))"
+    script = "import fhir_server.app as app, mappers; print(app.__file__); print(app.find_shipped('profiles'))"
     places = run(str(scripts / "python"), "-c", script, cwd=tmp_path).split()
     environment_folder = str(scripts.parent)
     assert [place for place in places if not place.startswith(environment_folder)] == []

@@ -15,6 +15,9 @@ from tests.corpora.corpus import JSON, Sent, differing, examples, spread, walk
 
 pytestmark = pytest.mark.anyio
 
+AS_SENT: dict[str, Any] = {"references": "allow", "booking": "off", "encounter_moves_appointment": False}
+"""Settings under which nothing is checked or moved beyond base R4."""
+
 
 async def put(client: Client, sent: Sent) -> str:
     """Store it at its own id, or at one that the server chooses; the `Type/id` it got."""
@@ -56,7 +59,7 @@ async def check(client: Client, sent: Sent, reference: str) -> None:
 async def test_a_spread_of_examples(known: Knowledge, store_uri: str) -> None:
     chosen = spread(examples())
     assert 35 <= len(chosen) <= 45
-    async with serving(known, Seams(definitions=None), store=store_uri, references="allow") as client:
+    async with serving(known, Seams(definitions=None), store=store_uri, **AS_SENT) as client:
         for sent in chosen:
             await check(client, sent, await put(client, sent))
             await check(client, sent, await post(client, sent))
@@ -66,7 +69,7 @@ async def test_a_spread_of_examples(known: Knowledge, store_uri: str) -> None:
 async def test_every_example_at_its_own_id(known: Knowledge, store_uri: str) -> None:
     all_examples = examples()
     assert len(all_examples) > 500 and len({sent.type for sent in all_examples}) > 110
-    async with serving(known, Seams(definitions=None), store=store_uri, references="allow") as client:
+    async with serving(known, Seams(definitions=None), store=store_uri, **AS_SENT) as client:
         for sent in all_examples:
             await check(client, sent, await put(client, sent))
         history = await walk(client, "/_history?_count=200")
@@ -75,6 +78,6 @@ async def test_every_example_at_its_own_id(known: Knowledge, store_uri: str) -> 
 
 @pytest.mark.long
 async def test_every_example_at_an_id_of_the_server(known: Knowledge, store_uri: str) -> None:
-    async with serving(known, Seams(definitions=None), store=store_uri, references="allow") as client:
+    async with serving(known, Seams(definitions=None), store=store_uri, **AS_SENT) as client:
         for sent in examples():
             await check(client, sent, await post(client, sent))

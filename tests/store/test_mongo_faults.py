@@ -135,7 +135,7 @@ def test_a_server_that_restarts_between_a_commit_and_its_answer(lost: int) -> No
                 assert (await writing).written[0].version == 2
                 assert proxy.cuts - cuts == 4
             else:
-                with pytest.raises(StoreUnavailable, match="whether the transaction was written is unknown"):
+                with pytest.raises(StoreUnavailable, match="may have been stored or not"):
                     await writing
             proxy.cut_before = nothing
             await _back(store)
