@@ -6,6 +6,8 @@ none of the examples does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
