@@ -124,7 +124,7 @@ async def read_body(
         body = await _read_rest(receive, body, limit, grow)
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity" and body:
-        body = await _inflated(body, coding, limit)
+        body = await _inflate_body(body, coding, limit)
     if len(body) > limit:
         raise too_large(limit)
     grow(len(body))
@@ -147,7 +147,7 @@ async def _read_rest(receive: Receive, first: bytes, limit: int, grow: Callable[
             return b"".join(parts)
 
 
-async def _inflated(body: bytes, coding: str, limit: int) -> bytes:
+async def _inflate_body(body: bytes, coding: str, limit: int) -> bytes:
     if len(body) < THREAD_FROM:
         return inflate(body, coding, limit)
     return await asyncio.to_thread(inflate, body, coding, limit)

@@ -91,7 +91,7 @@ class HeadBufferProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MOST_HEAD:
             self._refuse(431, _TOO_LARGE)
-            self.cycle = _answered(self)
+            self.cycle = _make_ended_cycle(self)
         elif not self.transport.is_closing():
             super().on_headers_complete()
 
@@ -170,7 +170,7 @@ class HeadBufferProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _answered(protocol: HeadBufferProtocol) -> Any:
+def _make_ended_cycle(protocol: HeadBufferProtocol) -> Any:
     """A cycle that is over: what still comes of its request is not looked at."""
     cycle = RequestResponseCycle(
         scope=protocol.scope,

@@ -97,9 +97,9 @@ class WorkerServer(StoppingServer):
                 connection.setblocking(False)
                 opening = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
                 self._opening.add(opening)
-                opening.add_done_callback(self._opened)
+                opening.add_done_callback(self._finish_opening)
 
-    def _opened(self, opening: asyncio.Task[object]) -> None:
+    def _finish_opening(self, opening: asyncio.Task[object]) -> None:
         self._opening.discard(opening)
         if opening.cancelled() or opening.exception() is not None:
             self._say(_CLOSED)
@@ -283,9 +283,9 @@ class Workers:
             worker.ready = True
             self._listen()
         if not said:
-            self._ended(worker)
+            self._remove_worker(worker)
 
-    def _ended(self, worker: Worker) -> None:
+    def _remove_worker(self, worker: Worker) -> None:
         self._workers.remove(worker)
         self._selector.unregister(worker.channel)
         worker.channel.close()

@@ -17,7 +17,7 @@ ITSELF = "{def}"
 def list_member_types(definitions: Definitions, compartment: str) -> tuple[str, ...]:
     """The member types of a compartment, its own type included, sorted; NotFound where the type has no compartment."""
     if compartment not in definitions.compartments:
-        raise NotFound(f"`{compartment}` has no compartment. Valid ones: {_listed(definitions.compartments)}.")
+        raise NotFound(f"`{compartment}` has no compartment. Valid ones: {_list_types(definitions.compartments)}.")
     members = (type for type, parameters in definitions.compartments[compartment].items() if parameters)
     return tuple(sorted({compartment, *members}))
 
@@ -30,7 +30,7 @@ def build_compartment_clause(definitions: Definitions, compartment: str, id: str
     """
     members = list_member_types(definitions, compartment)
     if type not in members:
-        raise NotFound(f"`{type}` is not in the {compartment} compartment. Valid types: {_listed(members)}.")
+        raise NotFound(f"`{type}` is not in the {compartment} compartment. Valid types: {_list_types(members)}.")
     if not is_id(id):
         raise NotFound(
             f"There is no compartment `{compartment}/{id}`: `{id}` is not a FHIR id. To look at those of everybody, "
@@ -43,5 +43,5 @@ def build_compartment_clause(definitions: Definitions, compartment: str, id: str
     return simplify_or(clauses)
 
 
-def _listed(types: Iterable[str]) -> str:
+def _list_types(types: Iterable[str]) -> str:
     return ", ".join(f"`{type}`" for type in sorted(types))

@@ -302,7 +302,7 @@ def _line_to_item(
         "quantity": charge.get("quantity") or {"value": 1},
         "net": make_money(line.price, settings.currency),
     }
-    item |= _serviced(charge, line.day, settings.zone)
+    item |= _build_serviced_time(charge, line.day, settings.zone)
     if unit == unit.quantize(CENT):
         item["unitPrice"] = make_money(unit, settings.currency)
     if "productCodeableConcept" in charge:
@@ -312,7 +312,7 @@ def _line_to_item(
     return {key: value for key, value in item.items() if value != []}
 
 
-def _serviced(charge: Resource, first: date, zone: tzinfo) -> Resource:
+def _build_serviced_time(charge: Resource, first: date, zone: tzinfo) -> Resource:
     """`servicedDate`, or `servicedPeriod` where the charge ends on a later day."""
     last = to_local_day(str((charge.get("occurrencePeriod") or {}).get("end", "")), zone)
     if last is None or last <= first:

@@ -55,7 +55,7 @@ def _wrong_sequence(view: ClaimView) -> Iterable[Hit]:
     return hit_when(numbers != list(range(1, len(numbers) + 1)))
 
 
-def _repeated(view: ClaimView) -> Iterator[Hit]:
+def _find_repeated(view: ClaimView) -> Iterator[Hit]:
     seen: set[str] = set()
     for index, (_, code) in enumerate(view.diagnoses):
         if code and code in seen:
@@ -111,7 +111,7 @@ CHECKS: dict[str, Find] = {
     "diagnosis-missing": lambda view: hit_when(not view.diagnoses),
     "diagnosis-count": lambda view: hit_when(len(view.diagnoses) > MAX_DIAGNOSES),
     "diagnosis-sequence": _wrong_sequence,
-    "diagnosis-repeated": _repeated,
+    "diagnosis-repeated": _find_repeated,
     "diagnosis-form": lambda view: [Hit(n, code) for n, (_, code) in enumerate(view.diagnoses) if not _FORM(code)],
     "diagnosis-validity": _not_in_force,
     "diagnosis-header": _not_billable,

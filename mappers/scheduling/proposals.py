@@ -120,7 +120,7 @@ def read_proposal_id(id: str, known: Knowledge, now: int) -> Proposal | Issue:
             start, int.from_bytes(parts[7:9]), tuple(map(str, chosen[1:])), frozenset(chosen[0]), patient
         )
         if hmac.compare_digest(_authenticate(proposal, known.key, issued), parts[-_CODE:]):
-            return proposal if age <= LIFETIME else _expired(id)
+            return proposal if age <= LIFETIME else _make_expired_issue(id)
     return _unknown(id)
 
 
@@ -198,6 +198,6 @@ def _unknown(id: str) -> Issue:
     return Issue("error", "not-found", text, ("appointment-reference",))
 
 
-def _expired(id: str) -> Issue:
+def _make_expired_issue(id: str) -> Issue:
     text = f"The proposal `{id}` is older than {LIFETIME} minutes; ask `$find` again."
     return Issue("error", "expired", text, ("appointment-reference",))

@@ -86,7 +86,7 @@ async def _read_all(context: Context, caller: Caller, query: Query) -> list[Date
     reader = context.reader(caller)
     page = await reader.search(query)
     while True:
-        found += [_dated(match, around) for match in page.matches]
+        found += [_date_observation(match, around) for match in page.matches]
         if page.next is None:
             return found
         size += sum(len(match.raw or b"") for match in page.matches)
@@ -101,7 +101,7 @@ async def _read_all(context: Context, caller: Caller, query: Query) -> list[Date
         page = await reader.search(replace(query, after=page.next))
 
 
-def _dated(stored: Stored, around: Surroundings) -> Dated:
+def _date_observation(stored: Stored, around: Surroundings) -> Dated:
     tree = orjson.loads(stored.raw or b"{}")
     ends = [
         high

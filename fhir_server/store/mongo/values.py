@@ -23,7 +23,7 @@ _LONGEST = timedelta(days=36_500)
 
 async def get_value(database: Database, key: str, now: int) -> bytes | None:
     """What is under a key."""
-    found = await database[META].find_one({"_id": f"{_PREFIX}{key}", **_unexpired(now)})
+    found = await database[META].find_one({"_id": f"{_PREFIX}{key}", **_match_unexpired(now)})
     return bytes(found["value"]) if found else None
 
 
@@ -53,15 +53,15 @@ async def remove_value_if(database: Database, key: str, before: bytes, now: int)
 async def list_values(database: Database, prefix: str, after: str, limit: int, now: int) -> ValuePage:
     """The values under the keys that begin with a prefix, by key."""
     keys = {"$gte": f"{_PREFIX}{prefix}", "$gt": f"{_PREFIX}{after}", "$lt": _END}
-    cursor = database[META].find({"_id": keys, **_unexpired(now)}, sort=[("_id", 1)], limit=limit + 1)
+    cursor = database[META].find({"_id": keys, **_match_unexpired(now)}, sort=[("_id", 1)], limit=limit + 1)
     async with cursor:
         rows = [(document["_id"].removeprefix(_PREFIX), bytes(document["value"])) async for document in cursor]
     return ValuePage.from_rows(rows, prefix, limit)
 
 
-def _unexpired(now: int) -> dict[str, Any]:
+def _match_unexpired(now: int) -> dict[str, Any]:
     return {"expires": {"$not": {"$lte": Int64(now)}}}
 
 
 def _holding(key: str, value: bytes, now: int) -> dict[str, Any]:
-    return {"_id": f"{_PREFIX}{key}", "value": Binary(value), **_unexpired(now)}
+    return {"_id": f"{_PREFIX}{key}", "value": Binary(value), **_match_unexpired(now)}
