@@ -11,6 +11,7 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.partners import FolderEndpoint, Partner, read_partner
+from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators
 from fhir_server.requests.request import Caller
 from fhir_server.transports.protocol import Transport
 from fhir_server.workers.message_states import STATES
@@ -49,7 +50,16 @@ def test_the_page_has_the_sizes() -> None:
     assert f"more than {LARGEST_MESSAGE // 1024 // 1024} MB" in text and f"first {BEGINNING} bytes" in text
 
 
-@pytest.mark.parametrize(("model", "heading"), [(Partner, "# Partners"), (FolderEndpoint, "## Folder")])
+@pytest.mark.parametrize(
+    ("model", "heading"),
+    [
+        (Partner, "# Partners"),
+        (FolderEndpoint, "## Folder"),
+        (X12Section, "## X12\n"),
+        (X12OwnSide, "## X12 ours"),
+        (X12Separators, "## X12 separators"),
+    ],
+)
 def test_the_page_has_every_key_of_a_partners_file(model: Any, heading: str) -> None:
     keys = [field.alias or name for name, field in model.model_fields.items()]
     assert [row[0] for row in read_rows("partners.md", heading)] == keys

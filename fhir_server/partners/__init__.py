@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from fhir_server.partners.section import Section, Text
+from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators, X12Side
 
 LARGEST_FILE = 1024 * 1024
 """Bytes of a partner's file."""
@@ -21,17 +24,9 @@ _LONGEST_STATEMENT = 200
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _TOML_PLACE = re.compile(r"\s*\(at line (\d+), column \d+\)|\s*\(at end of document\)")
 
-Text = Annotated[str, Field(min_length=1)]
-
 
 class WrongPartner(ValueError):
     """A partner's file is wrong; str has a line for each fault: file, line, key and reason."""
-
-
-class Section(BaseModel):
-    """A table of a partner's file: nothing but its keys, and not changed once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class FolderEndpoint(Section):
@@ -99,6 +94,7 @@ class Partner(Section):
     duplicate_control_numbers: Literal["warn", "refuse"] = "warn"
     retention_days: Annotated[int, Field(ge=1)] | None = None
     transports: Transports = Transports()
+    x12: X12Section | None = None
 
     @field_validator("name")
     @classmethod
@@ -133,6 +129,12 @@ class Partner(Section):
             raise ValueError("It has no system; add it to the table `systems`.")
         return authority
 
+    @model_validator(mode="after")
+    def _speaks_x12(self) -> Partner:
+        if self.x12 is not None and "x12" not in self.formats:
+            raise ValueError("It has a table `x12`, and `formats` has no `x12`; add it there.")
+        return self
+
 
 Partners = Mapping[str, Partner]
 
@@ -140,6 +142,10 @@ _TABLES: Mapping[tuple[str | int, ...], type[Section]] = {
     (): Partner,
     ("transports",): Transports,
     ("transports", "folder"): FolderEndpoint,
+    ("x12",): X12Section,
+    ("x12", "ours"): X12OwnSide,
+    ("x12", "theirs"): X12Side,
+    ("x12", "separators"): X12Separators,
 }
 
 

@@ -1,0 +1,81 @@
+"""A partner's file as the X12 mappers take it, who takes what concerns a payer, and the next control number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.partners import Partner
+from fhir_server.partners.x12 import X12Section
+from fhir_server.requests.context import Context
+from mappers.x12 import codes
+from mappers.x12 import partner as mapper
+from mappers.x12.segment import Delimiters
+from mappers.x12.writer import Envelope
+
+LARGEST_NUMBER = 999_999_999
+"""ISA13 has nine digits; 1 follows the largest."""
+
+
+def get_section(partner: Partner) -> X12Section:
+    """The table `x12` of a partner. Raises Unprocessable where its file has none."""
+    if partner.x12 is None:
+        raise Unprocessable(f"The file of the partner `{partner.name}` has no table `x12`; add it (docs/partners.md).")
+    return partner.x12
+
+
+def to_mapper_partner(partner: Partner) -> mapper.Partner:
+    """The partner as `mappers/x12/partner.py` has it. Raises Unprocessable where its file has no table `x12`."""
+    section = get_section(partner)
+    ours, theirs = section.ours, section.theirs
+    separators = Delimiters(**section.separators.model_dump())
+    envelope = Envelope(
+        ours.id,
+        theirs.id,
+        ours.qualifier,
+        theirs.qualifier,
+        ours.group_id or "",
+        theirs.group_id or "",
+        section.usage,
+        section.requests_ta1,
+        separators,
+    )
+    submitter = mapper.Party(
+        ours.name, ours.electronic_id or ours.id, ours.contact, ours.phone, ours.email, ours.person
+    )
+    receiver = mapper.Party(theirs.name, theirs.electronic_id or theirs.id)
+    described = section.described_procedures
+    return mapper.Partner(
+        envelope,
+        submitter,
+        receiver,
+        section.filing_codes,
+        section.assignments,
+        codes.DESCRIBED if described is None else frozenset(described),
+    )
+
+
+def choose_partner(partners: Mapping[str, Partner], payer: str) -> Partner:
+    """Who takes what concerns a payer: a partner that names its id, else the one that takes all payers.
+
+    Raises Unprocessable where there is none, or where several would do.
+    """
+    speaking = [each for each in partners.values() if each.x12 is not None]
+    exact = [each for each in speaking if each.x12 is not None and payer in each.x12.payers]
+    found = exact or [each for each in speaking if each.x12 is not None and not each.x12.payers]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"`{each.name}`" for each in found)
+        raise Unprocessable(f"Several partners take the payer `{payer}`: {names}; name one.")
+    raise Unprocessable(f"No partner's table `x12` takes the payer `{payer}`; add it to the `payers` of one.")
+
+
+async def allot_number(context: Context, partner: str) -> int:
+    """The next control number of what goes to a partner (ISA13 and GS06): never one twice, gaps are possible."""
+    key = f"x12-number/{partner}"
+    while True:
+        before = await context.unrestricted.get_value(key)
+        number = int(before or b"0") % LARGEST_NUMBER + 1
+        if await context.unrestricted.put_value_if(key, str(number).encode(), before):
+            return number
