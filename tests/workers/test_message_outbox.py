@@ -83,8 +83,11 @@ async def test_deliveries_go_out_in_the_order_in_which_they_were_made(client: Cl
     await work(client, "deliveries")
     numbers = [task["identifier"][1]["value"] for task in await tasks(client)]
     assert numbers == ["1", "2", "3", "4", "5"]
-    made = sorted((tmp_path / "out").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    assert [path.stem for path in made] == numbers
+    history = (await client.fhir("GET", "Task/_history?_count=100")).json()["entry"]
+    versions = [entry["resource"] for entry in reversed(history)]
+    sent = [task["identifier"][1]["value"] for task in versions if read_state(task) == "acknowledged"]
+    assert sent == numbers
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == numbers
 
 
 async def test_a_delivery_without_its_transport_is_parked(client: Client) -> None:
