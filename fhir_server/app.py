@@ -42,7 +42,7 @@ from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import ignore_event
-from fhir_server.security.authentication import accept_anybody
+from fhir_server.security.authentication import Authenticate, accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
 from fhir_server.settings import Settings
 from fhir_server.store import memory, sqlite
@@ -202,9 +202,10 @@ def load_knowledge(settings: Settings) -> Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a deployment or a test may replace: clock, policy, business rules, shipped definitions."""
+    """What a deployment or a test may replace: clock, authentication, policy, business rules, shipped definitions."""
 
     clock: Clock = read_clock
+    authenticate: Authenticate = accept_anybody
     policy: Policy = ALLOW_ALL
     rules: Rules = field(default_factory=lambda: RULES)
     definitions: Path | None = field(default_factory=lambda: find_shipped("profiles"))
@@ -226,7 +227,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         settings=settings,
         clock=clock,
         new_id=make_id_source(clock),
-        authenticate=accept_anybody,
+        authenticate=seams.authenticate,
         policy=seams.policy,
         rules=seams.rules,
         audit=ignore_event,

@@ -41,6 +41,7 @@ from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.requests.time_limit import end_after
+from fhir_server.security.policy import ANONYMOUS
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -106,7 +107,9 @@ async def _read_request(
     path = strip_root(split_path(scope["path"], scope.get("raw_path")), root)
     query = parse_query(scope["query_string"])
     style = _choose_style(method, path, headers, query)
-    principal = await context.authenticate(headers)
+    operation = _find_operation(path)
+    keyed = operation is not None and operation.keyed
+    principal = ANONYMOUS if keyed else await context.authenticate(headers)
     body = b""
     if method in _WITH_BODY:
         body = await read_body()

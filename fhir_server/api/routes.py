@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound
+from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound, NotSupported
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
 from fhir_server.requests.authorisation import audit, authorise
 from fhir_server.requests.context import Context
-from fhir_server.requests.request import Request, Response
+from fhir_server.requests.request import FHIR_JSON, Request, Response
 
 Shape = tuple[str, ...]
 
@@ -19,10 +19,12 @@ _LITERALS = frozenset({"_history", "_search"})
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The handler of a request and its `code`: that of the interaction, or `$operation`."""
+    """The handler of a request and its `code`: that of the interaction, or `$operation`. The rest: see `Operation`."""
 
     code: str
     handler: Handler
+    keyed: bool = False
+    gives: tuple[str, ...] = (FHIR_JSON,)
 
 
 def _pattern_to_shape(pattern: str) -> Shape:
@@ -91,7 +93,7 @@ def _find_operation(context: Context, method: str, path: tuple[str, ...]) -> Rou
         raise MethodNotAllowed(
             f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),)
         )
-    return Route(f"${code}", operation.handler)
+    return Route(f"${code}", operation.handler, operation.keyed, operation.gives)
 
 
 def _find_level(path: tuple[str, ...]) -> str:
@@ -106,7 +108,11 @@ async def dispatch(context: Context, request: Request) -> Response:
     route = find_route(context, request.method, request.path)
     status = 500
     try:
-        authorise(context, request, route.code)
+        if not route.keyed:
+            authorise(context, request, route.code)
+        if request.where and FHIR_JSON not in route.gives:
+            text = f"`{route.code}` answers `{route.gives[0]}`, which no Bundle entry can hold; send it by itself."
+            raise NotSupported(text)
         response = await route.handler(context, request)
         status = response.status
         return response

@@ -22,7 +22,8 @@ class Operation:
 
     `definition`: its URL, `{type}` in it standing for the resource type. `setting`: the setting that switches it on.
     `at`: where it is called, per resource type (ANY for all of them). `takes`, `gives`: media types of its body and of
-    its answer; the first one of `gives` is what a client gets that names none (`Request.media_type`).
+    its answer; the first one of `gives` is what a client gets that names none (`Request.media_type`). `keyed`: a key in
+    its URL is the permission, so that nobody needs a token and no policy is asked whether it may be called.
     """
 
     code: str
@@ -34,6 +35,7 @@ class Operation:
     setting: str = ""
     takes: tuple[str, ...] = (FHIR_JSON,)
     gives: tuple[str, ...] = (FHIR_JSON,)
+    keyed: bool = False
 
     @property
     def speaks_other_media(self) -> bool:

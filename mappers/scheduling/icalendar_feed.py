@@ -9,7 +9,16 @@ from zoneinfo import ZoneInfo
 
 from icalendar import Calendar, Event, Timezone
 
-from mappers.scheduling.elements import Directory, Resource, code_of, members, read_instant, target_of, texts
+from mappers.scheduling.elements import (
+    Directory,
+    Resource,
+    code_of,
+    hold_expired,
+    members,
+    read_instant,
+    target_of,
+    texts,
+)
 from mappers.scheduling.intervals import DAY
 from mappers.scheduling.wall_clock import to_local
 
@@ -81,7 +90,8 @@ def _zone_component(zone: str, first: int, last: int) -> Timezone:
 def appointment_to_event(appointment: Resource, feed: Feed, directory: Directory, now: int) -> Event | None:
     """A VEVENT, or None for an Appointment without times or one that was cancelled too long ago."""
     start, end = read_instant(appointment.get("start")), read_instant(appointment.get("end"))
-    status = _STATUS.get(code_of(appointment))
+    over = code_of(appointment) == "pending" and hold_expired(appointment, now)
+    status = "CANCELLED" if over else _STATUS.get(code_of(appointment))
     changed = read_instant(appointment.get("meta", {}).get("lastUpdated")) or now
     if start is None or end is None or status is None:
         return None
@@ -108,14 +118,17 @@ def appointment_to_event(appointment: Resource, feed: Feed, directory: Directory
 def _summary(appointment: Resource, feed: Feed, directory: Directory) -> str:
     """`Pine, A.Q.`: the others who take part, patients by their initials."""
     actors = [target_of(person.get("actor")) for person in members(appointment, "participant")]
-    names = [_name(actor, directory) for actor in actors if actor != feed.owner and not actor.startswith("Location/")]
+    names = [
+        name_actor(actor, directory) for actor in actors if actor != feed.owner and not actor.startswith("Location/")
+    ]
     return ", ".join(name for name in names if name) or "Appointment"
 
 
-def _name(actor: str, directory: Directory) -> str:
+def name_actor(actor: str, directory: Directory) -> str:
+    """The name of a person, place or thing in a feed; of a patient the initials."""
     resource = directory.get(actor, {})
     if actor.startswith("PractitionerRole/"):
-        return _name(target_of(resource.get("practitioner")), directory)
+        return name_actor(target_of(resource.get("practitioner")), directory)
     human: Resource = next(iter(members(resource, "name")), {})
     if actor.startswith("Patient/"):
         parts = [*texts(human, "given"), human.get("family") or ""]

@@ -224,6 +224,14 @@ REQUESTS: dict[str, list[Call]] = {
         f"${code}": send("POST", f"Appointment/secret/${code}", PARAMETERS)
         for code in ("cancel", "reschedule", "check-in", "no-show")
     },
+    "$calendar-link": [
+        *send("POST", "Patient/hidden/$calendar-link"),
+        *get("Patient/hidden/$calendar-link"),
+        *send("DELETE", "Patient/hidden/$calendar-link?id=1"),
+    ],
+    "$calendar": get("""
+        Patient/hidden/$calendar?key=1.2
+        Patient/ada/$calendar?key=1.2"""),
     "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
 }
 """By interaction or operation."""
@@ -314,6 +322,8 @@ CALLS_OF_UNRESTRICTED = {
     "interactions/transaction.py": 1,
     "operations/core/purge.py": 1,
     "operations/scheduling/availability.py": 1,
+    "operations/scheduling/calendar.py": 1,
+    "operations/scheduling/calendar_links.py": 5,
     "operations/scheduling/find.py": 1,
     "operations/scheduling/site.py": 1,
     "requests/context.py": 2,

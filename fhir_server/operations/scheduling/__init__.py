@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.operation import Handler, Level, Operation
-from fhir_server.operations.scheduling import book, cancel, check_in, find, hold, no_show, reschedule
+from fhir_server.operations.scheduling import (
+    book,
+    calendar,
+    calendar_link,
+    cancel,
+    check_in,
+    find,
+    hold,
+    no_show,
+    reschedule,
+)
 
 _ON_TYPE: dict[str, tuple[Level, ...]] = {"Appointment": ("type",)}
-
-
+_ON_CALENDARS: dict[str, tuple[Level, ...]] = dict.fromkeys(
+    ("Practitioner", "Location", "Patient", "Schedule"), ("instance",)
+)
 _ON_ONE: dict[str, tuple[Level, ...]] = {"Appointment": ("type", "instance")}
 
 
@@ -29,4 +40,22 @@ SCHEDULING: tuple[Operation, ...] = (
     _change("cancel", "An Appointment or its series is cancelled and its Slots are freed.", cancel.cancel),
     _change("check-in", "The patient is here.", check_in.check_in),
     _change("no-show", "The patient did not come.", no_show.no_show),
+    Operation(
+        "calendar-link",
+        ("GET", "POST", "DELETE"),
+        operation_url("calendar-link"),
+        "The secret URL of a calendar feed is made, listed or revoked.",
+        calendar_link.calendar_link,
+        at=_ON_CALENDARS,
+    ),
+    Operation(
+        "calendar",
+        ("GET",),
+        operation_url("calendar"),
+        "The Appointments of a person, room or Schedule as an iCalendar feed.",
+        calendar.calendar,
+        at=_ON_CALENDARS,
+        gives=(calendar.CALENDAR,),
+        keyed=True,
+    ),
 )
