@@ -10,8 +10,9 @@ from fhir_server.search import query as q
 from fhir_server.search.entries import OPEN_HIGH, OPEN_LOW, SEPARATOR, Entries, compute_successor
 from fhir_server.search.query import Bound
 from fhir_server.search.sorts import SORTS
-from fhir_server.store.mongo.compile import compile_clause
+from fhir_server.store.mongo.compile import compile_clause, compile_current
 from fhir_server.store.mongo.documents import build_entry_fields
+from fhir_server.store.mongo.indexes import list_indexes
 from fhir_server.store.mongo.order import build_keys, build_sort, match_after
 from fhir_server.store.mongo.search import build_pipeline
 from fhir_server.store.mongo.sortkeys import build_fields, format_key, parse_key
@@ -116,6 +117,35 @@ FILTERS: tuple[tuple[q.Clause, dict[str, Any]], ...] = (
 @pytest.mark.parametrize(("clause", "expected"), FILTERS, ids=lambda value: type(value).__name__)
 def test_filters(clause: q.Clause, expected: dict[str, Any]) -> None:
     assert compile_clause(clause) == expected
+
+
+CURRENT: tuple[tuple[q.Clause, dict[str, Any]], ...] = (
+    # A deletion has no entries: nothing but the index key is needed to count what has a term (COUNT_SCAN).
+    (MALE, GENDER),
+    (q.And((q.Ids(("a",)), MALE)), {"$and": [{"_id": "a"}, GENDER]}),
+    (q.Or((MALE, MALE)), {"$or": [GENDER, GENDER]}),
+    (q.EVERYTHING, {"live": True}),
+    (q.Ids(("a",)), {"$and": [{"_id": "a"}, {"live": True}]}),
+    (q.Or((MALE, q.Ids(("a",)))), {"$and": [{"$or": [GENDER, {"_id": "a"}]}, {"live": True}]}),
+    (q.Not(MALE), {"$and": [{"$nor": [GENDER]}, {"live": True}]}),
+)
+
+
+@pytest.mark.parametrize(("clause", "expected"), CURRENT, ids=str)
+def test_deletions_are_left_out_by_the_criteria_where_these_do(clause: q.Clause, expected: dict[str, Any]) -> None:
+    assert compile_current(clause) == expected
+
+
+def test_a_page_of_a_term_is_read_in_the_order_of_ids() -> None:
+    """One value of the first key of an index, then its further keys in order, need no sort and no match beyond the page.
+
+    https://www.mongodb.com/docs/manual/tutorial/equality-sort-range-guideline/
+    """
+    match, sort, limit, _ = build_pipeline(compile_current(MALE), (), ("Patient/b",), "Patient", 21)
+    assert match == {"$match": {"$and": [GENDER, {"_id": {"$gt": "b"}}]}}
+    assert limit == {"$limit": 21}
+    keys = [index.keys for index in list_indexes("Patient") if index.keys[0] == ("terms", 1)]
+    assert keys == [(("terms", 1), *sort["$sort"].items())]
 
 
 @pytest.mark.parametrize(

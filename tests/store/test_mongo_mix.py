@@ -46,56 +46,56 @@ Plan = tuple[str, ...]
 """`Type.index` of each question, in their order."""
 
 MIX: Mapping[str, Plan] = {
-    "Patient by gender": ("Patient.terms",),
+    "Patient by gender": ("Patient.terms_id",),
     "Patient by birthdate=ge": ("Patient.dates_high",),
-    "Patient by family prefix": ("Patient.terms",),
-    "Patient by name:contains": ("Patient.terms",),
+    "Patient by family prefix": ("Patient.terms_id",),
+    "Patient by name:contains": ("Patient.terms_id",),
     "Patient _sort=birthdate": ("Patient.sort_birthdate",),
     "Patient by _id": ("Patient._id_",),
     # What is negated is tested on each resource in the order of ids, until the page is full.
     "Patient by death-date:missing": ("Patient._id_",),
     "Patient by gender:not": ("Patient._id_",),
-    "Patient _has Condition": ("Condition.terms", "Patient._id_"),
-    "Patient _revinclude Condition": ("Patient.terms", "Condition.terms"),
-    "Observation by patient": ("Observation.terms",),
-    "Observation by code": ("Observation.terms",),
-    "Observation by patient, code _sort=-date": ("Observation.terms",),
-    "Observation by code, value": ("Observation.terms",),
+    "Patient _has Condition": ("Condition.terms_id", "Patient._id_"),
+    "Patient _revinclude Condition": ("Patient.terms_id", "Condition.terms_id"),
+    "Observation by patient": ("Observation.terms_id",),
+    "Observation by code": ("Observation.terms_id",),
+    "Observation by patient, code _sort=-date": ("Observation.terms_id",),
+    "Observation by code, value": ("Observation.terms_id",),
     "Observation by code-value": ("Observation.numbers",),
-    "Observation by category, date": ("Observation.terms",),
+    "Observation by category, date": ("Observation.terms_id",),
     # A chain asks for its targets, and whether any resource contains such a one.
-    "Observation by patient.gender": ("Patient.terms", "Observation.terms", "Observation.terms"),
-    "Condition by patient, status": ("Condition.terms",),
+    "Observation by patient.gender": ("Patient.terms_id", "Observation.terms_id", "Observation.terms_id"),
+    "Condition by patient, status": ("Condition.terms_id",),
     "Condition _sort=-_lastUpdated": ("Condition.updated_down",),
-    "Encounter by patient _include": ("Encounter.terms", "Patient._id_"),
+    "Encounter by patient _include": ("Encounter.terms_id", "Patient._id_"),
     "Encounter _sort=-date": ("Encounter.sort_date_down",),
-    "MedicationRequest by patient, status": ("MedicationRequest.terms",),
-    "Claim by patient _sort=-created": ("Claim.terms",),
+    "MedicationRequest by patient, status": ("MedicationRequest.terms_id",),
+    "Claim by patient _sort=-created": ("Claim.terms_id",),
     # Counting reads the keys of what is there, and no document.
     "ExplanationOfBenefit _summary=count": ("ExplanationOfBenefit.updated",),
 }
 
 BESIDE: Mapping[str, Plan] = {
     "Observation?encounter:Encounter.service-provider:Organization.name={prefix}": (
-        "Organization.terms",
-        *("Encounter.terms", "Encounter.terms"),
-        *("Observation.terms", "Observation.terms"),
+        "Organization.terms_id",
+        *("Encounter.terms_id", "Encounter.terms_id"),
+        *("Observation.terms_id", "Observation.terms_id"),
     ),
-    "Condition?patient.name:contains={middle}": ("Patient.terms", "Condition.terms", "Condition.terms"),
+    "Condition?patient.name:contains={middle}": ("Patient.terms_id", "Condition.terms_id", "Condition.terms_id"),
     "Patient?_has:Encounter:patient:_has:Condition:encounter:code={code}": (
-        "Condition.terms",
+        "Condition.terms_id",
         "Encounter._id_",
         "Patient._id_",
     ),
     "Practitioner?_has:Encounter:practitioner:patient.family={prefix}": (
-        "Patient.terms",
-        *("Encounter.terms", "Encounter.terms"),
+        "Patient.terms_id",
+        *("Encounter.terms_id", "Encounter.terms_id"),
         "Practitioner._id_",
     ),
     "Observation?component-code-value-quantity={code}$gt130": ("Observation.numbers",),
-    "Organization?name:contains={middle}": ("Organization.terms",),
-    "Patient?address:contains={city}": ("Patient.terms",),
-    "Patient?address:contains=be": ("Patient.terms",),
+    "Organization?name:contains={middle}": ("Organization.terms_id",),
+    "Patient?address:contains={city}": ("Patient.terms_id",),
+    "Patient?address:contains=be": ("Patient.terms_id",),
     "Observation?_sort=-date": ("Observation.sort_date_down",),
     "Observation?_sort=code": ("Observation.sort_code",),
     "Condition?_sort=onset-date": ("Condition.sort_onset-date",),
@@ -103,7 +103,7 @@ BESIDE: Mapping[str, Plan] = {
     # A walk along the first key tells what the second has to order.
     "Patient?_sort=family,-given&_count=2": ("Patient.sort_family", "Patient.sort_family"),
     "Patient?_sort=-_lastUpdated,_id": ("Patient.updated_down",),
-    "Observation?patient={patient}&_sort=-date": ("Observation.terms",),
+    "Observation?patient={patient}&_sort=-date": ("Observation.terms_id",),
 }
 
 SEARCHES: Mapping[str, Plan | None] = {query.search: MIX.get(query.name) for query in QUERIES} | dict(BESIDE)

@@ -33,6 +33,26 @@ def compile_clause(clause: q.Clause) -> Filter:
     return _COMPILERS[clause.__class__](clause)
 
 
+def compile_current(clause: q.Clause, among: Filter | None = None) -> Filter:
+    """The current resources that match, deletions left out; `among` narrows them.
+
+    A deletion has no entries: a criterion by one leaves it out already, and can then be counted from index keys alone.
+    """
+    return match_all((among or {}, compile_clause(clause), {} if _names_an_entry(clause) else LIVE))
+
+
+def _names_an_entry(clause: q.Clause) -> bool:
+    """Whether every match has an index entry."""
+    match clause:
+        case q.And(clauses):
+            return any(map(_names_an_entry, clauses))
+        case q.Or(clauses):
+            return all(map(_names_an_entry, clauses))
+        case q.Ids() | q.LastUpdated() | q.Not():
+            return False
+    return True
+
+
 def match_all(filters: Iterable[Filter]) -> Filter:
     """All of the filters."""
     parts = [part for part in filters if part]

@@ -26,7 +26,7 @@ from fhir_server.store.mongo.compile import (
     Filter,
     build_condition,
     build_prefix_range,
-    compile_clause,
+    compile_current,
     match_all,
     match_one_of,
 )
@@ -48,8 +48,8 @@ class Follower:
         followed = await self.follow(where, type)
         widest = widen_clause(followed)
         if widest != followed:
-            await self.aggregations.check_rows(type, match_all((among or {}, compile_clause(widest), LIVE)))
-        return match_all((among or {}, compile_clause(followed), LIVE))
+            await self.aggregations.check_rows(type, compile_current(widest, among))
+        return compile_current(followed, among)
 
     async def follow(self, clause: q.Clause, type: str) -> q.Clause:
         """The clause on resources of `type` without the clauses about other ones. Raises BudgetExceeded."""
@@ -97,7 +97,7 @@ class Follower:
 
     async def _is_anywhere(self, type: str, prefix: str) -> bool:
         """Whether some current resource of a type has a term that begins so."""
-        there = match_all(({"terms": {"$elemMatch": build_prefix_range(prefix)}}, LIVE))
+        there = {"terms": {"$elemMatch": build_prefix_range(prefix)}}
         return bool(
             await self.aggregations.find_all(type, [{"$match": there}, {"$limit": 1}, {"$project": {"_id": 1}}])
         )
@@ -154,7 +154,7 @@ class Follower:
 
     async def _find_children(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
         above = q.Equals(parameter, tuple(f"{type}/{id}" for id in ids))
-        return await self._find_ids(type, match_all((compile_clause(above), LIVE)))
+        return await self._find_ids(type, compile_current(above))
 
     async def _find_parents(self, parameter: str, type: str, ids: Iterable[str]) -> list[str]:
         return await self._find_targets(type, match_all((match_one_of("_id", list(ids)), LIVE)), f"{parameter}={type}/")
@@ -165,7 +165,7 @@ class Follower:
         here = {"p": clause.parameter, "k": "", "l": {"$gte": south, "$lte": north}}
         own = {"$and": [{"$eq": ["$$this.p", clause.parameter]}, {"$eq": ["$$this.k", ""]}]}
         wanted: list[Stage] = [
-            {"$match": match_all(({"numbers": {"$elemMatch": here}}, LIVE))},
+            {"$match": {"numbers": {"$elemMatch": here}}},
             {"$project": {"numbers": {"$filter": {"input": "$numbers", "cond": own}}}},
         ]
         found = self._find_limited(type, wanted)

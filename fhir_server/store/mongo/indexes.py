@@ -61,14 +61,14 @@ class Index:
 
 
 TYPE_INDEXES = (
-    Index("terms", (("terms", 1),), sparse=True),
+    Index("terms_id", (("terms", 1), ("_id", 1))),
     Index("dates_low", (("dates.p", 1), ("dates.l", 1), ("dates.h", 1)), sparse=True),
     Index("dates_high", (("dates.p", 1), ("dates.h", 1), ("dates.l", 1)), sparse=True),
     Index("numbers", (("numbers.p", 1), ("numbers.k", 1), ("numbers.l", 1), ("numbers.h", 1)), sparse=True),
     Index("updated", (("live", 1), ("updated", 1), ("_id", 1))),
     Index("updated_down", (("live", 1), ("updated", -1), ("_id", 1))),
 )
-"""Of the collection of each resource type; its `_id` is the order of a search without `_sort`."""
+"""Of the collection of each resource type; `_id` is the order of a search without `_sort`, also within one term."""
 
 
 def list_indexes(type: str) -> tuple[Index, ...]:

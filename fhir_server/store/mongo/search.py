@@ -12,7 +12,7 @@ from fhir_server.search.match import compare_keys
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order, scoring
 from fhir_server.store.mongo.aggregation import Aggregations, Listen, Stage, ignore_pipeline, translate_limits
-from fhir_server.store.mongo.compile import Filter, match_all
+from fhir_server.store.mongo.compile import LIVE, Filter, match_all
 from fhir_server.store.mongo.documents import PROJECTION, parse_current
 from fhir_server.store.mongo.follow import Follower
 from fhir_server.store.mongo.indexes import Database
@@ -81,6 +81,8 @@ async def _search_scope(aggregations: Aggregations, scope: Scope, query: Query, 
     type = scope.type
     keys = order.build_keys(query.sort, type)
     where = await Follower(aggregations).build_filter(scope.where, type)
+    if query.sort:
+        where = match_all((where, LIVE))  # the indexes of sorts are of what is there alone
     if any(key.field == order.SCORE for key in keys):
         return await _search_by_score(aggregations, type, where, query, limit)
     deciding = order.select_deciding(keys, query.after, type)
