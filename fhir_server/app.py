@@ -83,10 +83,14 @@ GC_THRESHOLD = 20_000
 _NOT_SERVED = frozenset({"Parameters"})
 
 
-def hide_password(uri: str) -> str:
-    """A store URI without what stands before `@`, which may hold a password."""
+def hide_secrets(uri: str) -> str:
+    """A store URI as it may be shown: scheme, hosts and database. A user and options may hold passwords."""
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    if scheme == "sqlite":
+        return uri
+    place, _, options = rest.partition("?")
+    # Where a user ends cannot be told when an `@` comes later than it may.
+    return f"{scheme}{separator}{'…' if '@' in options else place.rpartition('@')[2]}"
 
 
 class UnknownStore(ValueError):
@@ -128,7 +132,7 @@ def make_id_source(clock: Clock) -> Callable[[], str]:
 def make_unknown_store_error(uri: str) -> UnknownStore:
     """The error for a URI whose scheme no store has."""
     known = ", ".join(f"`{scheme}://…`" for scheme in STORES)
-    return UnknownStore(f"`{hide_password(uri)}` names no store; stores are {known}.")
+    return UnknownStore(f"`{hide_secrets(uri)}` names no store; stores are {known}.")
 
 
 async def open_store(uri: str, clock: Clock = read_clock, budget: Budget = BUDGET) -> Store:

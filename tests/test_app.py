@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.app import Knowledge, hide_password, make_id_source, open_server, read_served_types
+from fhir_server.app import Knowledge, hide_secrets, make_id_source, open_server, read_served_types
 from fhir_server.fhir import definitions
 from fhir_server.settings import Settings
 
@@ -25,9 +25,20 @@ def test_ids_are_uuids_of_version_7_in_the_order_of_their_making() -> None:
     assert uuid.UUID(made[4999]).version == 7
 
 
-def test_store_uris_are_shown_without_their_password() -> None:
-    assert hide_password("mongodb://user:p@ss@host:27017/clinic") == "mongodb://host:27017/clinic"
-    assert hide_password("sqlite:///fhir.db") == "sqlite:///fhir.db"
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("mongodb://user:p@ss@one:27017,two/clinic", "mongodb://one:27017,two/clinic"),
+        ("mongodb://user:ge/heim@host/clinic?authSource=admin", "mongodb://host/clinic"),
+        ("mongodb+srv://user@host/clinic?tlsCertificateKeyFilePassword=geheim", "mongodb+srv://host/clinic"),
+        ("mongodb://host/clinic?authMechanismProperties=AWS_SESSION_TOKEN:ge@heim", "mongodb://…"),
+        ("mongodb://user:ge?heim@host/clinic", "mongodb://…"),
+        ("sqlite:///me@home/fhir.db", "sqlite:///me@home/fhir.db"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_store_uris_are_shown_without_their_secrets(uri: str, shown: str) -> None:
+    assert hide_secrets(uri) == shown
 
 
 @pytest.mark.parametrize(

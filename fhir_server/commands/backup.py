@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fhir_server.app import STORES, hide_password, make_unknown_store_error, read_clock
+from fhir_server.app import STORES, hide_secrets, make_unknown_store_error, read_clock
 from fhir_server.settings import read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
@@ -29,7 +29,7 @@ def backup(
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{target} holds a complete copy of {hide_password(uri)}; serve it with --store sqlite:///{target}")
+    typer.echo(f"{target} holds a complete copy of {hide_secrets(uri)}; serve it with --store sqlite:///{target}")
 
 
 async def _backup(uri: str, target: Path) -> None:
@@ -38,7 +38,7 @@ async def _backup(uri: str, target: Path) -> None:
         raise make_unknown_store_error(uri)
     if scheme != "sqlite":
         raise ValueError(
-            f"{hide_password(uri)} has its own way of backup, see its documentation page; "
+            f"{hide_secrets(uri)} has its own way of backup, see its documentation page; "
             "this command copies SQLite stores."
         )
     sqlite.check_file(uri)

@@ -21,7 +21,7 @@ import uvicorn
 
 from fhir_server.api.application import Application
 from fhir_server.api.log import make_json_log
-from fhir_server.app import STORES, create_server, hide_password, load_knowledge, make_unknown_store_error, open_store
+from fhir_server.app import STORES, create_server, hide_secrets, load_knowledge, make_unknown_store_error, open_store
 from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
@@ -58,7 +58,7 @@ def serve(
     listeners = _open_listeners(host, port)
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
-    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", hide_password(settings.store))
+    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", hide_secrets(settings.store))
     if not settings.store.startswith("memory:"):
         raise typer.Exit(_serve_with_workers(settings, listeners, number))
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success

@@ -129,11 +129,21 @@ def test_backup_leaves_mongodb_to_its_own_way(uri: str, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     refused = fhir_server("backup", str(target), "--store", with_password(uri))
     assert refused.returncode == 1
-    shown = uri.partition("://")[2]
+    shown = uri.partition("://")[2].partition("?")[0]
     assert f"mongodb://{shown} has its own way of backup" in refused.stderr
     assert "copies SQLite stores" in refused.stderr
     assert "hunter2" not in refused.stdout + refused.stderr
     assert not target.exists()
+
+
+def test_serve_says_where_its_store_is_without_the_user_and_options() -> None:
+    uri = "mongodb://clinic:hunter2@127.0.0.1:1/fhir?serverSelectionTimeoutMS=200&authSource=admin"
+    refused = fhir_server("serve", "--port", "0", "--store", uri)
+    assert refused.returncode != 0
+    assert "(store mongodb://127.0.0.1:1/fhir)" in refused.stdout
+    assert "No MongoDB server answers at the store's address" in refused.stderr
+    for secret in ("hunter2", "clinic", "authSource"):
+        assert secret not in refused.stdout + refused.stderr
 
 
 @pytest.mark.long

@@ -137,7 +137,7 @@ def test_deletions_are_left_out_by_the_criteria_where_these_do(clause: q.Clause,
 
 
 def test_a_page_of_a_term_is_read_in_the_order_of_ids() -> None:
-    """One value of the first key of an index, then its further keys in order, need no sort and no match beyond the page.
+    """One value of the first key of an index, then its further keys in order: no sort, no match beyond the page.
 
     https://www.mongodb.com/docs/manual/tutorial/equality-sort-range-guideline/
     """

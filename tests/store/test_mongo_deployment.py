@@ -58,6 +58,13 @@ def test_a_uri_without_a_database_is_refused() -> None:
     assert "mongodb://HOST[:PORT]" in str(refusal.value) and "geheim" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("user", ["user:ge/heim", "user:ge:heim", "user:ge@heim", "user:ge%heim"])
+def test_a_password_that_is_not_escaped_is_not_shown(user: str) -> None:
+    with pytest.raises(ValueError, match="The MongoDB URI cannot be used") as refusal:
+        asyncio.run(open_store(f"mongodb://{user}@127.0.0.1:1/fhir", Ticks()))
+    assert "heim" not in str(refusal.value) and "mongodb://HOST[:PORT]" in str(refusal.value)
+
+
 def test_an_unknown_schema_version_is_refused(mongo_uri: str) -> None:
     with _database(mongo_uri) as database:
         database["meta"].insert_one({"_id": "schema", "version": 99})

@@ -36,7 +36,7 @@ CASES: dict[str, tuple[q.Clause, set[str]]] = {
     "contains": (q.Contains("name", "n12", strings=True), {"terms_id"}),
     "contains more": (q.Contains("name", "n123", strings=True), {"terms_id"}),
     "contains less": (q.Contains("name", "12", strings=True), {"terms_id"}),
-    "system": (q.EndsWith("code", SEPARATOR + "urn"), {"terms_id"}),
+    "system": (q.EndsWith("kind", SEPARATOR + "urn"), {"terms_id"}),
     "ending": (q.EndsWith("name", "12", True), {"terms_id"}),
     "term range": (q.TermRange("name", "n1", "n2"), {"terms_id"}),
     "word": (q.Words("_content", ("w7",)), {"terms_id"}),
@@ -64,7 +64,8 @@ def filled(mongo_url: str) -> Any:
         store = await open_store(_uri(mongo_url), clock)
         entries = [
             Entries(
-                {"code": (f"c{n}",), "name": (f"n{n}",)},
+                # One in ten has a `kind`: fewer keys to look at than resources.
+                {"code": (f"c{n}",), "name": (f"n{n}",)} | ({"kind": (f"k{n}{SEPARATOR}urn",)} if n % 10 == 0 else {}),
                 {"date": ((n, n),)},
                 {"value": (("", n, n, ""),)},
                 texts={"_content": f"w{n} x w{n + 1}"},

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
+import pymongo
 import pytest
 from pymongo import monitoring
+from pymongo.errors import OperationFailure
 
 from fhir_server.search.query import Chain, Contains, Equals, Has, Lineage, Near, Query, Sort
 from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, terms, token, write
@@ -16,7 +18,8 @@ from fhir_server.store.mongo import open_store
 from fhir_server.store.operations import Matches
 from fhir_server.store.protocol import HistoryQuery, Store
 
-_UNCOUNTED = frozenset({"hello", "ismaster", "endSessions"})
+_UNCOUNTED = frozenset({"hello", "ismaster", "endSessions", "saslStart", "saslContinue", "authenticate"})
+"""What belongs to a connection and not to an operation: its greeting, the log-in of a user, its end."""
 
 
 class Commands(monitoring.CommandListener):
@@ -65,6 +68,26 @@ def sent(listener: Commands, mongo_uri: str) -> Iterator[Callable[[Callable[[Sto
             await store.close()
 
     yield lambda operation: asyncio.run(measured(operation))
+
+
+def test_the_log_in_of_a_connection_is_no_command_of_an_operation(listener: Commands) -> None:
+    """Of a server with users: SCRAM is a conversation of saslStart and saslContinue on each new connection."""
+    secantus = pytest.importorskip("secantus")
+    server = secantus.SecantusDBServer(port=0, storage_path=":memory:", require_auth=True)
+    server.start()
+    listener.sent = []
+    try:
+        with (
+            pymongo.MongoClient[dict[str, object]](
+                server.uri.replace("//", "//nobody:x@"), directConnection=True
+            ) as asking,
+            pytest.raises(OperationFailure),
+        ):
+            asking["fhir"]["Patient"].find_one()
+        assert listener.sent == []
+    finally:
+        listener.sent = None
+        server.stop()
 
 
 Sent = Callable[[Callable[[Store], Awaitable[object]]], list[str]]

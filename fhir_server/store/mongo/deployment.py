@@ -5,6 +5,7 @@ Transactions need a replica set or a sharded cluster (https://www.mongodb.com/do
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
@@ -22,6 +23,7 @@ WAIT_MS = 15_000
 """How long a start waits for the server, an operation for a primary or a connection, unless the URI says otherwise."""
 
 _CONNECT_MS = 5_000
+_QUOTED = re.compile(r"""(["'`]).*\1""")
 _UNLIMITED = 1_000
 _DEFAULT_LIFETIME = 60.0
 
@@ -32,9 +34,10 @@ def connect(uri: str) -> tuple[AsyncMongoClient[Document], str]:
         client: AsyncMongoClient[Document] = AsyncMongoClient(uri, **_build_defaults(uri), appname="fhir-server")
         return client, client.get_default_database().name
     except (ConfigurationError, InvalidURI, ValueError) as error:
-        # Never the URI itself: it may hold a password.
+        # Never the URI itself, nor what the driver quotes of it: it may hold a password.
+        said = _QUOTED.sub("…", str(error)).rstrip(".")
         raise ValueError(
-            f"The MongoDB URI cannot be used: {error}. Write `mongodb://HOST[:PORT][,HOST…]/DATABASE[?options]`."
+            f"The MongoDB URI cannot be used: {said}. Write `mongodb://HOST[:PORT][,HOST…]/DATABASE[?options]`."
         ) from error
 
 
