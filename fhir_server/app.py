@@ -22,6 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
 from fhir_server.api.application import Application, build_application
+from fhir_server.api.guard import guard
 from fhir_server.api.log import Log, make_json_log
 from fhir_server.api.request import Receive, Scope
 from fhir_server.api.response import Send
@@ -44,7 +45,7 @@ from fhir_server.search.registry import Registry, build
 from fhir_server.security.audit import ignore_event
 from fhir_server.security.authentication import Authenticate, accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
-from fhir_server.settings import Settings
+from fhir_server.settings import Settings, split_list
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
@@ -308,7 +309,7 @@ def make_request_ids() -> Callable[[], str]:
 
 
 def _add_cors(api: Application, settings: Settings) -> Application:
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = split_list(settings.cors_origins)
     if not origins:
         return api
     cors: Application = CORSMiddleware(  # type: ignore[assignment]
@@ -333,14 +334,19 @@ def create_server(known: Knowledge | None = None) -> Application:
     root, below = settings.path, settings.path.rstrip("/") + "/"
     api: list[Application] = []
 
+    async def answer_http(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        is_fhir = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
+        application: Application = api[0] if is_fhir else around  # type: ignore[assignment]
+        await application(scope, receive, send)
+
+    guarded = guard(answer_http, settings, make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids())
+
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _run_lifespan(functools.partial(open_server, settings, known=known), around, api, receive, send)
         elif scope["type"] == "http":
-            path: str = scope["path"]
-            is_fhir = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
-            application: Application = api[0] if is_fhir else around  # type: ignore[assignment]
-            await application(scope, receive, send)
+            await guarded(scope, receive, send)
 
     return answer
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 from datetime import date
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,6 +16,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9.\-_~]+)*/?")
 _BASE_URL = re.compile(r"https?://[^\s/?#\"'<>]+(?:/[A-Za-z0-9.\-_~%]+)*")
+_HOST = re.compile(r"[A-Za-z0-9.\-_]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^\s/?#\"'<>,]+")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a setting that lists several, separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@functools.lru_cache(maxsize=16)
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks of a setting; an address is a network of one. Raises ValueError."""
+    return tuple(ip_network(part, strict=False) for part in split_list(text))
 
 
 class Settings(BaseSettings):
@@ -27,12 +42,16 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "",
         description="Public base URL of the server, such as `https://fhir.clinic.example/fhir`; empty: taken from "
-        "each request's Host and forwarded headers.",
+        "each request's Host, or a proxy's forwarded headers.",
     )
     path: str = Field("/fhir", description="Path below which the FHIR API is served.")
-    forwarded: bool = Field(
-        True,
-        description="Whether `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` decide links' base URL.",
+    hosts: str = Field(
+        "", description="Further names by which clients may address the server (header `Host`), separated by commas."
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses and networks of the proxies whose forwarded headers count, separated by commas; empty: "
+        "none.",
     )
     references: Literal["enforce", "allow"] = Field(
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."
@@ -79,7 +98,9 @@ class Settings(BaseSettings):
         30.0, ge=1, description="Seconds without a turn of its event loop after which a worker is replaced."
     )
     page_lifetime: int = Field(24 * 3600, ge=1, description="Seconds for which a page link stays valid.")
-    cors_origins: str = Field("*", description="Origins that browsers may call from, separated by commas; empty: none.")
+    cors_origins: str = Field(
+        "", description="Origins of the web pages that may read and write, separated by commas; empty: none."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     booking: Literal["enforce", "warn", "off"] = Field(
         "enforce",
@@ -122,6 +143,31 @@ class Settings(BaseSettings):
             return ",".join(date.fromisoformat(day).isoformat() for day in days)
         except ValueError:
             raise ValueError("Write days as `2026-12-25`, separated by commas.") from None
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, text: str) -> str:
+        for name in split_list(text):
+            if not _HOST.fullmatch(name):
+                raise ValueError("Write names without scheme and port, such as `fhir.clinic.example,ehr-gateway`.")
+        return text
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        try:
+            parse_networks(text)
+        except ValueError:
+            raise ValueError("Write IP addresses and networks, such as `127.0.0.1,10.1.0.0/16`.") from None
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, text: str) -> str:
+        for origin in split_list(text):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("Write origins such as `https://app.clinic.example`, without a path, or `*` for all.")
+        return text
 
     @field_validator("path")
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fhir_server.api import binary
+from fhir_server.api.address import find_base_url, is_from_proxy, names_forwarder
 from fhir_server.api.bodies import Bodies, Holding
 from fhir_server.api.log import Log
 from fhir_server.api.negotiation import (
@@ -24,7 +25,6 @@ from fhir_server.api.request import (
     ClientGone,
     Receive,
     Scope,
-    find_base_url,
     parse_query,
     read_body,
     read_headers,
@@ -42,6 +42,7 @@ from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.requests.time_limit import end_after
 from fhir_server.security.policy import ANONYMOUS
+from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -55,10 +56,12 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
     """The ASGI application of a context."""
     root = context.settings.path.rstrip("/")
     bodies = Bodies(max(context.settings.max_bodies, context.settings.max_body))
+    tell_strangers = _make_warning(context.settings, log)
 
     async def application(scope: Scope, receive: Receive, send_message: Send) -> None:
         began = time.perf_counter()
         headers = read_headers(scope)
+        tell_strangers(scope, headers)
         request_id = _choose_request_id(headers.get("x-request-id"), new_request_id)
         style = _ERROR_STYLE[scope["method"] == "HEAD"]
         holding = Holding(bodies)
@@ -88,6 +91,24 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
         )
 
     return application
+
+
+def _make_warning(settings: Settings, log: Log) -> Callable[[Scope, dict[str, str]], None]:
+    """What says once that forwarded headers are ignored because they come from no proxy of the settings."""
+    told = False
+
+    def tell(scope: Scope, headers: dict[str, str]) -> None:
+        nonlocal told
+        if not told and names_forwarder(headers) and not is_from_proxy(settings, scope):
+            told = True
+            log(
+                "warning",
+                "Forwarded headers are ignored, since they come from no proxy of the setting `proxies` (FHIR_PROXIES). "
+                "This is said once.",
+                client=(scope.get("client") or ("unknown",))[0],
+            )
+
+    return tell
 
 
 def _choose_request_id(given: str | None, new: Callable[[], str]) -> str:

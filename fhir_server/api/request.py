@@ -1,28 +1,21 @@
-"""From an ASGI scope to a frozen request: base URL, path, query, headers, body (https://hl7.org/fhir/R4/http.html#root)."""
+"""From an ASGI scope to a frozen request: path, query, headers, body (https://hl7.org/fhir/R4/http.html#root)."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fhir_server.api.decompression import THREAD_FROM, inflate, too_large
 from fhir_server.fhir.outcome import Invalid, NotFound
-from fhir_server.settings import Settings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Pairs = tuple[tuple[str, str], ...]
 
 
-# What goes into links: a header could bring anything, quotes included.
-_BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
-
-_PORT = re.compile(r":[0-9]+$")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_HEADERS = "fhir_server.headers"
 
 
 class ClientGone(Exception):
@@ -30,53 +23,16 @@ class ClientGone(Exception):
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
-    """Header values by lower-case name; repeated ones are joined with commas."""
+    """Header values by lower-case name; repeated ones are joined with commas. They are read once per request."""
+    known: dict[str, str] | None = scope.get(_HEADERS)
+    if known is not None:
+        return known
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1"), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    scope[_HEADERS] = headers
     return headers
-
-
-def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
-    """The public base URL: the setting, or what Host and the forwarded headers say."""
-    if settings.base_url:
-        return settings.base_url
-    scheme: str = scope.get("scheme", "http")
-    host, prefix = headers.get("host", ""), ""
-    if settings.forwarded:
-        forwarded = _parse_forwarded(headers.get("forwarded", ""))
-        scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip().lower()
-        host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
-        prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
-        host = _add_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
-    if not host:
-        server = scope.get("server") or ("localhost", None)
-        host = server[0] if server[1] is None else f"{server[0]}:{server[1]}"
-    return _check_base(f"{scheme}://{host}{prefix}{settings.path.rstrip('/')}")
-
-
-@functools.lru_cache(maxsize=256)
-def _check_base(url: str) -> str:
-    if _BASE.fullmatch(url):
-        return url
-    raise Invalid(
-        f"`{url}`, the base URL that Host and the forwarded headers make, is no http URL; correct these headers.",
-        code="value",
-    )
-
-
-def _add_port(scheme: str, host: str, port: str) -> str:
-    """The host with the port that a proxy was reached at, unless it names one or the port goes without saying."""
-    if not port or not host or _PORT.search(host) or port == _DEFAULT_PORTS.get(scheme):
-        return host
-    return f"{host}:{port}"
-
-
-def _parse_forwarded(header: str) -> dict[str, str]:
-    """The first hop of a `Forwarded` header (RFC 7239)."""
-    pairs = (part.strip().partition("=") for part in header.partition(",")[0].split(";") if "=" in part)
-    return {name.lower(): value.strip('"') for name, _, value in pairs}
 
 
 def split_path(path: str, raw_path: bytes | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ FhirError
 ├── TooLarge              413  too-long
 ├── TooCostly             413  too-costly
 ├── UnsupportedMediaType  415  not-supported
+├── Misdirected           421  security
 ├── Unprocessable         422  business-rule
 └── Unavailable           503  transient
 """
@@ -170,6 +171,12 @@ class UnsupportedMediaType(FhirError):
     """The body's content type is not FHIR JSON."""
 
     status, code = 415, "not-supported"
+
+
+class Misdirected(FhirError):
+    """The request names a host that is no name of this server."""
+
+    status, code = 421, "security"
 
 
 class Unprocessable(FhirError):

@@ -18,7 +18,15 @@ pytestmark = pytest.mark.anyio
 PATIENT = {"resourceType": "Patient", "id": "p"}
 
 
-async def test_forwarded_headers_decide_every_link(client: Client) -> None:
+@pytest.fixture
+async def proxied(known: Knowledge) -> AsyncIterator[Client]:
+    """A client that is a proxy of the settings."""
+    async with serving(known, store="memory://", proxies="127.0.0.1") as client:
+        yield client
+
+
+async def test_forwarded_headers_decide_every_link(proxied: Client) -> None:
+    client = proxied
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ehr.example", "X-Forwarded-Prefix": "/clinic"}
     made = await client.fhir("PUT", "/Patient/p", json=PATIENT, headers=headers)
     assert made.headers["location"] == "https://ehr.example/clinic/fhir/Patient/p/_history/1"
@@ -30,7 +38,8 @@ async def test_forwarded_headers_decide_every_link(client: Client) -> None:
     assert found["entry"][0]["fullUrl"] == "https://b.example/fhir/Patient/p"
 
 
-async def test_the_forwarded_port_is_named_where_it_is_needed(client: Client) -> None:
+async def test_the_forwarded_port_is_named_where_it_is_needed(proxied: Client) -> None:
+    client = proxied
     https = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ehr.example"}
     for headers, base in (
         ({**https, "X-Forwarded-Port": "8443"}, "https://ehr.example:8443"),
@@ -82,7 +91,12 @@ async def test_binary_in_its_own_type(client: Client) -> None:
     assert (await client.fhir("PUT", "/Binary/b", json=as_json)).headers["etag"] == 'W/"1"'
 
 
-async def test_cors(client: Client) -> None:
+async def test_cors(known: Knowledge) -> None:
+    async with serving(known, store="memory://", cors_origins="*") as client:
+        await check_cors(client)
+
+
+async def check_cors(client: Client) -> None:
     preflight = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
     allowed = await client.request("OPTIONS", "/Patient/p", headers=preflight)
     assert allowed.status_code == 200
@@ -122,6 +136,7 @@ async def test_log_lines_hold_no_content(known: Knowledge) -> None:
 async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FHIR_STORE", "memory://")
     monkeypatch.setenv("FHIR_LOG_LEVEL", "error")
+    monkeypatch.setenv("FHIR_HOSTS", "test")
     server = create_server()
     messages: list[MutableMapping[str, Any]] = []
     events: Iterator[MutableMapping[str, Any]] = iter([{"type": "lifespan.startup"}])
@@ -166,8 +181,9 @@ async def test_the_whole_application_with_health(monkeypatch: pytest.MonkeyPatch
         {"Host": 'evil"x'},
     ],
 )
-async def test_headers_that_make_no_base_url(client: Client, headers: dict[str, str]) -> None:
+async def test_headers_that_make_no_base_url(proxied: Client, headers: dict[str, str]) -> None:
     """What Host and the forwarded headers say stands in every link and fullUrl: a quote in it would break the JSON."""
+    client = proxied
     await client.fhir("PUT", "/Patient/p", json=PATIENT)
     response = await client.fhir("GET", "/Patient", headers=headers)
     assert response.status_code == 400
@@ -175,8 +191,8 @@ async def test_headers_that_make_no_base_url(client: Client, headers: dict[str, 
 
 
 @pytest.mark.parametrize("host", ["ehr.example", "ehr.example:8443", "[::1]:8000", "my_host", "127.0.0.1"])
-async def test_hosts(client: Client, host: str) -> None:
-    found = await client.fhir("GET", "/Patient", headers={"X-Forwarded-Host": host})
+async def test_hosts(proxied: Client, host: str) -> None:
+    found = await proxied.fhir("GET", "/Patient", headers={"X-Forwarded-Host": host})
     assert found.json()["link"][0]["url"] == f"http://{host}/fhir/Patient"
 
 

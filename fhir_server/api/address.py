@@ -1,0 +1,136 @@
+"""By which name a request addresses this server, and the base URL that follows (https://www.rfc-editor.org/rfc/rfc9110#section-7.4).
+
+Forwarded headers count from the proxies of the setting `proxies` alone: anybody else could write anything in them.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from fhir_server.api.request import Scope
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.settings import Settings, parse_networks, split_list
+
+# What goes into links: a header could bring anything, quotes included.
+_BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
+
+_PORT = re.compile(r":[0-9]+$")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
+_FORWARDED = ("x-forwarded-host", "forwarded", "x-forwarded-proto", "x-forwarded-prefix", "x-forwarded-port")
+
+
+class Address(NamedTuple):
+    """Scheme, `host` or `host:port`, and the path that a proxy has put before ours, without slash at its end."""
+
+    scheme: str
+    host: str
+    prefix: str = ""
+
+
+def is_from_proxy(settings: Settings, scope: Scope) -> bool:
+    """Whether the connection comes from one of the proxies of the settings."""
+    client = scope.get("client")
+    return bool(settings.proxies and client) and _is_proxy(settings.proxies, client[0])  # type: ignore[index]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_proxy(proxies: str, client: str) -> bool:
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in parse_networks(proxies))
+
+
+def names_forwarder(headers: dict[str, str]) -> bool:
+    """Whether a request has headers that only a proxy writes."""
+    return any(name in headers for name in _FORWARDED)
+
+
+def find_address(settings: Settings, scope: Scope, headers: dict[str, str]) -> Address:
+    """How the client addressed this server: what Host says, or a proxy of the settings."""
+    scheme: str = scope.get("scheme", "http")
+    host, prefix = headers.get("host", ""), ""
+    if is_from_proxy(settings, scope):
+        forwarded = _parse_forwarded(headers.get("forwarded", ""))
+        scheme = headers.get("x-forwarded-proto", forwarded.get("proto", scheme)).partition(",")[0].strip().lower()
+        host = headers.get("x-forwarded-host", forwarded.get("host", host)).partition(",")[0].strip()
+        prefix = headers.get("x-forwarded-prefix", "").partition(",")[0].strip().rstrip("/")
+        host = _add_port(scheme, host, headers.get("x-forwarded-port", "").partition(",")[0].strip())
+    if not host:
+        server = scope.get("server") or ("localhost", None)
+        name = f"[{server[0]}]" if ":" in server[0] else server[0]
+        host = name if server[1] is None else f"{name}:{server[1]}"
+    return Address(scheme, host, prefix)
+
+
+def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
+    """The public base URL: the setting, or what Host and the headers of a known proxy say."""
+    if settings.base_url:
+        return settings.base_url
+    address = find_address(settings, scope, headers)
+    return _check_base(f"{address.scheme}://{address.host}{address.prefix}{settings.path.rstrip('/')}")
+
+
+@functools.lru_cache(maxsize=256)
+def _check_base(url: str) -> str:
+    if _BASE.fullmatch(url):
+        return url
+    raise Invalid(
+        f"`{url}`, the base URL that Host and the forwarded headers make, is no http URL; correct these headers.",
+        code="value",
+    )
+
+
+def _add_port(scheme: str, host: str, port: str) -> str:
+    """The host with the port that a proxy was reached at, unless it names one or the port goes without saying."""
+    if not port or not host or _PORT.search(host) or port == _DEFAULT_PORTS.get(scheme):
+        return host
+    return f"{host}:{port}"
+
+
+def _parse_forwarded(header: str) -> dict[str, str]:
+    """The first hop of a `Forwarded` header (RFC 7239)."""
+    pairs = (part.strip().partition("=") for part in header.partition(",")[0].split(";") if "=" in part)
+    return {name.lower(): value.strip('"') for name, _, value in pairs}
+
+
+@functools.lru_cache(maxsize=1024)
+def is_own_name(hosts: str, base_url: str, host: str) -> bool:
+    """Whether `host` or `host:port` is a name of this server; `hosts` and `base_url` are the settings.
+
+    An IP address is one: no page can make it lead elsewhere.
+    """
+    name = _PORT.sub("", host).lower().removesuffix(".")
+    try:
+        ipaddress.ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        own = {*_LOOPBACK_NAMES, socket.gethostname().lower(), *split_list(hosts.lower())}
+        return name in own or (bool(base_url) and name == urlsplit(base_url).hostname)
+    return True
+
+
+def is_same_authority(address: Address, origin: str) -> bool:
+    """Whether the origin of a page, such as `https://fhir.clinic.example`, is the address of this server.
+
+    A page that came over https may address a server that sees http, behind a proxy that ends TLS; never the other way.
+    """
+    scheme, _, authority = origin.lower().partition("://")
+    if scheme not in ("http", address.scheme, "https") or (scheme == "http" and address.scheme == "https"):
+        return False
+    return _drop_port(scheme, authority) in (
+        _drop_port(address.scheme, address.host.lower()),
+        _drop_port(scheme, address.host.lower()),
+    )
+
+
+def _drop_port(scheme: str, authority: str) -> str:
+    """The authority without the port that goes without saying."""
+    return authority.removesuffix(f":{_DEFAULT_PORTS.get(scheme, '')}")
