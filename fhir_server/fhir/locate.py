@@ -129,7 +129,7 @@ def parse(path: str) -> Steps:
     """The steps of a path. Raises Invalid for what is no such path and NotSupported for other FHIRPath functions."""
     if len(path) > LENGTH_LIMIT:
         raise Invalid(f"The path is longer than {LENGTH_LIMIT} characters.", code="too-long")
-    return _Parser(path).whole()
+    return _Parser(path).parse()
 
 
 def select(start: Node, steps: Iterable[Step], walk: Walk) -> list[Node]:
@@ -227,10 +227,10 @@ class _Parser:
         self.tokens = _tokenize(path)
         self.position = 0
 
-    def whole(self) -> Steps:
+    def parse(self) -> Steps:
         steps = self.steps()
         if self.position < len(self.tokens):
-            raise self.unexpected()
+            raise self.make_error()
         return steps
 
     def steps(self) -> Steps:
@@ -246,7 +246,7 @@ class _Parser:
 
     def index(self) -> At:
         if self.position < len(self.tokens) and not self.tokens[self.position][1].isdecimal():
-            raise self.unexpected()
+            raise self.make_error()
         return At(int(self.next("number")[1]))
 
     def invocation(self, name: str) -> list[Step]:
@@ -306,16 +306,16 @@ class _Parser:
 
     def skip(self, mark: str) -> None:
         if not self.at(mark):
-            raise self.unexpected()
+            raise self.make_error()
         self.position += 1
 
     def next(self, *kinds: str) -> tuple[str, str]:
         if self.position >= len(self.tokens) or self.tokens[self.position][0] not in kinds:
-            raise self.unexpected()
+            raise self.make_error()
         self.position += 1
         return self.tokens[self.position - 1]
 
-    def unexpected(self) -> Invalid:
+    def make_error(self) -> Invalid:
         found = f"at `{self.tokens[self.position][1]}`" if self.position < len(self.tokens) else "at its end"
         return Invalid(f"The path `{self.path}` cannot be understood {found}.", code="value")
 

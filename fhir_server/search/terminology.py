@@ -47,7 +47,7 @@ class Codes:
         theirs = {pair for pair in other.listed if pair[0] in self.systems}
         return Codes(frozenset(mine | theirs), self.systems & other.systems)
 
-    def without(self, other: Codes) -> Codes:
+    def subtract(self, other: Codes) -> Codes:
         """What is not in the other. Raises Unevaluable for single codes out of a system that is not known."""
         systems = self.systems - other.systems
         for system, code in other.listed:
@@ -168,7 +168,7 @@ class _Evaluation:
         included = [self._evaluate_include(each, active, path) for each in compose.get("include", ())]
         excluded = [self._evaluate_include(each, False, path) for each in compose.get("exclude", ())]
         codes = reduce(Codes.union, included, Codes())
-        return codes.without(reduce(Codes.union, excluded)) if excluded else codes
+        return codes.subtract(reduce(Codes.union, excluded)) if excluded else codes
 
     def _evaluate_include(self, include: Json, active: bool, path: tuple[str, ...]) -> Codes:
         """One include or exclude: all its conditions hold."""

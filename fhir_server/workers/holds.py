@@ -33,7 +33,7 @@ def release(tree: Resource) -> Resource:
 async def tidy_holds(turn: Turn) -> StepResult:
     """Cancel holds that have expired, each as it was read; one that was booked meanwhile is left alone."""
     context, done = turn.context, 0
-    query: Query | None = _pending(None)
+    query: Query | None = _query_pending(None)
     while query is not None:
         page = await context.unrestricted.search(query)
         trees = {match.id: (match, orjson.loads(match.raw or b"{}")) for match in page.matches}
@@ -46,10 +46,10 @@ async def tidy_holds(turn: Turn) -> StepResult:
                 done += 1
             except FhirError as error:
                 turn.log("warning", "An expired hold was left as it is.", appointment=match.id, status=error.status)
-        query = _pending(page.next) if page.next is not None else None
+        query = _query_pending(page.next) if page.next is not None else None
     return StepResult(0, str(done))
 
 
-def _pending(after: tuple[int | float | str | None, ...] | None) -> Query:
+def _query_pending(after: tuple[int | float | str | None, ...] | None) -> Query:
     where = StartsWith("status", f"pending{SEPARATOR}")
     return Query((Scope("Appointment", where),), count=_AT_ONCE, after=after)

@@ -75,32 +75,32 @@ class Lease:
         if self.seen is not None and self.seen.owner and self._silence < SILENCE:
             return False
         fence = self.seen.fence + 1 if self.seen else 1
-        return await self._put(Holding(self.owner, fence, now))
+        return await self._replace_holding(Holding(self.owner, fence, now))
 
     async def renew(self, report: dict[str, object] | None = None) -> None:
         """Give a sign of life. Raises LeaseLost when another process has the lease."""
-        held = self._held()
+        held = self._require_holding()
         told = held.report if report is None else report
-        if not await self._put(replace(held, beat=self._clock(), count=held.count + 1, report=told)):
+        if not await self._replace_holding(replace(held, beat=self._clock(), count=held.count + 1, report=told)):
             raise LeaseLost(f"Another process has taken over `{self.name}`.")
 
     async def check(self) -> None:
         """Return if the lease is held for certain, which asks the store only after HEARTBEAT or a jump of the clock."""
-        if not 0 <= self._clock() - self._held().beat < HEARTBEAT * 1_000_000:
+        if not 0 <= self._clock() - self._require_holding().beat < HEARTBEAT * 1_000_000:
             await self.renew()
 
     async def release(self) -> None:
         """Let the next process have it at once, if it is still held."""
         held, self.seen = self.seen, None
         if held is not None and held.owner == self.owner:
-            await self._put(replace(held, owner="", beat=self._clock(), count=held.count + 1))
+            await self._replace_holding(replace(held, owner="", beat=self._clock(), count=held.count + 1))
 
-    def _held(self) -> Holding:
+    def _require_holding(self) -> Holding:
         if self.seen is None or self.seen.owner != self.owner:
             raise LeaseLost(f"`{self.name}` is not held here.")
         return self.seen
 
-    async def _put(self, after: Holding) -> bool:
+    async def _replace_holding(self, after: Holding) -> bool:
         """Replace what was seen. A write of our own whose answer was lost does not stand in the way."""
         text = _encode(after)
         done = await self._store.put_value_if(self._key, text, self._text)

@@ -108,7 +108,7 @@ async def run(context: Context, job: Job, progress: Progress = lambda done, tota
             indexed = job.done
             job = await _save(context, job, await _step(context, job))
             progress(job.done, max(job.done, job.total))
-            job = await _throttled(
+            job = await _pause(
                 context, job, _compute_pause(job, job.done - indexed, time.monotonic() - started) if rests else 0
             )
     except (StoreError, ValueError) as error:
@@ -121,7 +121,7 @@ def _compute_pause(job: Job, indexed: int, took: float) -> float:
     return max(0.0, indexed / job.rate - took) if job.rate else took
 
 
-async def _throttled(context: Context, job: Job, seconds: float) -> Job:
+async def _pause(context: Context, job: Job, seconds: float) -> Job:
     """The job after a pause, with heartbeats, so that a slow job is not taken for an abandoned one."""
     while seconds > HEARTBEAT and job.status == "running":
         await asyncio.sleep(HEARTBEAT)

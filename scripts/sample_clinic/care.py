@@ -120,12 +120,12 @@ def resources() -> list[Resource]:
     ]
 
 
-def _seen(visit: str) -> Resource:
+def _refer_to_visit(visit: str) -> Resource:
     """The members that tie a resource to an encounter: subject and encounter."""
     return {"subject": patient(ENCOUNTERS[visit][0]), "encounter": encounter(visit)}
 
 
-def _during(visit: str) -> str:
+def _get_moment(visit: str) -> str:
     return moment(ENCOUNTERS[visit][2], ENCOUNTERS[visit][3])
 
 
@@ -174,8 +174,8 @@ def _observation(visit: str, kind: str, value: str) -> Resource:
         status="final",
         category=[concept("observation-category", category)],
         code=concept("loinc", code, text),
-        **_seen(visit),
-        effectiveDateTime=_during(visit),
+        **_refer_to_visit(visit),
+        effectiveDateTime=_get_moment(visit),
         performer=[_doctor(visit)],
         valueQuantity=quantity(value, unit, ucum),
         interpretation=_interpretation(Decimal(value), low, high) if limits else None,
@@ -196,8 +196,8 @@ def _pressure(visit: str) -> Resource:
         status="final",
         category=[concept("observation-category", "vital-signs")],
         code=concept("loinc", "85354-9", "Blood pressure panel"),
-        **_seen(visit),
-        effectiveDateTime=_during(visit),
+        **_refer_to_visit(visit),
+        effectiveDateTime=_get_moment(visit),
         performer=[_doctor(visit)],
         component=[
             {"code": concept("loinc", code, text), "valueQuantity": quantity(value, "mmHg", "mm[Hg]")}
@@ -214,7 +214,7 @@ def _prescription(id: str) -> Resource:
         status=status,
         intent="order",
         medicationCodeableConcept=concept("rxnorm", code, text),
-        **_seen(visit),
+        **_refer_to_visit(visit),
         authoredOn=ENCOUNTERS[visit][2],
         requester=_doctor(visit),
         reasonReference=[reference(f"Condition/{reason}")],
@@ -250,8 +250,8 @@ def _order(id: str, visit: str, code: str, text: str, status: str) -> Resource:
         status=status,
         intent="order",
         code=concept("loinc", code, text),
-        **_seen(visit),
-        authoredOn=_during(visit),
+        **_refer_to_visit(visit),
+        authoredOn=_get_moment(visit),
         requester=_doctor(visit),
     )
 
@@ -263,8 +263,8 @@ def _referral() -> Resource:
         status="active",
         intent="order",
         code={"text": "Physical therapy, six sessions"},
-        **_seen("lucia-knee"),
-        authoredOn=_during("lucia-knee"),
+        **_refer_to_visit("lucia-knee"),
+        authoredOn=_get_moment("lucia-knee"),
         requester=_doctor("lucia-knee"),
         performer=[practitioner("jl")],
         reasonReference=[reference("Condition/lucia-knee-arthritis")],
@@ -280,8 +280,8 @@ def _report(id: str) -> Resource:
         status="final",
         category=[concept("v2-0074", "LAB", "Laboratory")],
         code=concept("loinc", code, text),
-        **_seen(visit),
-        effectiveDateTime=_during(visit),
+        **_refer_to_visit(visit),
+        effectiveDateTime=_get_moment(visit),
         issued=moment(ENCOUNTERS[visit][2], "17:00"),
         performer=[reference("Organization/riverbend")],
         result=[reference(f"Observation/{visit}-{kind}") for kind in kinds],

@@ -8,7 +8,7 @@ import pytest
 
 from fhir_server.store import memory
 from fhir_server.store.contract import StoreContract
-from fhir_server.store.contract.case import START, Ticks, put, stored, walk_changes, write
+from fhir_server.store.contract.case import START, Ticks, put, run_on_store, walk_changes, write
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Clock, Expired, HistoryQuery, Store, StoreUnavailable
 
@@ -17,13 +17,13 @@ class TestMemory(StoreContract):
     async def open_store(self, clock: Clock) -> Store:
         return await memory.open_store("memory://", clock)
 
-    @stored
+    @run_on_store
     async def test_two_writes_to_one_resource_are_refused(self, store: Store, clock: Ticks) -> None:
         with pytest.raises(ValueError, match="at most one write per resource"):
             await store.transact(Transaction((put("Patient/a"), put("Patient/b"), put("Patient/a"))))
         assert await store.read("Patient", "a") is None
 
-    @stored
+    @run_on_store
     async def test_no_commit_is_below_the_newest(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         clock.forward(-1_000_000)
@@ -31,7 +31,7 @@ class TestMemory(StoreContract):
         assert written.last_updated == START
         assert (await store.history(HistoryQuery())).horizon == START
 
-    @stored
+    @run_on_store
     async def test_unknown_tokens_are_refused(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         for token in ("2", "-1", "x", ""):
@@ -39,7 +39,7 @@ class TestMemory(StoreContract):
                 await store.read_changes(token)
         assert await walk_changes(store, "1") == []
 
-    @stored
+    @run_on_store
     async def test_a_failing_extract_changes_nothing_of_that_resource(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         with pytest.raises(ZeroDivisionError):

@@ -64,12 +64,12 @@ def match_base_units(code: str, names: Iterable[str], unit: Unit | None, alterna
     scale = _find_scale(unit)
     if unit is None or scale is None:
         return make_or(exact)
-    converted = [
+    convert_entries = [
         NumberRange(name + CANONICAL, bounds, unit=("", scale.unit))
         for name in names
         for bounds in _convert_alternatives(alternatives, scale, _BASE)
     ]
-    return make_or(converted if unit[0] else (*exact, *converted))
+    return make_or(convert_entries if unit[0] else (*exact, *convert_entries))
 
 
 def iterate_units(unit: Unit | None, alternatives: Alternatives) -> Iterator[tuple[str, Unit | None, Bounds]]:
@@ -148,7 +148,7 @@ def _extract_base_units(value: Any, around: Surroundings) -> tuple[NumberEntry, 
 def _make_base_unit_extractor(extract: Extractor, but: frozenset[str] = frozenset()) -> Extractor:
     """The same for what has several values in one unit, `but` for these units."""
 
-    def converted(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
+    def convert_entries(value: Any, around: Surroundings) -> tuple[NumberEntry, ...]:
         found: list[NumberEntry] = []
         for key, low, high, unit in extract(value, around):
             system, _, rest = unit.partition(SEPARATOR)
@@ -160,7 +160,7 @@ def _make_base_unit_extractor(extract: Extractor, but: frozenset[str] = frozense
                 )
         return tuple(found)
 
-    return converted
+    return convert_entries
 
 
 def _apply_comparator(comparator: str, amount: float) -> tuple[float, float]:

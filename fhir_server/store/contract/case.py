@@ -55,7 +55,7 @@ class Case(ABC):
         """A store on an empty database of its own; the test closes it."""
 
 
-def stored(test: Callable[[Any, Store, Ticks], Awaitable[None]]) -> Callable[[Any], None]:
+def run_on_store(test: Callable[[Any, Store, Ticks], Awaitable[None]]) -> Callable[[Any], None]:
     """The async test as a plain one that runs in an event loop with an open store and its clock."""
 
     async def with_store(case: Case) -> None:
@@ -101,20 +101,20 @@ def delete(reference: str) -> Write:
 
 def terms(references: Iterable[str] = (), **values: Iterable[str]) -> Entries:
     """Entries of terms (a keyword's `_` stands for `-`) and, for integrity, of the references given."""
-    return Entries(terms=_sorted(values), references=tuple(sorted(references)))
+    return Entries(terms=_sort_values(values), references=tuple(sorted(references)))
 
 
 def dates(**values: Iterable[DateEntry]) -> Entries:
     """Entries of date intervals alone."""
-    return Entries(dates=_sorted(values))
+    return Entries(dates=_sort_values(values))
 
 
 def numbers(**values: Iterable[NumberEntry]) -> Entries:
     """Entries of numbers alone."""
-    return Entries(numbers=_sorted(values))
+    return Entries(numbers=_sort_values(values))
 
 
-def _sorted(values: Mapping[str, Iterable[Any]]) -> dict[str, tuple[Any, ...]]:
+def _sort_values(values: Mapping[str, Iterable[Any]]) -> dict[str, tuple[Any, ...]]:
     return {name.replace("_", "-"): tuple(sorted(set(each))) for name, each in values.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.search import query as q
-from fhir_server.store.contract.case import HOUR, START, Case, Ticks, delete, ids, put, query, stored, write
+from fhir_server.store.contract.case import HOUR, START, Case, Ticks, delete, ids, put, query, run_on_store, write
 from fhir_server.store.contract.expectations import (
     CODE_A,
     COMBINED,
@@ -22,23 +22,23 @@ from fhir_server.store.protocol import Store
 class ClauseContract(Case):
     """Search finds what each clause says, and `count` and `find_matching` agree with it."""
 
-    @stored
+    @run_on_store
     async def test_terms_ids_and_presence(self, store: Store, clock: Ticks) -> None:
         await _check(store, TERMS)
 
-    @stored
+    @run_on_store
     async def test_dates_and_numbers(self, store: Store, clock: Ticks) -> None:
         await _check(store, RANGES)
 
-    @stored
+    @run_on_store
     async def test_chains(self, store: Store, clock: Ticks) -> None:
         await _check(store, FOLLOWED + NAMED + WITHIN)
 
-    @stored
+    @run_on_store
     async def test_and_or_not(self, store: Store, clock: Ticks) -> None:
         await _check(store, COMBINED)
 
-    @stored
+    @run_on_store
     async def test_last_updated(self, store: Store, clock: Ticks) -> None:
         for id in ("a", "b", "c"):
             await write(store, put(f"Patient/{id}"))
@@ -58,7 +58,7 @@ class ClauseContract(Case):
         assert await ids(store, "Patient", q.LastUpdated((q.Bound("low", "gt", b),))) == ["a", "c"]
         assert await ids(store, "Patient", q.Not(q.LastUpdated((q.Bound("low", "gt", b),)))) == ["b"]
 
-    @stored
+    @run_on_store
     async def test_deleted_resources_are_not_followed(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         await write(store, delete("Patient/ann"), delete("Observation/s3"))
@@ -67,7 +67,7 @@ class ClauseContract(Case):
         assert await ids(store, "Patient", q.Has("Observation", "subject", q.EVERYTHING)) == ["bob"]
         assert await ids(store, "Patient", q.Has("Observation", "subject", CODE_A)) == []
 
-    @stored
+    @run_on_store
     async def test_scopes_are_united(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         united = q.Query(
@@ -79,13 +79,13 @@ class ClauseContract(Case):
         assert (await store.search(q.Query(()))).matches == ()
         assert await store.count(q.Query(())) == 0
 
-    @stored
+    @run_on_store
     async def test_count_ignores_the_page(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         for count in (0, 1, 20):
             assert await store.count(query("Patient", count=count, after=("Patient/bob",))) == 5
 
-    @stored
+    @run_on_store
     async def test_matching_judges_only_those_given(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         given = ["Patient/ann", "Patient/bob", "Patient/bob", "Patient/never", "Patient/dan"]

@@ -52,7 +52,7 @@ class Differential(Case):
             for transaction in scenario.transactions:
                 assert await _outcome(store, transaction) == await _outcome(oracle, transaction)
                 clock.forward(HOUR)
-            await _same_answers(store, oracle, scenario)
+            await _compare_answers(store, oracle, scenario)
         finally:
             await store.close()
 
@@ -65,7 +65,7 @@ async def _outcome(store: Store, transaction: Transaction) -> Committed | str:
         return "refused"
 
 
-async def _same_answers(store: Store, oracle: Store, scenario: Scenario) -> None:
+async def _compare_answers(store: Store, oracle: Store, scenario: Scenario) -> None:
     assert await store.read_many(REFERENCES) == await oracle.read_many(REFERENCES)
     assert await walk_changes(store) == await walk_changes(oracle)
     for query in scenario.queries:

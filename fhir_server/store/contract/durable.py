@@ -18,7 +18,7 @@ from fhir_server.store.contract.case import (
     post,
     put,
     query,
-    stored,
+    run_on_store,
     terms,
     token,
     walk_changes,
@@ -39,7 +39,7 @@ class DurableContract(Case):
         """Another store on the database that the last `open_store` made, whether or not that one is still open."""
 
     @asynccontextmanager
-    async def again(self, clock: Clock) -> AsyncIterator[Store]:
+    async def reopen(self, clock: Clock) -> AsyncIterator[Store]:
         """`open_again`, closed at the end."""
         store = await self.open_again(clock)
         try:
@@ -47,20 +47,20 @@ class DurableContract(Case):
         finally:
             await store.close()
 
-    @stored
+    @run_on_store
     async def test_values_are_there_again_until_they_expire(self, store: Store, clock: Ticks) -> None:
         assert await store.put_value_if("stays", b"x", None)
         assert await store.put_value_if("expires", b"x", None, clock.now + HOUR)
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             await asyncio.gather(*(increment(each, "count", 10) for each in (store, other)))
             assert await store.get_value("count") == await other.get_value("count") == b"20"
         await store.close()
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             assert [key for key, _ in (await other.list_values("")).values] == ["count", "expires", "stays"]
             clock.forward(HOUR)
             assert [key for key, _ in (await other.list_values("")).values] == ["count", "stays"]
 
-    @stored
+    @run_on_store
     async def test_everything_is_there_again(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a"), put("Patient/b"), put("Patient/gone"))
@@ -69,7 +69,7 @@ class DurableContract(Case):
         secret, history = await store.page_key(), await store.history(HistoryQuery())
         feed, current = await walk_changes(store), await store.read_many(["Patient/a", "Patient/b", "Patient/gone"])
         await store.close()
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             assert await other.page_key() == secret
             assert (await other.history(HistoryQuery())).versions == history.versions
             assert await walk_changes(other) == feed
@@ -78,22 +78,22 @@ class DurableContract(Case):
             assert await ids(other, "Patient", Equals("mark", ("x",))) == ["a"]
             assert await ids(other, "Patient", Has("Patient", "link", Equals("mark", ("x",)))) == ["b"]
 
-    @stored
+    @run_on_store
     async def test_versions_and_time_go_on(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         await write(store, put("Patient/a"))
         before = await store.history(HistoryQuery())
         await store.close()
         clock.forward(-HOUR)
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             written = (await write(other, put("Patient/a"), put("Patient/b"))).written
             assert [each.version for each in written] == [3, 1]
             assert written[0].last_updated > before.versions[0].last_updated
             assert all(each.last_updated >= before.horizon for each in written)
 
-    @stored
+    @run_on_store
     async def test_two_open_stores_see_each_other(self, store: Store, clock: Ticks) -> None:
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             await write(store, put("Patient/a", terms(mark=["x"])))
             assert await other.read("Patient", "a") == await store.read("Patient", "a")
             await write(other, put("Patient/a", terms(mark=["y"])), put("Patient/b"))
@@ -104,11 +104,11 @@ class DurableContract(Case):
             assert list_labels(await walk_changes(store)) == list_labels(await walk_changes(other))
             assert await store.page_key() == await other.page_key()
 
-    @stored
+    @run_on_store
     async def test_one_of_many_wins_over_two_stores(self, store: Store, clock: Ticks) -> None:
         identifier = token("1", "urn:a")
         nothing = Matches(query("Patient", Equals("identifier", (identifier,))), ())
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             stores = (store, other)
             made = [post(f"Patient/{number}", terms(identifier=[identifier])) for number in range(MANY)]
             tries = (attempt(stores[n % 2], each, nothing, "Patient?identifier=1") for n, each in enumerate(made))
@@ -120,9 +120,9 @@ class DurableContract(Case):
             committed, failed = await outcomes(again)
             assert (len(committed), len(failed)) == (1, MANY - 1)
 
-    @stored
+    @run_on_store
     async def test_updates_of_two_stores_are_all_kept(self, store: Store, clock: Ticks) -> None:
-        async with self.again(clock) as other:
+        async with self.reopen(clock) as other:
             stores = (store, other)
             updates = (write(stores[number % 2], put("Patient/a", text=str(number))) for number in range(MANY))
             made = await asyncio.gather(*updates)

@@ -85,11 +85,11 @@ def _name(*clauses: str) -> q.Clause:
     return q.Equals("name", tuple(map(string, clauses)))
 
 
-def _dated(*tests: q.Bound) -> q.Clause:
+def _match_date(*tests: q.Bound) -> q.Clause:
     return q.DateRange("date", tests)
 
 
-def _valued(*tests: q.Bound, key: str = "", unit: tuple[str | None, str] | None = None) -> q.Clause:
+def _match_value(*tests: q.Bound, key: str = "", unit: tuple[str | None, str] | None = None) -> q.Clause:
     return q.NumberRange("value", tests, key, unit)
 
 
@@ -177,43 +177,43 @@ TERMS: tuple[Expectation, ...] = (
 )
 
 RANGES: tuple[Expectation, ...] = (
-    ("Encounter", _dated(), "p1 p2 p3 p4"),
-    ("Encounter", _dated(q.Bound("low", "ge", 10), q.Bound("high", "le", 20)), "p1 p2"),
-    ("Encounter", _dated(q.Bound("low", "gt", 10), q.Bound("high", "lt", 20)), "p2"),
-    ("Encounter", _dated(q.Bound("high", "gt", 20)), "p2 p4"),
-    ("Encounter", _dated(q.Bound("high", "ge", 20)), "p1 p2 p4"),
-    ("Encounter", _dated(q.Bound("low", "lt", 15)), "p1 p3"),
-    ("Encounter", _dated(q.Bound("low", "le", 15)), "p1 p2 p3"),
-    ("Encounter", _dated(q.Bound("high", "ge", 200), q.Bound("low", "le", 100)), "p2"),
-    ("Encounter", _dated(q.Bound("low", "le", 15), q.Bound("high", "ge", 100)), ""),
-    ("Encounter", q.And((_dated(q.Bound("low", "le", 15)), _dated(q.Bound("high", "ge", 100)))), "p2"),
-    ("Encounter", _dated(q.Bound("low", "gt", 20), q.Bound("low", "lt", 100)), ""),
-    ("Encounter", _dated(q.Bound("high", "ge", OPEN_HIGH)), "p4"),
-    ("Encounter", _dated(q.Bound("low", "le", OPEN_LOW)), "p3"),
+    ("Encounter", _match_date(), "p1 p2 p3 p4"),
+    ("Encounter", _match_date(q.Bound("low", "ge", 10), q.Bound("high", "le", 20)), "p1 p2"),
+    ("Encounter", _match_date(q.Bound("low", "gt", 10), q.Bound("high", "lt", 20)), "p2"),
+    ("Encounter", _match_date(q.Bound("high", "gt", 20)), "p2 p4"),
+    ("Encounter", _match_date(q.Bound("high", "ge", 20)), "p1 p2 p4"),
+    ("Encounter", _match_date(q.Bound("low", "lt", 15)), "p1 p3"),
+    ("Encounter", _match_date(q.Bound("low", "le", 15)), "p1 p2 p3"),
+    ("Encounter", _match_date(q.Bound("high", "ge", 200), q.Bound("low", "le", 100)), "p2"),
+    ("Encounter", _match_date(q.Bound("low", "le", 15), q.Bound("high", "ge", 100)), ""),
+    ("Encounter", q.And((_match_date(q.Bound("low", "le", 15)), _match_date(q.Bound("high", "ge", 100)))), "p2"),
+    ("Encounter", _match_date(q.Bound("low", "gt", 20), q.Bound("low", "lt", 100)), ""),
+    ("Encounter", _match_date(q.Bound("high", "ge", OPEN_HIGH)), "p4"),
+    ("Encounter", _match_date(q.Bound("low", "le", OPEN_LOW)), "p3"),
     ("Encounter", q.DateRange("period", ()), ""),
-    ("Encounter", q.Or((_dated(q.Bound("high", "lt", 13)), _dated(q.Bound("low", "gt", 140)))), "p3 p4"),
-    ("Encounter", q.Not(_dated(q.Bound("low", "ge", 10), q.Bound("high", "le", 20))), "p3 p4 p5"),
-    ("Observation", _valued(), "n1 n2 n4"),
-    ("Observation", _valued(q.Bound("low", "ge", 5.0)), "n1 n2"),
-    ("Observation", _valued(q.Bound("low", "gt", 5)), "n1"),
-    ("Observation", _valued(q.Bound("low", "ge", 4.5), q.Bound("high", "lt", 5.5)), "n2"),
-    ("Observation", _valued(q.Bound("low", "gt", 2), q.Bound("high", "lt", 5)), ""),
-    ("Observation", _valued(q.Bound("low", "le", -3.5)), "n4"),
-    ("Observation", _valued(q.Bound("high", "ge", 2.5), q.Bound("low", "le", 1.0)), "n4"),
-    ("Observation", _valued(q.Bound("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
-    ("Observation", _valued(q.Bound("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
-    ("Observation", _valued(unit=(None, "mg")), "n1 n2 n4"),
-    ("Observation", _valued(unit=(None, "milligram")), "n1"),
-    ("Observation", _valued(unit=(None, "MG")), ""),
-    ("Observation", _valued(unit=(UCUM, "milligram")), ""),
-    ("Observation", _valued(unit=("urn:x", "mg")), "n4"),
-    ("Observation", _valued(unit=(None, UCUM)), ""),
-    ("Observation", _valued(unit=(None, "m")), ""),
-    ("Observation", _valued(key=token("8480-6")), "n2 n3"),
-    ("Observation", _valued(q.Bound("low", "ge", 100), key=token("8480-6")), "n2"),
-    ("Observation", _valued(q.Bound("low", "ge", 100), key=token("8462-4")), "n3"),
-    ("Observation", _valued(key=token("8480-6"), unit=(None, "mg")), "n3"),
-    ("Observation", _valued(key="8480-6"), ""),
+    ("Encounter", q.Or((_match_date(q.Bound("high", "lt", 13)), _match_date(q.Bound("low", "gt", 140)))), "p3 p4"),
+    ("Encounter", q.Not(_match_date(q.Bound("low", "ge", 10), q.Bound("high", "le", 20))), "p3 p4 p5"),
+    ("Observation", _match_value(), "n1 n2 n4"),
+    ("Observation", _match_value(q.Bound("low", "ge", 5.0)), "n1 n2"),
+    ("Observation", _match_value(q.Bound("low", "gt", 5)), "n1"),
+    ("Observation", _match_value(q.Bound("low", "ge", 4.5), q.Bound("high", "lt", 5.5)), "n2"),
+    ("Observation", _match_value(q.Bound("low", "gt", 2), q.Bound("high", "lt", 5)), ""),
+    ("Observation", _match_value(q.Bound("low", "le", -3.5)), "n4"),
+    ("Observation", _match_value(q.Bound("high", "ge", 2.5), q.Bound("low", "le", 1.0)), "n4"),
+    ("Observation", _match_value(q.Bound("low", "ge", 1.0), unit=(UCUM, "mg")), "n1"),
+    ("Observation", _match_value(q.Bound("low", "ge", 2.0), unit=(UCUM, "mg")), ""),
+    ("Observation", _match_value(unit=(None, "mg")), "n1 n2 n4"),
+    ("Observation", _match_value(unit=(None, "milligram")), "n1"),
+    ("Observation", _match_value(unit=(None, "MG")), ""),
+    ("Observation", _match_value(unit=(UCUM, "milligram")), ""),
+    ("Observation", _match_value(unit=("urn:x", "mg")), "n4"),
+    ("Observation", _match_value(unit=(None, UCUM)), ""),
+    ("Observation", _match_value(unit=(None, "m")), ""),
+    ("Observation", _match_value(key=token("8480-6")), "n2 n3"),
+    ("Observation", _match_value(q.Bound("low", "ge", 100), key=token("8480-6")), "n2"),
+    ("Observation", _match_value(q.Bound("low", "ge", 100), key=token("8462-4")), "n3"),
+    ("Observation", _match_value(key=token("8480-6"), unit=(None, "mg")), "n3"),
+    ("Observation", _match_value(key="8480-6"), ""),
     ("Observation", q.NumberRange("quantity", ()), ""),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.store.contract.case import Case, Ticks, delete, put, stored, terms, write
+from fhir_server.store.contract.case import Case, Ticks, delete, put, run_on_store, terms, write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import StillReferenced, Store, TargetsMissing
 
@@ -31,7 +31,7 @@ async def sources(store: Store, *writes: Write, exempt: frozenset[str] = EXEMPT)
     return {target: set(found) for target, found in failure.value.sources.items()}
 
 
-async def released(store: Store, *writes: Write, exempt: frozenset[str] = EXEMPT) -> None:
+async def write_released(store: Store, *writes: Write, exempt: frozenset[str] = EXEMPT) -> None:
     """A transaction that releases all it deletes and must succeed."""
     targets = tuple(f"{each.type}/{each.id}" for each in writes if each.content is None)
     committed = await write(store, *writes, released=targets, exempt=exempt)
@@ -41,7 +41,7 @@ async def released(store: Store, *writes: Write, exempt: frozenset[str] = EXEMPT
 class IntegrityContract(Case):
     """`required`, `released`, `exempt`."""
 
-    @stored
+    @run_on_store
     async def test_required_targets_exist_after_the_writes(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/here"), put("Patient/gone"), put("Patient/leaving"))
         await write(store, delete("Patient/gone"))
@@ -54,7 +54,7 @@ class IntegrityContract(Case):
         assert await store.read("Observation", "o") is None
         await write(store, source, required=("Patient/here", "Patient/here"))
 
-    @stored
+    @run_on_store
     async def test_required_targets_may_be_made_in_the_same_transaction(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/gone"))
         await write(store, delete("Patient/gone"))
@@ -67,7 +67,7 @@ class IntegrityContract(Case):
         )
         await write(store, refer("Patient/self", "Patient/self"), required=("Patient/self",))
 
-    @stored
+    @run_on_store
     async def test_a_referenced_resource_is_not_released(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Patient/q"), put("Patient/free"))
         await write(store, refer("Observation/1", "Patient/p"), refer("Encounter/1", "Patient/p", "Patient/q"))
@@ -79,9 +79,9 @@ class IntegrityContract(Case):
         assert set(both) == {"Patient/p", "Patient/q"}
         free = await store.read("Patient", "free")
         assert free is not None and free.version == 1
-        await released(store, delete("Patient/free"))
+        await write_released(store, delete("Patient/free"))
 
-    @stored
+    @run_on_store
     async def test_a_source_made_in_the_same_transaction_counts(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Observation/o"))
         found = await sources(store, refer("Observation/new", "Patient/p"), delete("Patient/p"))
@@ -90,29 +90,29 @@ class IntegrityContract(Case):
             "Patient/p": {"Observation/o"}
         }
 
-    @stored
+    @run_on_store
     async def test_a_source_that_lets_go_in_the_same_transaction_does_not(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Patient/q"))
         await write(store, refer("Observation/1", "Patient/p"), refer("Observation/2", "Patient/p"))
-        await released(store, delete("Patient/p"), delete("Observation/1"), refer("Observation/2", "Patient/q"))
+        await write_released(store, delete("Patient/p"), delete("Observation/1"), refer("Observation/2", "Patient/q"))
         assert await sources(store, delete("Patient/q")) == {"Patient/q": {"Observation/2"}}
 
-    @stored
+    @run_on_store
     async def test_only_current_versions_refer(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"))
         await write(store, refer("Observation/1", "Patient/p"), refer("Observation/2", "Patient/p"))
         await write(store, put("Observation/1"), delete("Observation/2"))
-        await released(store, delete("Patient/p"))
+        await write_released(store, delete("Patient/p"))
 
-    @stored
+    @run_on_store
     async def test_self_references_and_circles_are_released(self, store: Store, clock: Ticks) -> None:
         await write(store, refer("Patient/self", "Patient/self"))
-        await released(store, delete("Patient/self"))
+        await write_released(store, delete("Patient/self"))
         await write(store, refer("Patient/a", "Patient/b"), refer("Patient/b", "Patient/a"))
         assert await sources(store, delete("Patient/a")) == {"Patient/a": {"Patient/b"}}
-        await released(store, delete("Patient/a"), delete("Patient/b"))
+        await write_released(store, delete("Patient/a"), delete("Patient/b"))
 
-    @stored
+    @run_on_store
     async def test_exempt_types_do_not_hold(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Patient/q"))
         await write(store, refer("Provenance/1", "Patient/p", "Patient/q"), refer("AuditEvent/1", "Patient/p"))
@@ -121,9 +121,9 @@ class IntegrityContract(Case):
         assert await sources(store, delete("Patient/p"), exempt=frozenset({"AuditEvent"})) == {
             "Patient/p": {"Provenance/1"}
         }
-        await released(store, delete("Patient/p"))
+        await write_released(store, delete("Patient/p"))
 
-    @stored
+    @run_on_store
     async def test_without_released_a_delete_is_not_checked(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), refer("Observation/1", "Patient/p"))
         (written,) = (await write(store, delete("Patient/p"))).written

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import COMPOSITE, SEPARATOR, Entries
-from fhir_server.store.contract.case import Case, Ticks, ids, put, query, stored, string, terms, token, write
+from fhir_server.store.contract.case import Case, Ticks, ids, put, query, run_on_store, string, terms, token, write
 from fhir_server.store.protocol import Store
 
 MANY = 2400
@@ -27,11 +27,11 @@ def _entries(number: int) -> Entries:
     )
 
 
-def _dated(number: int) -> q.Clause:
+def _match_date(number: int) -> q.Clause:
     return q.DateRange("date", (q.Bound("low", "ge", number * 10), q.Bound("high", "lt", number * 10 + 10)))
 
 
-def _valued(number: int) -> q.Clause:
+def _match_value(number: int) -> q.Clause:
     tests = (
         q.Bound("low", "ge", number - 0.5),
         q.Bound("low", "lt", number + 0.5),
@@ -46,20 +46,20 @@ ALTERNATIVES: dict[str, Callable[[int], q.Clause]] = {
     "string": lambda number: q.StartsWith("name", f"name{number:05d}"),
     "reference": lambda number: q.Equals("subject", (f"Patient/p{number}",)),
     "composite": lambda number: q.Equals("pair", (f"c{number}{COMPOSITE}x",)),
-    "date": _dated,
-    "quantity": _valued,
+    "date": _match_date,
+    "quantity": _match_value,
     "id": lambda number: q.Ids((f"o{number}",)),
     "chain": lambda number: q.Chain("subject", "Patient", q.Ids((f"p{number}",))),
-    "several kinds": lambda number: (_dated, _valued)[number % 200 // 100](number),
+    "several kinds": lambda number: (_match_date, _match_value)[number % 200 // 100](number),
 }
 
 
 class ManyContract(Case):
     """What a search asks for may be long: it is answered, whatever it is made of."""
 
-    @stored
+    @run_on_store
     async def test_many_alternatives(self, store: Store, clock: Ticks) -> None:
-        numbers = await _stored(store)
+        numbers = await _store_many(store)
         asked = [number for number in range(MANY) if number // 100 % 2 == 0]
         expected = sorted(f"o{number}" for number in numbers if number // 100 % 2 == 0 and number < MANY)
         for name, alternative in ALTERNATIVES.items():
@@ -72,7 +72,7 @@ class ManyContract(Case):
         assert await ids(store, "Observation", q.Not(some)) == others
         assert await ids(store, "Patient", q.Has("Observation", "subject", some)) == [f"p{id[1:]}" for id in expected]
 
-    @stored
+    @run_on_store
     async def test_many_references_of_two_kinds(self, store: Store, clock: Ticks) -> None:
         """A resource may refer to what is here and to what is elsewhere by one parameter: it is found by either."""
         here, elsewhere = [f"Patient/p{n}" for n in range(40)], [f"http://other/Patient/p{n}" for n in range(40)]
@@ -91,10 +91,10 @@ class ManyContract(Case):
             assert await ids(store, "Observation", q.And((q.Ids(tuple(found)), clause))) == found
             assert await ids(store, "Observation", q.Not(clause)) == others
 
-    @stored
+    @run_on_store
     async def test_many_criteria(self, store: Store, clock: Ticks) -> None:
         """All of them hold for one resource alone: the others each miss one."""
-        numbers = await _stored(store)
+        numbers = await _store_many(store)
         kept = f"o{numbers[7]}"
         for name in ("token in any system", "date", "quantity", "id"):
             alternative = ALTERNATIVES[name]
@@ -105,7 +105,7 @@ class ManyContract(Case):
         assert kept in await ids(store, "Observation", every)
 
 
-async def _stored(store: Store) -> list[int]:
+async def _store_many(store: Store) -> list[int]:
     numbers = [number * 100 for number in range(STORED)]
     await write(store, *(put(f"Observation/o{number}", _entries(number)) for number in numbers))
     await write(store, *(put(f"Patient/p{number}", Entries()) for number in numbers))

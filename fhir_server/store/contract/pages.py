@@ -15,7 +15,7 @@ from fhir_server.store.contract.case import (
     delete,
     put,
     query,
-    stored,
+    run_on_store,
     string,
     terms,
     walk,
@@ -33,7 +33,7 @@ def patient(id: str, names: str = "", births: str = "", weights: str = "") -> Wr
         Entries(
             terms={"name": tuple(sorted(map(string, names.split())))} if names else {},
             dates={"birth": _intervals(births)} if births else {},
-            numbers={"weight": _weights(weights)} if weights else {},
+            numbers={"weight": _parse_weights(weights)} if weights else {},
         ),
     )
 
@@ -43,7 +43,7 @@ def _intervals(births: str) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((int(low), int(high)) for low, high in pairs))
 
 
-def _weights(weights: str) -> tuple[tuple[str, float, float, str], ...]:
+def _parse_weights(weights: str) -> tuple[tuple[str, float, float, str], ...]:
     pairs = (interval.split("~") for interval in weights.split())
     return tuple(sorted(("", float(low), float(high), "") for low, high in pairs))
 
@@ -91,7 +91,7 @@ ORDERS: tuple[tuple[tuple[Sort, ...], str], ...] = (
 )
 
 
-async def sorted_resources(store: Store, clock: Ticks) -> None:
+async def store_sorted_resources(store: Store, clock: Ticks) -> None:
     """The resources, each an hour after the one before."""
     for each in RESOURCES:
         await write(store, each)
@@ -101,18 +101,18 @@ async def sorted_resources(store: Store, clock: Ticks) -> None:
 class PageContract(Case):
     """Sort, page size, positions, and page walks while others write."""
 
-    @stored
+    @run_on_store
     async def test_orders(self, store: Store, clock: Ticks) -> None:
-        await sorted_resources(store, clock)
+        await store_sorted_resources(store, clock)
         for sort, expected in ORDERS:
             order = expected.split()
             page = await store.search(query("Patient", sort=sort, count=100))
             assert [match.id for match in page.matches] == order, sort
             assert page.next is None
 
-    @stored
+    @run_on_store
     async def test_walks_equal_the_list(self, store: Store, clock: Ticks) -> None:
-        await sorted_resources(store, clock)
+        await store_sorted_resources(store, clock)
         for sort, _ in ORDERS:
             for where in (EVERYTHING, Not(Equals("name", (string("Ada"),)))):
                 asked = query("Patient", where, sort=sort, count=100)
@@ -120,7 +120,7 @@ class PageContract(Case):
                 for count in (1, 2, 3, len(whole)):
                     assert await walk(store, replace(asked, count=count)) == whole, (sort, count)
 
-    @stored
+    @run_on_store
     async def test_pages_end_by_their_size(self, store: Store, clock: Ticks) -> None:
         """A page of large resources is shorter, has one at least, and the walk misses none; so has a history."""
         references = [f"{type}/p{number:02}" for type in ("Basic", "Patient") for number in range(15)]
@@ -138,10 +138,10 @@ class PageContract(Case):
         assert len((await store.history(replace(history, most_bytes=10_000))).versions) == 3
         assert await walk_history(store, replace(history, most_bytes=10_000)) == await walk_history(store, history)
 
-    @stored
+    @run_on_store
     async def test_the_next_position(self, store: Store, clock: Ticks) -> None:
         """One value per sort key (None: missing), then `Type/id`; None when nothing follows."""
-        await sorted_resources(store, clock)
+        await store_sorted_resources(store, clock)
         expected: tuple[tuple[tuple[Sort, ...], int, SortKey | None], ...] = (
             ((), 2, ("Patient/b",)),
             ((NAME,), 1, (string("Ada"), "Patient/a")),
@@ -159,9 +159,9 @@ class PageContract(Case):
             assert len(page.matches) == count
             assert page.next == position, (sort, count)
 
-    @stored
+    @run_on_store
     async def test_a_position_need_not_be_a_resource(self, store: Store, clock: Ticks) -> None:
-        await sorted_resources(store, clock)
+        await store_sorted_resources(store, clock)
         expected: tuple[tuple[tuple[Sort, ...], SortKey, str], ...] = (
             ((), ("Patient/bb",), "c d e f g"),
             ((), ("Account/z",), "a b c d e f g"),
@@ -180,7 +180,7 @@ class PageContract(Case):
             page = await store.search(query("Patient", sort=sort, after=after))
             assert [match.id for match in page.matches] == found.split(), (sort, after)
 
-    @stored
+    @run_on_store
     async def test_several_scopes_are_one_list(self, store: Store, clock: Ticks) -> None:
         births = {"Patient/1": 30, "Patient/2": None, "Group/1": 20, "Group/2": 30, "Zoo/1": 10, "Account/1": None}
         for reference, birth in births.items():
@@ -204,7 +204,7 @@ class PageContract(Case):
                 found = await walk(store, Query(scopes, sort, count))
                 assert [match.reference for match in found] == order.split(), (sort, count)
 
-    @stored
+    @run_on_store
     async def test_ties_are_ordinal(self, store: Store, clock: Ticks) -> None:
         given = ["b", "B", "a-1", "a.1", "a1", "A", "10", "9", "aa"]
         await write(store, *(put(f"Patient/{id}", terms(name=["x"])) for id in given))
@@ -212,18 +212,18 @@ class PageContract(Case):
             found = await walk(store, query("Patient", sort=sort, count=2))
             assert [match.id for match in found] == ["10", "9", "A", "B", "a-1", "a.1", "a1", "aa", "b"], sort
 
-    @stored
+    @run_on_store
     async def test_a_search_may_be_repeated_while_nothing_changes(self, store: Store, clock: Ticks) -> None:
-        await sorted_resources(store, clock)
+        await store_sorted_resources(store, clock)
         asked = query("Patient", sort=(BIRTH,), count=3)
         assert await store.search(asked) == await store.search(asked)
 
-    @stored
+    @run_on_store
     async def test_a_walk_while_others_write(self, store: Store, clock: Ticks) -> None:
         """What does not change during the walk appears exactly once, in order."""
         still = [f"{number:03}s" for number in range(0, 120, 3)]
-        await write(store, *(_numbered(id) for id in still))
-        await write(store, *(_numbered(f"{number:03}m") for number in range(0, 120, 3)))
+        await write(store, *(_put_numbered_patient(id) for id in still))
+        await write(store, *(_put_numbered_patient(f"{number:03}m") for number in range(0, 120, 3)))
         for sort in ((), (NAME,), (NAME_DOWN,), (ID_DOWN,), (BIRTH, NAME)):
             found: list[str] = []
             after: SortKey | None = None
@@ -236,14 +236,14 @@ class PageContract(Case):
                 moving = step * 37 % 120
                 await asyncio.gather(
                     write(store, delete(f"Patient/{moving // 3 * 3:03}m")),
-                    write(store, _numbered(f"{moving:03}n", shown=f"{119 - moving:03}")),
-                    write(store, _numbered(f"{(moving + 60) % 120 // 3 * 3:03}m", shown=f"{moving:03}")),
+                    write(store, _put_numbered_patient(f"{moving:03}n", shown=f"{119 - moving:03}")),
+                    write(store, _put_numbered_patient(f"{(moving + 60) % 120 // 3 * 3:03}m", shown=f"{moving:03}")),
                 )
             unchanged = [id for id in found if id.endswith("s")]
             descending = any(key.descending for key in sort)
             assert unchanged == sorted(still, reverse=descending), sort
 
 
-def _numbered(id: str, shown: str = "") -> Write:
+def _put_numbered_patient(id: str, shown: str = "") -> Write:
     number = shown or id[:3]
     return put(f"Patient/{id}", Entries(terms={"name": (number,)}, dates={"birth": ((int(number) // 10,) * 2,)}))

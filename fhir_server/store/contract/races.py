@@ -20,7 +20,7 @@ from fhir_server.store.contract.case import (
     put,
     query,
     retry_transaction,
-    stored,
+    run_on_store,
     terms,
     token,
     walk_changes,
@@ -59,7 +59,7 @@ def balance(version: Stored) -> int:
 class RaceContract(Case):
     """Concurrent transactions."""
 
-    @stored
+    @run_on_store
     async def test_one_of_many_conditional_creates_wins(self, store: Store, clock: Ticks) -> None:
         identifier = token("1", "urn:a")
         nothing = Matches(query("Patient", Equals("identifier", (identifier,))), ())
@@ -71,7 +71,7 @@ class RaceContract(Case):
         assert await ids(store, "Patient", EVERYTHING) == [committed[0].written[0].id]
         assert len(await walk_history(store, HistoryQuery())) == len(await walk_changes(store)) == 1
 
-    @stored
+    @run_on_store
     async def test_one_of_many_updates_of_a_version_wins(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         first = VersionIs("Patient", "a", 1)
@@ -82,7 +82,7 @@ class RaceContract(Case):
         assert current is not None and current.version == 2
         assert await ids(store, "Patient", Equals("mark", (str(balance(current)),))) == ["a"]
 
-    @stored
+    @run_on_store
     async def test_one_of_many_creates_at_an_id_wins(self, store: Store, clock: Ticks) -> None:
         absent = VersionIs("Patient", "a", 0)
         tries = (attempt(store, put("Patient/a", text=str(number)), absent, "Patient/a") for number in range(MANY))
@@ -90,7 +90,7 @@ class RaceContract(Case):
         assert (len(committed), len(failed)) == (1, MANY - 1)
         assert await store.vread("Patient", "a", 2) is None
 
-    @stored
+    @run_on_store
     async def test_unconditional_updates_are_all_kept(self, store: Store, clock: Ticks) -> None:
         made = await asyncio.gather(*(write(store, put("Patient/a", text=str(number))) for number in range(MANY)))
         written = sorted((each.written[0].version, each.written[0].last_updated) for each in made)
@@ -101,7 +101,7 @@ class RaceContract(Case):
         assert sorted(map(balance, history)) == list(range(MANY))
         assert [each.version for each in await walk_changes(store, limit=10)] == list(range(1, MANY + 1))
 
-    @stored
+    @run_on_store
     async def test_a_reference_and_the_deletion_of_its_target_do_not_both_commit(
         self, store: Store, clock: Ticks
     ) -> None:
@@ -117,7 +117,7 @@ class RaceContract(Case):
         for referred, deleted in zip(done[::2], done[1::2], strict=True):
             assert isinstance(referred, Committed) != isinstance(deleted, Committed)
 
-    @stored
+    @run_on_store
     async def test_transfers_conserve_the_sum(self, store: Store, clock: Ticks) -> None:
         accounts = [f"Account/{number}" for number in range(4)]
         await write(store, *(put(each, text="100") for each in accounts))
@@ -142,7 +142,7 @@ class RaceContract(Case):
         assert sum(map(balance, current.values())) == 400
         assert sum(each.version - 1 for each in current.values()) == 2 * MANY
 
-    @stored
+    @run_on_store
     async def test_overlapping_criteria_meet(self, store: Store, clock: Ticks) -> None:
         """Different criteria that share a term, and so a lock: at most one create that each forbids."""
         one, active = Equals("identifier", (token("1"),)), Equals("active", (token("true"),))

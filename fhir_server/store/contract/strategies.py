@@ -42,21 +42,25 @@ _unit = st.sampled_from(("", f"s{SEPARATOR}mg{SEPARATOR}milligram", f"s{SEPARATO
 _key = st.sampled_from(("", "k"))
 
 
-def _ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+def _order_pair(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     return min(pair), max(pair)
 
 
-def _several(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+def _build_sets(values: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.sets(values, min_size=1, max_size=3).map(lambda found: tuple(sorted(found)))
 
 
-def _by_name(names: tuple[str, ...], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, tuple[Any, ...]]]:
-    return st.dictionaries(st.sampled_from(names), _several(values), max_size=len(names))
+def _build_named(
+    names: tuple[str, ...], values: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, tuple[Any, ...]]]:
+    return st.dictionaries(st.sampled_from(names), _build_sets(values), max_size=len(names))
 
 
-_interval = st.tuples(_moment, _moment).map(_ordered)
+_interval = st.tuples(_moment, _moment).map(_order_pair)
 _position = st.builds(lambda key, latitude, longitude: (key, latitude, longitude, ""), _key, _latitude, _longitude)
-_number = st.builds(lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(_amount, _amount).map(_ordered), _unit)
+_number = st.builds(
+    lambda key, ends, unit: (key, *ends, unit), _key, st.tuples(_amount, _amount).map(_order_pair), _unit
+)
 
 _text_name = st.sampled_from((TEXT, CONTENT))
 _word = st.sampled_from(("a", "ab", "b", "12", "2", "ж", "жа"))
@@ -67,7 +71,7 @@ _INSIDE = name_nested("subject", "Patient", 0)
 _inside = st.one_of(
     st.just({}),
     st.builds(lambda id: {_INSIDE: (id,)}, st.sampled_from(IDS)),
-    st.builds(lambda id, found: {_INSIDE: (id,), f"{_INSIDE}.t": found}, st.sampled_from(IDS), _several(_term)),
+    st.builds(lambda id, found: {_INSIDE: (id,), f"{_INSIDE}.t": found}, st.sampled_from(IDS), _build_sets(_term)),
 )
 
 entries: st.SearchStrategy[Entries] = st.builds(
@@ -79,14 +83,14 @@ entries: st.SearchStrategy[Entries] = st.builds(
         frozenset({"t", f"{_INSIDE}.t"}),
         texts,
     ),
-    _by_name(_TERMS, _term),
-    _by_name(_POINTERS, _pointer),
+    _build_named(_TERMS, _term),
+    _build_named(_POINTERS, _pointer),
     _named,
     _inside,
-    _by_name(_DATES, _interval),
-    _by_name(_NUMBERS, _number),
-    _by_name(_POSITIONS, _position),
-    st.one_of(st.just(()), _several(st.sampled_from(REFERENCES))),
+    _build_named(_DATES, _interval),
+    _build_named(_NUMBERS, _number),
+    _build_named(_POSITIONS, _position),
+    st.one_of(st.just(()), _build_sets(st.sampled_from(REFERENCES))),
     st.dictionaries(_text_name, st.lists(_word, min_size=1, max_size=5).map(" ".join), max_size=2),
 )
 
@@ -202,7 +206,7 @@ def _transactions(draw: st.DrawFn) -> Transaction:
     )
 
 
-_span = st.tuples(_time, _time).map(_ordered)
+_span = st.tuples(_time, _time).map(_order_pair)
 
 histories: st.SearchStrategy[HistoryQuery] = st.builds(
     HistoryQuery,

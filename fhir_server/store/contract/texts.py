@@ -16,7 +16,7 @@ from fhir_server.store.contract.case import (
     put,
     query,
     reindex,
-    stored,
+    run_on_store,
     terms,
     walk,
     write,
@@ -74,7 +74,7 @@ EXPECTED: tuple[tuple[q.Clause, str], ...] = (
 class TextContract(Case):
     """Full text."""
 
-    @stored
+    @run_on_store
     async def test_words_and_phrases(self, store: Store, clock: Ticks) -> None:
         await write(store, *RESOURCES)
         for clause, expected in EXPECTED:
@@ -86,13 +86,13 @@ class TextContract(Case):
         await write(store, put("Group/g", terms(member=["Patient/p"])))
         assert await ids(store, "Patient", q.Has("Group", "member", q.Not(has("x")))) == ["p"]
 
-    @stored
+    @run_on_store
     async def test_words_are_no_terms(self, store: Store, clock: Ticks) -> None:
         await write(store, note("Patient/a", "one two"), put("Patient/b", terms(name=["one"])))
         assert await ids(store, "Patient", has("one")) == ["a"]
         assert await ids(store, "Patient", q.Equals("name", ("one",))) == ["b"]
 
-    @stored
+    @run_on_store
     async def test_texts_follow_their_resource(self, store: Store, clock: Ticks) -> None:
         await write(store, note("Patient/a", "one two"), note("Patient/b", "one"))
         await write(store, note("Patient/a", "one three", version="2"))
@@ -108,7 +108,7 @@ class TextContract(Case):
         assert await ids(store, "Patient", q.Or((has("one"), has("four")))) == []
         assert await ids(store, "Patient", q.Not(has("five"))) == ["c", "d"]
 
-    @stored
+    @run_on_store
     async def test_a_refused_transaction_leaves_no_words(self, store: Store, clock: Ticks) -> None:
         await write(store, note("Patient/a", "one"))
         for _ in range(2):
@@ -117,7 +117,7 @@ class TextContract(Case):
         assert await ids(store, "Patient", has("one")) == ["a"]
         assert await ids(store, "Patient", has("two")) == []
 
-    @stored
+    @run_on_store
     async def test_reindex_adds_and_removes_texts(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a", terms(name=["x"]), "a"), put("Patient/b", terms(name=["x"]), "b"))
         for word in ("one", "two"):
@@ -129,7 +129,7 @@ class TextContract(Case):
         assert await ids(store, "Patient", q.Or((has("one"), has("two")))) == []
         assert await ids(store, "Patient", q.Equals("name", ("x",))) == ["a", "b"]
 
-    @stored
+    @run_on_store
     async def test_order_by_score(self, store: Store, clock: Ticks) -> None:
         """1 of 1 word, 2 of 4, 1 of 4 twice, none: n / (n + 0.5 + L / 200) falls in this order but for the second."""
         await write(
@@ -156,7 +156,7 @@ class TextContract(Case):
             *("Observation/b", "Patient/c", "Patient/b", "Patient/a", "Patient/e"),
         ]
 
-    @stored
+    @run_on_store
     async def test_too_many_to_be_ordered_by_score(self, store: Store, clock: Ticks) -> None:
         best = (q.Sort("_score", "score", True, (has("bone"),)),)
         for start in range(0, MAX_SCORED, 1000):

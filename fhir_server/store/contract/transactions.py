@@ -19,7 +19,7 @@ from fhir_server.store.contract.case import (
     post,
     put,
     query,
-    stored,
+    run_on_store,
     terms,
     token,
     walk,
@@ -67,7 +67,7 @@ FAILURES: dict[str, tuple[dict[str, Any], type[StoreError]]] = {
 class TransactionContract(Case):
     """Whole transactions: atomicity, assertions, reads and queries."""
 
-    @stored
+    @run_on_store
     async def test_a_failure_leaves_nothing(self, store: Store, clock: Ticks) -> None:
         old = terms(mark=["old"])
         to_c = terms(mark=["old"], references=["Patient/c"])
@@ -88,7 +88,7 @@ class TransactionContract(Case):
         written = (await write(store, *writes)).written
         assert [each.version for each in written] == [2, 1, 3, 2], "no version was used up"
 
-    @stored
+    @run_on_store
     async def test_version_assertions(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         await write(store, put("Patient/a"), put("Patient/gone"))
@@ -102,7 +102,7 @@ class TransactionContract(Case):
                 else:
                     await _fails(store, assertion)
 
-    @stored
+    @run_on_store
     async def test_assertions_hold_before_the_first_write(self, store: Store, clock: Ticks) -> None:
         marked = terms(mark=["x"])
         nothing = Matches(query("Patient", Equals("mark", ("x",))), ())
@@ -111,7 +111,7 @@ class TransactionContract(Case):
         await write(store, put("Patient/a"), put("Patient/b", marked), assertions=(VersionIs("Patient", "a", 1), one))
         assert await ids(store, "Patient", Equals("mark", ("x",))) == ["b"]
 
-    @stored
+    @run_on_store
     async def test_match_assertions(self, store: Store, clock: Ticks) -> None:
         alone, shared = terms(mark=["one"]), terms(mark=["three"])
         await write(store, put("Patient/b", alone), *(put(f"Patient/{id}", shared) for id in ("e", "c", "d")))
@@ -137,7 +137,7 @@ class TransactionContract(Case):
                     else:
                         await _fails(store, assertion)
 
-    @stored
+    @run_on_store
     async def test_the_failed_assertion_is_named(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         wrong = VersionIs("Patient", "b", 3)
@@ -145,7 +145,7 @@ class TransactionContract(Case):
             await store.transact(Transaction(assertions=(VersionIs("Patient", "a", 1), wrong)))
         assert failure.value.assertion == wrong
 
-    @stored
+    @run_on_store
     async def test_reads_see_the_writes(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a", text="old"), put("Patient/b"))
         committed = await write(
@@ -158,14 +158,14 @@ class TransactionContract(Case):
         for found in committed.found:
             assert found == await store.read(found.type, found.id)
 
-    @stored
+    @run_on_store
     async def test_a_transaction_may_only_read(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         committed = await write(store, reads=("Patient/a",), queries=(query("Patient"),))
         assert list_labels(committed.found) == list_labels(committed.pages[0].matches) == [("Patient/a", 1)]
         assert len(await walk_history(store, HistoryQuery())) == 1
 
-    @stored
+    @run_on_store
     async def test_failed_reads_are_named(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"), put("Patient/gone"))
         await write(store, delete("Patient/gone"))
@@ -179,7 +179,7 @@ class TransactionContract(Case):
                 await store.transact(Transaction(writes, reads=(reference,)))
             assert (failure.value.reference, failure.value.deleted) == (reference, deleted)
 
-    @stored
+    @run_on_store
     async def test_queries_see_the_writes(self, store: Store, clock: Ticks) -> None:
         x, y = terms(mark=["x"]), terms(mark=["y"])
         await write(store, put("Patient/a", x), put("Patient/b", x), put("Patient/c", y))
@@ -197,7 +197,7 @@ class TransactionContract(Case):
         assert pages == [marked, (["a", "c"], ("Patient/c",)), marked, ([], None), ([], None)]
         assert committed.pages[0].matches == (await store.search(asked)).matches
 
-    @stored
+    @run_on_store
     async def test_queries_sort_and_continue_inside(self, store: Store, clock: Ticks) -> None:
         writes = [put(f"Patient/{id}", terms(mark=[mark])) for id, mark in (("a", "3"), ("b", "1"), ("c", "2"))]
         asked = query("Patient", EVERYTHING, sort=(Sort("mark", "term", True),), count=1, after=("3", "Patient/a"))
@@ -205,7 +205,7 @@ class TransactionContract(Case):
         assert [match.id for match in page.matches] == ["c"]
         assert page.next == ("2", "Patient/c")
 
-    @stored
+    @run_on_store
     async def test_entries_follow_the_current_version(self, store: Store, clock: Ticks) -> None:
         """A search finds the current version only, whatever earlier versions held."""
         a, b = Equals("identifier", (token("1", "urn:a"),)), Equals("identifier", (token("1", "urn:b"),))

@@ -18,7 +18,7 @@ from fhir_server.store.contract.case import (
     put,
     query,
     reindex,
-    stored,
+    run_on_store,
     terms,
     walk_changes,
     walk_history,
@@ -45,7 +45,7 @@ def text_entries(type: str, raw: bytes) -> Entries:
     return terms(text=[found[1].decode()])
 
 
-def indexed(reference: str, text: str) -> Write:
+def put_with_text(reference: str, text: str) -> Write:
     """A write whose entries are what `text_entries` extracts."""
     return put(reference, terms(text=[text]), text)
 
@@ -53,7 +53,7 @@ def indexed(reference: str, text: str) -> Write:
 class UpkeepContract(Case):
     """What an operator does."""
 
-    @stored
+    @run_on_store
     async def test_reindex_replaces_the_entries(self, store: Store, clock: Ticks) -> None:
         old = terms(old=["x"], references=["Patient/b"])
         await write(store, *(put(f"Patient/{id}", old, id) for id in "abc"), put("Observation/o", old, "o"))
@@ -67,7 +67,7 @@ class UpkeepContract(Case):
         assert await walk_history(store, HistoryQuery()) == before, "no version is made"
         assert await store.read("Patient", "c") == await store.vread("Patient", "c", 2)
 
-    @stored
+    @run_on_store
     async def test_reindex_renews_references(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Observation/o", NO_ENTRIES, "x"))
         referring = terms(subject=["Patient/p"], references=["Patient/p"])
@@ -80,15 +80,15 @@ class UpkeepContract(Case):
         assert await ids(store, "Observation", Present("subject")) == []
         await write(store, delete("Patient/p"), released=("Patient/p",))
 
-    @stored
+    @run_on_store
     async def test_reindex_never_overwrites_a_newer_version(self, store: Store, clock: Ticks) -> None:
         names = [f"{number:02}" for number in range(40)]
-        await write(store, *(indexed(f"Patient/{name}", "v0") for name in names))
+        await write(store, *(put_with_text(f"Patient/{name}", "v0") for name in names))
 
         async def rewrite(turn: int) -> None:
             for name in names:
                 change = delete(f"Patient/{name}") if turn == 3 and name < "10" else None
-                await write(store, change or indexed(f"Patient/{name}", f"v{turn}"))
+                await write(store, change or put_with_text(f"Patient/{name}", f"v{turn}"))
                 await asyncio.sleep(0)
 
         for turn in (1, 2, 3):
@@ -101,10 +101,10 @@ class UpkeepContract(Case):
             assert await ids(store, "Patient", Present("text")) == expected
             assert await ids(store, "Patient", Equals("text", tuple(f"v{old}" for old in range(turn)))) == []
 
-    @stored
+    @run_on_store
     async def test_reindex_goes_batch_by_batch(self, store: Store, clock: Ticks) -> None:
         names = [f"{number:04}" for number in range(2 * REINDEXED_AT_ONCE + 1)]
-        await write(store, *(indexed(f"Patient/{name}", "old") for name in names))
+        await write(store, *(put_with_text(f"Patient/{name}", "old") for name in names))
         counts, after = [], None
         for _ in range(3):
             batch = await store.reindex("Patient", lambda type, raw: terms(text=["new"]), 0, after)
@@ -114,7 +114,7 @@ class UpkeepContract(Case):
         assert counts == [REINDEXED_AT_ONCE, REINDEXED_AT_ONCE, 1]
         assert after is None
 
-    @stored
+    @run_on_store
     async def test_the_registry_rises_with_search_parameters(self, store: Store, clock: Ticks) -> None:
         assert await store.registry_version() == 0
         await write(store, put("Patient/a"), delete(f"{SEARCH_PARAMETER}/never"))
@@ -136,7 +136,7 @@ class UpkeepContract(Case):
         await write(store, put("Patient/c"))
         await write(store, put("Patient/d"), registry=3)
 
-    @stored
+    @run_on_store
     async def test_writes_beside_a_change_of_the_registry(self, store: Store, clock: Ticks) -> None:
         async def attempt(number: int) -> bool:
             try:
@@ -152,7 +152,7 @@ class UpkeepContract(Case):
         assert await attempt(99) is False
         assert await ids(store, "Patient", EVERYTHING) == sorted(str(n) for n, written in enumerate(done) if written)
 
-    @stored
+    @run_on_store
     async def test_settled_waits_for_what_has_begun(self, store: Store, clock: Ticks) -> None:
         begun = [asyncio.create_task(write(store, put(f"Patient/{number}"))) for number in range(10)]
         await asyncio.sleep(0)
@@ -160,7 +160,7 @@ class UpkeepContract(Case):
         await store.wait_for_open_transactions()
         await asyncio.gather(*begun)
 
-    @stored
+    @run_on_store
     async def test_purge_forgets_everything(self, store: Store, clock: Ticks) -> None:
         entries = terms(mark=["x"], link=["Patient/b"], references=["Patient/b"])
         await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))
@@ -181,13 +181,13 @@ class UpkeepContract(Case):
         with pytest.raises(TargetsMissing):
             await store.transact(Transaction((put("Patient/c"),), required=("Patient/a",)))
 
-    @stored
+    @run_on_store
     async def test_a_purged_source_does_not_refer(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Observation/o", terms(references=["Patient/p"])))
         await store.purge("Observation", "o")
         await write(store, delete("Patient/p"), released=("Patient/p",))
 
-    @stored
+    @run_on_store
     async def test_a_purged_id_begins_again(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a", terms(mark=["x"])))
         await write(store, put("Patient/a", terms(mark=["x"])))
@@ -198,7 +198,7 @@ class UpkeepContract(Case):
         assert await ids(store, "Patient", Equals("mark", ("x",))) == []
         assert [version.version for version in (await store.history(HistoryQuery())).versions] == [1]
 
-    @stored
+    @run_on_store
     async def test_purge_of_what_is_absent_or_deleted(self, store: Store, clock: Ticks) -> None:
         assert await store.purge("Patient", "never") is False
         await write(store, put("Patient/gone"), put("Observation/gone"))
@@ -208,7 +208,7 @@ class UpkeepContract(Case):
         assert await store.read("Patient", "gone") is None
         assert await store.read("Observation", "gone") is not None
 
-    @stored
+    @run_on_store
     async def test_purge_does_not_lower_the_horizon(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         horizon = (await store.history(HistoryQuery())).horizon
@@ -217,7 +217,7 @@ class UpkeepContract(Case):
         (written,) = (await write(store, put("Patient/a"))).written
         assert written.last_updated >= horizon
 
-    @stored
+    @run_on_store
     async def test_the_secret_is_stable_and_each_database_has_its_own(self, store: Store, clock: Ticks) -> None:
         secret = await store.page_key()
         assert len(secret) == 32
@@ -230,11 +230,11 @@ class UpkeepContract(Case):
         finally:
             await other.close()
 
-    @stored
+    @run_on_store
     async def test_an_open_store_is_ready(self, store: Store, clock: Ticks) -> None:
         await store.check_ready()
 
-    @stored
+    @run_on_store
     async def test_close_finishes_what_was_asked(self, store: Store, clock: Ticks) -> None:
         other = await self.open_store(clock)
         asked = [asyncio.create_task(write(other, put(f"Patient/{number}"))) for number in range(20)]
@@ -243,7 +243,7 @@ class UpkeepContract(Case):
         done = await asyncio.wait_for(asyncio.gather(*asked), timeout=30)
         assert [each.written[0].version for each in done] == [1] * 20
 
-    @stored
+    @run_on_store
     async def test_closing_twice_is_harmless(self, store: Store, clock: Ticks) -> None:
         await store.close()
         await store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fhir_server.store.contract.case import START, Case, Ticks, stored
+from fhir_server.store.contract.case import START, Case, Ticks, run_on_store
 from fhir_server.store.protocol import VALUES_PER_PAGE, Store
 
 SECOND = 1_000_000
@@ -23,7 +23,7 @@ async def increment(store: Store, key: str, times: int) -> None:
 class ValueContract(Case):
     """Compare-and-set values."""
 
-    @stored
+    @run_on_store
     async def test_putting_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
         assert await store.get_value("job") is None
         assert await store.put_value_if("job", b"one", b"other") is False
@@ -34,7 +34,7 @@ class ValueContract(Case):
         assert sum(both) == 1
         assert await store.get_value("other") is None
 
-    @stored
+    @run_on_store
     async def test_removing_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:
         assert await store.remove_value_if("job", b"one") is False
         await store.put_value_if("job", b"one", None)
@@ -48,12 +48,12 @@ class ValueContract(Case):
         assert await store.get_value("job") == b"", "an empty value is a value"
         assert await store.remove_value_if("job", b"") is True
 
-    @stored
+    @run_on_store
     async def test_no_increment_is_lost(self, store: Store, clock: Ticks) -> None:
         await asyncio.gather(*(increment(store, "count", 5) for _ in range(8)))
         assert await store.get_value("count") == b"40"
 
-    @stored
+    @run_on_store
     async def test_an_expired_value_is_absent(self, store: Store, clock: Ticks) -> None:
         assert await store.put_value_if("lease", b"one", None, START + SECOND) is True
         clock.forward(SECOND - 1)
@@ -68,7 +68,7 @@ class ValueContract(Case):
         assert sum(await asyncio.gather(*taken)) == 1
         assert await store.get_value("lease") is not None
 
-    @stored
+    @run_on_store
     async def test_each_put_says_the_expiry_anew(self, store: Store, clock: Ticks) -> None:
         await store.put_value_if("lease", b"one", None, START + SECOND)
         assert await store.put_value_if("lease", b"two", b"one", START + 3 * SECOND) is True
@@ -82,7 +82,7 @@ class ValueContract(Case):
         assert await store.put_value_if("lease", b"four", b"three", clock.now) is True
         assert await store.get_value("lease") is None, "what expires now has expired"
 
-    @stored
+    @run_on_store
     async def test_values_are_listed_by_prefix_in_the_order_of_keys(self, store: Store, clock: Ticks) -> None:
         ends = ["", " ", "!", "%", "/", "0", "A", "\\", "_", "a", "a ", "a/b", "é", "\ue000", "\uffff", "\U0001f600"]
         prefixes = ["", "a", "a%", "a_", "a\\", "a.", "a\uffff", "b", "A"]
@@ -94,7 +94,7 @@ class ValueContract(Case):
             page = await store.list_values(prefix, limit=len(keys))
             assert (list(page.values), page.next) == (expected, None), prefix
 
-    @stored
+    @run_on_store
     async def test_values_are_listed_page_by_page(self, store: Store, clock: Ticks) -> None:
         for number in range(7):
             await store.put_value_if(f"job/{number}", b"x", None, START + (SECOND if number in (2, 4) else 9 * SECOND))

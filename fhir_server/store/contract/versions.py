@@ -13,7 +13,7 @@ from fhir_server.store.contract.case import (
     delete,
     list_labels,
     put,
-    stored,
+    run_on_store,
     walk_changes,
     walk_history,
     write,
@@ -83,7 +83,7 @@ async def fill(store: Store, clock: Ticks) -> None:
 class VersionContract(Case):
     """`history` and `read_changes`."""
 
-    @stored
+    @run_on_store
     async def test_histories(self, store: Store, clock: Ticks) -> None:
         await fill(store, clock)
         for asked, expected in HISTORIES:
@@ -93,7 +93,7 @@ class VersionContract(Case):
             for version in page.versions:
                 assert version == await store.vread(version.type, version.id, version.version)
 
-    @stored
+    @run_on_store
     async def test_history_pages(self, store: Store, clock: Ticks) -> None:
         await fill(store, clock)
         for asked, _ in HISTORIES:
@@ -105,7 +105,7 @@ class VersionContract(Case):
         nothing = await store.history(HistoryQuery(count=0))
         assert (nothing.versions, nothing.next) == ((), None)
 
-    @stored
+    @run_on_store
     async def test_a_history_walk_does_not_move_when_others_write(self, store: Store, clock: Ticks) -> None:
         await fill(store, clock)
         first = await store.history(HistoryQuery(count=3))
@@ -113,7 +113,7 @@ class VersionContract(Case):
         rest = await walk_history(store, HistoryQuery(count=3, before=first.next))
         assert [f"{each.reference}/{each.version}" for each in (*first.versions, *rest)] == SYSTEM.split()
 
-    @stored
+    @run_on_store
     async def test_nothing_commits_below_the_horizon(self, store: Store, clock: Ticks) -> None:
         empty = await store.history(HistoryQuery())
         assert empty.versions == ()
@@ -131,13 +131,13 @@ class VersionContract(Case):
             since = await walk_history(store, HistoryQuery(since=horizon))
             assert set(list_labels(new)) <= set(list_labels(since)), "the horizon is a safe `_since`"
 
-    @stored
+    @run_on_store
     async def test_the_horizon_moves_on(self, store: Store, clock: Ticks) -> None:
         """A client that polls with it is not given the whole history again."""
         await fill(store, clock)
         assert (await store.history(HistoryQuery())).horizon > hour(3)
 
-    @stored
+    @run_on_store
     async def test_changes_are_in_commit_order(self, store: Store, clock: Ticks) -> None:
         assert await walk_changes(store) == []
         await fill(store, clock)
@@ -155,7 +155,7 @@ class VersionContract(Case):
                 position += len(writes)
             assert position == len(versions)
 
-    @stored
+    @run_on_store
     async def test_changes_are_whole_versions(self, store: Store, clock: Ticks) -> None:
         await fill(store, clock)
         versions = await walk_changes(store)
@@ -163,7 +163,7 @@ class VersionContract(Case):
         for version in versions:
             assert version == await store.vread(version.type, version.id, version.version)
 
-    @stored
+    @run_on_store
     async def test_a_token_resumes(self, store: Store, clock: Ticks) -> None:
         start = await store.read_changes(None)
         assert start.versions == ()

@@ -17,7 +17,7 @@ from fhir_server.store.contract.case import (
     ids,
     post,
     put,
-    stored,
+    run_on_store,
     write,
 )
 from fhir_server.store.operations import Write, Written
@@ -35,7 +35,7 @@ def expected_raw(reference: str, text: str, version: int, last_updated: int) -> 
 class WriteContract(Case):
     """Single writes and what is read after them."""
 
-    @stored
+    @run_on_store
     async def test_create_is_read_back(self, store: Store, clock: Ticks) -> None:
         committed = await write(store, post("Patient/a", text="ä"))
         assert committed.written == (Written("Patient", "a", 1, START, True),)
@@ -44,7 +44,7 @@ class WriteContract(Case):
         assert await store.read("Patient", "a") == Stored("Patient", "a", 1, START, "POST", raw)
         assert committed.found == () and committed.pages == ()
 
-    @stored
+    @run_on_store
     async def test_absent_is_none(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         assert await store.read("Patient", "b") is None
@@ -52,14 +52,14 @@ class WriteContract(Case):
         assert await store.read("Patient", "A") is None, "ids are case-sensitive"
         assert await store.vread("Patient", "b", 1) is None
 
-    @stored
+    @run_on_store
     async def test_the_same_id_in_two_types_is_two_resources(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"), put("Observation/a"))
         await write(store, put("Patient/a"))
         observation = await store.read("Observation", "a")
         assert observation is not None and observation.version == 1
 
-    @stored
+    @run_on_store
     async def test_versions_go_up_by_one_and_stay_readable(self, store: Store, clock: Ticks) -> None:
         made = []
         for number in (1, 2, 3):
@@ -77,7 +77,7 @@ class WriteContract(Case):
         assert await store.vread("Patient", "a", 4) is None
         assert await store.vread("Patient", "a", -1) is None
 
-    @stored
+    @run_on_store
     async def test_methods_are_kept(self, store: Store, clock: Ticks) -> None:
         await write(store, post("Patient/a"))
         await write(store, put("Patient/a"))
@@ -86,7 +86,7 @@ class WriteContract(Case):
         history = await store.history(HistoryQuery(("Patient",), "a"))
         assert [version.method for version in history.versions] == ["DELETE", "PATCH", "PUT", "POST"]
 
-    @stored
+    @run_on_store
     async def test_a_deletion_is_a_version_without_text(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         (written,) = (await write(store, delete("Patient/a"))).written
@@ -98,7 +98,7 @@ class WriteContract(Case):
         assert first is not None and first.raw == expected_raw("Patient/a", "", 1, START)
         assert await ids(store, "Patient", EVERYTHING) == []
 
-    @stored
+    @run_on_store
     async def test_a_put_after_a_deletion_goes_on_counting(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         await write(store, delete("Patient/a"))
@@ -109,7 +109,7 @@ class WriteContract(Case):
         assert current.raw == expected_raw("Patient/a", "again", 3, written.last_updated)
         assert await ids(store, "Patient", EVERYTHING) == ["a"]
 
-    @stored
+    @run_on_store
     async def test_deleting_what_is_absent_or_deleted_writes_nothing(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/gone"))
         await write(store, delete("Patient/gone"))
@@ -122,12 +122,12 @@ class WriteContract(Case):
         assert sorted((each.id, each.version) for each in versions) == [("b", 1), ("gone", 1), ("gone", 2)]
         assert [each.id for each in (await store.read_changes(None)).versions] == ["gone", "gone", "b"]
 
-    @stored
+    @run_on_store
     async def test_an_empty_transaction_does_nothing(self, store: Store, clock: Ticks) -> None:
         assert (await write(store)).written == ()
         assert (await store.history(HistoryQuery())).versions == ()
 
-    @stored
+    @run_on_store
     async def test_last_updated_is_whole_milliseconds(self, store: Store, clock: Ticks) -> None:
         clock.forward(1999)
         (written,) = (await write(store, put("Patient/a"))).written
@@ -136,7 +136,7 @@ class WriteContract(Case):
         assert current is not None and current.raw is not None
         assert b'"lastUpdated":"2026-11-23T08:00:00.001Z"' in current.raw
 
-    @stored
+    @run_on_store
     async def test_last_updated_rises_when_the_clock_stands_or_goes_back(self, store: Store, clock: Ticks) -> None:
         times = []
         for step in (0, 0, -HOUR, -HOUR, 0, 10 * HOUR):
@@ -148,26 +148,26 @@ class WriteContract(Case):
         assert times[-1] == clock.now
         assert times[-2] < START + HOUR
 
-    @stored
+    @run_on_store
     async def test_written_is_in_the_order_of_the_writes(self, store: Store, clock: Ticks) -> None:
         order = ["Patient/c", "Observation/z", "Patient/a", "Observation/b"]
         written = (await write(store, *map(put, order))).written
         assert [f"{each.type}/{each.id}" for each in written] == order
 
-    @stored
+    @run_on_store
     async def test_a_large_text_comes_back_whole(self, store: Store, clock: Ticks) -> None:
         text = "\N{HOSPITAL}x" * 400_000
         await write(store, put("Binary/big", text=text))
         current = await store.read("Binary", "big")
         assert current is not None and current.raw == expected_raw("Binary/big", text, 1, START)
 
-    @stored
+    @run_on_store
     async def test_many_writes_in_one_transaction(self, store: Store, clock: Ticks) -> None:
         committed = await write(store, *(put(f"Patient/{number}") for number in range(2000)))
         assert all(each.version == 1 and each.created for each in committed.written)
         assert len(await store.read_many(f"Patient/{number}" for number in range(2000))) == 2000
 
-    @stored
+    @run_on_store
     async def test_read_many_gives_the_current_ones(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"), put("Patient/gone"), put("Observation/a"), put("Patient/other"))
         await write(store, put("Patient/a", text="v2"), delete("Patient/gone"))

@@ -36,7 +36,7 @@ async def put_value_if(
         remaining = min(timedelta(microseconds=max(0, expires - now)), _LONGEST)
         document |= {"expires": Int64(expires), "removable": datetime.now(UTC) + remaining}
     if before is not None:
-        return (await database[META].replace_one(_holding(key, before, now), document)).matched_count == 1
+        return (await database[META].replace_one(_match_holding(key, before, now), document)).matched_count == 1
     try:
         expired = {"_id": f"{_PREFIX}{key}", "expires": {"$lte": Int64(now)}}
         await database[META].replace_one(expired, document, upsert=True)
@@ -47,7 +47,7 @@ async def put_value_if(
 
 async def remove_value_if(database: Database, key: str, before: bytes, now: int) -> bool:
     """Remove what is under a key if it is `before`; False if not."""
-    return (await database[META].delete_one(_holding(key, before, now))).deleted_count == 1
+    return (await database[META].delete_one(_match_holding(key, before, now))).deleted_count == 1
 
 
 async def list_values(database: Database, prefix: str, after: str, limit: int, now: int) -> ValuePage:
@@ -63,5 +63,5 @@ def _match_unexpired(now: int) -> dict[str, Any]:
     return {"expires": {"$not": {"$lte": Int64(now)}}}
 
 
-def _holding(key: str, value: bytes, now: int) -> dict[str, Any]:
+def _match_holding(key: str, value: bytes, now: int) -> dict[str, Any]:
     return {"_id": f"{_PREFIX}{key}", "value": Binary(value), **_match_unexpired(now)}
