@@ -391,7 +391,7 @@ def test_every_operation_has_the_data_of_its_examples() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("page", OPERATION_PAGES, ids=name)
 async def test_the_examples_of_an_operation_answer_what_its_page_says(page: Path, known: Knowledge) -> None:
-    """Each on a server of its own with the page's `settings` and `resources`, which are PUT in their order.
+    """Each on a server of its own with the page's `settings`, `resources` (PUT in their order) and `posts` (URL, body).
 
     `answers` has for each example what FHIRPath expressions find in its answer, in any order, or how a text begins.
     `values`: what is in the store beside the resources.
@@ -405,6 +405,9 @@ async def test_the_examples_of_an_operation_answer_what_its_page_says(page: Path
                 assert written.status_code in (200, 201), written.text
             for key, value in data.get("values", {}).items():
                 await client.server.context.unrestricted.put_value_if(key, json.dumps(value).encode(), None)
+            for url, body in data.get("posts", ()):
+                written = await client.post(url, json=body)
+                assert written.status_code in (200, 201), written.text
             response = await answer(client, each)
             assert response.status_code < 400, f"{each.line}: {response.text}"
             if isinstance(expected, str):

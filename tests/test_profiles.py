@@ -130,6 +130,13 @@ CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
          for id, given in (("a", "Binary/b"), ("b", "Binary/other"))],
         "Task/a",
     ),
+    "PaymentReconciliation?patient=Patient/p": (
+        [{"resourceType": "PaymentReconciliation", "id": id, "status": "active", "created": "2026-03-01",
+          "paymentDate": "2026-03-01", "paymentAmount": {"value": 1, "currency": "USD"},
+          "extension": [{"url": f"{BASE}/StructureDefinition/payment-patient", "valueReference": {"reference": who}}]}
+         for id, who in (("a", "Patient/p"), ("b", "Patient/q"))],
+        "PaymentReconciliation/a",
+    ),
     "Claim?coverage=Coverage/c": (
         [{"resourceType": "Claim", "id": id, "status": "draft", "use": "claim", "created": "2026-03-01",
           "type": {"coding": [{"code": "professional"}]}, "patient": {"reference": "Patient/p"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fhir_server.operations.core import CORE
 from fhir_server.operations.operation import Operation
+from fhir_server.operations.payments import PAYMENTS
 from fhir_server.operations.scheduling import SCHEDULING
 
-OPERATIONS: dict[str, Operation] = {operation.code: operation for operation in (*CORE, *SCHEDULING)}
+OPERATIONS: dict[str, Operation] = {operation.code: operation for operation in (*CORE, *SCHEDULING, *PAYMENTS)}

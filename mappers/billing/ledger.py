@@ -6,7 +6,7 @@ PaymentReconciliation; an Invoice moves an amount from the payers to the patient
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -97,6 +97,7 @@ class Books:
     unapplied: tuple[HeldBack, ...] = ()
     charges: Resources = field(default_factory=dict)
     root_of_charge: dict[str, str] = field(default_factory=dict)
+    root_of_claim: dict[str, str] = field(default_factory=dict)
     gross: dict[date, Decimal] = field(default_factory=dict)
 
 
@@ -106,6 +107,7 @@ class _Lookup:
     root_of_claim: dict[str, str]
     root_of_charge: dict[str, str]
     responses: dict[str, Resource]
+    root_of_visit: dict[str, str]
 
     def find_root(self, reference: str) -> str:
         """The root of a Claim, Invoice or ChargeItem; another reference is its own."""
@@ -151,7 +153,13 @@ def make_books(resources: Resources, opening: Books | None = None) -> Books:
         unapplied=tuple(unapplied),
         charges={make_reference(each): each for each in charges},
         root_of_charge=lookup.root_of_charge,
+        root_of_claim=lookup.root_of_claim,
     )
+
+
+def find_root(books: Books, claim: str) -> str:
+    """The root of a claim, itself where the books do not know it."""
+    return books.root_of_claim.get(claim, claim)
 
 
 def find_first_answers(books: Books) -> list[Answer]:
@@ -186,7 +194,25 @@ def _look_up(
             root_of_charge.setdefault(find_reference(line.get("chargeItemReference")), make_reference(invoice))
     root_of_charge.pop("", None)
     by_key = {find_identifier(each, codes.RESPONSE_KEY): each for each in by_type.get("ClaimResponse", ())}
-    return _Lookup(resources, root_of_claim, root_of_charge, by_key)
+    visits = _look_up_visits(claims, root_of_claim, by_type.get("Encounter", ()))
+    return _Lookup(resources, root_of_claim, root_of_charge, by_key, visits)
+
+
+def _look_up_visits(
+    claims: Iterable[Resource], root_of_claim: Mapping[str, str], encounters: Iterable[Resource]
+) -> dict[str, str]:
+    """Encounters, and the Appointments of those at hand, to the root of the first claim in force that bills them."""
+    roots: dict[str, str] = {}
+    for claim in claims:
+        if claim.get("status") not in ("cancelled", "entered-in-error"):
+            for item in claim.get("item", ()):
+                for each in item.get("encounter", ()):
+                    roots.setdefault(find_reference(each), root_of_claim[make_reference(claim)])
+    for encounter in encounters:
+        if root := roots.get(make_reference(encounter)):
+            for each in encounter.get("appointment", ()):
+                roots.setdefault(find_reference(each), root)
+    return roots
 
 
 def _read_charge(charge: Resource, lookup: _Lookup) -> Entry | None:
@@ -245,7 +271,7 @@ def _read_detail(detail: Resource, payment: Resource, day: date, lookup: _Lookup
     reason = INVOICE if request.startswith("Invoice/") else find_code(detail.get("type"), codes.DETAIL_TYPE)
     payer = find_reference(payment.get("paymentIssuer")) or PATIENT
     if root.partition("/")[0] in ("Appointment", "Encounter"):
-        root = find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
+        root = lookup.root_of_visit.get(root) or find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
     if kind == "adjustment":
         yield Entry(ADJUSTMENT, -amount, day, root, "", payer, reason)
     else:
@@ -337,58 +363,3 @@ def list_entries(books: Books, day: date) -> Iterator[Entry]:
             return
         if entry.kind != INVOICE:
             yield entry
-
-
-class Share(NamedTuple):
-    """What is open of a root on a day, and of that the patient's; the rest is `payer`'s."""
-
-    total: Decimal
-    patient: Decimal
-    payer: str
-
-
-def share_balances(books: Books, day: date) -> dict[str, Share]:
-    """The open amount of each root, divided: the patient's is what was invoiced and not paid, at most what is open."""
-    totals: dict[str, Decimal] = {}
-    invoices: dict[str, Decimal] = {}
-    for entry in books.entries:
-        if entry.day > day:
-            break
-        if entry.kind == INVOICE:
-            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
-            continue
-        totals[entry.root] = totals.get(entry.root, ZERO) + entry.amount
-        if entry.reason == INVOICE:
-            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
-    return {
-        name: Share(total, max(min(total, invoices.get(name, ZERO)), ZERO), find_payer(books.roots[name], day))
-        for name, total in totals.items()
-    }
-
-
-def find_payer(root: Root, day: date) -> str:
-    """Who a root's claim is with on a day: the payer of its latest claim made until then, else the patient."""
-    before = [payer for since, payer in root.payers if since <= day]
-    return before[-1] if before else (root.payers[0][1] if root.payers else PATIENT)
-
-
-_KEYS: dict[str, Callable[[Books, Entry], str]] = {
-    "account": lambda books, entry: books.roots[entry.root].account,
-    "claim": lambda books, entry: entry.root,
-    "line": lambda books, entry: entry.line or entry.root,
-    "patient": lambda books, entry: books.roots[entry.root].patient,
-}
-
-
-def sum_balances(books: Books, day: date, by: str) -> dict[str, Decimal]:
-    """Balances on a day by `account`, `claim`, `line`, `patient` or `payer`; their sum is the same for each."""
-    sums: dict[str, Decimal] = {}
-    if by == "payer":
-        for share in share_balances(books, day).values():
-            sums[share.payer] = sums.get(share.payer, ZERO) + share.total - share.patient
-            sums[PATIENT] = sums.get(PATIENT, ZERO) + share.patient
-        return {key: amount for key, amount in sums.items() if amount}
-    for entry in list_entries(books, day):
-        key = _KEYS[by](books, entry)
-        sums[key] = sums.get(key, ZERO) + entry.amount
-    return sums

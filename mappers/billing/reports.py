@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
 from mappers.billing.adjudications import Adjustment
+from mappers.billing.balances import share_balances
 from mappers.billing.charges import find_quantity
 from mappers.billing.fields import ZERO, find_reference, to_day
 from mappers.billing.ledger import (
@@ -23,7 +24,6 @@ from mappers.billing.ledger import (
     Entry,
     Root,
     find_first_answers,
-    share_balances,
 )
 
 BUCKETS: tuple[tuple[str, int], ...] = (("0-30", 30), ("31-60", 60), ("61-90", 90), ("91-120", 120), ("121+", 10**6))

@@ -134,7 +134,27 @@ STRAY = {
 }
 AMEND = [{"op": "replace", "path": "/status", "value": "amended"}]
 
+PAYING = {
+    "resourceType": "Parameters",
+    "parameter": [
+        {"name": "amount", "valueDecimal": 1},
+        {"name": "key", "valueString": "k"},
+        {"name": "request", "valueString": "Observation/height"},
+    ],
+}
+
 REQUESTS: dict[str, list[Call]] = {
+    "$balance": get("""
+        Patient/hidden/$balance
+        Patient/ada/$balance"""),
+    "$ledger": get("""
+        Account/$ledger?patient=Patient/hidden
+        Account/$ledger?patient=Patient/ada
+        Account/$ledger?claim=Observation/height"""),
+    "$pay": send("POST", "Patient/hidden/$pay", PAYING) + send("POST", "Patient/ada/$pay", PAYING),
+    "$refund": send("POST", "PaymentReconciliation/none/$refund", PAYING),
+    "$reverse": send("POST", "PaymentReconciliation/none/$reverse", PAYING),
+    "$adjust": send("POST", "Claim/none/$adjust", PAYING),
     "read": get("""
         Observation/height
         Patient/hidden

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mappers.billing import codes
 from mappers.billing.adjudications import Adjustment
 from mappers.billing.assembly import AssemblySettings, assemble_claims, make_charges
+from mappers.billing.balances import sum_balances
 from mappers.billing.claim_view import Surroundings, view_claim
-from mappers.billing.ledger import make_books, sum_balances
+from mappers.billing.ledger import make_books
 from mappers.billing.matching import index_claims
 from mappers.billing.posting import PostingSettings, PostingState, post_remittance
 from mappers.billing.remittance import ClaimPayment, PaymentLine, ProviderAdjustment, Remittance

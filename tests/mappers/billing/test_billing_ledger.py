@@ -11,19 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mappers.billing.balances import share_balances, sum_balances
 from mappers.billing.closing import close_books, continue_books
 from mappers.billing.fields import find_code
-from mappers.billing.ledger import (
-    ADJUSTMENT,
-    CHARGE,
-    PATIENT,
-    PAYMENT,
-    REFUND,
-    Books,
-    list_entries,
-    share_balances,
-    sum_balances,
-)
+from mappers.billing.ledger import ADJUSTMENT, CHARGE, PATIENT, PAYMENT, REFUND, Books, list_entries
 from mappers.billing.remittance import ProviderAdjustment
 from mappers.billing.reports import age_receivables, list_open_provider_adjustments, summarize_finances
 from tests.mappers.billing.histories import D, Practice, claim_paid, day, lines_paid

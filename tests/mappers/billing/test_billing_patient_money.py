@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.fhir.outcome import Issue
-from mappers.billing.ledger import sum_balances
+from mappers.billing.balances import sum_balances
 from mappers.billing.patient_money import (
     Occasion,
     find_rest,

@@ -1,0 +1,66 @@
+"""The operations of money that comes in: one file each, one row each in this table (docs/payments.md)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.operation import Level, Operation
+from fhir_server.operations.payments.adjust import adjust
+from fhir_server.operations.payments.give_back import refund, reverse
+from fhir_server.operations.payments.ledger import CSV, balance, ledger
+from fhir_server.operations.payments.pay import pay
+from fhir_server.requests.request import FHIR_JSON
+
+_ONE: tuple[Level, ...] = ("instance",)
+_PAYMENT = {"PaymentReconciliation": _ONE}
+
+PAYMENTS: tuple[Operation, ...] = (
+    Operation(
+        "pay",
+        ("POST",),
+        operation_url("patient-pay"),
+        "A patient pays on an Appointment, Encounter, Claim or Invoice.",
+        pay,
+        at={"Patient": _ONE},
+    ),
+    Operation(
+        "refund",
+        ("POST",),
+        operation_url("payment-refund"),
+        "Money of a patient is given back, at most what is left of the payment.",
+        refund,
+        at=_PAYMENT,
+    ),
+    Operation(
+        "reverse",
+        ("POST",),
+        operation_url("payment-reverse"),
+        "A patient's payment or an adjustment by hand is taken back.",
+        reverse,
+        at=_PAYMENT,
+    ),
+    Operation(
+        "adjust",
+        ("POST",),
+        operation_url("claim-adjust"),
+        "What is open of a claim is written off by hand.",
+        adjust,
+        at={"Claim": _ONE},
+    ),
+    Operation(
+        "ledger",
+        ("GET", "POST"),
+        operation_url("account-ledger"),
+        "The entries of an account, a claim or a patient with the balance after each.",
+        ledger,
+        at={"Account": ("type", "instance")},
+        gives=(FHIR_JSON, CSV),
+    ),
+    Operation(
+        "balance",
+        ("GET", "POST"),
+        operation_url("patient-balance"),
+        "What a patient's charges, payments and adjustments add up to.",
+        balance,
+        at={"Patient": _ONE},
+    ),
+)

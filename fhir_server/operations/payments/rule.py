@@ -1,0 +1,84 @@
+"""What posting made is never edited in place, and only posting makes it; charges have a day on which they count.
+
+Asked about every write of ClaimResponse, PaymentReconciliation, PaymentNotice, Invoice and ChargeItem at any door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fhir_server.fhir.outcome import Issue
+from fhir_server.workers.posting.writes import read_today
+from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
+from fhir_server.writes.state import State
+from mappers.billing import codes
+from mappers.billing.fields import find_extension, find_identifier
+
+_KEYS = {
+    "ClaimResponse": codes.RESPONSE_KEY,
+    "PaymentReconciliation": codes.REMITTANCE_KEY,
+    "PaymentNotice": codes.REMITTANCE_KEY,
+    "Invoice": codes.INVOICE_KEY,
+}
+_INVOICE_STATES = ("issued", "balanced", "cancelled")
+_SET_BY_STORE = ("meta", "id")
+
+
+async def posted_rule(state: State, change: Change) -> Ruling:
+    """Refuse changes of what posting made, and what only posting may make."""
+    posted = change.current is not None and _is_posted(change.current)
+    if change.new is None:
+        return _refuse(change) if posted else ALLOWED
+    if not posted:
+        return _refuse_claim(change) if _is_posted(change.new) else ALLOWED
+    return ALLOWED if _may_change(dict(change.current or {}), dict(change.new)) else _refuse(change)
+
+
+def _is_posted(resource: Mapping[str, Any]) -> bool:
+    tree = dict(resource)
+    return bool(find_identifier(tree, _KEYS[tree["resourceType"]]) or find_extension(tree, codes.POSTING_DATE))
+
+
+def _may_change(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether only the patient differs, as after a merge, or the state of an Invoice that is in force."""
+    differing = {name for name in {*old, *new} - set(_SET_BY_STORE) if old.get(name) != new.get(name)}
+    if "extension" in differing and _name_patients(old) == _name_patients(new):
+        differing.discard("extension")
+    if old["resourceType"] == "Invoice" and new.get("status") in _INVOICE_STATES and old["status"] in _INVOICE_STATES:
+        differing -= {"status", "cancelledReason"}
+    return differing <= {"patient", "subject"}
+
+
+def _name_patients(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    """The extensions, without which patient one of them names."""
+    found = resource.get("extension", ())
+    return [{"url": each["url"]} if each.get("url") == codes.PAYMENT_PATIENT else each for each in found]
+
+
+def _refuse(change: Change) -> Ruling:
+    text = (
+        f"`{change.type}/{change.id}` was made by posting and is never edited or deleted. What was paid or written off "
+        "by hand is taken back by `PaymentReconciliation/id/$reverse`; a payer's adjudication by the payer's reversal."
+    )
+    return Ruling((Issue("error", "business-rule", text, (change.type,)),))
+
+
+def _refuse_claim(change: Change) -> Ruling:
+    text = (
+        f"Only posting gives a {change.type} the identifier `{_KEYS[change.type]}` and the extension "
+        f"`{codes.POSTING_DATE}`. Leave them out, or post by `PaymentReconciliation/$post` or `Patient/id/$pay`."
+    )
+    return Ruling((Issue("error", "business-rule", text, (change.type,)),))
+
+
+async def charge_rule(state: State, change: Change) -> Ruling:
+    """A charge that is to be billed counts from its `enteredDate`: today, where it is left out."""
+    new = change.new
+    if new is None or new.get("status") not in ("billable", "billed") or "enteredDate" in new:
+        return ALLOWED
+    before = (change.current or {}).get("enteredDate")
+    return Ruling(elements={"enteredDate": before or str(read_today(state.context))})
+
+
+PAYMENT_RULES: Rules = {**dict.fromkeys(_KEYS, posted_rule), "ChargeItem": charge_rule}

@@ -1,0 +1,66 @@
+"""What is open on a day, and whose it is: by root, account, claim, line, patient and payer (docs/reports.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
+
+from mappers.billing.fields import ZERO
+from mappers.billing.ledger import INVOICE, PATIENT, Books, Entry, Root, list_entries
+
+
+class Share(NamedTuple):
+    """What is open of a root on a day, and of that the patient's; the rest is `payer`'s."""
+
+    total: Decimal
+    patient: Decimal
+    payer: str
+
+
+def share_balances(books: Books, day: date) -> dict[str, Share]:
+    """The open amount of each root, divided: the patient's is what was invoiced and not paid, at most what is open."""
+    totals: dict[str, Decimal] = {}
+    invoices: dict[str, Decimal] = {}
+    for entry in books.entries:
+        if entry.day > day:
+            break
+        if entry.kind == INVOICE:
+            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
+            continue
+        totals[entry.root] = totals.get(entry.root, ZERO) + entry.amount
+        if entry.reason == INVOICE:
+            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
+    return {
+        name: Share(total, max(min(total, invoices.get(name, ZERO)), ZERO), find_payer(books.roots[name], day))
+        for name, total in totals.items()
+    }
+
+
+def find_payer(root: Root, day: date) -> str:
+    """Who a root's claim is with on a day: the payer of its latest claim made until then, else the patient."""
+    before = [payer for since, payer in root.payers if since <= day]
+    return before[-1] if before else (root.payers[0][1] if root.payers else PATIENT)
+
+
+_KEYS: dict[str, Callable[[Books, Entry], str]] = {
+    "account": lambda books, entry: books.roots[entry.root].account,
+    "claim": lambda books, entry: entry.root,
+    "line": lambda books, entry: entry.line or entry.root,
+    "patient": lambda books, entry: books.roots[entry.root].patient,
+}
+
+
+def sum_balances(books: Books, day: date, by: str) -> dict[str, Decimal]:
+    """Balances on a day by `account`, `claim`, `line`, `patient` or `payer`; their sum is the same for each."""
+    sums: dict[str, Decimal] = {}
+    if by == "payer":
+        for share in share_balances(books, day).values():
+            sums[share.payer] = sums.get(share.payer, ZERO) + share.total - share.patient
+            sums[PATIENT] = sums.get(PATIENT, ZERO) + share.patient
+        return {key: amount for key, amount in sums.items() if amount}
+    for entry in list_entries(books, day):
+        key = _KEYS[by](books, entry)
+        sums[key] = sums.get(key, ZERO) + entry.amount
+    return sums
