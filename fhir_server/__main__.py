@@ -10,11 +10,12 @@ from fhir_server.commands.load import load
 from fhir_server.commands.messages import messages
 from fhir_server.commands.partners import partners
 from fhir_server.commands.reindex import reindex
+from fhir_server.commands.schedule import schedule
 from fhir_server.commands.serve import serve
 from fhir_server.commands.work import work
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, work, load, reindex, backup):
+for command in (serve, work, load, reindex, backup, schedule):
     cli.command()(command)
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.urls import BASE
 from mappers.scheduling.calendars import Calendar, Practice, list_open_of
-from mappers.scheduling.elements import Resource, code_of, list_types, read_instant
+from mappers.scheduling.elements import Resource, code_of, hold_expired, list_types, read_instant, reference_of
 from mappers.scheduling.free_times import FreeTime
 from mappers.scheduling.hours import WEEKDAYS
 from mappers.scheduling.intervals import DAY, MINUTE, Interval, subtract, unite
@@ -67,7 +67,7 @@ def list_figures(request: ReportRequest) -> list[Figure]:
     visits = _list_visits(request)
     figures: list[Figure] = []
     for calendar in sorted(request.calendars, key=lambda each: each.schedule):
-        figures += _list_use(calendar, request, [visit for visit in visits if visit[1].actor == calendar.actor])
+        figures += _list_use(calendar, request, [visit for visit in visits if visit[2] is calendar])
     leads = [lead for appointment, taking, _ in visits if (lead := _lead_days(appointment, taking)) is not None]
     if leads:
         figures.append(Figure("lead-time-days-median", "all", "all", median(leads)))
@@ -80,14 +80,22 @@ _Visit = tuple[Resource, Taking, Calendar]
 
 
 def _list_visits(request: ReportRequest) -> list[_Visit]:
-    """Each visit once for each actor that has one of the calendars."""
-    calendars = {calendar.actor: calendar for calendar in request.calendars}
+    """Each visit once for each of the calendars that it is in. A hold that nobody took is no visit."""
+    calendars = {calendar.schedule: calendar for calendar in request.calendars}
     return [
-        (appointment, taking, calendars[taking.actor])
+        (appointment, taking, calendars[reference_of(taking.schedule)])
         for appointment in request.appointments
+        if not _was_given_up(appointment, request.now)
         for taking in list_takings(appointment, request.practice)
-        if taking.actor in calendars and request.window.start <= taking.time.start < request.window.end
+        if taking.schedule is not None
+        and reference_of(taking.schedule) in calendars
+        and request.window.start <= taking.time.start < request.window.end
     ]
+
+
+def _was_given_up(appointment: Resource, now: int) -> bool:
+    """Whether it is a hold that has expired, tidied or not."""
+    return code_of(appointment) in ("pending", "cancelled") and hold_expired(appointment, now)
 
 
 def _list_use(calendar: Calendar, request: ReportRequest, visits: Sequence[_Visit]) -> list[Figure]:
@@ -121,7 +129,7 @@ def _list_rates(name: str, status: str, visits: Iterable[_Visit]) -> list[Figure
             (0, "provider", taking.actor),
             (1, "weekday", f"{wall.weekday() + 1} {WEEKDAYS[wall.weekday()]}"),
             (2, "hour", f"{wall.hour:02}"),
-            *((3, "type", each) for each in list_types(appointment) or ("",)),
+            *((3, "type", each) for each in list_types(appointment) or ("none",)),
         ]
         for key in keys:
             counts[key][0] += code_of(appointment) == status
@@ -155,7 +163,7 @@ def make_measure_report(figures: Iterable[Figure], window: Interval, now: int) -
         if each.denominator is not None:
             parts = (("numerator", each.numerator), ("denominator", each.denominator))
             group["population"] = [{"code": {"text": name}, "count": round(count)} for name, count in parts]
-        stratum: Resource = {"value": {"text": each.key or "none"}}
+        stratum: Resource = {"value": {"text": each.key}}
         if each.value is not None:
             stratum["measureScore"] = {"value": each.value}
         groups.append({**group, "stratifier": [{"code": [{"text": each.by}], "stratum": [stratum]}]})

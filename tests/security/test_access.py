@@ -252,6 +252,7 @@ REQUESTS: dict[str, list[Call]] = {
     "$calendar": get("""
         Patient/hidden/$calendar?key=1.2
         Patient/ada/$calendar?key=1.2"""),
+    "$schedule-report": get("Schedule/$schedule-report?start=2026-03-02&end=2026-03-03"),
     "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
 }
 """By interaction or operation."""
@@ -345,6 +346,8 @@ CALLS_OF_UNRESTRICTED = {
     "operations/scheduling/calendar.py": 1,
     "operations/scheduling/calendar_links.py": 5,
     "operations/scheduling/find.py": 1,
+    "operations/scheduling/schedule_report.py": 1,
+    "operations/scheduling/sheet.py": 1,
     "operations/scheduling/site.py": 1,
     "requests/context.py": 2,
     "writes/apply_rules.py": 1,

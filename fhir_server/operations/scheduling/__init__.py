@@ -14,7 +14,9 @@ from fhir_server.operations.scheduling import (
     hold,
     no_show,
     reschedule,
+    schedule_report,
 )
+from fhir_server.requests.request import FHIR_JSON
 
 _ON_TYPE: dict[str, tuple[Level, ...]] = {"Appointment": ("type",)}
 _ON_CALENDARS: dict[str, tuple[Level, ...]] = dict.fromkeys(
@@ -57,5 +59,14 @@ SCHEDULING: tuple[Operation, ...] = (
         at=_ON_CALENDARS,
         gives=(calendar.CALENDAR,),
         keyed=True,
+    ),
+    Operation(
+        "schedule-report",
+        ("GET", "POST"),
+        operation_url("schedule-report"),
+        "Utilisation, fill rate, third next available time, lead time, cancellations and no-shows.",
+        schedule_report.schedule_report,
+        at={"Schedule": ("type", "instance")},
+        gives=(FHIR_JSON, schedule_report.CSV),
     ),
 )

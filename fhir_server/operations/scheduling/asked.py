@@ -12,7 +12,7 @@ from fhir_server.operations.scheduling.availability import (
     know_proposals,
     list_bare_rooms,
     list_calendars,
-    read_all,
+    read_unseen,
 )
 from fhir_server.operations.scheduling.find import check_known, describe_types
 from fhir_server.operations.scheduling.parameters import Parameters
@@ -163,7 +163,7 @@ async def _list_any_of(ask: Ask, appointment: Resource) -> list[Resource]:
     actors = [each.actor for each in calendars]
 
     async def find(type: str, where: object) -> list[Resource]:
-        return await read_all(ask.context, type, where)  # type: ignore[arg-type]
+        return await read_unseen(ask.context, type, where)  # type: ignore[arg-type]
 
     occupied = (await read_surroundings(find, actors, window, ask.practice, ask.now)).occupied
     ranked = sorted(calendars, key=lambda each: (count_visits(each, times.start, occupied)[0], each.schedule))

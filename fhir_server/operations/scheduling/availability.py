@@ -6,14 +6,13 @@ import hmac
 from collections.abc import AsyncIterator, Iterable, Sequence
 from hashlib import sha256
 
-import orjson
-
 from fhir_server.fhir.datetimes import format_instant
-from fhir_server.fhir.outcome import Issue, TooCostly
+from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import read_surroundings
+from fhir_server.operations.scheduling.surroundings import read_all, read_surroundings
 from fhir_server.requests.context import Context
-from fhir_server.search.query import Clause, Query, Scope
+from fhir_server.search.query import Clause
+from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Calendar, Practice, owner_of, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource, list_types, members, reference_of
 from mappers.scheduling.free_times import (
@@ -35,8 +34,6 @@ MOST_FREE = 3
 """Free times that a refusal names."""
 
 _NEAR = 14 * DAY
-_PAGE = 1000
-_MOST = 100_000
 
 
 async def find_free_times(
@@ -47,7 +44,7 @@ async def find_free_times(
     reasons |= find_window_reasons(request)
 
     async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return await read_all(context, type, where)
+        return await read_unseen(context, type, where)
 
     for chunk in list_chunks(request, position):
         window = widen_chunk(request, chunk, practice)
@@ -60,17 +57,9 @@ async def find_free_times(
             reasons |= find_reasons(request, chunk, occupied)
 
 
-async def read_all(context: Context, type: str, where: Clause) -> list[Resource]:
+async def read_unseen(context: Context, type: str, where: Clause) -> list[Resource]:
     """All resources that match, whoever asks: what is hidden takes its time as well. Raises TooCostly for too many."""
-    found: list[Resource] = []
-    query: Query | None = Query((Scope(type, where),), count=_PAGE)
-    while query is not None:
-        page = await context.unrestricted.search(query)
-        found += [orjson.loads(match.raw or b"{}") for match in page.matches]
-        if len(found) > _MOST:
-            raise TooCostly(f"More than {_MOST} resources of type `{type}` would have to be read; narrow the request.")
-        query = Query((Scope(type, where),), count=_PAGE, after=page.next) if page.next is not None else None
-    return found
+    return await read_all(Reader(context.unrestricted, None), type, where)
 
 
 def list_calendars(

@@ -11,30 +11,30 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
+from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.operations.scheduling.calendar_links import find_link
 from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import list_references
+from fhir_server.operations.scheduling.surroundings import list_references, read_all
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
-from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Query, Scope
+from fhir_server.search.query import And, Bound, DateRange, Equals
 from fhir_server.security.access import Reader
 from fhir_server.security.policy import Principal
 from mappers.scheduling.calendars import Practice, owner_of, parameters_of
 from mappers.scheduling.elements import Resource, members, reference_of, target_of
-from mappers.scheduling.icalendar_feed import Feed, name_actor, write_feed
 from mappers.scheduling.intervals import DAY, Interval
 from mappers.scheduling.occupied import list_takings
 from mappers.scheduling.wall_clock import read_zone
 
-MOST_EVENTS = 10_000
+MOST_EVENTS = 5_000
 """Appointments that one feed may hold."""
 
 CALENDAR = "text/calendar"
 
 _BACK, _AHEAD = 30 * DAY, 400 * DAY
-_PAGE = 1000
+# Bytes as which one event counts when it is decided whether the feed is written on a thread: it takes about 1 ms.
+_EVENT = 4096
 
 
 async def calendar(context: Context, request: Request) -> Response:
@@ -54,10 +54,17 @@ async def calendar(context: Context, request: Request) -> Response:
     appointments = await _read_appointments(reader, resource, practice, Interval(now - _BACK, now + _AHEAD))
     directory = {**practice.directory, owner: resource, **await _read_participants(reader, appointments)}
     actor = owner_of(resource, practice.directory) if owner.startswith("Schedule/") else owner
-    host = urlsplit(request.base).hostname or "localhost"
-    feed = Feed(actor, name_actor(actor, directory) or owner, _find_zone(context, resource, practice), host)
+    host, zone = urlsplit(request.base).hostname or "localhost", _find_zone(context, resource, practice)
+
+    def write() -> bytes:
+        # Imported here, because the library costs a start 0.1 s.
+        from mappers.scheduling.icalendar_feed import Feed, name_actor, write_feed
+
+        feed = Feed(actor, name_actor(actor, directory) or owner, zone, host)
+        return write_feed(feed, appointments, directory, now)
+
+    body = await context.long_work.run(_EVENT * len(appointments), write)
     headers = (("Cache-Control", "private, max-age=300"),)
-    body = write_feed(feed, appointments, directory, now)
     return Response(200, body, content_type=f"{CALENDAR}; charset=utf-8", headers=headers)
 
 
@@ -69,7 +76,7 @@ async def _read_appointments(
     actor = owner_of(resource, practice.directory) if is_schedule else reference_of(resource)
     date = DateRange("date", (Bound("low", "ge", window.start), Bound("low", "lt", window.end)))
     where = And((Equals("actor", list_references([actor], practice)), date))
-    found = await _read_all(reader, "Appointment", where)
+    found = await read_all(reader, "Appointment", where, MOST_EVENTS)
     if not is_schedule:
         return found
     return [each for each in found if _is_by(each, reference_of(resource), practice)]
@@ -78,18 +85,6 @@ async def _read_appointments(
 def _is_by(appointment: Resource, schedule: str, practice: Practice) -> bool:
     takings = list_takings(appointment, practice)
     return any(each.schedule is not None and reference_of(each.schedule) == schedule for each in takings)
-
-
-async def _read_all(reader: Reader, type: str, where: Clause) -> list[Resource]:
-    found: list[Resource] = []
-    query: Query | None = Query((Scope(type, where),), count=_PAGE)
-    while query is not None:
-        page = await reader.search(query)
-        found += [orjson.loads(match.raw or b"{}") for match in page.matches]
-        if len(found) > MOST_EVENTS:
-            raise TooCostly(f"This calendar has more than {MOST_EVENTS} appointments, the most of a feed.")
-        query = Query((Scope(type, where),), count=_PAGE, after=page.next) if page.next is not None else None
-    return found
 
 
 async def _read_participants(reader: Reader, appointments: Iterable[Resource]) -> dict[str, Resource]:

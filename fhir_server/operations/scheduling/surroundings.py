@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
+from fhir_server.fhir.outcome import TooCostly
 from fhir_server.fhir.urls import code_system_url
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or
+from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or, Query, Scope
+from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
@@ -20,6 +24,9 @@ from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
 # Visits of at most this length are found by their start alone; the others are few.
 _USUAL = 2 * 60 * MINUTE
 LONGEST = 366 * DAY
+MOST_READ = 100_000
+"""Resources of a type that one request may read."""
+_PAGE = 1000
 _SYSTEM, _LONG, _MADE = code_system_url("booking"), "long", "made"
 _BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
 
@@ -64,6 +71,19 @@ def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...
 def list_schedules(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
     """The Schedules of the actors."""
     return tuple(reference_of(each) for actor in actors for each in practice.schedules.get(actor, ()))
+
+
+async def read_all(reader: Reader, type: str, where: Clause, most: int = MOST_READ) -> list[Resource]:
+    """All resources that match. Raises TooCostly for more than `most`."""
+    found: list[Resource] = []
+    query: Query | None = Query((Scope(type, where),), count=_PAGE)
+    while query is not None:
+        page = await reader.search(query)
+        found += [orjson.loads(match.raw or b"{}") for match in page.matches]
+        if len(found) > most:
+            raise TooCostly(f"More than {most} resources of type `{type}` would have to be read; narrow the request.")
+        query = Query((Scope(type, where),), count=_PAGE, after=page.next) if page.next is not None else None
+    return found
 
 
 async def read_surroundings(
