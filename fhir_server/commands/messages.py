@@ -18,7 +18,8 @@ from fhir_server.settings import read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers import message_log
-from fhir_server.workers.interpreters import INTERPRETERS, Refusal
+from fhir_server.workers.formats import INTERPRETERS
+from fhir_server.workers.interpreters import Refusal
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     PARTNER_SYSTEM,

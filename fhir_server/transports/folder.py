@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,9 @@ from fhir_server.transports.protocol import DeliveryResult, Endpoint
 
 LONGEST_NAME = 200
 """Bytes of a file's name, so that a temporary name fits beside it."""
+
+PIECE = 64 * 1024
+"""Bytes of a file that are read at a time."""
 
 ABANDONED = 3600.0
 """Seconds after which a file with a temporary name is taken for left behind."""
@@ -168,6 +171,14 @@ def read_file(endpoint: Endpoint, name: str, most: int) -> bytes:
     descriptor = os.open(Path(endpoint["in"]) / name, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:
         return file.read(most + 1)
+
+
+def iterate_file(endpoint: Endpoint, name: str) -> Generator[bytes]:
+    """The bytes of a file in `in`, in pieces. Raises OSError; never follows a link."""
+    descriptor = os.open(Path(endpoint["in"]) / name, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def finish_file(endpoint: Endpoint, name: str, reason: str = "") -> Path:

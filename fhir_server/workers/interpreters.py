@@ -1,4 +1,4 @@
-"""What turns a message into resources: one interpreter for each format, in one table (docs/adding/a-mapper.md)."""
+"""What turns a message into resources: one interpreter for each format (docs/adding/a-mapper.md)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,3 @@ def map_alone(mapper: Callable[[IncomingMessage], Interpretation | Refusal]) -> 
         return mapper(message)
 
     return interpret
-
-
-INTERPRETERS: Mapping[str, Interpreter] = {}
-"""Format → its interpreter."""

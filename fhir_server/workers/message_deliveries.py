@@ -36,9 +36,10 @@ from fhir_server.writes.state import State
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What goes to a partner: `resource` (`Type/id`) in its `version`, as the bytes of a message.
+    """What goes to a partner: `resource` (`Type/id`; "": about none) in its `version`, as the bytes of a message.
 
-    `transport` is a key of the partner's transports; `patient` a reference, or "" where it is about none.
+    `transport` is a key of the partner's transports; `patient` a reference, or "" where it is about none. `occasion`
+    tells apart what is sent for the same version more than once, such as the answers to a file that came again.
     """
 
     partner: str
@@ -50,11 +51,12 @@ class Delivery:
     payload: bytes
     content_type: str
     patient: str = ""
+    occasion: str = ""
 
     @property
     def key(self) -> str:
-        """The value of its identifier: the same for the same partner, resource and version."""
-        return f"{self.partner}/{self.resource}/{self.version}"
+        """The value of its identifier: the same for the same partner, resource, version and occasion."""
+        return "/".join(filter(None, (self.partner, self.resource, str(self.version), self.occasion)))
 
 
 async def make_delivery(state: State, delivery: Delivery) -> tuple[Action, ...]:
@@ -90,7 +92,7 @@ def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
         "businessStatus": code_state(waiting),
         "intent": "order",
         "code": code_task(DELIVERY),
-        "focus": {"reference": f"{delivery.resource}/_history/{delivery.version}"},
+        **({"focus": {"reference": f"{delivery.resource}/_history/{delivery.version}"}} if delivery.resource else {}),
         **({"for": {"reference": delivery.patient}} if delivery.patient else {}),
         "authoredOn": format_instant(now),
         "lastModified": format_instant(now),

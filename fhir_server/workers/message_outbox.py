@@ -7,7 +7,7 @@ from typing import Any
 from fhir_server.requests.context import Context
 from fhir_server.transports.protocol import DeliveryResult
 from fhir_server.workers.delivery import Answer, Outbox
-from fhir_server.workers.interpreters import INTERPRETERS
+from fhir_server.workers.formats import INTERPRETERS
 from fhir_server.workers.message_codes import DELIVERY, TASK_SYSTEM, find_parts, make_acknowledgement
 from fhir_server.workers.message_deliveries import prepare_sending
 from fhir_server.workers.message_retention import MOST_REMOVED, remove_expired

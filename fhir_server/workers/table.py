@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fhir_server.workers.delivery import run_deliveries
+from fhir_server.workers.folders import watch_folders
+from fhir_server.workers.formats import FILE_FORMATS
 from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.message_outbox import OUTBOX, step_retention
@@ -17,6 +19,7 @@ WORKERS: dict[str, Worker] = {
         Worker("jobs", "Carries on the long work that operations have started.", run_jobs(JOBS)),
         Worker("holds", "Cancels holds of appointments that have expired.", tidy_holds, seconds=60.0),
         Worker("deliveries", "Sends the messages that wait to go to partners.", run_deliveries(OUTBOX)),
+        Worker("folders", "Takes in the files that partners put into their folders.", watch_folders(FILE_FORMATS)),
         Worker("retention", "Removes messages that are older than their partner's retention.", step_retention, 3600),
     )
 }

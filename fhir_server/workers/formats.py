@@ -1,0 +1,12 @@
+"""The formats of messages: what interprets a message of each, and what takes in its files (docs/adding/a-mapper.md)."""
+
+from __future__ import annotations
+
+from fhir_server.workers.files import FileFormat
+from fhir_server.workers.interpreters import Interpreter
+
+INTERPRETERS: dict[str, Interpreter] = {}
+"""Format → its interpreter."""
+
+FILE_FORMATS: dict[str, FileFormat] = {}
+"""Format → how its files come in; the worker `folders` gives it what partners put into their folders `in`."""
