@@ -140,7 +140,8 @@ class _Watch:
 
     async def _take(self, turn: Turn, file: _File, pieces: Iterator[bytes]) -> str:
         head = await asyncio.to_thread(next, pieces, b"")
-        spoken: dict[str, FileFormat] = {name: self._formats[name] for name in file.partner.formats if name in self._formats}
+        formats: tuple[str, ...] = file.partner.formats
+        spoken = {name: self._formats[name] for name in formats if name in self._formats}
         spoken_format = next((name for name, each in spoken.items() if each.begins(head)), "")
         if not spoken_format:
             names = ", ".join(f"`{name}`" for name in spoken) or "none that can be read here"
