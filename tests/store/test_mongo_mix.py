@@ -106,6 +106,9 @@ BESIDE: Mapping[str, Plan] = {
     "Observation?patient={patient}&_sort=-date": ("Observation.terms_id",),
 }
 
+FETCHED = {"Patient?address:contains=be"}
+"""A pattern is tested on documents, as an index over an array cannot cover it: on all that have the parameter."""
+
 SEARCHES: Mapping[str, Plan | None] = {query.search: MIX.get(query.name) for query in QUERIES} | dict(BESIDE)
 
 
@@ -245,7 +248,7 @@ async def test_the_database_scans_no_collection(client: Client, heard: Heard, mi
             examined = max(_values(told, "totalDocsExamined"), default=0)
             matching = database[type].count_documents(pipeline[0]["$match"])
             assert "COLLSCAN" not in stages, told
-            assert examined <= 2 * max(matching, 51), told
+            assert examined <= (HELD if search in FETCHED else 2 * max(matching, 51)), told
 
 
 def _values(told: Any, name: str) -> Iterator[Any]:

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from fhir_server.search import query as q
-from fhir_server.store.contract.case import HOUR, START, Case, Ticks, delete, ids, put, query, run_on_store, write
+from fhir_server.search.entries import SEPARATOR, Entries
+from fhir_server.store.contract.case import (
+    HOUR,
+    START,
+    Case,
+    Ticks,
+    delete,
+    ids,
+    put,
+    query,
+    run_on_store,
+    terms,
+    write,
+)
 from fhir_server.store.contract.expectations import (
     CODE_A,
     COMBINED,
@@ -57,6 +70,36 @@ class ClauseContract(Case):
         await write(store, put("Patient/a"))
         assert await ids(store, "Patient", q.LastUpdated((q.Bound("low", "gt", b),))) == ["a", "c"]
         assert await ids(store, "Patient", q.Not(q.LastUpdated((q.Bound("low", "gt", b),)))) == ["b"]
+
+    @run_on_store
+    async def test_texts_that_are_long(self, store: Store, clock: Ticks) -> None:
+        """A text of any length is compared, also where a database takes no pattern of that length."""
+        long = "ä" * 3000 + "|z" * 3000
+        await write(
+            store,
+            put("Patient/both", terms(name=[f"x{long}y{SEPARATOR}X{long}Y"])),
+            put("Patient/behind", terms(name=[f"short{SEPARATOR}x{long}y"])),
+            put("Patient/none"),
+            put("Observation/o", Entries(texts={"_content": "so " + "many words " * 900 + "end"})),
+        )
+        for clause, found in (
+            (q.Contains("name", long), "both"),
+            (q.Contains("name", f"name=x{long}"), ""),
+            (q.Contains("name", long + "z" * 40_000), ""),
+            (q.EndsWith("name", f"{long}y", True), "both"),
+            (q.EndsWith("name", f"{long}y"), "behind"),
+            (q.EndsWith("name", long, True), ""),
+            (q.Not(q.Contains("name", long)), "behind none"),
+        ):
+            assert await ids(store, "Patient", clause) == found.split(), clause.__class__
+        words = ("many", "words") * 600
+        for phrase, found in (
+            (q.Words("_content", words), "o"),
+            (q.Words("_content", (*words, "man"), True), "o"),
+            (q.Words("_content", (*words, "man")), ""),
+            (q.Words("_content", ("end", *words)), ""),
+        ):
+            assert await ids(store, "Observation", phrase) == found.split(), phrase.words[-1]
 
     @run_on_store
     async def test_deleted_resources_are_not_followed(self, store: Store, clock: Ticks) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fhir_server.search import query as q
-from fhir_server.search.entries import SEPARATOR, compute_successor
+from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.trigrams import LENGTH
-from fhir_server.store.mongo import trigrams
+from fhir_server.store.mongo import patterns, trigrams
+from fhir_server.store.mongo.patterns import build_prefix_range
+from fhir_server.store.protocol import BudgetExceeded
 
 Filter = dict[str, Any]
 
@@ -26,6 +28,7 @@ _LOWER = frozenset({"$gt", "$gte"})
 # `$` would also match before a line's end at the end of the text.
 _END = r"(?![\s\S])"
 _TEXT = f"[^{SEPARATOR}]*"
+_TEXT_END = f"(?![^{SEPARATOR}])"
 
 
 def compile_clause(clause: q.Clause) -> Filter:
@@ -67,20 +70,9 @@ def match_any(filters: Iterable[Filter]) -> Filter:
     return {"$or": parts} if len(parts) > 1 else parts[0] if parts else NOTHING
 
 
-def build_prefix_range(prefix: str) -> Filter:
-    """The condition on a text that it starts with a prefix, as a range."""
-    end = compute_successor(prefix)
-    return {"$gte": prefix} if end is None else {"$gte": prefix, "$lt": end}
-
-
-def build_condition(bounds: Filter) -> Filter:
-    """A condition on a text, as an aggregation expression on `$$this`."""
-    return {"$and": [{operator: ["$$this", value]} for operator, value in bounds.items()]}
-
-
 def _escape(text: str) -> str:
-    """Text as a regular expression; a pattern in BSON cannot hold NUL."""
-    return re.escape(text).replace("\\\x00", r"\x00").replace("\x00", r"\x00")
+    """Text as a regular expression, without NUL, which BSON cannot hold, and `|`, with which no index is entered."""
+    return re.escape(text).replace("\\\x00", r"\x00").replace("\x00", r"\x00").replace(r"\|", r"\x7c")
 
 
 def _compile_equals(clause: q.Equals) -> Filter:
@@ -104,17 +96,21 @@ def _compile_contains(clause: q.Contains) -> Filter:
     if len(clause.text) == LENGTH and select_terms:
         return {"terms": select_terms[0]}
     pattern: Filter = {"terms": {"$regex": f"^{_escape(clause.parameter)}={_TEXT}{_escape(clause.text)}"}}
+    if patterns.is_too_long(clause.text):
+        pattern = patterns.match_within(clause.parameter, clause.text)
     return match_all(({"terms": {"$all": list(select_terms)}}, pattern)) if select_terms else pattern
 
 
 def _compile_ends_with(clause: q.EndsWith) -> Filter:
     """With `normalised` the text before the separator, which a suffix with one in it cannot end."""
     parameter, suffix = _escape(clause.parameter), _escape(clause.suffix)
+    if clause.normalised and SEPARATOR in clause.suffix:
+        return NOTHING
+    if patterns.is_too_long(clause.suffix):
+        return patterns.match_ending(clause.parameter, clause.suffix, clause.normalised)
     if not clause.normalised:
         return {"terms": {"$regex": rf"^{parameter}=[\s\S]*{suffix}{_END}"}}
-    if SEPARATOR in clause.suffix:
-        return NOTHING
-    return {"terms": {"$regex": f"^{parameter}={_TEXT}{suffix}(?:{SEPARATOR}|{_END})"}}
+    return {"terms": {"$regex": f"^{parameter}={_TEXT}{suffix}{_TEXT_END}"}}
 
 
 def _compile_term_range(clause: q.TermRange) -> Filter:
@@ -132,8 +128,14 @@ def _compile_words(clause: q.Words) -> Filter:
         terms.append({"terms": {"$elemMatch": build_prefix_range(f"{clause.parameter}={clause.words[-1]}")}})
     if len(clause.words) > 1:
         phrase = " ".join(clause.words)
-        terms.append({f"texts.{clause.parameter}": {"$regex": f"(?:^| ){phrase}{'' if clause.prefix else '(?: |$)'}"}})
+        terms.append(_match_phrase(clause.parameter, phrase, clause.prefix))
     return match_all(terms)
+
+
+def _match_phrase(parameter: str, phrase: str, prefix: bool) -> Filter:
+    if patterns.is_too_long(phrase):
+        return patterns.match_phrase(parameter, f" {phrase}" if prefix else f" {phrase} ")
+    return {f"texts.{parameter}": {"$regex": f"(?:^| ){phrase}{'' if prefix else '(?: |$)'}"}}
 
 
 def _compile_date_range(clause: q.DateRange) -> Filter:
@@ -168,6 +170,8 @@ def _compile_unit(system: str | None, code: str) -> Filter:
     """The condition on `u`: system, SEPARATOR, code, SEPARATOR, unit text."""
     if system is not None:
         return build_prefix_range(f"{system}{SEPARATOR}{code}{SEPARATOR}")
+    if patterns.is_too_long(code):
+        raise BudgetExceeded(f"The unit is longer than the {patterns.LONGEST:,} bytes that are compared.")
     part = f"[^{SEPARATOR}]*{SEPARATOR}"
     return {"$regex": f"^{part}(?:{_escape(code)}{SEPARATOR}|{part}{_escape(code)}{_END})"}
 

@@ -24,13 +24,12 @@ from fhir_server.store.mongo.aggregation import Aggregations, Stage
 from fhir_server.store.mongo.compile import (
     LIVE,
     Filter,
-    build_condition,
-    build_prefix_range,
     compile_current,
     match_all,
     match_one_of,
 )
 from fhir_server.store.mongo.indexes import Document
+from fhir_server.store.mongo.patterns import build_condition, build_prefix_range
 from fhir_server.store.mongo.trigrams import widen_clause
 from fhir_server.store.protocol import BudgetExceeded
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from fhir_server.search.query import Sort, SortKey
 from fhir_server.store.mongo import sortkeys
-from fhir_server.store.mongo.compile import NOTHING, Filter, build_condition, build_prefix_range, match_all, match_any
+from fhir_server.store.mongo.compile import NOTHING, Filter, match_all, match_any
 from fhir_server.store.mongo.indexes import Document
+from fhir_server.store.mongo.patterns import build_condition, build_prefix_range
 
 SCORE = "score"
 """Where the score stands that `scoring.py` gives a document; the database cannot compute it."""
