@@ -111,6 +111,11 @@ class Settings(BaseSettings):
     holidays: str = Field(
         "", description="Days on which nobody is open, such as `2026-12-25,2027-01-01`, separated by commas."
     )
+    booking_page: str = Field(
+        "",
+        description="URL of the site's own booking page, which published Slots link to with schedule, start and end as "
+        "parameters; empty: `$open-time` of this server.",
+    )
     encounter_moves_appointment: bool = Field(
         True, description="Whether an Encounter that starts or finishes moves the Appointments that it names."
     )
@@ -168,6 +173,13 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError("Write origins such as `https://app.clinic.example`, without a path, or `*` for all.")
         return text
+
+    @field_validator("booking_page")
+    @classmethod
+    def _check_page(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^\s\"'<>]+", url):
+            raise ValueError("Write the whole URL, such as `https://clinic.example/book`.")
+        return url
 
     @field_validator("path")
     @classmethod

@@ -253,6 +253,10 @@ REQUESTS: dict[str, list[Call]] = {
         Patient/hidden/$calendar?key=1.2
         Patient/ada/$calendar?key=1.2"""),
     "$schedule-report": get("Schedule/$schedule-report?start=2026-03-02&end=2026-03-03"),
+    "$bulk-publish": get("""
+        $bulk-publish
+        $bulk-publish?file=Slot"""),
+    "$open-time": get("Schedule/secret/$open-time?start=2026-03-02T10:00:00Z&end=2026-03-02T10:30:00Z"),
     "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
 }
 """By interaction or operation."""
@@ -342,13 +346,15 @@ CALLS_OF_UNRESTRICTED = {
     "interactions/explain.py": 1,
     "interactions/transaction.py": 1,
     "operations/core/purge.py": 1,
-    "operations/scheduling/availability.py": 1,
+    "scheduling/availability.py": 1,
+    "operations/scheduling/bulk_publish.py": 1,
     "operations/scheduling/calendar.py": 1,
     "operations/scheduling/calendar_links.py": 5,
     "operations/scheduling/find.py": 1,
+    "operations/scheduling/open_time.py": 1,
     "operations/scheduling/schedule_report.py": 1,
     "operations/scheduling/sheet.py": 1,
-    "operations/scheduling/site.py": 1,
+    "scheduling/site.py": 1,
     "requests/context.py": 2,
     "writes/apply_rules.py": 1,
     "writes/deciding.py": 1,

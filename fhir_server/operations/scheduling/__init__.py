@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.operation import Handler, Level, Operation
+from fhir_server.operations.operation import ANY, Handler, Level, Operation
 from fhir_server.operations.scheduling import (
     book,
+    bulk_publish,
     calendar,
     calendar_link,
     cancel,
@@ -13,6 +14,7 @@ from fhir_server.operations.scheduling import (
     find,
     hold,
     no_show,
+    open_time,
     reschedule,
     schedule_report,
 )
@@ -68,5 +70,22 @@ SCHEDULING: tuple[Operation, ...] = (
         schedule_report.schedule_report,
         at={"Schedule": ("type", "instance")},
         gives=(FHIR_JSON, schedule_report.CSV),
+    ),
+    Operation(
+        "bulk-publish",
+        ("GET",),
+        operation_url("bulk-publish"),
+        "The free times of Schedules that ask for it, for apps (SMART Scheduling Links).",
+        bulk_publish.bulk_publish,
+        at={ANY: ("system",)},
+        gives=bulk_publish.GIVES,
+    ),
+    Operation(
+        "open-time",
+        ("GET",),
+        operation_url("open-time"),
+        "A published time as a proposed Appointment, or the next free ones.",
+        open_time.open_time,
+        at={"Schedule": ("instance",)},
     ),
 )

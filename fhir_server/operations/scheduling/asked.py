@@ -7,19 +7,19 @@ from hashlib import sha256
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Forbidden, Invalid, Issue, NotFound, Unprocessable
 from fhir_server.fhir.urls import BASE
-from fhir_server.operations.scheduling.availability import (
+from fhir_server.operations.scheduling.find import check_known, describe_types
+from fhir_server.operations.scheduling.parameters import Parameters
+from fhir_server.operations.scheduling.pools import select_providers
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request
+from fhir_server.scheduling.availability import (
     add_rooms,
     know_proposals,
     list_bare_rooms,
     list_calendars,
     read_unseen,
 )
-from fhir_server.operations.scheduling.find import check_known, describe_types
-from fhir_server.operations.scheduling.parameters import Parameters
-from fhir_server.operations.scheduling.pools import select_providers
-from fhir_server.operations.scheduling.surroundings import read_surroundings
-from fhir_server.requests.context import Context
-from fhir_server.requests.request import Request
+from fhir_server.scheduling.surroundings import read_surroundings
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Practice, list_actors
 from mappers.scheduling.clashes import check_actors

@@ -14,10 +14,10 @@ import orjson
 from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.operations.scheduling.calendar_links import find_link
 from fhir_server.operations.scheduling.parameters import read_parameters
-from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import list_references, read_all
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
+from fhir_server.scheduling.site import site_of
+from fhir_server.scheduling.surroundings import list_references, read_all
 from fhir_server.search.query import And, Bound, DateRange, Equals
 from fhir_server.security.access import Reader
 from fhir_server.security.policy import Principal

@@ -12,19 +12,19 @@ import orjson
 
 from fhir_server.fhir.bundle import write_bundle, write_outcome_entry
 from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
-from fhir_server.operations.scheduling.availability import (
+from fhir_server.operations.scheduling.parameters import Parameters, read_parameters, zone_of
+from fhir_server.operations.scheduling.pools import select_others, select_providers
+from fhir_server.requests.context import Context
+from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.request import Request, Response
+from fhir_server.scheduling.availability import (
     add_rooms,
     find_free_times,
     list_calendars,
     list_known_types,
     proposal_key,
 )
-from fhir_server.operations.scheduling.parameters import Parameters, read_parameters, zone_of
-from fhir_server.operations.scheduling.pools import select_others, select_providers
-from fhir_server.operations.scheduling.site import site_of
-from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
-from fhir_server.requests.request import Request, Response
+from fhir_server.scheduling.site import site_of
 from mappers.scheduling.calendars import Calendar, Practice, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource
 from mappers.scheduling.free_times import FreeTime, FreeTimesRequest, Position, explain_nothing
@@ -65,7 +65,7 @@ async def find(context: Context, request: Request) -> Response:
         if len(found) > count:
             break
     issues = list(search.issues) if found else [*search.issues, *explain_nothing(reasons or {"closed"})]
-    entries = [_propose(context, request, search, time) for time in found[:count]]
+    entries = [propose(context, request, search, time) for time in found[:count]]
     if issues:
         entries.append(write_outcome_entry(build_operation_outcome(issues)))
     links = [("self", "/".join((request.base, *request.path)))]
@@ -77,7 +77,7 @@ async def find(context: Context, request: Request) -> Response:
     return Response(200, write_bundle({"type": "searchset"}, links, entries))
 
 
-def _propose(context: Context, request: Request, search: Search, time: FreeTime) -> bytes:
+def propose(context: Context, request: Request, search: Search, time: FreeTime) -> bytes:
     """The entry of one free time; one that needs more Schedules than an id holds has none."""
     schedules = tuple(each.schedule for each in time.calendars if not each.actor.startswith("Patient/"))
     minutes = (time.end - time.start) // MINUTE

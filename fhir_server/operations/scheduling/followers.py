@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fhir_server.fhir.json_tree import decode, encode
 from fhir_server.fhir.outcome import Issue
-from fhir_server.operations.scheduling.site import read_site
+from fhir_server.scheduling.site import read_site
 from fhir_server.writes.action import Action, Patch
 from fhir_server.writes.rules import ALLOWED, Change, Ruling
 from fhir_server.writes.state import State

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fhir_server.operations.scheduling.availability import is_provider, list_healthcare
 from fhir_server.operations.scheduling.parameters import Parameters
+from fhir_server.scheduling.availability import is_provider, list_healthcare
 from mappers.scheduling.calendars import Practice, owner_of, takes_time
 from mappers.scheduling.elements import Resource, list_codings, list_types, members, person_of, target_of
 

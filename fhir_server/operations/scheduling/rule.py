@@ -12,8 +12,8 @@ from datetime import UTC
 from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.followers import encounter_rule, response_rule
 from fhir_server.operations.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
-from fhir_server.operations.scheduling.site import read_site
-from fhir_server.operations.scheduling.surroundings import LONGEST, tag
+from fhir_server.scheduling.site import read_site
+from fhir_server.scheduling.surroundings import LONGEST, tag
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import owner_of

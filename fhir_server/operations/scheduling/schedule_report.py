@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import orjson
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.operations.scheduling.availability import find_free_times, list_calendars
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters, zone_of
-from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import LONGEST, read_all, read_surroundings
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
+from fhir_server.scheduling.availability import find_free_times, list_calendars
+from fhir_server.scheduling.site import site_of
+from fhir_server.scheduling.surroundings import LONGEST, read_all, read_surroundings
 from fhir_server.search.query import Clause
 from mappers.scheduling.calendars import Calendar, Practice, owner_of
 from mappers.scheduling.elements import Resource, person_of, reference_of

@@ -14,7 +14,7 @@ import orjson
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.resource import parse
-from fhir_server.operations.scheduling.surroundings import Surroundings, read_surroundings, tag
+from fhir_server.scheduling.surroundings import Surroundings, read_surroundings, tag
 from fhir_server.search.query import Clause, Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State

@@ -10,12 +10,12 @@ from datetime import date, timedelta, tzinfo
 import orjson
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.operations.scheduling.availability import list_calendars
 from fhir_server.operations.scheduling.parameters import zone_of
-from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import read_all, read_surroundings
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
+from fhir_server.scheduling.availability import list_calendars
+from fhir_server.scheduling.site import site_of
+from fhir_server.scheduling.surroundings import read_all, read_surroundings
 from fhir_server.search.query import Clause
 from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Calendar, owner_of

@@ -12,12 +12,12 @@ from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.scheduling.asked import Ask, Candidate, error_of, is_same_visit, list_candidates, name_of
-from fhir_server.operations.scheduling.availability import explain_alternatives, list_alternatives
 from fhir_server.operations.scheduling.parameters import Parameters
 from fhir_server.operations.scheduling.settle import Consequences, Visit, plan_slots, settle, write_resource
-from fhir_server.operations.scheduling.site import read_site
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
+from fhir_server.scheduling.availability import explain_alternatives, list_alternatives
+from fhir_server.scheduling.site import read_site
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, Outcome, decide_and_commit
 from fhir_server.writes.state import State

@@ -188,7 +188,7 @@ def test_free_slots_are_kept_side_by_side() -> None:
     calendar, _ = group_calendar(1)
     times = free(calendar, Occupied())
     assert len(times) == 7  # every quarter hour from 09:00 to 10:30
-    writes, deletes = plan_published_slots(calendar, times, ())
+    writes, deletes = plan_published_slots(calendar.schedule, times, ())
     assert [each["start"][11:16] for each in writes] == ["14:00", "14:30", "15:00", "15:30"]
     assert {slot_origin(each) for each in writes} == {"published"}
     assert deletes == []
@@ -201,8 +201,8 @@ def test_free_slots_are_kept_side_by_side() -> None:
         extension=writes[0]["extension"],
     )
     site = slot("site", calendar.schedule, "2026-03-09T20:00:00Z", "2026-03-09T20:30:00Z", "free")
-    again, gone = plan_published_slots(calendar, times, [*writes, stale, site])
-    assert (again, gone) == ([], ["Slot/old"])
+    again, gone = plan_published_slots(calendar.schedule, times, [*writes, stale, site])
+    assert (again, gone) == ([], [stale])
 
 
 # The report

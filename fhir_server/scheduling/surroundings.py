@@ -27,7 +27,11 @@ LONGEST = 366 * DAY
 MOST_READ = 100_000
 """Resources of a type that one request may read."""
 _PAGE = 1000
-_SYSTEM, _LONG, _MADE = code_system_url("booking"), "long", "made"
+_SYSTEM, _LONG, _MADE, _PUBLISHED = code_system_url("booking"), "long", "made", "published"
+_OURS = (_LONG, _MADE, _PUBLISHED)
+_TAG_OF_ORIGIN = {"booking": _MADE, "published": _PUBLISHED}
+PUBLISHED = Equals("_tag", (f"{_PUBLISHED}{SEPARATOR}{_SYSTEM}",))
+"""The Slots that this server publishes."""
 _BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
 
 Find = Callable[[str, Clause], Awaitable[Sequence[Resource]]]
@@ -44,14 +48,14 @@ class Surroundings:
 
 
 def tag(resource: Resource) -> Resource:
-    """An Appointment or Slot with the tags by which the rule finds it: `long`, and for Slots of bookings `made`."""
+    """An Appointment or Slot with the tags by which it is found: `long`, and for our own Slots `made`, `published`."""
     times = read_times(resource) if "start" in resource and "end" in resource else None
     wanted = {_LONG} if isinstance(times, Interval) and times.end - times.start > _USUAL else set()
-    if resource["resourceType"] == "Slot" and slot_origin(resource) == "booking":
-        wanted.add(_MADE)
+    if resource["resourceType"] == "Slot" and (of_ours := _TAG_OF_ORIGIN.get(slot_origin(resource))):
+        wanted.add(of_ours)
     meta = resource.get("meta") or {}
     tags = members(meta, "tag")
-    own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in (_LONG, _MADE)]
+    own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in _OURS]
     if {each["code"] for each in own} == wanted:
         return resource
     tags = [each for each in tags if each not in own] + [{"system": _SYSTEM, "code": code} for code in sorted(wanted)]

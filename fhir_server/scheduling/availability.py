@@ -8,9 +8,9 @@ from hashlib import sha256
 
 from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
-from fhir_server.operations.scheduling.site import site_of
-from fhir_server.operations.scheduling.surroundings import read_all, read_surroundings
 from fhir_server.requests.context import Context
+from fhir_server.scheduling.site import site_of
+from fhir_server.scheduling.surroundings import read_all, read_surroundings
 from fhir_server.search.query import Clause
 from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Calendar, Practice, owner_of, patient_calendar, takes_time

@@ -1,0 +1,1 @@
+"""What scheduling reads of the store, for operations, rules and workers alike."""
