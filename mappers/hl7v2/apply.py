@@ -115,8 +115,7 @@ def _join_lists(present: list[Any], value: list[Any], name: str, change: Change,
     if name == "identifier":
         return _join_identifiers(present, value)
     if name == "extension":
-        told = {each["url"] for each in value}
-        return [each for each in present if each["url"] not in told] + value
+        return _join_extensions(present, value)
     mode = change.lists.get(name, "replace")
     if mode in ("add", "remove"):
         keys = {_find_key(each) for each in value}
@@ -125,6 +124,18 @@ def _join_lists(present: list[Any], value: list[Any], name: str, change: Change,
     if any(_find_source(each) for each in value):
         return [each for each in present if not _is_of(each, sources)] + value
     return value
+
+
+def _join_extensions(present: list[Resource], value: list[Resource]) -> list[Resource]:
+    """The extensions told take the place of those with their URL; the others stay where they are."""
+    told: dict[str, list[Resource]] = {}
+    for each in value:
+        told.setdefault(each["url"], []).append(each)
+    urls = set(told)
+    joined = []
+    for each in present:
+        joined += told.pop(each["url"], []) if each["url"] in urls else [each]
+    return joined + [each for rest in told.values() for each in rest]
 
 
 def _join_identifiers(present: list[Resource], value: list[Resource]) -> list[Resource]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
+from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.apply import apply_change
 from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.charges import TASKS
@@ -29,6 +30,15 @@ from mappers.hl7v2.patients import list_identities
 REPOINTED_AT_ONCE = 500
 UPDATES = frozenset({"A08", "A31"})
 BILLED = frozenset({"billed"})
+RECORDED = extension_url("hl7v2-recorded")
+"""Which partner's message was applied last to a resource, and when that was recorded: what is older changes nothing."""
+
+ALWAYS_STAMPED = frozenset({"Patient", "Encounter", "Appointment", "DiagnosticReport", "ChargeItem"})
+"""Types whose stamp moves although the message says what is there already; others keep theirs then."""
+
+ORDERED = ALWAYS_STAMPED | {"RelatedPerson", "Coverage", "Account", "Condition", "AllergyIntolerance"}
+ORDERED |= {"Observation", "Specimen", "Procedure", "ServiceRequest", "Slot"}
+"""Types to which messages are applied in the order in which they were recorded."""
 
 
 class Need(NamedTuple):
@@ -36,20 +46,40 @@ class Need(NamedTuple):
 
     key: str
     type: str
-    query: str
+    identities: tuple[Identity, ...]
+
+    @property
+    def query(self) -> str:
+        """The search criteria that find them."""
+        return write_criteria(self.identities)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """What the server holds: by key of a Need its matches; by reference of a prior what refers to it (up to one more
-    than `REPOINTED_AT_ONCE`); by reference of an Appointment its Slots; and when the last message was recorded that was
-    applied to this patient from this partner.
+    than `REPOINTED_AT_ONCE`); and by reference of an Appointment its Slots.
     """
 
     matches: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
     referrers: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
     slots: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
-    applied: datetime | None = None
+
+
+def read_stamp(resource: Resource, partner: str) -> datetime | None:
+    """When the last message was recorded that a partner has applied to a resource; None where that is not known."""
+    for extension in resource.get("extension", []):
+        parts = {each.get("url"): each for each in extension.get("extension", [])}
+        recorded = parts.get("recorded", {}).get("valueInstant", "")
+        if extension.get("url") == RECORDED and parts.get("partner", {}).get("valueString") == partner and recorded:
+            return datetime.fromisoformat(recorded)
+    return None
+
+
+def write_stamp(partner: str, recorded: datetime) -> Resource:
+    """The extension that `read_stamp` reads."""
+    moment = recorded.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    parts = [{"url": "partner", "valueString": partner}, {"url": "recorded", "valueInstant": moment}]
+    return {"url": RECORDED, "extension": parts}
 
 
 class Built(NamedTuple):
@@ -78,9 +108,9 @@ def find_needs(mapping: Mapping) -> tuple[Need, ...]:
             identities = [change.identity]
             if change.type in ("Patient", "Encounter", "Appointment"):
                 identities += [each for each in list_identities(change.resource) if each not in identities]
-            needs.append(Need(change.url, change.type, write_criteria(identities)))
+            needs.append(Need(change.url, change.type, tuple(identities)))
     for index, merge in enumerate(mapping.merges):
-        needs.append(Need(f"prior {index}", merge.type, write_criteria(merge.prior)))
+        needs.append(Need(f"prior {index}", merge.type, merge.prior))
     return tuple(needs)
 
 
@@ -89,11 +119,6 @@ def build_bundle(mapping: Mapping, state: State | None = None) -> Built:
     issues = list(mapping.issues)
     if has_errors(issues):
         return Built(None, tuple(issues))
-    if state and state.applied and mapping.recorded and mapping.recorded < state.applied:
-        when = state.applied.isoformat()
-        text = f"The message was recorded before one that is applied already ({when}); it changes nothing."
-        issues.append(warn("0", text))
-        return Built({"resourceType": "Bundle", "type": "transaction"}, tuple(issues))
     builder = _Builder(mapping, state, issues)
     builder.resolve()
     for change in mapping.changes:
@@ -156,6 +181,8 @@ class _Builder:
     def _create(self, change: Change, resource: Resource, may: str) -> None:
         for name, value in change.on_create.items():
             resource.setdefault(name, value)
+        if self.state is not None and change.type in ORDERED:
+            resource = self._stamp(resource)
         if change.type == "Patient" and self.context.event in UPDATES and self.state is not None:
             self.issues.append(warn("204", "The patient of an update is not known here and is created."))
         missing = [name for name in change.required if name not in resource]
@@ -177,7 +204,11 @@ class _Builder:
                 "credit-of-billed-charge", "A charge that is billed already is undone.", change.identity, current
             )
             return
+        if may == CHANGE and self._is_newer(current):
+            return
         updated = apply_change(current, change)
+        if may == CHANGE and change.type in ORDERED and (updated is not current or change.type in ALWAYS_STAMPED):
+            updated = self._stamp(updated)
         if updated is current:
             return
         if change.type == "ChargeItem" and current.get("status") in BILLED:
@@ -193,6 +224,26 @@ class _Builder:
         self._put(updated, change.url)
         if change.type == "Appointment" and self.state:
             self._free_slots(updated)
+
+    def _is_newer(self, current: Resource) -> bool:
+        """Whether a message of this partner that was recorded later has been applied to the resource."""
+        recorded, applied = self.mapping.recorded, read_stamp(current, self.partner.name)
+        if recorded is None or applied is None or recorded >= applied:
+            return False
+        text = (
+            f"The message was recorded before one that is applied already to {current['resourceType']}/{current['id']} "
+            f"({applied.isoformat()}), which it does not change."
+        )
+        self.issues.append(warn("0", text))
+        return True
+
+    def _stamp(self, resource: Resource) -> Resource:
+        """The resource with when the message was recorded; as it is where that is there already, or not told."""
+        recorded = self.mapping.recorded
+        if recorded is None or read_stamp(resource, self.partner.name) == recorded:
+            return resource
+        others = [each for each in resource.get("extension", []) if each.get("url") != RECORDED]
+        return {**resource, "extension": [*others, write_stamp(self.partner.name, recorded)]}
 
     def _put(self, resource: Resource, key: str = "") -> None:
         reference = f"{resource['resourceType']}/{resource['id']}"

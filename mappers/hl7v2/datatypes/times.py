@@ -62,9 +62,10 @@ def read_moment(text: str, zone: tzinfo) -> Moment | None:
         return None
     aware = local.replace(tzinfo=offset or zone)
     problem = "" if offset else _find_ambiguity(aware, zone)
+    microseconds = int((fraction or ".")[1:7].ljust(6, "0"))
     try:
         text_offset = _write_offset(aware.utcoffset())
-        instant = aware.astimezone(UTC)
+        instant = aware.astimezone(UTC).replace(microsecond=microseconds)
     except OverflowError:
         return None
     value = f"{local:%Y-%m-%dT%H:%M:%S}".rjust(19, "0") + (fraction or "") + text_offset

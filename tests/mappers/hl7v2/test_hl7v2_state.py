@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +175,13 @@ def test_quotes_delete_only_what_the_field_fills() -> None:
     second = pid(**person, f2='""', f17='""') + segment("PV1", **visit, f14='""')
     built = after(msh("ADT^A08") + second, known)
     (patient,), (encounter,) = of(built, "Patient"), of(built, "Encounter")
-    assert [each["url"].rpartition("-")[2] for each in patient["extension"]] == ["mothersMaidenName"]
+    assert [each["url"].rpartition("-")[2] for each in patient["extension"]] == ["mothersMaidenName", "recorded"]
     assert [each["value"] for each in patient["identifier"]] == ["123"]
     assert list(encounter["hospitalization"]) == ["dischargeDisposition"]
 
 
-def test_a_message_that_says_what_is_known_writes_nothing(known: list[Resource]) -> None:
+def test_a_message_that_says_what_is_known_writes_nothing() -> None:
+    known = stored(after(msh("ADT^A01") + ADA, []))
     assert of(after(msh("ADT^A08") + ADA, known), "Patient") == []
 
 
@@ -209,12 +209,36 @@ def test_a_table_says_what_a_partner_may_do(known: list[Resource]) -> None:
     assert actor == {"type": "Patient", "identifier": {"system": MRN, "value": "123"}}
 
 
-def test_an_older_message_changes_nothing(known: list[Resource]) -> None:
-    newer = datetime(2024, 3, 5, 18, 0, tzinfo=UTC) + timedelta(seconds=1)
-    built = after(msh("ADT^A08") + pid(f5="OLD^NAME"), known, applied=newer)
-    assert entries(built) == {}
-    assert any("recorded before one that is applied" in issue.text for issue in built.issues)
-    assert entries(after(msh("ADT^A08") + pid(f5="OLD^NAME"), known, applied=newer - timedelta(seconds=2)))
+def at(time: str, event: str, rest: str) -> str:
+    """A message that was recorded at a time."""
+    return msh(event).replace("20240305120000-0600", time) + rest
+
+
+def test_an_older_message_changes_nothing_newer_and_creates_what_is_not_there() -> None:
+    visit = "PV1|1|O|||||||||||||||||V77^^^VISITS\r"
+    known = stored(after(at("20240305120000-0600", "ADT^A08", pid(f5="NEW^NAME")), []))
+    for older in ("20240305115959-0600", "20240305185959+0100", "20240305115959.999-0600"):
+        built = after(at(older, "ADT^A01", pid(f5="OLD^NAME") + visit), known)
+        assert of(built, "Patient") == []
+        assert [each["status"] for each in of(built, "Encounter")] == ["in-progress"]
+        assert any("recorded before one that is applied" in issue.text for issue in built.issues)
+    for newer in ("20240305120000-0600", "20240305120000.1-0600"):
+        (patient,) = of(after(at(newer, "ADT^A08", pid(f5="OLD^NAME")), known), "Patient")
+        assert patient["name"][0]["family"] == "OLD"
+
+
+def test_the_order_holds_although_the_newer_message_said_what_was_known() -> None:
+    first = stored(after(at("20240305120000-0600", "ADT^A08", pid(f5="QUILL^ADA")), []))
+    (patient,) = of(after(at("20240305121000-0600", "ADT^A08", pid(f5="QUILL^ADA")), first), "Patient")
+    built = after(at("20240305120500-0600", "ADT^A08", pid(f5="OTHER^ADA")), [patient])
+    assert of(built, "Patient") == []
+
+
+def test_the_order_of_one_partner_does_not_bind_another() -> None:
+    known = stored(after(at("20240305120000-0600", "ADT^A08", pid(f5="NEW^NAME")), []))
+    south = Partner(name="south", root="https://example.org/south", authorities={"MRN": MRN})
+    (patient,) = of(after(at("20240305110000-0600", "ADT^A08", pid(f5="OLD^NAME")), known, south), "Patient")
+    assert [each["family"] for each in patient["name"]] == ["NEW", "OLD"]
 
 
 def test_an_update_of_an_unknown_patient_creates_and_warns() -> None:
