@@ -11,6 +11,7 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.partners import FolderEndpoint, Partner, read_partner
+from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2Section
 from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators
 from fhir_server.requests.request import Caller
 from fhir_server.transports.protocol import Transport
@@ -55,6 +56,8 @@ def test_the_page_has_the_sizes() -> None:
     [
         (Partner, "# Partners"),
         (FolderEndpoint, "## Folder"),
+        (Hl7v2Section, "## HL7 v2\n"),
+        (Hl7v2Field, "An entry of `custom_fields`"),
         (X12Section, "## X12\n"),
         (X12OwnSide, "## X12 ours"),
         (X12Separators, "## X12 separators"),

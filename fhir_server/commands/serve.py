@@ -55,7 +55,7 @@ def serve(
     for sentence in find_misspelt(os.environ):
         typer.echo(sentence, err=True)
     number = choose_worker_count(settings.store, workers)
-    listeners = _open_listeners(host, port)
+    listeners = open_listeners(host, port)
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
     _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", hide_secrets(settings.store))
@@ -150,7 +150,7 @@ async def _open_and_close(uri: str) -> None:
     await (await open_store(uri)).close()
 
 
-def _open_listeners(host: str, port: int) -> list[socket.socket]:
+def open_listeners(host: str, port: int) -> list[socket.socket]:
     """A bound socket for each address of the host; refused with a sentence where there is none."""
     listeners: list[socket.socket] = []
     fault = f"{host} is no address or name of this machine; choose one with --host."

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2Section, Hl7v2Side
 from fhir_server.partners.section import Section, Text
 from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators, X12Side
 
@@ -94,6 +95,7 @@ class Partner(Section):
     duplicate_control_numbers: Literal["warn", "refuse"] = "warn"
     retention_days: Annotated[int, Field(ge=1)] | None = None
     transports: Transports = Transports()
+    hl7v2: Hl7v2Section | None = None
     x12: X12Section | None = None
 
     @field_validator("name")
@@ -130,9 +132,10 @@ class Partner(Section):
         return authority
 
     @model_validator(mode="after")
-    def _speaks_x12(self) -> Partner:
-        if self.x12 is not None and "x12" not in self.formats:
-            raise ValueError("It has a table `x12`, and `formats` has no `x12`; add it there.")
+    def _speaks_its_tables(self) -> Partner:
+        for name in ("hl7v2", "x12"):
+            if getattr(self, name) is not None and name not in self.formats:
+                raise ValueError(f"It has a table `{name}`, and `formats` has no `{name}`; add it there.")
         return self
 
 
@@ -142,6 +145,10 @@ _TABLES: Mapping[tuple[str | int, ...], type[Section]] = {
     (): Partner,
     ("transports",): Transports,
     ("transports", "folder"): FolderEndpoint,
+    ("hl7v2",): Hl7v2Section,
+    ("hl7v2", "senders"): Hl7v2Side,
+    ("hl7v2", "receivers"): Hl7v2Side,
+    ("hl7v2", "custom_fields"): Hl7v2Field,
     ("x12",): X12Section,
     ("x12", "ours"): X12OwnSide,
     ("x12", "theirs"): X12Side,
@@ -209,7 +216,8 @@ def _explain(fault: Any) -> str:
 
 def _list_keys(keys: tuple[str | int, ...]) -> Iterator[str]:
     """The keys that the table at a place takes."""
-    return (field.alias or name for name, field in _TABLES.get(keys, Translation).model_fields.items())
+    table = _TABLES.get(keys) or _TABLES.get(tuple(key for key in keys if isinstance(key, str)), Translation)
+    return (field.alias or name for name, field in table.model_fields.items())
 
 
 def find_line(text: str, keys: tuple[str | int, ...]) -> int:

@@ -97,7 +97,8 @@ async def read_incoming(context: Context, caller: Caller, task: Task) -> Incomin
     """The message that came in, as it came."""
     raw, content_type = await read_text(context, caller, task)
     partner, number = read_identifier(task, PARTNER_SYSTEM), read_identifier(task, CONTROL_SYSTEM)
-    return IncomingMessage(partner, find_parts(task, "format")[0]["valueCode"], number, raw, content_type)
+    name = find_parts(task, "format")[0]["valueCode"]
+    return IncomingMessage(partner, name, number, raw, content_type, received=context.clock())
 
 
 async def replay(

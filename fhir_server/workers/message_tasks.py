@@ -43,6 +43,7 @@ class IncomingMessage:
 
     `control_number`: what names it to its sender, unique together with the partner (X12: of interchange, group and
     set). `refuse_reused`: the partner never gives a number twice, so that the same number with another text is refused.
+    `received`: when it came (µs), for acknowledgements that tell a time.
     """
 
     partner: str
@@ -51,6 +52,7 @@ class IncomingMessage:
     raw: bytes
     content_type: str
     refuse_reused: bool = False
+    received: int = 0
 
     number: str = field(init=False)
     """The control number as the log keeps it."""
@@ -86,8 +88,8 @@ class Outcome:
 
 def make_binary(id: str, content_type: str, raw: bytes) -> Action:
     """The Binary that holds the raw bytes."""
-    encoded = base64.b64encode(raw).decode()
-    return put({"resourceType": "Binary", "id": id, "contentType": content_type, "data": encoded})
+    data = {"data": base64.b64encode(raw).decode()} if raw else {}
+    return put({"resourceType": "Binary", "id": id, "contentType": content_type, **data})
 
 
 def make_intake_task(message: IncomingMessage, outcome: Outcome, received: str, now: int, keeps_text: bool) -> Action:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from mappers.hl7v2.er7 import Composite, Message, Segment, write_field, write_message
+from mappers.hl7v2.er7 import Composite, Message, Segment, parse_message, write_field, write_message
 from mappers.hl7v2.escapes import Delimiters, escape_text
 from mappers.hl7v2.issues import Issue, has_errors
 
@@ -47,6 +48,13 @@ ACCEPT = {
 """Whether an acknowledgement is sent, by MSH-15 or MSH-16 and whether the message was taken."""
 
 
+class Stamp(NamedTuple):
+    """What an acknowledgement says of itself: its time, an aware datetime, and its control number."""
+
+    now: datetime
+    control: str
+
+
 def find_code(issues: Sequence[Issue]) -> str:
     """AA, AE or AR by the issues of a message."""
     if any(issue.rejected and issue.severity in ("error", "fatal") for issue in issues):
@@ -57,11 +65,15 @@ def find_code(issues: Sequence[Issue]) -> str:
 def choose_acknowledgements(message: Message, code: str, stored: bool) -> tuple[str, ...]:
     """The codes to send: one of AA, AE, AR in original mode; in enhanced mode (MSH-15 or 16 valued) first CA, CE or CR.
 
-    `stored` says that the raw message is kept: CA is never sent without.
+    `stored` says that the raw message is kept: CA is never sent without. What is rejected (AR) gets no CA.
     """
     accept, application = message.header.text(15).upper(), message.header.text(16).upper()
     if not accept and not application:
         return (code,)
+    if stored and code == "AR":
+        if ACCEPT.get((accept or "NE", False), True):
+            return ("CR",)
+        return ("AR",) if ACCEPT.get((application or "NE", False), True) else ()
     codes = []
     commit = "CA" if stored else ("CR" if code == "AR" else "CE")
     if ACCEPT.get((accept or "NE", stored), True):
@@ -69,6 +81,29 @@ def choose_acknowledgements(message: Message, code: str, stored: bool) -> tuple[
     if stored and ACCEPT.get((application or "NE", code == "AA"), True):
         codes.append(code)
     return tuple(codes)
+
+
+def write_answers(message: Message, issues: Sequence[Issue], stored: bool, enhanced: bool, stamp: Stamp) -> str:
+    """All acknowledgements that a message asks for, one after the other; "" where it asks for none.
+
+    `enhanced`: MSH-15 and MSH-16 decide; else there is one of AA, AE, AR whatever they say.
+    """
+    code = find_code(issues)
+    codes = choose_acknowledgements(message, code, stored) if enhanced else (code,)
+    return "".join(write_acknowledgement(message, each, () if each == "CA" else issues, *stamp) for each in codes)
+
+
+def read_refusal(text: str) -> str:
+    """Why an acknowledgement refuses, "" where it accepts; what is no acknowledgement refuses as well."""
+    message = parse_message(text).message
+    code = message.segment("MSA").text(1) if message else ""
+    if code in ("AA", "CA"):
+        return ""
+    if message is None or not code:
+        return "The answer is no acknowledgement: it has no MSA segment."
+    errors = [each.text(8) or each.text(7) or each.text(3, 2) for each in message.all("ERR")]
+    reasons = [each for each in (message.segment("MSA").text(3), *errors) if each]
+    return f"The receiver answered {code}: {' '.join(reasons) or 'it gives no reason.'}"
 
 
 def write_acknowledgement(message: Message, code: str, issues: Sequence[Issue], now: datetime, control: str) -> str:

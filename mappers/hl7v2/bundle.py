@@ -83,10 +83,14 @@ def write_stamp(partner: str, recorded: datetime) -> Resource:
 
 
 class Built(NamedTuple):
-    """The transaction Bundle, None where nothing may be stored, and all issues of the message."""
+    """The transaction Bundle, None where nothing may be stored, all issues of the message, and whom it is about.
+
+    `patient`: the full URL or the reference of the first Patient, "" without one.
+    """
 
     bundle: Resource | None
     issues: tuple[Issue, ...]
+    patient: str = ""
 
 
 def write_criteria(identities: Sequence[Identity]) -> str:
@@ -356,7 +360,13 @@ class _Builder:
         bundle: Resource = {"resourceType": "Bundle", "type": "transaction"}
         if others:
             bundle["entry"] = others
-        return Built(bundle, tuple(self.issues))
+        return Built(bundle, tuple(self.issues), self._find_patient())
+
+    def _find_patient(self) -> str:
+        for change in self.mapping.changes.of_type("Patient"):
+            known = self.references.get(change.url, {}).get("reference")
+            return str(known or (change.url if change.url in self.entries else ""))
+        return ""
 
 
 def _find_place(entry: Resource) -> str:
@@ -369,9 +379,9 @@ def _list_members(change: Change) -> dict[str, Any]:
     return {name: getattr(change, name) for name in Change.__slots__}
 
 
-def write_bundle(bundle: Resource) -> bytes:
+def write_bundle(bundle: Resource, indent: bool = False) -> bytes:
     """The bundle as JSON; decimals keep their digits."""
-    return orjson.dumps(bundle, default=_write_decimal)
+    return orjson.dumps(bundle, default=_write_decimal, option=orjson.OPT_INDENT_2 if indent else 0)
 
 
 def _write_decimal(value: object) -> object:

@@ -98,13 +98,19 @@ def check_header(message: Message, partner: Partner) -> list[Issue]:
         text = f"The processing id `{header.text(11)[:20]}` is not accepted here; {accepted} is."
         issues.append(refuse("202", text, header.place(11)))
     receiver = (header.text(5), header.text(6))
-    if partner.receivers and receiver not in partner.receivers:
+    if partner.receivers and not any(_is_for(header, *each) for each in partner.receivers):
         text = f"The message is for `{receiver[0][:40]}` at `{receiver[1][:40]}`, which is not this server."
         issue = refuse("207", text, header.place(5))
         issues.append(Issue(issue.severity, issue.condition, issue.text, issue.location, True))
     if not header.text(10):
         issues.append(refuse("101", "MSH-10 is empty: a message needs a control number.", header.place(10)))
     return issues
+
+
+def _is_for(header: Segment, application: str, facility: str) -> bool:
+    """Whether MSH-5 and MSH-6 name a receiver by namespace or universal id; an empty name fits all."""
+    names = ((application, 5), (facility, 6))
+    return all(not name or name in (header.text(number, 1), header.text(number, 2)) for name, number in names)
 
 
 @cache

@@ -50,7 +50,8 @@ class Partner:
     `authorities` gives the system of an assigning authority by its namespace or universal id; `translations` gives, by
     name of a vocabulary or of a field (`IN1-17`), the targets of codes; `permissions` gives, by event (`SIU^S12`) or
     message type (`SIU`), for a resource type `create`, `change` or an empty text (neither); what is not named there
-    follows `OWN_TYPES`. `ignored` names segments and fields that are left out without an issue.
+    follows `OWN_TYPES`. `ignored` names segments and fields that are left out without an issue. `enhanced`: MSH-15 and
+    MSH-16 decide on acknowledgements. `makes_slots`: an appointment has Slots; without, whoever books makes them.
     """
 
     name: str = "partner"
@@ -68,6 +69,8 @@ class Partner:
     character_set: str = ""
     patient_to_insured: bool = False
     severity_is_criticality: bool = True
+    enhanced: bool = True
+    makes_slots: bool = True
 
     def __post_init__(self) -> None:
         """Without a root of its own each partner has one by its name, so that numbers of two never meet."""

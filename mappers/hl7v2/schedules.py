@@ -30,6 +30,8 @@ PRIORITIES = {"S": 1, "A": 2, "R": 5}
 BLOCKING = {"S23": "busy-unavailable", "S24": "free"}
 ADDING, REMOVING = frozenset({"S18", "S19"}), frozenset({"S20", "S21", "S22"})
 NO_SHOW_REASON = extension_url("no-show-reason")
+SCHEDULE_OWNER = extension_url("schedule-owner")
+"""Names the partner whose messages are fact for a Schedule; one that a message brings is its partner's."""
 
 
 class ResourceKind(NamedTuple):
@@ -202,7 +204,9 @@ def _add_participants(
         if group.name != "GENERAL_RESOURCE":
             tell_unmapped(group.all("NTE"), "a participant has no note.", context)
         status = "entered-in-error" if removing else str(appointment.get("status", ""))
-        if actor and own.start and own.end:
+        if actor and own.start and own.end and not context.partner.makes_slots:
+            _add_schedule(actor, context)
+        elif actor and own.start and own.end:
             slots.append(_add_slot(find_key(change), actor, own, _find_slot_status(status), context))
     if patient and not removing:
         participants.insert(0, {"actor": patient.reference, "status": "accepted"})
@@ -274,13 +278,19 @@ def _add_equipment(group: Group, context: Context) -> Change | None:
 def _add_slot(owner: tuple[str, ...], actor: Change, times: Times, status: str, context: Context) -> Change:
     """A Slot known by what takes it and whose time it is, in the Schedule of its actor."""
     key = (*owner, actor.type, *find_key(actor))
-    schedule: Resource = {"resourceType": "Schedule", "active": True, "actor": [actor.reference]}
-    schedule["identifier"] = [derive_identifier("schedule", (actor.type, *find_key(actor)), context.partner)]
-    home = context.changes.add(schedule, read_identity(schedule["identifier"][0]), create_only=True)
-    slot: Resource = {"resourceType": "Slot", "schedule": home.reference, "status": status}
+    schedule = _add_schedule(actor, context)
+    slot: Resource = {"resourceType": "Slot", "schedule": schedule.reference, "status": status}
     slot |= {"start": times.start, "end": times.end}
     slot["identifier"] = [derive_identifier("slot", key, context.partner)]
     return context.changes.add(slot, read_identity(slot["identifier"][0]))
+
+
+def _add_schedule(actor: Change, context: Context) -> Change:
+    """The Schedule of an actor; one that is not there yet is the partner's."""
+    schedule: Resource = {"resourceType": "Schedule", "active": True, "actor": [actor.reference]}
+    schedule["identifier"] = [derive_identifier("schedule", (actor.type, *find_key(actor)), context.partner)]
+    schedule["extension"] = [{"url": SCHEDULE_OWNER, "valueString": context.partner.name}]
+    return context.changes.add(schedule, read_identity(schedule["identifier"][0]), create_only=True)
 
 
 def _block(sch: Segment, resources: list[Group], times: Times, context: Context) -> None:

@@ -1,0 +1,59 @@
+"""The table `hl7v2` of a partner's file: who sends, what is accepted, what messages may change (docs/partners.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fhir_server.partners.section import Section, Text
+
+Segment = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}(-[1-9][0-9]{0,2})?$")]
+"""A segment such as `ZPD`, or one of its fields, `PID-25`."""
+
+Event = Annotated[str, Field(pattern=r"^[A-Z]{3}(\^[A-Z][0-9]{2})?$")]
+"""A message type such as `ORU`, or one event of it, `SIU^S12`."""
+
+
+class Hl7v2Side(Section):
+    """An application and facility (MSH-3/4, MSH-5/6) by namespace or universal id; left out, any will do."""
+
+    application: str = ""
+    facility: str = ""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Hl7v2Side:
+        if not self.application and not self.facility:
+            raise ValueError("Name `application`, `facility` or both.")
+        return self
+
+
+class Hl7v2Field(Section):
+    """A field of the site, such as `ZPD-3`: the resource and path that it fills, its conversion and vocabulary."""
+
+    field: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}-[1-9][0-9]{0,2}(\.[1-9])?$")]
+    resource: Text
+    path: Text
+    convert: Text
+    vocabulary: str = ""
+
+
+class Hl7v2Section(Section):
+    """How HL7 v2 is exchanged with a partner.
+
+    `permissions`: by message type or event, what may be done with resources of a type; what is not named there follows
+    the table of `docs/mappers/hl7v2.md`. `ignored`: segments and fields that are left out without an issue.
+    """
+
+    senders: tuple[Hl7v2Side, ...] = ()
+    receivers: tuple[Hl7v2Side, ...] = ()
+    processing: Annotated[tuple[Literal["P", "T", "D", ""], ...], Field(min_length=1)] = ("P",)
+    character_set: str = ""
+    code_systems: Mapping[str, Text] = Field(default_factory=dict)
+    permissions: Mapping[Event, Mapping[str, Literal["create", "change", "none"]]] = Field(default_factory=dict)
+    custom_fields: tuple[Hl7v2Field, ...] = ()
+    ignored: tuple[Segment, ...] = ()
+    patient_to_insured: bool = False
+    severity_is_criticality: bool = True
+    acknowledgements: Literal["as-asked", "original"] = "as-asked"

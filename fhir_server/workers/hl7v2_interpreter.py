@@ -1,0 +1,136 @@
+"""HL7 v2 as a format of the message log: reads what the mapper needs, and gives its transaction and acknowledgement.
+
+docs/mappers/hl7v2.md. The order of messages about a patient is kept by a lock of each identifier and by what the
+resources say of the last message that was applied to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from fhir_server.fhir import outcome
+from fhir_server.workers.hl7v2_partners import find_mapper_partner
+from fhir_server.workers.hl7v2_reading import name_locks, read_state
+from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
+from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
+from fhir_server.writes.state import State
+from mappers.hl7v2 import bundle
+from mappers.hl7v2.acknowledge import Stamp, read_refusal, write_answers, write_rejection
+from mappers.hl7v2.character_sets import CHARACTER_SETS, decode_message
+from mappers.hl7v2.er7 import Message, parse_message
+from mappers.hl7v2.issues import Issue, Location, refuse
+from mappers.hl7v2.mapping import map_message
+
+_LONGEST_CONTROL = 20
+"""Characters of MSH-10 that every version takes."""
+
+MOST_ISSUES = 500
+"""Remarks of one message that are kept."""
+
+
+async def interpret(state: State, message: IncomingMessage) -> Interpretation | Refusal:
+    """What a message says, on what is stored now; a refusal where the mapper finds that it cannot be stored."""
+    partner = find_mapper_partner(state.context, message.partner)
+    parsed, issues = read_message(message.raw, partner.character_set if partner else "")
+    if parsed is None:
+        return _refuse(message, None, issues, True)
+    if partner is None:
+        return _refuse(message, parsed, (*issues, _describe_stranger(parsed)), True)
+    mapping = map_message(parsed, partner, _to_time(message.received))
+    mapping.context.issues[:0] = [each for each in issues if each not in mapping.issues]
+    state.lock(name_locks(mapping))
+    built = bundle.build_bundle(mapping, await read_state(state, mapping))
+    if built.bundle is None:
+        return _refuse(message, parsed, built.issues, partner.enhanced)
+    answers = write_answers(parsed, built.issues, True, partner.enhanced, _stamp(message))
+    entries = [_to_entry(each) for each in built.bundle.get("entry", ())]
+    return Interpretation(entries, _encode(answers, parsed), _to_remarks(built.issues), built.patient)
+
+
+def refuse_message(message: IncomingMessage, reason: str) -> bytes:
+    """The acknowledgement for a message that could not be stored: AE 207, or what MSH-15 and MSH-16 ask for."""
+    parsed, _ = read_message(message.raw)
+    issue = refuse("207", reason, Location(""))
+    if parsed is None:
+        return write_rejection([issue], *_stamp(message)).encode()
+    stored = len(message.raw) <= LARGEST_MESSAGE
+    return _encode(write_answers(parsed, [issue], stored, True, _stamp(message)), parsed)
+
+
+def read_answer(answer: bytes) -> str:
+    """Why the receiver of a delivery refuses; "" where it accepts."""
+    return read_refusal(decode_message(answer).text or "")
+
+
+def read_message(raw: bytes, character_set: str = "") -> tuple[Message | None, Sequence[Issue]]:
+    """The message of a text, None where it is none, and what is wrong with it. Never raises."""
+    return (_read_small if len(raw) < _REMEMBERED else _read)(raw, character_set)
+
+
+def _read(raw: bytes, character_set: str) -> tuple[Message | None, Sequence[Issue]]:
+    decoded = decode_message(raw, character_set)
+    if decoded.text is not None:
+        parsed = parse_message(decoded.text)
+        return parsed.message, (*decoded.issues, *parsed.issues)
+    header = parse_message(raw.replace(b"\n", b"\r").lstrip(b"\r").split(b"\r", 1)[0].decode("latin-1"))
+    return header.message and Message(header.message.segments, header.message.delimiters), decoded.issues
+
+
+_REMEMBERED = 16 * 1024
+_read_small = lru_cache(maxsize=64)(_read)
+"""A message is read when it arrives, when it is interpreted, and again where another write came between."""
+
+
+def _refuse(message: IncomingMessage, parsed: Message | None, issues: Sequence[Issue], enhanced: bool) -> Refusal:
+    wrong = [str(each.text) for each in issues if each.severity in ("error", "fatal")]
+    reason = " ".join(wrong) or "The message cannot be stored."
+    if parsed is None:
+        answer = write_rejection(issues, *_stamp(message)).encode()
+    else:
+        answer = _encode(write_answers(parsed, issues, True, enhanced, _stamp(message)), parsed)
+    return Refusal(reason, answer, _to_remarks(issues))
+
+
+def _describe_stranger(message: Message) -> Issue:
+    header = message.header
+    text = (
+        f"No partner's file names the sender `{header.raw(3)[:80]}` at `{header.raw(4)[:80]}` (MSH-3, MSH-4); the "
+        "message is kept and not read."
+    )
+    issue = refuse("207", text, header.place(3))
+    return Issue(issue.severity, issue.condition, issue.text, issue.location, True)
+
+
+def _to_entry(entry: Entry) -> Entry:
+    """Without the version that was read, which the State asserts: a change meanwhile is no fault but another try."""
+    request = {name: value for name, value in entry["request"].items() if name != "ifMatch"}
+    return {**entry, "request": request}
+
+
+def _to_remarks(issues: Iterable[Issue]) -> tuple[outcome.Issue, ...]:
+    remarks = []
+    for each in issues:
+        place = str(each.location)
+        remarks.append(outcome.Issue(each.severity, each.code, f"{place}: {each.text}" if place else each.text))
+    if len(remarks) > MOST_ISSUES:
+        text = f"{len(remarks) - MOST_ISSUES} more remarks are left out; convert the message to see them."
+        remarks[MOST_ISSUES:] = [outcome.Issue("warning", "too-long", text)]
+    return tuple(remarks)
+
+
+def _stamp(message: IncomingMessage) -> Stamp:
+    return Stamp(_to_time(message.received), message.id[:_LONGEST_CONTROL])
+
+
+def _to_time(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+def _encode(text: str, message: Message) -> bytes:
+    """The acknowledgement in the character set of the message."""
+    return text.encode(CHARACTER_SETS.get(message.header.text(18), "utf-8"), "replace")
+
+
+HL7V2 = Interpreter(interpret, refuse_message, read_answer)

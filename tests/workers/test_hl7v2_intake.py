@@ -1,0 +1,201 @@
+"""HL7 v2 messages through the message log: stored once, refused with the reason, in the order of their events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from fhir_server.app import Knowledge
+from fhir_server.workers.hl7v2_intake import split_answers
+from tests.conftest import Client, serving
+from tests.workers.hl7v2_messages import MRN, code, msh, north, pid, read_codes, resources, take, visit, with_partners
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+async def client(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
+    uris: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory://",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/fhir.db",
+        "mongo": lambda: request.getfixturevalue("new_mongo_uri")(),
+    }
+    async with serving(known, store=uris[request.param]()) as client:
+        with_partners(client, north())
+        yield client
+
+
+@pytest.fixture
+async def memory(known: Knowledge) -> AsyncIterator[Client]:
+    async with serving(known, store="memory://") as client:
+        with_partners(client, north())
+        yield client
+
+
+async def test_a_message_is_stored_with_its_log_and_acknowledged(client: Client) -> None:
+    text = msh("ADT^A01", "M1") + "EVN|A01|20240305115900-0600\r" + pid(f7="19700102", f8="F") + visit("V77")
+    received = await take(client, text)
+    assert (received.state, read_codes(received.acknowledgement)) == ("acknowledged", ["AA"]), received.reason
+    assert "MSA|AA|M1\r" in received.acknowledgement.decode()
+    (patient,) = await resources(client, "Patient")
+    (encounter,) = await resources(client, "Encounter")
+    assert patient["identifier"][0] | {"type": None} == {"system": MRN, "value": "123", "type": None}
+    assert (encounter["status"], encounter["subject"]["reference"]) == ("in-progress", f"Patient/{patient['id']}")
+    (task,) = await resources(client, "Task")
+    assert task["for"] == {"reference": f"Patient/{patient['id']}"}
+    assert task["groupIdentifier"]["value"] == "north"
+
+
+async def test_a_message_that_comes_again_gets_the_same_acknowledgement_and_writes_nothing(client: Client) -> None:
+    text = msh("ADT^A01", "M1") + pid() + visit("V77")
+    first = await take(client, text)
+    before = len((await client.fhir("GET", "_history?_count=1000")).json()["entry"])
+    again = await asyncio.gather(*(take(client, text) for _ in range(3)))
+    assert {each.acknowledgement for each in again} == {first.acknowledgement}
+    assert all(each.repeated for each in again)
+    assert len((await client.fhir("GET", "_history?_count=1000")).json()["entry"]) == before
+
+
+async def test_messages_about_one_patient_at_once_leave_the_newest_in_force(client: Client) -> None:
+    """Sixteen updates of two patients, in no order, over as many connections; every sex but the last is older."""
+    texts = []
+    for patient in ("1", "2"):
+        for minute in (3, 7, 1, 5, 0, 6, 2, 4):
+            time = f"202403051200{minute:02d}-0600"
+            texts.append(msh("ADT^A08", f"{patient}-{minute}", time) + pid(patient, f8="F" if minute == 7 else "M"))
+    received = await asyncio.gather(*(take(client, text) for text in texts))
+    assert {code(each) for each in received} == {"AA"}
+    patients = await resources(client, "Patient")
+    assert [each["gender"] for each in patients] == ["female", "female"]
+
+
+async def test_a_number_of_two_partners_is_two_patients_and_a_later_event_finds_its_visit(memory: Client) -> None:
+    """Trap V12."""
+    with_partners(memory, north(), north("SOUTH", "urn:oid:9"))
+    bare = "PID|1||123||QUILL^ADA\r"
+    for facility in ("NORTH", "SOUTH"):
+        received = await take(memory, msh("ADT^A01", "1", f4=facility) + bare + visit("V1"))
+        assert code(received) == "AA", received.reason
+    assert len(await resources(memory, "Patient")) == 2
+    await take(memory, msh("ADT^A03", "2", "20240305130000-0600") + bare + visit("V1"))
+    statuses = [each["status"] for each in await resources(memory, "Encounter")]
+    assert sorted(statuses) == ["finished", "in-progress"]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "condition"),
+    [
+        (msh("ORM^O01") + pid(), "AR", "200"),
+        (msh("ADT^A60") + pid(), "AR", "201"),
+        (msh("ADT^A08", f12="3.0") + pid(), "AR", "203"),
+        (msh("ADT^A08", f11="T") + pid(), "AR", "202"),
+        (msh("ADT^A08", f18="UNICODE UTF-16") + pid(), "AR", "103"),
+        (msh("ADT^A08", f3="WHO") + pid(), "AR", "207"),
+        (msh("ADT^A08"), "AE", "100"),
+        (msh("ADT^A08") + "PID|1||||QUILL^ADA\r", "AE", "101"),
+        ("PID|1||123\r", "AE", "100"),
+        ("", "AE", "100"),
+    ],
+)
+async def test_what_is_refused_is_kept_and_answered_with_the_reason(
+    memory: Client, text: str, answer: str, condition: str
+) -> None:
+    """Trap V19 is the fifth."""
+    received = await take(memory, text)
+    assert (received.state, code(received)) == ("refused", answer)
+    acknowledgement = received.acknowledgement.decode()
+    assert f"|{condition}^" in acknowledgement and received.reason
+    (task,) = await resources(memory, "Task")
+    assert task["statusReason"]["text"] == received.reason
+    assert await resources(memory, "Patient") == []
+
+
+async def test_what_was_refused_is_processed_again(memory: Client) -> None:
+    with_partners(memory)
+    text = msh("ADT^A08", "M1") + pid()
+    assert code(await take(memory, text, "north")) == "AR"
+    with_partners(memory, north())
+    received = await take(memory, text)
+    assert (code(received), received.repeated) == ("AA", False)
+    (task,) = await resources(memory, "Task")
+    assert task["meta"]["versionId"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("accept", "application", "event", "codes"),
+    [
+        ("", "", "ADT^A08", ["AA"]),
+        ("AL", "AL", "ADT^A08", ["CA", "AA"]),
+        ("AL", "NE", "ADT^A08", ["CA"]),
+        ("NE", "NE", "ADT^A08", []),
+        ("NE", "ER", "ADT^A08", []),
+        ("NE", "AL", "ADT^A60", ["AR"]),
+        ("AL", "AL", "ADT^A60", ["CR"]),
+        ("ER", "ER", "ADT^A60", ["CR"]),
+        ("SU", "SU", "ADT^A60", []),
+    ],
+)
+async def test_the_message_says_which_acknowledgements_it_wants(
+    memory: Client, accept: str, application: str, event: str, codes: list[str]
+) -> None:
+    """Trap V20."""
+    received = await take(memory, msh(event, f15=accept, f16=application) + pid())
+    assert read_codes(received.acknowledgement) == codes
+    assert len(split_answers(received.acknowledgement)) == len(codes)
+
+
+async def test_a_partner_that_knows_one_acknowledgement_gets_one(memory: Client) -> None:
+    with_partners(memory, north(acknowledgements="original"))
+    assert read_codes((await take(memory, msh("ADT^A08", f15="AL", f16="NE") + pid())).acknowledgement) == ["AA"]
+
+
+async def test_what_the_validator_refuses_is_ae_with_its_reason(memory: Client) -> None:
+    """What a custom field maps wrongly is no fault of the server."""
+    field = {"field": "ZPD-1", "resource": "Patient", "path": "gender", "convert": "text"}
+    with_partners(memory, north(custom_fields=[field]))
+    received = await take(memory, msh("ADT^A08") + pid() + "ZPD|no code of R4\r")
+    assert (received.state, code(received)) == ("refused", "AE"), received
+    assert "gender" in received.reason and b"207^" in received.acknowledgement
+
+
+async def test_results_leave_the_patient_alone_and_a_table_lets_them(memory: Client) -> None:
+    """Trap V11."""
+    await take(memory, msh("ADT^A08", "1") + pid(f5="QUILL^ADA"))
+    oru = pid(f5="QUILL^ADA^X") + "OBR|1|P1|F1|1-1^x^LN\rOBX|1|NM|2-2^y^LN||7|mg|||||F\r"
+    received = await take(memory, msh("ORU^R01", "2") + oru)
+    assert any("do not change a known Patient" in issue.diagnostics for issue in received.issues)
+    (patient,) = await resources(memory, "Patient")
+    assert patient["name"][0]["given"] == ["ADA"]
+    with_partners(memory, north(permissions={"ORU": {"Patient": "change"}}))
+    await take(memory, msh("ORU^R01", "3") + oru)
+    (patient,) = await resources(memory, "Patient")
+    assert patient["name"][0]["given"] == ["ADA", "X"]
+    (observation,) = await resources(memory, "Observation")
+    assert observation["valueQuantity"]["value"] == 7
+
+
+async def test_a_translation_keeps_the_original(memory: Client) -> None:
+    """Trap V22."""
+    with_partners(memory, north(translations={"PID-16": {"ZZ9": {"system": "urn:x", "code": "W"}}}))
+    await take(memory, msh("ADT^A08") + pid(f16="ZZ9^local^L"))
+    (patient,) = await resources(memory, "Patient")
+    codes = [each["code"] for each in patient["maritalStatus"]["coding"]]
+    assert codes == ["W", "ZZ9"]
+
+
+async def test_segments_that_nothing_maps_are_listed_in_the_task(memory: Client) -> None:
+    received = await take(memory, msh("ADT^A08") + pid() + "ZZZ|what is this\r")
+    (task,) = await resources(memory, "Task")
+    texts = [each["diagnostics"] for each in task["contained"][0]["issue"]]
+    assert any("ZZZ" in text for text in texts)
+    assert code(received) == "AA" and b"ZZZ" not in received.acknowledgement
+
+
+async def test_octets_without_a_character_set_are_read_as_latin_1(memory: Client) -> None:
+    """Trap V7."""
+    await take(memory, msh("ADT^A08").encode() + b"PID|1||7^^^MRN||M\xfcller^Cy\r")
+    (patient,) = await resources(memory, "Patient")
+    assert patient["name"][0]["family"] == "Müller"
