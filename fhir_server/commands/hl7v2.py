@@ -18,7 +18,6 @@ from fhir_server.commands.serve import open_listeners
 from fhir_server.partners import Partners, read_partners
 from fhir_server.requests.context import Context
 from fhir_server.settings import read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.transports.mllp import BrokenFraming, Connection, Limits, Listener, Take
 from fhir_server.workers.hl7v2_intake import split_answers, split_messages, take_message
@@ -51,15 +50,13 @@ def listen(
         settings = read_settings() if store is None else read_settings(store=store)
         if settings.store.startswith("memory:"):
             raise ValueError("A memory:// store lives in one process; name a file or a database.")
-        if settings.store.startswith("sqlite:"):
-            sqlite.check_file(settings.store)
+        check_partners(read_partners(find_partner_folders(settings)))
         tls = make_tls_context(certificate, key, authorities)
         sockets = open_listeners(host, port)
         log = make_json_log(sys.stderr.buffer, settings.log_level)
 
         async def work() -> None:
             async with open_server(settings) as server:
-                check_partners(server.context)
                 listener = Listener(make_taker(server.context, log), log, Limits(connections=connections))
                 await listener.start(sockets, tls)
                 number = sockets[0].getsockname()[1]
@@ -74,11 +71,11 @@ def listen(
         raise typer.Exit(1) from None
 
 
-def check_partners(context: Context) -> None:
+def check_partners(partners: Partners) -> None:
     """Raise ValueError with what is wrong with the partners of HL7 v2, or where there is none."""
-    if not any(FORMAT in each.formats for each in context.partners.values()):
-        raise ValueError("No partner speaks HL7 v2: add a file with `formats = [\"hl7v2\"]` (docs/partners.md).")
-    faults = list_faults(context.partners)
+    if not any(FORMAT in each.formats for each in partners.values()):
+        raise ValueError('No partner speaks HL7 v2: add a file with `formats = ["hl7v2"]` (docs/partners.md).')
+    faults = list_faults(partners)
     if faults:
         raise ValueError("\n".join(faults))
 

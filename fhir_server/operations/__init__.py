@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fhir_server.operations.core import CORE
+from fhir_server.operations.hl7v2 import HL7V2
 from fhir_server.operations.operation import Operation
 from fhir_server.operations.payments import PAYMENTS
 from fhir_server.operations.scheduling import SCHEDULING
 
-OPERATIONS: dict[str, Operation] = {operation.code: operation for operation in (*CORE, *SCHEDULING, *PAYMENTS)}
+_TABLES = (CORE, HL7V2, PAYMENTS, SCHEDULING)
+OPERATIONS: dict[str, Operation] = {operation.code: operation for table in _TABLES for operation in table}

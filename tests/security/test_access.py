@@ -261,7 +261,7 @@ REQUESTS: dict[str, list[Call]] = {
 }
 """By interaction or operation."""
 
-UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$find", "$hold", "$book"}
+UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$find", "$hold", "$book", "$hl7v2"}
 """Operations that answer with nothing stored but what the caller itself writes, by an id."""
 
 

@@ -36,7 +36,9 @@ class Hall:
 
 
 @asynccontextmanager
-async def listening(limits: Limits | None = None, answer: Callable[[bytes], bytes | None] | None = None) -> AsyncIterator[Hall]:
+async def listening(
+    limits: Limits | None = None, answer: Callable[[bytes], bytes | None] | None = None
+) -> AsyncIterator[Hall]:
     logged: Logged = []
     taken: list[bytes] = []
 

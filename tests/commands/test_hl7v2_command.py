@@ -1,0 +1,164 @@
+"""`fhir-server hl7v2`: listen, send and convert as a user runs them (docs/hl7v2.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from fhir_server.__main__ import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "hl7v2"
+
+
+def run(*arguments: str, **settings: str) -> Result:
+    return CliRunner().invoke(
+        cli, ["hl7v2", *arguments], env={f"FHIR_{name.upper()}": value for name, value in settings.items()}
+    )
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder of profiles with the sample partner."""
+    (tmp_path / "partners").mkdir()
+    text = (ROOT / "profiles" / "partners" / "ehr.toml.sample").read_text()
+    (tmp_path / "partners" / "ehr.toml").write_text(text)
+    return tmp_path
+
+
+@contextmanager
+def listening(site: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A listener on an SQLite file, and its port."""
+    command = [sys.executable, "-m", "fhir_server", "hl7v2", "listen", "--port", "0", *options]
+    store = ["--store", f"sqlite:///{site}/fhir.db"]
+    environment = {**os.environ, "FHIR_PROFILES": str(site)}
+    process = subprocess.Popen([*command, *store], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        found = re.search(r":(\d+) \(store", line)
+        assert found, line
+        yield process, int(found[1])
+    finally:
+        process.kill()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_the_walk_of_the_readme_ends_with_two_acknowledged_messages(tmp_path: Path) -> None:
+    """Every line of the section is run, in a folder of its own and on a free port."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## HL7 v2\n")[1]
+    block = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)[0]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    for folder in ("profiles", "examples"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    python = shlex.quote(sys.executable)
+    lines = block.replace("2575", port).replace(".venv/bin/fhir-server", f"{python} -m fhir_server").splitlines()
+    connect = f"import socket; socket.create_connection((\"127.0.0.1\", {port}))"
+    waiting = f"until {python} -c {shlex.quote(connect)} 2>/dev/null; do sleep 0.1; done"
+    script = "\n".join(["set -e", *lines[:3], "trap 'kill $!' EXIT", waiting, *lines[3:]])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment.pop("FHIR_PROFILES", None)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^MSA\|(\w+)\|(\w+)", done.stdout, flags=re.MULTILINE) == [("AA", "N1001"), ("AA", "N1002")]
+    assert done.stdout.count("acknowledged") == 2 and "north-ehr" in done.stdout
+
+
+def test_a_listener_ends_at_sigterm_and_what_was_acknowledged_is_there(site: Path) -> None:
+    with listening(site) as (process, port):
+        sent = run("send", str(EXAMPLES / "registration.hl7"), str(EXAMPLES / "registration.hl7"), "--port", str(port))
+        assert sent.exit_code == 0, sent.output
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    listed = CliRunner().invoke(cli, ["messages", "list", "--store", f"sqlite:///{site}/fhir.db"])
+    assert listed.output.count("N1001") == 1
+
+
+def test_a_refused_message_makes_send_end_with_one(site: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.hl7"
+    wrong.write_bytes((EXAMPLES / "charge.hl7").read_bytes().replace(b"DFT^P03", b"ORM^O01"))
+    with listening(site) as (_, port):
+        sent = run("send", str(wrong), "--port", str(port))
+        assert sent.exit_code == 1 and "MSA|AR|N1002" in sent.output
+    nobody = run("send", str(wrong), "--port", str(port), "--seconds", "1")
+    assert nobody.exit_code == 1 and f"127.0.0.1:{port}" in nobody.output
+
+
+def test_messages_go_over_tls(site: Path) -> None:
+    certificate, key = str(site / "certificate.pem"), str(site / "key.pem")
+    wanted = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", *wanted.split(), *names], check=True, capture_output=True)
+    options = ("--certificate", certificate, "--key", key)
+    message = str(EXAMPLES / "registration.hl7")
+    with listening(site, *options) as (_, port):
+        plain = run("send", message, "--port", str(port), "--seconds", "2")
+        assert plain.exit_code == 1
+        secure = ("--host", "localhost", "--port", str(port), "--authorities", certificate)
+        sent = run("send", message, *secure)
+        assert sent.exit_code == 0 and "MSA|AA|N1001" in sent.output, sent.output
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (None, "No partner speaks HL7 v2"),
+        ('formats = ["hl7v2"]\n[hl7v2]\ncharacter_set = "EBCDIC"\n', "`character_set` of the partner `a` is `EBCDIC`"),
+        ('formats = ["x12"]\n[hl7v2]\n', "`formats` has no `hl7v2`"),
+    ],
+)
+def test_a_listener_does_not_start_without_right_partners(tmp_path: Path, file: str | None, says: str) -> None:
+    (tmp_path / "partners").mkdir()
+    if file is not None:
+        (tmp_path / "partners" / "a.toml").write_text(f'name = "a"\n{file}')
+    started = run("listen", "--port", "0", "--store", f"sqlite:///{tmp_path}/fhir.db", profiles=str(tmp_path))
+    assert started.exit_code == 1 and says in started.output, started.output
+
+
+def test_a_memory_store_is_refused(site: Path) -> None:
+    started = run("listen", "--port", "0", "--store", "memory://", profiles=str(site))
+    assert started.exit_code == 1 and "memory://" in started.output
+
+
+def test_convert_prints_bundle_and_issues_without_a_server(site: Path) -> None:
+    converted = CliRunner().invoke(
+        cli, ["hl7v2", "convert", str(EXAMPLES / "charge.hl7")], env={"FHIR_PROFILES": str(site)}
+    )
+    assert converted.exit_code == 0, converted.output
+    bundle = json.loads(converted.stdout)
+    (charge,) = [each["resource"] for each in bundle["entry"] if each["resource"]["resourceType"] == "ChargeItem"]
+    assert charge["priceOverride"] == {"value": 125.5, "currency": "USD"} and '"value": 125.50' in converted.stdout
+    (patient,) = [each["resource"] for each in bundle["entry"] if each["resource"]["resourceType"] == "Patient"]
+    assert patient["identifier"][0]["system"] == "urn:oid:2.16.840.1.113883.19.4712"
+
+
+def test_convert_of_what_cannot_be_stored_says_why(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "junk.hl7"
+    file.write_bytes(b"junk")
+    converted = run("convert", str(file), profiles=str(site))
+    assert converted.exit_code == 1 and "A message begins with `MSH`" in converted.output
+    unknown = run("convert", str(file), "--partner", "south", profiles=str(site))
+    assert unknown.exit_code == 2 and "no partner `south`" in unknown.output
+    assert run("convert", str(tmp_path / "absent"), profiles=str(site)).exit_code == 2
+
+
+def test_convert_tells_how_much_of_the_official_tables_is_mapped() -> None:
+    told = run("convert", "--coverage")
+    assert told.exit_code == 0 and re.search(r"^all: \d+ of \d+ fields", told.output, flags=re.MULTILINE)
