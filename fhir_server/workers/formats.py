@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fhir_server.workers import hl7v2_files
 from fhir_server.workers.files import FileFormat
+from fhir_server.workers.hl7v2_interpreter import HL7V2
 from fhir_server.workers.interpreters import Interpreter
 
-INTERPRETERS: dict[str, Interpreter] = {}
+INTERPRETERS: dict[str, Interpreter] = {"hl7v2": HL7V2}
 """Format → its interpreter."""
 
-FILE_FORMATS: dict[str, FileFormat] = {}
+FILE_FORMATS: dict[str, FileFormat] = {"hl7v2": hl7v2_files.FILES}
 """Format → how its files come in; the worker `folders` gives it what partners put into their folders `in`."""

@@ -68,7 +68,7 @@ def test_the_walk_of_the_readme_ends_with_two_acknowledged_messages(tmp_path: Pa
         (tmp_path / folder).symlink_to(ROOT / folder)
     python = shlex.quote(sys.executable)
     lines = block.replace("2575", port).replace(".venv/bin/fhir-server", f"{python} -m fhir_server").splitlines()
-    connect = f"import socket; socket.create_connection((\"127.0.0.1\", {port}))"
+    connect = f'import socket; socket.create_connection(("127.0.0.1", {port}))'
     waiting = f"until {python} -c {shlex.quote(connect)} 2>/dev/null; do sleep 0.1; done"
     script = "\n".join(["set -e", *lines[:3], "trap 'kill $!' EXIT", waiting, *lines[3:]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
