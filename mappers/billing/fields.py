@@ -164,6 +164,11 @@ def make_control_number(*parts: str, length: int = 17) -> str:
     return "".join(digits)
 
 
+def derive_id(*parts: str) -> str:
+    """The resource id that these parts always have: 128 bits of their hash."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
 def make_task(code: str, key: str, focus: str, created: str, description: str) -> Resource:
     """A Task that asks for a person's decision; the key makes it exist once."""
     task: Resource = {

@@ -5,7 +5,7 @@ All is made as `draft`; the write that turns the PaymentReconciliation `active` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -15,6 +15,7 @@ from mappers.billing.adjustment_classes import VERSION, Overrides, classify
 from mappers.billing.claim_responses import Account, make_response
 from mappers.billing.fields import (
     Resource,
+    derive_id,
     find_extension,
     find_identifier,
     find_serviced_days,
@@ -43,15 +44,13 @@ NOT_POSTED = {
 
 @dataclass(frozen=True, slots=True)
 class PostingState:
-    """What posting needs to know: claims, what was posted for each (by claim reference), and the reversible details.
+    """What posting needs to know: claims, and what was posted for each.
 
-    `responses` holds the ClaimResponses of active PaymentReconciliations by the claim they answer, oldest first;
-    `details` the PaymentReconciliation details by ClaimResponse reference.
+    `responses` holds the ClaimResponses of active PaymentReconciliations by the claim they answer, oldest first.
     """
 
     index: ClaimIndex
     responses: Mapping[str, Sequence[Resource]] = field(default_factory=dict)
-    details: Mapping[str, Resource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,9 @@ class Posting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """What one CLP becomes: its detail, its ClaimResponse if it posts, Tasks."""
+class ClaimEntry:
+    """What one CLP becomes: its ClaimResponse if it posts, Tasks."""
 
-    detail: Resource
     response: Resource | None = None
     tasks: tuple[Resource, ...] = ()
 
@@ -91,26 +89,34 @@ def post_remittance(remittance: Remittance, state: PostingState, settings: Posti
     key = remittance.make_key()
     if balance.transaction:
         return Posting(None, tasks=(make_task("remittance", key, "", settings.created, " ".join(balance.transaction)),))
-    answers = {claim: list(responses) for claim, responses in state.responses.items()}
-    entries = []
-    for number in range(len(remittance.claims)):
-        faults = balance.claims.get(number)
-        if faults:
-            entry = _leave_unapplied(remittance, number, " ".join(each.sentence for each in faults), settings)
-        else:
-            entry = _post_claim(remittance, number, state, answers, settings)
-        entries.append(entry)
-    details = [each.detail for each in entries]
-    details += [_make_provider_detail(key, n, each) for n, each in enumerate(remittance.provider_adjustments)]
+    entries = post_claims(remittance, range(len(remittance.claims)), state, settings)
+    details = [make_claim_detail(remittance, number, each.response) for number, each in enumerate(entries)]
+    details += make_provider_details(remittance)
     warning = (
         () if remittance.payment_day else ("The payment date is missing or wrong; the production date was taken.",)
     )
     return Posting(
-        reconciliation=_make_reconciliation(remittance, details, settings),
+        reconciliation=make_reconciliation(remittance, details, settings),
         responses=tuple(each.response for each in entries if each.response is not None),
         tasks=tuple(task for each in entries for task in each.tasks),
         warnings=(*balance.warnings, *warning),
     )
+
+
+def post_claims(
+    remittance: Remittance, numbers: Iterable[int], state: PostingState, settings: PostingSettings
+) -> list[ClaimEntry]:
+    """What the CLPs of these places, in their order, become; each sees what those before it have posted."""
+    balance = check_balance(remittance).claims
+    answers = {claim: list(responses) for claim, responses in state.responses.items()}
+    entries = []
+    for number in numbers:
+        if faults := balance.get(number):
+            text = " ".join(each.sentence for each in faults)
+            entries.append(_leave_unapplied(remittance, number, text, settings))
+        else:
+            entries.append(_post_claim(remittance, number, state, answers, settings))
+    return entries
 
 
 def _post_claim(
@@ -119,7 +125,7 @@ def _post_claim(
     state: PostingState,
     answers: dict[str, list[Resource]],
     settings: PostingSettings,
-) -> _Entry:
+) -> ClaimEntry:
     """One CLP: matched and posted, or left unapplied with a Task."""
     payment = remittance.claims[number]
     match = match_claim(payment, state.index)
@@ -132,11 +138,7 @@ def _post_claim(
     find_class = partial(classify, payer=settings.payer_id, overrides=settings.overrides)
     response, tasks = make_response(payment, account, _head(remittance, number, settings), find_class)
     earlier.append(response)
-    detail = _make_detail(remittance, number, "payment")
-    detail |= {"request": {"reference": make_reference(match.claim)}, "response": _point(response)}
-    if original is not None and (before := _find_detail(original, state)):
-        detail["predecessor"] = before["identifier"]
-    return _Entry(detail, response, tuple(tasks))
+    return ClaimEntry(response, tuple(tasks))
 
 
 def _find_refusal(remittance: Remittance, payment: ClaimPayment, match: ClaimMatch, earlier: Sequence[Resource]) -> str:
@@ -180,6 +182,7 @@ def _head(remittance: Remittance, number: int, settings: PostingSettings) -> Res
     )
     return {
         "resourceType": "ClaimResponse",
+        "id": name_response(remittance, number),
         "identifier": [{"system": codes.RESPONSE_KEY, "value": f"{remittance.make_key()}:{number}"}],
         "extension": [{"url": codes.POSTING_DATE, "valueDate": settings.posting_day}, *_sign(settings)],
         "status": "draft",
@@ -207,22 +210,13 @@ def find_reversed(payment: ClaimPayment, earlier: Sequence[Resource]) -> Resourc
     return None
 
 
-def _find_detail(response: Resource, state: PostingState) -> Resource | None:
-    """The detail that a ClaimResponse was posted by: a stored one, or one of this remittance by its key."""
-    stored = state.details.get(make_reference(response))
-    if stored is not None:
-        return stored
-    value = find_identifier(response, codes.RESPONSE_KEY)
-    return {"identifier": {"system": codes.DETAIL_KEY, "value": value}} if value else None
-
-
 def _point(response: Resource) -> Resource:
     return {"reference": make_reference(response)} if "id" in response else {"identifier": response["identifier"][0]}
 
 
 def _leave_unapplied(
     remittance: Remittance, number: int, text: str, settings: PostingSettings, claim: Resource | None = None
-) -> _Entry:
+) -> ClaimEntry:
     """The money of a claim that does not post stays in the reconciliation, unapplied."""
     payment = remittance.claims[number]
     focus = make_reference(claim) if claim is not None else ""
@@ -230,16 +224,29 @@ def _leave_unapplied(
     task = make_task(
         "unapplied-payment", f"{remittance.make_key()}:{number}", focus, settings.created, f"{text}{amount}"
     )
-    return _Entry(_make_detail(remittance, number, "unapplied"), None, (task,))
+    return ClaimEntry(None, (task,))
 
 
-def _make_detail(remittance: Remittance, number: int, kind: str) -> Resource:
-    system = codes.PAYMENT_TYPE if kind == "payment" else codes.DETAIL_TYPE
-    return {
+def make_claim_detail(remittance: Remittance, number: int, response: Resource | None) -> Resource:
+    """The detail of a CLP: a payment with its ClaimResponse, a reversal's naming what it reverses; or unapplied."""
+    kind = "payment" if response is not None else "unapplied"
+    system = codes.PAYMENT_TYPE if response is not None else codes.DETAIL_TYPE
+    detail: Resource = {
         "identifier": {"system": codes.DETAIL_KEY, "value": f"{remittance.make_key()}:{number}"},
         "type": make_concept(system, kind),
         "amount": make_money(remittance.claims[number].paid),
     }
+    if response is None:
+        return detail
+    if before := find_identifier(response, codes.REVERSED_KEY):
+        detail["predecessor"] = {"system": codes.DETAIL_KEY, "value": before}
+    return {**detail, "request": response["request"], "response": _point(response)}
+
+
+def make_provider_details(remittance: Remittance) -> list[Resource]:
+    """The details of the PLB pairs."""
+    key = remittance.make_key()
+    return [_make_provider_detail(key, n, each) for n, each in enumerate(remittance.provider_adjustments)]
 
 
 def _make_provider_detail(key: str, number: int, adjustment: ProviderAdjustment) -> Resource:
@@ -257,7 +264,8 @@ def _make_provider_detail(key: str, number: int, adjustment: ProviderAdjustment)
     }
 
 
-def _make_reconciliation(remittance: Remittance, details: list[Resource], settings: PostingSettings) -> Resource:
+def make_reconciliation(remittance: Remittance, details: list[Resource], settings: PostingSettings) -> Resource:
+    """The draft PaymentReconciliation with these details."""
     amount = remittance.amount if remittance.credit else -remittance.amount
     extensions: list[Resource] = [
         {"url": codes.POSTING_DATE, "valueDate": settings.posting_day},
@@ -271,7 +279,11 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
     resource: Resource = {
         "resourceType": "PaymentReconciliation",
         "extension": extensions,
-        "identifier": [{"system": codes.REMITTANCE_KEY, "value": remittance.make_key()}],
+        "id": name_remittance(remittance),
+        "identifier": [
+            {"system": codes.REMITTANCE_KEY, "value": remittance.make_key()},
+            {"system": codes.TRACE_KEY, "value": remittance.make_trace_key()},
+        ],
         "status": "draft",
         "created": settings.created,
         "outcome": "complete",
@@ -280,6 +292,15 @@ def _make_reconciliation(remittance: Remittance, details: list[Resource], settin
         "paymentIdentifier": {"value": remittance.trace or "not told"},
         "detail": details,
     }
-    if settings.payer:
-        resource["paymentIssuer"] = {"reference": settings.payer}
-    return resource
+    issuer = {"reference": settings.payer} if settings.payer else {"display": remittance.payer_name or "unknown payer"}
+    return {**resource, "paymentIssuer": issuer}
+
+
+def name_remittance(remittance: Remittance) -> str:
+    """The id of the PaymentReconciliation of a remittance, which its key determines."""
+    return derive_id("remittance", remittance.make_key())
+
+
+def name_response(remittance: Remittance, number: int) -> str:
+    """The id of the ClaimResponse of a CLP, by its place from 0."""
+    return derive_id("response", f"{remittance.make_key()}:{number}")

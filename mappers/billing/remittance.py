@@ -6,13 +6,14 @@ Amounts are signed as in X12: an adjustment above 0 lowers the payment, a provid
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
 from mappers.billing.adjudications import Adjustment, sum_adjustments
-from mappers.billing.fields import sum_amounts
+from mappers.billing.fields import ZERO, sum_amounts
 
 REVERSAL = "22"
 PAYER_SEQUENCES = {"1": 1, "2": 2, "3": 3, "19": 1, "20": 2, "21": 3}
@@ -54,6 +55,8 @@ class ClaimPayment:
     adjustments: tuple[Adjustment, ...] = ()
     remarks: tuple[str, ...] = ()
     lines: tuple[PaymentLine, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What could not be read of it, as sentences: such a claim does not post."""
 
     def list_adjustments(self) -> list[Adjustment]:
         """Those of the claim and of its lines."""
@@ -90,6 +93,8 @@ class Remittance:
     claims: tuple[ClaimPayment, ...] = ()
     provider_adjustments: tuple[ProviderAdjustment, ...] = ()
     digest: str = ""
+    faults: tuple[str, ...] = ()
+    """What could not be read of the whole, as sentences: nothing posts then."""
 
     def find_day(self) -> date | None:
         """BPR16, else DTM*405."""
@@ -99,6 +104,20 @@ class Remittance:
         """What makes it the same remittance in whatever envelope: TRN03, TRN02, BPR16, BPR02, payee."""
         parts = (self.payer_number, self.trace, str(self.find_day() or ""), f"{self.amount:.2f}", self.payee)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+    def make_trace_key(self) -> str:
+        """The payer and its trace number: TRN03, TRN02. It names one remittance, whatever the amounts."""
+        return f"{self.payer_number}|{self.trace}"
+
+    def make_digest(self) -> str:
+        """The hash of all that it says, in whatever envelope or form it came."""
+        content = json.dumps(asdict(replace(self, digest="")), default=_write_value)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _write_value(value: object) -> str:
+    """A day, or an amount without the places that say nothing: 100 and 100.00 are the same."""
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
 class Imbalance(NamedTuple):
@@ -126,7 +145,7 @@ def check_balance(remittance: Remittance) -> Balance:
 
 
 def _check_transaction(remittance: Remittance) -> list[str]:
-    faults = []
+    faults = list(remittance.faults)
     amount = remittance.amount if remittance.credit else -remittance.amount
     claims = sum_amounts(each.paid for each in remittance.claims)
     held_back = sum_amounts(each.amount for each in remittance.provider_adjustments)
@@ -147,7 +166,7 @@ def _check_transaction(remittance: Remittance) -> list[str]:
 
 
 def _check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
-    faults = []
+    faults = [Imbalance(number, None, ZERO, sentence) for sentence in claim.faults]
     for place, line in enumerate(claim.lines):
         if difference := line.charge - sum_adjustments(line.adjustments) - line.paid:
             where = f"Line {place + 1} ({line.code}) of claim `{claim.control_number}`"

@@ -152,6 +152,7 @@ REQUESTS: dict[str, list[Call]] = {
         Account/$ledger?patient=Patient/ada
         Account/$ledger?claim=Observation/height"""),
     "$pay": send("POST", "Patient/hidden/$pay", PAYING) + send("POST", "Patient/ada/$pay", PAYING),
+    "$post": send("POST", "PaymentReconciliation/$post", PAYING),
     "$refund": send("POST", "PaymentReconciliation/none/$refund", PAYING),
     "$reverse": send("POST", "PaymentReconciliation/none/$reverse", PAYING),
     "$adjust": send("POST", "Claim/none/$adjust", PAYING),

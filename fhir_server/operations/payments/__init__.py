@@ -8,6 +8,7 @@ from fhir_server.operations.payments.adjust import adjust
 from fhir_server.operations.payments.give_back import refund, reverse
 from fhir_server.operations.payments.ledger import CSV, balance, ledger
 from fhir_server.operations.payments.pay import pay
+from fhir_server.operations.payments.post import post
 from fhir_server.requests.request import FHIR_JSON
 
 _ONE: tuple[Level, ...] = ("instance",)
@@ -21,6 +22,14 @@ PAYMENTS: tuple[Operation, ...] = (
         "A patient pays on an Appointment, Encounter, Claim or Invoice.",
         pay,
         at={"Patient": _ONE},
+    ),
+    Operation(
+        "post",
+        ("POST",),
+        operation_url("payment-post"),
+        "A remittance that a person typed is posted, by the same laws as an 835.",
+        post,
+        at={"PaymentReconciliation": ("type",)},
     ),
     Operation(
         "refund",

@@ -146,5 +146,6 @@ def _write_csv(entries: Iterable[Entry]) -> bytes:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for each, total in _list_rows(entries):
-        writer.writerow((each.day, each.kind, each.amount, total, each.root, each.line, each.payer, each.reason))
+        amounts = (f"{each.amount:.2f}", f"{total:.2f}")
+        writer.writerow((each.day, each.kind, *amounts, each.root, each.line, each.payer, each.reason))
     return text.getvalue().encode()

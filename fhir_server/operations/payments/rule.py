@@ -31,13 +31,19 @@ async def posted_rule(state: State, change: Change) -> Ruling:
     if change.new is None:
         return _refuse(change) if posted else ALLOWED
     if not posted:
-        return _refuse_claim(change) if _is_posted(change.new) else ALLOWED
+        return ALLOWED if not _is_posted(change.new) or _is_taken_in(dict(change.new)) else _refuse_claim(change)
     return ALLOWED if _may_change(dict(change.current or {}), dict(change.new)) else _refuse(change)
 
 
 def _is_posted(resource: Mapping[str, Any]) -> bool:
     tree = dict(resource)
     return bool(find_identifier(tree, _KEYS[tree["resourceType"]]) or find_extension(tree, codes.POSTING_DATE))
+
+
+def _is_taken_in(resource: dict[str, Any]) -> bool:
+    """Whether it is the draft of a remittance: the worker posts what its message says, and nothing else."""
+    draft = resource["resourceType"] == "PaymentReconciliation" and resource.get("status") == "draft"
+    return draft and "detail" not in resource and not find_extension(resource, codes.POSTING_DATE)
 
 
 def _may_change(old: dict[str, Any], new: dict[str, Any]) -> bool:

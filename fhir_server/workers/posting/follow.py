@@ -28,10 +28,14 @@ _ENDED = ("cancelled", "entered-in-error")
 
 
 class Pending(NamedTuple):
-    """What the same transaction writes: ClaimResponses that become active, payments by hand."""
+    """What the same transaction writes: ClaimResponses that become active, payments by hand.
+
+    `posted_key`: that of the remittance whose ClaimResponses count although they are drafts, as it is active.
+    """
 
     responses: Sequence[Resource] = ()
     payments: Sequence[Resource] = ()
+    posted_key: str = ""
 
 
 NOTHING_PENDING = Pending()
@@ -45,7 +49,7 @@ async def follow_claim(state: State, reference: str, pending: Pending = NOTHING_
 
 async def follow_claims(state: State, claims: Sequence[Resource], pending: Pending = NOTHING_PENDING) -> list[Action]:
     """The writes that follow from the adjudications of these claims as they stand with what is pending."""
-    responses = await read_answers(state, claims, pending.responses)
+    responses = await read_answers(state, claims, pending)
     claims = [each for each in claims if responses.get(make_reference(each))]
     if not claims:
         return []
@@ -61,20 +65,10 @@ async def follow_claims(state: State, claims: Sequence[Resource], pending: Pendi
 
 
 def _list_made(found: FollowUp) -> list[Resource]:
-    """The resources of a follow-up with their ids; the Task of a claim names the claim by its id."""
-    made = [name(each) for each in found.tasks]
-    if found.claim is not None:
-        claim = name(found.claim)
-        number = claim["identifier"][0]
-        made = [
-            {**each, "focus": {"reference": make_reference(claim)}} if _names(each, number) else each for each in made
-        ]
-        made.append(claim)
-    return [*made, name(found.invoice)] if found.invoice is not None else made
-
-
-def _names(task: Resource, number: Resource) -> bool:
-    return (task.get("focus") or {}).get("identifier") == number
+    """The resources of a follow-up with their ids. The Task of a claim's state is made by the rule of claims."""
+    made = [each for each in found.tasks if find_code(each.get("code"), codes.TASK) != "claim"]
+    made += [each for each in (found.claim, found.invoice) if each is not None]
+    return [name(each) for each in made]
 
 
 async def write_new(state: State, made: Iterable[Resource]) -> list[Action]:
@@ -84,24 +78,28 @@ async def write_new(state: State, made: Iterable[Resource]) -> list[Action]:
         ids = tuple(sorted(each.partition("/")[2] for each in fresh if each.startswith(f"{type}/")))
         for found in await state.search(type, Ids(ids)):
             del fresh[f"{type}/{found.tree['id']}"]
-    return [put(each) for each in fresh.values()]
+    return [put(each, decided=each["resourceType"] != "Claim") for each in fresh.values()]
 
 
-async def read_answers(
-    state: State, claims: Sequence[Resource], pending: Sequence[Resource] = ()
-) -> dict[str, list[Resource]]:
+async def read_answers(state: State, claims: Sequence[Resource], pending: Pending) -> dict[str, list[Resource]]:
     """By claim, its ClaimResponses that were posted here, oldest first, with those that become active now."""
     references = tuple(sorted(make_reference(each) for each in claims))
-    found: dict[str, Resource] = {}
-    if references:
-        stored = await state.search("ClaimResponse", Equals("request", references))
-        found = {str(each.tree["id"]): dict(each.tree) for each in stored if each.tree.get("status") == "active"}
-    found |= {each["id"]: each for each in pending}
+    found = {
+        str(each.tree["id"]): dict(each.tree)
+        for each in await state.search("ClaimResponse", Equals("request", references))
+        if each.tree.get("status") == "active" or is_of(dict(each.tree), pending.posted_key)
+    }
+    found |= {each["id"]: each for each in pending.responses}
     answers: dict[str, list[Resource]] = {}
     for each in sorted(found.values(), key=order_of):
         if find_identifier(each, codes.RESPONSE_KEY):
             answers.setdefault(find_reference(each.get("request")), []).append(each)
     return answers
+
+
+def is_of(response: Resource, key: str) -> bool:
+    """Whether a ClaimResponse is of the remittance with this key."""
+    return bool(key) and find_identifier(response, codes.RESPONSE_KEY).rpartition(":")[0] == key
 
 
 def order_of(response: Resource) -> tuple[str, str, int]:

@@ -185,10 +185,10 @@ async def test_the_ledger_is_the_same_for_a_day_whenever_it_is_asked(known: Know
         assert table.headers["content-type"].startswith("text/csv")
         assert table.text.splitlines() == [
             "date,kind,amount,balance,claim,line,payer,reason",
-            "2026-03-01,charge,100.0,100.00,Claim/a1,ChargeItem/a11,,",
-            "2026-03-01,charge,50.0,150.00,Claim/a1,ChargeItem/a12,,",
-            "2026-03-02,payment,-30.0,120.00,Claim/a1,,patient,",
-            "2026-03-05,adjustment,-20.0,100.00,Claim/a1,,patient,courtesy",
+            "2026-03-01,charge,100.00,100.00,Claim/a1,ChargeItem/a11,,",
+            "2026-03-01,charge,50.00,150.00,Claim/a1,ChargeItem/a12,,",
+            "2026-03-02,payment,-30.00,120.00,Claim/a1,,patient,",
+            "2026-03-05,adjustment,-20.00,100.00,Claim/a1,,patient,courtesy",
         ]
         assert (await client.get("Account/b/$ledger")).json()["parameter"][-1]["valueMoney"]["value"] == 0
         assert (await client.get("Account/$ledger?claim=Claim/a1")).json()["parameter"][-1]["valueMoney"][

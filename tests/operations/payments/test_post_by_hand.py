@@ -1,0 +1,116 @@
+"""`$post`: a typed EOB passes the laws of an 835, and the 835 that comes after it is a question for a person."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from fhir_server.app import Knowledge
+from fhir_server.workers.posting.intake import read_sets, to_remittance
+from mappers.billing.remittance import ClaimPayment, PaymentLine, Remittance
+from mappers.billing.remittance_parameters import parameters_to_remittance, remittance_to_parameters
+from tests.operations.payments.money_clinic import bill, plain, practice, read_balance, sentence
+from tests.operations.payments.remittances import clp, find, list_tasks, make_835, svc, take
+
+pytestmark = pytest.mark.anyio
+
+D = Decimal
+Tree = dict[str, Any]
+
+
+def part(name: str, value: Any) -> Tree:
+    if isinstance(value, list):
+        return {"name": name, "part": value}
+    if not isinstance(value, str):
+        return {"name": name, "valueDecimal": value}
+    return {"name": name, "valueDate" if name == "date" else "valueString": value}
+
+
+def eob(amount: float, *claims: list[Tree], trace: str = "T1", **more: Any) -> Tree:
+    head = [part("trace", trace), part("payer-number", "90001"), part("amount", amount), part("date", "2026-03-02")]
+    head += [part("payee", "1700000007"), *(part(name, value) for name, value in more.items())]
+    return {"resourceType": "Parameters", "parameter": [*head, *(part("claim", each) for each in claims)]}
+
+
+def claim(number: str, status: str, charge: float, paid: float, *adjustments: tuple[str, str, float]) -> list[Tree]:
+    found = [part("control-number", number), part("status", status), part("charge", charge), part("paid", paid)]
+    for group, reason, amount in adjustments:
+        found.append(part("adjustment", [part("group", group), part("reason", reason), part("amount", amount)]))
+    return found
+
+
+POST = "PaymentReconciliation/$post"
+
+
+async def test_b26_a_typed_eob_posts_and_the_835_that_comes_then_is_a_task(known: Knowledge, store_uri: str) -> None:
+    async with practice(known, store_uri) as client:
+        await bill(client, "03-01", "A1", "90")
+        typed = eob(0, claim("A1", "1", 90, 0, ("CO", "16", 90)), **{"posted-by": "Sam"})
+        posted = await client.fhir("POST", POST, json=typed)
+        assert posted.status_code == 201, posted.text
+        assert (posted.json()["status"], posted.json()["outcome"]) == ("active", "complete")
+        again = await client.fhir("POST", POST, json=typed)
+        assert (again.status_code, again.json()["id"]) == (200, posted.json()["id"])
+        assert "90.00 denied (CO-16)" in (await list_tasks(client))["denial"]
+        await take(client, make_835("0", clp("A1", "1", "90", "0", "CAS*CO*16*90")))
+        assert "already posted by hand, by Sam" in (await list_tasks(client))["remittance"]
+        await take(client, make_835("0", clp("A1", "1", "90", "0", "CAS*CO*16*90"), trace="T9"), "2")
+        assert "already posted by hand, by Sam" in (await list_tasks(client))["unapplied-payment"]
+        assert (await read_balance(client, "a"))["balance"] == 90
+
+
+async def test_the_same_eob_many_times_at_once_posts_once(known: Knowledge, store_uri: str) -> None:
+    async with practice(known, store_uri) as client:
+        await bill(client, "03-01", "A1", "100")
+        first = eob(60, claim("A1", "1", 100, 60, ("CO", "45", 40)))
+        changed = eob(50, claim("A1", "1", 100, 50, ("CO", "45", 50)))
+        answers = await asyncio.gather(*(client.fhir("POST", POST, json=each) for each in (first, changed) * 3))
+        statuses = [each.status_code for each in answers]
+        assert statuses.count(201) == 1 and set(statuses) == {200, 201, 409}
+        assert "posted before with other content" in sentence(next(e for e in answers if e.status_code == 409))
+        assert (await read_balance(client, "a"))["balance"] == 0
+        assert len(await find(client, "PaymentReconciliation")) == len(await find(client, "ClaimResponse")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        (eob(61, claim("A1", "1", 100, 60, ("CO", "45", 40))), 422, "1.00 too much"),
+        (eob(60, claim("A1", "1", 100, 60, ("CO", "45", 40)), currency="EUR"), 422, "in EUR"),
+        (eob(60, claim("A1", "1", 100, 60, ("CO", "45", 40)), colour="red"), 400, "has no part `colour`"),
+        (eob(60, [part("control-number", "A1")]), 400, "needs `status`"),
+        (eob(1.005), 400, "at most two places"),
+        (eob(0, *[claim("A1", "1", 0, 0)] * 201), 422, "at most 200 claims"),
+        ({"resourceType": "Patient"}, 400, "has to be a Parameters resource"),
+        ({"resourceType": "Parameters"}, 400, "needs `trace`"),
+    ],
+)
+async def test_an_eob_that_makes_no_sense_says_why(known: Knowledge, body: Tree, status: int, text: str) -> None:
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100")
+        refused = await client.fhir("POST", POST, json=body)
+        assert refused.status_code == status, refused.text
+        assert text in sentence(refused)
+        assert await find(client, "PaymentReconciliation") == await find(client, "ClaimResponse") == []
+
+
+def test_what_the_reader_makes_is_read_back_from_parameters() -> None:
+    lines = svc("A1L1", "100", "60", "CAS*CO*45*20", "CAS*PR*2*20") + svc("A1L2", "50", "50.5", "CAS*OA*94*-0.5")
+    text = make_835("103", clp("A1", "1", "150", "110.5", "MOA***MA18") + lines, plb="PLB*1*20261231*WO:R*7.5~")
+    (received,) = read_sets(text)
+    remittance = to_remittance(received)
+    assert remittance is not None and remittance.amount == 103
+    assert parameters_to_remittance(plain(remittance_to_parameters(remittance))["parameter"]) == remittance
+
+
+def test_amounts_that_are_written_with_other_places_are_the_same_remittance() -> None:
+    def make(charge: str) -> Remittance:
+        line = PaymentLine("99213", D(charge), D(charge))
+        return Remittance(
+            "T", "9", D(charge), None, claims=(ClaimPayment("A", "1", D(charge), D(charge), lines=(line,)),)
+        )
+
+    assert make("100").make_digest() == make("100.00").make_digest() != make("101").make_digest()
