@@ -97,7 +97,7 @@ def test_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> Non
     with serving_process(tmp_path / "fhir.db") as process:
         port = int(process.base.rpartition(":")[2].partition("/")[0])
         asked = b"".join(
-            b"%b /fhir/%b HTTP/1.1\r\nHost: x\r\n%b\r\n" % each
+            b"%b /fhir/%b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % each
             for each in (
                 (b"GET", b"Patient/first", b""),
                 (b"HEAD", b"metadata", b""),
@@ -108,7 +108,7 @@ def test_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> Non
         said = answers(port, asked)
         waits = answers(
             port,
-            b"PUT /fhir/Patient/p HTTP/1.1\r\nHost: x\r\nContent-Type: application/fhir+json\r\nConnection: close\r\n"
+            b"PUT /fhir/Patient/p HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/fhir+json\r\nConnection: close\r\n"
             b'Expect: 100-continue\r\nContent-Length: 36\r\n\r\n{"resourceType":"Patient","id":"p"}\n',
         )
     assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"404", b"200", b"204", b"404"]
