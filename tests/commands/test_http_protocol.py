@@ -108,8 +108,9 @@ def test_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> Non
         said = answers(port, asked)
         waits = answers(
             port,
-            b"PUT /fhir/Patient/p HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/fhir+json\r\nConnection: close\r\n"
-            b'Expect: 100-continue\r\nContent-Length: 36\r\n\r\n{"resourceType":"Patient","id":"p"}\n',
+            b"PUT /fhir/Patient/p HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/fhir+json\r\n"
+            b"Connection: close\r\nExpect: 100-continue\r\n"
+            b'Content-Length: 36\r\n\r\n{"resourceType":"Patient","id":"p"}\n',
         )
     assert re.findall(rb"HTTP/1\.1 (\d+)", said) == [b"404", b"200", b"204", b"404"]
     assert said.index(b"Patient/first") < said.index(b"HTTP/1.1 204") < said.index(b"Patient/third")
