@@ -106,6 +106,7 @@ def _join(present: Any, value: Any, name: str, change: Change, sources: frozense
     if isinstance(value, dict) and isinstance(present, dict) and not value.keys() & WHOLE:
         joined = dict(present)
         for inner, each in value.items():
+            _drop_other_choices(joined, inner, value)
             joined[inner] = _join(joined.get(inner), each, inner, change, sources)
         return joined
     return value

@@ -212,6 +212,17 @@ def test_the_relationship_is_that_of_the_beneficiary(code: str, flag: bool, expe
     assert coverage["subscriber"]["reference"].split()[0] == ("Patient" if code == "SEL" else "RelatedPerson")
 
 
+def test_a_payer_never_lives_at_home() -> None:
+    """Invariants org-2 and org-3 of https://hl7.org/fhir/R4/organization.html."""
+    text = (
+        msh("ADT^A08")
+        + "PID|1||123^^^MRN^MR\rIN1|1||99|ACME|2 ELM ST^^PEORIA^IL^61602^^H~PO 1^^PEORIA^^^^B||5550101^PRN^PH\r"
+    )
+    (payor,) = [each for each in resources(build(text), "Organization") if each.get("name") == "ACME"]
+    assert [each.get("use") for each in payor["address"]] == [None, "work"]
+    assert [each.get("use") for each in payor["telecom"]] == [None]
+
+
 def test_unmapped_segments_and_fields_are_listed() -> None:
     text = msh("ADT^A01") + PID.replace("|F\r", "|F||||||||||||||||||||||Q\r") + "ZPD|1|x\rRXA|1\r"
     told = [(str(each.location), each.severity) for each in build(text).issues]

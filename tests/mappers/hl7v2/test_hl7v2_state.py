@@ -12,7 +12,9 @@ import pytest
 
 from fhir_server.fhir.definitions import load
 from fhir_server.validation.structure import StructureValidator
+from mappers.hl7v2.apply import apply_change
 from mappers.hl7v2.bundle import REPOINTED_AT_ONCE, Built, State, build_bundle, find_needs, write_bundle
+from mappers.hl7v2.changes import Change
 from mappers.hl7v2.er7 import parse_message
 from mappers.hl7v2.mapping import Mapping, map_message
 from mappers.hl7v2.partner import Partner
@@ -436,3 +438,11 @@ def test_a_credit_of_an_unknown_charge_is_a_task() -> None:
     built = after(msh("DFT^P03") + ADA + CHARGE.format("CD", "10.00", ""), [])
     assert of(built, "ChargeItem") == []
     assert of(built, "Task")[0]["code"]["coding"][0]["code"] == "credit-not-applied"
+
+
+def test_a_value_inside_an_element_takes_the_place_of_one_of_another_type() -> None:
+    """R4 allows one type of `Specimen.collection.collected[x]`."""
+    current = {"resourceType": "Specimen", "id": "1", "collection": {"collectedDateTime": "2024", "method": {}}}
+    told = {"resourceType": "Specimen", "collection": {"collectedPeriod": {"start": "2023"}}}
+    updated = apply_change(current, Change("Specimen", "urn:x", None, told))
+    assert updated["collection"] == {"collectedPeriod": {"start": "2023"}, "method": {}}
