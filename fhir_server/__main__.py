@@ -11,6 +11,7 @@ from fhir_server.commands.load import load
 from fhir_server.commands.messages import messages
 from fhir_server.commands.partners import partners
 from fhir_server.commands.reindex import reindex
+from fhir_server.commands.report import report
 from fhir_server.commands.schedule import schedule
 from fhir_server.commands.serve import serve
 from fhir_server.commands.work import work
@@ -21,6 +22,7 @@ for command in (serve, work, load, reindex, backup, schedule):
 cli.add_typer(hl7v2, name="hl7v2")
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
+cli.add_typer(report, name="report")
 
 
 @cli.command()

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fhir_server.app import open_server
+from fhir_server.commands.terminal import make_printable
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.operations.scheduling.sheet import Sheet, read_sheet
 from fhir_server.requests.request import Caller
@@ -68,11 +68,11 @@ def make_day(sheet: Sheet) -> Table:
         table.add_column(title, overflow="fold")
     lines = list_lines(sheet.request, window)
     for line in lines:
-        table.add_row(*map(_printable, _to_cells(line, sheet)))
+        table.add_row(*map(make_printable, _to_cells(line, sheet)))
     table.add_section()
     for calendar in sheet.request.calendars:
         load = measure_load(sheet.request, calendar, window, lines)
-        table.add_row("", _printable(sheet.names[calendar.schedule]), "", "", "", _describe(load, sheet.zone))
+        table.add_row("", make_printable(sheet.names[calendar.schedule]), "", "", "", _describe(load, sheet.zone))
     return table
 
 
@@ -87,7 +87,7 @@ def make_week(sheet: Sheet) -> Table:
     for calendar in sheet.request.calendars:
         loads = (measure_load(sheet.request, calendar, window, lines) for window in windows)
         cells = [_describe(load, sheet.zone) for load in loads]
-        table.add_row(_printable(sheet.names[calendar.schedule]), *cells)
+        table.add_row(make_printable(sheet.names[calendar.schedule]), *cells)
     return table
 
 
@@ -111,8 +111,3 @@ def _hours(minutes: int) -> str:
 
 def _clock(instant: int, zone: tzinfo) -> str:
     return to_local(instant, zone).strftime("%H:%M")
-
-
-def _printable(text: str) -> str:
-    """A text for a terminal: nothing that would steer the terminal or be taken for markup."""
-    return escape("".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text))

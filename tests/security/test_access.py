@@ -151,6 +151,10 @@ REQUESTS: dict[str, list[Call]] = {
         Account/$ledger?patient=Patient/hidden
         Account/$ledger?patient=Patient/ada
         Account/$ledger?claim=Observation/height"""),
+    "$ar-aging": get("$ar-aging?by=patient"),
+    "$financial-summary": get("$financial-summary?start=2020-01-01"),
+    "$denials": get("$denials?start=2020-01-01"),
+    "$productivity": get("$productivity?start=2020-01-01"),
     "$pay": send("POST", "Patient/hidden/$pay", PAYING) + send("POST", "Patient/ada/$pay", PAYING),
     "$post": send("POST", "PaymentReconciliation/$post", PAYING),
     "$refund": send("POST", "PaymentReconciliation/none/$refund", PAYING),

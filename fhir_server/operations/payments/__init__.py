@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.operation import Level, Operation
+from fhir_server.operations.operation import ANY, Level, Operation
 from fhir_server.operations.payments.adjust import adjust
 from fhir_server.operations.payments.give_back import refund, reverse
 from fhir_server.operations.payments.ledger import CSV, balance, ledger
 from fhir_server.operations.payments.pay import pay
 from fhir_server.operations.payments.post import post
+from fhir_server.operations.payments.report import report
 from fhir_server.requests.request import FHIR_JSON
 
 _ONE: tuple[Level, ...] = ("instance",)
 _PAYMENT = {"PaymentReconciliation": _ONE}
+
+
+def _report(code: str, documentation: str) -> Operation:
+    at: dict[str, tuple[Level, ...]] = {ANY: ("system",)}
+    return Operation(code, ("GET", "POST"), operation_url(code), documentation, report, at=at, gives=(FHIR_JSON, CSV))
+
 
 PAYMENTS: tuple[Operation, ...] = (
     Operation(
@@ -72,4 +79,8 @@ PAYMENTS: tuple[Operation, ...] = (
         balance,
         at={"Patient": _ONE},
     ),
+    _report("ar-aging", "What is open on a day, by its age."),
+    _report("financial-summary", "Charges, payments and adjustments of a period, rates, and how long money takes."),
+    _report("denials", "Denials of a period, the largest sums first."),
+    _report("productivity", "Visits, charges and money of a period by provider."),
 )

@@ -1,0 +1,119 @@
+"""`$ar-aging`, `$financial-summary`, `$denials`, `$productivity`: the books in figures (docs/reports.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
+
+import orjson
+
+from fhir_server.fhir.outcome import Invalid
+from fhir_server.operations.payments.ledger import CSV, read_day
+from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Caller, Request, Response
+from fhir_server.workers.posting.practice import MOST, read_practice
+from fhir_server.workers.posting.writes import encode, read_now, read_today
+from mappers.billing.fields import Resources
+from mappers.billing.ledger import Books, make_books
+from mappers.billing.report_tables import (
+    Table,
+    list_aging,
+    list_denials,
+    list_productivity,
+    list_summary,
+    make_measure_report,
+    write_csv,
+)
+from mappers.billing.reports import age_receivables, measure_productivity, rank_denials, summarize_finances
+from mappers.scheduling.day_sheet import name_whole
+
+Compute = Callable[[Books], Table]
+Read = Callable[[Context, Parameters], Compute]
+# Bytes as which one resource counts when it is decided whether the report is computed on a thread.
+_RESOURCE = 512
+
+
+async def report(context: Context, request: Request) -> Response:
+    """200 with the report of what the caller may see, as a MeasureReport or CSV."""
+    name = request.path[-1].removeprefix("$")
+    asked = read_parameters(context, request, PARAMETERS[name])
+    table = await make_table(context, request.caller, name, asked, MOST)
+    if request.media_type == CSV:
+        return Response(200, write_csv(table).encode(), content_type=f"{CSV}; charset=utf-8; header=present")
+    return Response(200, encode(make_measure_report(table, read_now(context))))
+
+
+async def make_table(context: Context, caller: Caller, name: str, asked: Parameters, most: int | None) -> Table:
+    """A report of at most so many resources. Raises Invalid for what it cannot be asked, TooCostly."""
+    compute = _REPORTS[name](context, asked)
+    reader = context.reader(caller)
+    resources = await read_practice(reader, most)
+    table = await context.long_work.run(_RESOURCE * len(resources), _make, compute, resources)
+    keys = [key for key, _ in table.rows if "/" in key]
+    stored = await reader.read_many(keys)
+    directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
+    return replace(table, names={key: name_whole(key, directory) for key in directory})
+
+
+def _make(compute: Compute, resources: Resources) -> Table:
+    return compute(make_books(resources))
+
+
+def _read_aging(context: Context, asked: Parameters) -> Compute:
+    day = read_day(context, asked, "date")
+    age_from = _choose(asked, "age-from", ("service", "responsibility"))
+    by = _choose(asked, "by", ("payer", "patient", "provider", "location"))
+    return lambda books: list_aging(age_receivables(books, day, age_from, by), day, by)
+
+
+def _read_summary(context: Context, asked: Parameters) -> Compute:
+    start, end = _read_period(context, asked)
+    days = int(_choose(asked, "days", ("90", "365")))
+    return lambda books: list_summary(summarize_finances(books, start, end, days=days), start, end)
+
+
+def _read_denials(context: Context, asked: Parameters) -> Compute:
+    start, end = _read_period(context, asked)
+    by = _choose(asked, "by", ("reason", "payer", "provider", "month"))
+    return lambda books: list_denials(rank_denials(books, start, end, by), start, end, by)
+
+
+def _read_productivity(context: Context, asked: Parameters) -> Compute:
+    start, end = _read_period(context, asked)
+    return lambda books: list_productivity(measure_productivity(books, start, end), start, end)
+
+
+def _read_period(context: Context, asked: Parameters) -> tuple[date, date]:
+    """Both days included; where they are left out, the month until today."""
+    end = read_day(context, asked, "end", read_today(context))
+    start = read_day(context, asked, "start", end.replace(day=1))
+    if start > end:
+        text = f"The period ends on {end}, before it begins on {start}."
+        raise Invalid(text, code="value", expression=("end",))
+    return start, end
+
+
+def _choose(asked: Parameters, name: str, choices: tuple[str, ...]) -> str:
+    """One of the choices, the first where it is left out."""
+    text = asked.text(name) or choices[0]
+    if text not in choices:
+        told = ", ".join(f"`{each}`" for each in choices)
+        raise Invalid(f"`{name}` is one of {told}, not `{text}`.", code="value", expression=(name,))
+    return text
+
+
+_REPORTS: Mapping[str, Read] = {
+    "ar-aging": _read_aging,
+    "financial-summary": _read_summary,
+    "denials": _read_denials,
+    "productivity": _read_productivity,
+}
+PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "ar-aging": ("date", "age-from", "by"),
+    "financial-summary": ("start", "end", "days"),
+    "denials": ("start", "end", "by"),
+    "productivity": ("start", "end"),
+}
+"""By report, what it can be asked."""
