@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         "stored with a warning, or stored unchecked.",
     )
     hold_minutes: int = Field(10, ge=1, le=1440, description="Minutes for which `$hold` keeps a time.")
+    offer_minutes: int = Field(
+        120,
+        ge=0,
+        le=10_080,
+        description="Minutes for which a time that became free is offered to one who waits; 0: nothing is offered.",
+    )
     holidays: str = Field(
         "", description="Days on which nobody is open, such as `2026-12-25,2027-01-01`, separated by commas."
     )

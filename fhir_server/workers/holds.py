@@ -16,13 +16,18 @@ from fhir_server.workers.worker import StepResult, Turn
 from fhir_server.writes.action import Action
 from fhir_server.writes.commit import commit
 from mappers.scheduling.elements import Resource, code_of, hold_expired
+from mappers.scheduling.waitlist import task_of_offer
 
 _AT_ONCE = 200
 
 
 def select_expired(appointments: Iterable[Resource], now: int) -> list[Resource]:
-    """The pending Appointments whose hold is over."""
-    return [each for each in appointments if code_of(each) == "pending" and hold_expired(each, now)]
+    """The pending Appointments whose hold is over; offers to the waitlist have a worker of their own."""
+    return [
+        each
+        for each in appointments
+        if code_of(each) == "pending" and hold_expired(each, now) and not task_of_offer(each)
+    ]
 
 
 def release(tree: Resource) -> Resource:

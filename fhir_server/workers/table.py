@@ -10,6 +10,7 @@ from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.message_outbox import OUTBOX, step_retention
 from fhir_server.workers.postings import step_postings
 from fhir_server.workers.published_slots import keep_free_slots
+from fhir_server.workers.waitlist import offer_freed_times
 from fhir_server.workers.worker import Worker
 
 JOBS: dict[str, JobStep] = {}
@@ -21,6 +22,7 @@ WORKERS: dict[str, Worker] = {
         Worker("jobs", "Carries on the long work that operations have started.", run_jobs(JOBS)),
         Worker("holds", "Cancels holds of appointments that have expired.", tidy_holds, seconds=60.0),
         Worker("slots", "Keeps free Slots for Schedules that ask for them.", keep_free_slots, seconds=30.0),
+        Worker("waitlist", "Offers times that became free to patients who wait.", offer_freed_times, seconds=5.0),
         Worker("deliveries", "Sends the messages that wait to go to partners.", run_deliveries(OUTBOX)),
         Worker("folders", "Takes in the files that partners put into their folders.", watch_folders(FILE_FORMATS)),
         Worker("postings", "Posts the remittances that were taken in.", step_postings, seconds=2.0),

@@ -14,6 +14,8 @@ HOLD_EXPIRES = f"{_DEFINITION}/hold-expires"
 SLOT_ORIGIN = f"{_DEFINITION}/slot-origin"
 # On Appointment: parts `kind` (valueCode), `reason` (valueString), `who` (valueReference).
 BOOKING_OVERRIDE = f"{_DEFINITION}/booking-override"
+# On Appointment, valueReference: the Task of the offer that this Appointment of the waitlist is now.
+WAITLIST_OFFER = f"{_DEFINITION}/waitlist-offer"
 # On Schedule, valueString: the partner system whose messages are fact; absent: this server.
 SCHEDULE_OWNER = f"{_DEFINITION}/schedule-owner"
 # On Schedule, valueBoolean: free Slots are kept for apps that search for them.

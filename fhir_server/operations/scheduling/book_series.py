@@ -11,11 +11,11 @@ from fhir_server.fhir.outcome import Conflict, Invalid, Issue
 from fhir_server.operations.scheduling.asked import SERIES, Ask, Candidate, error_of, list_candidates, name_of
 from fhir_server.operations.scheduling.change import Results, find_zone, respond, set_times
 from fhir_server.operations.scheduling.parameters import Parameters
-from fhir_server.operations.scheduling.settle import Consequences
 from fhir_server.operations.scheduling.take import Order, make_provenance, try_candidate, write_candidate
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.scheduling.availability import list_alternatives
+from fhir_server.scheduling.settle import Consequences
 from fhir_server.scheduling.site import read_site
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit

@@ -13,10 +13,10 @@ from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.scheduling.asked import SERIES, Ask, Candidate, error_of, name_of
 from fhir_server.operations.scheduling.parameters import Parameters
-from fhir_server.operations.scheduling.settle import Consequences, Visit, plan_slots, settle
 from fhir_server.operations.scheduling.take import build_refusal, make_provenance, write_candidate
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
+from fhir_server.scheduling.settle import Consequences, Visit, plan_slots, settle
 from fhir_server.scheduling.site import read_site
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Equals

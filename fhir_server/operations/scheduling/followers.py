@@ -11,7 +11,17 @@ from fhir_server.scheduling.site import read_site
 from fhir_server.writes.action import Action, Patch
 from fhir_server.writes.rules import ALLOWED, Change, Ruling
 from fhir_server.writes.state import State
-from mappers.scheduling.elements import Resource, code_of, members, person_of, target_of
+from mappers.scheduling.elements import (
+    Resource,
+    code_of,
+    extension_value,
+    hold_expired,
+    members,
+    person_of,
+    reference_of,
+    target_of,
+)
+from mappers.scheduling.extensions import HOLD_EXPIRES
 from mappers.scheduling.life_cycle import TRANSITIONS
 
 # Status of an Encounter → the status that its Appointment moves to, and those from which it does.
@@ -46,7 +56,19 @@ async def response_rule(state: State, change: Change) -> Ruling:
     status = code_of(answer, "participantStatus")
     if found.version == 0 or not positions or status not in ("accepted", "declined", "tentative", "needs-action"):
         return ALLOWED
+    if status == "accepted" and (text := _find_over(appointment, state.context.clock())):
+        return Ruling((Issue("error", "conflict", text, ("AppointmentResponse.appointment",)),))
     return Ruling(actions=_change(appointment, _answer(positions, status)))
+
+
+def _find_over(appointment: Resource, now: int) -> str:
+    """Why nothing is left to be accepted: the time was given on to somebody else, or is about to be."""
+    name = f"`{reference_of(appointment)}`"
+    if code_of(appointment) == "waitlist":
+        return f"{name} is on the waitlist and no time is offered now; it may be offered another one."
+    if code_of(appointment) == "pending" and hold_expired(appointment, now):
+        return f"The time of {name} was kept until {extension_value(appointment, HOLD_EXPIRES)} and is given on."
+    return ""
 
 
 def _answer(positions: list[int], status: str) -> Patch:
@@ -59,8 +81,11 @@ def _answer(positions: list[int], status: str) -> Patch:
         ]
         needed = [person for person in people if person.get("required", "required") == "required"]
         agreed = status == "accepted" and all(person.get("status") == "accepted" for person in needed)
-        following = {"status": "booked"} if agreed and tree["status"] == "pending" else {}
-        return {**tree, **following, "participant": people}
+        if not agreed or tree["status"] != "pending":
+            return {**tree, "participant": people}
+        others = [each for each in tree.get("extension", ()) if each.get("url") != HOLD_EXPIRES]
+        rest = {name: value for name, value in tree.items() if name != "extension"}
+        return {**rest, "status": "booked", "participant": people, **({"extension": others} if others else {})}
 
     return patch
 

@@ -11,7 +11,7 @@ from datetime import UTC
 
 from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.followers import encounter_rule, response_rule
-from fhir_server.operations.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
+from fhir_server.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
 from fhir_server.scheduling.site import read_site
 from fhir_server.scheduling.surroundings import LONGEST, tag
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling

@@ -13,16 +13,16 @@ from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.scheduling.asked import Ask, Candidate, error_of, is_same_visit, list_candidates, name_of
 from fhir_server.operations.scheduling.parameters import Parameters
-from fhir_server.operations.scheduling.settle import Consequences, Visit, plan_slots, settle, write_resource
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.scheduling.availability import explain_alternatives, list_alternatives
+from fhir_server.scheduling.settle import Consequences, Visit, plan_slots, settle, write_resource
 from fhir_server.scheduling.site import read_site
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, Outcome, decide_and_commit
 from fhir_server.writes.state import State
 from mappers.scheduling.clashes import Refusal, apply_override, note_override
-from mappers.scheduling.elements import Resource, code_of, extension_value, members, target_of
+from mappers.scheduling.elements import Resource, code_of, extension_value, members, read_times, target_of
 from mappers.scheduling.extensions import HOLD_EXPIRES
 from mappers.scheduling.intervals import MINUTE
 from mappers.scheduling.life_cycle import check_transition
@@ -140,6 +140,9 @@ async def try_candidate(
     state: State, ask: Ask, order: Order, candidate: Candidate
 ) -> Consequences | str | Sequence[Refusal]:
     """What is written when the time is free, the Appointment that has it for the same visit, or what is in the way."""
+    times = read_times(candidate.new)
+    if isinstance(times, Issue):  # who waits has no time yet
+        raise Unprocessable(issues=[times])
     new = _order(candidate.new, order, ask.asked.text("comment"))
     settled = await settle(state, Visit(new, candidate.old, ask.practice, ask.now, operation=True))
     remaining, aside, _ = apply_override(settled.refusals, order.kinds, order.reason)

@@ -27,7 +27,16 @@ from mappers.scheduling.series import (
     read_occurrence,
     select_occurrences,
 )
-from mappers.scheduling.waitlist import make_offer, offer_task, rank_candidates, time_of
+from mappers.scheduling.waitlist import (
+    list_freed,
+    make_offer,
+    offer_task,
+    rank_candidates,
+    read_offer,
+    restore_waiting,
+    task_of_offer,
+    time_of,
+)
 from tests.mappers.scheduling.scheduling_resources import appointment, at, concept, role, schedule
 
 CHICAGO, HOWE = ZoneInfo("America/Chicago"), ZoneInfo("Australia/Lord_Howe")
@@ -177,17 +186,39 @@ def test_nobody_is_asked_twice_or_offered_a_time_in_which_the_patient_is_busy() 
 
 def test_an_offer_is_a_hold_for_the_patient_and_a_task() -> None:
     until = at("2026-03-01T12:00:00Z")
-    offer = make_offer(waiting("a", "Practitioner/elm"), TIME, until)
+    offer = make_offer(waiting("a", "Practitioner/elm"), TIME, until, PRACTICE, "Task/t")
     assert offer["status"] == "pending"
     assert at(extension_value(offer, HOLD_EXPIRES)) == until
-    assert [person["actor"]["reference"] for person in offer["participant"]] == ["Patient/a", "Practitioner/pine"]
+    assert [person["actor"]["reference"] for person in offer["participant"]] == ["Patient/a", "PractitionerRole/r"]
+    assert task_of_offer(offer) == "Task/t"
     assert (at(offer["start"]), at(offer["end"])) == TIME[:2]
-    task = offer_task(offer, until - MINUTE, until)
+    task = offer_task(offer, TIME, 3, until - MINUTE, until)
     assert (task["focus"], task["for"]) == ({"reference": reference_of(offer)}, {"reference": "Patient/a"})
     assert task["restriction"]["period"]["end"] == format_instant(until)
+    assert read_offer(task) == (TIME[:2], 3)
 
 
 def test_what_a_cancelled_appointment_leaves_is_a_time() -> None:
     cancelled = appointment("x", "2026-03-02T16:00:00Z", "2026-03-02T16:30:00Z", status="cancelled")
     assert time_of(cancelled, (PINE,)) == TIME  # type: ignore[arg-type]
     assert isinstance(time_of({**cancelled, "end": None}, ()), Issue)
+
+
+def test_a_time_got_free_when_its_provider_did() -> None:
+    old = appointment("x", "2026-03-02T16:00:00Z", "2026-03-02T16:30:00Z", "Practitioner/pine", "Patient/a")
+    pine = [PRACTICE.directory["Schedule/pine"]]
+    for status in ("cancelled", "waitlist", "noshow", "entered-in-error"):
+        assert list_freed(old, {**old, "status": status}, PRACTICE) == pine
+    assert list_freed(old, None, PRACTICE) == list_freed(old, {**old, "participant": []}, PRACTICE) == pine
+    later = {**old, "start": "2026-03-02T16:15:00Z"}
+    assert list_freed(old, later, PRACTICE) == pine
+    for new in (old, {**old, "status": "fulfilled"}, {**old, "comment": "late"}):
+        assert list_freed(old, new, PRACTICE) == []
+    assert list_freed({**old, "status": "cancelled"}, None, PRACTICE) == []
+
+
+def test_a_declined_offer_is_what_it_was_on_the_waitlist() -> None:
+    before = waiting("a", "Practitioner/elm", comment="mornings")
+    offer = make_offer(before, TIME, TIME.start, PRACTICE, "Task/t")
+    assert restore_waiting(offer, before) == before
+    assert restore_waiting({**offer, "comment": "evenings"}, before) == {**before, "comment": "evenings"}
