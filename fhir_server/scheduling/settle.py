@@ -19,7 +19,7 @@ from fhir_server.search.query import Clause, Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Practice, longest_buffer
-from mappers.scheduling.clashes import Refusal, find_clashes, find_refusals
+from mappers.scheduling.clashes import Refusal, find_clashes, find_refusals, hide_names
 from mappers.scheduling.elements import Resource, code_of, list_types, members, read_times, reference_of, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
 from mappers.scheduling.life_cycle import frees_slots
@@ -77,7 +77,17 @@ async def settle(state: State, visit: Visit) -> Settled:
     window = _widen(fresh, visit)
     actors = [each.actor for each in fresh]
     around = await read_surroundings(lambda *asked: find(state, *asked), actors, window, visit.practice, now)
-    return Settled(visit, tuple(_list_refusals(visit, fresh, around, past)), around)
+    return Settled(visit, tuple(await _hide_names(state, _list_refusals(visit, fresh, around, past))), around)
+
+
+async def _hide_names(state: State, refusals: Iterable[Refusal]) -> list[Refusal]:
+    """The refusals without the names of what the caller may not see, which takes its time all the same."""
+    listed = list(refusals)
+    names = {name for refusal in listed for name in refusal.others}
+    if not names or not state.context.policy.restricts(state.caller.principal):
+        return listed
+    shown = await state.context.reader(state.caller).read_many(names)
+    return [hide_names(refusal, names - set(shown)) for refusal in listed]
 
 
 async def find(state: State, type: str, where: Clause) -> Sequence[Resource]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from fhir_server.fhir.datetimes import format_instant
@@ -80,6 +81,16 @@ def _find_clash(taking: Taking, others: Iterable[Occupation]) -> Refusal | None:
         text = f"The buffers of `{taking.actor}` do not fit: it is taken {span}."
     issue = Issue("error", "conflict", text, (f"Appointment.participant[{taking.position}]",))
     return Refusal("clash" if real else "buffer", taking.actor, names, issue)
+
+
+def hide_names(refusal: Refusal, hidden: Collection[str]) -> Refusal:
+    """The refusal with no word of these Appointments and Slots but that the time is taken."""
+    text = refusal.issue.diagnostics
+    for name in refusal.others:
+        if name in hidden:
+            text = text.replace(f"`{name}`", "what you may not see")
+    others = tuple(name for name in refusal.others if name not in hidden)
+    return refusal._replace(others=others, issue=replace(refusal.issue, diagnostics=text))
 
 
 def find_refusals(

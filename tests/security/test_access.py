@@ -81,6 +81,11 @@ VISIBLE: list[dict[str, Any]] = [
                {"item": {"reference": "Patient/ada"}}]},
     {"resourceType": "Encounter", "id": "secret-visit", "status": "planned", "class": {"code": "AMB"},
      "subject": {"reference": "Patient/hidden"}},
+    {"resourceType": "Practitioner", "id": "quill"},
+    {"resourceType": "PractitionerRole", "id": "role", "practitioner": {"reference": "Practitioner/quill"},
+     "availableTime": [{"daysOfWeek": ["mon"], "availableStartTime": "09:00:00", "availableEndTime": "11:00:00"}]},
+    {"resourceType": "Schedule", "id": "monday", "actor": [{"reference": "PractitionerRole/role"}],
+     "extension": [{"url": "http://hl7.org/fhir/StructureDefinition/timezone", "valueCode": "Africa/Abidjan"}]},
 ]  # fmt: skip
 HIDDEN: list[dict[str, Any]] = [
     patient("hidden", False),
@@ -143,7 +148,45 @@ PAYING = {
     ],
 }
 
+BOOKING = {
+    "resourceType": "Parameters",
+    "parameter": [{"name": "appointment-reference", "valueString": "Appointment/secret"}],
+}
+
+
+def visit(id: str, status: str, patient: str) -> dict[str, Any]:
+    """An Appointment on a Monday at nine."""
+    actors = (f"Patient/{patient}", "Practitioner/quill")
+    return {
+        "resourceType": "Appointment",
+        **({"id": id} if id else {}),
+        "status": status,
+        "start": "2026-11-23T09:00:00Z",
+        "end": "2026-11-23T09:30:00Z",
+        "participant": [{"status": "accepted", "actor": {"reference": actor}} for actor in actors],
+    }
+
+
+def book(patient: str) -> dict[str, Any]:
+    return {
+        "resourceType": "Parameters",
+        "parameter": [{"name": "appointment-resource", "resource": visit("", "proposed", patient)}],
+    }
+
+
 REQUESTS: dict[str, list[Call]] = {
+    "$find": get("""
+        Appointment/$find?practitioner=Practitioner/quill&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z
+        Appointment/$find?practitioner=Practitioner/none&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z
+        Appointment/$find?start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z&patient-reference=Patient/hidden"""),
+    **{
+        f"${code}": [
+            *send("POST", f"Appointment/${code}", BOOKING),
+            *send("POST", f"Appointment/${code}", book("ada")),
+            *send("POST", f"Appointment/${code}", book("hidden")),
+        ]
+        for code in ("hold", "book")
+    },
     "$balance": get("""
         Patient/hidden/$balance
         Patient/ada/$balance"""),
@@ -266,7 +309,7 @@ REQUESTS: dict[str, list[Call]] = {
 }
 """By interaction or operation."""
 
-UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$find", "$hold", "$book", "$hl7v2"}
+UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$hl7v2"}
 """Operations that answer with nothing stored but what the caller itself writes, by an id."""
 
 
@@ -299,9 +342,14 @@ _VARYING = re.compile(r'"last(?:Updated|Modified)":"[^"]*"|__page=[^"]*|[0-9a-f]
 
 
 def normalise(response: httpx.Response) -> tuple[int, str]:
-    """Status and text without what differs between any two answers: ids of new things, times, page links."""
+    """Status and text without what differs between any two answers: ids of new things, times, page links.
+
+    The id of a proposed Appointment begins with `-` and is signed with a secret of the server.
+    """
     text = re.sub(
-        r'"lastUpdated":"[^"]*"|"lastModified":"[^"]*"|__page=[^"]*|[0-9a-f]{8}-[0-9a-f-]{27}', "", response.text
+        r'"lastUpdated":"[^"]*"|"lastModified":"[^"]*"|__page=[^"]*|[0-9a-f]{8}-[0-9a-f-]{27}|(?<=["/])-[\w.-]{20,}',
+        "",
+        response.text,
     )
     return response.status_code, text
 
@@ -318,6 +366,15 @@ async def test_nothing_of_what_is_hidden_is_told(pair: Pair, code: str, number: 
         options["content" if isinstance(body, str) else "json"] = body
         answers.append(normalise(await client.fhir(method, url, **options)))
     assert answers[0] == answers[1]
+
+
+async def test_a_hidden_appointment_takes_its_time_and_is_not_told(pair: Pair) -> None:
+    restricted, _ = pair
+    assert (await restricted.put("Appointment/taken", json=visit("taken", "booked", "ada"))).status_code == 201
+    for code in ("hold", "book"):
+        answer = await restricted.post(f"Appointment/${code}", json=book("ada"))
+        assert answer.status_code == 409
+        assert "Appointment/taken" not in answer.text
 
 
 async def test_page_links_of_a_history_leave_hidden_versions_out(pair: Pair) -> None:

@@ -148,7 +148,7 @@ async def try_candidate(
     remaining, aside, _ = apply_override(settled.refusals, order.kinds, order.reason)
     for other in settled.surroundings.appointments:
         taken = code_of(other) == order.status and occupies(other, ask.now)
-        if candidate.old is None and taken and is_same_visit(new, other):
+        if candidate.old is None and taken and is_same_visit(new, other) and await _may_see(ask, other):
             return name_of(other)
     if remaining:
         return remaining
@@ -156,6 +156,10 @@ async def try_candidate(
         new = note_override(new, sorted(order.kinds), order.reason, order.who)
         settled = replace(settled, visit=replace(settled.visit, new=new))
     return await plan_slots(state, settled, overbooked=any(each.kind in _TAKEN for each in aside))
+
+
+async def _may_see(ask: Ask, appointment: Resource) -> bool:
+    return await ask.context.reader(ask.request.caller).read("Appointment", appointment["id"]) is not None
 
 
 def _order(appointment: Resource, order: Order, comment: str) -> Resource:
