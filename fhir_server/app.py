@@ -33,6 +33,7 @@ from fhir_server.fhir.definitions import Definitions
 from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
+from fhir_server.operations.billing.claim_rule import CLAIM_RULES
 from fhir_server.operations.core.reindex import supervise
 from fhir_server.operations.payments.rule import PAYMENT_RULES
 from fhir_server.operations.scheduling.rule import BOOKING_RULES
@@ -77,7 +78,7 @@ STORES: dict[str, Opener] = {
 
 ALLOW_ALL = AllowAll()
 
-RULES: Rules = {**BOOKING_RULES, **PAYMENT_RULES}
+RULES: Rules = {**BOOKING_RULES, **PAYMENT_RULES, **CLAIM_RULES}
 """Resource type → its business rule."""
 
 GC_THRESHOLD = 20_000
