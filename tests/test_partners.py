@@ -35,6 +35,25 @@ out = "/srv/lab/out"
 """
 
 
+X12 = """\
+name = "payer"
+formats = ["x12"]
+[x12]
+envelope = "clearinghouse"
+answers = ["999"]
+[x12.ours]
+qualifier = "30"
+id = "123456789"
+name = "North Clinic"
+contact = "Office"
+phone = "5555550100"
+[x12.theirs]
+qualifier = "ZZ"
+id = "HOUSE"
+name = "House"
+"""
+
+
 def write(folder: Path, text: str, name: str = "lab.toml") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
@@ -63,6 +82,7 @@ WRONG = {
     "a number as text": (RIGHT.replace("[systems]", 'retention_days = "x"\n[systems]'), 8, "valid integer"),
     "no TOML": (RIGHT.replace("[systems]", "[systems"), 8, "it is not TOML"),
     "a key twice": (RIGHT.replace("zone =", 'name = "b"\nzone ='), 6, "it is not TOML: Cannot overwrite a value"),
+    "answers with no folder for them": (X12, 1, "`x12.answers` go to the folder `out`"),
     "an empty file": ("", 1, "`name`: It is needed"),
 }
 

@@ -138,6 +138,13 @@ class Partner(Section):
                 raise ValueError(f"It has a table `{name}`, and `formats` has no `{name}`; add it there.")
         return self
 
+    @model_validator(mode="after")
+    def _can_answer(self) -> Partner:
+        folder = self.transports.folder
+        if self.x12 is not None and self.x12.answers and (folder is None or folder.out is None):
+            raise ValueError("`x12.answers` go to the folder `out`: name it in `transports.folder`, or leave them out.")
+        return self
+
 
 Partners = Mapping[str, Partner]
 

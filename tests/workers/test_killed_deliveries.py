@@ -80,5 +80,5 @@ async def test_killed_a_few_times_nothing_is_lost(known: Knowledge, tmp_path: Pa
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["repeats", "once"])
-async def test_killed_ten_times_nothing_is_lost(known: Knowledge, tmp_path: Path, name: str) -> None:
-    await rounds(known, tmp_path, name, 10)
+async def test_killed_fifty_times_nothing_is_lost(known: Knowledge, tmp_path: Path, name: str) -> None:
+    await rounds(known, tmp_path, name, 50)
