@@ -7,6 +7,7 @@ from fhir_server.operations.hl7v2 import HL7V2
 from fhir_server.operations.operation import Operation
 from fhir_server.operations.payments import PAYMENTS
 from fhir_server.operations.scheduling import SCHEDULING
+from fhir_server.operations.x12 import X12
 
-_TABLES = (CORE, HL7V2, PAYMENTS, SCHEDULING)
+_TABLES = (CORE, HL7V2, PAYMENTS, SCHEDULING, X12)
 OPERATIONS: dict[str, Operation] = {operation.code: operation for table in _TABLES for operation in table}

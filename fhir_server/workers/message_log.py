@@ -19,6 +19,7 @@ from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusa
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     INTAKE,
+    MESSAGE_SYSTEM,
     PARTNER_SYSTEM,
     STATE_SYSTEM,
     TASK_SYSTEM,
@@ -98,7 +99,8 @@ async def read_incoming(context: Context, caller: Caller, task: Task) -> Incomin
     raw, content_type = await read_text(context, caller, task)
     partner, number = read_identifier(task, PARTNER_SYSTEM), read_identifier(task, CONTROL_SYSTEM)
     name = find_parts(task, "format")[0]["valueCode"]
-    return IncomingMessage(partner, name, number, raw, content_type, received=context.clock())
+    digest = read_identifier(task, MESSAGE_SYSTEM).rpartition("/")[2]
+    return IncomingMessage(partner, name, number, raw, content_type, received=context.clock(), hash=digest)
 
 
 async def replay(

@@ -39,11 +39,12 @@ BEGINNING = 256
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """One HL7 v2 message, or one X12 transaction set from ST to SE, as it came.
+    """One HL7 v2 message as it came, or one X12 transaction set in an envelope of its own.
 
     `control_number`: what names it to its sender, unique together with the partner (X12: of interchange, group and
     set). `refuse_reused`: the partner never gives a number twice, so that the same number with another text is refused.
-    `received`: when it came (µs), for acknowledgements that tell a time.
+    `received`: when it came (µs), for acknowledgements that tell a time. `hash`: the SHA-256 of its text, as
+    hexadecimal digits, where that is not all of `raw` (X12: from ST to SE).
     """
 
     partner: str
@@ -53,19 +54,23 @@ class IncomingMessage:
     content_type: str
     refuse_reused: bool = False
     received: int = 0
+    hash: str = ""
 
     number: str = field(init=False)
     """The control number as the log keeps it."""
-    hash: str = field(init=False)
-    """The SHA-256 of the text, as hexadecimal digits."""
     id: str = field(init=False)
     """The id of its Task, Binary and Provenance: the same for the same partner, control number and text."""
 
     def __post_init__(self) -> None:
-        number, digest = clean_text(self.control_number, LONGEST_NUMBER), hashlib.sha256(self.raw).hexdigest()
+        number, digest = clean_text(self.control_number, LONGEST_NUMBER), self.hash or hash_text(self.raw)
         object.__setattr__(self, "number", number)
         object.__setattr__(self, "hash", digest)
         object.__setattr__(self, "id", derive_id(self.partner, number, digest))
+
+
+def hash_text(text: bytes) -> str:
+    """The SHA-256 of a text, as hexadecimal digits."""
+    return hashlib.sha256(text).hexdigest()
 
 
 def derive_id(*parts: str | int) -> str:

@@ -73,6 +73,10 @@ async def read_source(context: Context, draft: Resource) -> Remittance | None:
         return None
     raw = base64.b64decode(orjson.loads(stored.raw).get("data", ""))
     key = find_identifier(draft, codes.REMITTANCE_KEY)
+    return await context.long_work.run(len(raw), _find_remittance, raw, key)
+
+
+def _find_remittance(raw: bytes, key: str) -> Remittance | None:
     remittances = (to_remittance(each) for each in read_sets(raw))
     return next((each for each in remittances if each is not None and each.make_key() == key), None)
 

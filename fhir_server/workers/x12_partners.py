@@ -6,12 +6,17 @@ from collections.abc import Mapping
 
 from fhir_server.fhir.outcome import Unprocessable
 from fhir_server.partners import Partner
-from fhir_server.partners.x12 import X12Section
+from fhir_server.partners.x12 import X12Section, X12Side
 from fhir_server.requests.context import Context
 from mappers.x12 import codes
 from mappers.x12 import partner as mapper
-from mappers.x12.segment import Delimiters
+from mappers.x12.fault import Fault, place_segment
+from mappers.x12.segment import Delimiters, Segment
 from mappers.x12.writer import Envelope
+
+FORMAT = "x12"
+UNKNOWN = "unknown"
+"""The name under which sets are kept whose sender no partner's file names."""
 
 LARGEST_NUMBER = 999_999_999
 """ISA13 has nine digits; 1 follows the largest."""
@@ -69,6 +74,31 @@ def choose_partner(partners: Mapping[str, Partner], payer: str) -> Partner:
         names = ", ".join(f"`{each.name}`" for each in found)
         raise Unprocessable(f"Several partners take the payer `{payer}`: {names}; name one.")
     raise Unprocessable(f"No partner's table `x12` takes the payer `{payer}`; add it to the `payers` of one.")
+
+
+def find_sender(partners: Mapping[str, Partner], isa: Segment, name: str = "") -> tuple[Partner | None, Fault | None]:
+    """Whose interchange it is, by both sides of ISA, and why it cannot be taken, with the code of TA1-05.
+
+    `name`: the partner where that is known by the way that it came; then ISA05 and ISA06 may be anybody's.
+    """
+    speaking = [each for each in partners.values() if each.x12 is not None and (not name or each.name == name)]
+    senders = [each for each in speaking if name or _is_side(get_section(each).theirs, isa, 5)]
+    if not senders:
+        text = f"No partner's table `x12` names the sender `{isa.at(5)}` `{isa.at(6).strip()}` (ISA05, ISA06)."
+        return None, Fault(text, place_segment(isa, "", 6), "interchange", "006")
+    ours = [each for each in senders if _is_side(get_section(each).ours, isa, 7)]
+    if not ours:
+        text = f"The receiver `{isa.at(7)}` `{isa.at(8).strip()}` (ISA07, ISA08) is not us to `{senders[0].name}`."
+        return senders[0], Fault(text, place_segment(isa, "", 8), "interchange", "008")
+    found = next((each for each in ours if get_section(each).usage == isa.at(15)), None)
+    if found is None:
+        text = f"ISA15 is `{isa.at(15)}`; with `{ours[0].name}`, `{get_section(ours[0]).usage}` is exchanged."
+        return ours[0], Fault(text, place_segment(isa, "", 15), "interchange", "020")
+    return found, None
+
+
+def _is_side(side: X12Side, isa: Segment, element: int) -> bool:
+    return (side.qualifier, side.id) == (isa.at(element), isa.at(element + 1).strip())
 
 
 async def allot_number(context: Context, partner: str) -> int:

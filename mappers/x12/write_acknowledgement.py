@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mappers.x12.envelope import GroupEnd, InterchangeEnd, TransactionSet
+from mappers.x12.envelope import GroupEnd, TransactionSet
 from mappers.x12.fault import Fault, find_errors
 from mappers.x12.loop import Loop
 from mappers.x12.segment import Segment, make_segment
 from mappers.x12.tables.acknowledgements import TABLE_999
-from mappers.x12.writer import clean, write_set
+from mappers.x12.writer import clean, write_loops, write_set
 
 SEGMENT_FAULTS = 100
 """So many faulty segments are listed of one set; IK5 says the rest."""
@@ -37,32 +37,49 @@ def make_result(received: TransactionSet, faults: Iterable[Fault]) -> SetResult:
     return SetResult(received.code, received.control_number, received.st.at(3), tuple(faults))
 
 
-def write_ta1(end: InterchangeEnd) -> Segment:
-    """TA1 for an interchange: A with 000, else R with the first fault's code."""
-    isa, errors = end.interchange.isa, find_errors(end.faults)
+def write_ta1(isa: Segment, faults: Iterable[Fault]) -> Segment:
+    """TA1 for the interchange of an ISA: A with 000, else R with the first fault's code."""
+    errors = find_errors(faults)
+    # what is wrong with the ISA may not be wrong with its answer
+    number, day, time = (clean(isa.at(element), size) for element, size in ((13, 9), (9, 6), (10, 4)))
     code = errors[0].code if errors else "000"
-    return make_segment("TA1", isa.at(13), isa.at(9), isa.at(10), "R" if errors else "A", code)
+    return make_segment("TA1", number or "000000000", day, time, "R" if errors else "A", code)
 
 
-def write_999(end: GroupEnd, results: Sequence[SetResult], control_number: str) -> list[Segment]:
-    """The 999 for a group, from ST to SE; `results` in the order in which the sets came."""
-    gs = end.group.gs
+def write_set_answer(result: SetResult) -> list[Segment]:
+    """AK2 to IK5, the part of a 999 that answers one set; it can be kept until its group has ended."""
     root = Loop("ST")
-    root.add("AK1", gs.at(1), gs.at(6), gs.at(8))
-    for result in results:
-        _add_result(root.open("2000"), result)
-    statuses = [result.status for result in results]
-    accepted = len(statuses) - statuses.count("R")
-    codes = list(dict.fromkeys(fault.code for fault in find_errors(end.faults)))[:5]
+    _add_result(root.open("2000"), result)
+    return list(write_loops(root, TABLE_999))
+
+
+def write_999(end: GroupEnd, answers: Sequence[Sequence[Segment]], control_number: str) -> list[Segment]:
+    """The 999 for a group, from ST to SE; `answers`: those of its sets, in the order in which the sets came.
+
+    A group that is broken itself is refused as a whole: AK9 says R and why, and no set is named.
+    """
+    gs, errors = end.group.gs, find_errors(end.faults)
+    root = Loop("ST")
+    root.add("AK1", clean(gs.at(1), 2), clean(gs.at(6), 9), clean(gs.at(8), 12))
+    statuses = ["R"] * end.received if errors else [_get_status(answer) for answer in answers]
+    codes = list(dict.fromkeys(fault.code for fault in errors))[:5]
     declared = end.declared if end.declared.isascii() and end.declared.isdigit() else "0"
+    accepted = len(statuses) - statuses.count("R")
     answer = root.open("AK9")
-    answer.add("AK9", _rate_group(end, statuses), declared[:6], str(end.received), str(accepted), *codes)
-    return write_set(TABLE_999, root, control_number)
+    answer.add("AK9", _rate_group(statuses, bool(errors)), declared[:6], str(end.received), str(accepted), *codes)
+    head, *tail = write_set(TABLE_999, root, control_number)
+    body = [tail[0], *(segment for each in answers if not errors for segment in each), *tail[1:-1]]
+    return [head, *body, make_segment("SE", str(len(body) + 2), control_number)]
 
 
-def _rate_group(end: GroupEnd, statuses: Sequence[str]) -> str:
+def _get_status(answer: Sequence[Segment]) -> str:
+    """IK501 of the answer to a set."""
+    return next((segment.at(1) for segment in answer if segment.id == "IK5"), "R")
+
+
+def _rate_group(statuses: Sequence[str], broken: bool) -> str:
     """AK901: R when the group is broken or no set is accepted, P when some are, E when all are but some with errors."""
-    if find_errors(end.faults) or (statuses and set(statuses) == {"R"}):
+    if broken or (statuses and set(statuses) == {"R"}):
         return "R"
     if "R" in statuses:
         return "P"

@@ -309,7 +309,7 @@ REQUESTS: dict[str, list[Call]] = {
 }
 """By interaction or operation."""
 
-UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$hl7v2"}
+UNREAD = {"$meta-add", "$meta-delete", "$reindex", "$job", "$hl7v2", "$x12"}
 """Operations that answer with nothing stored but what the caller itself writes, by an id."""
 
 

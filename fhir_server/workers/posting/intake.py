@@ -7,15 +7,13 @@ from typing import Any
 import orjson
 
 from fhir_server.fhir.outcome import Issue
-from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal
-from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.remittances import Taken, take_remittance
 from fhir_server.workers.posting.writes import encode
 from fhir_server.writes.state import State
 from mappers.billing.remittance import Remittance
 from mappers.x12.envelope import TransactionSet, read_interchanges
 from mappers.x12.neutral_remittance import to_neutral
-from mappers.x12.reader import read_set
+from mappers.x12.reader import Loops, read_set
 from mappers.x12.remittance import read_remittance
 
 
@@ -27,7 +25,12 @@ def read_sets(raw: bytes) -> list[TransactionSet]:
 def to_remittance(received: TransactionSet) -> Remittance | None:
     """The remittance of a transaction set; None where it is no 835 that can be read, or broke a limit."""
     loops = None if received.refused else read_set(received)
-    return None if loops is None else to_neutral(read_remittance(loops), received.faults)
+    return None if loops is None else loops_to_remittance(loops, received)
+
+
+def loops_to_remittance(loops: Loops, received: TransactionSet) -> Remittance:
+    """The remittance of the loops of a transaction set."""
+    return to_neutral(read_remittance(loops), received.faults)
 
 
 async def interpret_remittance(
@@ -43,19 +46,6 @@ async def interpret_remittance(
         return [], issues
     resource = orjson.loads(encode(made))
     return [{"request": {"method": "PUT", "url": f"{made['resourceType']}/{made['id']}"}, "resource": resource}], issues
-
-
-async def interpret(state: State, message: IncomingMessage) -> Interpretation | Refusal:
-    """What a message says that is one 835 with its envelope."""
-    remittances = [to_remittance(each) for each in read_sets(message.raw)]
-    if len(remittances) != 1 or remittances[0] is None:
-        return Refusal("The message is no single 835 that can be read.", b"")
-    entries, issues = await interpret_remittance(state, remittances[0], f"Task/{message.id}")
-    return Interpretation(entries, b"", issues)
-
-
-REMITTANCES = Interpreter(interpret, lambda message, reason: b"")
-"""One 835 with its envelope as a message."""
 
 
 def _describe(taken: Taken) -> str:

@@ -15,10 +15,10 @@ from mappers.x12.envelope import (
 )
 from mappers.x12.read_acknowledgement import describe_status, find_claims_at, read_999, ta1_to_answer
 from mappers.x12.reader import Loops, explain_unread, read_set
-from mappers.x12.segment import STANDARD, render_segment
+from mappers.x12.segment import STANDARD, Segment, render_segment
 from mappers.x12.structure import check_interchange
 from mappers.x12.tables.acknowledgements import TABLE_999
-from mappers.x12.write_acknowledgement import SetResult, make_result, write_999, write_ta1
+from mappers.x12.write_acknowledgement import make_result, write_999, write_set_answer, write_ta1
 from mappers.x12.writer import ControlNumbers, Envelope, write_interchange
 from tests.mappers.x12.test_x12_claim import SKELETON, make_dependent, write
 from tests.mappers.x12.x12_claims import make_source
@@ -29,17 +29,17 @@ NUMBERS = ControlNumbers(7, 8, datetime(2026, 1, 16, 9, 5))
 
 def answer(text: str) -> str:
     """The acknowledgement of a file of one group: TA1 and 999."""
-    results: list[SetResult] = []
+    results: list[list[Segment]] = []
     lines: list[str] = []
     for event in read_interchanges(text):
         if isinstance(event, TransactionSet):
             loops = read_set(event)
             faults = loops.faults if loops else (*event.faults, explain_unread(event))
-            results.append(make_result(event, faults))
+            results.append(write_set_answer(make_result(event, faults)))
         elif isinstance(event, GroupEnd):
             sets = write_999(event, results, "0001")
         elif isinstance(event, InterchangeEnd):
-            lines.append(render_segment(write_ta1(event), STANDARD))
+            lines.append(render_segment(write_ta1(event.interchange.isa, event.faults), STANDARD))
     return write_interchange(Envelope("RECEIVER01", "SUBMITTER01"), NUMBERS, TABLE_999, [sets], "".join(lines))
 
 
@@ -74,8 +74,8 @@ def test_what_is_right_is_accepted() -> None:
         ("SE*32*0001", "SE*32*0002", ["IK5*R*3", "AK9*R*1*1*0"]),
         ("SE*32*0001~", "", ["IK3*SE*31*SE*I7", "IK5*R*2*5", "AK9*R*1*1*0"]),
         ("ST*837*", "ST*834*", ["AK2*834*0001*005010X222A1", "IK5*R*1", "AK9*R*1*1*0"]),
-        ("GE*1*1", "GE*1*9", ["IK5*A", "AK9*R*1*1*1*4"]),
-        ("GE*1*1", "GE*3*1", ["IK5*A", "AK9*R*3*1*1*5"]),
+        ("GE*1*1", "GE*1*9", ["AK1*HC*1*005010X222A1", "AK9*R*1*1*0*4"]),
+        ("GE*1*1", "GE*3*1", ["AK1*HC*1*005010X222A1", "AK9*R*3*1*0*5"]),
         ("IEA*1*000000001", "IEA*1*000000009", ["TA1*000000001*260115*1200*R*001", "IK5*A", "AK9*A*1*1*1"]),
     ],
 )

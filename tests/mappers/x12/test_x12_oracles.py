@@ -28,9 +28,10 @@ from mappers.x12.read_acknowledgement import read_999
 from mappers.x12.reader import Loops, explain_unread, read_set
 from mappers.x12.remittance import read_remittance
 from mappers.x12.remittance_to_payment import PaymentContext, remittance_to_payment
+from mappers.x12.segment import Segment
 from mappers.x12.structure import check_set
 from mappers.x12.tokenizer import read_segments
-from mappers.x12.write_acknowledgement import SetResult, make_result, write_999, write_ta1
+from mappers.x12.write_acknowledgement import make_result, write_999, write_set_answer, write_ta1
 from mappers.x12.writer import write_loops
 from tests.mappers.x12.test_x12_loops import samples
 from tests.mappers.x12.x12_claims import NUMBERS, PARTNER, generate_source, make_skeleton
@@ -112,19 +113,19 @@ def test_linuxforhealth_accepts_random_valid_claims() -> None:
 
 def exercise(raw: bytes) -> None:
     """Everything that is done with a received file."""
-    results: list[SetResult] = []
+    results: list[list[Segment]] = []
     for event in read_interchanges(raw):
         if isinstance(event, TransactionSet):
             loops = read_set(event)
             faults = loops.faults if loops else (*event.faults, explain_unread(event))
             assert all(fault_to_issue(fault).diagnostics for fault in faults)
-            results.append(make_result(event, faults))
+            results.append(write_set_answer(make_result(event, faults)))
             if loops:
                 exercise_set(loops)
         elif isinstance(event, GroupEnd):
             assert write_999(event, results, "0001")[-1].id == "SE"
         elif isinstance(event, InterchangeEnd):
-            assert write_ta1(event).at(4) in ("A", "R")
+            assert write_ta1(event.interchange.isa, event.faults).at(4) in ("A", "R")
 
 
 def exercise_set(loops: Loops) -> None:

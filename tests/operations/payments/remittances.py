@@ -10,9 +10,9 @@ from fhir_server.requests.request import Caller
 from fhir_server.workers.lease import Lease
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.messages import Received, receive
-from fhir_server.workers.posting.intake import REMITTANCES
 from fhir_server.workers.postings import step_postings
 from fhir_server.workers.worker import Turn
+from fhir_server.workers.x12_interpreter import X12
 from tests.conftest import Client
 from tests.mappers.x12.test_x12_tokenizer import isa
 
@@ -52,7 +52,7 @@ async def send(client: Client, text: bytes, number: str = "1") -> Received:
     """An 835 given to the intake."""
     context = client.server.context
     message = IncomingMessage("plan", "x12", number, text, "application/edi-x12")
-    return await receive(context, Caller("http://test/fhir"), message, REMITTANCES)
+    return await receive(context, Caller("http://test/fhir"), message, X12)
 
 
 def make_turn(client: Client, owner: str = "test") -> Turn:

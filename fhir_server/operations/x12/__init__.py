@@ -1,0 +1,23 @@
+"""The operations of X12: one file each, one row each in this table."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.operation import ANY, Operation
+from fhir_server.operations.x12 import x12
+from fhir_server.requests.request import FHIR_JSON
+from fhir_server.workers.x12_intake import EDI_X12
+
+X12: tuple[Operation, ...] = (
+    Operation(
+        "x12",
+        ("POST",),
+        operation_url("x12"),
+        "Takes X12 interchanges and answers with TA1 and 999, or with the Tasks of their transaction sets.",
+        x12.x12,
+        at={ANY: ("system",)},
+        takes=(EDI_X12,),
+        gives=(FHIR_JSON, EDI_X12),
+    ),
+)
+"""Rows of the operations of X12."""
