@@ -125,6 +125,14 @@ class Settings(BaseSettings):
     encounter_moves_appointment: bool = Field(
         True, description="Whether an Encounter that starts or finishes moves the Appointments that it names."
     )
+    billing_provider: str = Field(
+        "",
+        description="Organization or Practitioner that bills the charges that do not name one "
+        "(`ChargeItem.performingOrganization`), such as `Organization/clinic`.",
+    )
+    place_of_service: str = Field(
+        "11", description="CMS place of service of charges whose own and whose encounter's place are not told."
+    )
     profiles: str = Field(
         "",
         description="Folder of definitions of your own (JSON files and packages, `.tgz`) that are stored at every "
@@ -154,6 +162,20 @@ class Settings(BaseSettings):
             return ",".join(date.fromisoformat(day).isoformat() for day in days)
         except ValueError:
             raise ValueError("Write days as `2026-12-25`, separated by commas.") from None
+
+    @field_validator("billing_provider")
+    @classmethod
+    def _check_provider(cls, text: str) -> str:
+        if text and not re.fullmatch(r"(?:Organization|Practitioner|PractitionerRole)/[A-Za-z0-9.\-]{1,64}", text):
+            raise ValueError("Write a reference such as `Organization/clinic`.")
+        return text
+
+    @field_validator("place_of_service")
+    @classmethod
+    def _check_place(cls, text: str) -> str:
+        if not re.fullmatch(r"[0-9]{2}", text, re.ASCII):
+            raise ValueError("Write a code of two digits of the CMS list, such as `11` for an office.")
+        return text
 
     @field_validator("hosts")
     @classmethod

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from fhir_server.fhir.outcome import Conflict
+from fhir_server.fhir.outcome import Conflict, FhirError
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.requests.time_limit import lift
@@ -81,7 +81,7 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
         try:
             state = State(context, caller, context.reader(caller))
             decision = await decide(state)
-            draft = await _plan_decision(context, caller, state, decision)
+            draft = await _plan_current(context, caller, state, decision)
             relies = bool(decision.actions) and bool(state.assertions or decision.assertions)
             committed = await _transact(context, draft.to_transaction(decision.reads), relies)
             return Outcome(decision.answer, _order_results(decision, draft, committed), committed)
@@ -99,6 +99,17 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
             if isinstance(error, TargetsMissing):
                 raise build_missing_target_error(draft, error) from None
             raise await build_still_referenced_error(context, draft, error) from None
+
+
+async def _plan_current(context: Context, caller: Caller, state: State, decision: Decision[T]) -> Plan:
+    """The plan. Raises AssertionFailed instead of a refusal where the decision was made on what has changed since."""
+    try:
+        return await _plan_decision(context, caller, state, decision)
+    except FhirError:
+        assertions = (*state.assertions, *decision.assertions)
+        if assertions:
+            await context.unrestricted.transact(Transaction(assertions=assertions))
+        raise
 
 
 async def _plan_decision(context: Context, caller: Caller, state: State, decision: Decision[T]) -> Plan:

@@ -59,6 +59,29 @@ Rule = Callable[[State, Change], Awaitable[Ruling]]
 Rules = Mapping[str, Rule]
 
 
+def join_rules(*tables: Rules) -> Rules:
+    """One table of several: a type that more than one has is asked about by each of them, in their order."""
+    joined: dict[str, Rule] = {}
+    for type in dict.fromkeys(type for table in tables for type in table):
+        several = tuple(table[type] for table in tables if type in table)
+        joined[type] = several[0] if len(several) == 1 else _join(several)
+    return joined
+
+
+def _join(rules: tuple[Rule, ...]) -> Rule:
+    async def ask_each(state: State, change: Change) -> Ruling:
+        rulings = [await rule(state, change) for rule in rules]
+        return Ruling(
+            tuple(issue for each in rulings for issue in each.issues),
+            tuple(action for each in rulings for action in each.actions),
+            tuple(assertion for each in rulings for assertion in each.assertions),
+            tuple(lock for each in rulings for lock in each.locks),
+            {name: value for each in rulings for name, value in each.elements.items()},
+        )
+
+    return ask_each
+
+
 def build_refusal(issues: tuple[Issue, ...]) -> FhirError | None:
     """The error for the issues of a ruling; None where none of them refuses the change."""
     errors = tuple(issue for issue in issues if issue.severity in ("error", "fatal"))

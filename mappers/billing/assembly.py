@@ -43,13 +43,18 @@ MAX_POINTERS = 4
 
 @dataclass(frozen=True, slots=True)
 class AssemblySettings:
-    """What a practice sets: its billing provider, place of service where none is said, zone, the clock's instant."""
+    """What a practice sets: its billing provider, place of service where none is said, zone, the clock's instant.
+
+    `billing_provider` may be empty: then charges and encounters name theirs. `taken`: control numbers that other claims
+    have, because numbers are unique for ever.
+    """
 
     billing_provider: str
     created: str
     place_of_service: str = "11"
     zone: tzinfo = UTC
     currency: str = "USD"
+    taken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class _Line:
     day: date
     reasons: tuple[str, ...]
     price: Decimal
+    provider: str
     coverages: tuple[str, ...]
     team: tuple[tuple[str, str], ...]
 
@@ -109,13 +115,10 @@ def assemble_claims(charges: Iterable[Resource], resources: Resources, settings:
         if isinstance(line, Issue):
             issues.append(line)
             continue
-        provider = find_reference(charge.get("performingOrganization")) or settings.billing_provider
         patient, context = find_reference(charge.get("subject")), find_reference(charge.get("context"))
-        groups.setdefault((patient, context, provider, line.coverages), []).append(line)
+        groups.setdefault((patient, context, line.provider, line.coverages), []).append(line)
         issues += _find_excess(line)
-    drafts = [
-        _pack_to_claim(pack, str(key[2]), resources, settings) for key, lines in groups.items() for pack in _pack(lines)
-    ]
+    drafts = [_pack_to_claim(pack, resources, settings) for lines in groups.values() for pack in _pack(lines)]
     return Assembly(
         claims=tuple(claim for claim, _ in drafts),
         tasks=tuple(make_claim_task(claim, "draft", settings.created) for claim, _ in drafts),
@@ -172,6 +175,10 @@ def _read_charge(
     if price is None:
         text = f"`{place}` has no price, and no ChargeItemDefinition gives one. Enter `priceOverride`."
         return Issue("error", "required", text, (f"{place}.priceOverride",))
+    provider = _find_provider(charge, encounter, settings)
+    if not provider:
+        text = f"Nobody bills `{place}`: enter its `performingOrganization`, or set the practice's billing provider."
+        return Issue("error", "required", text, (f"{place}.performingOrganization",))
     patient = find_reference(charge.get("subject"))
     in_force = [make_reference(each) for each in coverages.get(patient, ()) if covers(each.get("period"), day)]
     if not in_force:
@@ -179,7 +186,13 @@ def _read_charge(
         return Issue("warning", "not-found", text, (place,))
     reasons = tuple(find_reasons(charge, encounter, resources))
     team = _find_team(charge, encounter, resources)
-    return _Line(charge, encounter, day, reasons, price.quantize(CENT), tuple(in_force), team)
+    return _Line(charge, encounter, day, reasons, price.quantize(CENT), provider, tuple(in_force), team)
+
+
+def _find_provider(charge: Resource, encounter: Resource | None, settings: AssemblySettings) -> str:
+    """Who bills: the charge's own organization, else the practice's, else the one that the encounter names."""
+    own = find_reference(charge.get("performingOrganization"))
+    return own or settings.billing_provider or find_reference((encounter or {}).get("serviceProvider"))
 
 
 def _find_team(charge: Resource, encounter: Resource | None, resources: Resources) -> tuple[tuple[str, str], ...]:
@@ -217,12 +230,19 @@ def _pack(lines: Sequence[_Line]) -> list[Pack[_Line]]:
     return pack_lines((line, line.reasons) for line in lines)
 
 
-def _pack_to_claim(
-    pack: Pack[_Line], provider: str, resources: Resources, settings: AssemblySettings
-) -> tuple[Resource, Pack[_Line]]:
+def _number_claim(pack: Pack[_Line], taken: frozenset[str]) -> str:
+    """The control number that the charges and their versions determine; the next one where another claim has it."""
     first = pack.lines[0]
     versions = [f"{make_reference(e.charge)}/{(e.charge.get('meta') or {}).get('versionId', '')}" for e in pack.lines]
-    number = make_control_number(provider, *first.coverages, *versions)
+    number = make_control_number(first.provider, *first.coverages, *versions)
+    while number in taken:
+        number = make_control_number(number)
+    return number
+
+
+def _pack_to_claim(pack: Pack[_Line], resources: Resources, settings: AssemblySettings) -> tuple[Resource, Pack[_Line]]:
+    first = pack.lines[0]
+    number = _number_claim(pack, settings.taken)
     team = list(dict.fromkeys(member for line in pack.lines for member in line.team))
     claim: Resource = {
         "resourceType": "Claim",
@@ -233,7 +253,7 @@ def _pack_to_claim(
         "patient": {"reference": find_reference(first.charge.get("subject"))},
         "billablePeriod": {"start": str(min(e.day for e in pack.lines)), "end": str(max(e.day for e in pack.lines))},
         "created": settings.created,
-        "provider": {"reference": provider},
+        "provider": {"reference": first.provider},
         "priority": make_concept(codes.PRIORITY, "normal"),
         "careTeam": [_team_member(n, role, who) for n, (role, who) in enumerate(team, 1)],
         "diagnosis": [make_diagnosis(number, code) for number, code in enumerate(pack.diagnoses, 1)],

@@ -187,6 +187,10 @@ REQUESTS: dict[str, list[Call]] = {
         ]
         for code in ("hold", "book")
     },
+    "$assemble": [
+        ("POST", f"Claim/$assemble?{asked}", None, {})
+        for asked in ("patient=Patient/hidden", "patient=Patient/ada", "encounter=Encounter/secret-visit")
+    ],
     "$balance": get("""
         Patient/hidden/$balance
         Patient/ada/$balance"""),
@@ -407,6 +411,7 @@ CALLS_OF_UNRESTRICTED = {
     "api/health.py": 1,
     "interactions/explain.py": 1,
     "interactions/transaction.py": 1,
+    "operations/charges/assemble.py": 1,
     "operations/core/purge.py": 1,
     "scheduling/availability.py": 1,
     "operations/scheduling/bulk_publish.py": 1,
@@ -419,7 +424,7 @@ CALLS_OF_UNRESTRICTED = {
     "scheduling/site.py": 1,
     "requests/context.py": 2,
     "writes/apply_rules.py": 1,
-    "writes/deciding.py": 1,
+    "writes/deciding.py": 2,
     "writes/plan.py": 2,
     "writes/reference_errors.py": 1,
     "writes/resolve_targets.py": 1,

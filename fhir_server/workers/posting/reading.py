@@ -25,11 +25,17 @@ Find = Callable[[str, Clause], Awaitable[list[Resource]]]
 
 async def find_each(reader: Reader, type: str, where: Clause) -> AsyncIterator[Resource]:
     """All resources of a type that match, page after page."""
+    async for text in find_texts(reader, type, where):
+        yield orjson.loads(text)
+
+
+async def find_texts(reader: Reader, type: str, where: Clause) -> AsyncIterator[bytes]:
+    """All resources of a type that match, as they are written."""
     query: Query | None = Query((Scope(type, where),), count=PAGE, most_bytes=_BYTES)
     while query is not None:
         page = await reader.search(query)
         for match in page.matches:
-            yield orjson.loads(match.raw or b"{}")
+            yield match.raw or b"{}"
         after = page.next
         query = Query((Scope(type, where),), count=PAGE, after=after, most_bytes=_BYTES) if after is not None else None
 

@@ -22,6 +22,7 @@ encode = msgspec.json.Encoder(decimal_format="number").encode
 _KEYS = {
     "Task": codes.TASK_KEY,
     "Invoice": codes.INVOICE_KEY,
+    "ChargeItem": codes.CHARGE_OF_PROCEDURE,
     "Claim": codes.PATIENT_CONTROL_NUMBER,
     "PaymentReconciliation": codes.REMITTANCE_KEY,
 }
