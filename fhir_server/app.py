@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -337,11 +337,11 @@ def create_server(known: Knowledge | None = None) -> Application:
     root, below = settings.path, settings.path.rstrip("/") + "/"
     api: list[Application] = []
 
-    async def answer_http(scope: Scope, receive: Receive, send: Send) -> None:
+    def answer_http(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path: str = scope["path"]
         is_fhir = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
         application: Application = api[0] if is_fhir else around  # type: ignore[assignment]
-        await application(scope, receive, send)
+        return application(scope, receive, send)
 
     guarded = guard(answer_http, settings, make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids())
 

@@ -22,7 +22,7 @@ _BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{
 _PORT = re.compile(r":[0-9]+$")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
-_FORWARDED = ("x-forwarded-host", "forwarded", "x-forwarded-proto", "x-forwarded-prefix", "x-forwarded-port")
+_FORWARDED = frozenset({"x-forwarded-host", "forwarded", "x-forwarded-proto", "x-forwarded-prefix", "x-forwarded-port"})
 
 
 class Address(NamedTuple):
@@ -51,7 +51,7 @@ def _is_proxy(proxies: str, client: str) -> bool:
 
 def names_forwarder(headers: dict[str, str]) -> bool:
     """Whether a request has headers that only a proxy writes."""
-    return any(name in headers for name in _FORWARDED)
+    return not _FORWARDED.isdisjoint(headers)
 
 
 def find_address(settings: Settings, scope: Scope, headers: dict[str, str]) -> Address:
@@ -75,12 +75,12 @@ def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> 
     """The public base URL: the setting, or what Host and the headers of a known proxy say."""
     if settings.base_url:
         return settings.base_url
-    address = find_address(settings, scope, headers)
-    return _check_base(f"{address.scheme}://{address.host}{address.prefix}{settings.path.rstrip('/')}")
+    return _build_base_url(find_address(settings, scope, headers), settings.path)
 
 
 @functools.lru_cache(maxsize=256)
-def _check_base(url: str) -> str:
+def _build_base_url(address: Address, path: str) -> str:
+    url = f"{address.scheme}://{address.host}{address.prefix}{path.rstrip('/')}"
     if _BASE.fullmatch(url):
         return url
     raise Invalid(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -32,7 +31,7 @@ from fhir_server.api.request import (
     strip_root,
 )
 from fhir_server.api.response import Send, Style, error_to_response, send
-from fhir_server.fhir.outcome import FhirError, TimedOut
+from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.search import parse_form
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import Operation
@@ -40,7 +39,6 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
-from fhir_server.requests.time_limit import end_after
 from fhir_server.security.policy import ANONYMOUS
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
@@ -50,6 +48,10 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
+_BODY_LATE = (
+    "The body of the request had not arrived after {:g} seconds, the limit (setting `request_timeout`); nothing was "
+    "written."
+)
 
 
 def build_application(context: Context, log: Log, new_request_id: Callable[[], str]) -> Application:
@@ -152,16 +154,11 @@ def _find_operation(path: tuple[str, ...]) -> Operation | None:
 
 async def _receive_body(context: Context, receive: Receive, headers: dict[str, str], holding: Holding) -> bytes:
     limit = context.settings.request_timeout
-    try:
-        async with asyncio.timeout(limit):
-            body = await read_body(receive, headers, context.settings.max_body, holding.grow)
-    except TimeoutError:
-        raise TimedOut(
-            f"The body of the request had not arrived after {limit:g} seconds, the limit (setting `request_timeout`); "
-            "nothing was written."
-        ) from None
-    async with end_after(limit):
-        await holding.begin()
+    with context.time_limits.end_after(limit, sentence=_BODY_LATE):
+        body = await read_body(receive, headers, context.settings.max_body, holding.grow)
+    if holding.is_large:
+        with context.time_limits.end_after(limit):
+            await holding.begin()
     return body
 
 
@@ -206,7 +203,7 @@ def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], bod
 
 async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
     try:
-        async with end_after(context.settings.request_timeout):
+        with context.time_limits.end_after(context.settings.request_timeout):
             response = await context.dispatch(context, request)
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None

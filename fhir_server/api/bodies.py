@@ -85,11 +85,15 @@ class Holding:
             self._bodies.hold(size - self._held)
             self._held = size
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the body takes part."""
+        return self._held > 0
+
     async def begin(self) -> None:
         """Wait for the turn of a large body."""
-        if self._held:
-            await self._bodies.begin(self._held)
-            self._at_work = self._held
+        await self._bodies.begin(self._held)
+        self._at_work = self._held
 
     def close(self) -> None:
         """The request is answered."""

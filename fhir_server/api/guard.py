@@ -30,30 +30,30 @@ _OPEN_PATHS = frozenset({"/livez", "/readyz"})
 def guard(application: Application, settings: Settings, log: Log, new_request_id: Callable[[], str]) -> Application:
     """The application, of HTTP requests alone, behind the checks of this module."""
 
-    async def answer(scope: Scope, receive: Receive, send_message: Send) -> None:
+    def answer(scope: Scope, receive: Receive, send_message: Send) -> Awaitable[None]:
         if scope["path"] not in _OPEN_PATHS:
             try:
                 headers = read_headers(scope)
                 check_host(settings, scope, headers)
                 check_origin(settings, scope, headers)
             except FhirError as error:
-                request_id = new_request_id()
-                log("warning", "refused", request_id=request_id, method=scope["method"], status=error.status)
-                style = Style(FHIR_JSON, head=scope["method"] == "HEAD")
-                await send(error_to_response(error), style, request_id, send_message)
-                return
-        await application(scope, receive, send_message)
+                return refuse(error, scope["method"], send_message)
+        return application(scope, receive, send_message)
+
+    async def refuse(error: FhirError, method: str, send_message: Send) -> None:
+        request_id = new_request_id()
+        log("warning", "refused", request_id=request_id, method=method, status=error.status)
+        style = Style(FHIR_JSON, head=method == "HEAD")
+        await send(error_to_response(error), style, request_id, send_message)
 
     return answer
 
 
 def check_host(settings: Settings, scope: Scope, headers: dict[str, str]) -> None:
     """Raise Misdirected when Host, or the one that a known proxy forwards, is no name of this server."""
-    hosts = [headers.get("host", "")]
-    if is_from_proxy(settings, scope):
-        hosts.append(find_address(settings, scope, headers).host)
-    for host in hosts:
-        if host and not is_own_name(settings.hosts, settings.base_url, host):
+    given, hosts = headers.get("host", ""), settings.hosts
+    for host in (given, find_address(settings, scope, headers).host) if is_from_proxy(settings, scope) else (given,):
+        if host and not is_own_name(hosts, settings.base_url, host):
             raise Misdirected(
                 f"`{host}` is no name by which this server may be addressed. Those are IP addresses, `localhost`, the "
                 "name of its machine, the host of the setting `base_url` and the names of the setting `hosts` "

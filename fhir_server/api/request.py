@@ -38,7 +38,7 @@ def read_headers(scope: Scope) -> dict[str, str]:
 def split_path(path: str, raw_path: bytes | None) -> tuple[str, ...]:
     """The decoded path segments; an encoded slash stays inside its segment."""
     if raw_path is None or b"%" not in raw_path:
-        return tuple(part for part in path.split("/") if part)
+        return tuple(filter(None, path.split("/")))
     return tuple(unquote(part) for part in raw_path.decode("latin-1").split("/") if part)
 
 

@@ -47,7 +47,7 @@ def find_route(context: Context, method: str, path: tuple[str, ...]) -> Route:
     if path and path[-1].startswith("$"):
         return _find_operation(context, method, path)
     # `metadata` is a keyword only as the whole path; elsewhere it is a possible id.
-    shape = path if path == ("metadata",) else tuple(part if part in _LITERALS else "*" for part in path)
+    shape = path if path == ("metadata",) else tuple([part if part in _LITERALS else "*" for part in path])
     methods = _ROUTES.get(shape)
     # A HEAD is a GET whose body is not sent.
     route = methods.get("GET" if method == "HEAD" else method) if methods is not None else None

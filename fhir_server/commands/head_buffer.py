@@ -9,39 +9,41 @@ import asyncio
 from typing import Any
 
 _HEAD = b"HTTP/1."
+_INTERIM = b"HTTP/1.1 1"
+"""How an interim response begins, such as 100 Continue: it has no body, and the client waits for it."""
 
 
 class HeadBuffer:
-    """A transport that keeps a response's head until its body is written, or the event loop has gone on without it."""
+    """A transport that keeps a response's head until its body is written; `flush` writes a head without body."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._loop = loop
         self._head = b""
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         """Keep a head; write anything else, behind the head that is kept. Nothing to a client that is gone."""
-        if self._transport.is_closing():
+        if self.is_closing():
             self._head = b""
             return
         if self._head:
             data, self._head = self._head + data, b""
-        elif data.startswith(_HEAD):
+        elif data.startswith(_HEAD) and not data.startswith(_INTERIM):
             self._head = data
-            self._loop.call_soon(self._flush)
             return
         self._transport.write(data)
 
     def close(self) -> None:
         """Write what is kept, and close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is kept."""
         if self._head:
             head, self._head = self._head, b""
-            if not self._transport.is_closing():
+            if not self.is_closing():
                 self._transport.write(head)

@@ -39,16 +39,18 @@ def most_connections() -> int:
 class HeadBufferProtocol(HttpToolsProtocol):
     """One connection. `server_state.connections` are those of the process."""
 
+    transport: HeadBuffer  # type: ignore[assignment]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; where there are too many, one that is idle goes, or else this one."""
         self._in_head = False
-        self._head_size = 0
+        self._part_size = self._head_begin = self._head_rest = 0
         self._silence: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
         self.since = self.loop.time()
         full = self._count_open() >= most_connections() and not self._make_room()
-        super().connection_made(HeadBuffer(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(HeadBuffer(transport))  # type: ignore[arg-type]
         if full:
             self._refuse(503, _TOO_MANY, "retry-after: 5\r\n")
         else:
@@ -64,15 +66,15 @@ class HeadBufferProtocol(HttpToolsProtocol):
         """Feed the parser; a head that goes on beyond its bound ends the connection."""
         if self.parser is None or self.transport.is_closing():
             return
+        self._part_size = len(data)
         if self._in_head:
-            self._head_size += len(data)
+            self._head_rest += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._in_head and self._head_size > MOST_HEAD:
-            self._refuse(431, _TOO_LARGE)
-        elif self.is_idle:
-            self._await_head()
+        if (self.is_idle or self._in_head) and not self.transport.is_closing():
+            if self._in_head and self._head_rest > MOST_HEAD:
+                self._refuse(431, _TOO_LARGE)
+            elif self.is_idle:
+                self._await_head()
 
     @property
     def is_idle(self) -> bool:
@@ -82,21 +84,24 @@ class HeadBufferProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._in_head, self._head_size = True, 0
+        self._in_head, self._head_begin, self._head_rest = True, self._part_size, 0
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the head was too large."""
         self._in_head = False
         self._stop_waiting()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MOST_HEAD:
+        if self._head_begin + self._head_rest > MOST_HEAD and self._measure_head() > MOST_HEAD:
             self._refuse(431, _TOO_LARGE)
             self.cycle = _make_ended_cycle(self)
         elif not self.transport.is_closing():
             super().on_headers_complete()
 
+    def _measure_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
     def on_response_complete(self) -> None:
         """Begin with what was pipelined, or be idle."""
+        self.transport.flush()  # the head of a response without body
         self.since = self.loop.time()
         super().on_response_complete()
 
@@ -174,7 +179,7 @@ def _make_ended_cycle(protocol: HeadBufferProtocol) -> Any:
     """A cycle that is over: what still comes of its request is not looked at."""
     cycle = RequestResponseCycle(
         scope=protocol.scope,
-        transport=protocol.transport,
+        transport=protocol.transport,  # type: ignore[arg-type]
         flow=protocol.flow,
         logger=protocol.logger,
         access_logger=protocol.access_logger,

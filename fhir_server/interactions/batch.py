@@ -15,7 +15,7 @@ from fhir_server.interactions.transaction import transaction
 from fhir_server.interactions.write_requests import check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
-from fhir_server.requests.time_limit import end_after, lift
+from fhir_server.requests.time_limit import lift
 from fhir_server.store.protocol import StoreError
 
 AT_ONCE = 16
@@ -57,7 +57,7 @@ async def batch(context: Context, request: Request, posted: Posted) -> Response:
 
     async def process(position: int) -> None:
         try:
-            async with end_after(seconds, deadline):
+            with context.time_limits.end_after(seconds, deadline):
                 responses[position] = await _process_entry(context, request, posted, position, answer)
         except TimedOut as error:
             responses[position] = error_to_entry(error)

@@ -14,6 +14,7 @@ from fhir_server.requests.background import Background
 from fhir_server.requests.long_work import LongWork
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
+from fhir_server.requests.time_limit import TimeLimits
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry
@@ -56,6 +57,8 @@ class Context:
     """By name, with whom messages are exchanged."""
     long_work: LongWork = field(default_factory=LongWork)
     """Where the work on large texts is done."""
+    time_limits: TimeLimits = field(default_factory=TimeLimits)
+    """Those of the requests that are being answered."""
     snapshots: dict[str, Any] = field(default_factory=dict)
     """What a domain read of the store and brings up to date before each use, by the domain's name."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -41,7 +41,7 @@ class Written(asyncio.Transport):
 
 def made() -> tuple[Written, HeadBuffer]:
     written = Written()
-    return written, HeadBuffer(written, asyncio.get_running_loop())
+    return written, HeadBuffer(written)
 
 
 async def test_head_and_body_are_one_write() -> None:
@@ -60,14 +60,24 @@ async def test_a_body_without_bytes_lets_the_head_go() -> None:
     assert written.parts == [HEAD]
 
 
-async def test_a_head_without_body_goes_when_the_loop_goes_on() -> None:
+async def test_an_interim_response_goes_at_once() -> None:
+    """The client waits for it before it sends its body (RFC 9110, 10.1.1)."""
     written, transport = made()
     transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    assert written.parts == []
-    await asyncio.sleep(0)
     assert written.parts == [b"HTTP/1.1 100 Continue\r\n\r\n"]
-    transport.write(b"more")
-    assert written.parts[1:] == [b"more"]
+    transport.write(HEAD)
+    transport.write(b"{}")
+    assert written.parts[1:] == [HEAD + b"{}"]
+
+
+async def test_a_head_without_body_goes_by_flush() -> None:
+    """The response to a HEAD, 204 and 304."""
+    written, transport = made()
+    transport.write(HEAD)
+    assert written.parts == []
+    transport.flush()
+    transport.flush()
+    assert written.parts == [HEAD]
 
 
 async def test_closing_writes_what_is_kept() -> None:
