@@ -98,5 +98,5 @@ def check_matches(assertion: Matches, page: Page) -> None:
 
 
 def changes_registry(written: Iterable[Written]) -> bool:
-    """Whether one of the writes raises the number of the registry."""
+    """Whether one of the writes raises the number of the registry; a purge does that by itself."""
     return any(each.type == SEARCH_PARAMETER and each.version for each in written)

@@ -99,6 +99,8 @@ class MemoryStore:
             self._roll_back(undo, mark)
             raise
         self._registry += changes_registry(written)
+        for reference in transaction.purged:
+            self._purge(reference)
         return Committed(written, found, pages)
 
     async def read(self, type: str, id: str) -> Stored | None:
@@ -202,15 +204,6 @@ class MemoryStore:
         rows = [(key, value) for key in keys if (value := await self.get_value(key)) is not None]
         return ValuePage.from_rows(rows, prefix, limit)
 
-    async def purge(self, type: str, id: str) -> bool:
-        """Forget the resource."""
-        if self._versions.pop(f"{type}/{id}", None) is None:
-            return False
-        self._registry += type == SEARCH_PARAMETER
-        self._current[type].pop(id, None)
-        self._log = [entry for entry in self._log if (entry[1].type, entry[1].id) != (type, id)]
-        return True
-
     async def page_key(self) -> bytes:
         """The store's 32 random bytes."""
         return self._secret
@@ -297,6 +290,13 @@ class MemoryStore:
             self._current[undone.type].pop(undone.id, None)
             if change.before is not None:
                 self._current[undone.type][undone.id] = change.before
+
+    def _purge(self, reference: str) -> None:
+        if self._versions.pop(reference, None) is not None:
+            type, _, id = reference.partition("/")
+            self._registry += type == SEARCH_PARAMETER
+            self._current[type].pop(id, None)
+            self._log = [entry for entry in self._log if entry[1].reference != reference]
 
     def _iterate_matches(self, query: Query) -> Iterator[Candidate]:
         for scope in query.scopes:

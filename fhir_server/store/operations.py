@@ -70,6 +70,8 @@ class Transaction:
     - `assertions` hold before the first write; `required` (references `Type/id`) exist and are not deleted after the
       last one; `released` (references `Type/id`, deleted here) are referred to by no current resource after the last
       one, types in `exempt` (AuditEvent, Provenance) aside.
+    - `purged` (references `Type/id`) are removed physically with their histories, after everything else; what is not
+      there needs no removal.
     - `reads` and `queries` are answered from the state after the writes, inside the transaction. A read of what is
       absent or deleted fails the transaction.
     - `registry`, when given, is what `Store.registry_version` answered when the entries of the writes were made; the
@@ -83,6 +85,7 @@ class Transaction:
     required: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     exempt: frozenset[str] = frozenset()
+    purged: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     queries: tuple[Query, ...] = ()
     locks: tuple[str, ...] = ()

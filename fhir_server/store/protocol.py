@@ -302,10 +302,6 @@ class Store(Protocol):
         """The values under keys that begin with `prefix` and come after `after`, in the order of code points."""
         ...
 
-    async def purge(self, type: str, id: str) -> bool:
-        """Remove the resource, its history and its entries physically; False if it was not there."""
-        ...
-
     async def page_key(self) -> bytes:
         """32 random bytes, made once per database: the key of page links, shared by all processes."""
         ...

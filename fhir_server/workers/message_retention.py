@@ -16,6 +16,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller
 from fhir_server.search.result_parameters import Options
+from fhir_server.store.operations import Transaction
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     PARTNER_SYSTEM,
@@ -76,8 +77,7 @@ async def remove_expired(
             last = await _mark(context, caller, task["id"], days)
             if last is None:
                 continue
-            await context.unrestricted.purge("Binary", task["id"])
-            await context.unrestricted.purge("Task", task["id"])
+            await context.unrestricted.transact(Transaction(purged=(f"Binary/{task['id']}", f"Task/{task['id']}")))
             removed.append(last)
     return removed
 

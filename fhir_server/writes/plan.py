@@ -96,6 +96,7 @@ class Plan:
             required=tuple(reference for reference in self.required if reference not in written),
             released=tuple(self.released),
             exempt=REFERENCE_EXEMPT,
+            purged=tuple(target.reference for target, _ in self.steps if target.action.purge),
             locks=tuple(sorted(self.locks)),
             registry=self.registry,
         )

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import Committed
 from tests.conftest import Client, serving
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +88,42 @@ async def test_meta_of_what_is_not_there(client: Client) -> None:
     body = parameters({"tag": [TAG]})
     assert (await client.fhir("POST", "/Patient/none/$meta-add", json=body)).status_code == 404
     assert (await client.fhir("DELETE", "/Patient/none/$meta")).status_code == 405
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_purge_takes_nothing_that_came_meanwhile(
+    known: Knowledge, store_uri: str, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    """fault S3: what was answered with 201 between the purge's reading and its commit stays, and so does its target."""
+    patient, observation = "/Patient/p", "/Observation/o"
+    async with serving(known, store=store_uri, purge=True) as client:
+        await client.fhir("PUT", patient, json={"resourceType": "Patient", "id": "p"})
+        if deleted:
+            await client.fhir("DELETE", patient)
+        store = client.server.context.unrestricted
+        transact = store.transact
+        answered = []
+
+        async def write_before(transaction: Transaction) -> Committed:
+            monkeypatch.setattr(store, "transact", transact)
+            answered.append(await client.fhir("PUT", patient, json={"resourceType": "Patient", "id": "p"}))
+            body = {
+                "resourceType": "Observation",
+                "id": "o",
+                "status": "final",
+                "code": {"text": "x"},
+                "subject": {"reference": "Patient/p"},
+            }
+            answered.append(await client.fhir("PUT", observation, json=body))
+            return await transact(transaction)
+
+        monkeypatch.setattr(store, "transact", write_before)
+        assert (await client.fhir("POST", f"{patient}/$purge")).status_code == 409
+        assert [each.status_code for each in answered] == [201 if deleted else 200, 201]
+        assert [(await client.fhir("GET", url)).status_code for url in (patient, observation)] == [200, 200]
+        found = await client.fhir("GET", "/Observation?subject:Patient._id=p")
+        assert [link["url"] for link in found.json()["link"] if link["relation"] == "self"]
+        assert found.json()["total"] == 1
 
 
 async def test_purge(known: Knowledge, store_uri: str) -> None:

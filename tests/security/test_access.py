@@ -412,7 +412,6 @@ CALLS_OF_UNRESTRICTED = {
     "interactions/explain.py": 1,
     "interactions/transaction.py": 1,
     "operations/charges/assemble.py": 1,
-    "operations/core/purge.py": 1,
     "scheduling/availability.py": 1,
     "operations/scheduling/bulk_publish.py": 1,
     "operations/scheduling/calendar.py": 1,

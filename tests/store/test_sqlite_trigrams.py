@@ -10,7 +10,7 @@ import pytest
 
 from fhir_server.search.entries import Entries
 from fhir_server.search.query import Contains, Not, Query, Scope
-from fhir_server.store.contract.case import delete, ids, put, string, terms, token, write
+from fhir_server.store.contract.case import delete, ids, purge, put, string, terms, token, write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.sqlite import SqliteStore, expand
 from tests.store.sqlite_runs import run_on_store
@@ -79,7 +79,7 @@ def test_nothing_of_what_was_purged_stays(tmp_path: Path) -> None:
 
     async def test(store: SqliteStore) -> None:
         await write(store, write_named("1", "Lovelace"))
-        assert await store.purge("Patient", "1")
+        await purge(store, "Patient/1")
         assert read_grams(path) == set()
 
     run_on_store(path, test)

@@ -14,6 +14,8 @@ from fhir_server.app import Knowledge, Seams
 from fhir_server.fhir.datetimes import DAY, format_instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.request import Caller
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import Committed
 from fhir_server.workers.message_codes import CONTROL_SYSTEM, PARTNER_SYSTEM
 from fhir_server.workers.message_log import close
 from fhir_server.workers.message_retention import remove_expired, select_removable
@@ -129,25 +131,24 @@ async def test_retention_removes_texts_and_histories_and_tells(clocked: tuple[Cl
     assert await remove_expired(context, CALLER, {"lab": 30}) == []
 
 
-@pytest.mark.parametrize("type", ["Binary", "Task"])
 async def test_a_retention_that_was_cut_short_is_finished(
-    clocked: tuple[Client, list[int]], monkeypatch: pytest.MonkeyPatch, type: str
+    clocked: tuple[Client, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, time = clocked
     context = client.server.context
     id = (await receive(context, CALLER, message("patient 1 Keller"), PLAIN)).id
     time[0] += 40 * DAY
-    purge = context.unrestricted.purge
+    transact = context.unrestricted.transact
 
-    async def dies(purged: str, id: str) -> bool:
-        if purged == type:
+    async def die(transaction: Transaction) -> Committed:
+        if transaction.purged:
             raise KeyboardInterrupt
-        return await purge(purged, id)
+        return await transact(transaction)
 
-    monkeypatch.setattr(context.unrestricted, "purge", dies)
+    monkeypatch.setattr(context.unrestricted, "transact", die)
     with pytest.raises(KeyboardInterrupt):
         await remove_expired(context, CALLER, {"lab": 30})
-    monkeypatch.setattr(context.unrestricted, "purge", purge)
+    monkeypatch.setattr(context.unrestricted, "transact", transact)
     assert [each.id for each in await remove_expired(context, CALLER, {"lab": 30})] == [id]
     assert [(await client.fhir("GET", f"{each}/{id}")).status_code for each in ("Task", "Binary")] == [404, 404]
 

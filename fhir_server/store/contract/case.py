@@ -99,6 +99,11 @@ def delete(reference: str) -> Write:
     return Write("DELETE", type, id)
 
 
+async def purge(store: Store, *references: str) -> None:
+    """Remove resources physically."""
+    await store.transact(Transaction(purged=references))
+
+
 def terms(references: Iterable[str] = (), **values: Iterable[str]) -> Entries:
     """Entries of terms (a keyword's `_` stands for `-`) and, for integrity, of the references given."""
     return Entries(terms=_sort_values(values), references=tuple(sorted(references)))

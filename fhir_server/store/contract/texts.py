@@ -13,6 +13,7 @@ from fhir_server.store.contract.case import (
     Ticks,
     delete,
     ids,
+    purge,
     put,
     query,
     reindex,
@@ -103,7 +104,7 @@ class TextContract(Case):
         assert await ids(store, "Patient", has("one")) == ["a"]
         await write(store, note("Patient/b", "five"))
         assert await ids(store, "Patient", q.Or((has("one"), has("five")))) == ["a", "b"]
-        await store.purge("Patient", "a")
+        await purge(store, "Patient/a")
         await write(store, put("Patient/c"), put("Patient/d"))
         assert await ids(store, "Patient", q.Or((has("one"), has("four")))) == []
         assert await ids(store, "Patient", q.Not(has("five"))) == ["c", "d"]

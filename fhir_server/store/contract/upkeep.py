@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +17,7 @@ from fhir_server.store.contract.case import (
     Ticks,
     delete,
     ids,
+    purge,
     put,
     query,
     reindex,
@@ -24,15 +27,17 @@ from fhir_server.store.contract.case import (
     walk_history,
     write,
 )
-from fhir_server.store.operations import Transaction, Write
+from fhir_server.store.operations import Transaction, VersionIs, Write
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
+    AssertionFailed,
     HistoryQuery,
     RegistryChanged,
     StillReferenced,
     Store,
     TargetsMissing,
+    WriteConflict,
 )
 
 _TEXT = re.compile(rb'"text":"([^"]*)"')
@@ -131,7 +136,7 @@ class UpkeepContract(Case):
         with pytest.raises(TargetsMissing):
             await write(store, put(f"{SEARCH_PARAMETER}/y"), required=("Patient/none",))
         assert await store.registry_version() == 2, "what is not written does not count"
-        await store.purge(SEARCH_PARAMETER, "x")
+        await purge(store, f"{SEARCH_PARAMETER}/x")
         assert await store.registry_version() == 3
         await write(store, put("Patient/c"))
         await write(store, put("Patient/d"), registry=3)
@@ -166,7 +171,7 @@ class UpkeepContract(Case):
         await write(store, put("Patient/a", entries), put("Patient/b", entries), put("Observation/a", entries))
         token = (await store.read_changes(None)).token
         await write(store, put("Patient/a", entries), put("Patient/b", entries))
-        assert await store.purge("Patient", "a") is True
+        await purge(store, "Patient/a")
         assert await store.read("Patient", "a") is None
         assert await store.vread("Patient", "a", 1) is None
         assert await store.read_many(["Patient/a"]) == {}
@@ -184,14 +189,14 @@ class UpkeepContract(Case):
     @run_on_store
     async def test_a_purged_source_does_not_refer(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/p"), put("Observation/o", terms(references=["Patient/p"])))
-        await store.purge("Observation", "o")
+        await purge(store, "Observation/o")
         await write(store, delete("Patient/p"), released=("Patient/p",))
 
     @run_on_store
     async def test_a_purged_id_begins_again(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a", terms(mark=["x"])))
         await write(store, put("Patient/a", terms(mark=["x"])))
-        await store.purge("Patient", "a")
+        await purge(store, "Patient/a")
         (written,) = (await write(store, put("Patient/a", terms(mark=["y"])))).written
         assert (written.version, written.created) == (1, True)
         assert await ids(store, "Patient", Equals("mark", ("x", "y"))) == ["a"]
@@ -200,19 +205,51 @@ class UpkeepContract(Case):
 
     @run_on_store
     async def test_purge_of_what_is_absent_or_deleted(self, store: Store, clock: Ticks) -> None:
-        assert await store.purge("Patient", "never") is False
+        await purge(store, "Patient/never")
         await write(store, put("Patient/gone"), put("Observation/gone"))
         await write(store, delete("Patient/gone"))
-        assert await store.purge("Patient", "gone") is True
-        assert await store.purge("Patient", "gone") is False
+        await purge(store, "Patient/gone")
+        await purge(store, "Patient/gone")
         assert await store.read("Patient", "gone") is None
         assert await store.read("Observation", "gone") is not None
+
+    @run_on_store
+    async def test_a_purge_is_one_with_its_assertions_and_writes(self, store: Store, clock: Ticks) -> None:
+        await write(store, put("Patient/a"), put("Observation/o", terms(references=["Patient/a"])))
+        doomed = replace(Transaction((delete("Patient/a"),)), purged=("Patient/a",))
+        with pytest.raises(StillReferenced):
+            await store.transact(replace(doomed, released=("Patient/a",)))
+        with pytest.raises(AssertionFailed):
+            await store.transact(replace(doomed, assertions=(VersionIs("Patient", "a", 2),)))
+        found = await store.read("Patient", "a")
+        assert found is not None and found.version == 1
+        both = replace(doomed, writes=(*doomed.writes, put("Patient/b")), assertions=(VersionIs("Patient", "a", 1),))
+        await store.transact(both)
+        assert await store.read("Patient", "a") is None
+        assert await ids(store, "Patient", EVERYTHING) == ["b"]
+        assert [each.reference for each in await walk_changes(store)] == ["Observation/o", "Patient/b"]
+
+    @run_on_store
+    async def test_a_purge_beside_writes_of_the_same_resource(self, store: Store, clock: Ticks) -> None:
+        """Each write is before the purge, and gone with it, or after it, and there as a first version."""
+
+        async def attempt(number: int) -> None:
+            with suppress(WriteConflict):
+                await write(store, put("Patient/a", terms(mark=[str(number)])))
+
+        for _ in range(10):
+            await attempt(0)
+            await asyncio.gather(attempt(1), purge(store, "Patient/a"), attempt(2))
+            found = await store.read("Patient", "a")
+            history = await walk_history(store, HistoryQuery(("Patient",), "a"))
+            assert [each.version for each in history] == list(range(found.version if found else 0, 0, -1))
+            assert await ids(store, "Patient", Present("mark")) == (["a"] if found else [])
 
     @run_on_store
     async def test_purge_does_not_lower_the_horizon(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"))
         horizon = (await store.history(HistoryQuery())).horizon
-        await store.purge("Patient", "a")
+        await purge(store, "Patient/a")
         clock.forward(-(START // 2))
         (written,) = (await write(store, put("Patient/a"))).written
         assert written.last_updated >= horizon

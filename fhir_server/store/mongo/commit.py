@@ -16,12 +16,18 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
-from fhir_server.store.mongo.documents import PROJECTION, build_documents, build_version_id, parse_current
+from fhir_server.store.mongo.documents import (
+    PROJECTION,
+    build_documents,
+    build_version_id,
+    match_versions,
+    parse_current,
+)
 from fhir_server.store.mongo.errors import is_duplicate
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
-from fhir_server.store.mongo.upkeep import check_registry, raise_registry
+from fhir_server.store.mongo.upkeep import check_registry, purge, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
 from fhir_server.store.operations import Transaction, VersionIs, Write, Written
 from fhir_server.store.protocol import Committed, Stored
@@ -102,6 +108,8 @@ class Attempt:
             await raise_registry(self.context.database, self.session)
         found = await self._read(transaction.reads)
         pages = [await self.context.search.find_page(query, self.session) for query in transaction.queries]
+        for reference in transaction.purged:
+            await purge(self.context.database, reference, self.session)
         return Committed(written, found, tuple(pages))
 
     def get_newest_time(self) -> int:
@@ -245,7 +253,9 @@ def _build_sources_pipeline(type: str, targets: Sequence[str], ignored: Sequence
 
 
 async def is_committed(database: Database, work: Work, versions: Mapping[str, Stored]) -> bool:
-    """Whether the versions of an attempt are there, when the answer to its commit was lost."""
+    """Whether the versions of an attempt are there, when the answer to its commit was lost; purged ones are gone."""
+    for reference in work.transaction.purged:
+        return await database[HISTORY].find_one(match_versions(reference), {"_id": 1}) is None
     for reference, version in versions.items():
         found = await database[HISTORY].find_one(
             {"_id": build_version_id(reference, version.version)}, {"transaction": 1}

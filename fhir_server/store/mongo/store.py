@@ -191,11 +191,6 @@ class MongoStore:
         async with self._use_client():
             return await values.list_values(self._database, prefix, after, limit, self._clock())
 
-    async def purge(self, type: str, id: str) -> bool:
-        """See `protocol.Store.purge`."""
-        async with self._use_client():
-            return await upkeep.purge(self._client, self._database, type, id)
-
     async def page_key(self) -> bytes:
         """See `protocol.Store.page_key`."""
         async with self._use_client():

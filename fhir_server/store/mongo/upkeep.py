@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bson import Int64
-from pymongo import AsyncMongoClient, UpdateOne
+from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from fhir_server.store import checks
@@ -64,23 +63,16 @@ async def _write_entries(database: Database, type: str, batch: Sequence[Document
     await majority.bulk_write(changes, ordered=False)
 
 
-async def purge(client: AsyncMongoClient[Document], database: Database, type: str, id: str) -> bool:
-    """Remove the resource and its versions, and keep the newest time of them as a floor; False if it was not there."""
-
-    async def forget(session: AsyncClientSession) -> bool:
-        versions = match_versions(f"{type}/{id}")
-        newest = await database[HISTORY].find_one(versions, {"updated": 1}, sort=[("_id", -1)], session=session)
-        if newest is None:
-            return False
-        floor = {"$max": {"newest": Int64(newest["updated"])}}
-        await database[WRITERS].update_one({"_id": PURGED}, floor, upsert=True, session=session)
-        await database[type].delete_one({"_id": id}, session=session)
-        await database[HISTORY].delete_many(versions, session=session)
-        if type == SEARCH_PARAMETER:
-            await raise_registry(database, session)
-        return True
-
-    async with client.start_session() as session:
-        return await session.with_transaction(
-            forget, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
-        )
+async def purge(database: Database, reference: str, session: AsyncClientSession) -> None:
+    """Remove a resource and its versions, if it is there, and keep their newest time as a floor."""
+    type, _, id = reference.partition("/")
+    versions = match_versions(reference)
+    newest = await database[HISTORY].find_one(versions, {"updated": 1}, sort=[("_id", -1)], session=session)
+    if newest is None:
+        return
+    floor = {"$max": {"newest": Int64(newest["updated"])}}
+    await database[WRITERS].update_one({"_id": PURGED}, floor, upsert=True, session=session)
+    await database[type].delete_one({"_id": id}, session=session)
+    await database[HISTORY].delete_many(versions, session=session)
+    if type == SEARCH_PARAMETER:
+        await raise_registry(database, session)

@@ -2,7 +2,7 @@
 
 A passive checkpoint copies what is committed while others read and write; SQLite starts the log anew when a commit
 finds all of it copied. Under steady writing that moment never comes by itself: then the writer copies the short rest
-between two commits.
+between two commits. After a purge the log is emptied as well, since it holds what was purged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
+from fhir_server.store.sqlite.fulltext import iterate_merges
 from fhir_server.store.sqlite.schema import connect
 
 WRITES = 2000
@@ -21,16 +22,20 @@ _LONGEST_LOG = 16_000
 _IDLE_SECONDS = 2.0
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
+_EMPTY = "PRAGMA wal_checkpoint(TRUNCATE)"
+_LONGEST_WAIT_MS = 250
+"""How long writers wait while the log is emptied and somebody reads what is in it; it is tried again later."""
 
 
 class Checkpoints:
-    """A thread with a connection of its own. The writer calls `count_writes` and `finish_if_due`."""
+    """A thread with a connection of its own. The writer calls the other functions than `stop`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writes = 0
         self.due = False
-        self._stopping = False
+        self._emptying = True  # a process that was killed may have left what it purged
+        self._purged = self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sqlite-checkpoint", daemon=True)
         self._thread.start()
@@ -49,6 +54,10 @@ class Checkpoints:
             with suppress(sqlite3.Error):
                 connection.execute(_CHECKPOINT).fetchall()
 
+    def empty_log(self) -> None:
+        """Let the thread empty the log within a few seconds, or as soon as nobody reads what is in it any more."""
+        self._emptying = self._purged = True
+
     def stop(self) -> None:
         """End the thread."""
         self._stopping = True
@@ -57,6 +66,7 @@ class Checkpoints:
 
     def _run(self) -> None:
         with suppress(sqlite3.Error), closing(connect(self._path, writer=True)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_LONGEST_WAIT_MS}")
             while not self._stopping:
                 due = self._wake.wait(_IDLE_SECONDS)
                 self._wake.clear()
@@ -64,9 +74,23 @@ class Checkpoints:
                 if due or self._writes:
                     self._writes = 0
                     self._fold(connection)
+                if self._emptying and not self._stopping:
+                    self._emptying = False
+                    self._empty(connection)
 
     def _fold(self, connection: sqlite3.Connection) -> None:
         # A full disk or a busy file: the next time will do; the log keeps everything until then.
         with suppress(sqlite3.Error):
             _, frames, _ = connection.execute(_CHECKPOINT).fetchone()
             self.due = frames > _LONGEST_LOG
+
+    def _empty(self, connection: sqlite3.Connection) -> None:
+        try:
+            for _ in iterate_merges(connection) if self._purged else ():
+                if self._stopping:
+                    return
+            self._purged = False
+            busy = connection.execute(_EMPTY).fetchone()[0]
+        except sqlite3.Error:
+            busy = True
+        self._emptying = self._emptying or bool(busy)

@@ -10,7 +10,7 @@ blanks and changes nothing else.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,9 @@ _COLUMNS: Mapping[TextParameter, str] = {TEXT: "text", CONTENT: "content"}
 _INDEX = "CREATE VIRTUAL TABLE words_index USING fts5(text, content, content = '', columnsize = 0, tokenize = 'ascii')"
 FTS5_TABLES = "main.words_index_"
 """How the names of the index's own tables begin, in the statements by which FTS5 reads them."""
+
+_MERGED_PAGES = 200
+"""Pages of the index that one step of a merge writes: others' writes wait for it."""
 
 _EXISTS = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'words_index')"
 _BEFORE = (
@@ -81,6 +84,18 @@ def replace_texts(connection: sqlite3.Connection, resources: Sequence[ResourceTe
         connection.executemany("INSERT INTO words VALUES (?, ?, ?, ?)", fresh)
         added = "INSERT INTO words_index (rowid, text, content) VALUES (?, ?, ?)"
         connection.executemany(added, map(_mark_row, fresh))
+
+
+def iterate_merges(connection: sqlite3.Connection) -> Iterator[None]:
+    """Merge the parts of the index a few pages at a time: until then it keeps the words of what was removed."""
+    if not connection.execute(_EXISTS).fetchone()[0]:
+        return
+    pages, before = -_MERGED_PAGES, -1  # a negative number begins a merge of all parts
+    while connection.total_changes > before + 1:  # what changes less has nothing more to merge
+        before = connection.total_changes
+        connection.execute("INSERT INTO words_index (words_index, rank) VALUES ('merge', ?)", (pages,))
+        pages = _MERGED_PAGES
+        yield
 
 
 def _mark_row(row: tuple[Any, ...]) -> tuple[int, str, str]:

@@ -124,6 +124,8 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         connection.execute("PRAGMA synchronous = FULL")
         # The thread of `checkpoint.py` usually does it long before.
         connection.execute("PRAGMA wal_autocheckpoint = 100000")
+        # What is removed is overwritten: a purge would otherwise leave texts in free parts of the file.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA journal_size_limit = 134217728")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB['writer' if writer else 'reader']}")
     connection.execute("PRAGMA temp_store = MEMORY")

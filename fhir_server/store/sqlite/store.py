@@ -216,10 +216,6 @@ class SqliteStore:
         rows = self._fetch_rows(statement, (max(prefix, after), self._clock(), limit + 1))
         return protocol.ValuePage.from_rows([(key, bytes(value)) for key, value in rows], prefix, limit)
 
-    async def purge(self, type: str, id: str) -> bool:
-        """See `protocol.Store.purge`."""
-        return await self._run_write(lambda connection: upkeep.purge(connection, f"{type}/{id}"))
-
     async def page_key(self) -> bytes:
         """See `protocol.Store.page_key`."""
         select = "SELECT value FROM meta WHERE key = 'secret'"

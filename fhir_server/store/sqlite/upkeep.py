@@ -89,11 +89,14 @@ def _number_parameters(connection: sqlite3.Connection, type: str, parameters: It
     return codes
 
 
-def purge(connection: sqlite3.Connection, reference: str) -> bool:
-    """Remove a resource, its versions and its index rows, in the open transaction; False if it was not there."""
+def purge(connection: sqlite3.Connection, reference: str) -> None:
+    """Remove a resource, its versions and its index rows, if it is there, in the open transaction.
+
+    The connection overwrites what it removes (`secure_delete`); the log is cut by the writer, after the commit.
+    """
     row = connection.execute(_PURGED, (reference,)).fetchone()
     if row is None:
-        return False
+        return
     rid, *columns = row
     if columns[0]:
         codes = _number_parameters(connection, reference.partition("/")[0])
@@ -113,7 +116,6 @@ def purge(connection: sqlite3.Connection, reference: str) -> bool:
         statements.insert(connection, "resource", [make_absent_row(rid, reference)])
     else:
         connection.execute("DELETE FROM resource WHERE rid = ?", (rid,))
-    return True
 
 
 def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:

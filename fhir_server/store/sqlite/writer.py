@@ -23,6 +23,7 @@ from typing import Any
 from fhir_server.store import protocol
 from fhir_server.store.operations import Matches, Transaction
 from fhir_server.store.protocol import Budget, Clock, Committed, StoreUnavailable
+from fhir_server.store.sqlite import upkeep
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.commit import Draft, Group, make_draft
@@ -251,12 +252,12 @@ class Writer:
         return jobs
 
     def _settle(self, jobs: Sequence[Job]) -> Outcomes:
-        """Commit transactions together and other work by itself; transactions that fail together are tried alone.
+        """Commit transactions together, purges and other work by themselves; what fails together is tried alone.
 
         Not where the file is locked: each would wait as long as they did together.
         """
-        together = [job for job in jobs if isinstance(job.task, Transaction)]
-        alone = [job for job in jobs if not isinstance(job.task, Transaction)]
+        together = [job for job in jobs if _is_ordinary(job.task)]
+        alone = [job for job in jobs if not _is_ordinary(job.task)]
         outcomes: Outcomes = []
         if together:
             try:
@@ -296,6 +297,8 @@ class Writer:
         with begin_write(self._connection):
             outcomes = self._write(jobs)
         self._count_writes(job.task for job in jobs)
+        if self._checkpoints is not None and not all(_is_ordinary(job.task) for job in jobs):
+            self._checkpoints.empty_log()
         return outcomes
 
     def _write(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
@@ -310,6 +313,9 @@ class Writer:
             except _REFUSALS as refusal:
                 outcomes.append(refusal)
         group.flush()
+        for (transaction, _), outcome in zip(prepared, outcomes, strict=True):
+            for reference in transaction.purged if isinstance(outcome, Committed) else ():
+                upkeep.purge(self._connection, reference)
         return outcomes
 
     def _count_writes(self, tasks: Iterable[Transaction | Work]) -> None:
@@ -317,10 +323,20 @@ class Writer:
             self._checkpoints.count_writes(sum(len(task.writes) for task in tasks if isinstance(task, Transaction)))
 
 
+def _is_ordinary(task: Transaction | Work) -> bool:
+    return isinstance(task, Transaction) and not task.purged
+
+
 def _is_short(transaction: Transaction) -> bool:
     """Whether it only looks up and writes rows: queries may take long, and so may finding references to a resource."""
     searches = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
-    if searches or transaction.queries or transaction.released or len(transaction.writes) > _MOST_ON_LOOP:
+    if (
+        searches
+        or transaction.queries
+        or transaction.released
+        or transaction.purged
+        or len(transaction.writes) > _MOST_ON_LOOP
+    ):
         return False
     return all(write.content is None or len(write.content.tail) < _LARGEST_ON_LOOP for write in transaction.writes)
 
