@@ -13,9 +13,10 @@ from fhir_server.search.query import EVERYTHING, Clause
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes the request."""
+    """Who makes the request. `partner`: whose message it is, by the name of the partner's file; "" for a request."""
 
     name: str = "anonymous"
+    partner: str = ""
 
 
 ANONYMOUS = Principal()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from fhir_server.fhir import outcome
+from fhir_server.workers.hl7v2_booking import find_overbooked
 from fhir_server.workers.hl7v2_partners import find_mapper_partner
 from fhir_server.workers.hl7v2_reading import name_locks, read_state
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
@@ -44,9 +45,11 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     built = bundle.build_bundle(mapping, await read_state(state, mapping))
     if built.bundle is None:
         return _refuse(message, parsed, built.issues, partner.enhanced)
-    answers = write_answers(parsed, built.issues, True, partner.enhanced, _stamp(message))
     entries = [_to_entry(each) for each in built.bundle.get("entry", ())]
-    return Interpretation(entries, _encode(answers, parsed), _to_remarks(built.issues), built.patient)
+    tasks, overbooked = await find_overbooked(state, entries, partner, mapping.changes.seed)
+    told = (*built.issues, *overbooked)
+    answers = write_answers(parsed, told, True, partner.enhanced, _stamp(message))
+    return Interpretation([*entries, *tasks], _encode(answers, parsed), _to_remarks(told), built.patient)
 
 
 def refuse_message(message: IncomingMessage, reason: str) -> bytes:

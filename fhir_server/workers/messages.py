@@ -7,7 +7,7 @@ stored acknowledgement and writes nothing; what was refused is tried again (docs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -84,7 +84,8 @@ async def receive(
     `again`: what was accepted before is interpreted once more; if it is refused now, its Task stays as it is.
     Raises StoreError where the store can write nothing at all: the sender must then get no acknowledgement.
     """
-    intake = Intake(context, caller, message, interpreter, again)
+    principal = replace(caller.principal, partner=message.partner)
+    intake = Intake(context, caller._replace(principal=principal), message, interpreter, again)
     if len(message.raw) > LARGEST_MESSAGE:
         return await _refuse(intake, TooLarge(_describe_size(len(message.raw))), keeps_text=False)
     groups = EntryGroups()

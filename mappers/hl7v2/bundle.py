@@ -19,13 +19,12 @@ import orjson
 from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.apply import apply_change
 from mappers.hl7v2.changes import Change, Identity, Resource
-from mappers.hl7v2.charges import TASKS
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
 from mappers.hl7v2.mapping import Mapping
 from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
 from mappers.hl7v2.partner import CHANGE, Partner
 from mappers.hl7v2.patients import list_identities
+from mappers.hl7v2.tasks import make_task
 
 REPOINTED_AT_ONCE = 500
 UPDATES = frozenset({"A08", "A31"})
@@ -268,23 +267,13 @@ class _Builder:
                 self._put({**slot, "status": "free"})
 
     def _add_task(self, code: str, text: str, identity: Identity | None, resource: Resource) -> None:
-        key = (code, *(identity or ("", "")), self.mapping.changes.seed)
-        task: Resource = {
-            "resourceType": "Task",
-            "identifier": [derive_identifier("task", key, self.partner)],
-            "status": "requested",
-            "intent": "order",
-            "code": {"coding": [{"system": TASKS, "code": code}]},
-            "description": text,
-        }
+        change = make_task(code, text, (*(identity or ("", "")), self.mapping.changes.seed), self.partner)
         if "id" in resource:
-            task["focus"] = {"reference": f"{resource['resourceType']}/{resource['id']}"}
+            change.resource["focus"] = {"reference": f"{resource['resourceType']}/{resource['id']}"}
         elif "subject" in resource:
-            task["for"] = resource["subject"]
-        change = Change("Task", f"urn:uuid:{derive_identifier('entry', key, self.partner)['value']}", None, task)
-        change.identity = read_identity(task["identifier"][0])
+            change.resource["for"] = resource["subject"]
         self.issues.append(warn("204", text))
-        self._create(change, task, "create")
+        self._create(change, change.resource, "create")
 
     def merge(self, index: int, merge: Merge) -> None:
         """Moves the identifiers of a prior, ends it, and repoints what refers to it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from fhir_server.fhir.urls import code_system_url, extension_url
+from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.clinical import pr1_to_procedure
 from mappers.hl7v2.context import Cell, Context
@@ -20,8 +20,8 @@ from mappers.hl7v2.issues import refuse, tell, warn
 from mappers.hl7v2.orders import Subject
 from mappers.hl7v2.patients import find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill
+from mappers.hl7v2.tasks import code_task
 
-TASKS = code_system_url("task")
 UNIT_PRICE = extension_url("unit-price")
 CHARGES, PAYMENTS = frozenset({"CG", "CD"}), frozenset({"PY", "AJ"})
 
@@ -113,7 +113,7 @@ def _add_payment(segment: Segment, kind: str, subject: Subject, context: Context
         "identifier": [identifier],
         "status": "requested",
         "intent": "order",
-        "code": {"coding": [{"system": TASKS, "code": "payment-not-posted"}]},
+        "code": code_task("payment-not-posted"),
         "description": f"A {what} came by HL7 v2 and is not posted.",
         "for": subject.patient.reference,
     }

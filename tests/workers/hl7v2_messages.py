@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fhir_server.partners import Partner
 from fhir_server.workers.hl7v2_intake import take_message
@@ -12,6 +16,16 @@ from tests.conftest import Client
 
 MRN = "urn:oid:1.2.3.4"
 BASE = "http://test/fhir"
+
+
+def choose_store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URI of an empty store of the kind that a fixture's parameter names."""
+    uris: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory://",
+        "sqlite": lambda: f"sqlite:///{tmp_path}/fhir.db",
+        "mongo": lambda: request.getfixturevalue("new_mongo_uri")(),
+    }
+    return uris[request.param]()
 
 
 def north(facility: str = "NORTH", system: str = MRN, translations: Any = None, **section: Any) -> Partner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +11,26 @@ import pytest
 from fhir_server.app import Knowledge
 from fhir_server.workers.hl7v2_intake import split_answers
 from tests.conftest import Client, serving
-from tests.workers.hl7v2_messages import MRN, code, msh, north, pid, read_codes, resources, take, visit, with_partners
+from tests.workers.hl7v2_messages import (
+    MRN,
+    choose_store,
+    code,
+    msh,
+    north,
+    pid,
+    read_codes,
+    resources,
+    take,
+    visit,
+    with_partners,
+)
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["memory", "sqlite", "mongo"])
 async def client(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
-    uris: dict[str, Callable[[], str]] = {
-        "memory": lambda: "memory://",
-        "sqlite": lambda: f"sqlite:///{tmp_path}/fhir.db",
-        "mongo": lambda: request.getfixturevalue("new_mongo_uri")(),
-    }
-    async with serving(known, store=uris[request.param]()) as client:
+    async with serving(known, store=choose_store(request, tmp_path)) as client:
         with_partners(client, north())
         yield client
 

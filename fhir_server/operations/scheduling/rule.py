@@ -23,6 +23,7 @@ from mappers.scheduling.intervals import Interval
 from mappers.scheduling.life_cycle import check_transition
 from mappers.scheduling.locks import lock_names
 from mappers.scheduling.occupied import OCCUPYING
+from mappers.scheduling.ownership import split_by_owner
 from mappers.scheduling.parameters import read_parameters
 
 _ENDS = ("end", "start")
@@ -44,8 +45,12 @@ async def appointment_rule(state: State, change: Change) -> Ruling:
         return Ruling(tuple(wrong))
     if old is None and code_of(new) not in OCCUPYING:
         return Ruling(_weigh(wrong, mode))
-    settled = await settle(state, Visit(new, old, await read_site(state), now))
-    issues = _weigh([*wrong, *(refusal.issue for refusal in settled.refusals)], mode)
+    practice = await read_site(state)
+    settled = await settle(state, Visit(new, old, practice, now))
+    partner = state.caller.principal.partner
+    remaining, aside = split_by_owner(settled.refusals, new, practice, partner)
+    issues = _weigh([*wrong, *(refusal.issue for refusal in remaining)], mode)
+    issues += _weigh((refusal.issue for refusal in aside), "warn")
     if any(issue.severity == "error" for issue in issues):
         return Ruling(issues)
     return await _write(state, settled, issues)
