@@ -38,7 +38,10 @@ STATES: Mapping[MessageState, StateRow] = {
         ("sent-unanswered", "waiting", "acknowledged", "refused", "parked"),
     ),
     "acknowledged": StateRow(
-        "completed", "taken by its receiver; of what came in, by us", ("acknowledged", "expired"), removable=True
+        "completed",
+        "taken by its receiver; of what came in, by us",
+        ("acknowledged", "refused", "expired"),
+        removable=True,
     ),
     "refused": StateRow(
         "rejected", "not taken; the reason is beside it", ("refused", "acknowledged", "waiting", "closed")

@@ -33,8 +33,10 @@ from mappers.x12.received import (
     ReceivedInterchange,
     collect_interchanges,
     cut_set,
+    wrap_answer,
     wrap_set,
 )
+from mappers.x12.segment import Segment
 
 EDI_X12 = "application/EDI-X12"
 """The media type of X12 (RFC 1767)."""
@@ -60,12 +62,16 @@ class TakenGroup(NamedTuple):
 
 
 class TakenInterchange(NamedTuple):
-    """An interchange, whose it is ("": nobody's), and what came of it; with an error in `faults` all is refused."""
+    """An interchange, whose it is ("": nobody's), and what came of it; with an error in `faults` all is refused.
+
+    `answers`: what came of its TA1 segments.
+    """
 
     interchange: ReceivedInterchange
     partner: str
     faults: tuple[Fault, ...]
     groups: tuple[TakenGroup, ...]
+    answers: tuple[Received, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -108,28 +114,45 @@ async def take_interchange(source: Source, text: bytes, interchange: ReceivedInt
         broken = find_errors(faults) or find_errors(group.end.faults)
         sets = [TakenSet(each, await _take_set(source, text, name, each, broken)) for each in group.sets]
         groups.append(TakenGroup(group, tuple(sets)))
-    return TakenInterchange(interchange, partner.name if partner is not None else "", faults, tuple(groups))
+    answers = [await _take_ta1(source, name, interchange, each, find_errors(faults)) for each in interchange.answers]
+    owner = partner.name if partner is not None else ""
+    return TakenInterchange(interchange, owner, faults, tuple(groups), tuple(answers))
 
 
 async def _take_set(
     source: Source, text: bytes, partner: str, received: TransactionSet, broken: tuple[Fault, ...]
 ) -> Received:
+    raw = cut_set(text, received) if received.refused else received.raw
+    kept = _Kept(name_set(received), wrap_set(received, raw), hash_text(raw))
+    interpreter = _refuse_broken(broken) if broken else _refuse_faulty(received) if received.faults else X12
+    return await _take(source, partner, kept, interpreter)
+
+
+async def _take_ta1(
+    source: Source, partner: str, interchange: ReceivedInterchange, ta1: Segment, broken: tuple[Fault, ...]
+) -> Received:
+    number = f"{interchange.end.interchange.control_number}/TA1/{ta1.at(1)}"
+    kept = _Kept(number, wrap_answer(interchange, ta1), hash_text("*".join(ta1.elements).encode()))
+    return await _take(source, partner, kept, _refuse_broken(broken) if broken else X12)
+
+
+class _Kept(NamedTuple):
+    """What names and identifies a message, and its text."""
+
+    number: str
+    raw: bytes
+    hash: str
+
+
+async def _take(source: Source, partner: str, kept: _Kept, interpreter: Interpreter) -> Received:
     if source.check is not None:
         await source.check()
     context = source.context
-    raw = cut_set(text, received) if received.refused else received.raw
     known = context.partners.get(partner)
+    refuse_reused = known is not None and known.duplicate_control_numbers == "refuse"
     message = IncomingMessage(
-        partner,
-        FORMAT,
-        name_set(received),
-        wrap_set(received, raw),
-        EDI_X12,
-        known is not None and known.duplicate_control_numbers == "refuse",
-        received=context.clock(),
-        hash=hash_text(raw),
+        partner, FORMAT, kept.number, kept.raw, EDI_X12, refuse_reused, received=context.clock(), hash=kept.hash
     )
-    interpreter = _refuse_broken(broken) if broken else _refuse_faulty(received) if received.faults else X12
     return await receive(context, Caller(source.base, Principal(f"partner {partner}")), message, interpreter)
 
 

@@ -10,10 +10,13 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.intake import interpret_remittance, loops_to_remittance
+from fhir_server.workers.x12_acknowledgements import interpret_999, interpret_ta1
 from fhir_server.workers.x12_partners import UNKNOWN
+from fhir_server.workers.x12_statuses import interpret_statuses, loops_to_statuses
 from fhir_server.writes.state import State
-from mappers.x12.envelope import TransactionSet, read_interchanges
+from mappers.x12.envelope import InterchangeAcknowledgement, TransactionSet, read_interchanges
 from mappers.x12.fault import Fault, fault_to_issue, find_errors, place_segment
+from mappers.x12.read_acknowledgement import read_999, ta1_to_answer
 from mappers.x12.reader import Loops, explain_unread, read_set
 from mappers.x12.segment import STANDARD, Segment, render_segment
 from mappers.x12.tokenizer import decode_token, read_tokens
@@ -29,15 +32,20 @@ _SEGMENT_ERRORS = "5"
 class SetReader(NamedTuple):
     """How sets of one code are taken in.
 
-    `read` is pure and gives what they say; `interpret` makes of that the entries and remarks of the transaction, for
-    the message whose Task has a reference.
+    `read` is pure and gives what they say; `interpret` makes of that the entries and remarks of the message's
+    transaction.
     """
 
     read: Callable[[Loops, TransactionSet], Any]
-    interpret: Callable[[State, Any, str], Awaitable[tuple[Sequence[Entry], Sequence[Issue]]]]
+    interpret: Callable[[State, Any, IncomingMessage], Awaitable[tuple[Sequence[Entry], Sequence[Issue]]]]
 
 
-READERS: dict[str, SetReader] = {"835": SetReader(loops_to_remittance, interpret_remittance)}
+READERS: dict[str, SetReader] = {
+    "835": SetReader(loops_to_remittance, interpret_remittance),
+    "999": SetReader(lambda loops, received: read_999(loops), interpret_999),
+    "277": SetReader(loops_to_statuses, interpret_statuses),
+    "TA1": SetReader(lambda loops, received: None, interpret_ta1),
+}
 """ST01 → how it is taken in; what is not here is refused with IK502 1."""
 
 
@@ -58,12 +66,16 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     read = await state.context.long_work.run(len(message.raw), _read_message, message.raw)
     if read.reason:
         return Refusal(read.reason, read.answer, read.issues)
-    entries, issues = await READERS[read.code].interpret(state, read.content, f"Task/{message.id}")
+    entries, issues = await READERS[read.code].interpret(state, read.content, message)
     return Interpretation(entries, read.answer, (*read.issues, *issues))
 
 
 def _read_message(raw: bytes) -> _Reading:
-    sets = [each for each in read_interchanges(raw) if isinstance(each, TransactionSet)]
+    events = list(read_interchanges(raw))
+    sets = [each for each in events if isinstance(each, TransactionSet)]
+    answers = [each for each in events if isinstance(each, InterchangeAcknowledgement)]
+    if len(answers) == 1 and not sets:
+        return _Reading("TA1", b"", (), "", ta1_to_answer(answers[0].ta1))
     if len(sets) != 1:
         return _Reading("", b"", (), f"The message has {len(sets)} transaction sets; each is kept by itself.")
     (received,) = sets

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from fhir_server.fhir.outcome import Issue
+from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.remittances import Taken, take_remittance
 from fhir_server.workers.posting.writes import encode
 from fhir_server.writes.state import State
@@ -34,10 +35,10 @@ def loops_to_remittance(loops: Loops, received: TransactionSet) -> Remittance:
 
 
 async def interpret_remittance(
-    state: State, remittance: Remittance, task: str
+    state: State, remittance: Remittance, message: IncomingMessage
 ) -> tuple[list[dict[str, Any]], list[Issue]]:
-    """The entries of the transaction of a message (`task`: the reference of its Task), and remarks."""
-    taken = await take_remittance(state, remittance, source=task)
+    """The entries of the transaction of a message, and remarks."""
+    taken = await take_remittance(state, remittance, source=f"Task/{message.id}")
     issues = [Issue("warning", "business-rule", each) for each in taken.warnings]
     if taken.posted is not None:
         issues.append(Issue("information", "duplicate", _describe(taken)))
