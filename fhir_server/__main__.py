@@ -6,6 +6,7 @@ import typer
 
 from fhir_server import __version__
 from fhir_server.commands.backup import backup
+from fhir_server.commands.codes import codes
 from fhir_server.commands.hl7v2 import hl7v2
 from fhir_server.commands.load import load
 from fhir_server.commands.messages import messages
@@ -19,6 +20,7 @@ from fhir_server.commands.work import work
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
 for command in (serve, work, load, reindex, backup, schedule):
     cli.command()(command)
+cli.add_typer(codes, name="codes")
 cli.add_typer(hl7v2, name="hl7v2")
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")

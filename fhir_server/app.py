@@ -222,6 +222,10 @@ class Seams:
 
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
     """The context of all interactions."""
+    if settings.code_sets and not Path(settings.code_sets).is_dir():
+        raise ValueError(
+            f"The folder of code sets `{settings.code_sets}` is not there; `fhir-server codes load` makes it."
+        )
     clock = seams.clock
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
     index = Index(known.registry, known.definitions, zone, settings.full_text)

@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     place_of_service: str = Field(
         "11", description="CMS place of service of charges whose own and whose encounter's place are not told."
     )
+    code_sets: str = Field(
+        "", description="Folder of the code sets that `fhir-server codes load` compiles; empty: codes are not checked."
+    )
     profiles: str = Field(
         "",
         description="Folder of definitions of your own (JSON files and packages, `.tgz`) that are stored at every "

@@ -6,14 +6,22 @@ files it is compiled from are named in `code_set_files`.
 
 from __future__ import annotations
 
+import heapq
 import mmap
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 OPEN_END = "9999-12-31"
+SETS = ("ptp", "mue", "icd-10-cm", "hcpcs")
+"""The names of the sets, which their files have."""
+
+_RUN = 500_000
 
 
 class CodeSet(Protocol):
@@ -92,18 +100,44 @@ class SortedFile:
 
 
 def open_code_sets(folder: Path) -> CodeSets:
-    """The code sets that a site has compiled into a folder: the files `icd-10-cm`, `hcpcs`, `ptp`, `mue`."""
-    names = {name.replace("-", "_"): folder / name for name in ("icd-10-cm", "hcpcs", "ptp", "mue")}
+    """The code sets that a site has compiled into a folder, a file each by the names of `SETS`."""
+    names = {name.replace("-", "_"): folder / name for name in SETS}
     return CodeSets(**{field: SortedFile(path) for field, path in names.items() if path.exists()})
 
 
 def write_sorted_file(rows: Iterable[tuple[str, ...]], path: Path) -> int:
-    """Rows sorted into a file that replaces the old one in one step; gives their number. Tabs become blanks."""
-    lines = sorted({"\t".join(" ".join(field.split()) for field in row).encode() for row in rows})
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(b"".join(line + b"\n" for line in lines))
-    partial.replace(path)
-    return len(lines)
+    """Rows sorted into a file that replaces the old one in one step; gives their number. Tabs become blanks.
+
+    Half a million rows at a time are sorted in memory, however many there are.
+    """
+    lines = ("\t".join(" ".join(field.split()) for field in row).encode() + b"\n" for row in rows)
+    number, last = 0, b""
+    with TemporaryDirectory(dir=path.parent) as folder:
+        runs, merged = _write_runs(lines, Path(folder)), Path(folder) / "rows"
+        with ExitStack() as stack, merged.open("wb") as file:
+            for line in heapq.merge(*(stack.enter_context(each.open("rb")) for each in runs)):
+                if line != last:
+                    file.write(line)
+                    number, last = number + 1, line
+        merged.replace(path)
+    return number
+
+
+def _write_runs(lines: Iterator[bytes], folder: Path) -> list[Path]:
+    """Files of sorted lines."""
+    paths: list[Path] = []
+    while part := sorted(islice(lines, _RUN)):
+        paths.append(folder / str(len(paths)))
+        paths[-1].write_bytes(b"".join(part))
+    return paths
+
+
+def read_sorted_file(path: Path) -> Iterator[tuple[str, ...]]:
+    """The rows of a file that was written so, key first; none where it is not there."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield tuple(line.rstrip("\n").split("\t"))
 
 
 def find_rows(code_set: CodeSet | None, key: str, day: date) -> Iterator[tuple[str, ...]]:
