@@ -185,7 +185,9 @@ def _choose_style(method: str, path: tuple[str, ...], headers: dict[str, str], p
 
 def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
     content_type = headers.get("content-type")
-    if path[:1] == ("Binary",) and binary.is_native_write(method, path, content_type):
+    if path[:1] == ("Binary",) and (
+        binary.is_native_write(method, path, content_type) or binary.is_native_json(method, path, content_type, body)
+    ):
         native = binary.content_to_resource(path, headers, body)
         headers["content-type"] = FHIR_JSON
         return native

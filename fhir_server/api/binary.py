@@ -29,6 +29,17 @@ def is_native_write(method: str, path: tuple[str, ...], content_type: str | None
     )
 
 
+def is_native_json(method: str, path: tuple[str, ...], content_type: str | None, body: bytes) -> bool:
+    """Whether a write of a Binary in JSON is its content: all but a Binary resource, and text that is no JSON."""
+    if not is_native_write(method, path, _UNKNOWN) or content_type is None or not is_fhir_json(content_type):
+        return False
+    try:
+        tree = orjson.loads(body)
+    except orjson.JSONDecodeError:  # more likely a resource with a fault, which is then told
+        return False
+    return not isinstance(tree, dict) or tree.get("resourceType") != "Binary"
+
+
 def content_to_resource(path: tuple[str, ...], headers: dict[str, str], body: bytes) -> bytes:
     """The Binary resource with the content; `X-Security-Context` becomes its securityContext."""
     resource: dict[str, Any] = {"resourceType": "Binary"}

@@ -26,7 +26,7 @@ _find_fraction = re.compile(r"\.([0-9]+)").search
 def parse_interval(text: str, zone: tzinfo = UTC) -> tuple[int, int]:
     """The closed interval [low, high] that a date, dateTime, instant or partial form covers, in µs since 1970 UTC.
 
-    A value without an offset is read in `zone`. A leap second (`:60`) is the first second of the next minute.
+    A value without an offset is read in `zone`. A leap second (`:60`) is the second before it, in its own minute.
     Raises ValueError with a sentence for any other form and for days that the calendar does not have.
     """
     if len(text) > 10:
@@ -58,8 +58,6 @@ def _parse_moment(text: str, zone: tzinfo) -> tuple[int, int]:
         moment = moment.replace(tzinfo=zone)
     since = moment - _EPOCH
     low = since.days * DAY + since.seconds * SECOND + since.microseconds
-    if is_leap:
-        low += SECOND
     if text[16:17] != ":":
         return low, low + 60 * SECOND - 1
     if text[19:20] != ".":

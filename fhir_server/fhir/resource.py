@@ -86,16 +86,24 @@ def check_tree(raw: bytes, tree: Any) -> None:
     One indented dump shows both: its deepest line has the depth, and it has fewer colons than the text when the parser
     merged two equal keys (an escaped colon breaks the count, so a text with one is parsed again).
     """
-    dump = orjson.dumps(tree, option=orjson.OPT_INDENT_2)
+    try:
+        dump = orjson.dumps(tree, option=orjson.OPT_INDENT_2)
+    except orjson.JSONEncodeError:  # it reads 1,023 levels and writes 254
+        dump = _TOO_DEEP
     if _TOO_DEEP in dump:
-        raise Invalid(f"The JSON nests deeper than {DEPTH_LIMIT} levels, which is the limit.", code="structure")
+        raise make_too_deep_error()
     if raw.count(b":") != dump.count(b":") or (b"\\u003" in raw and _ESCAPED_COLON.search(raw)):
         refuse_duplicates(raw)
 
 
+def make_too_deep_error() -> Invalid:
+    """The error for JSON that nests deeper than DEPTH_LIMIT."""
+    return Invalid(f"The JSON nests deeper than {DEPTH_LIMIT} levels, which is the limit.", code="structure")
+
+
 def refuse_duplicates(raw: bytes) -> None:
     """Raise Invalid when an object of the text has a key twice; slow, for texts that look as if they do."""
-    json.loads(raw, object_pairs_hook=_refuse_duplicate_key)
+    json.loads(raw, object_pairs_hook=_refuse_duplicate_key, parse_int=str)  # an `int` has a limit of digits
 
 
 def _refuse_duplicate_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from urllib.parse import unquote
 import msgspec
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.fhir.resource import Text, join_members, parse, refuse_duplicates, split_members
+from fhir_server.fhir.resource import (
+    Text,
+    join_members,
+    make_too_deep_error,
+    parse,
+    refuse_duplicates,
+    split_members,
+)
 from fhir_server.interactions.patch import JSON_PATCH
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, parse_query
@@ -65,6 +72,8 @@ def parse_bundle(context: Context, request: Request) -> Posted:
         parts, entries = _split_bundle(request.body)
     except msgspec.MsgspecError:
         return _refuse(context, request)
+    except RecursionError:
+        raise make_too_deep_error() from None
     resources = [_raw_to_bytes(entry.pop("resource", None)) for entry in entries]
     if "entry" in parts:
         parts["entry"] = msgspec.Raw(b"[%b]" % b",".join([join_members(entry) for entry in entries]))

@@ -200,7 +200,7 @@ def _parse_chain(type: str, head: str, rest: str, value: str, position: ChainPos
     if parameter.type != "reference":
         raise Invalid(f"`{type}.{code}` is no reference, so `{position.name}` cannot be followed through it.")
     targets = _find_targets(parameter, target, criteria)
-    knowing = [candidate for candidate in targets if _knows(candidate, rest, criteria)]
+    knowing = [candidate for candidate in targets if knows_parameter(candidate, rest, criteria)]
     if not knowing:
         raise UnsupportedParameter(
             f"No type that `{type}.{code}` refers to has the search parameter `{_get_first_code(rest)}` "
@@ -222,7 +222,7 @@ def _get_first_code(name: str) -> str:
     return name.partition(".")[0].partition(":")[0]
 
 
-def _knows(type: str, name: str, criteria: Criteria) -> bool:
+def knows_parameter(type: str, name: str, criteria: Criteria) -> bool:
     """Whether the name can be read at that type; for `_has`, whether its reference may lead there."""
     if name.startswith("_has:"):
         source, code = (*name.split(":", 3), "", "")[1:3]

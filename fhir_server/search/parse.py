@@ -11,11 +11,16 @@ from fhir_server.search.entries import TextParameter
 from fhir_server.search.filter import parse_filter_clause
 from fhir_server.search.include import Include
 from fhir_server.search.list import parse_list_clause
-from fhir_server.search.parameter_clause import UnsupportedParameter, find_parameters, parse_parameter
+from fhir_server.search.parameter_clause import (
+    UnsupportedParameter,
+    find_parameters,
+    knows_parameter,
+    parse_parameter,
+)
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import And, Clause, Or, Query, Scope, Words
+from fhir_server.search.query import NOTHING, And, Clause, Or, Query, Scope, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result_parameters import (
     PARAMETERS,
@@ -152,7 +157,9 @@ def _add_clauses(clauses: dict[str, list[Clause]], name: str, value: str, criter
     code = name.partition(".")[0].partition(":")[0]
     if len(clauses) > 1 and code != "_has" and not (code in COMMON_CRITERIA and value):
         find_parameters(tuple(clauses), code, criteria)
-    added = {type: parse_criterion(type, name, value, criteria) for type in clauses}
+    # over several types, a reverse chain matches none of those that its reference cannot lead to
+    fit = [type for type in clauses if code != "_has" or knows_parameter(type, name, criteria)] or list(clauses)
+    added = {type: parse_criterion(type, name, value, criteria) if type in fit else NOTHING for type in clauses}
     for type, clause in added.items():
         clauses[type].append(clause)
 

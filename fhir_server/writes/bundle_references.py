@@ -20,14 +20,19 @@ from fhir_server.writes.resolve_targets import CriteriaScope, ResolvedTargets, T
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.*)", re.DOTALL)
 _URN_TEXT = re.compile("urn:(?:uuid|oid):", re.IGNORECASE).match
+_VERSIONED = b"/_history/"
 _URN = re.compile(rb'"reference"\s*:\s*"(?i:urn:(?:uuid|oid):)')
 
 
 @dataclass(frozen=True, slots=True)
 class BundleReferences:
-    """The full URLs of a bundle's entries and the references they stand for: full URL → `Type/id`."""
+    """The full URLs of a bundle's entries and the references they stand for: full URL → `Type/id`.
+
+    `versions`: full URL → the version that a resource has for its sender, and the one that it gets here (0: unknown).
+    """
 
     references: Mapping[str, str]
+    versions: Mapping[str, tuple[str, int]]
     prefixes: tuple[bytes, ...]
     relative: Mapping[str, set[bytes]]
 
@@ -47,9 +52,9 @@ class BundleReferences:
                     expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
                 )
         references = {full_url: target.reference for full_url, target in first.items()}
-        return cls(
-            references, tuple(sorted({_find_prefix(url) for url in references})), _group_relative_prefixes(references)
-        )
+        versions = {full_url: _number_version(target) for full_url, target in first.items()}
+        prefixes = tuple(sorted({_find_prefix(url) for url in references}))
+        return cls(references, versions, prefixes, _group_relative_prefixes(references))
 
     def rewrite(self, text: Text, full_url: str, definitions: Definitions) -> Text:
         """The resource with its references to other entries replaced; relative ones are read from `full_url`."""
@@ -62,10 +67,43 @@ class BundleReferences:
             found = self.references.get(reference)
             if found is None and root is not None and ":" not in reference:
                 found = self.references.get(root + reference)
-            return found
+            return versioned.get(reference) if found is None else found
 
+        versioned = self._resolve_versions(text, root or "") if _VERSIONED in text.raw else {}
         prefixes = self.prefixes if root is None else (*self.prefixes, *self.relative.get(root, ()))
         return rewrite_references(text, lookup, prefixes, definitions)
+
+    def _resolve_versions(self, text: Text, root: str) -> dict[str, str]:
+        """What references to a version of an entry become: its first version here. Raises Invalid for any other.
+
+        A version of a resource that keeps its id is left alone unless it is the one in the bundle: it is stored here.
+        """
+        found: dict[str, str] = {}
+        for path, reference in find_reference_paths(text.tree, text.type, lambda value: "/_history/" in value):
+            url, _, version = reference.partition("/_history/")
+            full_url = url if url in self.references else root + url
+            if full_url not in self.references:
+                continue
+            sent, stored = self.versions[full_url]
+            if stored:
+                found[reference] = f"{self.references[full_url]}/_history/{stored}"
+            elif version == sent or not full_url.endswith(f"/{self.references[full_url]}"):
+                raise Invalid(
+                    f"The reference `{reference}` names a version of the entry `{full_url}`, which gets its number "
+                    "when it is stored; leave `/_history/…` out.",
+                    code="value",
+                    expression=(path,),
+                )
+        return found
+
+
+def _number_version(target: Target) -> tuple[str, int]:
+    """The version in an entry's `meta`, and the one that its resource gets: 1 for what a POST creates, 0 for others."""
+    text = target.action.text
+    meta = text.tree.get("meta") if text is not None else None
+    sent = meta.get("versionId") if isinstance(meta, dict) else None
+    is_first = target.action.method == "POST" and target.create and not target.found
+    return sent if isinstance(sent, str) else "", int(is_first)
 
 
 def _group_relative_prefixes(urls: Iterable[str]) -> dict[str, set[bytes]]:

@@ -22,6 +22,7 @@ from fhir_server.search.query import Clause
 from fhir_server.store.operations import Assertion, Matches
 from fhir_server.writes.action import Action
 from fhir_server.writes.identity import build_stored_tree
+from fhir_server.writes.linked_criteria import MOST_ROUNDS, replace_links, split_linked, split_ready
 from fhir_server.writes.pending_targets import PendingTargets
 from fhir_server.writes.stored_matches import StoredMatches, find_stored_matches
 
@@ -114,18 +115,76 @@ async def resolve_targets(context: Context, actions: Sequence[Action], caller: C
             id = action.id if action.id is not None else action.fresh
             resolved.add(Target(action, id, create=action.method == "POST"))
     parsed: list[tuple[Action, Clause]] = []
-    for action in sorted(conditional, key=lambda action: _ORDER[action.method]):
+    ordered = sorted(conditional, key=lambda action: _ORDER[action.method])
+    plain, linked = split_linked(context, ordered)
+    for action in plain:
         parsed.append((action, await _parse_criteria(context, action, caller)))
         await take_turns(len(parsed))
     if len(parsed) > 1:
         await resolved.look_up(context, [(action.type, where) for action, where in parsed], caller)
     for number, (action, where) in enumerate(parsed):
-        try:
-            await _resolve_criteria(context, resolved, action, where, caller)
-        except FhirError as error:
-            raise error.relocate(action.where) if action.where else error from None
+        await _resolve_one(context, resolved, action, where, caller)
         await take_turns(number)
+    if linked:
+        parsed += await _resolve_linked(context, resolved, linked, caller)
+    await _refuse_matched_updates(context, resolved, parsed, caller)
     return resolved
+
+
+async def _resolve_linked(
+    context: Context, resolved: ResolvedTargets, linked: list[Action], caller: Caller
+) -> list[tuple[Action, Clause]]:
+    """Resolve actions whose criteria name other entries, each after those."""
+    parsed: list[tuple[Action, Clause]] = []
+    for _ in range(MOST_ROUNDS):
+        references = {target.action.full_url: target.reference for target in resolved.targets if target.id}
+        ready, linked = split_ready(context, linked, references)
+        for action in ready:
+            where = await _parse_criteria(context, replace_links(context, action, references), caller)
+            await _resolve_one(context, resolved, action, where, caller)
+            parsed.append((action, where))
+            await take_turns(len(parsed))
+        if not linked:
+            return parsed
+    raise TooCostly(f"Criteria name entries whose criteria name others, over more than {MOST_ROUNDS} entries.")
+
+
+async def _resolve_one(
+    context: Context, resolved: ResolvedTargets, action: Action, where: Clause, caller: Caller
+) -> None:
+    try:
+        await _resolve_criteria(context, resolved, action, where, caller)
+    except FhirError as error:
+        raise error.relocate(action.where) if action.where else error from None
+
+
+async def _refuse_matched_updates(
+    context: Context, resolved: ResolvedTargets, parsed: Sequence[tuple[Action, Clause]], caller: Caller
+) -> None:
+    """Refuse a conditional update whose criteria match what a later entry writes, as an earlier one is refused.
+
+    The entries have no order (https://hl7.org/fhir/R4/http.html#trules), so that the answer may not depend on it.
+    """
+    updates = [(action, where) for action, where in parsed if action.method == "PUT" and action.where]
+    if not updates or len(resolved.targets) < 2:
+        return
+    ids = {target.action.where: target.id for target in resolved.targets}
+    for number, (action, where) in enumerate(updates):
+        pending, build_candidate = (
+            resolved.list_pending(action.type),
+            functools.partial(_build_candidate, context, caller),
+        )
+        restricted = context.reader(caller).restrict_clause(action.type, where)
+        matched = await context.long_work.run(pending.waiting_size, pending.find_matches, restricted, build_candidate)
+        others = [id for id in matched if id != ids[action.where]]
+        if others:
+            other = pending.targets[others[0]].action
+            raise Invalid(
+                f"The criteria of {action.where} match what {other.where} writes, so that both would be one resource; "
+                "send one of them.",
+                expression=(action.where, other.where),
+            )
+        await take_turns(number)
 
 
 async def take_turns(number: int) -> None:

@@ -32,6 +32,8 @@ def parse_clause(parameter: Parameter, modifier: str | None, text: str, criteria
     root = _URL.match(uri)
     if not root:
         raise reject(parameter, text, f"`:{modifier}` compares path segments, which only a URL such as `http://…` has.")
+    if "|" in uri and not canonical:
+        raise reject(parameter, text, f"`:{modifier}` compares path segments and takes no version.")
     if modifier == "above":
         return Equals(parameter.code, tuple(_list_above(uri, root.end())))
     if uri.endswith("/"):
