@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.operations.billing import BILLING
 from fhir_server.operations.charges import CHARGES
 from fhir_server.operations.core import CORE
 from fhir_server.operations.hl7v2 import HL7V2
@@ -10,5 +11,5 @@ from fhir_server.operations.payments import PAYMENTS
 from fhir_server.operations.scheduling import SCHEDULING
 from fhir_server.operations.x12 import X12
 
-_TABLES = (CHARGES, CORE, HL7V2, PAYMENTS, SCHEDULING, X12)
+_TABLES = (BILLING, CHARGES, CORE, HL7V2, PAYMENTS, SCHEDULING, X12)
 OPERATIONS: dict[str, Operation] = {operation.code: operation for table in _TABLES for operation in table}

@@ -160,17 +160,3 @@ def find_rule_set(libraries: Iterable[Resource], provider: str) -> tuple[RuleSet
         if owner in active:
             return active[owner][0], []
     return NO_RULES, []
-
-
-def find_library_faults(library: Resource, others: Iterable[Resource]) -> list[Issue]:
-    """Why a rule set must not be stored: its faults, or another active one for the same provider."""
-    rules, issues = read_rule_set(library)
-    if rules is None or library.get("status") != "active":
-        return issues
-    for other in others:
-        if other.get("status") == "active" and is_rule_set(other) and other.get("id") != library.get("id"):
-            theirs, _ = read_rule_set(other)
-            if theirs is not None and theirs.provider == rules.provider:
-                text = f"`Library/{other.get('id')}` is the active rule set already. Retire it first."
-                return [Issue("error", "conflict", text, ("Library.status",))]
-    return []

@@ -207,6 +207,7 @@ REQUESTS: dict[str, list[Call]] = {
     "$refund": send("POST", "PaymentReconciliation/none/$refund", PAYING),
     "$reverse": send("POST", "PaymentReconciliation/none/$reverse", PAYING),
     "$adjust": send("POST", "Claim/none/$adjust", PAYING),
+    "$scrub": send("POST", "Claim/none/$scrub") + send("POST", "Claim/$scrub", {"resourceType": "Claim"}),
     "read": get("""
         Observation/height
         Patient/hidden

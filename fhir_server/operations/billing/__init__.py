@@ -1,1 +1,18 @@
 """The operations of claims that go out: one file each, one row each in this table (docs/billing.md)."""
+
+from __future__ import annotations
+
+from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.billing.scrub import scrub
+from fhir_server.operations.operation import Operation
+
+BILLING: tuple[Operation, ...] = (
+    Operation(
+        "scrub",
+        ("POST",),
+        operation_url("claim-scrub"),
+        "What is wrong with a claim and how to mend it; a stored claim becomes ready or held.",
+        scrub,
+        at={"Claim": ("type", "instance")},
+    ),
+)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fhir_server.fhir.outcome import Issue
+from fhir_server.operations.billing.library_rule import library_rule
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Equals
 from fhir_server.workers.posting.writes import copy, put, read_now
@@ -158,4 +159,4 @@ def _find_faults(old: Resource, new: Resource) -> tuple[Issue, ...]:
     return (refusal,) if refusal is not None else ()
 
 
-CLAIM_RULES: Rules = {"Claim": claim_rule, "Task": claim_task_rule}
+CLAIM_RULES: Rules = {"Claim": claim_rule, "Library": library_rule, "Task": claim_task_rule}

@@ -16,8 +16,9 @@ from mappers.billing.fields import find_code, find_extension, find_identifier
 from mappers.billing.libraries import make_library, read_model
 from mappers.billing.payer_settings import SiteSettings
 from mappers.billing.scrub import scrub_view
+from mappers.billing.site_libraries import find_library_faults
 from mappers.billing.split import Split, explain_split, split_claim
-from mappers.billing.split_rules import KIND, NO_RULES, RuleSet, find_library_faults, find_rule_set, read_rule_set
+from mappers.billing.split_rules import KIND, NO_RULES, RuleSet, find_rule_set, read_rule_set
 from tests.mappers.billing.split_scenarios import make_view, read_rules, read_scenarios
 from tests.mappers.billing.valid_claims import TODAY, make_claims
 
@@ -331,7 +332,9 @@ def test_two_active_rule_sets_split_nothing_and_the_second_is_refused() -> None:
     first, second = library("a"), library("b")
     rules, issues = find_rule_set([first, second], "Organization/us")
     assert rules is None and "Two active rule sets" in issues[0].diagnostics
-    assert "`Library/a` is the active rule set already" in find_library_faults(second, [first])[0].diagnostics
+    assert (
+        "`Library/a` is the active one for the practice already" in find_library_faults(second, [first])[0].diagnostics
+    )
     assert find_library_faults({**second, "status": "draft"}, [first]) == []
     assert find_library_faults(library("c", "Organization/us"), [first]) == []
 
