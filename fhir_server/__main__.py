@@ -16,6 +16,7 @@ from fhir_server.commands.report import report
 from fhir_server.commands.schedule import schedule
 from fhir_server.commands.serve import serve
 from fhir_server.commands.work import work
+from fhir_server.commands.x12 import x12
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
 for command in (serve, work, load, reindex, backup, schedule):
@@ -25,6 +26,7 @@ cli.add_typer(hl7v2, name="hl7v2")
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
 cli.add_typer(report, name="report")
+cli.add_typer(x12, name="x12")
 
 
 @cli.command()

@@ -63,7 +63,7 @@ def list_messages(
         if more:
             typer.echo(f"There are more than {count}; ask for more with --count, or for less with a filter.", err=True)
 
-    _run(store, find)
+    run_with_store(store, find)
 
 
 @messages.command()
@@ -90,7 +90,7 @@ def show(
         if len(shown) < len(text):
             typer.echo(f"The first {LONGEST_SHOWN} bytes are shown; --whole shows all of it.", err=True)
 
-    _run(store, print_message)
+    run_with_store(store, print_message)
 
 
 @messages.command()
@@ -118,7 +118,7 @@ def replay(
             typer.echo(done.reason, err=True)
             raise typer.Exit(1)
 
-    _run(store, replay_message)
+    run_with_store(store, replay_message)
 
 
 @messages.command()
@@ -132,7 +132,7 @@ def close(
         await message_log.close(context, caller, id, reason)
         typer.echo(f"Task/{id} is closed.")
 
-    _run(store, close_message)
+    run_with_store(store, close_message)
 
 
 def make_table(tasks: list[Task]) -> Table:
@@ -174,7 +174,7 @@ def _to_lines(text: bytes) -> str:
     return "\n".join("".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line) for line in lines)
 
 
-def _run(store: str | None, work: Callable[[Context, Caller], Awaitable[None]]) -> None:
+def run_with_store(store: str | None, work: Callable[[Context, Caller], Awaitable[None]]) -> None:
     """Do something with the store of a setting; an error is a sentence and status 1."""
 
     async def with_store() -> None:

@@ -42,7 +42,7 @@ EDI_X12 = "application/EDI-X12"
 """The media type of X12 (RFC 1767)."""
 
 MOST_PARTS = 500
-"""Interchanges, groups and transaction sets of one file, together."""
+"""Interchanges, groups and transaction sets of one request, together."""
 
 _BEGINNING = 40
 
@@ -78,6 +78,10 @@ class TakenInterchange(NamedTuple):
         """Whether none of its sets is taken."""
         return bool(find_errors(self.faults))
 
+    def list_received(self) -> list[Received]:
+        """What came of its sets, then of its TA1 segments."""
+        return [*(each.received for group in self.groups for each in group.sets), *self.answers]
+
 
 class Source(NamedTuple):
     """Where a file comes from: `partner` where that is known by the way; `check` is awaited before each set."""
@@ -88,13 +92,11 @@ class Source(NamedTuple):
     check: Callable[[], Awaitable[None]] | None = None
 
 
-async def read_file(context: Context, text: bytes) -> ReceivedFile:
-    """The interchanges of a file. Raises Invalid where there are none, TooCostly where there are too many."""
-    found = await context.long_work.run(len(text), collect_interchanges, text, MOST_PARTS)
+async def read_file(context: Context, text: bytes, most: int = MOST_PARTS) -> ReceivedFile:
+    """The interchanges of a file. Raises Invalid where there are none, TooCostly where there are too many parts."""
+    found = await context.long_work.run(len(text), collect_interchanges, text, most)
     if not found.complete:
-        raise TooCostly(
-            f"The file has more than {MOST_PARTS} interchanges, groups and transaction sets; send it in parts."
-        )
+        raise TooCostly(f"The file has more than {most} interchanges, groups and transaction sets; send it in parts.")
     if not found.interchanges:
         sentence = "There is no interchange; one begins with an ISA segment of 106 characters. The text begins"
         raise Invalid(f"{sentence} `{clean_text(text[:_BEGINNING].decode('latin-1'))}`.", code="structure")

@@ -128,8 +128,9 @@ def _find_header(window: _Window) -> tuple[Delimiters | None, int]:
             place = 0
         delimiters = parse_delimiters(window.buffer[place : place + _HEADER_BYTES])
         if delimiters is not None:
+            skipped += len(window.buffer[:place].strip(_BLANK))
             window.drop(place)
-            return delimiters, skipped + place
+            return delimiters, skipped
         at = place + 3
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,9 @@ async def client(known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
         yield client
 
 
-def make_step() -> tuple[Step, Seconds]:
+def make_step(formats: Mapping[str, FileFormat] = FORMATS) -> tuple[Step, Seconds]:
     seconds = Seconds()
-    return watch_folders(FORMATS, seconds), seconds
+    return watch_folders(formats, seconds), seconds
 
 
 async def look(client: Client, step: Step, seconds: Seconds, lines: Lines | None = None) -> int:

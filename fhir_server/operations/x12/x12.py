@@ -49,9 +49,7 @@ def _read_partner(context: Context, request: Request) -> str:
 async def _write_tasks(context: Context, request: Request, taken: Sequence[TakenInterchange]) -> bytes:
     """The Tasks in the order of their sets; an OperationOutcome where an interchange or group has faults."""
     groups = [group for each in taken for group in each.groups]
-    received = [each.received for group in groups for each in group.sets]
-    received += [answer for each in taken for answer in each.answers]
-    references = list(dict.fromkeys(f"Task/{each.id}" for each in received))
+    references = list(dict.fromkeys(f"Task/{one.id}" for each in taken for one in each.list_received()))
     stored = await context.reader(request.caller).read_many(references)
     texts = [(each, stored[each].raw or b"{}") for each in references if each in stored]
     base = request.base.encode()
