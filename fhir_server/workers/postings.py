@@ -13,9 +13,10 @@ from fhir_server.requests.context import Context
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Or, Query, Scope, StartsWith
 from fhir_server.workers.posting.claims import find_payer
+from fhir_server.workers.posting.closings import read_posting_day
 from fhir_server.workers.posting.intake import read_sets, to_remittance
 from fhir_server.workers.posting.remittances import SLICE, activate, draft_slice, finish_slice, read_settings
-from fhir_server.workers.posting.writes import copy, name, put, read_now, read_today
+from fhir_server.workers.posting.writes import copy, name, put, read_now
 from fhir_server.workers.worker import StepResult, Turn
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
@@ -113,7 +114,7 @@ async def _commit(turn: Turn, decide: Decide) -> Any:
 def _drafting(remittance: Remittance, numbers: range, draft: Resource) -> Decide:
     async def decide(state: State) -> Decision[list[Resource]]:
         _, payer_id = await find_payer(state, remittance)
-        return await draft_slice(state, remittance, numbers, read_settings(state, draft, payer_id))
+        return await draft_slice(state, remittance, numbers, await read_settings(state, draft, payer_id))
 
     return decide
 
@@ -127,7 +128,7 @@ async def _activate(turn: Turn, remittance: Remittance, draft: Resource) -> Reso
         current = await state.read("PaymentReconciliation", draft["id"])
         if current is None or current.tree.get("status") != "draft":
             return Decision(dict(current.tree) if current is not None else draft)
-        day = str(read_today(state.context))
+        day = str(await read_posting_day(state.context))
         active = activate(remittance, dict(current.tree), responses, day)
         return Decision(active, (put(active),))
 

@@ -40,8 +40,7 @@ def share_balances(books: Books, day: date) -> dict[str, Share]:
 
 def find_payer(root: Root, day: date) -> str:
     """Who a root's claim is with on a day: the payer of its latest claim made until then, else the patient."""
-    before = [payer for since, payer in root.payers if since <= day]
-    return before[-1] if before else (root.payers[0][1] if root.payers else PATIENT)
+    return next((payer for since, payer in reversed(root.payers) if since <= day), PATIENT)
 
 
 _KEYS: dict[str, Callable[[Books, Entry], str]] = {

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 from mappers.billing.fields import ZERO, Resources
-from mappers.billing.ledger import CHARGE, INVOICE, OPENING, Books, Entry, find_first_answers, make_books
+from mappers.billing.ledger import (
+    CHARGE,
+    INVOICE,
+    OPENING,
+    PATIENT,
+    Books,
+    Entry,
+    Root,
+    find_first_answers,
+    make_books,
+)
 
 _LOOK_BACK = timedelta(days=366)
 
@@ -19,14 +30,17 @@ def close_books(books: Books, day: date) -> Books:
     """
     sums: dict[tuple[str, str, str], Decimal] = {}
     gross = {served: amount for served, amount in books.gross.items() if served > day - _LOOK_BACK}
+    entered: dict[str, date] = {}
     for entry in books.entries:
         if entry.day > day:
             break
         for kind, line in _find_parts(entry):
             key = (kind, entry.root, line)
             sums[key] = sums.get(key, ZERO) + entry.amount
-        if entry.kind == CHARGE and entry.day > day - _LOOK_BACK:
-            gross[entry.day] = gross.get(entry.day, ZERO) + entry.amount
+        if entry.kind == CHARGE:
+            entered.setdefault(entry.root, entry.day)
+            if entry.day > day - _LOOK_BACK:
+                gross[entry.day] = gross.get(entry.day, ZERO) + entry.amount
     invoice_days = {entry.root: entry.day for entry in books.entries if entry.kind == INVOICE and entry.day <= day}
     entries = [
         Entry(kind, amount, invoice_days.get(root, day) if kind == INVOICE else day, root, line, "")
@@ -36,7 +50,7 @@ def close_books(books: Books, day: date) -> Books:
     names = {entry.root for entry in entries}
     return Books(
         entries=tuple(sorted(entries, key=lambda entry: entry.day)),
-        roots={name: books.roots[name] for name in names},
+        roots={name: _date_root(books.roots[name], entered.get(name), day) for name in names},
         answers=tuple(each._replace(denied=()) for each in find_first_answers(books) if each.day <= day),
         provider_adjustments=tuple(each for each in books.provider_adjustments if each.day <= day),
         unapplied=tuple(each for each in books.unapplied if each.day <= day),
@@ -51,20 +65,68 @@ def _find_parts(entry: Entry) -> list[tuple[str, str]]:
     return [*parts, (INVOICE, "")] if INVOICE in (entry.kind, entry.reason) else parts
 
 
-def continue_books(opening: Books, resources: Resources) -> Books:
-    """Books from a closing on. `resources`: what came after its day, with what it names."""
+def _date_root(root: Root, entered: date | None, day: date) -> Root:
+    """The root with the day of its first charge, from which the patient has it until a claim is made."""
+    if entered is None or any(since <= day for since, _ in root.payers):
+        return root
+    return replace(root, payers=((entered, PATIENT), *root.payers))
+
+
+def continue_books(opening: Books, resources: Resources, day: date) -> Books:
+    """Books from the closing of a day on. `resources`: what came after it, with what it names; more does no harm."""
     later = make_books(resources, opening)
-    roots = dict(opening.roots)
-    for name, root in later.roots.items():
-        before = roots.get(name, root)
-        roots[name] = replace(before, payers=tuple(sorted({*before.payers, *root.payers})))
+    entries = tuple(entry for entry in later.entries if entry.day > day)
+    charges: dict[str, list[str]] = {}
+    for charge, of in opening.root_of_charge.items():
+        charges.setdefault(of, []).append(charge)
+    renamed = [_rename(entry, charges.get(entry.root, ()), later) for entry in opening.entries]
+    roots = dict(later.roots)
+    for old, new in sorted({(old.root, new.root) for old, new in zip(opening.entries, renamed, strict=True)}):
+        if old == new or not old.startswith("Patient/"):
+            roots[new] = _merge(new, opening.roots[old], roots.get(new))
     return Books(
-        entries=(*opening.entries, *later.entries),
+        entries=(*renamed, *entries),
         roots=roots,
-        answers=(*opening.answers, *later.answers),
-        provider_adjustments=(*opening.provider_adjustments, *later.provider_adjustments),
-        unapplied=(*opening.unapplied, *later.unapplied),
+        answers=(*opening.answers, *(each for each in later.answers if each.day > day)),
+        provider_adjustments=(
+            *opening.provider_adjustments,
+            *(each for each in later.provider_adjustments if each.day > day),
+        ),
+        unapplied=(*opening.unapplied, *(each for each in later.unapplied if each.day > day)),
         charges=later.charges,
         root_of_charge={**opening.root_of_charge, **later.root_of_charge},
+        root_of_claim=later.root_of_claim,
+        root_of_visit=later.root_of_visit,
         gross=opening.gross,
+    )
+
+
+def _rename(entry: Entry, charges: Iterable[str], later: Books) -> Entry:
+    """The entry under the claim or Invoice that was made of its charges or visit since. `charges`: of its root."""
+    kind = entry.root.partition("/")[0]
+    if kind == "Claim":
+        return entry
+    names = (entry.line, entry.root, *charges)
+    new = later.root_of_visit.get(entry.line) if kind == "Patient" else _find_first(names, later.root_of_charge)
+    return entry._replace(root=new or entry.root)
+
+
+def _find_first(names: Iterable[str], roots: Mapping[str, str]) -> str | None:
+    return next((roots[each] for each in names if each in roots), None)
+
+
+def _merge(name: str, before: Root, later: Root | None) -> Root:
+    """What is known of a root at the closing and since."""
+    if later is None:
+        return replace(before, name=name)
+    payers = sorted(dict.fromkeys((*before.payers, *later.payers)), key=lambda each: each[0])
+    first = [each for each in payers if each[1] == PATIENT][:1]
+    return Root(
+        name,
+        later.patient or before.patient,
+        later.account or before.account,
+        before.provider or later.provider,
+        before.location or later.location,
+        min((each for each in (before.service_day, later.service_day) if each), default=None),
+        tuple(sorted([*first, *(each for each in payers if each[1] != PATIENT)], key=lambda each: each[0])),
     )

@@ -40,6 +40,7 @@ PATIENT = "patient"
 class Entry(NamedTuple):
     """One amount of one day: `root` is the first claim of its charges (or the charge itself), `line` the charge.
 
+    Money for a visit that no claim bills yet has the patient as root; its `line` is always the visit.
     `amount` is what it adds to the balance: charges and refunds above 0, payments and adjustments below. An `invoice`
     adds nothing; its amount moves to the patient. `payer` is who paid or adjusted, `patient` for the patient.
     """
@@ -98,6 +99,7 @@ class Books:
     charges: Resources = field(default_factory=dict)
     root_of_charge: dict[str, str] = field(default_factory=dict)
     root_of_claim: dict[str, str] = field(default_factory=dict)
+    root_of_visit: dict[str, str] = field(default_factory=dict)
     gross: dict[date, Decimal] = field(default_factory=dict)
 
 
@@ -122,7 +124,7 @@ class _Lookup:
 def make_books(resources: Resources, opening: Books | None = None) -> Books:
     """The books of a practice: of its Claims, ChargeItems, ClaimResponses, PaymentReconciliations, Invoices.
 
-    `opening` only tells the roots of charges entered before; `closing.continue_books` adds its entries.
+    `opening` only tells the claims of charges entered before; `closing.continue_books` adds its entries.
     """
     by_type: dict[str, list[Resource]] = {}
     for each in resources.values():
@@ -154,6 +156,7 @@ def make_books(resources: Resources, opening: Books | None = None) -> Books:
         charges={make_reference(each): each for each in charges},
         root_of_charge=lookup.root_of_charge,
         root_of_claim=lookup.root_of_claim,
+        root_of_visit=lookup.root_of_visit,
     )
 
 
@@ -180,7 +183,8 @@ def _look_up(
 ) -> _Lookup:
     """Roots: the first claim that is in force with a charge, else the Invoice that has it, else the charge."""
     root_of_claim: dict[str, str] = {}
-    root_of_charge: dict[str, str] = dict(opening.root_of_charge) if opening else {}
+    known = opening.root_of_charge if opening else {}
+    root_of_charge = {charge: root for charge, root in known.items() if root.startswith("Claim/")}
     for claim in claims:
         name = make_reference(claim)
         linked = [find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in claim.get("item", ())]
@@ -269,13 +273,14 @@ def _read_detail(detail: Resource, payment: Resource, day: date, lookup: _Lookup
     request = find_reference(detail.get("request"))
     root = lookup.find_root(request)
     reason = INVOICE if request.startswith("Invoice/") else find_code(detail.get("type"), codes.DETAIL_TYPE)
-    payer = find_reference(payment.get("paymentIssuer")) or PATIENT
+    payer, line = find_reference(payment.get("paymentIssuer")) or PATIENT, ""
     if root.partition("/")[0] in ("Appointment", "Encounter"):
+        line = root
         root = lookup.root_of_visit.get(root) or find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
     if kind == "adjustment":
-        yield Entry(ADJUSTMENT, -amount, day, root, "", payer, reason)
+        yield Entry(ADJUSTMENT, -amount, day, root, line, payer, reason)
     else:
-        yield Entry(PAYMENT if amount >= 0 else REFUND, -amount, day, root, "", payer, reason)
+        yield Entry(PAYMENT if amount >= 0 else REFUND, -amount, day, root, line, payer, reason)
 
 
 def _read_response(response: Resource, paid: Decimal, day: date, payer: str, lookup: _Lookup) -> Iterator[Entry]:

@@ -10,7 +10,8 @@ from fhir_server.fhir.outcome import Conflict, Invalid, Issue, NotFound, Unproce
 from fhir_server.operations.scheduling.parameters import Parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
-from fhir_server.workers.posting.writes import name, put, read_now, read_today
+from fhir_server.workers.posting.closings import read_posting_day
+from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import Resource as Stored
@@ -52,9 +53,9 @@ def read_key(asked: Parameters) -> str:
     return key
 
 
-def find_occasion(context: Context, asked: Parameters, scope: str, patient: str) -> Occasion:
+async def find_occasion(context: Context, asked: Parameters, scope: str, patient: str) -> Occasion:
     """Key, clock, day of posting, patient. `scope`: what the key is unique for, such as `Patient/1/$pay`."""
-    return Occasion(f"{scope}/{read_key(asked)}", read_now(context), str(read_today(context)), patient)
+    return Occasion(f"{scope}/{read_key(asked)}", read_now(context), str(await read_posting_day(context)), patient)
 
 
 def refuse(issue: Issue) -> Exception:

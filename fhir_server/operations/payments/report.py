@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import orjson
 
@@ -13,10 +13,9 @@ from fhir_server.operations.payments.ledger import CSV, read_day
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
-from fhir_server.workers.posting.practice import MOST, read_practice
+from fhir_server.workers.posting.practice import MOST, Practice, read_practice
 from fhir_server.workers.posting.writes import encode, read_now, read_today
-from mappers.billing.fields import Resources
-from mappers.billing.ledger import Books, make_books
+from mappers.billing.ledger import Books
 from mappers.billing.report_tables import (
     Table,
     list_aging,
@@ -30,9 +29,11 @@ from mappers.billing.reports import age_receivables, measure_productivity, rank_
 from mappers.scheduling.day_sheet import name_whole
 
 Compute = Callable[[Books], Table]
-Read = Callable[[Context, Parameters], Compute]
+Read = Callable[[Context, Parameters], tuple[date, Compute]]
+"""Gives the last day whose closing the report may begin with, and how it is computed."""
 # Bytes as which one resource counts when it is decided whether the report is computed on a thread.
 _RESOURCE = 512
+_DAY = timedelta(days=1)
 
 
 async def report(context: Context, request: Request) -> Response:
@@ -47,42 +48,40 @@ async def report(context: Context, request: Request) -> Response:
 
 async def make_table(context: Context, caller: Caller, name: str, asked: Parameters, most: int | None) -> Table:
     """A report of at most so many resources. Raises Invalid for what it cannot be asked, TooCostly."""
-    compute = _REPORTS[name](context, asked)
-    reader = context.reader(caller)
-    resources = await read_practice(reader, most)
-    table = await context.long_work.run(_RESOURCE * len(resources), _make, compute, resources)
-    keys = [key for key, _ in table.rows if "/" in key]
-    stored = await reader.read_many(keys)
+    until, compute = _REPORTS[name](context, asked)
+    practice = await read_practice(context, caller, until, most)
+    table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice)
+    stored = await context.reader(caller).read_many([key for key, _ in table.rows if "/" in key])
     directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
     return replace(table, names={key: name_whole(key, directory) for key in directory})
 
 
-def _make(compute: Compute, resources: Resources) -> Table:
-    return compute(make_books(resources))
+def _make(compute: Compute, practice: Practice) -> Table:
+    return compute(practice.make_books())
 
 
-def _read_aging(context: Context, asked: Parameters) -> Compute:
+def _read_aging(context: Context, asked: Parameters) -> tuple[date, Compute]:
     day = read_day(context, asked, "date")
     age_from = _choose(asked, "age-from", ("service", "responsibility"))
     by = _choose(asked, "by", ("payer", "patient", "provider", "location"))
-    return lambda books: list_aging(age_receivables(books, day, age_from, by), day, by)
+    return day, lambda books: list_aging(age_receivables(books, day, age_from, by), day, by)
 
 
-def _read_summary(context: Context, asked: Parameters) -> Compute:
+def _read_summary(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
     days = int(_choose(asked, "days", ("90", "365")))
-    return lambda books: list_summary(summarize_finances(books, start, end, days=days), start, end)
+    return start - _DAY, lambda books: list_summary(summarize_finances(books, start, end, days=days), start, end)
 
 
-def _read_denials(context: Context, asked: Parameters) -> Compute:
+def _read_denials(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
     by = _choose(asked, "by", ("reason", "payer", "provider", "month"))
-    return lambda books: list_denials(rank_denials(books, start, end, by), start, end, by)
+    return start - _DAY, lambda books: list_denials(rank_denials(books, start, end, by), start, end, by)
 
 
-def _read_productivity(context: Context, asked: Parameters) -> Compute:
+def _read_productivity(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
-    return lambda books: list_productivity(measure_productivity(books, start, end), start, end)
+    return start - _DAY, lambda books: list_productivity(measure_productivity(books, start, end), start, end)
 
 
 def _read_period(context: Context, asked: Parameters) -> tuple[date, date]:

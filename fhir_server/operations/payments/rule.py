@@ -6,14 +6,15 @@ Asked about every write of ClaimResponse, PaymentReconciliation, PaymentNotice, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from fhir_server.fhir.outcome import Issue
-from fhir_server.workers.posting.writes import read_today
+from fhir_server.workers.posting.closings import read_closed, read_posting_day
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.billing import codes
-from mappers.billing.fields import find_extension, find_identifier
+from mappers.billing.fields import find_extension, find_identifier, to_day
 
 _KEYS = {
     "ClaimResponse": codes.RESPONSE_KEY,
@@ -79,12 +80,37 @@ def _refuse_claim(change: Change) -> Ruling:
 
 
 async def charge_rule(state: State, change: Change) -> Ruling:
-    """A charge that is to be billed counts from its `enteredDate`: today, where it is left out."""
-    new = change.new
-    if new is None or new.get("status") not in ("billable", "billed") or "enteredDate" in new:
+    """A charge to be billed counts from its `enteredDate`, today where it is left out, never in a closed month."""
+    old, new = change.current or {}, change.new or {}
+    if not _counts(old) and not _counts(new):
         return ALLOWED
-    before = (change.current or {}).get("enteredDate")
-    return Ruling(elements={"enteredDate": before or str(read_today(state.context))})
+    closed = await read_closed(state.context)
+    if closed is not None and _read_entered(old) <= closed and _counts(old):
+        kept = _counts(new) and all(old.get(name) == new.get(name) for name in ("enteredDate", "priceOverride"))
+        return ALLOWED if kept else _refuse_closed(change, _read_entered(old))
+    if not _counts(new):
+        return ALLOWED
+    if "enteredDate" not in new:
+        posting_day = await read_posting_day(state.context)
+        return Ruling(elements={"enteredDate": old.get("enteredDate") or str(posting_day)})
+    return ALLOWED if closed is None or _read_entered(new) > closed else _refuse_closed(change, _read_entered(new))
+
+
+def _counts(charge: Mapping[str, Any]) -> bool:
+    return charge.get("status") in ("billable", "billed")
+
+
+def _read_entered(charge: Mapping[str, Any]) -> date:
+    return to_day(str(charge.get("enteredDate", ""))) or date.max
+
+
+def _refuse_closed(change: Change, day: date) -> Ruling:
+    text = (
+        f"`{change.type}/{change.id}` counts from {day}, and that month is closed: neither its day nor its price nor "
+        "that it counts can be changed; no charge is added to it. Enter a charge of today (leave `enteredDate` out) or "
+        "write off what was charged by `Claim/id/$adjust`."
+    )
+    return Ruling((Issue("error", "business-rule", text, ("ChargeItem.enteredDate",)),))
 
 
 PAYMENT_RULES: Rules = {**dict.fromkeys(_KEYS, posted_rule), "ChargeItem": charge_rule}

@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from fhir_server.search.query import Clause, Equals, Ids
-from fhir_server.workers.posting.writes import name, put, read_now, read_today
+from fhir_server.workers.posting.closings import read_posting_day
+from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 from mappers.billing import codes
@@ -55,7 +56,7 @@ async def follow_claims(state: State, claims: Sequence[Resource], pending: Pendi
         return []
     invoices = await _read_invoices(state, claims)
     paid = await read_desk_payments(state, claims, pending.payments)
-    settings = FollowUpSettings(read_now(state.context), str(read_today(state.context)))
+    settings = FollowUpSettings(read_now(state.context), str(await read_posting_day(state.context)))
     made: list[Resource] = []
     for claim in claims:
         reference = make_reference(claim)

@@ -67,7 +67,7 @@ async def read_patient(find: Find, patient: str) -> dict[str, Resource]:
         found |= {make_reference(each): each for each in await find(type, of_patient)}
     payments = {make_reference(each): each for each in await find("PaymentReconciliation", of_patient)}
     billed = sorted(each for each in found if each.startswith(("Claim/", "Invoice/")))
-    for part in _cut(billed):
+    for part in cut(billed):
         where = Equals("detail-request", part)
         payments |= {make_reference(each): each for each in await find("PaymentReconciliation", where)}
     names = frozenset(found)
@@ -98,9 +98,9 @@ async def read_named(find: Find, resources: Iterable[Resource]) -> dict[str, Res
         for each in claim.get("insurance", ())
     }
     found: dict[str, Resource] = {}
-    for part in _cut(sorted(coverages - {""})):
+    for part in cut(sorted(coverages - {""})):
         found |= {make_reference(each): each for each in await find("Coverage", Ids(part))}
-    for part in _cut(sorted(list_paid_visits(kinds))):
+    for part in cut(sorted(list_paid_visits(kinds))):
         found |= {make_reference(each): each for each in await find("Encounter", Equals("appointment", part))}
     return found
 
@@ -116,7 +116,8 @@ def list_paid_visits(resources: Iterable[Resource]) -> set[str]:
     return {each for each in requests if each.startswith("Appointment/")}
 
 
-def _cut(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def cut(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names in parts that a search takes at once."""
     return (tuple(names[start : start + _TERMS]) for start in range(0, len(names), _TERMS))
 
 

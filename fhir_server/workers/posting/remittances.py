@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from fhir_server.search.query import Equals, Ids
 from fhir_server.workers.posting.claims import find_payer, identify, read_posting_state
+from fhir_server.workers.posting.closings import read_posting_day
 from fhir_server.workers.posting.follow import Pending, follow_claims, write_new
-from fhir_server.workers.posting.writes import copy, name, put, read_now, read_today
+from fhir_server.workers.posting.writes import copy, name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision
 from fhir_server.writes.state import State
@@ -55,7 +56,7 @@ async def take_remittance(state: State, remittance: Remittance, source: str = ""
     if balance.transaction:
         return Taken(task=name(make_task("remittance", key, "", created, " ".join(balance.transaction))))
     payer, payer_id = await find_payer(state, remittance)
-    settings = PostingSettings(created, str(read_today(state.context)), payer, payer_id, posted_by)
+    settings = PostingSettings(created, str(await read_posting_day(state.context)), payer, payer_id, posted_by)
     draft = make_reconciliation(remittance, [], settings)
     draft["extension"] = [each for each in draft["extension"] if each["url"] != codes.POSTING_DATE]
     draft |= {"outcome": "queued", **({"request": {"reference": source}} if source else {})}
@@ -78,11 +79,11 @@ def _compare(remittance: Remittance, known: Resource, created: str, posted_by: s
     return Taken(task=name(task), posted=known)
 
 
-def read_settings(state: State, draft: Resource, payer_id: str) -> PostingSettings:
+async def read_settings(state: State, draft: Resource, payer_id: str) -> PostingSettings:
     """The settings by which the claims of a draft are posted."""
     payer = find_reference(draft.get("paymentIssuer"))
     by = str(find_extension(draft, codes.POSTED_BY) or "")
-    return PostingSettings(str(draft["created"]), str(read_today(state.context)), payer, payer_id, by)
+    return PostingSettings(str(draft["created"]), str(await read_posting_day(state.context)), payer, payer_id, by)
 
 
 async def draft_slice(
@@ -140,9 +141,9 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     if taken.draft is None:
         return Decision(taken, [] if taken.task is None else await write_new(state, [taken.task]))
     _, payer_id = await find_payer(state, remittance)
-    settings = read_settings(state, taken.draft, payer_id)
+    settings = await read_settings(state, taken.draft, payer_id)
     drafted = await draft_slice(state, remittance, range(len(remittance.claims)), settings)
-    day = str(read_today(state.context))
+    day = str(await read_posting_day(state.context))
     # as they would come back from the store: amounts are numbers
     responses = [dict(each.text.tree) for each in drafted.actions if each.type == "ClaimResponse" and each.text]
     active = {**activate(remittance, taken.draft, responses, day), "outcome": "complete"}

@@ -52,7 +52,12 @@ class Practice:
         self, when: str, number: str, *charges: str, served: str = "", payers: int = 1, provider: str = "pine"
     ) -> Resource:
         """Charges entered on a day, and their claim."""
-        made = [
+        made = self.enter(when, number, *charges, served=served, provider=provider)
+        return self.claim(when, number, made, payers=payers, provider=provider)
+
+    def enter(self, when: str, number: str, *charges: str, served: str = "", provider: str = "pine") -> list[Resource]:
+        """Charges entered on a day, without a claim."""
+        return [
             self.store(
                 {
                     "resourceType": "ChargeItem",
@@ -69,7 +74,18 @@ class Practice:
             )
             for n, charge in enumerate(charges, 1)
         ]
-        items = [
+
+    def claim(
+        self,
+        when: str,
+        number: str,
+        charges: list[Resource],
+        payers: int = 1,
+        provider: str = "pine",
+        visit: str = "",
+    ) -> Resource:
+        """A claim of charges, made on a day."""
+        items: list[Resource] = [
             {
                 "id": f"{number}L{n}",
                 "extension": [{"url": codes.CHARGE_ITEM, "valueReference": {"reference": make_reference(each)}}],
@@ -78,8 +94,10 @@ class Practice:
                 "servicedDate": each["occurrenceDateTime"],
                 "net": each["priceOverride"],
             }
-            for n, each in enumerate(made, 1)
+            for n, each in enumerate(charges, 1)
         ]
+        for item in items if visit else ():
+            item["encounter"] = [{"reference": visit}]
         insurance = [
             {"sequence": n, "focal": n == 1, "coverage": {"reference": f"Coverage/{n}"}} for n in range(1, payers + 1)
         ]
@@ -102,7 +120,7 @@ class Practice:
                 "facility": {"reference": "Location/north"},
                 "insurance": insurance,
                 "item": items,
-                "total": make_money(sum((D(each) for each in charges), D(0))),
+                "total": make_money(sum((each["priceOverride"]["value"] for each in charges), D(0))),
             }
         )
 
@@ -151,13 +169,14 @@ class Practice:
         for each in found.tasks:
             self.store(each)
 
-    def pay(self, when: str, amount: str, on: str, kind: str = "payment") -> None:
+    def pay(self, when: str, amount: str, on: str, kind: str = "payment", patient: str = "") -> None:
         """The patient's money, a refund where it is below 0, or an adjustment by hand."""
+        whose = [{"url": codes.PAYMENT_PATIENT, "valueReference": {"reference": patient}}] if patient else []
         self.store(
             {
                 "resourceType": "PaymentReconciliation",
                 "status": "active",
-                "extension": [{"url": codes.POSTING_DATE, "valueDate": f"2026-{when}"}],
+                "extension": [{"url": codes.POSTING_DATE, "valueDate": f"2026-{when}"}, *whose],
                 "paymentAmount": make_money(D(amount) if kind == "payment" else D(0)),
                 "detail": [
                     {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,13 @@ from mappers.billing.closing import close_books, continue_books
 from mappers.billing.fields import find_code
 from mappers.billing.ledger import ADJUSTMENT, CHARGE, PATIENT, PAYMENT, REFUND, Books, list_entries
 from mappers.billing.remittance import ProviderAdjustment
-from mappers.billing.reports import age_receivables, list_open_provider_adjustments, summarize_finances
+from mappers.billing.reports import (
+    age_receivables,
+    list_open_provider_adjustments,
+    measure_productivity,
+    rank_denials,
+    summarize_finances,
+)
 from tests.mappers.billing.histories import D, Practice, claim_paid, day, lines_paid
 
 # Each history, then (day, balance, of which the patient's), worked out on paper.
@@ -242,7 +249,9 @@ AMOUNTS = st.integers(0, 30_000).map(lambda cents: D(cents) / 100)
 DAYS = st.integers(1, 28)
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["bill", "remit", "whole", "reverse", "pay", "refund", "adjust", "follow"]),
+        st.sampled_from(
+            ["bill", "enter", "claim", "desk", "remit", "whole", "reverse", "pay", "refund", "adjust", "follow"]
+        ),
         st.integers(0, 3),
         DAYS,
         AMOUNTS,
@@ -253,6 +262,7 @@ STEPS = st.lists(
 )
 
 
+Tree = dict[str, Any]
 Steps = list[tuple[str, int, int, Decimal, Decimal, Decimal]]
 
 
@@ -263,6 +273,7 @@ class Model:
         self.practice = Practice()
         self.rows: list[tuple[str, str, Decimal]] = []
         self.open: dict[str, list[tuple[Decimal, Decimal, Decimal, bool]]] = {}
+        self.entered: dict[str, list[Tree]] = {}
         self.last = 1
 
     def run(self, step: tuple[str, int, int, Decimal, Decimal, Decimal]) -> None:
@@ -276,6 +287,20 @@ class Model:
             self.practice.bill(today, number, str(one), str(two), payers=1 + which % 2, served="02-15")
             self.open[number] = []
             self.rows += [(today, CHARGE, one), (today, CHARGE, two)]
+        elif kind == "enter":
+            late = f"L{len(self.entered) + len(numbers)}XXXX"
+            # another provider than that of the claim
+            self.entered[late] = self.practice.enter(today, late, str(one), str(two), served="02-15", provider="elm")
+            self.rows += [(today, CHARGE, one), (today, CHARGE, two)]
+        elif kind == "claim" and self.entered:
+            late = min(self.entered)
+            self.practice.claim(today, late, self.entered.pop(late), payers=1 + which % 2, visit=f"Encounter/v{late}")
+            self.open[late] = []
+        elif kind == "desk":
+            # for the visit of charges that may have a claim already, or get one later, or never
+            visit = f"Encounter/vL{which}XXXX"
+            self.practice.pay(today, str(one), visit, patient="Patient/l")
+            self.rows.append((today, PAYMENT, -one))
         elif number and kind in ("remit", "whole"):
             self.remit(today, number, (one, two, three), kind == "whole")
         elif number and kind == "reverse" and self.open[number]:
@@ -394,14 +419,11 @@ def test_books_that_start_from_a_closing_say_the_same(first: Steps, later: Steps
     model.last += 1
     for step in later:
         model.run(step)
-    wanted = {
-        reference: each
-        for reference, each in practice.resources.items()
-        if reference not in old or each["resourceType"] in ("Claim", "Invoice", "ClaimResponse", "Coverage")
-    }
+    # what is new, and of what is older the kinds that it may name
+    named = ("Claim", "ChargeItem", "Invoice", "ClaimResponse", "Coverage")
+    since = {name: each for name, each in practice.resources.items() if name not in old or name.startswith(named)}
     whole = practice.books()
-    since = {name: each for name, each in wanted.items() if each["resourceType"] != "Invoice" or name not in old}
-    continued = continue_books(stored, since)
+    continued = continue_books(stored, since, closed)
     for when in (closed, day("03-28"), day("06-30")):
         for by in ("claim", "line", "patient", "payer"):
             expected = {key: amount for key, amount in sum_balances(whole, when, by).items() if amount}
@@ -421,6 +443,8 @@ def test_books_that_start_from_a_closing_say_the_same(first: Steps, later: Steps
         "over_90",
     ):
         assert getattr(told, figure) == getattr(again, figure), figure
+    assert measure_productivity(continued, after, day("06-30")) == measure_productivity(whole, after, day("06-30"))
+    assert rank_denials(continued, after, day("06-30")) == rank_denials(whole, after, day("06-30"))
 
 
 def test_what_is_paid_on_the_claim_after_the_invoice_lowers_the_patients_part_too() -> None:
@@ -433,3 +457,16 @@ def test_what_is_paid_on_the_claim_after_the_invoice_lowers_the_patients_part_to
     books = practice.books()
     shares = [share_balances(books, day(each))["Claim/a1"] for each in ("03-20", "03-25", "03-27")]
     assert [(share.total, share.patient) for share in shares] == [(D(40), D(40)), (D(10), D(10)), (D(-20), D(0))]
+
+
+def test_of_two_visits_that_were_paid_one_gets_its_claim_after_the_closing() -> None:
+    practice = Practice()
+    practice.pay("03-02", "10", "Encounter/v1", patient="Patient/a")
+    practice.pay("03-02", "7", "Encounter/v2", patient="Patient/a")
+    opening = close_books(practice.books(), day("03-31"))
+    old = set(practice.resources)
+    practice.claim("04-02", "A1", practice.enter("04-02", "A1", "60"), visit="Encounter/v1")
+    since = {name: each for name, each in practice.resources.items() if name not in old}
+    books = continue_books(opening, since, day("03-31"))
+    assert sum_balances(books, day("04-02"), "claim") == {"Claim/a1": D(50), "Patient/a": D(-7)}
+    assert sum_balances(books, day("04-02"), "patient") == {"Patient/a": D(43)}

@@ -1,0 +1,103 @@
+"""Months that are closed: the books of their last day, kept with the store, from which reports go on (docs/reports.md).
+
+`closing/until` has the last closed day. `closing/month/<month>` says how many parts the books of a month have,
+`closing/books/<month>/<part>` are they: JSON, compressed and cut.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import date, datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+import msgspec
+import orjson
+
+from fhir_server.requests.context import Context
+from fhir_server.store.protocol import Store
+from fhir_server.workers.posting.writes import read_today
+from mappers.billing.ledger import Books
+
+_UNTIL = "closing/until"
+_MONTHS = "closing/month/"
+_PART = 4 * 1024 * 1024
+MONTH_FORM = "%Y-%m"
+
+
+class Closing(NamedTuple):
+    """The books of the last day of a month."""
+
+    day: date
+    books: Books
+
+
+async def read_closed(context: Context) -> date | None:
+    """The last day that is closed: nothing is posted on it or before it any more."""
+    text = await context.unrestricted.get_value(_UNTIL)
+    return None if text is None else date.fromisoformat(text.decode())
+
+
+async def read_posting_day(context: Context) -> date:
+    """The day on which something counts that is posted now: today, where today is not closed."""
+    today, closed = read_today(context), await read_closed(context)
+    return today if closed is None or closed < today else closed + timedelta(days=1)
+
+
+async def shut(context: Context, day: date) -> None:
+    """From now on nothing begins to be posted on this day or before it."""
+    store = context.unrestricted
+    before = await store.get_value(_UNTIL)
+    while before is None or date.fromisoformat(before.decode()) < day:
+        if await store.put_value_if(_UNTIL, str(day).encode(), before):
+            return
+        before = await store.get_value(_UNTIL)
+
+
+async def find_closing(context: Context, until: date) -> Closing | None:
+    """The latest closing of a day until this one."""
+    store = context.unrestricted
+    days = [day for month in await list_months(context) if (day := find_last_day(month)) <= until]
+    return Closing(max(days), await _read_books(store, max(days).strftime(MONTH_FORM))) if days else None
+
+
+async def list_months(context: Context) -> list[str]:
+    """The months whose books are kept, the earliest first."""
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await context.unrestricted.list_values(_MONTHS, after)
+        found += [key.removeprefix(_MONTHS) for key, _ in page.values]
+        after = page.next
+    return found
+
+
+async def keep_closing(context: Context, month: str, books: Books) -> None:
+    """Keep the books of a month; the last write makes them count, and the first who keeps them is right."""
+    store, text = context.unrestricted, zlib.compress(msgspec.json.encode(books), 6)
+    parts = [text[start : start + _PART] for start in range(0, len(text), _PART)]
+    for number, part in enumerate(parts):
+        await _put(store, f"closing/books/{month}/{number:06}", part)
+    await store.put_value_if(f"{_MONTHS}{month}", orjson.dumps({"parts": len(parts)}), None)
+
+
+async def _put(store: Store, key: str, value: bytes) -> None:
+    while not await store.put_value_if(key, value, await store.get_value(key)):
+        pass
+
+
+async def _read_books(store: Store, month: str) -> Books:
+    head = await store.get_value(f"{_MONTHS}{month}")
+    numbers = range(orjson.loads(head or b"{}").get("parts", 0))
+    parts = [await store.get_value(f"closing/books/{month}/{number:06}") for number in numbers]
+    return msgspec.json.decode(zlib.decompress(b"".join(each or b"" for each in parts)), type=Books)
+
+
+def find_last_day(month: str) -> date:
+    """The last day of a month such as `2026-03`. Raises ValueError."""
+    first = datetime.strptime(month, MONTH_FORM).date()
+    return (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+
+
+def find_instant(day: date, zone: tzinfo) -> int:
+    """The first instant of a day in the practice's zone, µs since 1970."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 1_000_000
