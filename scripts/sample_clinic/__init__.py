@@ -1,1 +1,1 @@
-"""The invented clinic in `examples/`: `python -m scripts.sample_clinic` writes its four transaction bundles."""
+"""The invented clinic in `examples/`: `python -m scripts.sample_clinic` writes its five transaction bundles."""

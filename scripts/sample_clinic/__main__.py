@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from scripts.sample_clinic import billing, care, people, practice, visits
+from scripts.sample_clinic import billing, care, charges, people, practice, visits
 from scripts.sample_clinic.build import transaction
 
 WIDTH = 118
@@ -18,6 +18,7 @@ BUNDLES = {
     "2-people.json": (people,),
     "3-care.json": (visits, care),
     "4-billing.json": (billing,),
+    "5-charges.json": (charges,),
 }
 
 

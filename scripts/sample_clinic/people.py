@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.sample_clinic.build import Resource, concept, identifier, reference, resource
+from scripts.sample_clinic.build import Resource, coding, concept, identifier, reference, resource
 
 # id, given names, family name, gender, birth date, language, phone, email, street, general practitioner
 PATIENTS: list[tuple[Any, ...]] = [
@@ -72,6 +72,8 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "george-whitfield": {"deceasedDateTime": "2026-10-02"},
     "noah-abara": {"active": False},
 }
+# Source of payment of the plans: a preferred provider organization, and Medicaid managed care.
+PLANS = {"meadow-mutual": "512", "state-senior-plan": "2"}
 # beneficiary → (payer, subscriber, relationship)
 COVERED: dict[str, tuple[str, str, str]] = {
     "amina-okafor": ("meadow-mutual", "amina-okafor", "self"),
@@ -101,7 +103,9 @@ def _patient(number: int, row: tuple[Any, ...]) -> Resource:
     id, given, family, gender, born, language, phone, email, street, doctor = row
     telecom = [{"system": "phone", "value": f"+1-555-{phone}", "use": "mobile"}] if phone else []
     telecom += [{"system": "email", "value": f"{email}@mail.example", "use": "home"}] if email else []
-    address = {"use": "home", "line": [street], "city": "Riverbend", "state": "NY", "country": "US"}
+    code = f"12199-{1000 + number}"
+    place = {"city": "Riverbend", "state": "NY", "postalCode": code, "country": "US"}
+    address = {"use": "home", "line": [street], **place}
     communication = {"language": {**concept("urn:ietf:bcp:47", language, LANGUAGES[language])}, "preferred": True}
     members = {
         "identifier": [identifier("mrn", f"RB-{1000 + number}")],
@@ -140,12 +144,19 @@ def _coverages() -> list[Resource]:
             f"{beneficiary}-coverage",
             identifier=[identifier("members", f"{payer[:2].upper()}-{1000 + number}")],
             status="active",
-            type=concept("v3-ActCode", "HIP", "health insurance plan policy"),
+            type={
+                "coding": [
+                    coding("https://nahdo.org/sopt", PLANS[payer]),
+                    coding("v3-ActCode", "HIP", "health insurance plan policy"),
+                ]
+            },
             subscriber=reference(f"Patient/{subscriber}"),
+            subscriberId=f"{payer[:2].upper()}{100200 + list(FULL_NAMES).index(subscriber)}",
             beneficiary=patient(beneficiary),
             relationship=concept("subscriber-relationship", relationship),
             period={"start": "2026-01-01", "end": "2026-12-31"},
             payor=[reference(f"Organization/{payer}")],
+            order=1,
         )
         for number, (beneficiary, (payer, subscriber, relationship)) in enumerate(COVERED.items(), 1)
     ]

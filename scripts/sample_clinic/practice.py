@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from mappers.billing import codes
 from mappers.scheduling.extensions import SCHEDULING_PARAMETERS, TIME_ZONE
 from scripts.sample_clinic.build import Resource, concept, identifier, moment, reference, resource
 
+# NPIs begin with 2, as none that was given out does, and have a right check digit.
 ORGANIZATIONS = [
-    ("riverbend", "Riverbend Family Practice", "prov", "+1-555-0100"),
-    ("meadow-mutual", "Meadow Mutual Health Plan", "ins", "+1-555-0180"),
-    ("state-senior-plan", "State Senior Plan", "pay", "+1-555-0190"),
+    (
+        "riverbend",
+        "Riverbend Family Practice",
+        "prov",
+        "+1-555-0100",
+        [(codes.NPI, "2000000101"), (codes.EIN[0], "12-3456789"), (codes.CLIA, "33D0000000")],
+    ),
+    ("meadow-mutual", "Meadow Mutual Health Plan", "ins", "+1-555-0180", [(codes.PAYER_ID, "RBMM1")]),
+    ("state-senior-plan", "State Senior Plan", "pay", "+1-555-0190", [(codes.PAYER_ID, "RBSS1")]),
 ]
+PRACTICE_ADDRESS = {
+    "line": ["100 Weir Street"],
+    "city": "Riverbend",
+    "state": "NY",
+    "postalCode": "12199-0100",
+    "country": "US",
+}
+# Taxonomy of NUCC: primary care clinic, and by practitioner NPI and taxonomy.
+CLINIC_TAXONOMY = "261QP2300X"
+LICENSED = {
+    "ines-marchetti": ("2000000218", "207Q00000X"),
+    "samuel-adeyemi": ("2000000325", "208000000X"),
+    "priya-raman": ("2000000432", "363LF0000X"),
+    "jonas-lindqvist": ("2000000549", "225100000X"),
+}
 LOCATIONS = [
     ("front-desk", "Front desk and waiting room", "area"),
     ("room-1", "Examination room 1", "ro"),
@@ -46,13 +69,20 @@ def _organizations() -> list[Resource]:
         resource(
             "Organization",
             id,
-            identifier=[identifier("organizations", id)],
+            identifier=[
+                identifier("organizations", id),
+                *({"system": system, "value": value} for system, value in numbers),
+            ],
             active=True,
-            type=[concept("organization-type", kind)],
+            type=[
+                concept("organization-type", kind),
+                *([concept(codes.TAXONOMY, CLINIC_TAXONOMY)] if kind == "prov" else []),
+            ],
             name=name,
             telecom=[{"system": "phone", "value": phone, "use": "work"}],
+            address=[PRACTICE_ADDRESS] if kind == "prov" else None,
         )
-        for id, name, kind, phone in ORGANIZATIONS
+        for id, name, kind, phone, numbers in ORGANIZATIONS
     ]
 
 
@@ -64,6 +94,8 @@ def _locations() -> list[Resource]:
             status="active",
             name=name,
             mode="instance",
+            type=[concept(codes.POS, "11")],
+            address=PRACTICE_ADDRESS,
             physicalType=concept("location-physical-type", kind),
             managingOrganization=reference("Organization/riverbend"),
         )
@@ -78,12 +110,13 @@ def _practitioners() -> list[Resource]:
             resource(
                 "Practitioner",
                 id,
-                identifier=[identifier("staff", f"S-{number:03}")],
+                identifier=[identifier("staff", f"S-{number:03}"), {"system": codes.NPI, "value": LICENSED[id][0]}],
                 active=True,
                 name=[{"use": "official", "family": family, "given": [given], "prefix": [prefix]}],
                 telecom=[{"system": "email", "value": f"{given.lower()}@clinic.example", "use": "work"}],
                 gender=gender,
                 birthDate=born,
+                qualification=[{"code": concept(codes.TAXONOMY, LICENSED[id][1])}],
                 communication=[concept("urn:ietf:bcp:47", language) for language in languages],
             ),
             resource(

@@ -30,6 +30,7 @@ ENCOUNTERS: dict[str, tuple[str, str, str, str, str, str, list[str]]] = {
     "amina-november": ("amina-okafor", "im", "2026-11-03", "10:00", "10:20", "Blood results", ["amina-lipids"]),
     "mateo-november": ("mateo-rios", "im", "2026-11-10", "10:00", "10:30", "Diabetes follow-up", ["mateo-diabetes"]),
     "sophie-anxiety": ("sophie-tremblay", "pr", "2026-11-17", "11:00", "11:40", "Trouble sleeping", ["sophie-anxiety"]),
+    "omar-november": ("omar-haddad", "im", "2026-11-18", "09:30", "09:50", "Blood pressure", ["omar-hypertension"]),
 }
 # Appointment id: (status, patient, practitioner, date, start, end, description, cancellation reason)
 OTHER_APPOINTMENTS: dict[str, tuple[str, str, str, str, str, str, str, str | None]] = {
@@ -96,11 +97,16 @@ def _encounter(id: str) -> Resource:
         status="finished",
         class_=coding("v3-ActCode", "AMB", "ambulatory"),
         subject=patient(who),
-        participant=[{"individual": practitioner(doctor)}],
+        participant=[{"type": [concept("v3-ParticipationType", "ATND")], "individual": practitioner(doctor)}],
         appointment=[reference(f"Appointment/{id}")],
         period=period,
         reasonCode=[{"text": text}],
         reasonReference=[reference(f"Condition/{condition}") for condition in conditions] or None,
+        diagnosis=[
+            {"condition": reference(f"Condition/{condition}"), "rank": rank}
+            for rank, condition in enumerate(conditions, 1)
+        ]
+        or None,
         location=[{"location": reference("Location/room-1")}],
         serviceProvider=reference("Organization/riverbend"),
     )

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ import pytest
 
 from fhir_server.fhir import json_tree
 from fhir_server.fhir.definitions import load
+from fhir_server.partners import read_partners
 from fhir_server.validation.structure import StructureValidator
+from mappers.billing.assembly import AssemblySettings, assemble_claims, make_charges
+from mappers.billing.claim_view import Surroundings
+from mappers.billing.scrub import scrub_claim
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -52,6 +57,11 @@ def of_type(type: str) -> dict[str, dict[str, Any]]:
     return {item["id"]: item for path in FILES for item in resources(path) if item["resourceType"] == type}
 
 
+def answerable() -> dict[str, dict[str, Any]]:
+    """The claims that were sent; the others are drafts."""
+    return {id: claim for id, claim in of_type("Claim").items() if claim["status"] == "active"}
+
+
 def amount(money: dict[str, Any]) -> Decimal:
     value = money["value"]
     return Decimal(bytes(value).decode() if isinstance(value, msgspec.Raw) else value)
@@ -61,8 +71,9 @@ def amounts(adjudication: list[dict[str, Any]]) -> dict[str, Decimal]:
     return {part["category"]["coding"][0]["code"]: amount(part["amount"]) for part in adjudication}
 
 
-def test_there_are_four_bundles() -> None:
-    assert [path.name for path in FILES] == ["1-practice.json", "2-people.json", "3-care.json", "4-billing.json"]
+def test_there_are_five_bundles() -> None:
+    names = ["1-practice.json", "2-people.json", "3-care.json", "4-billing.json", "5-charges.json"]
+    assert [path.name for path in FILES] == names
 
 
 @pytest.mark.external
@@ -100,7 +111,7 @@ def test_every_reference_is_to_the_same_or_an_earlier_file() -> None:
 
 
 def test_claims_add_up() -> None:
-    claims = of_type("Claim")
+    claims = answerable()
     assert len(claims) == 12
     for claim in claims.values():
         for item in claim["item"]:
@@ -109,7 +120,7 @@ def test_claims_add_up() -> None:
 
 
 def test_explanations_add_up_and_answer_their_claim() -> None:
-    claims = of_type("Claim")
+    claims = answerable()
     explanations = of_type("ExplanationOfBenefit")
     assert claims.keys() - explanations.keys() == {"amina-november"}
     for id, explanation in explanations.items():
@@ -122,6 +133,42 @@ def test_explanations_add_up_and_answer_their_claim() -> None:
         assert totals == {category: sum(share[category] for share in shares) for category in totals}
         assert totals["submitted"] == amount(claims[id]["total"])
         assert totals["benefit"] == (amount(explanation["payment"]["amount"]) if "payment" in explanation else 0)
+
+
+def by_reference() -> dict[str, dict[str, Any]]:
+    everything = (each for path in FILES for each in msgspec.json.decode(path.read_bytes())["entry"])
+    return {name(each["resource"]): each["resource"] for each in everything}
+
+
+AROUND = Surroundings(date(2026, 11, 20))
+
+
+def test_everything_that_a_clean_claim_needs_is_there() -> None:
+    """The charges and Procedures that wait to be billed become claims without a finding."""
+    clinic = by_reference()
+    made, issues = make_charges(clinic, "2026-11-20")
+    charges = [each for each in clinic.values() if each["resourceType"] == "ChargeItem"]
+    made = [{**each, "id": f"made-{number}"} for number, each in enumerate(made)]
+    found = assemble_claims([*charges, *made], clinic, AssemblySettings("Organization/riverbend", "2026-11-20"))
+    assert issues == [] and found.issues == ()
+    # By hand: 165.00 + 2 × 12.50, and 95.00 + 38.00.
+    assert sorted(claim["total"]["value"] for claim in found.claims) == [Decimal("133.00"), Decimal("190.00")]
+    assert [scrub_claim(claim, clinic, AROUND) for claim in found.claims] == [(), ()]
+
+
+def test_the_claims_that_were_typed_have_the_faults_that_are_told() -> None:
+    clinic = by_reference()
+    faults = {
+        "hannah-typed": {"total", "pointer-missing"},
+        "linh-typed": {"diagnosis-form", "place-missing"},
+    }
+    for id, expected in faults.items():
+        assert {each.rule for each in scrub_claim(clinic[f"Claim/{id}"], clinic, AROUND)} == expected, id
+
+
+def test_the_clearinghouse_of_the_sample_is_a_partner(tmp_path: Path) -> None:
+    (tmp_path / "clearinghouse.toml").write_bytes((EXAMPLES / "clearinghouse.toml").read_bytes())
+    assert read_partners([tmp_path])["clearinghouse"].formats == ("x12",)
 
 
 def test_booked_appointments_hold_busy_slots_at_their_time() -> None:
