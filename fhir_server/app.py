@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
-import os
 import secrets
 import sys
 import time
@@ -41,6 +40,7 @@ from fhir_server.operations.scheduling.rule import BOOKING_RULES
 from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.context import Context
+from fhir_server.requests.ids import make_id_source
 from fhir_server.requests.search_parameters import SearchParameters, Snapshot
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
@@ -58,14 +58,14 @@ from fhir_server.writes.conformance_resources import store_conformance_resources
 from fhir_server.writes.rules import Rules, join_rules
 
 
-async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
+async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET, create: bool = True) -> Store:
     # Imported here, because the driver costs a start 0.2 s and 15 MB.
     from fhir_server.store import mongo
 
     return await mongo.open_store(uri, clock, budget)
 
 
-async def _open_memory(uri: str, clock: Clock, budget: Budget = BUDGET) -> Store:
+async def _open_memory(uri: str, clock: Clock, budget: Budget = BUDGET, create: bool = True) -> Store:
     # For tests and trials: every search is evaluated on every resource, without a budget.
     return await memory.open_store(uri, clock)
 
@@ -106,45 +106,18 @@ def read_clock() -> int:
     return time.time_ns() // 1000
 
 
-def make_id_source(clock: Clock) -> Callable[[], str]:
-    """Fresh resource ids: UUIDs of version 7 (RFC 9562), which begin with the time.
-
-    Ids in the order of time let writes of one time touch the same pages of an index; each random id would touch another
-    one (`docs/decisions/0010`). Random bits are read many at a time, as each system call costs 20 µs.
-    """
-    random_numbers: list[int] = []
-    moment = count = 0
-
-    def new_id() -> str:
-        nonlocal moment, count
-        if not random_numbers:
-            pool = os.urandom(8 * 256)
-            random_numbers.extend(int.from_bytes(pool[at : at + 8]) for at in range(0, len(pool), 8))
-        random, milliseconds = random_numbers.pop(), clock() // 1000
-        if milliseconds > moment:
-            moment, count = milliseconds, 0
-        elif count < 0xFFF:
-            count += 1
-        else:
-            moment, count = moment + 1, 0
-        digits = f"{moment << 16 | 0x7000 | count:016x}{random & 2**62 - 1 | 1 << 63:016x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-    return new_id
-
-
 def make_unknown_store_error(uri: str) -> UnknownStore:
     """The error for a URI whose scheme no store has."""
     known = ", ".join(f"`{scheme}://…`" for scheme in STORES)
     return UnknownStore(f"`{hide_secrets(uri)}` names no store; stores are {known}.")
 
 
-async def open_store(uri: str, clock: Clock = read_clock, budget: Budget = BUDGET) -> Store:
-    """Open the store of a URI. Raises UnknownStore, or StoreError when it cannot open."""
+async def open_store(uri: str, clock: Clock = read_clock, budget: Budget = BUDGET, create: bool = False) -> Store:
+    """Open the store of a URI; `create`: a missing file is made. Raises UnknownStore, or StoreError."""
     opener = STORES.get(uri.partition(":")[0])
     if opener is None:
         raise make_unknown_store_error(uri)
-    return await opener(uri, clock, budget)
+    return await opener(uri, clock, budget, create)
 
 
 def read_served_types(settings: Settings, definitions: Definitions) -> tuple[str, ...]:
@@ -282,11 +255,16 @@ class Server:
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, log: Log | None = None, known: Knowledge | None = None, seams: Seams | None = None
+    settings: Settings,
+    log: Log | None = None,
+    known: Knowledge | None = None,
+    seams: Seams | None = None,
+    create: bool = False,
 ) -> AsyncIterator[Server]:
-    """The FHIR API on its open store; the store is closed at the end."""
+    """The FHIR API on its open store; the store is closed at the end. `create`: a missing file is made."""
     seams = seams or Seams()
-    store = await open_store(settings.store, seams.clock, Budget(settings.search_seconds, settings.search_rows))
+    budget = Budget(settings.search_seconds, settings.search_rows)
+    store = await open_store(settings.store, seams.clock, budget, create)
     try:
         if settings.full_text:
             await store.check_full_text()
@@ -334,8 +312,11 @@ def _add_cors(api: Application, settings: Settings) -> Application:
     return answer
 
 
-def create_server(known: Knowledge | None = None) -> Application:
-    """The whole server for one process, configured by the environment; the HTTP server calls this."""
+def create_server(known: Knowledge | None = None, check_file: Callable[[], None] = lambda: None) -> Application:
+    """The whole server for one process, configured by the environment; the HTTP server calls this.
+
+    `check_file` raises StoreError at the start when the file is not the one that the other workers have open.
+    """
     settings = Settings()
     around = build_site(__version__, settings.path)
     root, below = settings.path, settings.path.rstrip("/") + "/"
@@ -349,9 +330,13 @@ def create_server(known: Knowledge | None = None) -> Application:
 
     guarded = guard(answer_http, settings, make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids())
 
+    def start() -> AbstractAsyncContextManager[Server]:
+        check_file()
+        return open_server(settings, known=known)
+
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _run_lifespan(functools.partial(open_server, settings, known=known), around, api, receive, send)
+            await _run_lifespan(start, around, api, receive, send)
         elif scope["type"] == "http":
             await guarded(scope, receive, send)
 

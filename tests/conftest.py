@@ -84,7 +84,8 @@ def faults_only(level: str, message: str, **fields: object) -> None:
 @asynccontextmanager
 async def serving(known: Knowledge | None, seams: Seams | None = None, **settings: object) -> AsyncIterator[Client]:
     """A server in this process with these settings, and a client of it."""
-    async with open_server(Settings(**settings), log=faults_only, known=known, seams=seams) as server:  # type: ignore[arg-type]
+    chosen = Settings(**settings)  # type: ignore[arg-type]
+    async with open_server(chosen, log=faults_only, known=known, seams=seams, create=True) as server:
         transport = httpx.ASGITransport(server.api)
         async with Client(transport=transport, base_url="http://test/fhir") as client:
             client.server = server

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.app import Knowledge, hide_secrets, make_id_source, open_server, read_served_types
+from fhir_server.app import Knowledge, hide_secrets, open_server, read_served_types
 from fhir_server.fhir import definitions
+from fhir_server.requests.ids import make_id_source
 from fhir_server.settings import Settings
 
 

@@ -19,7 +19,7 @@ async def report_liveness() -> JSONResponse:
 
 @health.get("/readyz")
 async def report_readiness(request: Request) -> JSONResponse:
-    """200 while the store can answer, with how far the workers are; 503 before and when it cannot."""
+    """200 while the store can answer, with why it takes no writes, if so, and how far the workers are; else 503."""
     context = getattr(request.app.state, "context", None)
     if context is None:
         return JSONResponse({"status": "starting"}, 503)
@@ -27,8 +27,14 @@ async def report_readiness(request: Request) -> JSONResponse:
         await context.unrestricted.check_ready()
     except StoreUnavailable as error:
         return JSONResponse({"status": "unavailable", "reason": str(error)}, 503)
+    try:
+        await context.unrestricted.check_writable()
+        writes = "possible"
+    except StoreUnavailable as error:
+        writes = str(error)
     standings = getattr(request.app.state, "standings", {})
-    return JSONResponse({"status": "ready", "workers": {name: _tell(each) for name, each in standings.items()}})
+    workers = {name: _tell(each) for name, each in standings.items()}
+    return JSONResponse({"status": "ready", "writes": writes, "workers": workers})
 
 
 def _tell(standing: Standing) -> dict[str, object]:

@@ -41,8 +41,7 @@ async def _backup(uri: str, target: Path) -> None:
             f"{hide_secrets(uri)} has its own way of backup, see its documentation page; "
             "this command copies SQLite stores."
         )
-    sqlite.check_file(uri)
-    store = await sqlite.open_store(uri, read_clock)
+    store = await sqlite.open_store(uri, read_clock, create=False)
     try:
         with Progress() as progress:
             task = progress.add_task("pages", total=None)

@@ -12,7 +12,6 @@ from fhir_server.app import open_server
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.request import Caller
 from fhir_server.settings import read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.posting.closings import MONTH_FORM
 from fhir_server.workers.posting.practice import close_month
@@ -38,8 +37,6 @@ def close(
 
 async def _close(store: str | None, month: str) -> None:
     settings = read_settings() if store is None else read_settings(store=store)
-    if settings.store.startswith("sqlite:"):
-        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         last = read_today(server.context).replace(day=1) - timedelta(days=1)
         day = await close_month(server.context, Caller(settings.base_url), month or last.strftime(MONTH_FORM), _wait)

@@ -100,7 +100,7 @@ async def _open_client(options: _Options) -> AsyncIterator[httpx.AsyncClient]:
             yield client
         return
     settings = read_settings(store=options.store, log_level="error", request_timeout=TIME_LIMIT)
-    async with open_server(settings) as server, open_local_client(server.api, settings.path) as client:
+    async with open_server(settings, create=True) as server, open_local_client(server.api, settings.path) as client:
         yield client
 
 

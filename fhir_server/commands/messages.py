@@ -15,7 +15,6 @@ from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.settings import read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers import message_log
 from fhir_server.workers.formats import INTERPRETERS
@@ -179,8 +178,6 @@ def run_with_store(store: str | None, work: Callable[[Context, Caller], Awaitabl
 
     async def with_store() -> None:
         settings = read_settings() if store is None else read_settings(store=store)
-        if settings.store.startswith("sqlite:"):
-            sqlite.check_file(settings.store)
         async with open_server(settings) as server:
             await work(server.context, Caller(settings.base_url))
 

@@ -13,7 +13,6 @@ from fhir_server.app import open_server
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
 from fhir_server.settings import Settings, read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.reindexing import Job, begin, resume, run
@@ -41,8 +40,6 @@ def reindex(
 
 
 async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
-    if settings.store.startswith("sqlite:"):
-        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         context = server.context
         unknown = sorted(set(types) - context.types)

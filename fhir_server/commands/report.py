@@ -16,7 +16,6 @@ from fhir_server.operations.payments.report import make_table
 from fhir_server.operations.scheduling.parameters import Parameters
 from fhir_server.requests.request import Caller
 from fhir_server.settings import read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from mappers.billing.report_tables import Table, list_cells, sum_money, write_csv
 
@@ -88,8 +87,6 @@ def _run(store: str | None, csv: bool, name: str, values: dict[str, str]) -> Non
 
 async def _make(store: str | None, name: str, asked: Parameters) -> Table:
     settings = read_settings() if store is None else read_settings(store=store)
-    if settings.store.startswith("sqlite:"):
-        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         return await make_table(server.context, Caller(settings.base_url), name, asked, None)
 

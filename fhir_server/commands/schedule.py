@@ -17,7 +17,6 @@ from fhir_server.fhir.outcome import FhirError
 from fhir_server.operations.scheduling.sheet import Sheet, read_sheet
 from fhir_server.requests.request import Caller
 from fhir_server.settings import read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from mappers.scheduling.day_sheet import Line, Load, list_lines, measure_load
 from mappers.scheduling.intervals import Interval
@@ -50,8 +49,6 @@ def schedule(
 
 async def _show(store: str | None, day: date | None, whole_week: bool, actors: Sequence[str]) -> None:
     settings = read_settings() if store is None else read_settings(store=store)
-    if settings.store.startswith("sqlite:"):
-        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         sheet = await read_sheet(server.context, Caller(settings.base_url), actors, day, whole_week)
     Console().print(make_week(sheet) if whole_week else make_day(sheet))

@@ -26,6 +26,7 @@ from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
 from fhir_server.settings import Settings, WrongSetting, find_misspelt, read_settings
+from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 
 MOST_WORKERS = 4
@@ -88,7 +89,8 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
     """What all workers need is learnt before they are made, so that they share it. The exit status."""
     try:
         known = load_knowledge(settings)
-        asyncio.run(_open_and_close(settings.store))  # its faults are told once, and not by every worker
+        asyncio.run(_make_store(settings.store))  # its faults are told once, and not by every worker
+        check_file = sqlite.watch_file(settings.store).check if settings.store.startswith("sqlite:") else _accept
     except (StoreError, ValueError, OSError) as error:
         for listener in listeners:
             listener.close()
@@ -97,7 +99,7 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
     gc.freeze()
 
     def serve_worker(channel: socket.socket) -> int:
-        WorkerServer(_make_config(settings, partial(create_server, known)), channel).run()
+        WorkerServer(_make_config(settings, partial(create_server, known, check_file)), channel).run()
         return 0
 
     patience = Patience(settings.watchdog_seconds, settings.request_timeout)
@@ -146,8 +148,13 @@ def _refuse(sentence: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-async def _open_and_close(uri: str) -> None:
-    await (await open_store(uri)).close()
+async def _make_store(uri: str) -> None:
+    """Make the file if it is missing; no worker does."""
+    await (await open_store(uri, create=True)).close()
+
+
+def _accept() -> None:
+    """There is no file to compare."""
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:

@@ -12,7 +12,6 @@ import typer
 from fhir_server.api.log import make_json_log
 from fhir_server.app import open_server
 from fhir_server.settings import Settings, read_settings
-from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.running import Team, run_workers, select_workers
 from fhir_server.workers.table import WORKERS
@@ -45,8 +44,6 @@ def _choose(settings: Settings, names: list[str]) -> tuple[Worker, ...]:
 async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
     if settings.store.startswith("memory:"):
         raise ValueError("A memory:// store lives in one process, whose own workers `serve` runs.")
-    if settings.store.startswith("sqlite:"):
-        sqlite.check_file(settings.store)
     async with open_server(settings) as server:
         team = Team(server.context, make_json_log(sys.stderr.buffer, settings.log_level))
         team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)

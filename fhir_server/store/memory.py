@@ -213,6 +213,10 @@ class MemoryStore:
         if self._closed:
             raise StoreUnavailable("The in-memory store is closed.")
 
+    async def check_writable(self) -> None:
+        """Return unless closed."""
+        await self.check_ready()
+
     async def check_full_text(self) -> None:
         """Return: texts are always kept."""
 

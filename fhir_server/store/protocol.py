@@ -310,6 +310,10 @@ class Store(Protocol):
         """Return if the store can answer now; raise StoreUnavailable otherwise."""
         ...
 
+    async def check_writable(self) -> None:
+        """Return if a write is possible now, as far as can be told; raise StoreUnavailable with the cause otherwise."""
+        ...
+
     async def check_full_text(self) -> None:
         """Return if the store keeps the texts of entries; raise StoreUnavailable where its surroundings forbid it."""
         ...
@@ -351,6 +355,6 @@ Clock = Callable[[], int]
 
 
 class Opener(Protocol):
-    """Opens a store: (store URI, clock, what a search may take) → the open store."""
+    """Opens a store: (store URI, clock, what a search may take, whether a file may be made) → the open store."""
 
-    def __call__(self, uri: str, clock: Clock, budget: Budget = BUDGET, /) -> Awaitable[Store]: ...
+    def __call__(self, uri: str, clock: Clock, budget: Budget = BUDGET, create: bool = True, /) -> Awaitable[Store]: ...

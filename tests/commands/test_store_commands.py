@@ -1,4 +1,4 @@
-"""`fhir-server backup` and `reindex` on a file that is not there: no empty one is made (`docs/stores/sqlite.md`)."""
+"""Commands on a file that is not there: only `serve` and `load` make one (`docs/stores/sqlite.md`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from typer.testing import CliRunner
 
 from fhir_server.__main__ import cli
 
+COMMANDS = (
+    "backup copy.db",
+    "reindex",
+    "reindex Patient",
+    "work",
+    "schedule",
+    "messages list",
+    "report ar-aging",
+)
 
-@pytest.mark.parametrize("command", ["backup copy.db", "reindex", "reindex Patient"])
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_database_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, [*command.split(), "--store", "sqlite:///clinik.db"])

@@ -102,7 +102,7 @@ async def both(
             as_sent = {"references": "allow", "booking": "off", "encounter_moves_appointment": False}
             settings = Settings(store=store, full_text=full_text, **as_sent, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(
-                open_server(settings, log=faults_only, known=known, seams=Seams(clock=clock))
+                open_server(settings, log=faults_only, known=known, seams=Seams(clock=clock), create=True)
             )
             transport = httpx.ASGITransport(server.api)
             clients.append(

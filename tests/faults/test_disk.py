@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from fhir_server.app import Knowledge, Seams
+from fhir_server.store.protocol import StoreUnavailable
 from tests.conftest import Client, serving
 from tests.corpora.corpus import JSON, walk
 
@@ -76,6 +78,10 @@ async def test_a_full_disk(known: Knowledge, tmp_path: Path) -> None:
             made += 1
             assert made < 200
         unavailable(answer, "full")
+        await limit_pages(client, 0)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="disk of the database is full"):
+                await client.server.context.unrestricted.check_writable()
         before = await state(client)
         assert before[1] == before[2] == made + 1 and len(before[0]) == made + 1
 
@@ -87,12 +93,24 @@ async def test_a_full_disk(known: Knowledge, tmp_path: Path) -> None:
         assert stored.json()["meta"]["versionId"] == "1" and "name" not in stored.json()
 
         await limit_pages(client, None)
+        await client.server.context.unrestricted.check_writable()
         assert (await client.post("/", json=bundle(1000, 60), headers=JSON)).status_code == 200
         assert (await client.put("/Patient/kept", json=large, headers=JSON)).headers["etag"] == 'W/"2"'
         after = await state(client)
         assert after[1] == after[2] == made + 61 and len(after[0]) == made + 62
     async with serving(known, Seams(definitions=None), store=f"sqlite:///{tmp_path}/fhir.db") as client:
         assert await state(client) == after
+
+
+async def test_a_disk_with_next_to_nothing_left(
+    known: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(known, Seams(definitions=None), store=f"sqlite:///{tmp_path}/fhir.db") as client:
+        store = client.server.context.unrestricted
+        await store.check_writable()
+        monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=3, f_frsize=4096))
+        with pytest.raises(StoreUnavailable, match="12,288 bytes left"):
+            await store.check_writable()
 
 
 async def test_a_full_disk_refuses_only_what_does_not_fit(known: Knowledge, tmp_path: Path) -> None:

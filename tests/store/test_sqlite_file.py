@@ -101,7 +101,7 @@ def test_values_of_the_first_schema_stay_readable(tmp_path: Path, monkeypatch: p
     async def change(store: SqliteStore) -> None:
         assert await store.put_value_if("job", b"three", b"one") is True
 
-    connection = schema.connect(path, writer=True)
+    connection = schema.connect(path, writer=True, create=True)
     with monkeypatch.context() as first:
         first.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         schema.migrate(connection, path)

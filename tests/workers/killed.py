@@ -42,7 +42,7 @@ class Arrivals:
 
 
 async def main(database: str, arrivals: Path) -> None:
-    async with open_server(Settings(store=f"sqlite:///{database}"), log=lambda *_, **__: None) as server:
+    async with open_server(Settings(store=f"sqlite:///{database}"), log=lambda *_, **__: None, create=True) as server:
         clock = FastClock()
         context = dataclasses.replace(server.context, clock=clock)
         step = run_deliveries(outbox(Arrivals(arrivals)))

@@ -26,7 +26,7 @@ YEAR = 365 * 24 * 3600
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     uri = {"memory": lambda: "memory://", "sqlite": lambda: f"sqlite:///{tmp_path}/fhir.db"}.get(request.param)
     new_uri: Callable[[], str] = uri or request.getfixturevalue("new_mongo_uri")
-    opened = await open_store(new_uri())
+    opened = await open_store(new_uri(), create=True)
     yield opened
     await opened.close()
 

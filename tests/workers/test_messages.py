@@ -147,7 +147,7 @@ from fhir_server.workers.messages import receive
 from tests.workers.plain_messages import PLAIN, message
 
 async def main():
-    async with open_server(Settings(store=sys.argv[1]), log=lambda *_, **__: None) as server:
+    async with open_server(Settings(store=sys.argv[1]), log=lambda *_, **__: None, create=True) as server:
         print("ready", flush=True)
         sys.stdin.readline()
         for number in range(20):

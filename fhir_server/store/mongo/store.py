@@ -205,6 +205,10 @@ class MongoStore:
         except BudgetExceeded as error:
             raise StoreUnavailable(f"MongoDB does not answer within {READY_SECONDS:g} seconds.") from error
 
+    async def check_writable(self) -> None:
+        """See `protocol.Store.check_writable`: the primary that answers takes writes."""
+        await self.check_ready()
+
     async def check_full_text(self) -> None:
         """See `protocol.Store.check_full_text`: texts are always kept."""
 

@@ -1,5 +1,5 @@
 """The embedded store: one SQLite file, shared by any number of processes."""
 
-from fhir_server.store.sqlite.store import SqliteStore, check_file, open_store
+from fhir_server.store.sqlite.store import SqliteStore, open_store, watch_file
 
-__all__ = ["SqliteStore", "check_file", "open_store"]
+__all__ = ["SqliteStore", "open_store", "watch_file"]

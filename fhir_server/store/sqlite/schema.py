@@ -98,15 +98,15 @@ MIGRATIONS: tuple[Migration, ...] = (_create_tables, _move_values)
 
 
 # One statement, so that both are of one moment: another process may be creating the file.
-_FOREIGN = "SELECT user_version = 0 AND EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
+_FOREIGN = "SELECT user_version = 0, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
 
 
-def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Connection:
-    """A connection with the store's pragmas; a reader's cannot write.
+def connect(path: Path, *, writer: bool, readonly: bool = False, create: bool = False) -> sqlite3.Connection:
+    """A connection with the store's pragmas; a reader's cannot write. `create`: the file may be absent or empty.
 
     Raises sqlite3.Error, and StoreUnavailable when the file is another program's: that one is left as it is.
     """
-    mode = "ro" if readonly else ("rwc" if writer else "rw")
+    mode = "ro" if readonly else ("rwc" if create else "rw")
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
@@ -116,9 +116,13 @@ def connect(path: Path, *, writer: bool, readonly: bool = False) -> sqlite3.Conn
         timeout=BUSY_MS / 1000,
     )
     if writer and not readonly:
-        if connection.execute(_FOREIGN).fetchone()[0]:
+        unversioned, has_tables = connection.execute(_FOREIGN).fetchone()
+        if unversioned and (has_tables or not create):
             connection.close()
-            raise StoreUnavailable(f"The database `{path}` has the tables of another program; name another file.")
+            what = (
+                "has the tables of another program; name another file" if has_tables else "is empty; restore a backup"
+            )
+            raise StoreUnavailable(f"The database `{path}` {what}.")
         connection.execute("PRAGMA page_size = 4096")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -172,9 +176,11 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+READ_ONLY = "The database file is read-only; nothing was written. Make it writable, then try again."
+
 _SENTENCES = {
     "SQLITE_FULL": "The disk of the database is full; nothing was written. Free some space, then try again.",
-    "SQLITE_READONLY": "The database file is read-only; nothing was written. Make it writable, then try again.",
+    "SQLITE_READONLY": READ_ONLY,
     "SQLITE_CANTOPEN": "The database file cannot be opened; check that its folder exists and is writable.",
     "SQLITE_IOERR": "The disk of the database reports an error; nothing was written.",
     "SQLITE_BUSY": "The database is locked by another process; nothing was written. Try again.",

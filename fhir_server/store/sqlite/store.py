@@ -23,6 +23,7 @@ from fhir_server.store.sqlite.budget import Slow
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.explain import explain
+from fhir_server.store.sqlite.file_watch import FileWatch
 from fhir_server.store.sqlite.history import read_changes, read_history, row_to_stored
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import hold_turn
@@ -31,6 +32,7 @@ from fhir_server.store.sqlite.schema import connect, convert_error, migrate
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.sqlite_config import stop_counting_memory
 from fhir_server.store.sqlite.statements import format_json
+from fhir_server.store.sqlite.writable import check_writable
 from fhir_server.store.sqlite.writer import Writer
 
 READERS = 3
@@ -64,16 +66,20 @@ _FEW = 10
 _LAST_VERSION = 2**63 - 1
 
 
-async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteStore:
-    """Open `sqlite:///PATH` (`sqlite:////…` for an absolute path; `?mode=ro` opens it read-only), created if absent.
+async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, create: bool = True) -> SqliteStore:
+    """Open `sqlite:///PATH` (`sqlite:////…` for an absolute path; `?mode=ro` opens it read-only).
 
-    Raises ValueError for another URI, StoreUnavailable when the file cannot be opened or was written by a newer server.
+    `create`: whether the file is made if it is absent. Raises ValueError for another URI, StoreUnavailable when there
+    is no file or it cannot be opened or was written by a newer server.
     """
     path, readonly = _parse_uri(uri)
+    create = create and not readonly
+    if not create and not path.exists():
+        raise StoreUnavailable(f"There is no database `{path.absolute()}`; correct the store's path.")
     stop_counting_memory()
     try:
         async with nullcontext() if readonly else hold_turn(path):
-            writing = connect(path, writer=True, readonly=readonly)
+            writing = connect(path, writer=True, readonly=readonly, create=create)
             if not readonly:
                 migrate(writing, path)
                 fulltext.create_index(writing)
@@ -82,11 +88,9 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET) -> SqliteS
         raise convert_error(error) from error
 
 
-def check_file(uri: str) -> None:
-    """Raises StoreUnavailable when the file of a URI is absent, for work that is pointless on a new one."""
-    path, _ = _parse_uri(uri)
-    if not path.exists():
-        raise StoreUnavailable(f"There is no database `{path.absolute()}`; correct the store's path.")
+def watch_file(uri: str) -> FileWatch:
+    """A watch over the file of a URI alone, whether it is open or not."""
+    return FileWatch(_parse_uri(uri)[0], ("",))
 
 
 def _parse_uri(uri: str) -> tuple[Path, bool]:
@@ -106,6 +110,7 @@ class SqliteStore:
         self, path: Path, writing: sqlite3.Connection, clock: Clock, budget: Budget, readonly: bool = False
     ) -> None:
         self._path = path
+        self._readonly = readonly
         self._clock = clock
         self._names = Names()
         self._names.refresh(writing)
@@ -114,7 +119,8 @@ class SqliteStore:
         self._ordinary = Lane(partial(self._open_reader, budget, PATIENCE), READERS)
         self._slow = Lane(partial(self._open_reader, budget, None), SLOW_READERS, MOST_SLOW)
         self._writing = writing
-        self._writer = Writer(writing, path, self._names, clock, budget, None if readonly else Checkpoints(path))
+        checkpoints = None if readonly else Checkpoints(path)
+        self._writer = Writer(writing, path, self._names, clock, budget, checkpoints)
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
@@ -222,8 +228,13 @@ class SqliteStore:
         return await self._run_read(lambda connection, _: bytes(connection.execute(select).fetchone()[0]))
 
     async def check_ready(self) -> None:
-        """See `protocol.Store.check_ready`: reads a row."""
+        """See `protocol.Store.check_ready`: reads a row of the file that is still at its path."""
+        self._writer.watch.check()
         await self.page_key()
+
+    async def check_writable(self) -> None:
+        """See `protocol.Store.check_writable`."""
+        await check_writable(self._path, self._readonly, self._writer)
 
     async def check_full_text(self) -> None:
         """See `protocol.Store.check_full_text`."""
@@ -267,5 +278,6 @@ class SqliteStore:
             return await self._slow.run(work)
 
     def _open_reader(self, budget: Budget, patience: float | None) -> Reader:
+        self._writer.watch.check()  # all connections read one file
         connection = connect(self._path, writer=False)
         return connection, Search(connection, self._names, self._sizes, budget, patience)

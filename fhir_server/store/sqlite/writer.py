@@ -27,6 +27,7 @@ from fhir_server.store.sqlite import upkeep
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
 from fhir_server.store.sqlite.commit import Draft, Group, make_draft
+from fhir_server.store.sqlite.file_watch import FileWatch
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
 from fhir_server.store.sqlite.schema import BUSY_MS, begin_write, convert_error, roll_back
@@ -73,7 +74,11 @@ Outcomes = list[tuple[Job, Outcome]]
 
 
 class Writer:
-    """Owns the writing connection: while `_busy` the thread uses it, else the event loop."""
+    """Owns the writing connection: while `_busy` the thread uses it, else the event loop.
+
+    `watch`: over the files as they were when this was made. `has_failed`: SQLite refused a commit; whoever finds that
+    it takes writes again sets it back.
+    """
 
     def __init__(
         self,
@@ -88,6 +93,8 @@ class Writer:
         self._names = names
         self._clock = clock
         self._checkpoints = checkpoints
+        self.watch = FileWatch(path)
+        self.has_failed = False
         self._search = Search(connection, names, Sizes(), budget)
         self._loop = asyncio.get_running_loop()
         self._turnstile = Turnstile(path)
@@ -177,6 +184,7 @@ class Writer:
         if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.try_enter():
             return None
         try:
+            self.watch.check()
             self._prepare(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
             results = self._write(jobs)
@@ -222,6 +230,7 @@ class Writer:
             with self._turnstile.wait_for_turn(), self._allow_waiting():
                 self._has_turn = True
                 jobs = self._claim_jobs()
+                self.watch.check()
                 if self._checkpoints is not None:
                     self._checkpoints.finish_if_due(self._connection)
                 outcomes = self._settle(jobs)
@@ -263,6 +272,7 @@ class Writer:
             try:
                 outcomes = list(zip(together, self._commit(together), strict=True))
             except BaseException as error:
+                self._note_failure(error)
                 if len(together) == 1 or _is_locked(error):
                     outcomes = [(job, error) for job in together]
                 else:
@@ -278,7 +288,11 @@ class Writer:
             with begin_write(self._connection):
                 return job.task(self._connection)
         except BaseException as error:
+            self._note_failure(error)
             return error
+
+    def _note_failure(self, error: BaseException) -> None:
+        self.has_failed = self.has_failed or isinstance(error, sqlite3.Error)
 
     def _prepare(self, jobs: Iterable[Job]) -> None:
         """Make the drafts that are not made yet. Raises KeyError when a type or parameter has no number."""
