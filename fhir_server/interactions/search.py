@@ -28,6 +28,7 @@ from fhir_server.interactions.contained import ContainedPage, ContainerReading, 
 from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
 from fhir_server.interactions.summary import check_elements
 from fhir_server.requests.context import Context
+from fhir_server.requests.merges import include_priors, read_priors
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, Request, Response, parse_query
@@ -129,6 +130,9 @@ async def read_search(context: Context, request: Request, search_request: Search
             )
         containers = tuple(_restrict_to_compartment(context, search_request, scope) for scope in inside.containers)
         inside = replace(inside, containers=containers)
+    if context.partners and (priors := await read_priors(context)):
+        reader = context.reader(request.caller)
+        scopes = tuple([Scope(each.type, await include_priors(reader, each.where, priors)) for each in scopes])
     query = replace(parsed.query, scopes=scopes, after=search_request.after)
     if not inside:
         query = replace(query, most_bytes=context.settings.max_answer)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fhir_server.requests.criteria import parse_criteria
+from fhir_server.requests.merges import announce_merge
 from fhir_server.search.escapes import escape
 from fhir_server.search.query import Clause, Equals, Or, Query, Scope
 from fhir_server.writes.state import State
@@ -20,6 +21,9 @@ Matches = dict[str, list[Resource]]
 
 ORDERED_BY = frozenset({"Patient", "Encounter", "Account"})
 """Types of which messages that name the same identifier are carried out one after the other."""
+
+RECORDS = frozenset({"AuditEvent", "Provenance"})
+"""Types whose resources say what happened."""
 
 
 def name_locks(message: Message) -> list[str]:
@@ -44,6 +48,8 @@ async def read_state(state: State, message: Message) -> bundle.State:
             if prior["id"] not in survivors:
                 reference = f"{merge.type}/{prior['id']}"
                 referrers[reference] = await find_referrers(state, reference, REPOINTED_AT_ONCE + 1)
+                if len(referrers[reference]) > REPOINTED_AT_ONCE:
+                    await announce_merge(state.context)
     return bundle.State(matches, referrers, slots)
 
 
@@ -94,10 +100,13 @@ async def _read_slots(state: State, matches: Mapping[str, Sequence[Resource]]) -
 
 
 async def find_referrers(state: State, reference: str, most: int) -> list[Resource]:
-    """The resources that refer to one (`Type/id`) by a search parameter, at most so many, with a version each."""
+    """The resources that refer to one (`Type/id`) by a search parameter, at most so many, with a version each.
+
+    What tells of the past (Provenance, AuditEvent) is not among them: it was done to that one and no other.
+    """
     target = reference.partition("/")[0]
     scopes = []
-    for type in sorted(state.context.types):
+    for type in sorted(state.context.types - RECORDS):
         clause = _refers(state, type, target, reference)
         if clause is not None:
             scopes.append(Scope(type, clause))

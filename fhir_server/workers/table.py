@@ -7,6 +7,7 @@ from fhir_server.workers.folders import watch_folders
 from fhir_server.workers.formats import FILE_FORMATS
 from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
+from fhir_server.workers.merges import step_merges
 from fhir_server.workers.message_outbox import OUTBOX, step_retention
 from fhir_server.workers.postings import step_postings
 from fhir_server.workers.published_slots import keep_free_slots
@@ -26,6 +27,7 @@ WORKERS: dict[str, Worker] = {
         Worker("deliveries", "Sends the messages that wait to go to partners.", run_deliveries(OUTBOX)),
         Worker("folders", "Takes in the files that partners put into their folders.", watch_folders(FILE_FORMATS)),
         Worker("postings", "Posts the remittances that were taken in.", step_postings, seconds=2.0),
+        Worker("merges", "Moves the references of merged patients, accounts and visits.", step_merges, seconds=2.0),
         Worker("retention", "Removes messages that are older than their partner's retention.", step_retention, 3600),
     )
 }

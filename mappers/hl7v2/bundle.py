@@ -266,10 +266,13 @@ class _Builder:
             if f"Slot/{slot['id']}" not in kept and slot.get("status") != "free":
                 self._put({**slot, "status": "free"})
 
-    def _add_task(self, code: str, text: str, identity: Identity | None, resource: Resource) -> None:
+    def _add_task(self, code: str, text: str, identity: Identity | None, resource: Resource, owner: str = "") -> None:
+        """A Task about a resource; `owner` is the reference of whom it is for."""
         change = make_task(code, text, (*(identity or ("", "")), self.mapping.changes.seed), self.partner)
         if "id" in resource:
             change.resource["focus"] = {"reference": f"{resource['resourceType']}/{resource['id']}"}
+        if owner:
+            change.resource["for"] = {"reference": owner}
         elif "subject" in resource:
             change.resource["for"] = resource["subject"]
         self.issues.append(warn("204", text))
@@ -316,8 +319,8 @@ class _Builder:
             else:
                 self._put(moved)
         if len(referrers) > REPOINTED_AT_ONCE:
-            text = f"More than {REPOINTED_AT_ONCE} resources refer to {source}; a job goes on with the others."
-            self._add_task("repoint-references", text, Identity(source, target), prior)
+            text = f"More than {REPOINTED_AT_ONCE} resources refer to {source}; they are moved one after the other."
+            self._add_task("repoint-references", text, Identity(source, target), prior, target)
 
     def _link(self, value: Any) -> Any:
         """A copy in which references to known resources are literal."""

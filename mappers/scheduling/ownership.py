@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.clashes import Refusal
-from mappers.scheduling.elements import Resource, extension_value
+from mappers.scheduling.elements import Resource, extension_value, members, target_of
 from mappers.scheduling.extensions import SCHEDULE_OWNER
 from mappers.scheduling.occupied import list_takings
 
@@ -38,3 +38,19 @@ def split_by_owner(
         facts = partner and each.kind in _OF_TIME and (owner == partner or (owner is None and free))
         (aside if facts else remaining).append(each)
     return remaining, aside
+
+
+def is_same_but_for_patients(old: Resource | None, new: Resource) -> bool:
+    """Whether two versions of an Appointment differ in nothing but the patients who take part."""
+    return old is not None and _without_patients(old) == _without_patients(new)
+
+
+def _without_patients(appointment: Resource) -> Resource:
+    people = [each for each in members(appointment, "participant") if not _is_patient(each)]
+    count = len(members(appointment, "participant")) - len(people)
+    rest = {name: value for name, value in appointment.items() if name != "meta"}
+    return {**rest, "participant": people, "patients": count}
+
+
+def _is_patient(participant: Resource) -> bool:
+    return target_of(participant.get("actor")).startswith("Patient/")

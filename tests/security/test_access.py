@@ -423,6 +423,7 @@ CALLS_OF_UNRESTRICTED = {
     "operations/scheduling/sheet.py": 1,
     "scheduling/site.py": 1,
     "requests/context.py": 2,
+    "requests/merges.py": 6,
     "writes/apply_rules.py": 1,
     "writes/deciding.py": 2,
     "writes/plan.py": 2,

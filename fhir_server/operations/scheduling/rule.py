@@ -23,7 +23,7 @@ from mappers.scheduling.intervals import Interval
 from mappers.scheduling.life_cycle import check_transition
 from mappers.scheduling.locks import lock_names
 from mappers.scheduling.occupied import OCCUPYING
-from mappers.scheduling.ownership import split_by_owner
+from mappers.scheduling.ownership import is_same_but_for_patients, split_by_owner
 from mappers.scheduling.parameters import read_parameters
 
 _ENDS = ("end", "start")
@@ -45,9 +45,11 @@ async def appointment_rule(state: State, change: Change) -> Ruling:
         return Ruling(tuple(wrong))
     if old is None and code_of(new) not in OCCUPYING:
         return Ruling(_weigh(wrong, mode))
+    partner = state.caller.principal.partner
+    if partner and is_same_but_for_patients(old, new):
+        return ALLOWED  # a message has merged patients: whose it is changes, and nothing is booked
     practice = await read_site(state)
     settled = await settle(state, Visit(new, old, practice, now))
-    partner = state.caller.principal.partner
     remaining, aside = split_by_owner(settled.refusals, new, practice, partner)
     issues = _weigh([*wrong, *(refusal.issue for refusal in remaining)], mode)
     issues += _weigh((refusal.issue for refusal in aside), "warn")
