@@ -270,7 +270,7 @@ async def test_the_statement_offers_operations_only_where_they_are(client: Clien
     assert {each["name"] for each in rest["operation"]} == system
     named = {each["type"]: {each["name"] for each in each["operation"]} for each in rest["resource"]}
     common = {"meta", "meta-add", "meta-delete", "reindex"}
-    assert named["Medication"] == common and named["Account"] == common | {"ledger"}
+    assert named["Medication"] == common and named["Account"] == common | {"ledger", "statement"}
     await client.fhir("PUT", "/Patient/p", json=PATIENT)
     assert (await client.fhir("HEAD", "/Patient/p/$meta")).status_code == 200
 

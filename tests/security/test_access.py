@@ -198,6 +198,7 @@ REQUESTS: dict[str, list[Call]] = {
         Account/$ledger?patient=Patient/hidden
         Account/$ledger?patient=Patient/ada
         Account/$ledger?claim=Observation/height"""),
+    "$statement": get("Account/none/$statement"),
     "$ar-aging": get("$ar-aging?by=patient"),
     "$financial-summary": get("$financial-summary?start=2020-01-01"),
     "$denials": get("$denials?start=2020-01-01"),

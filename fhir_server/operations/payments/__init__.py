@@ -10,6 +10,7 @@ from fhir_server.operations.payments.ledger import CSV, balance, ledger
 from fhir_server.operations.payments.pay import pay
 from fhir_server.operations.payments.post import post
 from fhir_server.operations.payments.report import report
+from fhir_server.operations.payments.statement import TEXT, statement
 from fhir_server.requests.request import FHIR_JSON
 
 _ONE: tuple[Level, ...] = ("instance",)
@@ -78,6 +79,15 @@ PAYMENTS: tuple[Operation, ...] = (
         "What a patient's charges, payments and adjustments add up to.",
         balance,
         at={"Patient": _ONE},
+    ),
+    Operation(
+        "statement",
+        ("GET", "POST"),
+        operation_url("account-statement"),
+        "What is open of an account and what its guarantor is to pay, as a letter.",
+        statement,
+        at={"Account": _ONE},
+        gives=(FHIR_JSON, TEXT),
     ),
     _report("ar-aging", "What is open on a day, by its age."),
     _report("financial-summary", "Charges, payments and adjustments of a period, rates, and how long money takes."),

@@ -32,7 +32,7 @@ async def ledger(context: Context, request: Request) -> Response:
     account = f"Account/{request.path[1]}" if len(request.path) == 3 else asked.reference("account")
     claim = asked.reference("claim")
     patients = await _find_patients(context, request, account, claim or asked.reference("patient"))
-    books = make_books(await _read(context, request, patients))
+    books = make_books(await read_money(context, request, patients))
     entries = [entry for entry in list_entries(books, day) if _belongs(books, entry, account, claim)]
     if request.media_type == CSV:
         return Response(200, _write_csv(entries), content_type=CSV)
@@ -43,8 +43,8 @@ async def balance(context: Context, request: Request) -> Response:
     """What a patient's charges, payments and adjustments add up to on a day, and whose the open amounts are."""
     asked = read_parameters(context, request, ("date",))
     day, patient = read_day(context, asked, "date"), f"Patient/{request.path[1]}"
-    await _need(context, request, patient)
-    books = make_books(await _read(context, request, [patient]))
+    await need_stored(context, request, patient)
+    books = make_books(await read_money(context, request, [patient]))
     entries = list(list_entries(books, day))
     sums = {kind: sum((e.amount for e in entries if e.kind == kind), ZERO) for kind in (CHARGE, PAYMENT, ADJUSTMENT)}
     refunds = sum((e.amount for e in entries if e.kind == REFUND), ZERO)
@@ -77,7 +77,8 @@ def read_day(context: Context, asked: Parameters, name: str, default: date | Non
         raise Invalid(text, code="value", expression=(name,)) from None
 
 
-async def _need(context: Context, request: Request, reference: str) -> Resource:
+async def need_stored(context: Context, request: Request, reference: str) -> Resource:
+    """A resource that the caller may see. Raises NotFound."""
     found = (await context.reader(request.caller).read_many([reference])).get(reference)
     if found is None or found.raw is None:
         raise NotFound(f"There is no `{reference}` on this server.")
@@ -88,16 +89,17 @@ async def _need(context: Context, request: Request, reference: str) -> Resource:
 async def _find_patients(context: Context, request: Request, account: str, other: str) -> list[str]:
     """The patients whose resources tell of an Account, of a claim, or the patient that is named."""
     if account:
-        found = await _need(context, request, account)
+        found = await need_stored(context, request, account)
         return await list_patients(find_by(context.reader(request.caller)), found)
     if not other:
         text = "`$ledger` needs to know whose: call it on an Account, or name an `account`, a `claim` or a `patient`."
         raise Invalid(text, code="required", expression=("account",))
-    found = await _need(context, request, other)
+    found = await need_stored(context, request, other)
     return [other] if other.startswith("Patient/") else [(found.get("patient") or {}).get("reference", "")]
 
 
-async def _read(context: Context, request: Request, patients: Iterable[str]) -> dict[str, Resource]:
+async def read_money(context: Context, request: Request, patients: Iterable[str]) -> dict[str, Resource]:
+    """By reference, what the books of these patients are made of, as the caller may see it."""
     find = find_by(context.reader(request.caller))
     found: dict[str, Resource] = {}
     for patient in patients:

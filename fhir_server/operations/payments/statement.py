@@ -1,0 +1,54 @@
+"""`Account/id/$statement`: what is open of an account and what its guarantor is to pay, as a letter or Parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+
+from fhir_server.operations.payments.ledger import need_stored, read_day, read_money
+from fhir_server.operations.scheduling.parameters import read_parameters
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Request, Response
+from fhir_server.workers.posting.reading import find_by, list_patients
+from fhir_server.workers.posting.writes import encode
+from mappers.billing.fields import Resource
+from mappers.billing.ledger import make_books
+from mappers.billing.parties import find_address
+from mappers.billing.statements import (
+    find_guarantor,
+    make_statement,
+    make_statement_parameters,
+    write_statement,
+)
+from mappers.scheduling.day_sheet import name_whole
+
+TEXT = "text/plain"
+
+
+async def statement(context: Context, request: Request) -> Response:
+    """200 with the statement of a day, today where it is left out."""
+    asked = read_parameters(context, request, ("date",))
+    day, account = read_day(context, asked, "date"), f"Account/{request.path[1]}"
+    tree = await need_stored(context, request, account)
+    reader = context.reader(request.caller)
+    patients = await list_patients(find_by(reader), tree)
+    found = make_statement(make_books(await read_money(context, request, patients)), account, patients, day)
+    guarantor = find_guarantor(tree, day)
+    people = {guarantor, *patients, *(line.root.provider for line in found.lines)} - {""}
+    stored = await reader.read_many(sorted(people))
+    directory = {each: orjson.loads(one.raw) for each, one in stored.items() if one.raw is not None}
+    names = {each: name_whole(each, directory) for each in people}
+    address = [names.get(guarantor, ""), *_list_address(directory.get(guarantor, {}))]
+    text = write_statement(found, request.path[1], address, names)
+    if request.media_type == TEXT:
+        return Response(200, text.encode(), content_type=f"{TEXT}; charset=utf-8")
+    return Response(200, encode(make_statement_parameters(found, guarantor, text)))
+
+
+def _list_address(person: Resource) -> Iterator[str]:
+    """The lines of an envelope."""
+    address = find_address(person)
+    yield from map(str, address.get("line", ()))
+    place = " ".join(str(address[name]) for name in ("state", "postalCode") if name in address)
+    yield ", ".join(each for each in (str(address.get("city", "")), place) if each)
