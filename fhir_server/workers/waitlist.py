@@ -6,6 +6,7 @@ offer that expires or is declined goes back on the waitlist, and its time is fre
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -143,7 +144,7 @@ async def _offer(turn: Turn, change: _Change, waiting: list[Resource]) -> int:
         for candidate in rank_candidates(waiting, time, around.occupied, practice, asked):
             decision = await _try(turn, candidate["id"], time, practice, f"Task/{id}")
             if decision is not None:
-                return decision
+                return replace(decision, assertions=(*decision.assertions, *state.assertions))
         return Decision(0)
 
     return (await decide_and_commit(turn.context, turn.caller, decide)).answer
@@ -179,7 +180,7 @@ async def _try(turn: Turn, id: str, time: FreeTime, practice: Practice, task: st
         return None
     appointment, actions = await plan_slots(state, settled)
     told = {**offer_task(new, time, current.version, now, until), "id": task.partition("/")[2]}
-    put = Action("PUT", "Task", told["id"], id=told["id"], text=parse(orjson.dumps(told)), absent=True)
+    put = Action("PUT", "Task", told["id"], id=told["id"], text=parse(orjson.dumps(told)))
     writes = (write_resource(appointment, old), *actions, put)
     return Decision(1, writes, tuple(state.assertions), tuple(state.locks))
 

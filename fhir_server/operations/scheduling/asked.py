@@ -9,6 +9,7 @@ from fhir_server.fhir.outcome import Conflict, FhirError, Forbidden, Invalid, Is
 from fhir_server.fhir.urls import BASE
 from fhir_server.operations.scheduling.find import check_known, describe_types
 from fhir_server.operations.scheduling.parameters import Parameters
+from fhir_server.operations.scheduling.patients import NOBODY, Patient
 from fhir_server.operations.scheduling.pools import select_providers
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request
@@ -46,6 +47,7 @@ class Ask:
     asked: Parameters
     practice: Practice
     now: int
+    patient: Patient = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,8 @@ async def list_candidates(state: State, ask: Ask) -> list[Candidate]:
     if (resource is None) == (not reference):
         text = f"`{ask.asked.operation}` needs either `appointment-reference` or `appointment-resource`."
         raise Invalid(text, code="required", expression=("appointment-reference",))
-    await check_known(
-        ask.context,
-        ask.request,
-        [*ask.asked.references("practitioner"), *ask.asked.references("patient-reference")],
-        ask.practice,
-    )
+    patients = [ask.patient.reference] if ask.patient.reference and ask.patient.newcomer is None else []
+    await check_known(ask.context, ask.request, [*ask.asked.references("practitioner"), *patients], ask.practice)
     found = await _read_reference(state, ask, reference) if reference else await _read_resource(state, ask, resource)
     if found.old is not None or "practitioner" not in ask.asked.values:
         return [found]
@@ -78,7 +76,7 @@ async def list_candidates(state: State, ask: Ask) -> list[Candidate]:
 async def _read_reference(state: State, ask: Ask, reference: str) -> Candidate:
     """The stored Appointment, or the proposed one, with the one that was made of it before."""
     id = target_of({"reference": reference}).removeprefix("Appointment/")
-    patient = ask.asked.reference("patient-reference")
+    patient = ask.patient.reference
     stored = await state.read("Appointment", id)
     if stored is not None:
         return _read_stored(dict(stored.tree), patient)
@@ -113,7 +111,7 @@ def _needs_room(room: str, schedules: tuple[str, ...]) -> bool:
 
 async def _read_resource(state: State, ask: Ask, resource: Resource | None) -> Candidate:
     """The Appointment that was sent, checked for what a booking needs."""
-    new = _add_patient(dict(resource or {}), ask.asked.reference("patient-reference"))
+    new = _add_patient(dict(resource or {}), ask.patient.reference)
     issues = []
     times = read_times(new)
     if isinstance(times, Issue):
@@ -127,7 +125,7 @@ async def _read_resource(state: State, ask: Ask, resource: Resource | None) -> C
     if not isinstance(times, Issue):
         references = [target_of(person.get("actor")) for person in members(new, "participant")]
         known = await ask.context.reader(ask.request.caller).read_many([each for each in references if each])
-        issues += check_actors(new, ask.practice, set(known))
+        issues += check_actors(new, ask.practice, {*known, ask.patient.reference})
     if issues:
         raise Invalid(issues=issues)
     id = new.get("id")

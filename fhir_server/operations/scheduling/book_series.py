@@ -11,6 +11,7 @@ from fhir_server.fhir.outcome import Conflict, Invalid, Issue
 from fhir_server.operations.scheduling.asked import SERIES, Ask, Candidate, error_of, list_candidates, name_of
 from fhir_server.operations.scheduling.change import Results, find_zone, respond, set_times
 from fhir_server.operations.scheduling.parameters import Parameters
+from fhir_server.operations.scheduling.patients import create_patient, read_patient
 from fhir_server.operations.scheduling.take import Order, make_provenance, try_candidate, write_candidate
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -37,7 +38,8 @@ async def book_series(context: Context, request: Request, asked: Parameters) -> 
         raise Invalid("A series needs `appointment-resource`, with all its actors.", expression=("series",))
 
     async def decide(state: State) -> Decision[Results]:
-        ask = Ask(context, request, asked, await read_site(state), context.clock())
+        patient = await read_patient(state, asked)
+        ask = Ask(context, request, asked, await read_site(state), context.clock(), patient)
         (first,) = await list_candidates(state, ask)
         return await _decide(ask, order, _list_members(ask, first.new))
 
@@ -110,4 +112,5 @@ async def _decide(ask: Ask, order: Order, occurrences: list[tuple[Occurrence, Re
         raise Conflict(issues=issues)
     provenance = (make_provenance(ask, written, order.reason),) if written else ()
     answer = Results(tuple(names), tuple(issues), several=True)
-    return Decision(answer, (*actions, *provenance), tuple(blind.assertions), tuple(blind.locks))
+    newcomer = create_patient(ask.patient) if actions else ()
+    return Decision(answer, (*newcomer, *actions, *provenance), tuple(blind.assertions), tuple(blind.locks))

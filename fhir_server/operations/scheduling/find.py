@@ -13,6 +13,7 @@ import orjson
 from fhir_server.fhir.bundle import write_bundle, write_outcome_entry
 from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters, zone_of
+from fhir_server.operations.scheduling.patients import PATIENT_NAMES, read_patient
 from fhir_server.operations.scheduling.pools import select_others, select_providers
 from fhir_server.requests.context import Context
 from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
@@ -25,6 +26,7 @@ from fhir_server.scheduling.availability import (
     proposal_key,
 )
 from fhir_server.scheduling.site import site_of
+from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Calendar, Practice, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource
 from mappers.scheduling.free_times import FreeTime, FreeTimesRequest, Position, explain_nothing
@@ -33,8 +35,7 @@ from mappers.scheduling.proposals import Proposal, proposal_to_appointment, writ
 
 APPLIED = ("start", "end", "specialty", "visit-type", "practitioner", "organization", "location-reference")
 TAKEN = ("location-string", "reason", "referral-identifier", "timing", "insurance-reference")
-_PATIENT = ("patient-reference", "patient-resource")
-_NAMES = (*APPLIED, *TAKEN, *_PATIENT, "_count", PAGE)
+_NAMES = (*APPLIED, *TAKEN, *PATIENT_NAMES, "_count", PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ async def _read_search(context: Context, request: Request, asked: Parameters) ->
         if name in asked.values
     ]
     types = _read_types(asked, practice, issues)
-    patient = _read_patient(asked, issues)
+    patient = await _read_patient(context, request, asked, issues)
     references = [*asked.references("practitioner"), *asked.references("location-reference"), patient]
     await check_known(context, request, [each for each in references if each], practice)
     rooms = [each for each in asked.references("location-reference") if takes_time(each, practice)]
@@ -155,13 +156,14 @@ def _read_types(asked: Parameters, practice: Practice, issues: list[Issue]) -> f
     return frozenset(found[:1])
 
 
-def _read_patient(asked: Parameters, issues: list[Issue]) -> str:
-    patient = asked.reference("patient-reference")
-    resource = asked.resource("patient-resource", "Patient")
-    if resource is not None and not patient:
-        text = "`patient-resource` was taken but not applied: name the Patient in `patient-reference`."
-        issues.append(Issue("warning", "not-supported", text, ("patient-resource",)))
-    return patient
+async def _read_patient(context: Context, request: Request, asked: Parameters, issues: list[Issue]) -> str:
+    """The patient who has to be free; one who is not stored here has nothing booked."""
+    patient = await read_patient(State(context, request.caller, context.reader(request.caller)), asked)
+    if patient.newcomer is None:
+        return patient.reference
+    text = "The Patient of `patient-resource` is not stored here: the times are for anybody."
+    issues.append(Issue("information", "informational", text, ("patient-resource",)))
+    return ""
 
 
 async def check_known(context: Context, request: Request, references: list[str], practice: Practice) -> None:

@@ -13,6 +13,7 @@ from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.scheduling.asked import Ask, Candidate, error_of, is_same_visit, list_candidates, name_of
 from fhir_server.operations.scheduling.parameters import Parameters
+from fhir_server.operations.scheduling.patients import PATIENT_NAMES, create_patient, read_patient
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.scheduling.availability import explain_alternatives, list_alternatives
@@ -32,7 +33,7 @@ from mappers.scheduling.slots import check_hold, mark_hold
 NAMES = (
     "appointment-reference",
     "appointment-resource",
-    "patient-reference",
+    *PATIENT_NAMES,
     "practitioner",
     "comment",
     "override",
@@ -61,7 +62,8 @@ async def take(context: Context, request: Request, asked: Parameters, status: st
     kinds, reason = asked.override()
 
     async def decide(state: State) -> Decision[Answer]:
-        ask = Ask(context, request, asked, await read_site(state), context.clock())
+        patient = await read_patient(state, asked)
+        ask = Ask(context, request, asked, await read_site(state), context.clock(), patient)
         until = ask.now + context.settings.hold_minutes * MINUTE if status == "pending" else None
         order = Order(status, until, kinds, reason, request.principal.name)
         return await _decide(state, ask, order)
@@ -92,7 +94,12 @@ async def _decide(state: State, ask: Ask, order: Order) -> Decision[Answer]:
         if isinstance(result, str):
             return Decision(result)
         if isinstance(result, Consequences):
-            actions = (*write_candidate(candidate, result), make_provenance(ask, [result.appointment], order.reason))
+            new = create_patient(ask.patient)
+            actions = (
+                *new,
+                *write_candidate(candidate, result),
+                make_provenance(ask, [result.appointment], order.reason),
+            )
             return Decision(name_of(result.appointment), actions, tuple(blind.assertions), tuple(blind.locks))
         refused.append((candidate, result))
     raise await build_refusal(ask, refused[0][0].new, refused[0][1])
@@ -111,7 +118,7 @@ def write_candidate(candidate: Candidate, result: Consequences) -> tuple[Action,
 def _is_done(candidate: Candidate, order: Order, ask: Ask) -> bool:
     """Whether the stored Appointment is already what was asked for. Raises where it may not become it."""
     old = candidate.old or {}
-    patient = ask.asked.reference("patient-reference")
+    patient = ask.patient.reference
     if code_of(old) == "pending" and extension_value(old, HOLD_EXPIRES) is not None:
         issue = check_hold(old, patient, ask.now)
         if issue:
