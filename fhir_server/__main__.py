@@ -6,6 +6,7 @@ import typer
 
 from fhir_server import __version__
 from fhir_server.commands.backup import backup
+from fhir_server.commands.claims import claims
 from fhir_server.commands.close import close
 from fhir_server.commands.codes import codes
 from fhir_server.commands.hl7v2 import hl7v2
@@ -22,6 +23,7 @@ from fhir_server.commands.x12 import x12
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
 for command in (serve, work, load, reindex, backup, schedule, close):
     cli.command()(command)
+cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")
 cli.add_typer(hl7v2, name="hl7v2")
 cli.add_typer(messages, name="messages")
