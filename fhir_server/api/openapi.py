@@ -276,8 +276,13 @@ def _describe_bodies(offer: Offer, criteria: Iterable[str]) -> Iterator[tuple[st
         name = f"{group}.search"
         yield name, {"content": {"application/x-www-form-urlencoded": {"schema": refer(name)}}}
     steps = {"type": "array", "items": {"type": "object", "required": ["op", "path"]}}
-    content = {"application/json-patch+json": {"schema": steps}, **_describe_content(refer("Parameters"))}
-    yield "Patch", {"required": True, "description": "A JSON Patch or a FHIRPath Patch.", "content": content}
+    content = {
+        "application/json-patch+json": {"schema": steps},
+        "application/merge-patch+json": {"schema": {"type": "object"}},
+        **_describe_content(refer("Parameters")),
+    }
+    about = "A JSON Patch, a JSON Merge Patch or a FHIRPath Patch."
+    yield "Patch", {"required": True, "description": about, "content": content}
     yield "Operation", {"content": _describe_content(refer("Parameters"))}
 
 

@@ -31,9 +31,9 @@ def write_search_entry(base: str, reference: str, raw: bytes, mode: str, score: 
     )
 
 
-def write_outcome_entry(outcome: dict[str, Any]) -> bytes:
-    """The searchset entry of an OperationOutcome about the search itself."""
-    return orjson.dumps({"resource": outcome, "search": {"mode": "outcome"}})
+def write_outcome_entry(id: str, outcome: dict[str, Any]) -> bytes:
+    """The searchset entry of an OperationOutcome about the search itself. `id`: a new UUID."""
+    return orjson.dumps({"fullUrl": f"urn:uuid:{id}", "resource": outcome, "search": {"mode": "outcome"}})
 
 
 def write_history_entry(full_url: str, request: dict[str, str], response: dict[str, str], raw: bytes | None) -> bytes:

@@ -80,7 +80,7 @@ def build_statement(facts: Facts, base: str) -> dict[str, Any]:
         "implementation": {"description": "FHIR R4 interoperability server", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
-        "patchFormat": ["application/json-patch+json", "application/fhir+json"],
+        "patchFormat": ["application/json-patch+json", "application/merge-patch+json", "application/fhir+json"],
         "rest": [_build_rest(facts)],
     }
 

@@ -41,7 +41,7 @@ async def build_explanation(context: Context, request: Request, wanted: Search, 
     else:
         sentences += await context.unrestricted.explain(context.reader(request.caller).restrict(wanted.query))
     issues = [Issue("information", "informational", sentence) for sentence in (*sentences, *steps)]
-    return write_outcome_entry(build_operation_outcome(issues))
+    return write_outcome_entry(context.new_id(), build_operation_outcome(issues))
 
 
 def format_elapsed(started: float) -> str:

@@ -11,9 +11,9 @@ from fhir_server.fhir.bundle import write_bundle, write_history_entry
 from fhir_server.fhir.datetimes import format_instant, parse_interval
 from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.interactions.response_entries import format_status
-from fhir_server.interactions.summary import FORMAT_PARAMETERS
+from fhir_server.interactions.summary import FORMAT_PARAMETERS, LENIENT, is_lenient
 from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link
 from fhir_server.requests.request import Request, Response
 from fhir_server.security.access import Reader
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
@@ -71,12 +71,16 @@ def _build_entry(base: str, version: Stored, created: bool) -> bytes:
 
 def _parse_query_parameters(context: Context, request: Request, path: tuple[str, ...]) -> HistoryQuery:
     values: dict[str, str] = {}
+    lenient = is_lenient(context, request)
     for name, value in request.query:
         if name in FORMAT_PARAMETERS:
             continue
         if name not in (*_PARAMETERS, PAGE):
+            if lenient or (name == "_summary" and PAGE in dict(request.query)):
+                continue
             raise Invalid(
-                f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}.", code="not-supported"
+                f"History has no parameter `{name}`. Valid ones: {', '.join(_PARAMETERS)}. {LENIENT}",
+                code="not-supported",
             )
         if name in values:
             raise Invalid(f"`{name}` may be given once.")
@@ -84,9 +88,9 @@ def _parse_query_parameters(context: Context, request: Request, path: tuple[str,
     types = path[:1] if path else ()
     id = path[1] if len(path) == 2 else None
     if PAGE in values:
-        if len(values) > 1:
-            raise Invalid(f"A page link carries its whole request; `{PAGE}` cannot be combined with other parameters.")
-        return _continue_history(context, request, values[PAGE], types, id)
+        check_added(tuple(values.items()))
+        following = _continue_history(context, request, values[PAGE], types, id)
+        return replace(following, count=_parse_count(context, values["_count"])) if "_count" in values else following
     if "_since" in values and "_at" in values:
         raise Invalid("`_since` and `_at` cannot be combined.")
     return HistoryQuery(

@@ -1,4 +1,4 @@
-"""patch: JSON Patch and FHIRPath Patch, also conditional (https://hl7.org/fhir/R4/http.html#patch)."""
+"""patch: JSON Patch, FHIRPath Patch and JSON Merge Patch, also conditional (https://hl7.org/fhir/R4/http.html#patch)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir import fhirpath_patch, json_patch
+from fhir_server.fhir import fhirpath_patch, json_patch, merge_patch
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Invalid, TooCostly, UnsupportedMediaType
 from fhir_server.fhir.resource import check_tree
@@ -20,6 +20,7 @@ from fhir_server.writes.commit import commit
 from fhir_server.writes.identity import check_id
 
 JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 FHIR_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 
 
@@ -64,13 +65,15 @@ async def _parse_patch(context: Context, request: Request) -> Patch:
 def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:
     """The patch in a body: a JSON Patch document, or a Parameters resource for FHIRPath Patch."""
     kind = content_type.partition(";")[0].strip().lower()
-    if kind != JSON_PATCH and kind not in FHIR_TYPES:
+    if kind not in (JSON_PATCH, MERGE_PATCH) and kind not in FHIR_TYPES:
         raise UnsupportedMediaType(
-            f"A patch comes as `{JSON_PATCH}`, or as a Parameters resource in `application/fhir+json`; "
-            + (f"not as `{kind}`." if kind else "this one has no Content-Type.")
+            f"A patch comes as `{JSON_PATCH}`, as `{MERGE_PATCH}`, or as a Parameters resource in "
+            "`application/fhir+json`; " + (f"not as `{kind}`." if kind else "this one has no Content-Type.")
         )
     tree = decode(body)
     check_tree(body, decode_numbers_as_text(body))
+    if kind == MERGE_PATCH:
+        return functools.partial(merge_patch.apply, patch=tree)
     operations = tree if kind == JSON_PATCH else tree.get("parameter") if isinstance(tree, dict) else None
     most = context.settings.max_patch_operations
     if isinstance(operations, list) and len(operations) > most:

@@ -26,17 +26,17 @@ from fhir_server.fhir.references import find_versioned_references
 from fhir_server.fhir.subset import write_subset
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
-from fhir_server.interactions.summary import check_elements
+from fhir_server.interactions.summary import check_elements, is_lenient
 from fhir_server.requests.context import Context
 from fhir_server.requests.merges import include_priors, read_priors
-from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link, replace_pairs
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, Request, Response, parse_query
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
 from fhir_server.search.include import Limits, find_includes, make_in_slices
-from fhir_server.search.parse import NOT_SEARCHED, Search, list_system_types
+from fhir_server.search.parse import Search, list_system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.search.result_parameters import Options
 from fhir_server.search.words import score
@@ -84,13 +84,10 @@ def _parse_request(context: Context, request: Request) -> SearchRequest:
         if request.body and kind != FORM:
             raise UnsupportedMediaType(f"A search by POST has a body of type `{FORM}`; this one is `{kind}`.")
         pairs = (*pairs, *parse_form(request.body))
-    handling = request.get_preference("handling") or context.settings.handling
     token = dict(pairs).get(PAGE)
     if token is None:
-        return SearchRequest(path, pairs, handling == "lenient")
-    if any(name not in NOT_SEARCHED and name != PAGE for name, _ in pairs):
-        raise Invalid(f"A page link carries its whole search; `{PAGE}` cannot be combined with other parameters.")
-    return _continue_search(context, path, token)
+        return SearchRequest(path, pairs, is_lenient(context, request))
+    return _continue_search(context, path, token, check_added(pairs))
 
 
 def parse_form(body: bytes) -> Pairs:
@@ -106,10 +103,10 @@ def parse_form(body: bytes) -> Pairs:
         raise Invalid("The search form in the body is not UTF-8 text in form encoding.", code="structure") from None
 
 
-def _continue_search(context: Context, path: tuple[str, ...], token: str) -> SearchRequest:
+def _continue_search(context: Context, path: tuple[str, ...], token: str, added: Pairs) -> SearchRequest:
     state = open_page_link(context, path, token)
     pairs = tuple((name, value) for name, value in state["pairs"])
-    return SearchRequest(path, pairs, state["lenient"], tuple(state["after"]))
+    return SearchRequest(path, replace_pairs(pairs, added), state["lenient"], tuple(state["after"]))
 
 
 async def read_search(context: Context, request: Request, search_request: SearchRequest) -> Search:
@@ -185,7 +182,7 @@ async def build_searchset(
     for found in extra:
         entries.append(write_search_entry(request.base, found.reference, await shape(found), "include"))
     if parsed.issues:
-        entries.append(write_outcome_entry(build_operation_outcome(parsed.issues)))
+        entries.append(write_outcome_entry(context.new_id(), build_operation_outcome(parsed.issues)))
     if explain:
         entries.append(await build_explanation(context, request, parsed, steps))
     meta = {"lastUpdated": format_instant(context.clock())}
@@ -265,7 +262,10 @@ def _build_links(
     context: Context, request: Request, search_request: SearchRequest, parsed: Search, page: Page | ContainedPage
 ) -> list[tuple[str, str]]:
     url = "/".join((request.base, *search_request.path))
-    links = [("self", f"{url}?{urlencode(parsed.applied, safe=':,|$/', quote_via=quote)}" if parsed.applied else url)]
+    first = f"{url}?{urlencode(parsed.applied, safe=':,|$/', quote_via=quote)}" if parsed.applied else url
+    links = [("self", first)]
+    if search_request.after is not None:
+        links.append(("first", first))
     if page.next is not None:
         state = {"pairs": search_request.pairs, "lenient": search_request.lenient, "after": page.next}
         links.append(build_next_link(context, url, search_request.path, state))

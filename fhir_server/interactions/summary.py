@@ -10,11 +10,17 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request
 
 FORMAT_PARAMETERS = frozenset({"_format", "_pretty"})
+LENIENT = "`Prefer: handling=lenient` ignores what is unknown."
 _SUMMARIES = ("true", "false", "text", "data")
 
 
 Shape = tuple[str | None, tuple[str, ...]]
 """`_summary`, None for all of the resource, and the names in `_elements`."""
+
+
+def is_lenient(context: Context, request: Request) -> bool:
+    """Whether unknown parameters of a request that reads are ignored (https://hl7.org/fhir/R4/search.html#errors)."""
+    return (request.get_preference("handling") or context.settings.handling) == "lenient"
 
 
 def apply_shape(context: Context, request: Request, type: str, raw: bytes) -> bytes:
@@ -34,9 +40,10 @@ def parse_shape(context: Context, request: Request, type: str) -> Shape:
             summary = _parse_summary(value)
         elif name == "_elements":
             elements += tuple(part.strip() for part in value.split(",") if part.strip())
-        elif name not in FORMAT_PARAMETERS:
+        elif name not in FORMAT_PARAMETERS and not is_lenient(context, request):
             raise Invalid(
-                f"A read has no parameter `{name}`; it takes `_summary`, `_elements`, `_format` and `_pretty`.",
+                f"A read has no parameter `{name}`; it takes `_summary`, `_elements`, `_format` and `_pretty`. "
+                + LENIENT,
                 code="not-supported",
             )
     check_elements(context, (type,), elements)

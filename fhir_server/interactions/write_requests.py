@@ -22,6 +22,9 @@ _PRECONDITIONS = {
     "if-none-exist": ("POST",),
 }
 
+HARMLESS = {"Binary": FORMAT_PARAMETERS | {"_filename"}}
+"""What clients add to writes of a type and nothing is lost by ignoring (Medplum names the file of a Binary)."""
+
 _PREFERENCES = ("minimal", "representation", "OperationOutcome")
 
 
@@ -41,8 +44,9 @@ def check_write_request(request: Request, criteria: bool = False) -> None:
                 f"`{name}` has no meaning on a {request.method}; it goes with {', '.join(methods)}. Leave it out.",
                 code="not-supported",
             )
+    harmless = HARMLESS.get(request.path[0], FORMAT_PARAMETERS) if request.path else FORMAT_PARAMETERS
     for name, _ in () if criteria else request.query:
-        if name not in FORMAT_PARAMETERS:
+        if name not in harmless:
             raise Invalid(
                 f"A {request.method} of this URL has no parameter `{name}`; it takes `_format` and `_pretty`.",
                 code="not-supported",

@@ -7,10 +7,31 @@ from typing import Any
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.requests.context import Context
+from fhir_server.requests.request import Pairs
 from fhir_server.search.paging import open_token, seal
 
 PAGE = "__page"
 """The parameter that carries the sealed request."""
+
+
+ADDED_BY_CLIENTS = frozenset({"_count", "_summary", "_format", "_pretty", "__explain", "__page"})
+"""What clients add to a page link; `_count` and `_summary` take the place of those that the link carries."""
+
+
+def check_added(pairs: Pairs) -> Pairs:
+    """The parameters beside a page link that take the place of its own. Raises Invalid for any that cannot."""
+    if any(name not in ADDED_BY_CLIENTS for name, _ in pairs):
+        raise Invalid(
+            f"A page link carries its whole request; `{PAGE}` can be combined with `_count`, `_summary`, `_format` and "
+            "`_pretty` alone."
+        )
+    return tuple((name, value) for name, value in pairs if name in ("_count", "_summary"))
+
+
+def replace_pairs(pairs: Pairs, added: Pairs) -> Pairs:
+    """The pairs of a page link with those of the same names replaced."""
+    names = {name for name, _ in added}
+    return (*((name, value) for name, value in pairs if name not in names), *added)
 
 
 def build_next_link(context: Context, url: str, path: tuple[str, ...], state: Mapping[str, Any]) -> tuple[str, str]:

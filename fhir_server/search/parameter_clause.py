@@ -7,6 +7,7 @@ name      = code [":" modifier]                                the parameter its
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -107,8 +108,15 @@ def find_parameters(types: Sequence[str], code: str, criteria: Criteria) -> tupl
         check_indexed(found)
         return found
     raise UnsupportedParameter(
-        f"{_describe_types(types)} no search parameter `{code}`. Valid ones: {_list_parameters(tables)}."
+        f"{_describe_types(types)} no search parameter `{code}`.{_suggest(code, tables)} Valid ones: "
+        f"{_list_parameters(tables)}. `Prefer: handling=lenient` ignores what is unknown."
     )
+
+
+def _suggest(code: str, tables: Sequence[Mapping[str, Parameter]]) -> str:
+    """` Did you mean …?` with the valid codes nearest to this one; empty where none is near."""
+    near = difflib.get_close_matches(code[:64], _list_valid(tables), 2)
+    return f" Did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else ""
 
 
 def check_indexed(parameters: Iterable[Parameter]) -> None:
@@ -130,8 +138,13 @@ def _describe_types(types: Sequence[str]) -> str:
 
 
 def _list_parameters(tables: Iterable[Mapping[str, Parameter]]) -> str:
+    return ", ".join(f"`{code}`" for code in _list_valid(tables))
+
+
+def _list_valid(tables: Iterable[Mapping[str, Parameter]]) -> list[str]:
+    """The codes that all tables have."""
     first, *others = ({code for code, each in table.items() if each.type != "special"} for table in tables)
-    return ", ".join(f"`{code}`" for code in sorted(first.intersection(*others) - UNSUPPORTED))
+    return sorted(first.intersection(*others) - UNSUPPORTED)
 
 
 def _parse_missing(parameter: Parameter, position: ChainPosition, value: str) -> Clause:

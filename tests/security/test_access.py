@@ -89,7 +89,7 @@ VISIBLE: list[dict[str, Any]] = [
 ]  # fmt: skip
 HIDDEN: list[dict[str, Any]] = [
     patient("hidden", False),
-    observation("height", "ada", encounter={"reference": "Encounter/visit"}),
+    observation("height", "ada", encounter={"reference": "Encounter/visit"}, meta={"tag": [{"code": "secret"}]}),
     observation("weight", "hidden", derivedFrom=[{"reference": "Observation/height"}]),
     VALUE_SET,
     {
@@ -287,7 +287,10 @@ REQUESTS: dict[str, list[Call]] = {
     "delete": send("DELETE", "Patient?active=false") + send("DELETE", "Observation?code=8302-2"),
     "$meta": get("""
         Observation/height/$meta
-        Patient/hidden/_history/1/$meta"""),
+        Patient/hidden/_history/1/$meta
+        Observation/$meta
+        Patient/$meta
+        $meta"""),
     "$everything": get("""
         Patient/ada/$everything
         Patient/hidden/$everything

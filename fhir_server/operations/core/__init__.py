@@ -13,9 +13,9 @@ CORE: tuple[Operation, ...] = (
         "meta",
         ("GET", "POST"),
         f"{_HL7}Resource-meta",
-        "Profiles, tags and security labels of a resource.",
+        "Profiles, tags and security labels of a resource, or of all resources of a type or of the system.",
         meta.meta,
-        at={ANY: ("instance", "version")},
+        at={ANY: ("system", "type", "instance", "version")},
     ),
     Operation(
         "meta-add",

@@ -20,7 +20,7 @@ from fhir_server.fhir.references import find_literal_references, find_local_targ
 from fhir_server.interactions.read import build_deleted_error
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link, replace_pairs
 from fhir_server.requests.request import Pairs, Request, Response
 from fhir_server.search.compartment import ITSELF, build_compartment_clause, list_member_types
 from fhir_server.search.query import (
@@ -111,10 +111,9 @@ def _parse_request(context: Context, request: Request) -> EverythingRequest:
     token = dict(pairs).get(PAGE)
     if token is None:
         return _parse_values(context, EverythingRequest(owner, id, pairs))
-    if len(pairs) > 1:
-        raise Invalid(f"A page link carries all parameters; `{PAGE}` cannot be combined with other ones.")
+    added = tuple(pair for pair in check_added(pairs) if pair[0] == "_count")
     state = open_page_link(context, path, token)
-    query = EverythingRequest(owner, id, tuple((name, value) for name, value in state["pairs"]))
+    query = EverythingRequest(owner, id, replace_pairs(tuple((name, value) for name, value in state["pairs"]), added))
     return replace(_parse_values(context, query), after=tuple(state["after"]))
 
 

@@ -1,33 +1,41 @@
-"""`$meta`, `$meta-add` and `$meta-delete` on an instance (https://hl7.org/fhir/R4/resource-operation-meta.html)."""
+"""`$meta` at every level; `$meta-add` and `$meta-delete` on an instance (https://hl7.org/fhir/R4/resource-operation-meta.html)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from fhir_server.fhir.json_tree import decode, encode
-from fhir_server.fhir.outcome import Invalid, NotFound
+from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
 from fhir_server.fhir.resource import parse
 from fhir_server.interactions.read import build_deleted_error, parse_version
 from fhir_server.operations.parameters import refuse_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import parse_if_match
 from fhir_server.requests.request import Request, Response
+from fhir_server.search.query import Or, Present, Query, Scope
 from fhir_server.writes.action import Action
 from fhir_server.writes.commit import commit
 from fhir_server.writes.identity import check_id
 
 Meta = dict[str, Any]
 
+MOST_LABELLED = 10_000
+"""Resources whose labels one request collects."""
+
+_PAGE = 500
 _LISTS = ("profile", "security", "tag")
 # A client that sends back the meta it got has these in it; they name no change.
 _SET_BY_SERVER = ("versionId", "lastUpdated")
 
 
 async def meta(context: Context, request: Request) -> Response:
-    """The `meta` of the current version, or of the version in the URL, as Parameters."""
+    """The `meta` of the current version, or of the version in the URL; of a type or the system, all labels in use."""
     refuse_parameters(request)
     path = request.path
+    if len(path) < 3:
+        return Response(200, _meta_to_parameters(await _collect_labels(context, request, path[:-1])))
     if len(path) == 5:
         stored = await context.reader(request.caller).vread(path[0], path[1], parse_version(path[3]))
     else:
@@ -37,6 +45,27 @@ async def meta(context: Context, request: Request) -> Response:
     if stored.raw is None:
         raise build_deleted_error(stored)
     return Response(200, _meta_to_parameters(decode(stored.raw).get("meta", {})), stored.version, stored.last_updated)
+
+
+async def _collect_labels(context: Context, request: Request, types: tuple[str, ...]) -> Meta:
+    """The profiles, security labels and tags that current resources of a type, or of all types, have; each once."""
+    labelled = Or(tuple(Present(code) for code in ("_profile", "_security", "_tag")))
+    query = Query(tuple(Scope(type, labelled) for type in types or context.registry.types), count=_PAGE)
+    found: Meta = {}
+    reader, read = context.reader(request.caller), 0
+    while True:
+        page = await reader.search(query)
+        for stored in page.matches:
+            found = _add(found, decode(stored.raw or b"{}").get("meta", {}))
+        read += len(page.matches)
+        if page.next is None:
+            return found
+        if read >= MOST_LABELLED:
+            raise TooCostly(
+                f"More than {MOST_LABELLED:,} resources have profiles, security labels or tags; ask by type, or search "
+                "by `_profile`, `_security` and `_tag`."
+            )
+        query = replace(query, after=page.next)
 
 
 async def meta_add(context: Context, request: Request) -> Response:

@@ -8,7 +8,7 @@ from datetime import UTC, tzinfo
 
 import orjson
 
-from fhir_server.fhir.bundle import write_bundle, write_outcome_entry
+from fhir_server.fhir.bundle import write_bundle
 from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.scheduling.asked import SERIES, Ask, Candidate, error_of, name_of
@@ -186,7 +186,7 @@ async def respond(context: Context, request: Request, outcome: Outcome[Results])
         if name in stored
     ]
     if outcome.answer.issues:
-        outcome_resource = orjson.loads(write_outcome_entry(build_operation_outcome(outcome.answer.issues)))["resource"]
+        outcome_resource = build_operation_outcome(outcome.answer.issues)
         entries.append(orjson.dumps({"resource": outcome_resource}))
     return Response(201 if created else 200, write_bundle({"type": "collection"}, (), entries))
 

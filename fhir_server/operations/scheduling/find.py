@@ -68,7 +68,7 @@ async def find(context: Context, request: Request) -> Response:
     issues = list(search.issues) if found else [*search.issues, *explain_nothing(reasons or {"closed"})]
     entries = [propose(context, request, search, time) for time in found[:count]]
     if issues:
-        entries.append(write_outcome_entry(build_operation_outcome(issues)))
+        entries.append(write_outcome_entry(context.new_id(), build_operation_outcome(issues)))
     links = [("self", "/".join((request.base, *request.path)))]
     if len(found) > count:
         last = found[count - 1]

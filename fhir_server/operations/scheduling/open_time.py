@@ -53,7 +53,7 @@ async def open_time(context: Context, request: Request) -> Response:
     search = Search(practice, times, frozenset(), "", ())
     entries = [propose(context, request, search, each) for each in found]
     if said:
-        entries.append(write_outcome_entry(build_operation_outcome(said)))
+        entries.append(write_outcome_entry(context.new_id(), build_operation_outcome(said)))
     links = [("self", "/".join((request.base, *request.path)))]
     return Response(200, write_bundle({"type": "searchset"}, links, entries))
 

@@ -119,6 +119,8 @@ def parse_quantity(parameter: Parameter, text: str) -> tuple[Unit | None, Altern
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) == 1:
         return None, number.parse_alternatives(parameter, parts[0])
+    if len(parts) == 3 and not parts[1] and not parts[2]:  # `8.0||`, as some clients write any unit
+        return None, number.parse_alternatives(parameter, parts[0])
     if len(parts) != 3 or not parts[2]:
         raise reject(parameter, text, FORM)
     return (parts[1] or None, parts[2]), number.parse_alternatives(parameter, parts[0])
