@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.operations.scheduling.booking_clinic import (
     store,
     visit,
 )
+from tests.workers.hl7v2_messages import choose_store
 from tests.workers.teams import take_turn
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +42,12 @@ def pine(*extensions: Tree) -> list[Tree]:
         role("pine-role", PINE, ("08:00:00", "10:00:00"), days=["mon"]),
         schedule("pine", PINE, extension=[CHICAGO, week, *extensions]),
     ]
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return choose_store(request, tmp_path)
 
 
 @pytest.fixture

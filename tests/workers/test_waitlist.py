@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,11 +29,18 @@ from tests.operations.scheduling.booking_clinic import (
     store,
     visit,
 )
+from tests.workers.hl7v2_messages import choose_store
 from tests.workers.teams import take_turn
 
 pytestmark = pytest.mark.anyio
 
 PINE, ELM, ROOM = "Practitioner/pine", "Practitioner/elm", "Location/room-1"
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return choose_store(request, tmp_path)
 
 
 @pytest.fixture

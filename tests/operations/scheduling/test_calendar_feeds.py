@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +28,7 @@ from tests.operations.scheduling.booking_clinic import (
     store,
     visit,
 )
+from tests.workers.hl7v2_messages import choose_store
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +39,12 @@ NAMED = [
     {"resourceType": "Patient", "id": "ada", "name": [{"family": "Quill", "given": ["Ada", "May"]}]},
     {**room(), "name": "Room 1"},
 ]
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return choose_store(request, tmp_path)
 
 
 @pytest.fixture

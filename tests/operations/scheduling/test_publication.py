@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from mappers.scheduling.extensions import BOOKING_LINK, PUBLISH_SLOTS, SLOT_CAPA
 from tests.conftest import Client, serving
 from tests.mappers.scheduling.scheduling_resources import parameters, role, schedule
 from tests.operations.scheduling.booking_clinic import CHICAGO, Clock, Tree, call, doctors, patients, store
+from tests.workers.hl7v2_messages import choose_store
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +31,12 @@ PUBLISHED = [
         serviceType=[{"text": "visit"}],
     ),
 ]
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return choose_store(request, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,12 +28,19 @@ from tests.operations.scheduling.booking_clinic import (
     store,
     visit,
 )
+from tests.workers.hl7v2_messages import choose_store
 
 pytestmark = pytest.mark.anyio
 
 PINE, ADA, BEN = "Practitioner/pine", "Patient/ada", "Patient/ben"
 DAY = "start=2026-03-02T00:00:00-06:00&end=2026-03-03T00:00:00-06:00"
 URL = f"Schedule/$schedule-report?{DAY}"
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongo"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh store of each kind."""
+    return choose_store(request, tmp_path)
 
 
 @pytest.fixture
