@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.security.policy import Principal
-from fhir_server.workers.hl7v2_interpreter import HL7V2
-from fhir_server.workers.hl7v2_partners import FORMAT, UNKNOWN, choose_partner
+from fhir_server.workers.hl7v2_interpreter import HL7V2, HL7V2_ORIGINAL
+from fhir_server.workers.hl7v2_partners import FORMAT, choose_partner, read_section
+from fhir_server.workers.message_codes import UNKNOWN
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.messages import Received, receive
 from mappers.hl7v2.batch import split_batch
@@ -34,7 +35,9 @@ async def take_message(context: Context, base: str, raw: bytes, partner: str = "
     known = context.partners.get(name)
     refuse_reused = known is not None and known.duplicate_control_numbers == "refuse"
     message = IncomingMessage(name, FORMAT, header.text(10), raw, ER7, refuse_reused, received=context.clock())
-    return await receive(context, Caller(base, Principal(f"partner {name}")), message, HL7V2)
+    original = known is not None and read_section(known).acknowledgements == "original"
+    interpreter = HL7V2_ORIGINAL if original else HL7V2
+    return await receive(context, Caller(base, Principal(f"partner {name}")), message, interpreter)
 
 
 def read_header(raw: bytes) -> Segment:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from fhir_server.fhir import outcome
 from fhir_server.workers.hl7v2_booking import find_overbooked
@@ -26,6 +26,9 @@ from mappers.hl7v2.mapping import map_message
 
 _LONGEST_CONTROL = 20
 """Characters of MSH-10 that every version takes."""
+
+REUSED = "205"
+"""The condition of a control number that came before with another text."""
 
 MOST_ISSUES = 500
 """Remarks of one message that are kept."""
@@ -52,14 +55,17 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     return Interpretation([*entries, *tasks], _encode(answers, parsed), _to_remarks(told), built.patient)
 
 
-def refuse_message(message: IncomingMessage, reason: str) -> bytes:
-    """The acknowledgement for a message that could not be stored: AE 207, or what MSH-15 and MSH-16 ask for."""
+def refuse_message(message: IncomingMessage, reason: str, *, condition: str = "207", enhanced: bool = True) -> bytes:
+    """The acknowledgement for a message that could not be stored: AE, or what MSH-15 and MSH-16 ask for.
+
+    `condition` is of HL70357; without `enhanced` there is one acknowledgement whatever the message asks for.
+    """
     parsed, _ = read_message(message.raw)
-    issue = refuse("207", reason, Location(""))
+    issue = refuse(condition, reason, Location("MSH", 1, 10) if condition == REUSED else Location(""))
     if parsed is None:
         return write_rejection([issue], *_stamp(message)).encode()
     stored = len(message.raw) <= LARGEST_MESSAGE
-    return _encode(write_answers(parsed, [issue], stored, True, _stamp(message)), parsed)
+    return _encode(write_answers(parsed, [issue], stored, enhanced, _stamp(message)), parsed)
 
 
 def read_answer(answer: bytes) -> str:
@@ -136,4 +142,11 @@ def _encode(text: str, message: Message) -> bytes:
     return text.encode(CHARACTER_SETS.get(message.header.text(18), "utf-8"), "replace")
 
 
-HL7V2 = Interpreter(interpret, refuse_message, read_answer)
+def _make_interpreter(enhanced: bool) -> Interpreter:
+    refusing = partial(refuse_message, enhanced=enhanced)
+    return Interpreter(interpret, refusing, read_answer, partial(refusing, condition=REUSED))
+
+
+HL7V2 = _make_interpreter(enhanced=True)
+HL7V2_ORIGINAL = _make_interpreter(enhanced=False)
+"""For partners that know one acknowledgement of a message alone."""

@@ -13,8 +13,6 @@ from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.rows import read_row
 
 FORMAT = "hl7v2"
-UNKNOWN = "unknown"
-"""The name under which messages are kept whose sender no partner's file names."""
 
 
 def read_section(partner: Partner) -> Hl7v2Section:

@@ -46,12 +46,14 @@ class Interpreter(NamedTuple):
 
     `interpret` may read through the State, asks a pure mapper, and is asked again when what it read has changed.
     `refuse` writes the acknowledgement for a message that could not be stored, with the reason. `read_answer` reads
-    what came back for a delivery: the reason where it refuses, "" where it accepts.
+    what came back for a delivery: the reason where it refuses, "" where it accepts. `refuse_reused` is `refuse` for a
+    control number that came before with another text, where the format has a code for that.
     """
 
     interpret: Callable[[State, IncomingMessage], Awaitable[Interpretation | Refusal]]
     refuse: Callable[[IncomingMessage, str], bytes]
     read_answer: Callable[[bytes], str] = accept_answer
+    refuse_reused: Callable[[IncomingMessage, str], bytes] | None = None
 
 
 def map_alone(mapper: Callable[[IncomingMessage], Interpretation | Refusal]) -> Callable[..., Any]:

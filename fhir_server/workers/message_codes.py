@@ -15,6 +15,9 @@ MESSAGE_SYSTEM = identifier_system_url("message")
 CONTROL_SYSTEM = identifier_system_url("control-number")
 PARTNER_SYSTEM = identifier_system_url("partner")
 
+UNKNOWN = "unknown"
+"""The name under which messages are kept whose sender no partner's file names."""
+
 INTAKE = "message-intake"
 DELIVERY = "message-delivery"
 

@@ -8,7 +8,7 @@ from fhir_server.requests.context import Context
 from fhir_server.transports.protocol import DeliveryResult
 from fhir_server.workers.delivery import Answer, Outbox
 from fhir_server.workers.formats import INTERPRETERS
-from fhir_server.workers.message_codes import DELIVERY, TASK_SYSTEM, find_parts, make_acknowledgement
+from fhir_server.workers.message_codes import DELIVERY, TASK_SYSTEM, UNKNOWN, find_parts, make_acknowledgement
 from fhir_server.workers.message_deliveries import prepare_sending
 from fhir_server.workers.message_retention import MOST_REMOVED, remove_expired
 from fhir_server.workers.worker import StepResult, Turn
@@ -30,10 +30,15 @@ OUTBOX = Outbox((("code", f"{TASK_SYSTEM}|{DELIVERY}"),), prepare_sending, read_
 
 
 async def step_retention(turn: Turn) -> StepResult:
-    """One run of retention by the days that the partners' files say; the log names each message that was removed."""
+    """One run of retention by the days that the partners' files say; the log names each message that was removed.
+
+    Of senders that no file names, what a person has closed goes after the longest of these.
+    """
     await turn.check()
     partners = turn.context.partners.values()
     days = {partner.name: partner.retention_days for partner in partners if partner.retention_days is not None}
+    if days:
+        days.setdefault(UNKNOWN, max(days.values()))
     removed = await remove_expired(turn.context, turn.caller, days)
     for each in removed:
         turn.log("info", "message removed", item=f"Task/{each.id}", partner=each.partner, state=each.state)

@@ -116,7 +116,7 @@ async def _accept(intake: Intake, groups: EntryGroups) -> Received:
         reused = await _find_reuse(log, message, intake.caller)
         actions: list[Action] = []
         if reused is not None and message.refuse_reused:
-            said: Interpretation | Refusal = _write_refusal(intake, reused.diagnostics)
+            said: Interpretation | Refusal = _write_refusal(intake, reused.diagnostics, reused=True)
         else:
             said, actions = await _interpret(intake, state, groups)
         outcome = _conclude(said, actions, () if reused is None else (reused,))
@@ -145,10 +145,11 @@ async def _refuse(intake: Intake, error: FhirError, keeps_text: bool) -> Receive
     return (await decide_and_commit(intake.context, intake.caller, decide)).answer
 
 
-def _write_refusal(intake: Intake, reason: str) -> Refusal:
+def _write_refusal(intake: Intake, reason: str, reused: bool = False) -> Refusal:
     """The refusal with the acknowledgement of its format; without one where even that cannot be written."""
     try:
-        return Refusal(reason, intake.interpreter.refuse(intake.message, reason))
+        refuse = (intake.interpreter.refuse_reused if reused else None) or intake.interpreter.refuse
+        return Refusal(reason, refuse(intake.message, reason))
     except Exception as error:
         return Refusal(f"{reason} No acknowledgement could be written (`{type(error).__name__}: {error}`).", b"")
 

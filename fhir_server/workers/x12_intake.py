@@ -14,7 +14,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.security.policy import Principal
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal, map_alone
-from fhir_server.workers.message_codes import clean_text
+from fhir_server.workers.message_codes import UNKNOWN, clean_text
 from fhir_server.workers.message_tasks import IncomingMessage, hash_text
 from fhir_server.workers.messages import Received, receive
 from fhir_server.workers.x12_interpreter import (
@@ -24,7 +24,7 @@ from fhir_server.workers.x12_interpreter import (
     refuse_set,
     write_answer,
 )
-from fhir_server.workers.x12_partners import FORMAT, UNKNOWN, find_sender
+from fhir_server.workers.x12_partners import FORMAT, find_sender
 from mappers.x12.envelope import TransactionSet
 from mappers.x12.fault import Fault, find_errors
 from mappers.x12.received import (

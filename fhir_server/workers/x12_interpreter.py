@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Issue
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
+from fhir_server.workers.message_codes import UNKNOWN
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.intake import interpret_remittance, loops_to_remittance
 from fhir_server.workers.x12_acknowledgements import interpret_999, interpret_ta1
-from fhir_server.workers.x12_partners import UNKNOWN
 from fhir_server.workers.x12_statuses import interpret_statuses, loops_to_statuses
 from fhir_server.writes.state import State
 from mappers.x12.envelope import InterchangeAcknowledgement, TransactionSet, read_interchanges

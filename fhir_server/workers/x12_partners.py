@@ -15,8 +15,6 @@ from mappers.x12.segment import Delimiters, Segment
 from mappers.x12.writer import Envelope
 
 FORMAT = "x12"
-UNKNOWN = "unknown"
-"""The name under which sets are kept whose sender no partner's file names."""
 
 LARGEST_NUMBER = 999_999_999
 """ISA13 has nine digits; 1 follows the largest."""
