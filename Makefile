@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= sqlite:///fhir.db
+PORT ?= 8000
 LOADED = $(VENV)/.samples-in-$(subst /,_,$(STORE))
 COVERAGE ?=
 PYTEST = $(BIN)/python -m pytest -ra $(if $(COVERAGE),--cov --cov-report=)
@@ -13,6 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
+	@echo 'Making the environment in $(VENV): once, half a minute to two minutes.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
@@ -31,8 +33,8 @@ $(VENV)/.x12: $(VENV)/.test
 # The samples are loaded once into a store: loading them again would undo what was changed in them since.
 serve: $(VENV)/.runtime
 	@test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
-		{ $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
-	$(BIN)/fhir-server serve --store '$(STORE)'
+		{ echo 'Loading the sample clinic into $(STORE).'; $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
+	$(BIN)/fhir-server serve --store '$(STORE)' --port $(PORT)
 
 # What to run before each commit: everything that needs no database and no process of its own.
 check: lint

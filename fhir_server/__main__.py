@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from fhir_server import __version__
@@ -31,6 +33,21 @@ cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
 cli.add_typer(report, name="report")
 cli.add_typer(x12, name="x12")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def _cli(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A FHIR R4 server for clinics and their billing."""
 
 
 @cli.command()

@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from fhir_server import __version__
 from fhir_server.api.application import Application, build_application
 from fhir_server.api.guard import guard
-from fhir_server.api.log import Log, make_json_log
+from fhir_server.api.log import Log, make_log
 from fhir_server.api.request import Receive, Scope
 from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
@@ -275,9 +275,7 @@ async def open_server(
             if folder is not None:
                 await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
-        api = build_application(
-            context, log or make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids()
-        )
+        api = build_application(context, log or make_log(sys.stderr.buffer, settings.log_level), make_request_ids())
         try:
             yield Server(_add_cors(api, settings), context)
         finally:
@@ -328,7 +326,7 @@ def create_server(known: Knowledge | None = None, check_file: Callable[[], None]
         application: Application = api[0] if is_fhir else around  # type: ignore[assignment]
         return application(scope, receive, send)
 
-    guarded = guard(answer_http, settings, make_json_log(sys.stderr.buffer, settings.log_level), make_request_ids())
+    guarded = guard(answer_http, settings, make_log(sys.stderr.buffer, settings.log_level), make_request_ids())
 
     def start() -> AbstractAsyncContextManager[Server]:
         check_file()
@@ -347,7 +345,7 @@ def _begin_work(context: Context, around: FastAPI) -> None:
     """Start what goes on beside the requests of this process."""
     context.background.start(supervise(context))
     if context.settings.workers == "on":
-        team = Team(context, make_json_log(sys.stderr.buffer, context.settings.log_level))
+        team = Team(context, make_log(sys.stderr.buffer, context.settings.log_level))
         around.state.standings = team.standings
         context.background.start(run_workers(team, select_workers(context.settings, WORKERS.values())))
 

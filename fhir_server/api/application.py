@@ -45,6 +45,8 @@ from fhir_server.store.protocol import StoreError
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_MOST_NAMES, _LONGEST_NAME = 20, 100
+"""Names of parameters that a log line has, and characters of each."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
@@ -87,12 +89,24 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
             request_id=request_id,
             method=scope["method"],
             path=scope["path"],
+            **_name_parameters(scope),
             status=response.status,
             bytes=size,
             milliseconds=round((time.perf_counter() - began) * 1000, 2),
         )
 
     return application
+
+
+def _name_parameters(scope: Scope) -> dict[str, list[str]]:
+    """The names of the parameters in the query, for the log: values may be a patient's."""
+    query: bytes = scope.get("query_string") or b""
+    if not query:
+        return {}
+    names = [
+        part.partition(b"=")[0][:_LONGEST_NAME].decode("ascii", "replace") for part in query.split(b"&", _MOST_NAMES)
+    ]
+    return {"query": names[:_MOST_NAMES]}
 
 
 def _make_warning(settings: Settings, log: Log) -> Callable[[Scope, dict[str, str]], None]:

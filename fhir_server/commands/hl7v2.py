@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.api.log import Log, make_json_log
+from fhir_server.api.log import Log, make_log
 from fhir_server.app import find_partner_folders, open_server
 from fhir_server.commands.serve import open_listeners
 from fhir_server.partners import Partners, read_partners
@@ -53,7 +53,7 @@ def listen(
         check_partners(read_partners(find_partner_folders(settings)))
         tls = make_tls_context(certificate, key, authorities)
         sockets = open_listeners(host, port)
-        log = make_json_log(sys.stderr.buffer, settings.log_level)
+        log = make_log(sys.stderr.buffer, settings.log_level)
 
         async def work() -> None:
             async with open_server(settings) as server:

@@ -62,6 +62,9 @@ class HeadBufferProtocol(HttpToolsProtocol):
         self.resume_writing()
         super().connection_lost(exc)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that is not done is ignored (RFC 9110, 7.8); no library that is missing here would change that."""
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a head that goes on beyond its bound ends the connection."""
         if self.parser is None or self.transport.is_closing():

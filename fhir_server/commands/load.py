@@ -93,10 +93,11 @@ async def _run(options: _Options, tally: Tally, console: Console) -> Tally:
 @asynccontextmanager
 async def _open_client(options: _Options) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the server, or of a server in this process on the store."""
-    from fhir_server.commands.loading.client import TIME_LIMIT, open_client, open_local_client
+    from fhir_server.commands.loading.client import TIME_LIMIT, check_base, open_client, open_local_client
 
     if options.store is None:
         async with open_client(options.server or "", options.headers) as client:
+            await check_base(client)
             yield client
         return
     settings = read_settings(store=options.store, log_level="error", request_timeout=TIME_LIMIT)

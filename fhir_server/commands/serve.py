@@ -20,7 +20,7 @@ import typer
 import uvicorn
 
 from fhir_server.api.application import Application
-from fhir_server.api.log import make_json_log
+from fhir_server.api.log import make_log
 from fhir_server.app import STORES, create_server, hide_secrets, load_knowledge, make_unknown_store_error, open_store
 from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
@@ -59,14 +59,14 @@ def serve(
     listeners = open_listeners(host, port)
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
-    _print_urls(f"http://{name}:{port}{settings.path.rstrip('/')}", hide_secrets(settings.store))
+    base = f"http://{name}:{port}{settings.path.rstrip('/')}"
+    announce = partial(_print_urls, base, hide_secrets(settings.store))
     if not settings.store.startswith("memory:"):
-        raise typer.Exit(_serve_with_workers(settings, listeners, number))
+        raise typer.Exit(_serve_with_workers(settings, listeners, number, announce))
     # uvicorn repeats the signal that stopped it once all is finished: the end of a graceful stop is a success
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    SingleServer(_make_config(settings, create_server), _warnings(settings), settings.watchdog_seconds).run(
-        sockets=listeners
-    )
+    config, warn = _make_config(settings, create_server), _warnings(settings)
+    SingleServer(config, warn, settings.watchdog_seconds, announce).run(sockets=listeners)
 
 
 def choose_worker_count(store: str, wanted: int | None) -> int:
@@ -85,7 +85,9 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], number: int) -> int:
+def _serve_with_workers(
+    settings: Settings, listeners: Sequence[socket.socket], number: int, announce: Callable[[], None]
+) -> int:
     """What all workers need is learnt before they are made, so that they share it. The exit status."""
     try:
         known = load_knowledge(settings)
@@ -103,11 +105,11 @@ def _serve_with_workers(settings: Settings, listeners: Sequence[socket.socket], 
         return 0
 
     patience = Patience(settings.watchdog_seconds, settings.request_timeout)
-    return Workers(listeners, number, serve_worker, _warnings(settings), patience).run()
+    return Workers(listeners, number, serve_worker, _warnings(settings), patience, announce).run()
 
 
 def _warnings(settings: Settings) -> Callable[[str], None]:
-    return partial(make_json_log(sys.stderr.buffer, settings.log_level), "warning")
+    return partial(make_log(sys.stderr.buffer, settings.log_level), "warning")
 
 
 def _make_config(settings: Settings, application: Callable[[], Application]) -> uvicorn.Config:
@@ -196,13 +198,14 @@ def _print_urls(base: str, store: str) -> None:
         "/Appointment?date=ge2026-01-01&status=booked",
     ):
         typer.echo(f"  curl -s '{base}{path}'")
+    sys.stdout.flush()
 
 
 def _make_log_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "fhir_server.api.log.JsonFormatter"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "formatters": {"line": {"()": "fhir_server.api.log.LineFormatter", "plain": sys.stderr.isatty()}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {"uvicorn": {"handlers": ["stderr"], "level": level.upper(), "propagate": False}},
     }

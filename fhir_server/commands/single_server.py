@@ -31,8 +31,11 @@ class StoppingServer(uvicorn.Server):
 class SingleServer(StoppingServer):
     """A server whose store ends with its process: when its loop stands still this is told, and nothing is replaced."""
 
-    def __init__(self, config: uvicorn.Config, say: Callable[[str], None], limit: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, say: Callable[[str], None], limit: float, announce: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._announce = announce
         self._say = say
         self._limit = limit
         self._turns = 0
@@ -40,6 +43,8 @@ class SingleServer(StoppingServer):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and watch the loop from a thread."""
         await super().startup(sockets)
+        if self.started:
+            self._announce()
         self._turn()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.api.log import make_json_log
+from fhir_server.api.log import make_log
 from fhir_server.app import open_server
 from fhir_server.settings import Settings, read_settings
 from fhir_server.store.protocol import StoreError
@@ -45,7 +45,7 @@ async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
     if settings.store.startswith("memory:"):
         raise ValueError("A memory:// store lives in one process, whose own workers `serve` runs.")
     async with open_server(settings) as server:
-        team = Team(server.context, make_json_log(sys.stderr.buffer, settings.log_level))
+        team = Team(server.context, make_log(sys.stderr.buffer, settings.log_level))
         team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)
         task = asyncio.create_task(run_workers(team, workers))
         loop = asyncio.get_running_loop()

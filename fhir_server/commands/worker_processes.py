@@ -151,7 +151,7 @@ class Workers:
     """Accepts on `listeners` for `number` processes, each of which runs `serve` with its end of a channel.
 
     A worker that ends is started again, later and later when that goes on; if the first to start fail, all stop. One
-    whose loop stands still is replaced. `say` tells of each.
+    whose loop stands still is replaced. `say` tells of each; `announce` is called once the port listens.
     """
 
     def __init__(
@@ -161,7 +161,9 @@ class Workers:
         serve: Callable[[socket.socket], int],
         say: Log,
         patience: Patience | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
+        self._announce = announce
         self._limits = patience or Patience()
         self._looked = time.monotonic()
         self._failures = 0
@@ -317,6 +319,7 @@ class Workers:
                 listener.setblocking(False)
                 listener.listen(uvicorn.Config("").backlog)
                 self._selector.register(listener, selectors.EVENT_READ, partial(self._accept, listener))
+            self._announce()
 
     def _accept(self, listener: socket.socket) -> None:
         if len(self._waiting) >= _MOST_WAITING:

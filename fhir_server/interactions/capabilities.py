@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,7 +31,10 @@ async def capabilities(context: Context, request: Request) -> Response:
     shaping = request._replace(query=tuple(pair for pair in request.query if pair[0] != "mode"))
     await context.parameters.reload()
     raw = context.capability(request.base)
-    return Response(200, apply_shape(context, shaping, "CapabilityStatement", raw) if shaping.query else raw)
+    body = apply_shape(context, shaping, "CapabilityStatement", raw) if shaping.query else raw
+    tag = f'W/"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
+    known = tag in request.headers.get("if-none-match", "")
+    return Response(304 if known else 200, b"" if known else body, headers=(("ETag", tag),))
 
 
 class InteractionFacts(Protocol):

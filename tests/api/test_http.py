@@ -123,13 +123,14 @@ async def test_log_lines_hold_no_content(known: Knowledge) -> None:
     async with open_server(Settings(store="memory://"), log=log, known=known) as server:
         transport = httpx.ASGITransport(server.api)
         async with httpx.AsyncClient(transport=transport, base_url="http://test/fhir") as http:
-            await http.get("/Patient?name=Secret", headers={"X-Request-Id": "r1"})
+            await http.get("/Patient?name:exact=Secret&_count=1", headers={"X-Request-Id": "r1"})
             await http.post("/Patient", json={"resourceType": "Patient", "name": [{"family": "Secret"}]})
     assert [(line["method"], line["path"], line["status"]) for line in lines] == [
         ("GET", "/fhir/Patient", 200),
         ("POST", "/fhir/Patient", 201),
     ]
-    assert lines[0]["request_id"] == "r1"
+    assert lines[0]["request_id"] == "r1" and lines[0]["query"] == ["name:exact", "_count"]
+    assert "query" not in lines[1]
     assert "Secret" not in str(lines)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from fhir_server.commands.loading.client import open_client, send
+from fhir_server.commands.loading.client import check_base, open_client, send
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -79,7 +79,23 @@ def test_a_server_that_is_not_there_is_a_connection_error() -> None:
         async with open_client("http://127.0.0.1:9/fhir") as client:
             await send(client, "GET", "metadata")
 
-    with pytest.raises(ConnectionError, match=r"no connection to 127\.0\.0\.1:9: .*\('127\.0\.0\.1', 9\)"):
+    with pytest.raises(ConnectionError, match=r"no connection to http://127\.0\.0\.1:9/fhir: .*\('127\.0\.0\.1', 9\)"):
+        asyncio.run(run())
+
+
+def test_what_is_no_base_url_is_told_with_the_likely_one() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, open_client(url) as client:
+            await check_base(client)
+
+    with pytest.raises(ValueError, match=r"`http://[^`]*` is no base URL .* Did you mean `http://127[^`]*/fhir`\?"):
         asyncio.run(run())
 
 

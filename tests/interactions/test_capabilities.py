@@ -92,3 +92,12 @@ async def test_named_queries_are_refused_with_what_to_do(client: Client) -> None
         "This server does not support the search parameter `_query`: it has no named queries. "
         "Ask by search parameters, or call an operation."
     )
+
+
+async def test_the_statement_has_an_etag_and_is_sent_once(client: Client) -> None:
+    first = await client.get("metadata")
+    tag = first.headers["etag"]
+    again = await client.get("metadata", headers={"if-none-match": tag})
+    assert again.status_code == 304 and not again.content and again.headers["etag"] == tag
+    other = await client.get("metadata?_elements=fhirVersion", headers={"if-none-match": tag})
+    assert other.status_code == 200 and other.headers["etag"] != tag

@@ -52,6 +52,15 @@ class LocalTransport(httpx.ASGITransport):
             raise ConnectionError(f"The application failed: {error!r}.") from error
 
 
+async def check_base(client: httpx.AsyncClient) -> None:
+    """Raises ValueError where the URL is no FHIR base: it has no statement of what the server can do."""
+    answer = await send(client, "GET", "metadata?_elements=fhirVersion")
+    if answer.status_code in (404, 405) or (answer.is_success and b'"CapabilityStatement"' not in answer.content):
+        base = str(client.base_url).rstrip("/")
+        guess = "" if base.endswith("/fhir") else f" Did you mean `{base}/fhir`?"
+        raise ValueError(f"`{base}` is no base URL of a FHIR server: it has no `metadata`.{guess}")
+
+
 async def send(client: httpx.AsyncClient, method: str, path: str = "", body: bytes = b"") -> httpx.Response:
     """The answer; `path` is below the FHIR base ("" for the base itself). Raises OSError when there is none."""
     # httpx alone would take `/fhir/` for the base.
@@ -62,8 +71,8 @@ async def send(client: httpx.AsyncClient, method: str, path: str = "", body: byt
     except httpx.TimeoutException:
         raise TimeoutError(f"The server did not answer within {client.timeout.read:g} s.") from None
     except httpx.ConnectError as error:
-        place = client.base_url.netloc.decode()
-        raise ConnectionError(f"There is no connection to {place}: {_find_reason(error)}.") from error
+        base = str(client.base_url).rstrip("/")
+        raise ConnectionError(f"There is no connection to {base}: {_find_reason(error)}.") from error
     except httpx.HTTPError as error:
         raise ConnectionError(_find_reason(error)) from error
 
