@@ -8,6 +8,7 @@ import typer
 
 from fhir_server import __version__
 from fhir_server.commands.backup import backup
+from fhir_server.commands.bases import bases
 from fhir_server.commands.claims import claims
 from fhir_server.commands.close import close
 from fhir_server.commands.codes import codes
@@ -28,6 +29,7 @@ for command in (serve, work, load, reindex, backup, schedule, close, deposits):
     cli.command()(command)
 cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")
+cli.add_typer(bases, name="bases")
 cli.add_typer(hl7v2, name="hl7v2")
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")

@@ -39,6 +39,7 @@ from fhir_server.operations.payments.rule import PAYMENT_RULES
 from fhir_server.operations.scheduling.rule import BOOKING_RULES
 from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
+from fhir_server.requests.bases import KnownBases
 from fhir_server.requests.context import Context
 from fhir_server.requests.ids import make_id_source
 from fhir_server.requests.search_parameters import SearchParameters, Snapshot
@@ -201,12 +202,14 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         )
     clock = seams.clock
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
-    index = Index(known.registry, known.definitions, zone, settings.full_text)
+    bases = KnownBases(store)
+    index = Index(known.registry, known.definitions, zone, settings.full_text, bases.include)
     parameters = SearchParameters(store, known.definitions, known.registry, index, settings.full_text)
     return Context(
         unrestricted=store,
         definitions=known.definitions,
         parameters=parameters,
+        bases=bases,
         background=Background(),
         validator=known.validator,
         settings=settings,
@@ -221,7 +224,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         criteria=lambda base: Criteria(
             zone=zone,
             now=clock(),
-            base=base,
+            base=bases.include(base),
             registry=parameters.current.registry,
             full_text=settings.full_text,
         ),
@@ -269,6 +272,7 @@ async def open_server(
         if settings.full_text:
             await store.check_full_text()
         context = build_context(settings, known or load_knowledge(settings), store, await store.page_key(), seams)
+        await context.bases.reload()
         # before anything is stored: what is new for an empty type needs no reindex
         await context.parameters.reload_and_mark_empty_types()
         for folder in (seams.definitions, Path(settings.profiles) if settings.profiles else None):
@@ -344,6 +348,7 @@ def create_server(known: Knowledge | None = None, check_file: Callable[[], None]
 def _begin_work(context: Context, around: FastAPI) -> None:
     """Start what goes on beside the requests of this process."""
     context.background.start(supervise(context))
+    context.background.start(context.bases.follow())
     if context.settings.workers == "on":
         team = Team(context, make_log(sys.stderr.buffer, context.settings.log_level))
         around.state.standings = team.standings

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9.\-_~]+)*/?")
-_BASE_URL = re.compile(r"https?://[^\s/?#\"'<>]+(?:/[A-Za-z0-9.\-_~%]+)*")
+BASE_URL = re.compile(r"https?://[^\s/?#\"'<>]+(?:/[A-Za-z0-9.\-_~%]+)*")
 _HOST = re.compile(r"[A-Za-z0-9.\-_]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^\s/?#\"'<>,]+")
 
@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     @classmethod
     def _normalize_url(cls, url: str) -> str:
         bare = url.rstrip("/")
-        if bare and not _BASE_URL.fullmatch(bare):
+        if bare and not BASE_URL.fullmatch(bare):
             raise ValueError("Write the whole URL without query, such as `https://fhir.clinic.example/fhir`.")
         return bare
 

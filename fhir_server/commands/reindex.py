@@ -52,7 +52,7 @@ async def _reindex(settings: Settings, types: list[str], rate: int) -> Job:
             job = await _run_with_progress(context, job)
             if job.status == "failed" or set(chosen) <= set(job.types):
                 return job
-        return await _run_with_progress(context, await begin(context, chosen, settings.base_url, rate))
+        return await _run_with_progress(context, await begin(context, chosen, rate))
 
 
 async def _run_with_progress(context: Context, job: Job) -> Job:

@@ -12,6 +12,9 @@ import orjson
 
 Kind = Literal["local", "foreign", "contained", "urn", "logical"]
 
+BaseUrls = str | tuple[str, ...]
+"""This server's URL, or several by which it is known; "" or () when none is."""
+
 _ID = r"[A-Za-z0-9\-.]{1,64}"
 _match_tail = re.compile(rf"([A-Za-z]+)/({_ID})(?:/_history/({_ID}))?", re.ASCII).fullmatch
 _find_foreign_tail = re.compile(rf"/([A-Za-z]+)/({_ID})(?:/_history/({_ID}))?$", re.ASCII).search
@@ -34,8 +37,8 @@ class Reference:
     version: str | None = None
 
 
-def parse(text: str, base: str, types: Collection[str]) -> Reference:
-    """Parse a reference; `base` is this server's URL ("" when unknown), `types` the resource types it knows."""
+def parse(text: str, base: BaseUrls, types: Collection[str]) -> Reference:
+    """Parse a reference; `types` are the resource types that this server knows."""
     if text.startswith("#"):
         return Reference("contained", text, id=text[1:])
     if text.startswith("urn:"):
@@ -51,14 +54,20 @@ def parse(text: str, base: str, types: Collection[str]) -> Reference:
     return Reference("foreign", text)
 
 
-def strip_base(text: str, base: str) -> str:
-    """The part of an absolute URL below `base`, else the text itself."""
-    if base and text.startswith(base) and text[len(base) : len(base) + 1] == "/":
-        return text[len(base) + 1 :]
+def list_bases(base: BaseUrls) -> tuple[str, ...]:
+    """Each of the base URLs."""
+    return base if isinstance(base, tuple) else (base,) if base else ()
+
+
+def strip_base(text: str, base: BaseUrls) -> str:
+    """The part of an absolute URL below this server's, else the text itself."""
+    for each in list_bases(base):
+        if text.startswith(each) and text[len(each) : len(each) + 1] == "/":
+            return text[len(each) + 1 :]
     return text
 
 
-def find_local_target(text: str, base: str, types: Collection[str]) -> str | None:
+def find_local_target(text: str, base: BaseUrls, types: Collection[str]) -> str | None:
     """`Type/id` of a local reference, its version dropped; None for every other kind."""
     type, _, id = text.partition("/")
     if type in types and _is_id(id):  # nearly all references
@@ -67,7 +76,7 @@ def find_local_target(text: str, base: str, types: Collection[str]) -> str | Non
     return f"{tail[1]}/{tail[2]}" if tail and tail[1] in types else None
 
 
-def find_literal_references(resource: dict[str, Any], base: str, types: Collection[str]) -> tuple[str, ...]:
+def find_literal_references(resource: dict[str, Any], base: BaseUrls, types: Collection[str]) -> tuple[str, ...]:
     """Every `Type/id` that a literal reference anywhere in the resource names, distinct and sorted.
 
     Version-specific, foreign and `urn:` references and `#fragments` are skipped; those of contained resources count.
@@ -82,7 +91,7 @@ def find_literal_references(resource: dict[str, Any], base: str, types: Collecti
     return tuple(sorted(text for text in set(texts) if text.partition("/")[0] in types)) if texts else ()
 
 
-def find_versioned_references(resource: dict[str, Any], base: str, types: Collection[str]) -> dict[str, int]:
+def find_versioned_references(resource: dict[str, Any], base: BaseUrls, types: Collection[str]) -> dict[str, int]:
     """`Type/id` → the version that the first version-specific reference to it names; versions are whole numbers."""
     versions: dict[str, int] = {}
     for text, version in _compile_pattern(base, r"/_history/([0-9]{1,18})")(orjson.dumps(resource).decode()):
@@ -95,6 +104,7 @@ _is_id = re.compile(_ID, re.ASCII).fullmatch
 
 
 @lru_cache(maxsize=64)
-def _compile_pattern(base: str, tail: str = "") -> Any:
-    prefix = f"(?:{re.escape(base)}/)?" if base else ""
+def _compile_pattern(base: BaseUrls, tail: str = "") -> Any:
+    names = "|".join(map(re.escape, list_bases(base)))
+    prefix = f"(?:(?:{names})/)?" if names else ""
     return re.compile(rf'"reference":"{prefix}([A-Za-z]+/{_ID}){tail}"', re.ASCII).findall

@@ -204,9 +204,10 @@ async def _add_includes(
     if all(include.reverse for include in parsed.includes):
         return extra
     named: dict[str, int] = {}
+    bases = context.bases.include(caller.base)
     for source in (*matches, *extra):
         if b"/_history/" in (source.raw or b""):
-            named = find_versioned_references(orjson.loads(source.raw or b"{}"), caller.base, context.types) | named
+            named = find_versioned_references(orjson.loads(source.raw or b"{}"), bases, context.types) | named
     if not named:
         return extra
     current: set[str] = set()

@@ -11,6 +11,7 @@ from typing import Any
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.partners import Partners
 from fhir_server.requests.background import Background
+from fhir_server.requests.bases import KnownBases
 from fhir_server.requests.long_work import LongWork
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.requests.search_parameters import SearchParameters
@@ -35,6 +36,7 @@ class Context:
     """The store itself: writes, values and jobs, and the reads that no answer shows. Answers come from `reader`."""
     definitions: Definitions
     parameters: SearchParameters
+    bases: KnownBases
     background: Background
     validator: StructureValidator
     settings: Settings

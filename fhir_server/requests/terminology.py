@@ -12,6 +12,7 @@ from dataclasses import replace
 import orjson
 
 from fhir_server.fhir.outcome import TooCostly
+from fhir_server.fhir.references import strip_base
 from fhir_server.fhir.terminology import Json
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Pairs
@@ -30,7 +31,7 @@ async def load_criteria(context: Context, pairs: Pairs, caller: Caller) -> Crite
     names = find_names(pairs)
     if not names:
         return criteria
-    local = tuple((kind, name.removeprefix(f"{caller.base}/")) for kind, name in names)
+    local = tuple((kind, strip_base(name, criteria.base)) for kind, name in names)
     return replace(criteria, terminology=await _load_definitions(context, caller, dict.fromkeys((*names, *local))))
 
 

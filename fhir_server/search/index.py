@@ -7,7 +7,7 @@ indexes the others when a search asks for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, tzinfo
@@ -17,7 +17,7 @@ from typing import Any
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Path, find_missing_step, parse_for
-from fhir_server.fhir.references import find_literal_references, find_local_target
+from fhir_server.fhir.references import BaseUrls, find_literal_references, find_local_target
 from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
 from fhir_server.search.nested_index import NestedIndexer, add_nested_entries
@@ -61,14 +61,22 @@ _PSEUDO_PARAMETERS: Mapping[str, Sequence[tuple[str, Mapping[str, Extractor], in
 class Index:
     """Makes the entries of resources, with their texts where `full_text` is on.
 
+    `include_bases`: the base URL of a request → all of this server's.
+
     The expressions of a type are compiled when its first resource is indexed; a bad one raises ValueError then.
     R4's are good; `check_expression` tests all others before.
     """
 
     def __init__(
-        self, registry: Registry, definitions: Definitions, zone: tzinfo = UTC, full_text: bool = False
+        self,
+        registry: Registry,
+        definitions: Definitions,
+        zone: tzinfo = UTC,
+        full_text: bool = False,
+        include_bases: Callable[[str], BaseUrls] = lambda base: base,
     ) -> None:
         self._zone = zone
+        self._include_bases = include_bases
         self._types = frozenset(definitions.resource_types)
         self._non_prose = list_non_prose(definitions) if full_text else None
         self._strings: dict[str, frozenset[str]] = {}
@@ -94,15 +102,16 @@ class Index:
     def make_entries(
         self, type: str, resource: dict[str, Any], base: str = "", siblings: Sequence[dict[str, Any]] = ()
     ) -> Entries:
-        """The entries of a resource of a served type; absolute references below `base`, this server's URL, are local.
+        """The entries of a resource of a served type; absolute references below a URL of this server are local.
 
         `siblings`: for a contained resource, all that its container contains. Raises Invalid for a date that is in no
         calendar.
         """
         sinks: Sinks = ({}, {}, {})
         contained = resource.get("contained", siblings)
+        bases = self._include_bases(base)
         try:
-            self._walks[type](resource, sinks, Surroundings(self._zone, base, self._types, resource, contained))
+            self._walks[type](resource, sinks, Surroundings(self._zone, bases, self._types, resource, contained))
         except ValueError as error:
             raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
         for sink in sinks:
@@ -110,12 +119,12 @@ class Index:
                 if len(values) > 1:
                     check_number(code, values)
                     sink[code] = _sort_distinct(values)
-        references, strings = find_literal_references(resource, base, self._types), self._strings[type]
+        references, strings = find_literal_references(resource, bases, self._types), self._strings[type]
         entries = Entries(sinks[0], sinks[1], sinks[2], references, strings, self.make_texts(resource))
         if "contained" in resource:
             by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}
         elif type == "Bundle" and not entries.terms.keys().isdisjoint(self._references["Bundle"]):
-            by_reference = self._list_bundle_resources(resource, base)
+            by_reference = self._list_bundle_resources(resource, bases)
             contained = tuple(by_reference.values())
         else:
             return entries
@@ -124,7 +133,7 @@ class Index:
         index = partial(self.make_entries, base=base, siblings=siblings)
         return add_nested_entries(type, entries, by_reference, NestedIndexer(index, self._references))
 
-    def _list_bundle_resources(self, bundle: dict[str, Any], base: str) -> dict[str, dict[str, Any]]:
+    def _list_bundle_resources(self, bundle: dict[str, Any], base: BaseUrls) -> dict[str, dict[str, Any]]:
         """The resources of a Bundle by the terms of references to them.
 
         Bundles inside it are not looked into: each level of them would multiply the work.

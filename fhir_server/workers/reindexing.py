@@ -42,7 +42,6 @@ class Job:
 
     id: str
     types: tuple[str, ...]
-    base: str
     started: int
     beat: int
     rate: int = 0
@@ -64,6 +63,7 @@ async def find_job(context: Context) -> Job | None:
 
 def _decode(text: bytes) -> Job:
     members = orjson.loads(text)
+    members.pop("base", None)  # in jobs of an earlier version
     filled = members.get("filled")
     return Job(**{**members, "types": tuple(members["types"]), "filled": None if filled is None else tuple(filled)})
 
@@ -73,8 +73,10 @@ def is_abandoned(context: Context, job: Job) -> bool:
     return job.status == "running" and context.clock() - job.beat > LEASE
 
 
-async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0) -> Job:
-    """A new job. Raises Conflict while another one runs."""
+async def begin(context: Context, types: Sequence[str], rate: int = 0) -> Job:
+    """A new job. Raises Conflict while another one runs, and when no base URL of the store is known."""
+    await context.bases.remember(context.settings.base_url)
+    context.bases.require_one()
     before = await context.unrestricted.get_value(JOB)
     running = _decode(before) if before else None
     if running is not None and running.status == "running" and not is_abandoned(context, running):
@@ -83,7 +85,7 @@ async def begin(context: Context, types: Sequence[str], base: str, rate: int = 0
             "is complete; start another one then."
         )
     now = context.clock()
-    job = Job(context.new_id(), tuple(dict.fromkeys(types)), base, now, now, rate)
+    job = Job(context.new_id(), tuple(dict.fromkeys(types)), now, now, rate)
     if not await context.unrestricted.put_value_if(JOB, orjson.dumps(asdict(job)), before):
         raise Conflict("Another reindex was started in the same moment. `GET $reindex` tells how far it is.")
     return job
@@ -145,7 +147,7 @@ async def _step(context: Context, job: Job) -> Job:
         return replace(job, status="complete", beat=context.clock())
 
     def extract(type: str, raw: bytes) -> Entries:
-        return in_force.index.make_entries(type, orjson.loads(raw), job.base)
+        return in_force.index.make_entries(type, orjson.loads(raw))
 
     type = job.filled[job.at]
     try:

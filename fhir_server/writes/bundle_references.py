@@ -126,7 +126,7 @@ async def look_up_conditional_references(
     """Ask the store about the conditional references of many resources together; what cannot be read is left alone."""
     for number, text in enumerate(texts):
         for _, reference in find_reference_paths(text.tree, text.type, lambda value: "?" in value):
-            match = _CONDITIONAL.fullmatch(strip_base(reference, caller.base))
+            match = _CONDITIONAL.fullmatch(strip_base(reference, context.bases.include(caller.base)))
             if match and match[1] in context.types and (match[1], match[2]) not in resolved.criteria:
                 with suppress(FhirError):
                     where = await parse_criteria(context, match[1], parse_query(match[2]), caller)
@@ -146,7 +146,7 @@ async def resolve_conditional_references(
     """
     found: dict[str, str] = {}
     for path, reference in find_reference_paths(text.tree, text.type, lambda value: "?" in value):
-        match = _CONDITIONAL.fullmatch(strip_base(reference, caller.base))
+        match = _CONDITIONAL.fullmatch(strip_base(reference, context.bases.include(caller.base)))
         if match and match[1] not in context.types:
             raise PreconditionFailed(
                 f"The conditional reference `{reference}` cannot be resolved: `{match[1]}` is no resource type of this "

@@ -83,6 +83,8 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
             decision = await decide(state)
             draft = await _plan_current(context, caller, state, decision)
             relies = bool(decision.actions) and bool(state.assertions or decision.assertions)
+            if any(write.content is not None for write in draft.writes):
+                await context.bases.remember(caller.base)
             committed = await _transact(context, draft.to_transaction(decision.reads), relies)
             return Outcome(decision.answer, _order_results(decision, draft, committed), committed)
         except (AssertionFailed, RegistryChanged, WriteConflict) as error:
@@ -97,7 +99,7 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
         except (TargetsMissing, StillReferenced) as error:
             assert draft is not None
             if isinstance(error, TargetsMissing):
-                raise build_missing_target_error(draft, error) from None
+                raise build_missing_target_error(context, draft, error) from None
             raise await build_still_referenced_error(context, draft, error) from None
 
 

@@ -11,12 +11,13 @@ from fhir_server.store.protocol import StillReferenced, TargetsMissing
 from fhir_server.writes.plan import Plan
 
 
-def build_missing_target_error(draft: Plan, error: TargetsMissing) -> FhirError:
+def build_missing_target_error(context: Context, draft: Plan, error: TargetsMissing) -> FhirError:
+    """422 that says where each reference stands."""
     issues = []
     for reference in error.references:
         target, text = draft.required[reference]
         path = f"{target.action.where}.resource" if target.action.where else target.action.type
-        wanted = {reference, f"{draft.caller.base}/{reference}"}
+        wanted = _list_forms(context, draft, reference)
         paths = tuple(found for found, _ in find_reference_paths(text.tree, path, wanted.__contains__))
         issues.append(
             Issue(
@@ -37,7 +38,7 @@ async def build_still_referenced_error(context: Context, draft: Plan, error: Sti
     entries = {target.reference: target.action.where for target, _ in draft.steps if target.action.method == "DELETE"}
     issues = []
     for target, sources in error.sources.items():
-        wanted = {target, f"{draft.caller.base}/{target}"}
+        wanted = _list_forms(context, draft, target)
         listed = []
         for source in sources:
             tree = orjson.loads((found[source].raw if source in found else None) or b"{}")
@@ -50,3 +51,8 @@ async def build_still_referenced_error(context: Context, draft: Plan, error: Sti
         where = entries.get(target, "")
         issues.append(Issue("error", "conflict", sentence, (where,) if where else ()))
     return Conflict(issues=issues)
+
+
+def _list_forms(context: Context, draft: Plan, reference: str) -> set[str]:
+    """How a reference to `Type/id` may be written."""
+    return {reference, *(f"{base}/{reference}" for base in context.bases.include(draft.caller.base))}

@@ -390,7 +390,7 @@ async def test_a_reindex_that_was_left_is_gone_on_with(client: Client) -> None:
         await put(client, patient(str(number), "brown"))
     await put(client, parameter())
     context = client.server.context
-    job = await reindexing.begin(context, ["Patient"], "http://test/fhir")
+    job = await reindexing.begin(context, ["Patient"])
     conflict = await client.post("$reindex")
     assert conflict.status_code == 409 and "GET $reindex" in conflict.json()["issue"][0]["diagnostics"]
     # its process died: no sign of life for longer than LEASE
@@ -413,7 +413,7 @@ async def test_a_slow_reindex_is_not_taken_for_one_that_was_left(
     context = client.server.context
     for number in range(3):
         await put(client, patient(str(number), "brown"))
-    running = asyncio.create_task(reindexing.run(context, await reindexing.begin(context, ["Patient"], "", rate=8)))
+    running = asyncio.create_task(reindexing.run(context, await reindexing.begin(context, ["Patient"], rate=8)))
     beats = set()
     while not running.done():
         job = await reindexing.find_job(context)
@@ -427,9 +427,7 @@ async def test_the_command_does_its_types_after_what_was_left(client: Client, mo
     monkeypatch.setattr(command, "open_server", lambda settings: nullcontext(client.server))
     await put(client, patient("a", "brown"))
     long_ago = read_clock() - 2 * reindexing.LEASE
-    await reindexing.begin(
-        dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"], "http://test/fhir"
-    )
+    await reindexing.begin(dataclasses.replace(client.server.context, clock=lambda: long_ago), ["Observation"])
     job = await command._reindex(Settings(store="memory://"), ["Patient"], 0)
     assert (job.types, job.status, job.done) == (("Patient",), "complete", 1)
 

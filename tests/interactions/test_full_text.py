@@ -135,7 +135,7 @@ async def test_reindex_adds_and_removes_the_words(known: Knowledge, tmp_path: Pa
 
     async def reindex(client: Client) -> None:
         context = client.server.context
-        job = await run(context, await begin(context, ("Observation",), ""), rests=False)
+        job = await run(context, await begin(context, ("Observation",)), rests=False)
         assert job.status == "complete"
 
     async with serving(known, store=uri) as client:
@@ -173,7 +173,7 @@ async def test_sqlite_without_fts5_is_refused_at_start(
         await put(client, "b", "bone")
         assert (await client.fhir("GET", "/Observation?_text=bone")).status_code == 400  # `a` is not indexed yet
         context = client.server.context
-        assert (await run(context, await begin(context, ("Observation",), ""), rests=False)).status == "complete"
+        assert (await run(context, await begin(context, ("Observation",)), rests=False)).status == "complete"
         assert list(scores((await client.fhir("GET", "/Observation?_text=bone")).json())) == ["a", "b"]
 
 

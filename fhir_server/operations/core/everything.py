@@ -16,7 +16,7 @@ import orjson
 from fhir_server.fhir.bundle import write_bundle, write_search_entry
 from fhir_server.fhir.datetimes import format_instant, parse_interval
 from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
-from fhir_server.fhir.references import find_literal_references, find_local_target
+from fhir_server.fhir.references import BaseUrls, find_literal_references, find_local_target
 from fhir_server.interactions.read import build_deleted_error
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
@@ -218,7 +218,7 @@ async def _read_referenced(
     members = list_member_types(context.definitions, query.owner)
     if query.types and query.types <= set(members):
         return []
-    found = await _list_references(context, request.base, matches)
+    found = await _list_references(context, context.bases.include(request.base), matches)
     wanted: dict[str, list[str]] = {}
     for reference in sorted(found - {match.reference for match in matches}):
         type = reference.partition("/")[0]
@@ -239,7 +239,7 @@ async def _read_referenced(
     return kept
 
 
-async def _list_references(context: Context, base: str, matches: Sequence[Stored]) -> set[str]:
+async def _list_references(context: Context, base: BaseUrls, matches: Sequence[Stored]) -> set[str]:
     """Every `Type/id` that the matches refer to, attachments kept as Binary included."""
     found: set[str] = set()
     for number, match in enumerate(matches, start=1):

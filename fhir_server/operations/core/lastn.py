@@ -80,7 +80,7 @@ def _check(pairs: Pairs) -> None:
 
 async def _read_all(context: Context, caller: Caller, query: Query) -> list[Dated]:
     """Every match, the most recent first; TooCostly when there are more than MOST."""
-    around = Surroundings(context.criteria(caller.base).zone, caller.base, context.types, None)
+    around = Surroundings(context.criteria(caller.base).zone, context.bases.include(caller.base), context.types, None)
     found: list[Dated] = []
     size = 0
     reader = context.reader(caller)

@@ -50,7 +50,7 @@ async def _resume(context: Context) -> bool:
 
 async def _start(context: Context, request: Request) -> Response:
     types, rate = _parse_request(context, request)
-    job = await reindexing.begin(context, types, request.base, rate)
+    job = await reindexing.begin(context, types, rate)
     context.background.start(_run(context, job))
     return _build_progress(request, job)
 

@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from typing import Any, Literal, NamedTuple
 
 from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.references import BaseUrls
 from fhir_server.search.entries import DateEntry, NumberEntry
 from fhir_server.search.query import Bound, Clause, Or
 from fhir_server.search.registry import Parameter, Registry
@@ -17,12 +18,12 @@ from fhir_server.search.terminology import NOTHING_STORED, Terminology
 class Surroundings(NamedTuple):
     """What an element's entries depend on besides the element.
 
-    `zone`: of dates without an offset. `base`: this server's URL ("" when unknown). `types`: resource types that exist.
+    `zone`: of dates without an offset. `base`: this server's URLs. `types`: resource types that exist.
     `resource`: the whole resource, for `%resource`. `contained`: the resources that `#id` may refer to.
     """
 
     zone: tzinfo
-    base: str
+    base: BaseUrls
     types: Collection[str]
     resource: Any
     contained: Sequence[Mapping[str, Any]] = ()
@@ -37,7 +38,7 @@ class Criteria:
     """
 
     registry: Registry
-    base: str
+    base: BaseUrls
     now: int
     zone: tzinfo = UTC
     terminology: Terminology = NOTHING_STORED

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fhir_server.fhir.references import find_local_target
+from fhir_server.fhir.references import find_local_target, list_bases
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters import token
 from fhir_server.search.parameters.criteria import Criteria, ParameterType, Surroundings, make_or, reject
@@ -58,7 +58,8 @@ def _match_any_version(parameter: Parameter, text: str, criteria: Criteria) -> C
     """The canonical, in every version unless it names one; what is an address here is found by both its forms."""
     url, bar, version = unescape(text).partition("|")
     here = find_local_target(url, criteria.base, criteria.registry.types)
-    urls = dict.fromkeys((url, here, f"{criteria.base}/{here}") if here else (url,))
+    ours = (here, *(f"{base}/{here}" for base in list_bases(criteria.base))) if here else ()
+    urls = dict.fromkeys((url, *ours))
     exact = Equals(parameter.code, tuple(f"{each}{bar}{version}" for each in urls))
     return exact if bar else make_or((exact, *(StartsWith(parameter.code, f"{each}|") for each in urls)))
 
