@@ -27,6 +27,8 @@ ClaimState = Literal[
 ]
 
 CODE = "claim"
+Output = Literal["child", "held", "invoice", "explanation", "transmission"]
+"""An output of a claim's Task: a child that goes out or waits, an Invoice, a sentence for a line, a delivery."""
 ENDED = ("cancelled", "entered-in-error")
 SET_BY_OPERATIONS: tuple[ClaimState, ...] = ("ready", "split", "sent")
 """States that no person sets: a claim gets into them by `$scrub`, `$split` and `$transmit` alone."""
@@ -159,6 +161,17 @@ def has_passed(task: Mapping[str, Any], to: ClaimState) -> bool:
     """Whether an acknowledgement of a state comes too late to change anything: it is that state, or beyond it."""
     before = read_state(task)
     return before == to or (before is not None and to in STATES[before].passed)
+
+
+def make_output(kind: Output, **value: object) -> Resource:
+    """An output of a claim's Task; `value` is its one `value[x]`."""
+    return {"type": make_concept(codes.CLAIM_OUTPUT, kind), **value}
+
+
+def list_outputs(task: Mapping[str, Any], kind: Output) -> list[str]:
+    """The references or texts of one kind among the outputs, in their order."""
+    found = (each for each in task.get("output", ()) if find_code(each.get("type"), codes.CLAIM_OUTPUT) == kind)
+    return [find_reference(each.get("valueReference")) or str(each.get("valueString", "")) for each in found]
 
 
 def find_refusal(task: Mapping[str, Any], to: ClaimState, by_hand: bool = False) -> Issue | None:

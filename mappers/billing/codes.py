@@ -27,6 +27,7 @@ ACCIDENT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 OURS = BASE
 TASK = f"{OURS}/CodeSystem/task"
 CLAIM_STATE = f"{OURS}/CodeSystem/claim-state"
+CLAIM_OUTPUT = f"{OURS}/CodeSystem/claim-output"
 LIBRARY_KIND = f"{OURS}/CodeSystem/library-kind"
 REMITTANCE_STATUS = f"{OURS}/CodeSystem/remittance-status"
 DETAIL_TYPE = f"{OURS}/CodeSystem/payment-detail"

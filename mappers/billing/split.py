@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from fhir_server.fhir.outcome import Issue
 from mappers.billing import codes
+from mappers.billing.claim_numbers import find_key
 from mappers.billing.claim_view import ClaimView
 from mappers.billing.fields import (
     CENT,
@@ -87,7 +88,7 @@ def _hold_claim(view: ClaimView, text: str) -> Split:
 
 def _keep_claim(view: ClaimView, lots: Sequence[Lot]) -> Split:
     held = any(lot.outcome == "hold" for lot in lots)
-    number = _find_number(view.claim)
+    number = find_key(view.claim)
     state = "held" if held else "ready"
     reasons = tuple(LineReason(_line_id(lot.line.item), 1, number, state, lot.reasons) for lot in lots)
     children = () if held else (view.claim,)
@@ -123,7 +124,7 @@ def _make_children(view: ClaimView, packs: Iterable[Pack[Lot]], rules: RuleSet, 
     invoices, reasons = [], []
     for pack in packs:
         first = pack.lines[0]
-        control = make_control_number(_find_number(view.claim), *_name_pack(pack))
+        control = make_control_number(find_key(view.claim), *_name_pack(pack))
         state = {"hold": "held", "self-pay": "self-pay"}.get(first.outcome, "ready")
         reasons += [LineReason(_line_id(lot.line.item), lot.part, control, state, lot.reasons) for lot in pack.lines]
         if first.outcome == "self-pay":
@@ -144,11 +145,6 @@ def _find_lost_diagnoses(view: ClaimView, packs: Iterable[Pack[Lot]]) -> list[Is
 
 def _name_pack(pack: Pack[Lot]) -> list[str]:
     return [f"{_line_id(lot.line.item)}/{lot.part}" for lot in pack.lines]
-
-
-def _find_number(claim: Resource) -> str:
-    numbers = (str(each.get("value", "")) for each in claim.get("identifier", ()))
-    return next(numbers, "") or make_reference(claim)
 
 
 def _line_id(item: Resource) -> str:

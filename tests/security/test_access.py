@@ -208,6 +208,7 @@ REQUESTS: dict[str, list[Call]] = {
     "$refund": send("POST", "PaymentReconciliation/none/$refund", PAYING),
     "$reverse": send("POST", "PaymentReconciliation/none/$reverse", PAYING),
     "$adjust": send("POST", "Claim/none/$adjust", PAYING),
+    "$split": send("POST", "Claim/none/$split"),
     "$scrub": send("POST", "Claim/none/$scrub") + send("POST", "Claim/$scrub", {"resourceType": "Claim"}),
     "read": get("""
         Observation/height

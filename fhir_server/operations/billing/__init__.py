@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.billing.scrub import scrub
+from fhir_server.operations.billing.split import split
 from fhir_server.operations.operation import Operation
 
 BILLING: tuple[Operation, ...] = (
@@ -14,5 +15,13 @@ BILLING: tuple[Operation, ...] = (
         "What is wrong with a claim and how to mend it; a stored claim becomes ready or held.",
         scrub,
         at={"Claim": ("type", "instance")},
+    ),
+    Operation(
+        "split",
+        ("POST",),
+        operation_url("claim-split"),
+        "What the practice's rules make of a claim, tried or committed.",
+        split,
+        at={"Claim": ("instance",)},
     ),
 )
