@@ -13,6 +13,7 @@ from fhir_server.commands.claims import claims
 from fhir_server.commands.close import close
 from fhir_server.commands.codes import codes
 from fhir_server.commands.deposits import deposits
+from fhir_server.commands.eligibility import eligibility
 from fhir_server.commands.hl7v2 import hl7v2
 from fhir_server.commands.load import load
 from fhir_server.commands.messages import messages
@@ -25,7 +26,7 @@ from fhir_server.commands.work import work
 from fhir_server.commands.x12 import x12
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, work, load, reindex, backup, schedule, close, deposits):
+for command in (serve, work, load, reindex, backup, schedule, close, deposits, eligibility):
     cli.command()(command)
 cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")

@@ -14,6 +14,7 @@ import orjson
 from fhir_server.fhir.outcome import Conflict, Issue
 from fhir_server.requests.criteria import parse_criteria
 from fhir_server.search.escapes import escape
+from fhir_server.workers.interpreters import Entry
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
     DELIVERY,
@@ -65,7 +66,7 @@ async def _answer_delivery(
     claims = await find_claims(state, (each.number for each in answers))
     moves = {each.number: _to_move(each) for each in answers if each.number in claims}
     said = await move_claims(state, claims, moves, f"Task/{message.id}")
-    said.entries.insert(0, _answer(state, delivery, "refused" if refused else "acknowledged", reason, message))
+    said.entries.insert(0, put_answered(state, delivery, "refused" if refused else "acknowledged", reason, message))
     if not sent:
         said.issues.append(Issue("warning", "not-found", f"The text of `Task/{delivery['id']}` is not kept any more."))
     return said
@@ -76,14 +77,14 @@ def _to_move(answer: ClaimAnswer) -> ClaimMove:
     return ClaimMove("received" if answer.accepted else "rejected", answer.reason, issues)
 
 
-def _answer(state: State, delivery: Resource, to: MessageState, reason: str, message: IncomingMessage) -> Resource:
+def put_answered(state: State, delivery: Resource, to: MessageState, reason: str, message: IncomingMessage) -> Entry:
     """The delivery with the message that answers it, in its new state where that may follow."""
     try:
         moved = move_task(delivery, to, state.context.clock(), reason) if read_state(delivery) != to else delivery
     except Conflict:
         moved = delivery  # a person has closed it, or it was answered before
     output = make_part("result", valueReference={"reference": f"Task/{message.id}"})
-    return dict(put_entry({**moved, "output": [*moved.get("output", ()), output]}))
+    return put_entry({**moved, "output": [*moved.get("output", ()), output]})
 
 
 async def find_delivery(state: State, partner: str, number: str) -> Resource | None:

@@ -102,6 +102,6 @@ def put_entry(resource: Mapping[str, Any]) -> Entry:
     return {"request": {"method": "PUT", "url": url}, "resource": resource}
 
 
-def ask_person(state: State, key: str, text: str, claim: str = "") -> Entry:
-    """A Task `claim-status` that asks a person to look at what a partner said; the key makes it exist once."""
-    return put_entry(name(make_task("claim-status", key, claim, read_now(state.context), text)))
+def ask_person(state: State, key: str, text: str, focus: str = "", code: str = "claim-status") -> Entry:
+    """A Task that asks a person to look at what a partner said; the key makes it exist once."""
+    return put_entry(name(make_task(code, key, focus, read_now(state.context), text)))

@@ -12,6 +12,7 @@ from fhir_server.workers.message_codes import UNKNOWN
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.intake import interpret_remittance, loops_to_remittance
 from fhir_server.workers.x12_acknowledgements import interpret_999, interpret_ta1
+from fhir_server.workers.x12_eligibility import interpret_271, loops_to_answers
 from fhir_server.workers.x12_statuses import interpret_statuses, loops_to_statuses
 from fhir_server.writes.state import State
 from mappers.x12.envelope import InterchangeAcknowledgement, TransactionSet, read_interchanges
@@ -43,6 +44,7 @@ class SetReader(NamedTuple):
 READERS: dict[str, SetReader] = {
     "835": SetReader(loops_to_remittance, interpret_remittance),
     "999": SetReader(lambda loops, received: read_999(loops), interpret_999),
+    "271": SetReader(loops_to_answers, interpret_271),
     "277": SetReader(loops_to_statuses, interpret_statuses),
     "TA1": SetReader(lambda loops, received: None, interpret_ta1),
 }

@@ -78,7 +78,7 @@ def find_diagnoses(claim: Resource) -> list[Resource]:
 def choose_assignment(mapping: Mapping837, coverage: Resource) -> str:
     """CLM07: of the claim, its coverage, or the partner's default for the payer; A (assigned) where none says."""
     value = _find_choice(mapping.claim, coverage, codes.ASSIGNMENT)
-    _, payer_id = find_payer(mapping, coverage)
+    _, payer_id = find_payer(mapping.resources, coverage)
     return {"true": "A", "false": "C"}.get(value, value) or mapping.partner.assignments.get(payer_id, "A")
 
 

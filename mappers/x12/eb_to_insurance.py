@@ -75,7 +75,10 @@ def _find_period(answer: EligibilityAnswer) -> dict[str, str]:
 
 
 def benefits_to_items(benefits: Sequence[Benefit]) -> list[dict[str, Any]]:
-    """An item for each service type of each EB; one that says only whether the plan is in force has an item too."""
+    """An item for each service type of each EB; one that says only whether the plan is in force has an item too.
+
+    Each has a category or a product, never both and never none (ces-1); an EB without either is about the whole plan.
+    """
     wholes = _index_wholes(benefits)
     return [
         _benefit_to_item(benefit, service_type, wholes)
@@ -93,12 +96,12 @@ def _benefit_to_item(benefit: Benefit, service_type: str, wholes: Wholes) -> dic
         provider["identifier"] = {"system": codes.NPI, "value": primary.id}
     item = drop_empty(
         {
-            "category": make_concept(codes.SERVICE_TYPE, service_type) if service_type else {},
+            "category": {} if code else make_concept(codes.SERVICE_TYPE, service_type or codes.WHOLE_PLAN),
             "productOrService": make_concept(codes.CPT if code[:1].isdigit() else codes.HCPCS[0], code) if code else {},
             "modifier": [make_concept(codes.CPT, each) for each in procedure[2:6] if each],
             "provider": provider,
             "name": benefit.plan,
-            "description": _describe(benefit),
+            "description": _describe(benefit, service_type if code else ""),
             "network": _to_concept(codes.BENEFIT_NETWORK, _NETWORKS.get(benefit.network, "")),
             "unit": _unit(benefit.level),
             "term": _term(benefit.period),
@@ -128,9 +131,13 @@ def _term(period: str) -> dict[str, Any]:
     return _to_concept(f"{codes.X12}/time-period-qualifiers", period)
 
 
-def _describe(benefit: Benefit) -> str:
-    """The payer's messages and what has no element of its own: insurance type, references, other entities, delivery."""
+def _describe(benefit: Benefit, service_type: str) -> str:
+    """The payer's messages and what has no element of its own: insurance type, references, other entities, delivery.
+
+    `service_type`: that of a benefit for a product.
+    """
     texts = [*benefit.messages]
+    texts += [f"service type {service_type}"] if service_type else []
     texts += [f"insurance type {benefit.insurance_type}"] if benefit.insurance_type else []
     texts += [f"reference {kind} {value}" for kind, value in benefit.references.items()]
     texts += [f"{kind} {entity.name} {entity.id}".strip() for kind, entity in benefit.entities if kind != "P3"]

@@ -75,6 +75,19 @@ class EligibilityAnswer:
         return False if codes & set("678") else None
 
 
+def list_changes(answer: EligibilityAnswer, member_id: str) -> list[str]:
+    """What differs from the coverage as it is known here, a sentence each: not in force, another number or payer."""
+    changes = ["The payer says that the coverage is not in force."] if answer.active is False else []
+    told = answer.subscriber.id
+    if told and member_id and told.strip().upper() != member_id.strip().upper():
+        changes.append(f"The payer knows the member by another number: `{told}` instead of `{member_id}`.")
+    others = [each for benefit in answer.benefits if benefit.code == "R" for each in benefit.entities]
+    names = [f"{entity.name} {entity.id}".strip() for kind, entity in others if kind not in ("IL", "QC")]
+    if any(benefit.code == "R" for benefit in answer.benefits):
+        changes.append("The payer names another payer" + (f": {', '.join(dict.fromkeys(names))}." if names else "."))
+    return changes
+
+
 def read_271(loops: Loops) -> tuple[EligibilityAnswer, ...]:
     """An answer for each person asked about; one without a person where a level above refuses."""
     answers = []

@@ -11,6 +11,7 @@ from mappers.x12.partner import Mapping837
 from mappers.x12.resource import (
     EMPTY,
     Resource,
+    Resources,
     find_code,
     find_codes,
     find_extension,
@@ -187,9 +188,9 @@ def facility_to_2310c(mapping: Mapping837, claim: Loop, billing: Loop) -> None:
         claim.content.append(loop)
 
 
-def find_payer(mapping: Mapping837, coverage: Resource) -> tuple[Resource, str]:
+def find_payer(resources: Resources, coverage: Resource) -> tuple[Resource, str]:
     """The payer of a Coverage and its id: of our payer system, else the first identifier that is no NPI or EIN."""
-    payer = next((resolve(each, mapping.resources, coverage) for each in get_list(coverage, "payor")), EMPTY)
+    payer = next((resolve(each, resources, coverage) for each in get_list(coverage, "payor")), EMPTY)
     number = find_identifier(payer, codes.PAYER_ID)
     others = (each for each in get_list(payer, "identifier") if each.get("system") not in (codes.NPI, *codes.EIN))
     return payer, number or next((get_text(each, "value") for each in others), "")
@@ -215,7 +216,7 @@ def find_subscriber(mapping: Mapping837, coverage: Resource) -> tuple[Resource, 
 
 def coverage_to_sbr(mapping: Mapping837, coverage: Resource, sequence: str, other: bool) -> tuple[str, ...]:
     """SBR of 2000B, or of 2320 (`other`), where SBR02 always stands."""
-    _, payer_id = find_payer(mapping, coverage)
+    _, payer_id = find_payer(mapping.resources, coverage)
     groups = [each for each in get_list(coverage, "class") if find_code(each.get("type")) == "group"]
     group = clean(get_text(groups[0], "value"), 50) if groups else ""
     name = clean(get_text(groups[0], "name"), 60) if groups and not group else ""
@@ -233,7 +234,7 @@ def coverage_to_sbr(mapping: Mapping837, coverage: Resource, sequence: str, othe
 
 def add_payer(mapping: Mapping837, loop: Loop, coverage: Resource) -> str:
     """NM1*PR of a Coverage's payer; answers its id."""
-    payer, number = find_payer(mapping, coverage)
+    payer, number = find_payer(mapping.resources, coverage)
     loop.add(*name_to_nm1("PR", payer, "PI", number))
     if not number or not loop.segment("NM1").at(3):
         sentence = "`Coverage.payor` needs a name and a payer id."

@@ -11,6 +11,7 @@ from mappers.x12.fault import Fault, find_errors
 from mappers.x12.loop import Loop
 from mappers.x12.parties import (
     add_payer,
+    find_payer,
     find_provider,
     find_relationship,
     find_subscriber,
@@ -61,9 +62,7 @@ def write_270(source: EligibilitySource, partner: Partner, numbers: ControlNumbe
     mapping = Mapping837(ClaimSource(source.request, source.resources), partner)
     root = Loop("ST")
     root.add("BHT", "0022", "13", clean(source.trace, 50), f"{numbers.moment:%Y%m%d}", f"{numbers.moment:%H%M}")
-    insurances = get_list(source.request, "insurance")
-    focal = next((each for each in insurances if each.get("focal") is True), insurances[0] if insurances else EMPTY)
-    coverage = resolve(focal.get("coverage"), source.resources, source.request)
+    coverage = find_coverage(source.request, source.resources)
     if not coverage:
         sentence = "The coverage to ask about is not among the resources."
         mapping.tell(sentence, "CoverageEligibilityRequest.insurance.coverage", "2100C/NM1/9")
@@ -75,6 +74,18 @@ def write_270(source: EligibilitySource, partner: Partner, numbers: ControlNumbe
     segments = write_set(TABLE_270, root, set_number)
     text = write_interchange(partner.envelope, numbers, TABLE_270, [segments])
     return Written270(text, faults, check_interchange(text))
+
+
+def find_coverage(request: Resource, resources: Resources) -> Resource:
+    """The coverage that a request asks about: the focal one, else the first."""
+    insurances = get_list(request, "insurance")
+    focal = next((each for each in insurances if each.get("focal") is True), insurances[0] if insurances else EMPTY)
+    return resolve(focal.get("coverage"), resources, request)
+
+
+def find_payer_id(request: Resource, resources: Resources) -> str:
+    """The id of the payer who is asked."""
+    return find_payer(resources, find_coverage(request, resources))[1]
 
 
 def _add_sides(mapping: Mapping837, root: Loop, coverage: Resource) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.operation import ANY, Operation
-from fhir_server.operations.x12 import x12
+from fhir_server.operations.x12 import transmit, x12
 from fhir_server.requests.request import FHIR_JSON
 from fhir_server.workers.x12_intake import EDI_X12
 
@@ -18,6 +18,14 @@ X12: tuple[Operation, ...] = (
         at={ANY: ("system",)},
         takes=(EDI_X12,),
         gives=(FHIR_JSON, EDI_X12),
+    ),
+    Operation(
+        "transmit",
+        ("POST",),
+        operation_url("transmit"),
+        "Gives a resource to the partner who takes it as an X12 transaction, once for each version.",
+        transmit.transmit,
+        at=dict.fromkeys(transmit.BY_TYPE, ("instance",)),
     ),
 )
 """Rows of the operations of X12."""
