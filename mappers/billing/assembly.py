@@ -31,7 +31,6 @@ from mappers.billing.fields import (
     make_control_number,
     make_money,
     make_reference,
-    make_task,
     resolve,
     sum_amounts,
     to_local_day,
@@ -59,10 +58,9 @@ class AssemblySettings:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What `assemble_claims` gives: draft Claims with Tasks, charges that become `billed`, what cannot be billed."""
+    """What `assemble_claims` gives: draft Claims, charges that become `billed`, what cannot be billed."""
 
     claims: tuple[Resource, ...] = ()
-    tasks: tuple[Resource, ...] = ()
     charge_items: tuple[Resource, ...] = ()
     issues: tuple[Issue, ...] = ()
 
@@ -121,18 +119,9 @@ def assemble_claims(charges: Iterable[Resource], resources: Resources, settings:
     drafts = [_pack_to_claim(pack, resources, settings) for lines in groups.values() for pack in _pack(lines)]
     return Assembly(
         claims=tuple(claim for claim, _ in drafts),
-        tasks=tuple(make_claim_task(claim, "draft", settings.created) for claim, _ in drafts),
         charge_items=tuple({**line.charge, "status": "billed"} for _, pack in drafts for line in pack.lines),
         issues=tuple(issues),
     )
-
-
-def make_claim_task(claim: Resource, state: str, created: str) -> Resource:
-    """The Task that carries a claim's state in `businessStatus` from the day it is made."""
-    number = next((each["value"] for each in claim.get("identifier", ()) if "value" in each), "")
-    task = make_task("claim", number, "", created, "Claim from its making to its closing.")
-    focus = {"reference": make_reference(claim)} if "id" in claim else {"identifier": claim["identifier"][0]}
-    return {**task, "focus": focus, "for": claim["patient"], "businessStatus": make_concept(codes.CLAIM_STATE, state)}
 
 
 def coverages_by_patient(resources: Resources) -> dict[str, list[Resource]]:

@@ -9,7 +9,6 @@ from decimal import Decimal
 from mappers.billing import codes
 from mappers.billing.adjudications import Adjustment, read_adjustments, sum_adjustments
 from mappers.billing.adjustment_classes import ANY_STEP, DENIAL, NEXT_STEPS
-from mappers.billing.assembly import make_claim_task
 from mappers.billing.claim_responses import list_adjudications
 from mappers.billing.fields import (
     ZERO,
@@ -79,7 +78,7 @@ def follow_posting(account: Posted, settings: FollowUpSettings) -> FollowUp:
         return FollowUp((*tasks, _make_wait_task(last, account.claim, settings)))
     draft = draft_next(account.claim, last, settings.created) if owed_amount > 0 else None
     if draft is not None:
-        return FollowUp((*tasks, make_claim_task(draft, "draft", settings.created)), claim=draft)
+        return FollowUp(tasks, claim=draft)
     invoice, credit = make_invoice(account, shares, settings)
     return FollowUp(tuple(tasks), invoice=invoice, credit=credit)
 

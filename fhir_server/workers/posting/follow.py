@@ -67,9 +67,7 @@ async def follow_claims(state: State, claims: Sequence[Resource], pending: Pendi
 
 def _list_made(found: FollowUp) -> list[Resource]:
     """The resources of a follow-up with their ids. The Task of a claim's state is made by the rule of claims."""
-    made = [each for each in found.tasks if find_code(each.get("code"), codes.TASK) != "claim"]
-    made += [each for each in (found.claim, found.invoice) if each is not None]
-    return [name(each) for each in made]
+    return [name(each) for each in (*found.tasks, found.claim, found.invoice) if each is not None]
 
 
 async def write_new(state: State, made: Iterable[Resource]) -> list[Action]:

@@ -160,13 +160,9 @@ def test_charges_at_the_same_versions_give_the_same_identifiers_and_later_versio
     assert len(number) == 17 and number.isalnum() and number == number.upper()
 
 
-def test_each_claim_has_its_task_and_each_charge_becomes_billed() -> None:
+def test_each_charge_becomes_billed() -> None:
     found = assemble(charge("a", "99213", "I10"), charge("b", "99213", "I10", status="billed"))
     assert [(each["id"], each["status"]) for each in found.charge_items] == [("a", "billed")]
-    (task,) = found.tasks
-    assert find_code(task["businessStatus"]) == "draft"
-    assert task["focus"]["identifier"] == found.claims[0]["identifier"][0]
-    assert task["identifier"][0]["value"] == f"claim:{found.claims[0]['identifier'][0]['value']}"
 
 
 def test_what_cannot_be_billed_stays_billable_and_is_told() -> None:

@@ -57,7 +57,7 @@ def test_charges_and_claims(known: Knowledge) -> None:
     made, _ = procedures_to_charge_items(ENCOUNTER, [procedure], index_definitions([definition]), "2026-11-20")
     _, marked = mark_charges(found.claims[0], {})
     assert made and marked
-    assert list_faults(known, [*found.claims, *found.tasks, *found.charge_items, *made, *marked]) == []
+    assert list_faults(known, [*found.claims, *found.charge_items, *made, *marked]) == []
 
 
 def test_children_invoices_outcomes_and_rule_sets(known: Knowledge) -> None:

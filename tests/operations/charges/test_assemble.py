@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from fhir_server.app import Knowledge
 from mappers.billing import codes
+from tests.conftest import Client
 from tests.faults.process import serving_process
 from tests.operations.charges.visits import (
     US,
@@ -122,20 +124,24 @@ async def test_without_a_billing_provider_the_encounter_names_it_or_the_charge_s
         assert ["Nobody bills `ChargeItem/2`" in each for each in told(answer)] == [True]
 
 
+async def cancel_and_assemble(client: Client) -> None:
+    await store(client, [charge("1", "a")])
+    (first,) = claims(await assemble(client, patient="Patient/a"))
+    await store(client, [{**first, "status": "cancelled"}])
+    assert (await read(client, "ChargeItem/1"))["status"] == "billable"
+    (second,) = claims(await assemble(client, patient="Patient/a"))
+    assert second["identifier"] != first["identifier"] and list_charges(second) == ["ChargeItem/1"]
+    back = await client.put(f"Claim/{first['id']}", json=first)
+    assert back.status_code == 422 and f"is billed by `Claim/{second['id']}` already" in sentence(back)
+    assert (await client.delete(f"Claim/{second['id']}")).status_code in (200, 204)
+    assert (await read(client, "ChargeItem/1"))["status"] == "billable"
+
+
 async def test_a_cancelled_claim_gives_its_charges_back_and_they_are_billed_again(
     known: Knowledge, store_uri: str
 ) -> None:
     async with practice(known, store_uri) as client:
-        await store(client, [charge("1", "a")])
-        (first,) = claims(await assemble(client, patient="Patient/a"))
-        await store(client, [{**first, "status": "cancelled"}])
-        assert (await read(client, "ChargeItem/1"))["status"] == "billable"
-        (second,) = claims(await assemble(client, patient="Patient/a"))
-        assert second["identifier"] != first["identifier"] and list_charges(second) == ["ChargeItem/1"]
-        back = await client.put(f"Claim/{first['id']}", json=first)
-        assert back.status_code == 422 and f"is billed by `Claim/{second['id']}` already" in sentence(back)
-        assert (await client.delete(f"Claim/{second['id']}")).status_code in (200, 204)
-        assert (await read(client, "ChargeItem/1"))["status"] == "billable"
+        await cancel_and_assemble(client)
 
 
 async def test_a_charge_made_anew_after_it_was_deleted_gets_another_control_number(known: Knowledge) -> None:
@@ -220,24 +226,40 @@ async def test_a_charge_that_a_procedure_gave_before_is_kept_and_not_billed(know
         assert list_charges(second) == ["ChargeItem/other"]
 
 
-async def test_many_at_once_bill_each_charge_once(known: Knowledge, store_uri: str) -> None:
+async def race(client: Client) -> None:
     """Overlapping and unequal: by patient, by encounter, by period, with charges and with Procedures."""
+    made = [charge(str(n), "a", price=10.0 + n, encounter=ENCOUNTER if n % 2 else "") for n in range(6)]
+    await store(client, [visit("e", "a"), visit("f", "b"), procedure("p", "f", "b"), *made])
+    kinds: list[dict[str, str]] = [
+        {"patient": "Patient/a"},
+        {"encounter": ENCOUNTER},
+        {"encounter": "Encounter/f"},
+        {"start": "2026-03-01", "end": "2026-03-03"},
+    ]
+    answers = await asyncio.gather(*(assemble(client, **kinds[n % 4]) for n in range(12)))
+    assert {each.status_code for each in answers} == {200}, [each.text for each in answers]
+    everything = (await client.get("Claim?_count=100")).json()["entry"]
+    billed = [each for entry in everything for each in list_charges(entry["resource"])]
+    assert len(billed) == len(set(billed)) == 7
+    # 10 + 11 + … + 15, and 120 from the price list
+    assert sum(entry["resource"]["total"]["value"] for entry in everything) == 75 + 120
+
+
+async def test_many_at_once_bill_each_charge_once(known: Knowledge, store_uri: str) -> None:
     async with practice(known, store_uri) as client:
-        made = [charge(str(n), "a", price=10.0 + n, encounter=ENCOUNTER if n % 2 else "") for n in range(6)]
-        await store(client, [visit("e", "a"), visit("f", "b"), procedure("p", "f", "b"), *made])
-        kinds: list[dict[str, str]] = [
-            {"patient": "Patient/a"},
-            {"encounter": ENCOUNTER},
-            {"encounter": "Encounter/f"},
-            {"start": "2026-03-01", "end": "2026-03-03"},
-        ]
-        answers = await asyncio.gather(*(assemble(client, **kinds[n % 4]) for n in range(12)))
-        assert {each.status_code for each in answers} == {200}, [each.text for each in answers]
-        everything = (await client.get("Claim?_count=100")).json()["entry"]
-        billed = [each for entry in everything for each in list_charges(entry["resource"])]
-        assert len(billed) == len(set(billed)) == 7
-        # 10 + 11 + … + 15, and 120 from the price list
-        assert sum(entry["resource"]["total"]["value"] for entry in everything) == 75 + 120
+        await race(client)
+
+
+async def test_many_at_once_on_mongo(known: Knowledge, new_mongo_uri: Callable[[], str]) -> None:
+    async with practice(known, new_mongo_uri()) as client:
+        await race(client)
+
+
+async def test_a_cancelled_claim_gives_its_charges_back_on_mongo(
+    known: Knowledge, new_mongo_uri: Callable[[], str]
+) -> None:
+    async with practice(known, new_mongo_uri()) as client:
+        await cancel_and_assemble(client)
 
 
 @pytest.mark.external
