@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -390,12 +391,31 @@ def test_what_happens_later_changes_no_earlier_balance(
 ) -> None:
     model = play(first)
     when = day(f"03-{model.last:02d}")
-    before = {by: sum_balances(model.practice.books(), when, by) for by in ("claim", "line", "patient", "payer")}
+    kinds = ("line", "patient", "payer")
+    before = {by: sum_balances(model.practice.books(), when, by) for by in kinds}
+    claims = sum_balances(model.practice.books(), when, "claim")
     model.last += 1
     for step in later:
         model.run(step)
     books = model.practice.books()
-    assert {by: sum_balances(books, when, by) for by in before} == before
+    assert {by: sum_balances(books, when, by) for by in kinds} == before
+    # a charge without a claim stands under its claim as soon as one is made
+    after = sum_balances(books, when, "claim")
+    assert {name: after[name] for name in claims if name.startswith("Claim/")} == {
+        name: amount for name, amount in claims.items() if name.startswith("Claim/")
+    }
+
+
+@settings(max_examples=60)
+@given(STEPS)
+def test_what_is_open_is_what_was_open_and_what_happened_between(steps: Steps) -> None:
+    books = play(steps).practice.books()
+    days = [day("02-28"), day("03-07"), day("03-15"), day("03-28")]
+    for start, end in itertools.pairwise(days):
+        told = summarize_finances(books, start + timedelta(days=1), end)
+        first, last = (sum(sum_balances(books, each, "claim").values()) for each in (start, end))
+        assert last == told.receivables - told.credits
+        assert last == first + told.charges - told.payments - told.adjustments + told.refunds
 
 
 @settings(max_examples=60)
