@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Conflict, NotFound
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import Equals
+from fhir_server.search.query import Equals, Ids
 from fhir_server.workers.message_codes import clean_text
 from fhir_server.workers.posting.writes import copy, put, read_now
 from fhir_server.writes.action import Action
@@ -17,12 +17,13 @@ from mappers.billing.claim_states import (
     ClaimState,
     find_refusal,
     has_passed,
+    is_ours,
     make_claim_task,
     make_task_id,
     move_task,
     read_state,
 )
-from mappers.billing.fields import Resource
+from mappers.billing.fields import Resource, make_reference
 
 
 class ClaimWithTask(NamedTuple):
@@ -48,6 +49,19 @@ async def move_claim(
     if has_passed(found.task, to):
         return ()
     return (put(move(state, found.task, to, reason, outputs)),)
+
+
+async def adjudicate_claims(state: State, claims: Sequence[Resource]) -> list[Action]:
+    """The writes that move the Tasks of these claims of ours to `adjudicated`, where they may go there."""
+    own = {make_task_id(make_reference(each)): each for each in claims if is_ours(each)}
+    found = await state.search("Task", Ids(tuple(sorted(own)))) if own else []
+    tasks = {str(each.tree["id"]): copy(each.tree) for each in found}
+    now, moved = read_now(state.context), []
+    for id, claim in own.items():
+        task = tasks.get(id) or make_claim_task(claim, now)
+        if read_state(task) != "adjudicated" and find_refusal(task, "adjudicated") is None:
+            moved.append(put(move_task(task, "adjudicated", now)))
+    return moved
 
 
 def move(

@@ -10,14 +10,25 @@ import orjson
 
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
+from fhir_server.requests.describe_error import describe_error
+from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Or, Query, Scope, StartsWith
+from fhir_server.store.protocol import StoreError, StoreUnavailable, WriteConflict
+from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.posting.claims import find_payer
 from fhir_server.workers.posting.closings import read_posting_day
 from fhir_server.workers.posting.intake import read_sets, to_remittance
-from fhir_server.workers.posting.remittances import SLICE, activate, draft_slice, finish_slice, read_settings
+from fhir_server.workers.posting.remittances import (
+    SLICE,
+    activate,
+    draft_slice,
+    finish_slice,
+    finish_without,
+    read_settings,
+)
 from fhir_server.workers.posting.writes import copy, name, put, read_now
-from fhir_server.workers.worker import StepResult, Turn
+from fhir_server.workers.worker import StepResult, Stopping, Turn
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
 from mappers.billing import codes
@@ -94,14 +105,56 @@ async def _post(turn: Turn, draft: Resource, remittance: Remittance) -> None:
                 await _commit(turn, _drafting(remittance, each, draft))
             await turn.check()
             draft = await _activate(turn, remittance, draft)
-        for each in numbers:
-            await turn.check()
-            await _commit(turn, _finishing(draft, [name_response(remittance, number) for number in each]))
-        await _commit(turn, _completing(draft))
-    except FhirError as error:
-        if draft["status"] != "draft":
+    except _PASSING:
+        raise
+    except Exception as error:
+        if _will_pass(error) or draft["status"] != "draft":
             raise
-        await _cancel(turn, draft, f"The remittance could not be posted: {error.issues[0].diagnostics}")
+        await _cancel(turn, draft, f"The remittance could not be posted: {_describe(turn, draft, error)}")
+        return
+    for each in numbers:
+        await turn.check()
+        await _finish(turn, draft, [name_response(remittance, number) for number in each])
+    await _commit(turn, _completing(draft))
+
+
+async def _finish(turn: Turn, active: Resource, ids: list[str]) -> None:
+    """What follows from some ClaimResponses; where that cannot be made, one by one, and a Task for those that stop it.
+
+    The remittance counts already, so that nothing of it may stop the others for ever.
+    """
+    try:
+        await _commit(turn, _finishing(active, ids))
+    except _PASSING:
+        raise
+    except Exception as error:
+        if _will_pass(error):
+            raise
+        if len(ids) > 1:
+            for id in ids:
+                await turn.check()
+                await _finish(turn, active, [id])
+            return
+        reason = _describe(turn, active, error)
+        await _commit(turn, lambda state: finish_without(state, active, ids[0], reason))
+
+
+_PASSING = (LeaseLost, Stopping, StoreUnavailable, WriteConflict)
+
+
+def _will_pass(error: Exception) -> bool:
+    """Whether the same may succeed later: another write was faster, or the store was not there."""
+    return isinstance(error, FhirError) and (error.status in (408, 409, 412, 429) or error.status >= 500)
+
+
+def _describe(turn: Turn, payment: Resource, error: Exception) -> str:
+    """The sentence of an error; one that nobody foresaw is told by the log."""
+    if isinstance(error, StoreError):
+        error = store_error_to_fhir_error(error)
+    if isinstance(error, FhirError):
+        return str(error.issues[0].diagnostics)
+    turn.log("error", "posting failed", payment=payment["id"], error=describe_error(error))
+    return f"A fault of ours; the log has it under `{payment['id']}`."
 
 
 Decide = Callable[[State], Awaitable[Decision[Any]]]

@@ -46,7 +46,7 @@ async def adjust(context: Context, request: Request) -> Response:
         patient = find_reference(found.get("patient"))
         occasion = await find_occasion(context, asked, f"{claim}/$adjust", patient)
         state.lock((f"money {claim}",))
-        open_amount = await _find_open(state, claim, patient, occasion.key)
+        open_amount = await find_open(state, claim, patient, occasion.key)
         made = make_adjustment(claim, amount, reason, open_amount, occasion)
         if isinstance(made, Issue):
             raise refuse(made)
@@ -55,7 +55,7 @@ async def adjust(context: Context, request: Request) -> Response:
     return await answer(context, request, decide)
 
 
-async def _find_open(state: State, claim: str, patient: str, key: str) -> Decimal:
+async def find_open(state: State, claim: str, patient: str, key: str) -> Decimal:
     """What is open of the claim and those to later payers, this adjustment aside."""
     resources = await read_patient(find_in(state), patient)
     own = [name for name, each in resources.items() if find_identifier(each, codes.REMITTANCE_KEY) == key]

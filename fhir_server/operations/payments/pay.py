@@ -48,13 +48,13 @@ async def pay(context: Context, request: Request) -> Response:
             text = f"`{on}` is of `{find_patient(target) or 'nobody'}`, not of `{patient}`."
             raise Unprocessable(text, expression=("request",))
         state.lock((f"money {on}",))
-        further = await _balance(state, target, payment) if target["resourceType"] == "Invoice" else ()
+        further = await balance_invoice(state, target, payment) if target["resourceType"] == "Invoice" else ()
         return await store_once(state, payment, further)
 
     return await answer(context, request, decide)
 
 
-async def _balance(state: State, invoice: Resource, payment: Resource) -> tuple[Action, ...]:
+async def balance_invoice(state: State, invoice: Resource, payment: Resource) -> tuple[Action, ...]:
     """The Invoice as `balanced` where this payment pays the rest of it."""
     on = find_reference(payment["detail"][0]["request"])
     before = await state.search("PaymentReconciliation", Equals("detail-request", (on,)))

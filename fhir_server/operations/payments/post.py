@@ -7,6 +7,7 @@ from typing import Any
 from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.parameters import refuse_parameters
+from fhir_server.operations.payments.post_task import post_task
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers.posting.remittances import Taken, post_at_once
@@ -19,6 +20,8 @@ from mappers.billing.remittance_parameters import parameters_to_remittance
 async def post(context: Context, request: Request) -> Response:
     """201 with the active PaymentReconciliation, 200 with the one that the same Parameters made before."""
     refuse_parameters(request)
+    if _names_task(request):
+        return await post_task(context, request)
     remittance, by = _read(context, request)
 
     async def decide(state: State) -> Decision[Taken]:
@@ -38,6 +41,11 @@ async def post(context: Context, request: Request) -> Response:
     location = f"{request.base}/{stored.reference}/_history/{stored.version}"
     status = 200 if made is None else 201
     return Response(status, stored.raw or b"", stored.version, stored.last_updated, location)
+
+
+def _names_task(request: Request) -> bool:
+    parts = parse(request.body).tree.get("parameter")
+    return any(isinstance(each, dict) and each.get("name") == "task" for each in parts or ())
 
 
 def _read(context: Context, request: Request) -> tuple[Remittance, str]:

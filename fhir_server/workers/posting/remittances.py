@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fhir_server.search.query import Equals, Ids
+from fhir_server.workers.claim_tasks import adjudicate_claims
 from fhir_server.workers.posting.claims import find_payer, identify, read_posting_state
 from fhir_server.workers.posting.closings import read_posting_day
 from fhir_server.workers.posting.follow import Pending, follow_claims, write_new
@@ -126,7 +127,21 @@ async def finish_slice(state: State, active: Resource, ids: Sequence[str]) -> De
     claims = [dict(each.tree) for each in await state.search("Claim", Ids(tuple(claim_ids)))]
     key = find_identifier(active, codes.REMITTANCE_KEY)
     further = await follow_claims(state, claims, Pending(responses, posted_key=key))
-    return Decision(len(responses), (*map(put, responses), *further))
+    moved = await adjudicate_claims(state, claims)
+    return Decision(len(responses), (*map(put, responses), *further, *moved))
+
+
+async def finish_without(state: State, active: Resource, id: str, reason: str) -> Decision[int]:
+    """A ClaimResponse as active, with a Task that says why nothing follows from it."""
+    found = await state.read("ClaimResponse", id)
+    if found is None or found.tree.get("status") != "draft":
+        return Decision(0)
+    response = turn_active(dict(found.tree), str(find_extension(active, codes.POSTING_DATE)))
+    text = f"What follows from this adjudication was not made: {reason} Make the Invoice, the next claim or the appeal."
+    key = f"{find_identifier(response, codes.RESPONSE_KEY)}:not-followed"
+    focus = find_reference(response.get("request"))
+    task = name(make_task("posting-review", key, focus, read_now(state.context), text))
+    return Decision(1, (put(response), *await write_new(state, [task])))
 
 
 def turn_active(draft: Resource, day: str) -> Resource:
@@ -153,5 +168,6 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     key = remittance.make_key()
     further = await follow_claims(state, claims, Pending(responses, posted_key=key)) if responses else []
     others: list[Action] = [each for each in drafted.actions if each.type != "ClaimResponse"]
-    writes = [put(active), *map(put, responses), *others, *further]
+    moved = await adjudicate_claims(state, claims) if responses else []
+    writes = [put(active), *map(put, responses), *others, *further, *moved]
     return Decision(taken._replace(draft=active), writes)

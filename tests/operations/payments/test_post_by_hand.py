@@ -12,7 +12,7 @@ from fhir_server.app import Knowledge
 from fhir_server.workers.posting.intake import read_sets, to_remittance
 from mappers.billing.remittance import ClaimPayment, PaymentLine, Remittance
 from mappers.billing.remittance_parameters import parameters_to_remittance, remittance_to_parameters
-from tests.operations.payments.money_clinic import bill, plain, practice, read_balance, sentence
+from tests.operations.payments.money_clinic import bill, call, plain, practice, read_balance, sentence, store
 from tests.operations.payments.remittances import clp, find, list_tasks, make_835, svc, take
 
 pytestmark = pytest.mark.anyio
@@ -114,3 +114,66 @@ def test_amounts_that_are_written_with_other_places_are_the_same_remittance() ->
         )
 
     assert make("100").make_digest() == make("100.00").make_digest() != make("101").make_digest()
+
+
+def waiting(kind: str, amount: float, id: str = "t") -> Tree:
+    """The Task that an FT1 with PY or AJ leaves (docs/messages/dft.md)."""
+    return {
+        "resourceType": "Task",
+        "id": id,
+        "status": "requested",
+        "intent": "order",
+        "code": {"coding": [{"system": "https://fhir-server.example/CodeSystem/task", "code": "payment-not-posted"}]},
+        "for": {"reference": "Patient/a"},
+        "input": [
+            {"type": {"text": "amount"}, "valueMoney": {"value": amount, "currency": "USD"}},
+            {"type": {"text": "transaction type"}, "valueString": kind},
+        ],
+    }
+
+
+URL = "PaymentReconciliation/$post"
+
+
+async def test_money_that_hl7_v2_left_waiting_is_posted_once(known: Knowledge, store_uri: str) -> None:
+    async with practice(known, store_uri) as client:
+        await bill(client, "03-01", "A1", "100")
+        await store(client, [waiting("PY", 30), waiting("AJ", 10, "u")])
+        # by three at once: one posts it
+        answers = await asyncio.gather(*(call(client, URL, task="Task/t", request="Claim/a1") for _ in range(3)))
+        assert sorted(each.status_code for each in answers) == [200, 200, 201]
+        made = answers[0].json()
+        assert {each.json()["id"] for each in answers} == {made["id"]} and made["paymentAmount"]["value"] == 30
+        off = await call(client, URL, task="Task/u", request="Claim/a1", reason="courtesy")
+        assert off.status_code == 201, off.text
+        balance = await read_balance(client, "a")
+        assert (balance["payments"], balance["adjustments"], balance["balance"]) == (30, 10, 60)
+        task = (await client.get("Task/t")).json()
+        assert task["status"] == "completed"
+        assert task["output"][0]["valueReference"] == {"reference": f"PaymentReconciliation/{made['id']}"}
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "status", "text"),
+    [
+        (waiting("PY", 30), {"request": ""}, 400, "needs `task` and `request`"),
+        (waiting("PY", -30), {}, 422, "A payment is above 0"),
+        (waiting("PY", 30), {"request": "Claim/b1"}, 422, "`Claim/b1` is of `Patient/b`"),
+        (waiting("PY", 30), {"task": "Task/none"}, 404, "There is no `Task/none`"),
+        (waiting("AJ", 30), {}, 400, "`reason` says why"),
+        (waiting("AJ", 300), {"reason": "courtesy"}, 422, "100.00 of the claim are open"),
+        ({**waiting("PY", 30), "status": "cancelled"}, {}, 422, "is `cancelled`"),
+        ({**waiting("PY", 30), "code": {"text": "x"}}, {}, 422, "is no Task `payment-not-posted`"),
+        (waiting("PY", 30), {"amount": 20}, 400, "has no parameter `amount`"),
+    ],
+)
+async def test_a_task_that_cannot_be_posted_says_why(
+    known: Knowledge, task: Tree, values: Tree, status: int, text: str
+) -> None:
+    async with practice(known) as client:
+        for number in ("A1", "B1"):
+            await bill(client, "03-01", number, "100")
+        await store(client, [task])
+        refused = await call(client, URL, **({"task": "Task/t", "request": "Claim/a1"} | values))
+        assert (refused.status_code, text in sentence(refused)) == (status, True), refused.text
+        assert (await client.get("PaymentReconciliation?_total=accurate")).json()["total"] == 0

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
+from mappers.billing import codes, follow_up, posting
+from mappers.billing.fields import make_control_number
 from tests.conftest import Client
 from tests.operations.payments.money_clinic import bill, call, practice, read_balance
 from tests.operations.payments.remittances import clp, find, list_tasks, make_835, post_all, send, svc, take
@@ -246,3 +248,77 @@ async def test_a_remittance_that_is_older_than_the_claim_is_a_task(known: Knowle
         await bill(client, "03-20", "A1", "100")
         await take(client, make_835("60", clp("A1", "1", "100", "60", "CAS*CO*45*40")))
         assert "older than the claim's first service" in (await list_tasks(client))["unapplied-payment"]
+
+
+async def read_state(client: Client, claim: str) -> str:
+    (task,) = await find(client, f"Task?focus={claim}&code=claim")
+    return str(task["businessStatus"]["coding"][0]["code"])
+
+
+async def test_what_is_posted_is_adjudicated(known: Knowledge) -> None:
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100", payers=2)
+        assert await read_state(client, "Claim/a1") == "draft"
+        await take(client, make_835("70", clp("A1", "1", "100", "70", "CAS*PR*2*30")))
+        (second,) = [each for each in await find(client, "Claim") if each["id"] != "a1"]
+        assert await read_state(client, "Claim/a1") == "adjudicated"
+        assert await read_state(client, f"Claim/{second['id']}") == "draft"
+
+
+@pytest.mark.parametrize("fault", ["refused", "unforeseen"])
+async def test_what_follows_and_fails_stops_neither_the_others_nor_the_next_remittance(
+    known: Knowledge, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100", payers=2)
+        await bill(client, "03-01", "B1", "90")
+        if fault == "refused":
+            # the number that the claim to the second payer has to get is taken
+            number = {"system": codes.PATIENT_CONTROL_NUMBER, "value": make_control_number("A1", "payer", "2")}
+            await bill(client, "03-01", "B2", "7", identifier=[number])
+        else:
+            follow = follow_up.follow_posting
+
+            def fail(account: Any, settings: Any) -> Any:
+                if account.claim["id"] == "a1":
+                    raise KeyError("a secret")
+                return follow(account, settings)
+
+            monkeypatch.setattr("fhir_server.workers.posting.follow.follow_posting", fail)
+        claims = clp("A1", "1", "100", "70", "CAS*PR*2*30") + clp("B1", "1", "90", "50", "CAS*PR*1*40")
+        await take(client, make_835("120", claims))
+        posted = await read_payment(client)
+        assert (posted["status"], posted["outcome"]) == ("active", "complete")
+        assert [each["status"] for each in await find(client, "ClaimResponse")] == ["active"] * 2
+        assert [each["totalNet"]["value"] for each in await find(client, "Invoice")] == [40]
+        (review,) = await find(client, "Task?code=posting-review")
+        sentence = "has the patient control number" if fault == "refused" else "A fault of ours; the log has it under"
+        assert review["focus"]["reference"] == "Claim/a1" and sentence in review["description"]
+        assert "secret" not in review["description"]
+        assert (await read_balance(client, "b"))["patient-balance"] == 40
+
+
+async def test_a_draft_that_fails_unforeseen_is_cancelled_and_stops_no_other(
+    known: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100")
+        await bill(client, "03-01", "B1", "90")
+        post = posting.post_claims
+
+        def fail(remittance: Any, *others: Any) -> Any:
+            if remittance.trace == "T1":
+                raise KeyError("a secret")
+            return post(remittance, *others)
+
+        monkeypatch.setattr("fhir_server.workers.posting.remittances.post_claims", fail)
+        await send(client, make_835("60", clp("A1", "1", "100", "60", "CAS*CO*45*40")))
+        await send(client, make_835("50", clp("B1", "1", "90", "50", "CAS*CO*45*40"), trace="T2"), "2")
+        await post_all(client)
+        payments = await find(client, "PaymentReconciliation")
+        assert sorted((each["status"], each["outcome"]) for each in payments) == [
+            ("active", "complete"),
+            ("cancelled", "error"),
+        ]
+        assert "could not be posted: A fault of ours" in (await list_tasks(client))["remittance"]
+        assert [(await read_balance(client, each))["balance"] for each in "ab"] == [100, 0]
