@@ -22,11 +22,12 @@ from fhir_server.commands.reindex import reindex
 from fhir_server.commands.report import report
 from fhir_server.commands.schedule import schedule
 from fhir_server.commands.serve import serve
+from fhir_server.commands.verify import restore, verify
 from fhir_server.commands.work import work
 from fhir_server.commands.x12 import x12
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, work, load, reindex, backup, schedule, close, deposits, eligibility):
+for command in (serve, work, load, reindex, backup, restore, verify, schedule, close, deposits, eligibility):
     cli.command()(command)
 cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")

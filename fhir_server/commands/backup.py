@@ -10,6 +10,7 @@ import typer
 from rich.progress import Progress
 
 from fhir_server.app import STORES, hide_secrets, make_unknown_store_error, read_clock
+from fhir_server.commands.verify import tell_findings, verify_store
 from fhir_server.settings import read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
@@ -19,16 +20,18 @@ def backup(
     target: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
     store: Annotated[str | None, typer.Option(help="Store URI: sqlite:///PATH (FHIR_STORE).")] = None,
 ) -> None:
-    """Copy a store to a file; the server may go on reading and writing."""
+    """Copy a store to a file and verify the copy; the server may go on reading and writing."""
     if target.exists():
         typer.echo(f"{target} exists; name a new file, or remove it first.", err=True)
         raise typer.Exit(2)
     try:
         uri = store or read_settings().store
         asyncio.run(_backup(uri, target))
+        found = asyncio.run(verify_store(read_settings(store=f"sqlite:///{target}")))
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    tell_findings(found)
     typer.echo(f"{target} holds a complete copy of {hide_secrets(uri)}; serve it with --store sqlite:///{target}")
 
 

@@ -37,8 +37,10 @@ from fhir_server.store.protocol import (
     Stored,
     StoreUnavailable,
     ValuePage,
+    Verified,
     cut_history,
     cut_page,
+    describe_wrong_entries,
 )
 
 MILLISECOND = 1000
@@ -165,6 +167,16 @@ class MemoryStore:
         for id in batch:
             self._reindex(f"{type}/{id}", extract)
         return Reindexed(len(batch), batch[-1] if len(left) > len(batch) else None)
+
+    async def verify(self, type: str, extract: Extract, after: str | None = None) -> Verified:
+        """Compare the entries of all resources of a type."""
+        resources = [(each, self._versions[each.reference][-1].raw) for each in self.iterate_type(type)]
+        wrong = [each.reference for each, raw in resources if raw is None or extract(type, raw) != each.entries]
+        return Verified(len(resources), None, tuple(map(describe_wrong_entries, wrong)))
+
+    async def verify_database(self) -> tuple[str, ...]:
+        """There is nothing beside the entries."""
+        return ()
 
     async def registry_version(self) -> int:
         """How often a SEARCH_PARAMETER resource was written or purged."""

@@ -201,6 +201,23 @@ class Reindexed:
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A batch of `Store.verify`: how many resources, the position to go on from (None: the type is done), faults.
+
+    A fault is a sentence that names the resource.
+    """
+
+    count: int
+    next: str | None
+    faults: tuple[str, ...]
+
+
+def describe_wrong_entries(reference: str) -> str:
+    """The fault of a resource that is indexed otherwise than by its text."""
+    return f"The index entries of `{reference}` are not those of its text."
+
+
 VALUES_PER_PAGE = 100
 """Values in a page of `Store.list_values` by default."""
 
@@ -272,6 +289,17 @@ class Store(Protocol):
 
         Never overwrites the entries of a newer version. Raises RegistryChanged when the registry has another number.
         """
+        ...
+
+    async def verify(self, type: str, extract: Extract, after: str | None = None) -> Verified:
+        """Compare the index entries of the next current resources of a type with what `extract` makes of their texts.
+
+        In the order of `reindex`; changes nothing.
+        """
+        ...
+
+    async def verify_database(self) -> tuple[str, ...]:
+        """Faults of the database as a whole, a sentence each; none where it looks after itself."""
         ...
 
     async def registry_version(self) -> int:

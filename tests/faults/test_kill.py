@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.commands.verify import verify_store
+from fhir_server.settings import Settings
 from tests.conftest import serving
 from tests.corpora.corpus import JSON, walk
 from tests.faults.process import Process, serving_process
@@ -179,6 +181,8 @@ async def rounds(folder: Path, count: int) -> Answered:
             before = Answered()
             await storm(process, before, f"r{number}", roll)
             merge(everything, before)
+        found = await verify_store(Settings(store=f"sqlite:///{database}"))
+        assert (found.faults, found.resources > 0) == ([], True)
     with serving_process(database) as process:
         await check(process, everything)
     check_file(database)

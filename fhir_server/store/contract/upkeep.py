@@ -214,6 +214,31 @@ class UpkeepContract(Case):
         assert await store.read("Observation", "gone") is not None
 
     @run_on_store
+    async def test_what_is_indexed_otherwise_than_by_its_text_is_found(self, store: Store, clock: Ticks) -> None:
+        def number_text(type: str, raw: bytes) -> Entries:
+            (text,) = _TEXT.findall(raw)
+            return terms(mark=[text.decode()], references=[f"Group/{text.decode()}"])
+
+        wrong = "The index entries of `Patient/{}` are not those of its text."
+        count = REINDEXED_AT_ONCE + 50
+        writes = [put(f"Patient/{n:03}", terms(mark=[str(n)], references=[f"Group/{n}"]), str(n)) for n in range(count)]
+        writes[7] = put("Patient/007", terms(mark=["8"], references=["Group/7"]), "7")
+        writes[240] = put("Patient/240", terms(mark=["240"]), "240")
+        await store.transact(Transaction((*writes, put("Observation/o", NO_ENTRIES, "1"))))
+        await write(store, put("Patient/003", terms(mark=["x"], references=["Group/x"]), "x"), delete("Patient/004"))
+        seen, faults, after = 0, list[str](), None
+        while True:
+            batch = await store.verify("Patient", number_text, after)
+            seen, after = seen + batch.count, batch.next
+            faults += batch.faults
+            if after is None:
+                break
+        assert (seen, sorted(faults)) == (count - 1, [wrong.format("007"), wrong.format("240")])
+        assert await store.verify_database() == ()
+        await reindex(store, ["Patient"], number_text)
+        assert (await store.verify("Patient", number_text)).faults == ()
+
+    @run_on_store
     async def test_a_purge_is_one_with_its_assertions_and_writes(self, store: Store, clock: Ticks) -> None:
         await write(store, put("Patient/a"), put("Observation/o", terms(references=["Patient/a"])))
         doomed = replace(Transaction((delete("Patient/a"),)), purged=("Patient/a",))

@@ -41,6 +41,7 @@ from fhir_server.store.protocol import (
     Stored,
     StoreUnavailable,
     ValuePage,
+    Verified,
 )
 
 READY_SECONDS = 3.0
@@ -160,6 +161,15 @@ class MongoStore:
         """See `protocol.Store.reindex`: by id."""
         async with self._use_client():
             return await upkeep.reindex(self._database, type, extract, registry, after or "")
+
+    async def verify(self, type: str, extract: Extract, after: str | None = None) -> Verified:
+        """See `protocol.Store.verify`."""
+        async with self._use_client():
+            return await upkeep.verify(self._database, type, extract, after or "")
+
+    async def verify_database(self) -> tuple[str, ...]:
+        """See `protocol.Store.verify_database`: MongoDB looks after its files."""
+        return ()
 
     async def registry_version(self) -> int:
         """See `protocol.Store.registry_version`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import bson
 from bson import Int64
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -13,7 +14,14 @@ from fhir_server.store import checks
 from fhir_server.store.mongo.documents import build_entry_fields, match_versions
 from fhir_server.store.mongo.indexes import ENTRY_FIELDS, HISTORY, META, WRITERS, Database, Document
 from fhir_server.store.mongo.watermark import PURGED
-from fhir_server.store.protocol import REINDEXED_AT_ONCE, SEARCH_PARAMETER, Extract, Reindexed
+from fhir_server.store.protocol import (
+    REINDEXED_AT_ONCE,
+    SEARCH_PARAMETER,
+    Extract,
+    Reindexed,
+    Verified,
+    describe_wrong_entries,
+)
 
 
 async def reindex(database: Database, type: str, extract: Extract, registry: int, after: str) -> Reindexed:
@@ -23,6 +31,25 @@ async def reindex(database: Database, type: str, extract: Extract, registry: int
     if batch:
         await _write_entries(database, type, batch, extract)
     return Reindexed(len(batch), batch[-1]["_id"] if len(batch) == REINDEXED_AT_ONCE else None)
+
+
+async def verify(database: Database, type: str, extract: Extract, after: str) -> Verified:
+    """Compare the entries of the next current resources of a type with what is made of their texts."""
+    wanted, shown = {"_id": {"$gt": after}, "live": True}, {"raw": 1, **dict.fromkeys(ENTRY_FIELDS, 1)}
+    cursor = database[type].find(wanted, shown, sort=[("_id", 1)], limit=REINDEXED_AT_ONCE)
+    count, last, faults = 0, "", []
+    async with cursor:
+        async for document in cursor:
+            count, last = count + 1, document["_id"]
+            fields = build_entry_fields(type, extract(type, document["raw"]))
+            if _encode_entries(fields) != _encode_entries(document):
+                faults.append(describe_wrong_entries(f"{type}/{last}"))
+    return Verified(count, last if count == REINDEXED_AT_ONCE else None, tuple(faults))
+
+
+def _encode_entries(document: Document) -> dict[str, bytes]:
+    """The entries as they are stored, whatever lists or tuples they were made of."""
+    return {name: bson.encode({"": document[name]}) for name in ENTRY_FIELDS if name in document}
 
 
 async def registry_version(database: Database, session: AsyncClientSession | None = None) -> int:

@@ -32,6 +32,7 @@ from fhir_server.store.sqlite.schema import connect, convert_error, migrate
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.sqlite.sqlite_config import stop_counting_memory
 from fhir_server.store.sqlite.statements import format_json
+from fhir_server.store.sqlite.verify import verify_batch, verify_file
 from fhir_server.store.sqlite.writable import check_writable
 from fhir_server.store.sqlite.writer import Writer
 
@@ -86,6 +87,11 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, create: bo
             return SqliteStore(path, writing, clock, budget, readonly)
     except sqlite3.Error as error:
         raise convert_error(error) from error
+
+
+def find_file(uri: str) -> Path:
+    """The path of the file of a URI. Raises ValueError for another URI."""
+    return _parse_uri(uri)[0]
 
 
 def watch_file(uri: str) -> FileWatch:
@@ -190,6 +196,14 @@ class SqliteStore:
         return await self._run_write(
             lambda connection: upkeep.reindex(connection, self._names, type, extract, registry, int(after or 0))
         )
+
+    async def verify(self, type: str, extract: protocol.Extract, after: str | None = None) -> protocol.Verified:
+        """See `protocol.Store.verify`."""
+        return await self._run_read(lambda connection, _: verify_batch(connection, type, extract, int(after or 0)))
+
+    async def verify_database(self) -> tuple[str, ...]:
+        """See `protocol.Store.verify_database`."""
+        return await self._run_read(lambda connection, _: verify_file(connection))
 
     async def registry_version(self) -> int:
         """See `protocol.Store.registry_version`; runs on the event loop."""
