@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid, NotFound
+from fhir_server.fhir.outcome import Invalid, NotFound, TooCostly
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
-from fhir_server.workers.posting.reading import find_by, list_patients, read_patient
+from fhir_server.workers.posting.reading import MOST_READ, find_by, list_patients, read_patient
 from fhir_server.workers.posting.writes import encode, read_today
 from mappers.billing.balances import sum_balances
 from mappers.billing.fields import ZERO, Resource, make_money
@@ -90,7 +90,7 @@ async def _find_patients(context: Context, request: Request, account: str, other
     """The patients whose resources tell of an Account, of a claim, or the patient that is named."""
     if account:
         found = await need_stored(context, request, account)
-        return await list_patients(find_by(context.reader(request.caller)), found)
+        return await list_patients(find_by(context.reader(request.caller), MOST_READ), found)
     if not other:
         text = "`$ledger` needs to know whose: call it on an Account, or name an `account`, a `claim` or a `patient`."
         raise Invalid(text, code="required", expression=("account",))
@@ -100,7 +100,7 @@ async def _find_patients(context: Context, request: Request, account: str, other
 
 async def read_money(context: Context, request: Request, patients: Iterable[str]) -> dict[str, Resource]:
     """By reference, what the books of these patients are made of, as the caller may see it."""
-    find = find_by(context.reader(request.caller))
+    find = find_by(context.reader(request.caller), MOST_READ)
     found: dict[str, Resource] = {}
     for patient in patients:
         for reference, each in (await read_patient(find, patient)).items():
@@ -108,6 +108,9 @@ async def read_money(context: Context, request: Request, patients: Iterable[str]
                 details = [*found[reference]["detail"]]
                 each = {**each, "detail": details + [detail for detail in each["detail"] if detail not in details]}
             found[reference] = each
+        if len(found) > MOST_READ:
+            text = f"More than {MOST_READ} resources tell of this account; ask for one `patient` or `claim` of it."
+            raise TooCostly(text)
     return found
 
 

@@ -10,7 +10,7 @@ from fhir_server.operations.payments.ledger import need_stored, read_day, read_m
 from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
-from fhir_server.workers.posting.reading import find_by, list_patients
+from fhir_server.workers.posting.reading import MOST_READ, find_by, list_patients
 from fhir_server.workers.posting.writes import encode
 from mappers.billing.fields import Resource
 from mappers.billing.ledger import make_books
@@ -32,7 +32,7 @@ async def statement(context: Context, request: Request) -> Response:
     day, account = read_day(context, asked, "date"), f"Account/{request.path[1]}"
     tree = await need_stored(context, request, account)
     reader = context.reader(request.caller)
-    patients = await list_patients(find_by(reader), tree)
+    patients = await list_patients(find_by(reader, MOST_READ), tree)
     found = make_statement(make_books(await read_money(context, request, patients)), account, patients, day)
     guarantor = find_guarantor(tree, day)
     people = {guarantor, *patients, *(line.root.provider for line in found.lines)} - {""}

@@ -7,6 +7,7 @@ from functools import partial
 
 import orjson
 
+from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.query import Clause, Equals, Ids, Query, Scope
 from fhir_server.security.access import Reader
 from fhir_server.writes.state import State
@@ -16,6 +17,8 @@ from mappers.billing.fields import Resource, find_extension, find_reference, mak
 PAGE = 500
 _BYTES = 16 * 1024 * 1024
 _TERMS = 200
+MOST_READ = 50_000
+"""Resources of one kind that an answer about one patient or account may take, and of all kinds those of an account."""
 MOST = 10_000
 """Resources of one kind that a decision about one patient may read."""
 
@@ -40,14 +43,20 @@ async def find_texts(reader: Reader, type: str, where: Clause) -> AsyncIterator[
         query = Query((Scope(type, where),), count=PAGE, after=after, most_bytes=_BYTES) if after is not None else None
 
 
-async def find_all(reader: Reader, type: str, where: Clause) -> list[Resource]:
-    """All resources of a type that match."""
-    return [each async for each in find_each(reader, type, where)]
+async def find_all(reader: Reader, type: str, where: Clause, most: int | None = None) -> list[Resource]:
+    """All resources of a type that match. Raises TooCostly for more than `most`."""
+    found: list[Resource] = []
+    async for each in find_each(reader, type, where):
+        found.append(each)
+        if most is not None and len(found) > most:
+            text = f"More than {most} resources of type `{type}` would have to be read; narrow the request."
+            raise TooCostly(text)
+    return found
 
 
-def find_by(reader: Reader) -> Find:
-    """Reads as somebody sees it."""
-    return partial(find_all, reader)
+def find_by(reader: Reader, most: int | None = None) -> Find:
+    """Reads as somebody sees it, at most so many resources of a type at once. It raises TooCostly for more."""
+    return partial(find_all, reader, most=most)
 
 
 def find_in(state: State) -> Find:

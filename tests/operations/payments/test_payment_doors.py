@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -212,3 +213,14 @@ async def test_what_is_paid_at_the_desk_counts_for_the_claim_of_the_visit(known:
         assert (await client.put("Claim/a1", json=claim)).status_code == 200
         found = (await client.get("Account/$ledger?claim=Claim/a1")).json()["parameter"][-1]
         assert found["valueMoney"]["value"] == 70
+
+
+@pytest.mark.parametrize("url", ["Account/a/$ledger", "Account/a/$statement", "Patient/a/$balance"])
+async def test_what_would_read_too_much_says_so(known: Knowledge, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for module in ("ledger", "statement"):
+        # the package's names are the operations themselves
+        monkeypatch.setattr(sys.modules[f"fhir_server.operations.payments.{module}"], "MOST_READ", 2)
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "1", "2", "3")
+        refused = await client.fhir("GET", url)
+        assert refused.status_code == 413 and "More than 2 resources of type `ChargeItem`" in sentence(refused)
