@@ -80,6 +80,27 @@ def scrub(names: Claims = None, worklist: Worklist = "", store: Store = None) ->
     run_with_store(store, judge)
 
 
+@claims.command()
+def split(
+    names: Claims = None,
+    worklist: Worklist = "",
+    commit: Annotated[bool, typer.Option(help="Make it so; else it is only shown.")] = False,
+    store: Store = None,
+) -> None:
+    """Show what the practice's rules make of claims, line by line."""
+    body = _write_parameters(commit=commit) if commit else b""
+
+    async def divide(context: Context, caller: Caller) -> None:
+        refused = 0
+        for claim in await _find_named(context, caller, names or [], worklist):
+            refused += _print_parts(claim, await call(context, caller, claim, "$split", body))
+        if refused:
+            raise typer.Exit(1)
+
+    _check_named(names or [], worklist)
+    run_with_store(store, divide)
+
+
 async def search(
     context: Context, caller: Caller, pairs: Pairs, most: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -128,6 +149,31 @@ def _print_findings(claim: str, outcome: dict[str, Any]) -> bool:
             places = " ".join([*each.get("expression", ()), *each.get("location", ())])
             typer.echo(make_printable(f"  {each['severity']} {rule}: {each['diagnostics']} ({places})"))
     return bool(errors)
+
+
+def _print_parts(claim: str, answer: dict[str, Any]) -> bool:
+    """Whether it was refused."""
+    if answer["resourceType"] == "OperationOutcome":
+        return _print_findings(claim, answer)
+    parts = answer["parameter"]
+    changed = any(each["name"] == "changed" and each["valueBoolean"] for each in parts)
+    typer.echo(f"{claim}: {'split' if changed else 'stays whole'}")
+    for each in parts:
+        if each["name"] in ("child", "held", "invoice"):
+            resource = each["resource"]
+            total = (resource.get("total") or resource.get("totalNet") or {}).get("value", "")
+            typer.echo(f"  {each['name']} {resource['resourceType']}/{resource.get('id', '')} {total}")
+        elif each["name"] == "explain":
+            typer.echo(make_printable(f"  {each['valueString']}"))
+        elif each["name"] == "outcome":
+            for issue in each["resource"]["issue"]:
+                typer.echo(make_printable(f"  {issue['severity']}: {issue['diagnostics']}"))
+    return False
+
+
+def _write_parameters(**flags: bool) -> bytes:
+    parts = [{"name": name, "valueBoolean": value} for name, value in flags.items()]
+    return orjson.dumps({"resourceType": "Parameters", "parameter": parts})
 
 
 async def _find_named(context: Context, caller: Caller, names: list[str], worklist: str) -> list[str]:

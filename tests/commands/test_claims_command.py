@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
 from mappers.billing.claim_states import make_task_id, move_task
 from tests.conftest import serving
+from tests.operations.billing.claims_clinic import make_library
 from tests.operations.scheduling.booking_clinic import Clock
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -89,6 +91,34 @@ def test_scrubbing_a_worklist_moves_its_claims_and_says_what_is_wrong(uri: str) 
     assert [row["claim"] for row in held] == ["Claim/hannah-typed", "Claim/linh-typed"]
     assert held[0]["why"].startswith("Rules broken: total")
     assert "Claim/none: 1 to mend" in run(uri, "scrub", "Claim/none").stdout
+
+
+def test_splitting_shows_what_it_would_make_and_makes_it_when_told(known: Knowledge, uri: str) -> None:
+    """The rule set puts 87880 on a claim of its own; without rules the claim stays whole."""
+    assert "Claim/hannah-typed: stays whole" in run(uri, "split", "Claim/hannah-typed").stdout
+    rule = {
+        "id": "tests",
+        "because": "the laboratory bills alone",
+        "when": [{"fact": "line.code", "in": ["87880"]}],
+        "then": {"action": "route", "bucket": "tests"},
+    }
+    library = make_library("rules", "claim-split-rules", {"name": "riverbend", "rules": [rule]})
+
+    async def store_rules() -> None:
+        async with serving(known, store=uri) as client:
+            answer = await client.put("Library/rules", json=library)
+            assert answer.status_code == 201, answer.text
+
+    asyncio.run(store_rules())
+    tried = run(uri, "split", "Claim/hannah-typed")
+    assert tried.exit_code == 0 and "Claim/hannah-typed: split" in tried.stdout
+    children = re.findall(r"child (Claim/\S+) (\S+)", tried.stdout)
+    assert sorted(total for _, total in children) == ["22.75", "95.0"]
+    assert len(rows(run(uri, "list", "draft", "--csv"))) == 2
+    made = run(uri, "split", "--list", "draft", "--commit")
+    assert made.exit_code == 0 and re.findall(r"child (Claim/\S+) (\S+)", made.stdout)[:2] == children
+    assert {row["claim"] for row in rows(run(uri, "list", "draft", "--csv"))} >= {name for name, _ in children}
+    assert run(uri, "split", "Claim/none").exit_code == 1
 
 
 def test_a_claim_that_was_sent_long_ago_is_aged(known: Knowledge, uri: str) -> None:

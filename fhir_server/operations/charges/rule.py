@@ -1,8 +1,8 @@
 """A charge is billed by one claim: the rules of Claim and ChargeItem, asked about every write at any door.
 
 A claim in force (draft or active) makes the charges that its lines name `billed`; a claim that is cancelled or deleted
-gives back those that no other claim in force names. Claims with `related` bill what the claim that they relate to
-bills: the parts of a split, the claim to the next payer, a replacement.
+gives back those that no other claim and no Invoice in force names. Claims with `related` bill what the claim that they
+relate to bills: the parts of a split, the claim to the next payer, a replacement.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mappers.billing.charges import find_charge_of_procedure, make_charge_task
 from mappers.billing.fields import Resource, find_identifier, find_reference, make_reference
 
 _IN_FORCE = ("draft", "active")
+_INVOICED = ("draft", "issued", "balanced")
 _CHARGED = ("planned", "billable", "billed", "unknown")
 
 
@@ -48,6 +49,7 @@ async def claim_rule(state: State, change: Change) -> Ruling:
     others = await _find_others(state, patient, change.id) if freed or (taken and not bills_again) else {}
     names = [] if bills_again else [make_reference(each) for each in taken]
     issues = [_refuse_twice(each, others) for each in names if each in others]
+    issues += [_tell_kept(each, others) for each in map(make_reference, freed) if _is_invoice(others.get(each, ""))]
     actions = [_set_status(each, "billable") for each in freed if make_reference(each) not in others]
     actions += [
         _set_status(each, "billed")
@@ -79,7 +81,7 @@ async def _keep_billed(state: State, change: Change) -> Ruling:
     claims = await _find_others(state, patient, "")
     if reference not in claims:
         return ALLOWED
-    text = f"`{reference}` is billed by `{claims[reference]}`. Cancel that claim first; the charge is billable then."
+    text = f"`{reference}` is billed by `{claims[reference]}`. Cancel that first; the charge is billable then."
     return Ruling((Issue("error", "business-rule", text, ("ChargeItem.status",)),))
 
 
@@ -111,14 +113,22 @@ def _list_billed(claim: Tree | None) -> set[str]:
 
 
 async def _find_others(state: State, patient: str, id: str) -> dict[str, str]:
-    """By charge, the claim in force that bills it, this one aside."""
+    """By charge, the claim or Invoice in force that bills it, this claim aside."""
     found = await state.search("Claim", Equals("patient", (patient,)), most=MOST)
-    return {
+    invoices = await state.search("Invoice", Equals("subject", (patient,)), most=MOST)
+    return {charge: f"Invoice/{each.tree['id']}" for each in invoices for charge in _list_invoiced(each.tree)} | {
         charge: f"Claim/{each.tree['id']}"
         for each in found
         if each.tree.get("id") != id
         for charge in _list_billed(each.tree)
     }
+
+
+def _list_invoiced(invoice: Tree) -> set[str]:
+    """The charges that the patient pays by an Invoice in force, as the rules of splitting make it."""
+    if invoice.get("status") not in _INVOICED:
+        return set()
+    return {find_reference(each.get("chargeItemReference")) for each in invoice.get("lineItem", ())} - {""}
 
 
 def _list_beside(state: State, change: Change) -> dict[str, str]:
@@ -131,9 +141,20 @@ def _list_beside(state: State, change: Change) -> dict[str, str]:
     }
 
 
+def _is_invoice(reference: str) -> bool:
+    return reference.startswith("Invoice/")
+
+
+def _tell_kept(reference: str, others: dict[str, str]) -> Issue:
+    text = (
+        f"`{reference}` stays `billed`: `{others[reference]}` bills it or a part of it. Cancel that as well to bill it."
+    )
+    return Issue("warning", "business-rule", text, ("Claim.item",))
+
+
 def _refuse_twice(reference: str, others: dict[str, str]) -> Issue:
     text = (
-        f"`{reference}` is billed by `{others[reference]}` already. Cancel that claim first, or name it in `related` "
+        f"`{reference}` is billed by `{others[reference]}` already. Cancel that first, or name it in `related` "
         "where this one replaces or follows it."
     )
     return Issue("error", "business-rule", text, ("Claim.item",))

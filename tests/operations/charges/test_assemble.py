@@ -198,6 +198,24 @@ async def test_a_claim_written_by_others_bills_its_charges(known: Knowledge, sto
         assert (await client.put("Claim/z", json=write_claim("z", "2", related=prior))).status_code == 201
 
 
+async def test_a_charge_that_an_invoice_bills_is_not_given_back(known: Knowledge) -> None:
+    """What a rule of splitting made the patient pay is not billed to a payer as well when the claim is cancelled."""
+    async with practice(known) as client:
+        await store(client, [charge("1", "a"), write_claim("x", "1")])
+        line = {"chargeItemReference": {"reference": "ChargeItem/1"}}
+        invoice = {"resourceType": "Invoice", "id": "i", "status": "issued", "subject": {"reference": "Patient/a"}}
+        await store(client, [{**invoice, "lineItem": [line]}])
+        told = await client.put(
+            "Claim/x", json=write_claim("x", "1", status="cancelled"), headers={"Prefer": "return=OperationOutcome"}
+        )
+        assert "`ChargeItem/1` stays `billed`: `Invoice/i` bills it" in sentence(told)
+        assert (await read(client, "ChargeItem/1"))["status"] == "billed"
+        refused = await client.put("ChargeItem/1", json=charge("1", "a"))
+        assert refused.status_code == 422 and "is billed by `Invoice/i`" in sentence(refused)
+        await store(client, [{**invoice, "status": "cancelled", "lineItem": [line]}])
+        assert (await client.put("ChargeItem/1", json=charge("1", "a"))).status_code == 200
+
+
 async def test_two_claims_of_one_transaction_do_not_bill_a_charge_twice(known: Knowledge) -> None:
     async with practice(known) as client:
         await store(client, [charge("1", "a")])
