@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from fhir_server.app import Knowledge
 from mappers.x12.structure import check_interchange
 from tests.conftest import Client, serving
+from tests.mappers.x12.test_x12_oracles import validate_by_pyx12
 from tests.mappers.x12.test_x12_tokenizer import isa
 from tests.workers.x12_files import file, group, pick, post, remittance, wrap, write_plan
 
@@ -74,6 +76,32 @@ async def test_fhir_answers_with_the_tasks_in_their_order(client: Client) -> Non
     assert (bundle["type"], [each["status"] for each in tasks]) == ("collection", ["completed", "rejected"])
     assert "SE01 declares `15` segments but 14" in tasks[1]["statusReason"]["text"]
     assert bundle["entry"][0]["fullUrl"].endswith(f"/Task/{tasks[0]['id']}")
+
+
+async def test_posted_by_many_at_once_a_set_is_drafted_once(known: Knowledge, tmp_path: Path) -> None:
+    """Four times the same file and four times in another envelope, over two servers on one store."""
+    settings = {"store": f"sqlite:///{tmp_path}/fhir.db", "profiles": write_plan(tmp_path)}
+    async with serving(known, None, **settings) as one, serving(known, None, **settings) as other:
+        files = [file(group(remittance()))] * 4 + [
+            file(group(remittance(number), number="9"), number=f"00000001{number[-1]}")
+            for number in ("0002", "0003", "0004", "0005")
+        ]
+        clients = (one, other) * 4
+        answers = await asyncio.gather(*(post(*each) for each in zip(clients, files, strict=True)))
+        assert [pick(each, "IK5") for each in answers] == [["IK5*A"]] * 8
+        assert len(await find(one, "PaymentReconciliation")) == 1
+        assert len(await find(other, "Task?code=message-intake")) == 5
+
+
+async def test_answers_are_what_another_program_takes(client: Client) -> None:
+    """pyx12 validates TA1 and 999 by maps of its own."""
+    bad = remittance("0002", trace="T2").replace("DTM*405*20260302", "DTM*405*20260332")
+    header = isa().replace("*0*T*", "*1*T*")
+    answer = await post(
+        client, file(group(remittance(), bad, remittance("0003").replace("SE*14", "SE*3")), header=header)
+    )
+    assert pick(answer, "IK5") == ["IK5*A", "IK5*E*5", "IK5*R*4"]
+    assert validate_by_pyx12(answer.text) == []
 
 
 WRONG_SETS = {
