@@ -84,12 +84,14 @@ class FrameReader:
         if inner >= 0:
             self._break(inner, "a message begins (0B) inside another one")
         if self._searched > self._limit:
-            return Frame(bytes(self._buffer[: self._limit + 1]), cut=True)
+            beginning = self._copy(self._limit + 1)
+            self._buffer.clear()
+            return Frame(beginning, cut=True)
         if end < 0 or end + 1 == len(self._buffer):
             return None
         if self._buffer[end + 1] != RETURN:
             self._break(end, "0D has to follow the end of a message (1C)")
-        message = bytes(self._buffer[:end])
+        message = self._copy(end)
         self._drop(end + 2)
         self._inside, self._searched = False, 0
         return Frame(message)
@@ -105,6 +107,10 @@ class FrameReader:
         self._drop(1)
         self._inside = True
         return True
+
+    def _copy(self, count: int) -> bytes:
+        with memoryview(self._buffer) as view:
+            return bytes(view[:count])
 
     def _drop(self, count: int) -> None:
         del self._buffer[:count]
@@ -184,7 +190,8 @@ class Listener:
             if frame is None:
                 return
             self._connections[task] = True
-            answers = await self._take(frame.message)
+            answers, last = await self._take(frame.message), frame.cut
+            del frame  # it may be long, and the rest of the connection too
             incoming.finish()
             if answers is None:
                 return
@@ -195,7 +202,10 @@ class Listener:
             except TimeoutError:
                 raise TimeoutError("The sender does not take the acknowledgement.") from None
             self._connections[task] = False
-            if frame.cut:
+            if last:
+                if writer.can_write_eof():
+                    writer.write_eof()
+                await incoming.discard()
                 return
 
 
@@ -234,6 +244,13 @@ class _Incoming:
             await self._large.acquire()
             self._is_large = True
         return await self._reader.read(_PIECE)
+
+    async def discard(self) -> None:
+        """Read on without keeping anything until the sender ends: a reset would take the acknowledgement from them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.answer_seconds):
+                while await self._reader.read(_PIECE):
+                    pass
 
     def finish(self) -> None:
         """The message is done with: the next long one may come."""

@@ -137,18 +137,16 @@ def test_the_fields_that_tables_drive_are_met(shared: Path) -> None:
 DELIMITERS = "|^~&\\\r\n\"'"
 
 
-@pytest.fixture(scope="module")
-def texts(shared: Path) -> list[str]:
+def read_texts(shared: Path) -> list[str]:
+    """Some samples of each family, with the separators of most."""
     wanted = ("ADT-A01-01", "ADT04-23", "SIU-S12-01", "LAB-ORU-2", "orur01_oru_r01-full", "ADT-A41-02")
     paths = [path for path in samples(shared) if path.stem in wanted]
     assert len(paths) == len(wanted)
     return ["".join(f"{'|'.join((s.name, *s.values))}\r" for s in read(path).segments) for path in paths]
 
 
-@settings(max_examples=300)
-@given(st.data())
-def test_mutated_messages_never_raise(texts: list[str], data: st.DataObject) -> None:
-    """Cut, repeat and replace pieces of real messages; the answer is always a code, and stored only without errors."""
+def mutate(texts: list[str], data: st.DataObject) -> str:
+    """A sample of which pieces are cut, repeated and replaced."""
     text = data.draw(st.sampled_from(texts))
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, len(text)))
@@ -164,6 +162,19 @@ def test_mutated_messages_never_raise(texts: list[str], data: st.DataObject) -> 
             )
         )
         text = text[:place] + junk + text[place + length :]
+    return text
+
+
+@pytest.fixture(scope="module")
+def texts(shared: Path) -> list[str]:
+    return read_texts(shared)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_mutated_messages_never_raise(texts: list[str], data: st.DataObject) -> None:
+    """The answer is always a code, and stored only without errors."""
+    text = mutate(texts, data)
     parsed = parse_message(text)
     if parsed.message is None:
         assert parsed.issues
