@@ -126,3 +126,26 @@ async def test_what_is_no_charge_is_refused(client: Client, text: str, condition
     received = await take(client, text)
     assert code(received) == "AE" and f"|{condition}^".encode() in received.acknowledgement
     assert await resources(client, "ChargeItem") == []
+
+
+async def test_a_charge_meets_the_one_that_was_made_from_a_procedure(client: Client) -> None:
+    """The same encounter, code, modifiers and day: it is kept, not billed, and a person compares the two."""
+    await take(client, dft("CG", "T1", f25="93000^^C4"))
+    first = await charge(client)
+    procedure = {"system": "https://fhir-server.example/identifier/charge-of-procedure", "value": "Procedure/p"}
+    made = {
+        "resourceType": "ChargeItem",
+        "id": "made",
+        "identifier": [procedure],
+        "status": "billed",
+        "code": {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "99213"}]},
+        "subject": first["subject"],
+        "context": first["context"],
+        "occurrenceDateTime": "2024-03-05",
+    }
+    assert (await client.put("ChargeItem/made", json=made)).status_code == 201
+    assert code(await take(client, dft("CG", "T2", "late"))) == "AA"
+    (late,) = [each for each in await resources(client, "ChargeItem") if each["status"] == "not-billable"]
+    assert late["code"]["coding"][0]["code"] == "99213" and late["id"] != "made"
+    ((name, task),) = await tasks(client)
+    assert (name, task["focus"]) == ("charge-review", {"reference": "ChargeItem/made"})
