@@ -21,10 +21,10 @@ UNKNOWN = "unknown"
 INTAKE = "message-intake"
 DELIVERY = "message-delivery"
 
-Part = Literal["text", "beginning", "format", "transport", "result", "deletion", "acknowledgement", "issues"]
+Part = Literal["text", "beginning", "format", "transport", "about", "result", "deletion", "acknowledgement", "issues"]
 """What an input or output of a Task holds: the Binary with the raw bytes, the first bytes of a text that was too large,
-the name of the format and of the transport, a resource that was made or changed, the request of a deletion, the bytes
-of the acknowledgement, the OperationOutcome that is contained."""
+the name of the format and of the transport, a resource that is sent, one that was made or changed, the request of a
+deletion, the bytes of the acknowledgement, the OperationOutcome that is contained."""
 
 LONGEST_NUMBER = 199
 """Characters of a control number (HL7 v2: MSH-10 has at most 199) that are kept; what is longer is cut off."""

@@ -40,6 +40,7 @@ class Delivery:
 
     `transport` is a key of the partner's transports; `patient` a reference, or "" where it is about none. `occasion`
     tells apart what is sent for the same version more than once, such as the answers to a file that came again.
+    `about`: the resources that a text of several of them sends.
     """
 
     partner: str
@@ -52,6 +53,7 @@ class Delivery:
     content_type: str
     patient: str = ""
     occasion: str = ""
+    about: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -100,6 +102,7 @@ def _build_task(id: str, delivery: Delivery, now: int) -> dict[str, Any]:
             make_part("text", valueReference={"reference": f"Binary/{id}"}),
             make_part("format", valueCode=delivery.format),
             make_part("transport", valueCode=delivery.transport),
+            *(make_part("about", valueReference={"reference": each}) for each in delivery.about),
         ],
     }
 

@@ -18,11 +18,13 @@ from mappers.billing.charges import (
     index_definitions,
     procedures_to_charge_items,
 )
+from mappers.billing.claim_numbers import find_key
 from mappers.billing.fields import (
     CENT,
     Resource,
     Resources,
     covers,
+    derive_id,
     find_code,
     find_extension,
     find_extensions,
@@ -338,16 +340,18 @@ def mark_charges(claim: Resource, charges: Resources) -> tuple[Resource, list[Re
             continue
         charge = _item_to_charge_item(claim, item)
         drafts.append(charge)
-        link = {"url": codes.CHARGE_ITEM, "valueReference": {"identifier": charge["identifier"][0]}}
-        items.append({**item, "extension": [*item.get("extension", ()), link]})
+        link = {"url": codes.CHARGE_ITEM, "valueReference": {"reference": make_reference(charge)}}
+        kept = [each for each in item.get("extension", ()) if each.get("url") != codes.CHARGE_ITEM]
+        items.append({**item, "extension": [*kept, link]})
     return {**claim, "item": items}, drafts
 
 
 def _item_to_charge_item(claim: Resource, item: Resource) -> Resource:
-    key = f"{claim.get('identifier', [{}])[0].get('value', make_reference(claim))}:{item.get('sequence')}"
+    key = f"{find_key(claim)}:{item.get('id') or item.get('sequence')}"
     serviced = item.get("servicedPeriod")
     charge: Resource = {
         "resourceType": "ChargeItem",
+        "id": derive_id("ChargeItem", key),
         "identifier": [{"system": codes.CLAIM_SOURCE, "value": key}],
         "extension": [{"url": codes.MODIFIER, "valueCodeableConcept": each} for each in item.get("modifier", ())],
         "status": "billed",

@@ -33,3 +33,14 @@ def _number_item(item: Resource, number: str, place: int) -> Resource:
         if "id" in item
         else {"id": make_control_number(number, str(item.get("sequence", place)), length=16), **item}
     )
+
+
+def set_frequency(claim: Resource, frequency: str, original: str = "") -> Resource:
+    """The claim with CLM05-3 (1 original, 7 replacement, 8 void), and the payer's number of the claim it is about."""
+    kept = [each for each in claim.get("extension", ()) if each.get("url") != codes.FREQUENCY]
+    if frequency != "1":
+        kept.append({"url": codes.FREQUENCY, "valueCode": frequency})
+        if original and not any(each.get("url") == codes.ORIGINAL_NUMBER for each in kept):
+            kept.append({"url": codes.ORIGINAL_NUMBER, "valueString": original})
+    rest = {key: value for key, value in claim.items() if key != "extension"}
+    return {**rest, "extension": kept} if kept else rest

@@ -315,7 +315,8 @@ REQUESTS: dict[str, list[Call]] = {
         $bulk-publish
         $bulk-publish?file=Slot"""),
     "$open-time": get("Schedule/secret/$open-time?start=2026-03-02T10:00:00Z&end=2026-03-02T10:30:00Z"),
-    "$transmit": send("POST", "CoverageEligibilityRequest/secret/$transmit", PARAMETERS),
+    "$transmit": send("POST", "CoverageEligibilityRequest/secret/$transmit", PARAMETERS)
+    + send("POST", "Claim/none/$transmit"),
     "$purge": send("POST", "Observation/height/$purge") + send("POST", "Patient/hidden/$purge"),
 }
 """By interaction or operation."""

@@ -19,6 +19,7 @@ from mappers.billing.claim_states import (
     ENDED,
     STATES,
     Output,
+    find_number,
     find_refusal,
     make_claim_task,
     make_output,
@@ -45,6 +46,11 @@ class Parts(NamedTuple):
     def reason(self) -> str:
         """Why the claim itself is held, where it is."""
         return " ".join(each.diagnostics for each in self.issues) or " ".join(self.explanation[:1])
+
+    def find_reason(self, child: Resource) -> str:
+        """The sentence of the first line of a child."""
+        number = find_number(child)
+        return next((each for each in self.explanation if number in each), "")
 
 
 def check_open(found: ClaimWithTask) -> None:
@@ -82,15 +88,9 @@ def write_parts(state: State, found: ClaimWithTask, parts: Parts) -> Iterator[Ac
     for child in (*parts.children, *parts.held):
         task = make_claim_task(child, now)
         yield put(child)
-        yield put(move_task(task, "held", now, _find_reason(child, parts)) if child in parts.held else task)
+        yield put(move_task(task, "held", now, parts.find_reason(child)) if child in parts.held else task)
     for invoice in parts.invoices:
         yield put(invoice)
-
-
-def _find_reason(child: Resource, parts: Parts) -> str:
-    """The sentence of the first of the child's lines."""
-    number = child["identifier"][0]["value"]
-    return next((each for each in parts.explanation if number in each), "")
 
 
 def _list_outputs(parts: Parts) -> Iterator[Resource]:

@@ -105,13 +105,14 @@ class Shelf:
             if len(seen) > MOST_REFERENCES:
                 text = f"The claim leads to more than {MOST_REFERENCES} resources. Divide it."
                 raise Unprocessable(text, code="too-costly", expression=("Claim",))
-            found = await self._read(reference)
+            found = await self.read(reference)
             if found is not None:
                 collected[reference] = found
                 waiting += list_references(found)
         return collected
 
-    async def _read(self, reference: str) -> Resource | None:
+    async def read(self, reference: str) -> Resource | None:
+        """The resource of a local reference."""
         if reference not in self._found:
             type, _, id = reference.partition("/")
             found = await self.state.read(type, id) if type in self.state.context.types else None

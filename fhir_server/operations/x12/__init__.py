@@ -23,9 +23,9 @@ X12: tuple[Operation, ...] = (
         "transmit",
         ("POST",),
         operation_url("transmit"),
-        "Gives a resource to the partner who takes it as an X12 transaction, once for each version.",
+        "Gives claims or an eligibility request to the partner who takes their payer, as X12, once.",
         transmit.transmit,
-        at=dict.fromkeys(transmit.BY_TYPE, ("instance",)),
+        at=transmit.LEVELS,
     ),
 )
 """Rows of the operations of X12."""

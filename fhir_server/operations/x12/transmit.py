@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fhir_server.operations.operation import Handler
+from fhir_server.operations.billing.transmit import transmit as transmit_claims
+from fhir_server.operations.operation import Handler, Level
 from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -26,5 +27,8 @@ async def _transmit_inquiry(context: Context, request: Request) -> Response:
     return Response(201 if sent.made else 200, raw, version, location=location if sent.made else None)
 
 
-BY_TYPE: Mapping[str, Handler] = {TYPE: _transmit_inquiry}
+BY_TYPE: Mapping[str, Handler] = {TYPE: _transmit_inquiry, "Claim": transmit_claims}
 """Resource type → its handler."""
+
+LEVELS: Mapping[str, tuple[Level, ...]] = {TYPE: ("instance",), "Claim": ("type", "instance")}
+"""Resource type → where it is called."""
