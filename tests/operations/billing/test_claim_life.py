@@ -1,0 +1,162 @@
+"""A claim from its making to its payment, over HTTP: split, sent, 999, 277CA, mended, sent again, 835; the books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhir_server.app import Knowledge
+from tests.conftest import Client
+from tests.mappers.x12.test_x12_status import make_claim_status
+from tests.operations.billing.claims_clinic import claims_clinic, make_library, put, read, read_state
+from tests.operations.billing.test_transmit import count_deliveries, read_text, segments, transmit
+from tests.operations.payments.money_clinic import read_balance
+from tests.operations.payments.remittances import clp, make_835, post_all
+from tests.workers.test_x12_acknowledgements import say_277ca, say_999
+from tests.workers.x12_files import post, write_plan
+
+pytestmark = pytest.mark.anyio
+
+Tree = dict[str, Any]
+POS = "https://www.cms.gov/Medicare/Coding/place-of-service-codes"
+PRICE = Decimal("120.00")
+
+
+def make_two_places(claim: Tree) -> Tree:
+    """The claim with two lines at two places of service, which are two claims."""
+    items = [
+        {
+            **claim["item"][0],
+            "id": f"L{n}",
+            "sequence": n,
+            "modifier": [{"coding": [{"code": "76"}]}],
+            "quantity": {"value": 1},
+            "unitPrice": {"value": float(PRICE), "currency": "USD"},
+            "net": {"value": float(PRICE), "currency": "USD"},
+            "locationCodeableConcept": {"coding": [{"system": POS, "code": place}]},
+        }
+        for n, place in enumerate(("11", "12"), 1)
+    ]
+    return {**claim, "item": items, "total": {"value": float(2 * PRICE), "currency": "USD"}}
+
+
+@asynccontextmanager
+async def clinic(known: Knowledge, folder: Path, uri: str = "memory://") -> AsyncIterator[tuple[Client, Tree]]:
+    """One valid claim, and the partner `plan`, whose acknowledgements `x12_files` makes."""
+    (folder / "out").mkdir()
+    site = write_plan(folder, f'[transports.folder]\nout = "{folder}/out"\n')
+    async with claims_clinic(known, uri, 1, profiles=site) as (client, (claim,)):
+        yield client, claim
+
+
+async def test_a_claim_from_its_making_to_its_payment(known: Knowledge, tmp_path: Path, store_uri: str) -> None:
+    async with clinic(known, tmp_path, store_uri) as (client, claim):
+        await put(client, make_two_places(claim))
+        source, one, other = await transmit(client, "Claim/c00000")
+        assert [each["state"] for each in (source, one, other)] == ["split", "sent", "sent"]
+        text = await read_text(client, one["transmission"])
+        number = segments(text, "ISA")[0][13]
+        await post(client, say_999("AK2*837*0001*005010X222A1~IK5*A~", number=str(int(number))))
+        assert [await read_state(client, each["reference"]) for each in (one, other)] == ["received", "received"]
+
+        children = [await read(client, each["reference"]) for each in (one, other)]
+        first, second = (each["identifier"][0]["value"] for each in children)
+        answers = [
+            make_claim_status(4, first, "STC*A2:20*20261120*WQ*120~"),
+            make_claim_status(5, second, "STC*A7:562:85*20261120*U*120~"),
+        ]
+        await post(client, say_277ca(answers, trace=segments(text, "BHT")[0][3]))
+        assert [await read_state(client, each["reference"]) for each in (one, other)] == ["accepted", "rejected"]
+        (still,) = await transmit(client, one["reference"])
+        assert still["transmission"] == one["transmission"] and still["state"] == "accepted"
+
+        await put(client, {**await read(client, other["reference"]), "created": "2026-11-20"})
+        assert await read_state(client, other["reference"]) == "draft"
+        (again,) = await transmit(client, other["reference"])
+        assert again["state"] == "sent" and again["transmission"] != other["transmission"]
+        assert await count_deliveries(client) == 2
+
+        assert (await read_balance(client, "a00000"))["balance"] == 2 * PRICE
+        remittance = make_835("100", clp(first, "1", "120", "100", "CAS*CO*45*20")).replace(b"20260302", b"20261120")
+        answer = await post(client, remittance)
+        assert answer.status_code == 200, answer.text
+        await post_all(client)
+        assert await read_state(client, one["reference"]) == "adjudicated"
+        assert (await read_balance(client, "a00000"))["balance"] == PRICE
+
+
+async def test_the_books_keep_the_charge_of_a_claim_that_is_split(known: Knowledge, tmp_path: Path) -> None:
+    async with clinic(known, tmp_path) as (client, claim):
+        charges = [
+            {
+                "resourceType": "ChargeItem",
+                "id": f"ch{n}",
+                "status": "billable",
+                "code": claim["item"][0]["productOrService"],
+                "subject": claim["patient"],
+                "occurrenceDateTime": "2026-11-10",
+                "priceOverride": {"value": float(PRICE), "currency": "USD"},
+            }
+            for n in (1, 2)
+        ]
+        for each in charges:
+            await put(client, each)
+        made = make_two_places(claim)
+        url = "https://fhir-server.example/StructureDefinition/claim-item-charge"
+        for n, item in enumerate(made["item"], 1):
+            item["extension"] = [{"url": url, "valueReference": {"reference": f"ChargeItem/ch{n}"}}]
+        rule = {
+            "id": "home",
+            "because": "visits at home are the patient's",
+            "when": [{"fact": "place.code", "in": ["12"]}],
+            "then": {"action": "self-pay"},
+        }
+        await put(client, make_library("rules", "claim-split-rules", {"name": "riverbend", "rules": [rule]}))
+        await put(client, made)
+        before = await read_balance(client, "a00000")
+        assert before["balance"] == 2 * PRICE
+        cases = await transmit(client, "Claim/c00000")
+        assert [each["state"] for each in cases] == ["split", "sent"]
+        after = await read_balance(client, "a00000")
+        assert after["balance"] == 2 * PRICE
+        assert after["patient-balance"] == PRICE
+        statuses = [(await read(client, f"ChargeItem/ch{n}"))["status"] for n in (1, 2)]
+        assert statuses == ["billed", "billed"]
+
+
+async def test_a_claim_that_is_edited_while_it_is_sent_goes_out_as_it_is_stored(
+    known: Knowledge, tmp_path: Path, store_uri: str
+) -> None:
+    async with clinic(known, tmp_path, store_uri) as (client, claim):
+        coverage = await read(client, claim["insurance"][0]["coverage"]["reference"])
+        payer = (await read(client, coverage["payor"][0]["reference"]))["identifier"][0]["value"]
+        settings = {"payer_id": payer, "rules": {"duplicate-claim": "off"}}
+        await put(client, make_library("plan", "claim-payer-settings", settings))
+        for number in range(6):
+            one = {**claim, "id": f"e{number}", "identifier": []}
+            del one["identifier"]
+            await put(client, one)
+            price = claim["item"][0]["net"]["value"] + 1 + number
+            item = {
+                **{key: value for key, value in claim["item"][0].items() if key != "unitPrice"},
+                "net": {"value": round(price, 2), "currency": "USD"},
+            }
+            edited = {**one, "item": [item], "total": item["net"]}
+
+            async def edit(edited: Tree = edited) -> int:
+                return (await client.fhir("PUT", f"Claim/{edited['id']}", json=edited)).status_code
+
+            status, (case,) = await asyncio.gather(edit(), transmit(client, f"Claim/e{number}"))
+            stored = await read(client, f"Claim/e{number}")
+            assert status in (200, 409, 422)
+            assert case["state"] == "sent", case
+            text = await read_text(client, case["transmission"])
+            assert Decimal(segments(text, "CLM")[0][2]) == Decimal(str(stored["total"]["value"]))
+            if status == 422:
+                assert stored["total"] == claim["total"]
