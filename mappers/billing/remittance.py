@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mappers.billing.adjudications import Adjustment, sum_adjustments
 from mappers.billing.fields import ZERO, sum_amounts
@@ -111,13 +111,21 @@ class Remittance:
 
     def make_digest(self) -> str:
         """The hash of all that it says, in whatever envelope or form it came."""
-        content = json.dumps(asdict(replace(self, digest="")), default=_write_value)
+        content = json.dumps(_write_value(replace(self, digest="")))
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _write_value(value: object) -> str:
-    """A day, or an amount without the places that say nothing: 100 and 100.00 are the same."""
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+def _write_value(value: Any) -> Any:
+    """As JSON has it; an amount without the places that say nothing: 100 and 100.00 are the same."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, tuple | list):
+        return [_write_value(each) for each in value]
+    if is_dataclass(value):
+        return [_write_value(getattr(value, field.name)) for field in fields(value)]
+    return str(value)
 
 
 class Imbalance(NamedTuple):

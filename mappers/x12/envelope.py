@@ -11,7 +11,9 @@ from mappers.x12.tokenizer import Source, Token, decode_token, read_tokens, spli
 
 SET_BYTES = 8_000_000
 SET_CLAIMS = 10_000
-_CLAIM_IDS = frozenset({"CLM", "CLP"})
+_CLAIM_IDS = {"837": "CLM", "835": "CLP", "277": "TRN", "271": "HL"}
+"""ST01 → the segment of which each claim or person of a set has one."""
+
 _ISA_LENGTHS = (3, 2, 10, 2, 10, 2, 15, 2, 15, 6, 4, 1, 5, 9, 1, 1, 1)
 # What TA1-05 says of an ISA element of the wrong length, by element (X12 code list I18).
 _ISA_CODES = (
@@ -257,7 +259,7 @@ def _take_segment(state: _State, token: Token) -> Iterator[Event]:
 def _append(current: _Open, token: Token) -> None:
     current.count += 1
     current.size += len(token.raw)
-    current.claims += token.id in _CLAIM_IDS
+    current.claims += token.id == _CLAIM_IDS.get(current.st.at(1))
     if current.refused:
         return
     if current.size > SET_BYTES or current.claims > SET_CLAIMS:

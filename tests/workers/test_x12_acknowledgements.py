@@ -234,3 +234,13 @@ async def test_a_claim_that_was_edited_meanwhile_stays_and_the_others_move(clien
     assert await read_states(client) == ["draft", "received", "received"]
     (task,) = [each["resource"] for each in answer.json()["entry"]]
     assert "`draft` and cannot become `received`" in task["contained"][0]["issue"][0]["diagnostics"]
+
+
+async def test_a_277ca_of_too_many_claims_is_refused_and_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction writes all of its claims, so that there is a bound; TRN counts them."""
+    monkeypatch.setattr("mappers.x12.envelope.SET_CLAIMS", 5)
+    claims = [make_claim_status(4 + place, "PCN1", "STC*A2:20*20260116*WQ*150~") for place in range(6)]
+    answer = await post(client, say_277ca(claims))
+    assert "IK5*R*5" in answer.text and await read_states(client) == ["sent"] * 3
+    (task,) = await find(client, "Task?business-status=refused")
+    assert "has more than 5 claims and is refused; send it as several sets" in task["statusReason"]["text"]
