@@ -12,6 +12,7 @@ from fhir_server.commands.bases import bases
 from fhir_server.commands.claims import claims
 from fhir_server.commands.close import close
 from fhir_server.commands.codes import codes
+from fhir_server.commands.demo import demo
 from fhir_server.commands.deposits import deposits
 from fhir_server.commands.eligibility import eligibility
 from fhir_server.commands.hl7v2 import hl7v2
@@ -27,7 +28,7 @@ from fhir_server.commands.work import work
 from fhir_server.commands.x12 import x12
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
-for command in (serve, work, load, reindex, backup, restore, verify, schedule, close, deposits, eligibility):
+for command in (serve, work, load, reindex, backup, restore, verify, schedule, close, demo, deposits, eligibility):
     cli.command()(command)
 cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")

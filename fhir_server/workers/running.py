@@ -166,3 +166,17 @@ async def _keep_lease(turn: Turn) -> None:
         with suppress(StoreError):
             await turn.lease.renew()
         _raise_if_cancelled()
+
+
+async def work_off(context: Context, worker: Worker) -> None:
+    """The steps of one worker until nothing waits, in this process, which holds it meanwhile."""
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    lease = Lease(context.unrestricted, worker.name, "alone", context.clock)
+    if await lease.acquire():
+        turn = Turn(context, lease, lambda *_, **__: None, sleep)
+        while (await worker.step(turn)).done:
+            pass
+        await lease.release()

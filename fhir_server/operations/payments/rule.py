@@ -10,11 +10,15 @@ from datetime import date
 from typing import Any
 
 from fhir_server.fhir.outcome import Issue
+from fhir_server.search.entries import SEPARATOR
+from fhir_server.search.query import And, Equals, StartsWith
 from fhir_server.workers.posting.closings import read_closed, read_posting_day
+from fhir_server.workers.posting.reading import MOST
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.billing import codes
-from mappers.billing.fields import find_extension, find_identifier, to_day
+from mappers.billing.charges import find_definition, find_price, index_definitions
+from mappers.billing.fields import CENT, Resource, find_extension, find_identifier, to_day
 
 _KEYS = {
     "ClaimResponse": codes.RESPONSE_KEY,
@@ -80,20 +84,50 @@ def _refuse_claim(change: Change) -> Ruling:
 
 
 async def charge_rule(state: State, change: Change) -> Ruling:
-    """A charge to be billed counts from its `enteredDate`, today where it is left out, never in a closed month."""
+    """A charge to be billed has a day, today where it is left out, and a price, that of the price list of that moment.
+
+    The day is never in a closed month; a charge of a closed month keeps both.
+    """
     old, new = change.current or {}, change.new or {}
     if not _counts(old) and not _counts(new):
         return ALLOWED
     closed = await read_closed(state.context)
-    if closed is not None and _read_entered(old) <= closed and _counts(old):
-        kept = _counts(new) and all(old.get(name) == new.get(name) for name in ("enteredDate", "priceOverride"))
-        return ALLOWED if kept else _refuse_closed(change, _read_entered(old))
+    is_closed = closed is not None and _counts(old) and _read_entered(old) <= closed
+    if is_closed and not _is_kept(old, new):
+        return _refuse_closed(change, _read_entered(old))
     if not _counts(new):
         return ALLOWED
+    elements: dict[str, Any] = {}
     if "enteredDate" not in new:
-        posting_day = await read_posting_day(state.context)
-        return Ruling(elements={"enteredDate": old.get("enteredDate") or str(posting_day)})
-    return ALLOWED if closed is None or _read_entered(new) > closed else _refuse_closed(change, _read_entered(new))
+        elements["enteredDate"] = old.get("enteredDate") or str(await read_posting_day(state.context))
+    elif closed is not None and not is_closed and _read_entered(new) <= closed:
+        return _refuse_closed(change, _read_entered(new))
+    if "priceOverride" not in new:
+        is_same = is_closed or all(old.get(name) == new.get(name) for name in _PRICED_BY)
+        price = old.get("priceOverride") if is_same and "priceOverride" in old else None
+        price = price or (None if is_closed else await _find_price(state, dict(new)))
+        elements |= {"priceOverride": price} if price else {}
+    return Ruling(elements=elements) if elements else ALLOWED
+
+
+_PRICED_BY = ("code", "quantity", "definitionCanonical", "factorOverride")
+
+
+def _is_kept(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a charge still counts, with the day and the price that it had; what is left out stays."""
+    names = ("enteredDate", "priceOverride")
+    return _counts(new) and all(new.get(name, old.get(name)) == old.get(name) for name in names)
+
+
+async def _find_price(state: State, charge: Resource) -> Resource | None:
+    """What the price list says now: the ledger must not change with it. None where it says nothing."""
+    urls = tuple(str(each).partition("|")[0] for each in charge.get("definitionCanonical", ()))
+    active = StartsWith("status", f"active{SEPARATOR}")
+    where = And((active, Equals("url", urls))) if urls else active
+    found = await state.search("ChargeItemDefinition", where, most=MOST, asserted=False)
+    definition = find_definition(charge.get("code"), index_definitions(dict(each.tree) for each in found))
+    price = find_price(charge, definition)
+    return None if price is None else {"value": float(price.quantize(CENT)), "currency": "USD"}
 
 
 def _counts(charge: Mapping[str, Any]) -> bool:

@@ -173,6 +173,39 @@ async def test_a_charge_to_be_billed_gets_its_day_and_one_that_is_not_gets_none(
         assert kept.json()["enteredDate"] == "2026-02-01"
 
 
+async def test_a_charge_has_the_price_of_the_list_when_it_is_entered(known: Knowledge, store_uri: str) -> None:
+    async with practice(known, store_uri) as client:
+        code = {"coding": [{"system": "http://www.ama-assn.org/go/cpt", "code": "99213"}]}
+
+        def listed(amount: float) -> Tree:
+            component = {"type": "base", "amount": {"value": amount, "currency": "USD"}}
+            common = {"id": "p", "url": "http://clinic.example/p", "status": "active", "code": code}
+            return {
+                "resourceType": "ChargeItemDefinition",
+                **common,
+                "propertyGroup": [{"priceComponent": [component]}],
+            }
+
+        await client.put("ChargeItemDefinition/p", json=listed(47.5))
+        charge = {"resourceType": "ChargeItem", "status": "billable", "code": code, "quantity": {"value": 2}}
+        charge |= {"subject": {"reference": "Patient/a"}}
+        by_code = (await client.post("ChargeItem", json=charge)).json()
+        by_url = (await client.post("ChargeItem", json={**charge, "definitionCanonical": [listed(1)["url"]]})).json()
+        assert by_code["priceOverride"] == by_url["priceOverride"] == {"value": 95.0, "currency": "USD"}
+        assert (await read_balance(client, "a"))["charges"] == 190
+        # the list changes: what was charged does not, until the charge itself does
+        await client.put("ChargeItemDefinition/p", json=listed(50))
+        left_out = {name: value for name, value in by_code.items() if name != "priceOverride"}
+        url = f"ChargeItem/{by_code['id']}"
+        assert (await client.put(url, json=left_out)).json()["priceOverride"]["value"] == 95
+        more = await client.put(url, json={**left_out, "quantity": {"value": 3}})
+        assert more.json()["priceOverride"]["value"] == 150
+        told = {**charge, "priceOverride": {"value": 7, "currency": "USD"}}
+        assert (await client.post("ChargeItem", json=told)).json()["priceOverride"]["value"] == 7
+        unknown = {**charge, "code": {"coding": [{"code": "X"}]}}
+        assert "priceOverride" not in (await client.post("ChargeItem", json=unknown)).json()
+
+
 async def test_the_ledger_is_the_same_for_a_day_whenever_it_is_asked(known: Knowledge, store_uri: str) -> None:
     clock = Clock("2026-03-02T12:00:00Z")
     async with practice(known, store_uri, clock) as client:
