@@ -113,6 +113,22 @@ def test_a_name_stands_once(tmp_path: Path) -> None:
         read_partners([tmp_path])
 
 
+def test_two_partners_do_not_share_an_envelope(tmp_path: Path) -> None:
+    """ISA05 to ISA08 and ISA15 tell whose an interchange is."""
+    text = X12.replace('answers = ["999"]\n', "")
+    assert text != X12
+    for name, usage in (("a", "T"), ("b", "P")):
+        write(
+            tmp_path,
+            text.replace('name = "payer"', f'name = "{name}"', 1).replace("[x12]\n", f'[x12]\nusage = "{usage}"\n'),
+            f"{name}.toml",
+        )
+    assert len(read_partners([tmp_path])) == 2
+    write(tmp_path, text.replace('name = "payer"', 'name = "c"', 1), "c.toml")
+    with pytest.raises(WrongPartner, match=r"c\.toml`: the partner `c` has the ids and the usage of `a`"):
+        read_partners([tmp_path])
+
+
 KEYS = st.text('abcdef -"é', min_size=1, max_size=5)
 
 

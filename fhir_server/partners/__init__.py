@@ -177,9 +177,26 @@ def read_partners(folders: Iterable[Path]) -> Partners:
         if partner.name in places:
             faults.append(f"`{path}`: the partner `{partner.name}` is in `{places[partner.name]}` as well; keep one.")
         partners[partner.name], places[partner.name] = partner, path
+    faults += _list_double_envelopes(partners, places)
     if faults:
         raise WrongPartner("\n".join(faults))
     return partners
+
+
+def _list_double_envelopes(partners: Partners, places: Mapping[str, Path]) -> Iterator[str]:
+    """The partners whose interchanges could be told from another's by nothing, which would be taken for the other's."""
+    known: dict[tuple[str, ...], str] = {}
+    for name, partner in partners.items():
+        section = partner.x12
+        if section is None:
+            continue
+        ours, theirs = section.ours, section.theirs
+        other = known.setdefault((ours.qualifier, ours.id, theirs.qualifier, theirs.id, section.usage), name)
+        if other != name:
+            yield (
+                f"`{places[name]}`: the partner `{name}` has the ids and the usage of `{other}` in its table `x12`, so "
+                "that nobody can tell whose an interchange is; put the payers of both into one file."
+            )
 
 
 def read_partner(path: Path) -> Partner:

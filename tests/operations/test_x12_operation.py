@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.requests.request import Caller
+from fhir_server.workers.formats import INTERPRETERS
+from fhir_server.workers.message_log import replay
+from fhir_server.workers.messages import Received
 from mappers.x12.structure import check_interchange
 from tests.conftest import Client, serving
 from tests.mappers.x12.test_x12_oracles import validate_by_pyx12
@@ -164,6 +168,18 @@ async def test_a_wrong_group_is_refused_whole_by_its_999(client: Client) -> None
     ]  # fmt: skip
     assert check_interchange(answer.text) == ()
     assert [each["paymentIdentifier"]["value"] for each in await find(client, "PaymentReconciliation")] == ["T2"]
+
+
+async def test_what_was_refused_is_read_again_by_a_replay_under_its_own_task(client: Client) -> None:
+    """What identifies a set is the hash of ST to SE, whatever is kept around it."""
+    await post(client, file(group(remittance(), remittance(trace="T2"))))
+    (task,) = await find(client, "Task?business-status=refused")
+    context = client.server.context
+    received = await replay(context, Caller("http://test/fhir"), task, INTERPRETERS)
+    assert isinstance(received, Received)
+    assert (received.id, received.state) == (task["id"], "acknowledged")
+    assert received.acknowledgement.endswith(b"IK5*A~")
+    assert {each["paymentIdentifier"]["value"] for each in await find(client, "PaymentReconciliation")} == {"T1", "T2"}
 
 
 async def test_a_number_that_stands_twice_in_its_group_refuses_the_second(client: Client) -> None:
