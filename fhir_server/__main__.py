@@ -27,7 +27,12 @@ from fhir_server.commands.verify import restore, verify
 from fhir_server.commands.work import work
 from fhir_server.commands.x12 import x12
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="A FHIR R4 server for clinics and their billing.")
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they hold resources
+    help="A FHIR R4 server for clinics and their billing.",
+)
 for command in (serve, work, load, reindex, backup, restore, verify, schedule, close, demo, deposits, eligibility):
     cli.command()(command)
 cli.add_typer(claims, name="claims")

@@ -102,6 +102,7 @@ class Settings(BaseSettings):
         "", description="Origins of the web pages that may read and write, separated by commas; empty: none."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_ids: bool = Field(False, description="Whether the log shows the ids in paths as they are, and not as hashes.")
     booking: Literal["enforce", "warn", "off"] = Field(
         "enforce",
         description="What happens to plain writes of Appointments that break the rules of booking: they are refused, "

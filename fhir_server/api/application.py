@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from fhir_server.api import binary
 from fhir_server.api.address import find_base_url, is_from_proxy, names_forwarder
 from fhir_server.api.bodies import Bodies, Holding
 from fhir_server.api.log import Log
+from fhir_server.api.log_paths import make_path_writer, shorten_path
 from fhir_server.api.negotiation import (
     FHIR_TYPES,
     accepts_gzip,
@@ -47,6 +50,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MOST_NAMES, _LONGEST_NAME = 20, 100
 """Names of parameters that a log line has, and characters of each."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:;/+=@|~\-]+", re.ASCII)
+_LONGEST_ID = 64
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
@@ -60,6 +65,7 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
     """The ASGI application of a context."""
     root = context.settings.path.rstrip("/")
     bodies = Bodies(max(context.settings.max_bodies, context.settings.max_body))
+    describe = _make_description(context, root)
     tell_strangers = _make_warning(context.settings, log)
 
     async def application(scope: Scope, receive: Receive, send_message: Send) -> None:
@@ -88,14 +94,19 @@ def build_application(context: Context, log: Log, new_request_id: Callable[[], s
             "request",
             request_id=request_id,
             method=scope["method"],
-            path=scope["path"],
-            **_name_parameters(scope),
+            **describe(scope),
             status=response.status,
             bytes=size,
             milliseconds=round((time.perf_counter() - began) * 1000, 2),
         )
 
     return application
+
+
+def _make_description(context: Context, root: str) -> Callable[[Scope], dict[str, Any]]:
+    """What the log says of what was asked: the path, and the names of the parameters."""
+    write = shorten_path if context.settings.log_ids else make_path_writer(root, context.types, context.page_key)
+    return lambda scope: {"path": write(scope["path"]), **_name_parameters(scope)}
 
 
 def _name_parameters(scope: Scope) -> dict[str, list[str]]:
@@ -128,8 +139,8 @@ def _make_warning(settings: Settings, log: Log) -> Callable[[Scope, dict[str, st
 
 
 def _choose_request_id(given: str | None, new: Callable[[], str]) -> str:
-    """The client's request id when it is a plain short text, else a new one."""
-    return given if given and len(given) <= 64 and given.isascii() and given.isprintable() else new()
+    """The beginning of the client's request id when it is made of plain characters, else a new one."""
+    return given[:_LONGEST_ID] if given and _REQUEST_ID.fullmatch(given) else new()
 
 
 async def _read_request(

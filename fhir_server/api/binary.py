@@ -81,5 +81,5 @@ def resource_to_content(response: Response) -> Response:
         response.version,
         response.last_updated,
         content_type=kind if _MEDIA_TYPE.fullmatch(kind) else _UNKNOWN,
-        headers=(*headers, ("X-Content-Type-Options", "nosniff"), ("Content-Disposition", "attachment")),
+        headers=(*headers, ("Content-Security-Policy", "sandbox"), ("Content-Disposition", "attachment")),
     )

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from fhir_server.requests.describe_error import describe_error
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 Log = Callable[..., None]
@@ -66,6 +68,7 @@ class LineFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:  # its text, and what follows, could hold content
+            line["message"] = record.getMessage().partition("\n")[0]
+            line["error"] = describe_error(record.exc_info[1])
         return self._write_line(line).decode()

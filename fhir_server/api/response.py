@@ -23,6 +23,11 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+_NOSNIFF = b"x-content-type-options", b"nosniff"
+_NO_STORE = b"cache-control", b"no-store"
+"""What is answered may be of a patient: no browser and no proxy keeps it, unless the answer says otherwise."""
+
+
 class Style(NamedTuple):
     """The form of the answer that the client asked for."""
 
@@ -54,7 +59,7 @@ def error_to_response(error: FhirError) -> Response:
 async def send(response: Response, style: Style, request_id: str, send: Send) -> int:
     """Send the response; returns the number of body bytes."""
     body = response.body
-    headers = [(b"x-request-id", request_id.encode("latin-1"))]
+    headers = [(b"x-request-id", request_id.encode("latin-1")), _NOSNIFF]
     if response.version is not None:
         headers.append((b"etag", b'W/"%d"' % response.version))
     if response.last_updated is not None:
@@ -62,6 +67,8 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
     if response.location is not None:
         headers.append((b"location", response.location.encode("latin-1", "replace")))
     headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
+    if not any(name == "Cache-Control" for name, _ in response.headers):
+        headers.append(_NO_STORE)
     if body:
         kind = response.content_type or f"{style.content_type}; charset=utf-8"
         headers.append((b"content-type", kind.encode("latin-1", "replace")))

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from fhir_server.commands.single_server import TURN_SECONDS, StoppingServer
+from fhir_server.requests.describe_error import describe_error
 
 _CONNECTION, _READY, _CLOSED, _TURN = b"c", b"r", b"-", b"t"
 _RETRY_SECONDS = 0.05
@@ -47,7 +47,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRACEBACK_SIGNAL = signal.SIGUSR1
 """At this signal a worker writes where each of its threads is, names of functions alone, to stderr."""
 
-Log = Callable[[str], None]
+Log = Callable[..., None]
+"""(message, **fields) → None."""
 
 
 class WorkerServer(StoppingServer):
@@ -266,8 +267,8 @@ class Workers:
             status = end.code if isinstance(end.code, int) else 1
         except KeyboardInterrupt:
             status = 0
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            self._say("A worker failed.", error=describe_error(error))
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -73,7 +73,7 @@ async def hold_turn(path: Path) -> AsyncIterator[None]:
 
 def _open_lock(path: Path) -> int | None:
     try:
-        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         # Nothing can be written beside the file, so nothing will be written into it either.
         return None

@@ -20,10 +20,11 @@ current resources only, so that an index row always leads to a current resource:
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +34,9 @@ REFERENCES = 0
 """The `tp` under which every literal reference of a resource is a link."""
 
 CACHE_KIB = {"writer": 32 * 1024, "reader": 8 * 1024}
+PRIVATE = 0o600
+"""The mode of files that hold patients' data."""
+
 BUSY_MS = 10_000
 
 _TABLES = """
@@ -101,12 +105,20 @@ MIGRATIONS: tuple[Migration, ...] = (_create_tables, _move_values)
 _FOREIGN = "SELECT user_version = 0, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
 
 
+def make_private_file(path: Path) -> None:
+    """Make an empty file for this user alone, unless one is there; SQLite gives the files beside it the same mode."""
+    with suppress(OSError):  # what is wrong is told when the file is opened
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
+
+
 def connect(path: Path, *, writer: bool, readonly: bool = False, create: bool = False) -> sqlite3.Connection:
     """A connection with the store's pragmas; a reader's cannot write. `create`: the file may be absent or empty.
 
     Raises sqlite3.Error, and StoreUnavailable when the file is another program's: that one is left as it is.
     """
     mode = "ro" if readonly else ("rwc" if create else "rw")
+    if create:
+        make_private_file(path)
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,

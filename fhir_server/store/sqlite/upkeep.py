@@ -14,7 +14,7 @@ from fhir_server.store.protocol import Extract, Progress, Reindexed
 from fhir_server.store.sqlite import fulltext, rows, statements
 from fhir_server.store.sqlite.commit import RAISE_REGISTRY, make_absent_row, write_index
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.schema import REFERENCES
+from fhir_server.store.sqlite.schema import REFERENCES, make_private_file
 
 _BACKUP_PAGES = 2048
 
@@ -122,6 +122,7 @@ def back_up(connection: sqlite3.Connection, path: Path, progress: Progress) -> N
     """Copy one snapshot of the database to `path`, whole or not at all; writers go on meanwhile."""
     unfinished = path.with_name(f"{path.name}.partial")
     unfinished.unlink(missing_ok=True)
+    make_private_file(unfinished)
     try:
         _copy(connection, unfinished, progress)
     except BaseException:
