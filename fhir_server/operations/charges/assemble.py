@@ -13,7 +13,7 @@ from fhir_server.operations.scheduling.parameters import Parameters, read_parame
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, StartsWith
+from fhir_server.search.query import And, Bound, DateRange, Equals, StartsWith
 from fhir_server.security.access import Reader
 from fhir_server.store.operations import VersionIs
 from fhir_server.workers.posting.reading import find_each, find_texts
@@ -121,12 +121,9 @@ async def _iterate_subjects(reader: Reader, span: Span) -> AsyncIterator[str]:
     if span.patient:
         yield span.patient
         return
-    kinds: tuple[tuple[str, tuple[Clause, ...]], ...] = (
-        ("ChargeItem", (StartsWith("status", f"billable{SEPARATOR}"), _within("occurrence", span))),
-        ("Encounter", (_within("date", span),)),
-    )
-    for type, where in kinds:
-        async for resource in find_each(reader, type, And(where)):
+    # Those whose charges are billed already as well, so that a retry is answered like the first request.
+    for type, parameter in (("ChargeItem", "occurrence"), ("Encounter", "date")):
+        async for resource in find_each(reader, type, _within(parameter, span)):
             subject = find_reference(resource.get("subject"))
             if subject.startswith("Patient/"):
                 yield subject

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fhir_server.app import Knowledge
@@ -20,6 +22,7 @@ from tests.operations.charges.visits import (
     claims,
     list_charges,
     parties,
+    patient,
     practice,
     procedure,
     read,
@@ -306,3 +309,36 @@ async def test_two_processes_bill_each_charge_once(tmp_path: Path) -> None:
                 # The visit with a charge of its own gets no further one from its Procedure.
                 assert len(billed) == len(set(billed)) == 2 * number
                 assert sum(entry["resource"]["total"]["value"] for entry in found) == number * 145.5
+
+
+@pytest.mark.external
+@pytest.mark.long
+async def test_a_server_killed_while_it_assembles_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """200 patients go in ten transactions; the process dies after one of the first, and the request is sent again."""
+    path, provider = tmp_path / "fhir.db", {"billing_provider": US}
+    url, names = "/Claim/$assemble?start=2026-03-02&end=2026-03-02", [f"p{number}" for number in range(200)]
+    made = [each for name in names for each in (*patient(name), charge(name, name))]
+    with serving_process(path, **provider) as one:
+        async with one.client() as client:
+            entries = [
+                {"resource": each, "request": {"method": "PUT", "url": f"{each['resourceType']}/{each['id']}"}}
+                for each in [*parties(), *made]
+            ]
+            bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+            assert (await client.post("/", json=bundle)).status_code == 200
+            asked = asyncio.ensure_future(client.post(url))
+            while not (await client.get("/Claim?_summary=count")).json()["total"]:
+                await asyncio.sleep(0.005)
+            one.kill()
+            with suppress(httpx.HTTPError):
+                await asked
+    with serving_process(path, **provider) as again:
+        async with again.client() as client:
+            before = (await client.get("/Claim?_summary=count")).json()["total"]
+            assert 0 < before < 200 and before % 20 == 0
+            answer = await client.post(url)
+            assert answer.status_code == 200
+            found = (await client.get("/Claim?_count=1000")).json()["entry"]
+            billed = sorted(each for entry in found for each in list_charges(entry["resource"]))
+            assert billed == sorted(f"ChargeItem/{name}" for name in names)
+            assert len(claims(answer)) == 200
