@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from fhir_server.commands.messages import run_with_store
 from fhir_server.commands.terminal import make_printable
 from fhir_server.fhir.outcome import FhirError
+from fhir_server.operations.billing.transmit import MOST_CLAIMS
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request
 from fhir_server.workers.posting.writes import read_today
@@ -88,7 +90,8 @@ def split(
     store: Store = None,
 ) -> None:
     """Show what the practice's rules make of claims, line by line."""
-    body = _write_parameters(commit=commit) if commit else b""
+    commits = {"resourceType": "Parameters", "parameter": [_write_part("commit", True)]}
+    body = orjson.dumps(commits) if commit else b""
 
     async def divide(context: Context, caller: Caller) -> None:
         refused = 0
@@ -99,6 +102,32 @@ def split(
 
     _check_named(names or [], worklist)
     run_with_store(store, divide)
+
+
+@claims.command()
+def transmit(
+    names: Claims = None,
+    worklist: Worklist = "",
+    partner: Annotated[str, typer.Option(help="Partner they go to; else the one that takes the payer.")] = "",
+    resubmit: Annotated[bool, typer.Option(help="Send again what was sent; needs --frequency.")] = False,
+    frequency: Annotated[str, typer.Option(help="`1` original, `7` replacement, `8` void.")] = "",
+    store: Store = None,
+) -> None:
+    """Send claims; those with errors are held, each with what is wrong."""
+    how: list[tuple[str, str | bool]] = [("partner", partner), ("frequency", frequency), ("resubmit", resubmit)]
+    further = [_write_part(name, value) for name, value in how if value]
+
+    async def send(context: Context, caller: Caller) -> None:
+        found, held = await _find_named(context, caller, names or [], worklist), 0
+        for start in range(0, len(found), MOST_CLAIMS):
+            parts = [_write_part("claim", each) for each in found[start : start + MOST_CLAIMS]]
+            body = orjson.dumps({"resourceType": "Parameters", "parameter": [*parts, *further]})
+            held += _print_sent(await call(context, caller, "Claim", "$transmit", body))
+        if held:
+            raise typer.Exit(1)
+
+    _check_named(names or [], worklist)
+    run_with_store(store, send)
 
 
 async def search(
@@ -143,12 +172,16 @@ def _print_findings(claim: str, outcome: dict[str, Any]) -> bool:
     """Whether the claim has an error."""
     errors = [each for each in outcome["issue"] if each["severity"] in ("error", "fatal")]
     typer.echo(f"{claim}: {f'{len(errors)} to mend' if errors else 'ready'}")
-    for each in outcome["issue"]:
+    _print_issues(outcome["issue"])
+    return bool(errors)
+
+
+def _print_issues(issues: Iterable[dict[str, Any]]) -> None:
+    for each in issues:
         if each["severity"] != "information":
             rule = (each.get("details", {}).get("coding") or [{}])[0].get("code", each["code"])
             places = " ".join([*each.get("expression", ()), *each.get("location", ())])
             typer.echo(make_printable(f"  {each['severity']} {rule}: {each['diagnostics']} ({places})"))
-    return bool(errors)
 
 
 def _print_parts(claim: str, answer: dict[str, Any]) -> bool:
@@ -171,9 +204,25 @@ def _print_parts(claim: str, answer: dict[str, Any]) -> bool:
     return False
 
 
-def _write_parameters(**flags: bool) -> bytes:
-    parts = [{"name": name, "valueBoolean": value} for name, value in flags.items()]
-    return orjson.dumps({"resourceType": "Parameters", "parameter": parts})
+def _write_part(name: str, value: str | bool) -> dict[str, Any]:
+    return {"name": name, "valueString" if isinstance(value, str) else "valueBoolean": value}
+
+
+def _print_sent(answer: dict[str, Any]) -> int:
+    """How many claims did not go."""
+    if answer["resourceType"] == "OperationOutcome":
+        return int(_print_findings("Not sent", answer))
+    held = 0
+    for each in answer.get("parameter", ()):
+        parts = {part["name"]: part for part in each["part"]}
+        claim, state = parts["reference"]["valueReference"]["reference"], parts.get("state", {}).get("valueCode", "")
+        if "transmission" in parts:
+            typer.echo(f"{claim}: {state}, {parts['transmission']['valueReference']['reference']}")
+        else:
+            held += 1
+            typer.echo(f"{claim}: {state or 'not sent'}")
+        _print_issues(parts.get("outcome", {}).get("resource", {}).get("issue", ()))
+    return held
 
 
 async def _find_named(context: Context, caller: Caller, names: list[str], worklist: str) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 import re
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fhir_server.__main__ import cli
-from fhir_server.app import Knowledge, Seams
+from fhir_server.app import Knowledge, Seams, open_server
 from fhir_server.requests.request import Caller
 from fhir_server.workers.posting.writes import put
 from fhir_server.writes.deciding import Decision, decide_and_commit
@@ -22,24 +22,36 @@ from fhir_server.writes.state import State
 from mappers.billing.claim_states import make_task_id, move_task
 from tests.conftest import serving
 from tests.operations.billing.claims_clinic import make_library
+from tests.operations.charges.visits import write_clearinghouse
 from tests.operations.scheduling.booking_clinic import Clock
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-STATE = "https://fhir-server.example/CodeSystem/claim-state"
+NOW = "2026-11-20T12:00:00Z"
 
 
 async def fill(known: Knowledge, uri: str) -> None:
     """The sample clinic on 20 November 2026."""
-    seams = Seams(clock=Clock("2026-11-20T12:00:00Z"))
+    seams = Seams(clock=Clock(NOW))
     async with serving(known, seams, store=uri) as client:
         for path in sorted(EXAMPLES.glob("*.json")):
             answer = await client.post("", content=path.read_bytes(), headers={"Content-Type": "application/fhir+json"})
             assert answer.status_code == 200, answer.text
 
 
+async def mend(known: Knowledge, uri: str) -> None:
+    """The faults of `hannah-typed` as its page mends them."""
+    async with serving(known, store=uri) as client:
+        claim = (await client.get("Claim/hannah-typed")).json()
+        claim["item"][1]["diagnosisSequence"] = [1]
+        claim["total"]["value"] = 117.75
+        assert (await client.put("Claim/hannah-typed", json=claim)).status_code == 200
+
+
 @pytest.fixture
 def uri(known: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", "400")
+    on_that_day = partial(open_server, seams=Seams(clock=Clock(NOW)))
+    monkeypatch.setattr("fhir_server.commands.messages.open_server", on_that_day)
     uri = f"sqlite:///{tmp_path}/fhir.db"
     asyncio.run(fill(known, uri))
     return uri
@@ -121,9 +133,26 @@ def test_splitting_shows_what_it_would_make_and_makes_it_when_told(known: Knowle
     assert run(uri, "split", "Claim/none").exit_code == 1
 
 
+def test_a_worklist_is_sent_and_what_has_errors_is_told(
+    known: Knowledge, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FHIR_PROFILES", str(write_clearinghouse(tmp_path)))
+    sent = run(uri, "transmit", "--list", "draft")
+    assert sent.exit_code == 1
+    assert "Claim/hannah-typed: held" in sent.stdout and "error total:" in sent.stdout
+    asyncio.run(mend(known, uri))
+    sent = run(uri, "transmit", "Claim/hannah-typed", "--partner", "clearinghouse")
+    assert sent.exit_code == 0, sent.output
+    (delivery,) = re.findall(r"^Claim/hannah-typed: sent, (Task/\S+)$", sent.stdout, re.MULTILINE)
+    assert delivery in run(uri, "transmit", "Claim/hannah-typed").stdout
+    assert [row["claim"] for row in rows(run(uri, "list", "sent", "--csv"))] == ["Claim/hannah-typed"]
+    refused = run(uri, "transmit", "Claim/hannah-typed", "--resubmit")
+    assert refused.exit_code == 1 and "`resubmit` needs a `frequency`" in refused.stdout
+
+
 def test_a_claim_that_was_sent_long_ago_is_aged(known: Knowledge, uri: str) -> None:
     async def mark_sent() -> None:
-        moments = {"linh-typed": "2020-01-01T00:00:00Z", "hannah-typed": datetime.now(UTC).isoformat()}
+        moments = {"linh-typed": "2020-01-01T00:00:00Z", "hannah-typed": NOW}
         async with serving(known, store=uri) as client:
 
             async def decide(state: State) -> Decision[None]:

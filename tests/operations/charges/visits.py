@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -141,6 +142,17 @@ def list_charges(claim: Tree) -> list[str]:
     """The charges that a claim bills."""
     links = [each for item in claim["item"] for each in item["extension"] if each["url"] == codes.CHARGE_ITEM]
     return [each["valueReference"]["reference"] for each in links]
+
+
+def write_clearinghouse(folder: Path) -> Path:
+    """The clearinghouse of the sample clinic in a folder of profiles, its folders beside it; gives the profiles."""
+    text = (Path(__file__).resolve().parents[3] / "examples" / "clearinghouse.toml").read_text("utf-8")
+    for name in ("in", "done", "failed", "out"):
+        (folder / "clearinghouse" / name).mkdir(parents=True)
+    (folder / "profiles" / "partners").mkdir(parents=True)
+    toml = text.replace("/srv/clearinghouse", str(folder / "clearinghouse"))
+    (folder / "profiles" / "partners" / "clearinghouse.toml").write_text(toml, "utf-8")
+    return folder / "profiles"
 
 
 async def read(client: Client, reference: str) -> Tree:
