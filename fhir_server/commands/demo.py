@@ -78,7 +78,8 @@ async def _play(server: Server, client: httpx.AsyncClient, clock: StoryClock, sa
         if answer.is_error:
             return f"{answer.status_code}: {answer.text}"
         answers[step.name] = answer.json()
-        say(f"   → {answer.status_code}: {step.tells(answers[step.name])}")
+        told = step.tells(answers[step.name]).replace("\n", "\n   ")
+        say(f"   → {answer.status_code}: {told}")
     return ""
 
 

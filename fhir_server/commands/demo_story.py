@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -121,6 +122,52 @@ def find_claim(answers: Answers) -> Tree:
     return next(each["resource"] for each in parts if each.get("resource", {}).get("resourceType") == "Claim")
 
 
+def _find_part(answer: Tree, name: str) -> str:
+    """A reference or state of the first claim of `$transmit`."""
+    (claim,) = (each["part"] for each in answer["parameter"] if each["name"] == "claim")
+    part = next(each for each in claim if each["name"] == name)
+    return str(part["valueReference"]["reference"] if "valueReference" in part else part["valueCode"])
+
+
+def _tell_837(answer: Tree) -> str:
+    return "\n".join(["an 837P", *(f"{each}~" for each in read_segments(answer))])
+
+
+def read_segments(binary: Tree) -> list[str]:
+    """The segments of an interchange that a Binary holds."""
+    text = base64.b64decode(binary["data"]).decode("ascii")
+    return [each.strip() for each in text.split("~") if each.strip()]
+
+
+def _find_binary(answers: Answers) -> Call:
+    inputs = answers["delivery"]["input"]
+    references = (each.get("valueReference", {}).get("reference", "") for each in inputs)
+    return Call("GET", next(each for each in references if each.startswith("Binary/")))
+
+
+def _acknowledge(answers: Answers) -> Call:
+    return Call("POST", "$x12", write_999(read_segments(answers["file"])))
+
+
+def write_999(segments: list[str]) -> str:
+    """The clearinghouse's 999 to an 837P: its group and its transaction set are accepted."""
+    group = next(each for each in segments if each.startswith("GS")).split("*")
+    number = next(each for each in segments if each.startswith("ST")).split("*")[2]
+    body = (
+        "ST*999*0001*005010X231A1",
+        f"AK1*HC*{group[6]}*005010X222A1",
+        f"AK2*837*{number}*005010X222A1",
+        "IK5*A",
+        "AK9*A*1*1*1",
+        "SE*6*0001",
+    )
+    head = (
+        f"ISA*00*{'':10}*00*{'':10}*30*{'990000001':<15}*ZZ*{'RIVERBEND01':<15}*261130*1300*^*00501*000000001*0*T*:",
+        "GS*FA*990000001*RIVERBEND01*20261130*1300*1*X*005010X231A1",
+    )
+    return "".join(f"{each}~\n" for each in (*head, *body, "GE*1*1", "IEA*1*000000001"))
+
+
 def _remit(answers: Answers) -> Call:
     claim = find_claim(answers)
     number = next(each["value"] for each in claim["identifier"] if each["system"].endswith("/patient-control-number"))
@@ -130,8 +177,8 @@ def _remit(answers: Answers) -> Call:
 def write_835(number: str, line: str) -> str:
     """What the payer answers: of 95.00 it pays 55.00, 15.00 are written off, 20.00 copay and 5.00 are the patient's."""
     segments = (
-        f"ISA*00*{'':10}*00*{'':10}*30*{'990000001':<15}*ZZ*{'RIVERBEND01':<15}*261208*0900*^*00501*000000001*0*T*:",
-        "GS*HP*990000001*RIVERBEND01*20261208*0900*1*X*005010X221A1",
+        f"ISA*00*{'':10}*00*{'':10}*30*{'990000001':<15}*ZZ*{'RIVERBEND01':<15}*261208*0900*^*00501*000000002*0*T*:",
+        "GS*HP*990000001*RIVERBEND01*20261208*0900*2*X*005010X221A1",
         "ST*835*0001",
         "BPR*I*55*C*ACH*CCP*01*111000012*DA*1*1RBMM1****01*111000025*DA*1*20261208",
         "TRN*1*EFT20261208*1RBMM10000",
@@ -150,7 +197,7 @@ def write_835(number: str, line: str) -> str:
         "CAS*PR*3*20**2*5",
         f"REF*6R*{line}",
     )
-    end = (f"SE*{len(segments) - 1}*0001", "GE*1*1", "IEA*1*000000001")
+    end = (f"SE*{len(segments) - 1}*0001", "GE*1*2", "IEA*1*000000002")
     return "".join(f"{each}~\n" for each in (*segments, *end))
 
 
@@ -224,6 +271,35 @@ STORY: tuple[Step, ...] = (
         "The claim is judged as the payer would.",
         lambda answers: Call("POST", f"Claim/{find_claim(answers)['id']}/$scrub"),
         _tell_scrub,
+    ),
+    Step(
+        "transmit",
+        "It is sent to the partner who takes the claims of its payer.",
+        lambda answers: Call("POST", f"Claim/{find_claim(answers)['id']}/$transmit"),
+        lambda answer: (
+            f"the claim is {_find_part(answer, 'state')}, {_find_part(answer, 'transmission')} takes it there"
+        ),
+    ),
+    Step(
+        "delivery",
+        "The worker `deliveries` puts it into the clearinghouse's folder.",
+        lambda answers: Call("GET", _find_part(answers["transmit"], "transmission")),
+        lambda answer: f"the delivery is {answer['businessStatus']['coding'][0]['code']}",
+        worker="deliveries",
+    ),
+    Step("file", "That is what went out.", _find_binary, _tell_837),
+    Step(
+        "acknowledge",
+        "The clearinghouse acknowledges it by a 999.",
+        _acknowledge,
+        _tell_tasks,
+        clock="2026-11-30T13:00:00-05:00",
+    ),
+    Step(
+        "state",
+        "So the claim is with it.",
+        lambda answers: Call("GET", f"Task?focus=Claim/{find_claim(answers)['id']}&code=claim"),
+        lambda answer: f"the claim is {answer['entry'][0]['resource']['businessStatus']['coding'][0]['code']}",
     ),
     Step(
         "remit",

@@ -18,6 +18,10 @@ def test_the_visit_ends_with_a_balance_of_zero() -> None:
     told = {step.name: text for step, (_, text) in zip(STORY, answers, strict=True)}
     assert told["book"] == "the Appointment is booked" and told["check-in"] == "the Appointment is checked-in"
     assert told["scrub"] == "0 errors, so that it is ready to go out"
+    assert (
+        told["transmit"].startswith("the claim is sent, Task/") and told["delivery"] == "the delivery is acknowledged"
+    )
+    assert "CLM*" in result.output and told["state"] == "the claim is received"
     assert told["payment"] == "the PaymentReconciliation is active, its work complete"
     assert told["invoice"] == "an Invoice of 5.00"
     assert told["open"] == "charges 95.00, payments 75.00, adjustments 15.00, balance 5.00"
