@@ -72,7 +72,16 @@ def move(
     if refusal is not None:
         raise Conflict(issues=(refusal,))
     moved = move_task(task, to, read_now(state.context), clean_text(reason))
-    return {**moved, "output": [*moved.get("output", ()), *outputs]} if outputs else moved
+    return {**moved, "output": [*moved.get("output", ()), *map(_loosen, outputs)]} if outputs else moved
+
+
+def _loosen(output: dict[str, Any]) -> dict[str, Any]:
+    """An output that names a Task of the message log does so by a URL.
+
+    Retention removes that Task before the claim ends; a reference to what is gone would keep the claim from moving on.
+    """
+    reference = output.get("valueReference", {}).get("reference", "")
+    return {"type": output["type"], "valueUrl": reference} if reference.startswith("Task/") else output
 
 
 async def find_claim(state: State, number: str) -> str:

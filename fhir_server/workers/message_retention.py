@@ -112,6 +112,8 @@ async def _mark(context: Context, caller: Caller, id: str, days: Mapping[str, in
         last = Removed(id, partner, number, before, task["lastModified"])
         if before == "expired":
             return Decision(last)
+        # what it led to, such as the message that answered it, may have been removed before it
+        task.pop("output", None)
         return Decision(last, (put(move_task(task, "expired", context.clock())),), log.assertions)
 
     return (await decide_and_commit(context, caller, decide)).answer

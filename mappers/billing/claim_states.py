@@ -169,9 +169,10 @@ def make_output(kind: Output, **value: object) -> Resource:
 
 
 def list_outputs(task: Mapping[str, Any], kind: Output) -> list[str]:
-    """The references or texts of one kind among the outputs, in their order."""
+    """The references, URLs or texts of one kind among the outputs, in their order."""
     found = (each for each in task.get("output", ()) if find_code(each.get("type"), codes.CLAIM_OUTPUT) == kind)
-    return [find_reference(each.get("valueReference")) or str(each.get("valueString", "")) for each in found]
+    values = ((each.get("valueReference"), each.get("valueUrl") or each.get("valueString", "")) for each in found)
+    return [find_reference(reference) or str(text) for reference, text in values]
 
 
 def find_refusal(task: Mapping[str, Any], to: ClaimState, by_hand: bool = False) -> Issue | None:

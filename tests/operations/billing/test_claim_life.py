@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.fhir.datetimes import DAY
+from fhir_server.workers.table import WORKERS
 from tests.conftest import Client
+from tests.mappers.x12.test_x12_oracles import validate_by_pyx12
 from tests.mappers.x12.test_x12_status import make_claim_status
 from tests.operations.billing.claims_clinic import claims_clinic, make_library, put, read, read_state
 from tests.operations.billing.test_transmit import count_deliveries, read_text, segments, transmit
 from tests.operations.payments.money_clinic import read_balance
-from tests.operations.payments.remittances import clp, make_835, post_all
+from tests.operations.payments.remittances import clp, make_835, post_all, svc
+from tests.workers.teams import take_turn
 from tests.workers.test_x12_acknowledgements import say_277ca, say_999
 from tests.workers.x12_files import post, write_plan
 
@@ -89,6 +94,56 @@ async def test_a_claim_from_its_making_to_its_payment(known: Knowledge, tmp_path
         await post_all(client)
         assert await read_state(client, one["reference"]) == "adjudicated"
         assert (await read_balance(client, "a00000"))["balance"] == PRICE
+
+
+async def test_what_the_first_payer_leaves_goes_to_the_second(known: Knowledge, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    site = write_plan(tmp_path, f'[transports.folder]\nout = "{tmp_path}/out"\n')
+    async with claims_clinic(known, "memory://", 12, profiles=site) as (client, claims):
+        claim = next(each for each in claims if len(each["insurance"]) == 2)
+        item = {key: value for key, value in claim["item"][0].items() if key not in ("unitPrice", "quantity")}
+        price = {"value": float(PRICE), "currency": "USD"}
+        await put(client, {**claim, "item": [{**item, "net": price}], "total": price})
+        (first,) = await transmit(client, f"Claim/{claim['id']}")
+        assert first["state"] == "sent", first
+        number, code = claim["identifier"][0]["value"], item["productOrService"]["coding"][0]["code"]
+        line = svc(item["id"], "120", "90", "CAS*CO*45*10", "CAS*PR*2*20", day=item["servicedDate"].replace("-", ""))
+        paid = clp(number, "1", "120", "90") + line.replace("99213", code)
+        await post(client, make_835("90", paid).replace(b"20260302", b"20261120"))
+        await post_all(client)
+        patient = claim["patient"]["reference"]
+        drafts = (await client.get("Claim", params={"patient": patient, "status": "draft"})).json()["entry"]
+        (draft,) = [each["resource"] for each in drafts]
+        assert await read_state(client, f"Claim/{draft['id']}") == "draft"
+        (second,) = await transmit(client, f"Claim/{draft['id']}")
+        assert second["state"] == "sent", second
+        text = await read_text(client, second["transmission"])
+        # 2000B SBR01 is S for a second payer; 2320 AMT*D what the first paid, 2430 SVD and CAS how it decided the line
+        assert [each[1] for each in segments(text, "SBR")] == ["S", "P"]
+        assert ["AMT", "D", "90"] in segments(text, "AMT")
+        assert ["CAS", "PR", "2", "20"] in segments(text, "CAS")
+        assert validate_by_pyx12(text) == []
+
+
+async def test_retention_removes_what_was_sent_and_answered_and_the_claim_goes_on(
+    known: Knowledge, tmp_path: Path, store_uri: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    site = write_plan(tmp_path, f'retention_days = 30\n[transports.folder]\nout = "{tmp_path}/out"\n')
+    async with claims_clinic(known, store_uri, 1, profiles=site) as (client, _):
+        (case,) = await transmit(client, "Claim/c00000")
+        await WORKERS["deliveries"].step(await take_turn(client.server.context, "deliveries", "a", []))
+        number = segments(await read_text(client, case["transmission"]), "ISA")[0][13]
+        await post(client, say_999("AK2*837*0001*005010X222A1~IK5*A~", number=str(int(number))))
+        assert await read_state(client, "Claim/c00000") == "received"
+        later = replace(client.server.context, clock=lambda: client.server.context.clock() + 40 * DAY)
+        await WORKERS["retention"].step(await take_turn(later, "retention", "a", []))
+        assert (await client.get(case["transmission"])).status_code == 404
+        assert await count_deliveries(client) == 0
+        assert (await client.get("Task?code=message-intake&_total=accurate")).json()["total"] == 0
+        children = make_claim_status(4, "T00000", "STC*A2:20*20261120*WQ*120~")
+        await post(client, say_277ca([children]))
+        assert await read_state(client, "Claim/c00000") == "accepted"
 
 
 async def test_the_books_keep_the_charge_of_a_claim_that_is_split(known: Knowledge, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.store.operations import Transaction
 from fhir_server.workers.table import WORKERS
 from mappers.x12.fault import find_errors
 from mappers.x12.structure import check_interchange
@@ -302,6 +303,16 @@ async def test_parallel_calls_send_each_claim_once(known: Knowledge, tmp_path: P
         assert await count_deliveries(client) == len(texts)
 
 
+async def test_two_batches_at_one_moment_are_two_files(known: Knowledge, tmp_path: Path) -> None:
+    """The clock of the clinic stands still; names are those of control numbers (traps: openemr#6900)."""
+    async with clinic(known, tmp_path, count=2) as (client, _):
+        cases = [await transmit(client, f"Claim/c0000{n}") for n in (0, 1)]
+        await WORKERS["deliveries"].step(await take_turn(client.server.context, "deliveries", "a", []))
+        files = sorted(each.name for each in (tmp_path / "house" / "out").iterdir())
+        numbers = [int(name.removesuffix(".x12")) for name in files]
+        assert len(files) == len(cases) == 2 and numbers[1] == numbers[0] + 1
+
+
 async def test_the_worker_puts_the_837p_into_the_partners_folder(known: Knowledge, tmp_path: Path) -> None:
     async with clinic(known, tmp_path) as (client, _):
         (case,) = await transmit(client, "Claim/c00000")
@@ -313,3 +324,20 @@ async def test_the_worker_puts_the_837p_into_the_partners_folder(known: Knowledg
         assert (await read(client, case["transmission"]))["status"] == "completed"
         (again,) = await transmit(client, "Claim/c00000")
         assert again["transmission"] == case["transmission"]
+
+
+async def test_a_claim_goes_on_after_retention_has_removed_its_delivery(
+    known: Knowledge, tmp_path: Path, store_uri: str
+) -> None:
+    async with clinic(known, tmp_path, uri=store_uri) as (client, _):
+        (case,) = await transmit(client, "Claim/c00000")
+        id = case["transmission"].removeprefix("Task/")
+        # as `workers/message_retention.py` removes what was acknowledged long ago
+        gone = Transaction(purged=(f"Binary/{id}", f"Task/{id}"))
+        await client.server.context.unrestricted.transact(gone)
+        task = await read_task(client, "Claim/c00000")
+        task["businessStatus"]["coding"][0]["code"] = "accepted"
+        moved = await client.fhir("PUT", f"Task/{task['id']}", json=task)
+        assert moved.status_code == 200, moved.text
+        (again,) = await transmit(client, "Claim/c00000")
+        assert (again["state"], again["transmission"]) == ("accepted", case["transmission"])
