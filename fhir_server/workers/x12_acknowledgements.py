@@ -26,7 +26,7 @@ from fhir_server.workers.message_codes import (
 from fhir_server.workers.message_states import MessageState, move_task, read_state
 from fhir_server.workers.message_tasks import IncomingMessage
 from fhir_server.workers.posting.writes import copy
-from fhir_server.workers.x12_claims import ClaimMove, Said, ask_person, find_claims, move_claims, put_entry
+from fhir_server.workers.x12_claims import ClaimMove, Said, Source, ask_person, find_claims, move_claims, put_entry
 from fhir_server.writes.state import State
 from mappers.billing.fields import Resource
 from mappers.x12.answered_claims import ClaimAnswer, apply_group_answer, apply_interchange_answer
@@ -65,7 +65,7 @@ async def _answer_delivery(
     answers = await state.context.long_work.run(len(sent), read, sent)
     claims = await find_claims(state, (each.number for each in answers))
     moves = {each.number: _to_move(each) for each in answers if each.number in claims}
-    said = await move_claims(state, claims, moves, f"Task/{message.id}")
+    said = await move_claims(state, claims, moves, Source(f"Task/{message.id}", f"Task/{delivery['id']}"))
     said.entries.insert(0, put_answered(state, delivery, "refused" if refused else "acknowledged", reason, message))
     if not sent:
         said.issues.append(Issue("warning", "not-found", f"The text of `Task/{delivery['id']}` is not kept any more."))

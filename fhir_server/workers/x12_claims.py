@@ -14,7 +14,14 @@ from fhir_server.workers.message_codes import make_part
 from fhir_server.workers.posting.writes import copy, name, read_now
 from fhir_server.writes.state import State
 from mappers.billing import codes
-from mappers.billing.claim_states import ClaimState, find_refusal, has_passed, make_claim_task, make_task_id
+from mappers.billing.claim_states import (
+    ClaimState,
+    find_refusal,
+    has_passed,
+    list_outputs,
+    make_claim_task,
+    make_task_id,
+)
 from mappers.billing.fields import Resource, make_reference, make_task
 
 _AT_ONCE = 500
@@ -51,12 +58,20 @@ async def find_claims(state: State, numbers: Iterable[str]) -> dict[str, Resourc
 _SYSTEMS = (codes.PATIENT_CONTROL_NUMBER,)
 
 
-async def move_claims(
-    state: State, claims: Mapping[str, Resource], moves: Mapping[str, ClaimMove], source: str
-) -> Said:
-    """The Tasks of claims as they move, by their patient control numbers. `source`: `Task/id` of the message.
+class Source(NamedTuple):
+    """Where an answer comes from: the Task of its message, and the delivery that it answers where that is known."""
 
-    What comes late changes nothing; what a claim's state does not allow is a remark, and stops no other claim.
+    message: str
+    delivery: str = ""
+
+
+async def move_claims(
+    state: State, claims: Mapping[str, Resource], moves: Mapping[str, ClaimMove], source: Source
+) -> Said:
+    """The Tasks of claims as they move, by their patient control numbers.
+
+    What comes late changes nothing; what a claim's state does not allow, and what answers a transmission after which
+    the claim was sent again, is a remark and stops no other claim.
     """
     tasks = await _read_tasks(state, claims.values())
     said = Said([], [])
@@ -65,11 +80,16 @@ async def move_claims(
         task = tasks.get(make_task_id(make_reference(claim))) or make_claim_task(claim, read_now(state.context))
         if to is None or has_passed(task, to):
             continue
+        sent = list_outputs(task, "transmission")
         refusal = find_refusal(task, to)
+        if sent and source.delivery and sent[-1] != source.delivery:
+            text = f"`{make_reference(claim)}` was sent again after `{source.delivery}`, which this answers; it stays."
+            said.issues.append(Issue("warning", "conflict", text))
+            continue
         if refusal is not None:
             said.issues.append(Issue("warning", "conflict", refusal.diagnostics))
             continue
-        outputs = [make_part("result", valueReference={"reference": source})]
+        outputs = [make_part("result", valueReference={"reference": source.message})]
         said.entries.append(put_entry(_tell_issues(move(state, task, to, reason, outputs), issues)))
     return said
 

@@ -9,7 +9,7 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.workers.message_tasks import IncomingMessage, derive_id
 from fhir_server.workers.posting.writes import read_now
 from fhir_server.workers.x12_acknowledgements import find_delivery, read_sent
-from fhir_server.workers.x12_claims import ClaimMove, Said, ask_person, find_claims, move_claims, put_entry
+from fhir_server.workers.x12_claims import ClaimMove, Said, Source, ask_person, find_claims, move_claims, put_entry
 from fhir_server.writes.state import State
 from mappers.billing.claim_states import ClaimState
 from mappers.billing.fields import Resource, make_reference
@@ -54,10 +54,12 @@ async def interpret_statuses(state: State, told: Statuses, message: IncomingMess
     chosen = choose_statuses(told.statuses)
     claims = await find_claims(state, chosen)
     moves = {number: _to_move(each, told) for number, each in chosen.items() if number in claims}
-    batch = await _read_batch(state, told, message)
+    delivery = await _find_batch(state, told, message)
+    batch = await _read_batch(state, told, delivery)
     claims |= await find_claims(state, (each for each in batch if each not in claims))
     moves |= {number: each for number, each in batch.items() if number in claims and number not in moves}
-    said = await move_claims(state, claims, moves, f"Task/{message.id}")
+    source = Source(f"Task/{message.id}", f"Task/{delivery['id']}" if delivery is not None else "")
+    said = await move_claims(state, claims, moves, source)
     for number, status in chosen.items():
         _answer_claim(state, said, status, claims.get(number), (told, message))
     for status in told.statuses:
@@ -93,10 +95,15 @@ def _to_issue(status: ClaimStatus) -> Issue:
     return Issue("error", "business-rule", describe_status(status), ("2200D/STC",))
 
 
-async def _read_batch(state: State, told: Statuses, message: IncomingMessage) -> dict[str, ClaimMove]:
-    """The claims of a batch that was refused as a whole, as they move; TRN02 is BHT03 of what was sent."""
+async def _find_batch(state: State, told: Statuses, message: IncomingMessage) -> Resource | None:
+    """The delivery that a 277CA is about: TRN02 of its batch is BHT03 of what was sent."""
+    trace = next((each.trace for each in told.statuses if each.level == "batch"), "")
+    return await find_delivery(state, message.partner, trace[:_INTERCHANGE]) if told.acknowledges else None
+
+
+async def _read_batch(state: State, told: Statuses, delivery: Resource | None) -> dict[str, ClaimMove]:
+    """The claims of a batch that was refused as a whole, as they move."""
     refused = next((each for each in told.statuses if each.level == "batch" and each.rejected_by == "batch"), None)
-    delivery = await find_delivery(state, message.partner, refused.trace[:_INTERCHANGE]) if refused else None
     if refused is None or delivery is None:
         return {}
     sent = await read_sent(state, delivery)

@@ -11,12 +11,13 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.requests.request import Caller
-from fhir_server.workers.claim_tasks import move_claim
+from fhir_server.workers.claim_tasks import move_claim, read_claim
 from fhir_server.workers.message_deliveries import Delivery, make_delivery
 from fhir_server.workers.message_states import MessageState, move_task
 from fhir_server.workers.message_tasks import put
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
+from mappers.billing.claim_states import make_output
 from mappers.x12.claim_to_837p import write_837p
 from mappers.x12.writer import ControlNumbers
 from tests.conftest import Client, serving
@@ -244,3 +245,30 @@ async def test_a_277ca_of_too_many_claims_is_refused_and_kept(client: Client, mo
     assert "IK5*R*5" in answer.text and await read_states(client) == ["sent"] * 3
     (task,) = await find(client, "Task?business-status=refused")
     assert "has more than 5 claims and is refused; send it as several sets" in task["statusReason"]["text"]
+
+
+async def test_what_answers_an_earlier_transmission_of_a_claim_changes_nothing(client: Client) -> None:
+    """PCN1 was sent again in another interchange; PCN2 was not."""
+    delivery = await read_delivery(client)
+
+    async def decide(state: State) -> Decision[None]:
+        outputs = {
+            "PCN1": [f"Task/{delivery['id']}", "Task/later"],
+            "PCN2": [f"Task/{delivery['id']}"],
+        }
+        writes = []
+        for number, deliveries in outputs.items():
+            found = await read_claim(state, f"Claim/{number}")
+            made = [make_output("transmission", valueReference={"reference": each}) for each in deliveries]
+            writes.append(put({**found.task, "output": made}))
+        return Decision(None, writes)
+
+    await decide_and_commit(client.server.context, CALLER, decide)
+    claims = [
+        make_claim_status(3 + n, number, "STC*A7:562:85*20260116*U*75~") for n, number in enumerate(NUMBERS[:2], 1)
+    ]
+    answer = await post(client, say_277ca(claims), accept="application/fhir+json")
+    assert await read_states(client) == ["sent", "rejected", "sent"]
+    assert f"was sent again after `Task/{delivery['id']}`" in answer.text
+    await post(client, say_999("AK2*837*0001*005010X222A1~IK5*R*5~", status="R"))
+    assert await read_states(client) == ["sent", "rejected", "rejected"]
