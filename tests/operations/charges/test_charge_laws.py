@@ -6,13 +6,14 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.app import Knowledge
 from mappers.billing import codes
 from mappers.billing.fields import find_identifier
 from tests.conftest import Client
+from tests.operations.billing.claims_clinic import make_library
 from tests.operations.charges.visits import assemble, charge, claims, list_charges, practice, procedure, store, visit
 
 Tree = dict[str, Any]
@@ -21,13 +22,22 @@ IN_FORCE = ("draft", "active")
 WHOSE = st.sampled_from(("a", "b"))
 STEPS = st.one_of(
     st.tuples(st.just("charge"), WHOSE, st.integers(1, 99_999)),
+    st.tuples(st.just("test"), WHOSE, st.integers(1, 99_999)),
     st.tuples(st.just("visit"), WHOSE, st.sampled_from(("99213", "93000"))),
     st.tuples(st.just("assemble"), st.sampled_from(("patient=Patient/a", "patient=Patient/b", "period")), st.just(0)),
     st.tuples(st.just("twice at once"), st.just("period"), st.just(0)),
-    st.tuples(st.sampled_from(("cancel", "delete", "bring back")), st.just(""), st.integers(0, 9)),
+    st.tuples(st.sampled_from(("cancel", "delete", "bring back", "split")), st.just(""), st.integers(0, 9)),
     st.tuples(st.sampled_from(("charge again", "drop charge")), st.just(""), st.integers(0, 9)),
 )
 PRICES = {"99213": Decimal("120.00"), "93000": Decimal("45.50")}
+
+
+TESTS_ALONE = {
+    "id": "tests",
+    "because": "tests are billed on a claim of their own",
+    "when": [{"fact": "line.code", "in": ["93000"]}],
+    "then": {"action": "route", "bucket": "tests"},
+}
 
 
 class Practice:
@@ -42,8 +52,9 @@ class Practice:
 
     async def take(self, step: tuple[str, str, Any]) -> None:
         kind, whose, value = step
-        if kind == "charge":
-            made = charge(f"c{len(self.entered)}", whose, price=value / 100)
+        if kind in ("charge", "test"):
+            code = "99213" if kind == "charge" else "93000"
+            made = charge(f"c{len(self.entered)}", whose, code, value / 100)
             await store(self.client, [made])
             self.entered.append(made)
             self.prices[f"ChargeItem/{made['id']}"] = Decimal(value) / 100
@@ -56,7 +67,7 @@ class Practice:
             times = 2 if kind == "twice at once" else 1
             for answer in await asyncio.gather(*(self.assemble(whose) for _ in range(times))):
                 claims(answer)
-        elif kind in ("cancel", "delete", "bring back"):
+        elif kind in ("cancel", "delete", "bring back", "split"):
             await self.change_claim(kind, value)
         elif self.entered:
             made = self.entered[value % len(self.entered)]
@@ -77,6 +88,11 @@ class Practice:
         claim = known[value % len(known)]
         if kind == "delete":
             assert (await self.client.delete(f"Claim/{claim['id']}")).status_code in (200, 204, 409, 422)
+            return
+        if kind == "split":
+            commit = {"resourceType": "Parameters", "parameter": [{"name": "commit", "valueBoolean": True}]}
+            answer = await self.client.fhir("POST", f"Claim/{claim['id']}/$split", json=commit)
+            assert answer.status_code in (200, 409, 422), answer.text
             return
         changed = {**claim, "status": "cancelled" if kind == "cancel" else "draft"}
         assert (await self.client.put(f"Claim/{claim['id']}", json=changed)).status_code in (200, 422)
@@ -99,12 +115,40 @@ class Practice:
         return found
 
 
+BILLED_APART: list[tuple[str, str, Any]] = [
+    ("charge", "a", 100),
+    ("test", "a", 200),
+    ("assemble", "period", 0),
+    ("split", "", 0),
+]
+
+
+def test_a_part_of_a_split_gives_back_its_own_charges_alone(known: Knowledge) -> None:
+    async def live() -> None:
+        async with practice(known) as client:
+            clinic = Practice(client)
+            await store(client, [make_library("rules", "claim-split-rules", {"name": "us", "rules": [TESTS_ALONE]})])
+            for step in BILLED_APART:
+                await clinic.take(step)
+            parts = await clinic.check()
+            assert sorted(map(list_charges, parts)) == [["ChargeItem/c0"], ["ChargeItem/c1"]]
+            (tests,) = [each for each in parts if list_charges(each) == ["ChargeItem/c1"]]
+            await store(client, [{**tests, "status": "cancelled"}])
+            found = claims(await assemble(client, patient="Patient/a"))
+            assert sorted(map(list_charges, found)) == [["ChargeItem/c0"], ["ChargeItem/c1"]]
+            assert len(await clinic.check()) == 2
+
+    asyncio.run(live())
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(steps=[*BILLED_APART, ("cancel", "", 0), ("cancel", "", 1), ("twice at once", "period", 0), ("split", "", 2)])
 @given(steps=st.lists(STEPS, max_size=14))
 def test_each_charge_is_billed_once_whatever_happens(known: Knowledge, steps: list[tuple[str, str, Any]]) -> None:
     async def live() -> None:
         async with practice(known) as client:
             clinic = Practice(client)
+            await store(client, [make_library("rules", "claim-split-rules", {"name": "us", "rules": [TESTS_ALONE]})])
             for step in steps:
                 await clinic.take(step)
                 await clinic.check()
