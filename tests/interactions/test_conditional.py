@@ -190,7 +190,7 @@ async def test_a_question_mark_in_the_criteria_is_part_of_the_value(client: Clie
         ("PUT", "/Patient/p", {"If-None-Exist": "identifier=1"}),
         ("DELETE", "/Patient/p", {"If-None-Exist": "identifier=1"}),
         ("DELETE", "/Patient/p", {"If-None-Match": "*"}),
-        ("POST", "/Patient?identifier=1", {}),
+        ("POST", "/Patient?identfier=1", {}),
         ("PUT", "/Patient/p?identifier=1", {}),
         ("DELETE", "/Patient/p?_cascade=delete", {}),
         ("POST", "/", {"If-None-Exist": "identifier=1"}),
