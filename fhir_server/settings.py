@@ -242,9 +242,13 @@ def read_settings(**overrides: Any) -> Settings:
         raise WrongSetting(" ".join(map(_explain_fault, error.errors()))) from None
 
 
+COMMAND_VARIABLES = ("FHIR_ALLOW_UNAUTHENTICATED",)
+"""Environment variables that stand for options of commands and are no settings."""
+
+
 def find_misspelt(names: Iterable[str]) -> list[str]:
     """A sentence for each environment variable that begins like a setting but is none; it may be another program's."""
-    known = [f"FHIR_{name.upper()}" for name in Settings.model_fields]
+    known = [*(f"FHIR_{name.upper()}" for name in Settings.model_fields), *COMMAND_VARIABLES]
     sentences = []
     for name in sorted(names):
         if name.upper().startswith("FHIR_") and name.upper() not in known:

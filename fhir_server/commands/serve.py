@@ -25,7 +25,7 @@ from fhir_server.app import STORES, create_server, hide_secrets, load_knowledge,
 from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
-from fhir_server.settings import Settings, WrongSetting, find_misspelt, read_settings
+from fhir_server.settings import COMMAND_VARIABLES, Settings, WrongSetting, find_misspelt, read_settings
 from fhir_server.store import sqlite
 from fhir_server.store.protocol import StoreError
 
@@ -42,13 +42,15 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes on the one store.", show_default="one a core, at most 4")
     ] = None,
-    allow_unauthenticated: Annotated[bool, typer.Option(help="Serve other machines; no one is identified.")] = False,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(envvar=COMMAND_VARIABLES[0], help="Serve other machines; no one is identified.")
+    ] = False,
 ) -> None:
     """Serve the FHIR API over HTTP."""
     if not is_loopback(host) and not allow_unauthenticated:
         _refuse(
             f"Listening on {host} would let other machines in, and no authentication is configured. "
-            "Use 127.0.0.1, or say --allow-unauthenticated."
+            "Use 127.0.0.1, or say --allow-unauthenticated (FHIR_ALLOW_UNAUTHENTICATED=true)."
         )
     if store is not None:
         os.environ["FHIR_STORE"] = store
