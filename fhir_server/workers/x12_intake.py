@@ -28,6 +28,7 @@ from fhir_server.workers.x12_partners import FORMAT, find_sender
 from mappers.x12.envelope import TransactionSet
 from mappers.x12.fault import Fault, find_errors
 from mappers.x12.received import (
+    SEGMENTS,
     ReceivedFile,
     ReceivedGroup,
     ReceivedInterchange,
@@ -96,7 +97,8 @@ async def read_file(context: Context, text: bytes, most: int = MOST_PARTS) -> Re
     """The interchanges of a file. Raises Invalid where there are none, TooCostly where there are too many parts."""
     found = await context.long_work.run(len(text), collect_interchanges, text, most)
     if not found.complete:
-        raise TooCostly(f"The file has more than {most} interchanges, groups and transaction sets; send it in parts.")
+        sentence = f"The file has more than {most} interchanges, groups and transaction sets, or {SEGMENTS:,} segments"
+        raise TooCostly(f"{sentence}; send it in parts.")
     if not found.interchanges:
         sentence = "There is no interchange; one begins with an ISA segment of 106 characters. The text begins"
         raise Invalid(f"{sentence} `{clean_text(text[:_BEGINNING].decode('latin-1'))}`.", code="structure")

@@ -173,13 +173,20 @@ class _State:
     group_faults: list[Fault] = field(default_factory=list)
 
 
-def read_interchanges(source: Source) -> Iterator[Event]:
+class FileTooLong(Exception):
+    """A file has more segments or parts than the caller reads."""
+
+
+def read_interchanges(source: Source, most_segments: int | None = None) -> Iterator[Event]:
     """The transaction sets of a file and the ends of their groups and interchanges, in their order.
 
-    Never raises for bad input; a fault of one set stays with it. Memory holds one set, at most `SET_BYTES`.
+    Never raises for bad input but FileTooLong, where a number is given; a fault of one set stays with it. Memory
+    holds one set, at most `SET_BYTES`.
     """
     state = _State()
     for token in read_tokens(source):
+        if most_segments is not None and token.number > most_segments:
+            raise FileTooLong
         if token.fault:
             yield from _take_fault(state, token)
         else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mappers.x12.envelope import (
+    FileTooLong,
     GroupEnd,
     InterchangeAcknowledgement,
     InterchangeEnd,
@@ -16,6 +17,9 @@ from mappers.x12.envelope import (
 from mappers.x12.fault import Fault
 from mappers.x12.segment import Segment, make_segment, render_segment
 from mappers.x12.tokenizer import Source
+
+SEGMENTS = 2_000_000
+"""Segments of a file that is held whole; more than a file of 64 MB has when they are of the usual length."""
 
 _STRAY = "022"
 
@@ -60,13 +64,21 @@ class _Current:
     stray: list[Fault] = field(default_factory=list)
 
 
-def collect_interchanges(source: Source, most: int) -> ReceivedFile:
+def collect_interchanges(source: Source, most: int, most_segments: int = SEGMENTS) -> ReceivedFile:
     """All of a file, which memory holds; at most so many interchanges, groups and sets together. Never raises."""
-    found, current = ReceivedFile(), _Current()
-    for count, event in enumerate(read_interchanges(source), 1):
+    found = ReceivedFile()
+    try:
+        _collect(found, source, most, most_segments)
+    except FileTooLong:
+        found.complete = False
+    return found
+
+
+def _collect(found: ReceivedFile, source: Source, most: int, most_segments: int) -> None:
+    current = _Current()
+    for count, event in enumerate(read_interchanges(source, most_segments), 1):
         if count > most:
-            found.complete = False
-            return found
+            raise FileTooLong
         match event:
             case TransactionSet():
                 current.sets.append(event)
@@ -80,7 +92,6 @@ def collect_interchanges(source: Source, most: int) -> ReceivedFile:
             case InterchangeEnd():
                 found.interchanges.append(_end_interchange(event, current))
                 current = _Current()
-    return found
 
 
 def _end_interchange(end: InterchangeEnd, current: _Current) -> ReceivedInterchange:

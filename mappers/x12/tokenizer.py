@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -163,6 +164,7 @@ def _read_interchange(window: _Window, delimiters: Delimiters, number: int) -> I
     """The tokens from ISA to IEA, or to the next ISA where there is no IEA, or to the end of the file."""
     terminator = delimiters.terminator.encode("latin-1")
     element = delimiters.element.encode("latin-1")
+    empty = re.compile(b"[" + re.escape(terminator) + _BREAKS + b"]*")
     first, position = number, 0
     while True:
         end = window.buffer.find(terminator, position)
@@ -179,6 +181,9 @@ def _read_interchange(window: _Window, delimiters: Delimiters, number: int) -> I
         place = end - len(body)
         position = end + 1
         if not body:
+            # a run of terminators in one step, however long it is
+            if found := empty.match(window.buffer, position):
+                position = found.end()
             continue
         if number > first and body.startswith(b"ISA" + element):
             window.drop(place)

@@ -18,6 +18,7 @@ from mappers.x12.envelope import (
     read_interchanges,
 )
 from mappers.x12.fault import fault_to_issue
+from mappers.x12.received import collect_interchanges
 from mappers.x12.tokenizer import parse_delimiters, read_segments, read_tokens
 
 
@@ -257,3 +258,22 @@ def test_a_file_without_terminators_is_given_up_in_bounded_memory() -> None:
 def test_tokens_keep_the_bytes() -> None:
     raw = file(group(one_set("NTE*ADD*x~\r\n"))).encode()
     assert b"".join(token.raw for token in read_tokens(raw)) == raw
+
+
+def test_a_run_of_terminators_is_no_segment_and_moves_no_place() -> None:
+    """Positions count bytes of the file, whatever is skipped."""
+    text = file(group(one_set()))
+    at = text.index("SE*")
+    long = text[:at] + "~\r\n~~" * 50_000 + text[at:]
+    plain, skipping = list(read_tokens(text)), list(read_tokens(long))
+    assert [each.body for each in plain] == [each.body for each in skipping]
+    assert [each.number for each in plain] == [each.number for each in skipping]
+    (se,) = [each for each in skipping if each.id == "SE"]
+    assert se.offset == long.index("SE*")
+
+
+def test_a_file_held_whole_has_bounds() -> None:
+    text = file(group(one_set("REF*A*1~" * 100, count=102)))
+    assert collect_interchanges(text, most=3, most_segments=200).complete
+    assert not collect_interchanges(text, most=3, most_segments=100).complete
+    assert not collect_interchanges(text, most=2, most_segments=200).complete
