@@ -98,7 +98,7 @@ STATES: Mapping[ClaimState, StateRow] = {
     ),
     "closed": StateRow(
         "completed",
-        "nothing more is to be done; the Claim may be cancelled or deleted",
+        "nothing more is to be done; the Claim may be deleted",
         ("adjudicated",),
         passed=("received", "accepted", "rejected"),
     ),
