@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
 
-from fhir_server.fhir.outcome import FhirError, Invalid, Issue, NotFound, TooCostly, build_operation_outcome
+from fhir_server.fhir.outcome import (
+    FhirError,
+    Invalid,
+    Issue,
+    NotFound,
+    TooCostly,
+    Unprocessable,
+    build_operation_outcome,
+)
 from fhir_server.operations.charges.reading import Ground, Span, read_definitions, read_ground
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
@@ -28,7 +36,7 @@ from mappers.billing.fields import Resource, find_identifier, find_reference, ma
 _NAMES = ("encounter", "patient", "start", "end")
 _TOGETHER = 20
 MOST_PATIENTS = 1000
-"""Patients whose charges one request assembles."""
+"""Patients, and encounters by name, whose charges one request assembles."""
 
 
 @dataclass(slots=True)
@@ -87,6 +95,8 @@ def _read_span(context: Context, asked: Parameters) -> Span:
             if not each.startswith(f"{kind}/"):
                 text = f"`{kind.lower()}` needs a reference such as `{kind}/1`, not `{each}`."
                 raise Invalid(text, code="value", expression=(kind.lower(),))
+    if len(encounters) > MOST_PATIENTS:
+        raise TooCostly(f"`$assemble` takes at most {MOST_PATIENTS} encounters at a time; ask for a period instead.")
     if not encounters and not patient and (start is None or end is None):
         text = "`$assemble` needs `encounter`, `patient`, or `start` and `end` of a period."
         raise Invalid(text, code="required", expression=("encounter",))
@@ -96,37 +106,36 @@ def _read_span(context: Context, asked: Parameters) -> Span:
 
 
 async def _list_patients(reader: Reader, span: Span) -> list[str]:
-    """The patients who have charges or visits in the span. Raises NotFound, TooCostly."""
-    for each in (*span.encounters, *((span.patient,) if span.patient else ())):
-        type, _, id = each.partition("/")
-        stored = await reader.read(type, id)
-        if stored is None or stored.raw is None:
-            raise NotFound(f"There is no `{each}` on this server.")
-    found: dict[str, None] = {}
-    async for each in _iterate_subjects(reader, span):
-        found[each] = None
-        if len(found) > MOST_PATIENTS:
-            text = f"More than {MOST_PATIENTS} patients have charges in this period; ask for a shorter one."
-            raise TooCostly(text)
-    return sorted(found)
-
-
-async def _iterate_subjects(reader: Reader, span: Span) -> AsyncIterator[str]:
-    for each in span.encounters:
-        stored = await reader.read("Encounter", each.partition("/")[2])
-        if stored is not None and stored.raw is not None:
-            yield find_reference(orjson.loads(stored.raw).get("subject"))
-    if span.encounters:
-        return
+    """The patients who have charges or visits in the span. Raises NotFound, Unprocessable, TooCostly."""
     if span.patient:
-        yield span.patient
-        return
+        await _need(reader, span.patient)
+    subjects = [find_reference((await _need(reader, each)).get("subject")) for each in span.encounters]
+    for encounter, subject in zip(span.encounters, subjects, strict=True):
+        if not subject.startswith("Patient/"):
+            text = f"`{encounter}` names no patient, so that nobody can be billed for it."
+            raise Unprocessable(text, code="required", expression=("Encounter.subject",))
+        if span.patient and subject != span.patient:
+            raise Unprocessable(f"`{encounter}` is of `{subject}`, not of `{span.patient}`.", expression=("encounter",))
+    if subjects or span.patient:
+        return sorted({*subjects} or {span.patient})
+    found: set[str] = set()
     # Those whose charges are billed already as well, so that a retry is answered like the first request.
     for type, parameter in (("ChargeItem", "occurrence"), ("Encounter", "date")):
         async for resource in find_each(reader, type, _within(parameter, span)):
-            subject = find_reference(resource.get("subject"))
-            if subject.startswith("Patient/"):
-                yield subject
+            found.add(find_reference(resource.get("subject")))
+            if len(found) > MOST_PATIENTS:
+                text = f"More than {MOST_PATIENTS} patients have charges in this period; ask for a shorter one."
+                raise TooCostly(text)
+    return sorted(each for each in found if each.startswith("Patient/"))
+
+
+async def _need(reader: Reader, reference: str) -> Resource:
+    """A resource that has to be there. Raises NotFound."""
+    type, _, id = reference.partition("/")
+    stored = await reader.read(type, id)
+    if stored is None or stored.raw is None:
+        raise NotFound(f"There is no `{reference}` on this server.")
+    return orjson.loads(stored.raw)  # type: ignore[no-any-return]
 
 
 def _within(parameter: str, span: Span) -> DateRange:

@@ -107,12 +107,16 @@ async def test_a_period_takes_the_charges_of_its_days_and_tells_what_it_leaves(k
         ({"encounter": "Patient/a"}, 400, "such as `Encounter/1`"),
         ({"encounter": "Encounter/none"}, 404, "There is no `Encounter/none`"),
         ({"visit": "1"}, 400, "no parameter `visit`"),
+        ({"encounter": "Encounter/nobody"}, 422, "`Encounter/nobody` names no patient"),
+        ({"encounter": ENCOUNTER, "patient": "Patient/b"}, 422, "`Encounter/e` is of `Patient/a`, not of `Patient/b`"),
     ],
 )
 async def test_a_request_that_makes_no_sense_says_why(
     known: Knowledge, asked: dict[str, str], status: int, text: str
 ) -> None:
     async with practice(known) as client:
+        nobody = {name: value for name, value in visit("nobody", "").items() if name != "subject"}
+        await store(client, [nobody, visit("e", "a")])
         refused = await assemble(client, **asked)
         assert refused.status_code == status and text in sentence(refused), refused.text
 
