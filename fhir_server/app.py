@@ -179,7 +179,8 @@ def load_knowledge(settings: Settings) -> Knowledge:
     """Read the definitions and compile what needs them; the slow part of a start."""
     definitions = fhir_definitions.load()
     types = read_served_types(settings, definitions)
-    return Knowledge(definitions, types, build(definitions, types), StructureValidator(definitions))
+    validator = StructureValidator(definitions, invariants=settings.invariants == "enforce")
+    return Knowledge(definitions, types, build(definitions, types), validator)
 
 
 @dataclass(frozen=True, slots=True)

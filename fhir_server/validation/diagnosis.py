@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema_rs
+
 from fhir_server.fhir.definitions import Definitions, Element, Property
 from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.resource import name_json_type
 from fhir_server.validation import formats
+from fhir_server.validation.invariants import Invariant, list_invariants
 from fhir_server.validation.schema import allows_sibling, find_choice_keys, group_keys
 
 _ABSENT: Any = object()
@@ -30,6 +33,11 @@ class _Shape:
     required: tuple[tuple[Element, list[str]], ...]
     choices: tuple[tuple[Element, list[str]], ...]
     resource: bool
+    invariants: tuple[Invariant, ...]
+
+
+class BrokenInvariant(Issue):
+    """The issue of an object that is right in its structure and breaks an invariant."""
 
 
 class Diagnosis:
@@ -37,13 +45,17 @@ class Diagnosis:
 
     def __init__(self, definitions: Definitions) -> None:
         self._primitives = definitions.primitives
+        self._compiled: dict[tuple[str, str, int], Any] = {}
         self._shapes = {
-            type: _build_shape(elements, type in definitions.resource_types)
+            type: _build_shape(type, elements, type in definitions.resource_types)
             for type, elements in definitions.properties.items()
         }
 
-    def find_issues(self, resource: Any) -> Iterator[Issue]:
-        """The issues of a resource as parsed from JSON, in document order."""
+    def find_issues(self, resource: Any, invariants: bool = True) -> Iterator[Issue]:
+        """The issues of a resource as parsed from JSON, in document order; without `invariants`, of its structure."""
+        return (issue for issue in self._find_issues(resource) if invariants or not isinstance(issue, BrokenInvariant))
+
+    def _find_issues(self, resource: Any) -> Iterator[Issue]:
         type = resource.get("resourceType") if isinstance(resource, dict) else None
         return self._check_resource(resource, type if isinstance(type, str) else "Resource")
 
@@ -82,6 +94,16 @@ class Diagnosis:
         yield from _find_crowded(value, shape, path)
         if type == "Extension":
             yield from _check_extension(value, path)
+        for row in shape.invariants:
+            if not self._hold(row, shape).is_valid(value):
+                yield BrokenInvariant("error", "invariant", f"{row.key}: `{path}`: {row.sentence}.", (path,))
+
+    def _hold(self, row: Invariant, shape: _Shape) -> Any:
+        """What tells whether an object keeps an invariant; compiled when it is first needed."""
+        key = row.owner, row.key, id(shape)
+        if key not in self._compiled:
+            self._compiled[key] = jsonschema_rs.Draft4Validator(row.condition(shape.elements))
+        return self._compiled[key]
 
     def _check_element(self, property: Property, value: Any, sibling: Any, parent: str) -> Iterator[Issue]:
         """The issues of one element: its value and its `_` sibling, either of which may be absent."""
@@ -154,9 +176,11 @@ class Diagnosis:
         yield from self._check_members(sibling, "Element", path)
 
 
-def _build_shape(elements: Mapping[str, Property], resource: bool) -> _Shape:
+def _build_shape(type: str, elements: Mapping[str, Property], resource: bool) -> _Shape:
     required = group_keys(elements, lambda element: element.minimum > 0)
-    return _Shape(elements, tuple(required.items()), tuple(find_choice_keys(elements).items()), resource)
+    choices = find_choice_keys(elements)
+    rows = list_invariants(type, elements)
+    return _Shape(elements, tuple(required.items()), tuple(choices.items()), resource, rows)
 
 
 def _find_missing(value: Mapping[str, Any], shape: _Shape, path: str) -> Iterator[Issue]:

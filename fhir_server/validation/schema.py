@@ -4,7 +4,7 @@ The root takes `{resource type: resource}`, so that all types share one compiled
 accepts is right, and what it refuses is decided by `diagnosis`. So it may refuse what Draft 4 cannot express or what is
 rare: nulls and siblings in arrays of primitives, required elements with only an extension, ids of extensions, `_`
 members with only an id. Of a nested resource it checks only that it is an object with a type: each is checked by
-itself, as a root.
+itself, as a root. The conditions of `invariants.py` may be part of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from fhir_server.fhir.definitions import Definitions, Element, Property
 from fhir_server.validation import formats
+from fhir_server.validation.invariants import list_invariants
 
 Schema = dict[str, Any]
 
@@ -21,11 +22,11 @@ Schema = dict[str, Any]
 DRAFT = "http://json-schema.org/draft-04/schema#"
 
 
-def build_root_schema(definitions: Definitions) -> Schema:
-    """The schema of `{resource type: resource}`."""
+def build_root_schema(definitions: Definitions, invariants: bool = False) -> Schema:
+    """The schema of `{resource type: resource}`; with `invariants` it has their conditions too."""
     parts: dict[str, Schema] = {f"primitive.{type}": schema for type, schema in formats.build_schemas().items()}
     for owner, elements in definitions.properties.items():
-        parts[owner] = _build_object_schema(owner, elements, definitions)
+        parts[owner] = _build_object_schema(owner, elements, definitions, invariants)
     # An id alone is too little without a value, and Draft 4 cannot see whether there is one.
     parts["Element"]["required"] = ["extension"]
     return {
@@ -44,7 +45,9 @@ def allows_sibling(property: Property, primitives: Container[str]) -> bool:
     return property.type in primitives and not bare
 
 
-def _build_object_schema(owner: str, elements: Mapping[str, Property], definitions: Definitions) -> Schema:
+def _build_object_schema(
+    owner: str, elements: Mapping[str, Property], definitions: Definitions, invariants: bool
+) -> Schema:
     properties: dict[str, Schema] = {}
     required = [key for key, property in elements.items() if property.element.minimum and not property.element.choice]
     if owner in definitions.resource_types:
@@ -64,7 +67,8 @@ def _build_object_schema(owner: str, elements: Mapping[str, Property], definitio
         schema |= {"minProperties": 2, "maxProperties": 2}
         return schema
     choices = [_build_choice_schema(element, keys) for element, keys in find_choice_keys(elements).items()]
-    return schema | {"allOf": choices} if choices else schema
+    rules = [row.condition(elements) for row in list_invariants(owner, elements)] if invariants else []
+    return schema | {"allOf": [*choices, *rules]} if choices or rules else schema
 
 
 def find_choice_keys(elements: Mapping[str, Property]) -> dict[Element, list[str]]:

@@ -1,8 +1,8 @@
-"""Whether a resource is base FHIR R4 in its structure (https://hl7.org/fhir/R4/validation.html)."""
+"""Whether a resource is base FHIR R4, in its structure and its invariants (https://hl7.org/fhir/R4/validation.html)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ import jsonschema_rs
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Issue
 from fhir_server.validation.diagnosis import Diagnosis
+from fhir_server.validation.resource_checks import Break, find_breaks
 from fhir_server.validation.schema import build_root_schema
 
 MOST_ISSUES = 500
@@ -20,27 +21,41 @@ _STUB = {"resourceType": "Basic"}
 """Replaces each entry's resource while the Bundle around them is checked."""
 
 
-class StructureValidator:
-    """Checks elements, cardinality, JSON types, formats, required codes and extensions, in nested resources too.
+def _break_to_issue(found: Break) -> Issue:
+    return Issue("error", "invariant", f"{found.key}: `{found.path}`: {found.sentence}.", (found.path,))
 
-    The compiled schema is shared by all types; building a validator takes about 0.1 s and 40 MB.
+
+class StructureValidator:
+    """Checks elements, cardinality, JSON types, formats, required codes, extensions and invariants, nested ones too.
+
+    `invariants`: whether the error invariants are checked as well. The compiled schema is shared by all types; building
+    a validator takes about 0.1 s and 40 MB.
     """
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, invariants: bool = False) -> None:
+        self._invariants = invariants
         self._types = frozenset(definitions.resource_types)
         self._diagnosis = Diagnosis(definitions)
         self._schema = jsonschema_rs.Draft4Validator(
-            build_root_schema(definitions),
+            build_root_schema(definitions, invariants),
             validate_formats=False,
             # The standard engine matches in linear time, whatever the input.
             pattern_options=jsonschema_rs.RegexOptions(),
         )
 
-    def find_issues(self, resource: Any) -> tuple[Issue, ...]:
-        """An issue for each structural fault of a resource as `orjson.loads` parsed it; () when there is none."""
-        if self._accepts(resource):
-            return ()
-        issues = tuple(islice(self._diagnosis.find_issues(resource), MOST_ISSUES + 1))
+    def find_issues(self, resource: Any, invariants: bool = True) -> tuple[Issue, ...]:
+        """An issue for each fault of a resource as `orjson.loads` parsed it; () when there is none.
+
+        `invariants` False: structure alone, for a Bundle that is carried out entry by entry and not stored, as for all
+        where the validator was made without them.
+        """
+        invariants = invariants and self._invariants
+        found: Iterator[Issue] = iter(())
+        if not self._accepts(resource):
+            found = self._diagnosis.find_issues(resource, invariants)
+        issues = tuple(islice(found, MOST_ISSUES + 1))
+        if not issues and invariants:
+            issues = tuple(islice(map(_break_to_issue, find_breaks(resource)), MOST_ISSUES + 1))
         if len(issues) <= MOST_ISSUES:
             return issues
         rest = f"The resource has more than {MOST_ISSUES} faults; the rest is not listed."
