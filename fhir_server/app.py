@@ -46,7 +46,6 @@ from fhir_server.requests.search_parameters import SearchParameters, Snapshot
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
-from fhir_server.security.audit import ignore_event
 from fhir_server.security.authentication import Authenticate, accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
 from fhir_server.settings import Settings, split_list
@@ -219,7 +218,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         authenticate=seams.authenticate,
         policy=seams.policy,
         rules=seams.rules,
-        audit=ignore_event,
+        audit=None,
         types=frozenset(known.types),
         page_key=page_key,
         criteria=lambda base: Criteria(

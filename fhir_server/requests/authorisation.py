@@ -14,8 +14,9 @@ def authorise(context: Context, request: Request, interaction: str) -> None:
 
 def audit(context: Context, request: Request, interaction: str, status: int) -> None:
     """Report an interaction that was answered with this status."""
-    type, id = _find_subject(context, request)
-    context.audit(Event(request.principal.name, interaction, type, id, status, request.id))
+    if context.audit is not None:
+        type, id = _find_subject(context, request)
+        context.audit(Event(request.principal.name, interaction, type, id, status, request.id))
 
 
 def _find_subject(context: Context, request: Request) -> tuple[str | None, str | None]:

@@ -46,7 +46,7 @@ class Context:
     policy: Policy
     rules: Mapping[str, Callable[..., Awaitable[Any]]]
     """Business rules by resource type; see `writes.rules`."""
-    audit: Audit
+    audit: Audit | None
     types: frozenset[str]
     page_key: bytes
     criteria: Callable[[str], Criteria]

@@ -35,7 +35,7 @@ from fhir_server.search.parameters.string import FAMILY_WORDS, FAMILY_WORDS_EXTR
 from fhir_server.search.parameters.token import CASELESS, CASELESS_EXTRACTORS
 from fhir_server.search.parameters.token_modifiers import OF_TYPE, OF_TYPE_EXTRACTORS, TEXT, TEXT_EXTRACTORS
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.trie import KINDS, Accepts, Node, Sinks, check_number
+from fhir_server.search.trie import KINDS, MOST_ENTRIES, Accepts, Node, Sinks, build_number_error
 from fhir_server.search.trie_builder import Planter, PlantLeaf
 from fhir_server.search.trie_codegen import Walk, unroll, unroll_lazily
 from fhir_server.search.words import extract_texts, list_non_prose
@@ -117,7 +117,8 @@ class Index:
         for sink in sinks:
             for code, values in sink.items():
                 if len(values) > 1:
-                    check_number(code, values)
+                    if len(values) > MOST_ENTRIES:
+                        raise build_number_error(code)
                     sink[code] = _sort_distinct(values)
         references, strings = find_literal_references(resource, bases, self._types), self._strings[type]
         entries = Entries(sinks[0], sinks[1], sinks[2], references, strings, self.make_texts(resource))

@@ -74,13 +74,12 @@ class Node:
         yield from (node for _, _, node in self.filters)
 
 
-def check_number(code: str, values: Sequence[Any]) -> None:
-    """Raises TooCostly where a parameter has more values than can be indexed: sorting them would take long."""
-    if len(values) > MOST_ENTRIES:
-        raise TooCostly(
-            f"The resource has more than {MOST_ENTRIES:,} values of the search parameter `{code}`, which is more than "
-            "can be indexed; divide it."
-        )
+def build_number_error(code: str) -> TooCostly:
+    """The error where a parameter has more values than can be indexed: sorting them would take long."""
+    return TooCostly(
+        f"The resource has more than {MOST_ENTRIES:,} values of the search parameter `{code}`, which is more than "
+        "can be indexed; divide it."
+    )
 
 
 def add(sink: dict[str, Any], code: str, entries: tuple[Any, ...]) -> None:
@@ -89,7 +88,8 @@ def add(sink: dict[str, Any], code: str, entries: tuple[Any, ...]) -> None:
     if earlier is None:
         sink[code] = entries
     elif earlier.__class__ is list:
-        check_number(code, earlier)
+        if len(earlier) > MOST_ENTRIES:
+            raise build_number_error(code)
         earlier.extend(entries)
     else:
         sink[code] = [*earlier, *entries]

@@ -22,7 +22,3 @@ class Audit(Protocol):
     def __call__(self, event: Event) -> None:
         """Take the event; must not block."""
         ...
-
-
-def ignore_event(event: Event) -> None:
-    """The audit of a server without one."""

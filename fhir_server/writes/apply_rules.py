@@ -10,8 +10,9 @@ from fhir_server.fhir.outcome import FhirError, TooCostly, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
-from fhir_server.writes.plan import Plan, apply_patch, plan_target
+from fhir_server.writes.plan import Plan, plan_target
 from fhir_server.writes.resolve_targets import Target
+from fhir_server.writes.resolve_texts import apply_patch
 from fhir_server.writes.rules import MOST_FURTHER_ACTIONS, Change, Ruling, Verb, build_refusal
 from fhir_server.writes.set_elements import set_elements
 from fhir_server.writes.state import State

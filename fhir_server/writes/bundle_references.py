@@ -26,13 +26,10 @@ _URN = re.compile(rb'"reference"\s*:\s*"(?i:urn:(?:uuid|oid):)')
 
 @dataclass(frozen=True, slots=True)
 class BundleReferences:
-    """The full URLs of a bundle's entries and the references they stand for: full URL → `Type/id`.
-
-    `versions`: full URL → the version that a resource has for its sender, and the one that it gets here (0: unknown).
-    """
+    """The full URLs of a bundle's entries, by them the entries, and the references they stand for, `Type/id`."""
 
     references: Mapping[str, str]
-    versions: Mapping[str, tuple[str, int]]
+    targets: Mapping[str, Target]
     prefixes: tuple[bytes, ...]
     relative: Mapping[str, set[bytes]]
 
@@ -52,9 +49,8 @@ class BundleReferences:
                     expression=(f"{other.action.where}.fullUrl", f"{target.action.where}.fullUrl"),
                 )
         references = {full_url: target.reference for full_url, target in first.items()}
-        versions = {full_url: _number_version(target) for full_url, target in first.items()}
         prefixes = tuple(sorted({_find_prefix(url) for url in references}))
-        return cls(references, versions, prefixes, _group_relative_prefixes(references))
+        return cls(references, first, prefixes, _group_relative_prefixes(references))
 
     def rewrite(self, text: Text, full_url: str, definitions: Definitions) -> Text:
         """The resource with its references to other entries replaced; relative ones are read from `full_url`."""
@@ -84,7 +80,7 @@ class BundleReferences:
             full_url = url if url in self.references else root + url
             if full_url not in self.references:
                 continue
-            sent, stored = self.versions[full_url]
+            sent, stored = _number_version(self.targets[full_url])
             if stored:
                 found[reference] = f"{self.references[full_url]}/_history/{stored}"
             elif version == sent or not full_url.endswith(f"/{self.references[full_url]}"):
@@ -98,7 +94,7 @@ class BundleReferences:
 
 
 def _number_version(target: Target) -> tuple[str, int]:
-    """The version in an entry's `meta`, and the one that its resource gets: 1 for what a POST creates, 0 for others."""
+    """The version that an entry has for its sender, and the one that it gets here: 1 by a POST, 0 for unknown."""
     text = target.action.text
     meta = text.tree.get("meta") if text is not None else None
     sent = meta.get("versionId") if isinstance(meta, dict) else None

@@ -25,9 +25,9 @@ def count_rows(entries: Entries) -> int:
     return rows
 
 
-def check_resource(entries: Entries, size: int, settings: Settings, reference: str) -> None:
-    """Refuse a resource of `size` bytes with more index rows than one may have."""
-    if size >= COUNTED_FROM and (rows := count_rows(entries)) > settings.max_entries:
+def check_resource(entries: Entries, settings: Settings, reference: str) -> None:
+    """Refuse a resource with more index rows than one may have."""
+    if (rows := count_rows(entries)) > settings.max_entries:
         raise TooCostly(
             f"`{reference}` would take {rows:,} rows of the index, more than the {settings.max_entries:,} that one "
             "resource may take (setting `max_entries`): it repeats what can be searched too often. Divide it."

@@ -9,22 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from fhir_server.fhir.json_tree import decode, encode, has_same_content
+from fhir_server.fhir.json_tree import has_same_content
 from fhir_server.fhir.outcome import (
     Conflict,
-    Deleted,
     FhirError,
     Invalid,
     Issue,
-    NotFound,
     PreconditionFailed,
     TooCostly,
-    Unprocessable,
 )
-from fhir_server.fhir.resource import Text, parse, split_at_version
+from fhir_server.fhir.resource import Text, split_at_version
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
@@ -33,21 +30,14 @@ from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
-from fhir_server.writes.bundle_references import (
-    BundleReferences,
-    look_up_conditional_references,
-    refuse_unresolved,
-    resolve_conditional_references,
-)
 from fhir_server.writes.check_search_parameter import check_search_parameter
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
-from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets, take_turns
+from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets
+from fhir_server.writes.resolve_texts import resolve_texts
 
 # Current versions that are read before their size is looked at.
 _READ_AT_ONCE = 500
-# A few bytes of a patch look at many of the resource.
-_PATCH_WEIGHT = 16
 
 
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
@@ -89,8 +79,9 @@ class Plan:
     def to_transaction(self, reads: Transaction) -> Transaction:
         """The plan as the store takes it, with the reads and queries of `reads`."""
         written = {f"{write.type}/{write.id}" for write in self.writes if write.content is not None}
-        return replace(
-            reads,
+        return Transaction(
+            reads=reads.reads,
+            queries=reads.queries,
             writes=tuple(self.writes),
             assertions=tuple(self.assertions),
             required=tuple(reference for reference in self.required if reference not in written),
@@ -113,26 +104,32 @@ async def plan(context: Context, actions: Sequence[Action], caller: Caller, bund
     # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
     # nothing could be written meanwhile.
     async with context.planning if len(actions) > SLICE else nullcontext():
-        texts = await _resolve_texts(context, resolved, caller, found, bundle)
-        await _plan_targets(context, draft, resolved, texts, found)
-        if sum(len(text.raw) for text in texts.values()) >= COUNTED_FROM:
+        texts = await resolve_texts(context, resolved, caller, found, bundle)
+        if await _plan_targets(context, draft, resolved, texts, found) >= COUNTED_FROM:
             check_transaction(draft.writes, context.settings)
     return draft
 
 
 async def _plan_targets(
     context: Context, draft: Plan, resolved: ResolvedTargets, texts: Mapping[int, Text], found: Mapping[str, Stored]
-) -> None:
-    """Add every target to the plan. Raises Invalid with the faults of all resources, or the first other error."""
+) -> int:
+    """Add every target to the plan; the bytes of their resources.
+
+    Raises Invalid with the faults of all resources, or the first other error.
+    """
     problems: list[Issue] = []
-    pending = 0
+    pending = total = 0
     for number, target in enumerate(resolved.targets):
         try:
             text, current = texts.get(number), found.get(target.reference)
             size = len(text.raw) if text is not None and not target.found else 0
+            total += size
             if size and target.action.type == SEARCH_PARAMETER:  # a few bytes of an expression take long to compile
                 size += THREAD_FROM
-            await context.long_work.run(size, plan_target, context, draft, target, text, current, draft.caller)
+            if size < THREAD_FROM:
+                plan_target(context, draft, target, text, current, draft.caller)
+            else:
+                await context.long_work.run(size, plan_target, context, draft, target, text, current, draft.caller)
         except FhirError as error:
             problems += error.relocate(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
@@ -143,6 +140,7 @@ async def _plan_targets(
             pending = 0
     if problems:
         raise Invalid(issues=problems)
+    return total
 
 
 def _refuse_double_writes(resolved: ResolvedTargets) -> None:
@@ -191,65 +189,6 @@ async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[
         if stored is not None:
             found[target.reference] = stored
     return found
-
-
-async def _resolve_texts(
-    context: Context, resolved: ResolvedTargets, caller: Caller, found: Mapping[str, Stored], bundle: bool
-) -> dict[int, Text]:
-    """The text each target will have, with references resolved, by position of the target."""
-    texts: dict[int, Text] = {}
-    links = BundleReferences.of(resolved.targets) if bundle else None
-    asking = [each.action.text for each in resolved.targets if _may_refer_by_criteria(each)]
-    if len(asking) > 1:
-        await look_up_conditional_references(context, resolved, filter(None, asking), caller)
-    for number, target in enumerate(resolved.targets):
-        action = target.action
-        if target.found or action.method == "DELETE":
-            continue
-        try:
-            if action.patch is not None:
-                current = found.get(target.reference)
-                size = action.patch_size * _PATCH_WEIGHT
-                size += len(current.raw or b"") if current is not None else 0
-                text = await context.long_work.run(size, apply_patch, action, target, current)
-            else:
-                assert action.text is not None
-                text = action.text
-            inside = action.type == "Bundle"  # what the entries of a Bundle refer to is settled inside it
-            if links is not None and not inside:
-                text = await context.long_work.run(
-                    len(text.raw), links.rewrite, text, action.full_url, context.definitions
-                )
-            if b"?" in text.raw and not inside:
-                text = await resolve_conditional_references(context, resolved, text, caller)
-            if bundle or context.settings.references == "enforce":
-                await context.long_work.run(len(text.raw), refuse_unresolved, text)
-        except FhirError as error:
-            raise (error.relocate(action.where) if action.where else error) from None
-        texts[number] = text
-        await take_turns(number)
-    return texts
-
-
-def _may_refer_by_criteria(target: Target) -> bool:
-    text = target.action.text
-    return text is not None and not target.found and target.action.type != "Bundle" and b"?" in text.raw
-
-
-def apply_patch(action: Action, target: Target, current: Stored | None) -> Text:
-    """The patched text. Raises NotFound, Deleted, or Unprocessable where type or id would change."""
-    if current is None:
-        raise NotFound(f"`{target.reference}` does not exist, so there is nothing to patch.")
-    if current.raw is None:
-        raise Deleted(f"`{target.reference}` was deleted; a PUT would bring it back, a patch cannot.")
-    assert action.patch is not None
-    tree = action.patch(decode(current.raw))
-    if not isinstance(tree, dict) or tree.get("resourceType") != action.type or tree.get("id") != target.id:
-        raise Unprocessable(
-            f"The patch changes `resourceType` or `id` of `{target.reference}`; these two cannot be patched.",
-            expression=(f"{action.type}.id",),
-        )
-    return parse(encode(tree))
 
 
 def plan_target(
@@ -341,7 +280,8 @@ def _plan_write(
         draft.steps.append((target, current))
         return
     entries = entries or context.index.make_entries(action.type, tree, caller.base)
-    check_resource(entries, len(text.raw), context.settings, target.reference)
+    if len(text.raw) >= COUNTED_FROM:
+        check_resource(entries, context.settings, target.reference)
     if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
         for reference in entries.references:
             draft.required.setdefault(reference, (target, text))

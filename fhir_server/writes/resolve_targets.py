@@ -37,6 +37,7 @@ class Target:
     """An action and the id that it resolved to. `found`: an existing resource answers it, so nothing is written.
 
     `entries`: those of the action's resource, valid as it came, where criteria of the same bundle have looked at it.
+    `reference`: `Type/id`.
     """
 
     action: Action
@@ -44,11 +45,10 @@ class Target:
     found: bool = False
     create: bool = False
     entries: Entries | None = None
+    reference: str = field(init=False)
 
-    @property
-    def reference(self) -> str:
-        """`Type/id`."""
-        return f"{self.action.type}/{self.id}"
+    def __post_init__(self) -> None:
+        self.reference = f"{self.action.type}/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +79,23 @@ class ResolvedTargets:
     """The ids that conditional references match, which stay the same once all targets are resolved."""
     stored: StoredMatches = field(default_factory=StoredMatches)
     pending: dict[str, PendingTargets] = field(default_factory=dict)
-    """This plan's own writes, by type."""
+    """This plan's own writes, by type; of the types that criteria asked for."""
 
     def add(self, target: Target) -> None:
         """Add the next target."""
         self.targets.append(target)
-        if not target.found:
-            self.list_pending(target.action.type).add(target)
+        pending = self.pending.get(target.action.type)
+        if pending is not None and not target.found:
+            pending.add(target)
 
     def list_pending(self, type: str) -> PendingTargets:
         """This plan's own writes of a type."""
         pending = self.pending.get(type)
         if pending is None:
             pending = self.pending[type] = PendingTargets()
+            for target in self.targets:
+                if target.action.type == type and not target.found:
+                    pending.add(target)
         return pending
 
     async def look_up(self, context: Context, asked: Sequence[tuple[str, Clause]], caller: Caller) -> None:

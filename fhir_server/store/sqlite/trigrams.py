@@ -46,18 +46,14 @@ def update_trigrams(connection: sqlite3.Connection, removed: IndexRows, added: I
 def _pair_first_trigrams(terms: Iterable[tuple[int, str]]) -> list[tuple[int, str, str]]:
     """(tp, first trigram, value) of each distinct value that has one; ANY instead of that of a long value."""
     return [
-        (tp, ANY if _is_long(value) else value[:LENGTH], value)
+        (tp, value[:LENGTH] if SEPARATOR in value[: LONGEST + 1] else ANY, value)
         for tp, value in dict.fromkeys(terms)
         if SEPARATOR not in value[:LENGTH]
     ]
 
 
-def _is_long(value: str) -> bool:
-    return value.find(SEPARATOR, 0, LONGEST + 1) < 0
-
-
 def _build_rows(tp: int, value: str) -> set[tuple[int, str, str]]:
-    if _is_long(value):
+    if SEPARATOR not in value[: LONGEST + 1]:
         return {(tp, ANY, value)}
     text = value.partition(SEPARATOR)[0]
     return {(tp, gram, value) for gram in list_trigrams(text)}
