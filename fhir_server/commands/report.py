@@ -42,6 +42,17 @@ def ar_aging(
     _run(store, csv, "ar-aging", {"date": date, "by": by, "age-from": age_from})
 
 
+@report.command("provider-adjustments")
+def provider_adjustments(
+    date: _Date = "",
+    by: Annotated[str, typer.Option(help="`reference` or `payer`.")] = "reference",
+    csv: _Csv = False,
+    store: _Store = None,
+) -> None:
+    """Show what payers have kept back or advanced outside of claims, and is open."""
+    _run(store, csv, "provider-adjustments", {"date": date, "by": by})
+
+
 @report.command("financial-summary")
 def financial_summary(
     start: _Start = "",

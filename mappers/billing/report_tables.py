@@ -69,6 +69,16 @@ def list_denials(rows: Iterable[DenialRow], start: date, end: date, by: str) -> 
     return Table("denials", start, end, by, (("denials", COUNT), ("amount", MONEY), ("share", RATE)), lines)
 
 
+def list_provider_adjustments(amounts: Mapping[tuple[str, str], Decimal], day: date, by: str) -> Table:
+    """What is open of provider adjustments by payer or by the payer's reference. Keys: (payer, reference)."""
+    sums: dict[str, Decimal] = {}
+    for (payer, reference), amount in amounts.items():
+        key = payer if by == "payer" else reference
+        sums[key] = sums.get(key, ZERO) + amount
+    rows = tuple((key, (amount,)) for key, amount in sorted(sums.items()))
+    return Table("provider-adjustments", day, day, by, (("open", MONEY),), rows)
+
+
 def list_productivity(rows: Iterable[ProductivityRow], start: date, end: date) -> Table:
     """What each provider did."""
     units = (COUNT, COUNT, MONEY, MONEY, MONEY)

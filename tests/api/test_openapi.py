@@ -200,7 +200,7 @@ async def test_the_types_served_limit_it(limited: dict[str, Any]) -> None:
     assert {path.split("/")[1] for path in limited["paths"]} == {
         *("", "Observation", "Patient", "_history", "_search", "metadata"),
         *("$bulk-publish", "$hl7v2", "$job", "$meta", "$reindex", "$x12"),
-        *("$ar-aging", "$denials", "$financial-summary", "$productivity"),
+        *("$ar-aging", "$denials", "$financial-summary", "$productivity", "$provider-adjustments"),
     }
     schemas = limited["components"]["schemas"]
     assert {"Patient", "Observation", "Bundle", "OperationOutcome", "HumanName"} <= schemas.keys()

@@ -201,6 +201,7 @@ REQUESTS: dict[str, list[Call]] = {
     "$statement": get("Account/none/$statement"),
     "$ar-aging": get("$ar-aging?by=patient"),
     "$financial-summary": get("$financial-summary?start=2020-01-01"),
+    "$provider-adjustments": get("$provider-adjustments"),
     "$denials": get("$denials?start=2020-01-01"),
     "$productivity": get("$productivity?start=2020-01-01"),
     "$pay": send("POST", "Patient/hidden/$pay", PAYING) + send("POST", "Patient/ada/$pay", PAYING),

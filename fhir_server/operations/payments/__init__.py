@@ -91,6 +91,7 @@ PAYMENTS: tuple[Operation, ...] = (
     ),
     _report("ar-aging", "What is open on a day, by its age."),
     _report("financial-summary", "Charges, payments and adjustments of a period, rates, and how long money takes."),
+    _report("provider-adjustments", "What payers have kept back or advanced outside of claims, and is open."),
     _report("denials", "Denials of a period, the largest sums first."),
     _report("productivity", "Visits, charges and money of a period by provider."),
 )

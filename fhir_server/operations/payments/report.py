@@ -1,4 +1,4 @@
-"""`$ar-aging`, `$financial-summary`, `$denials`, `$productivity`: the books in figures (docs/reports.md)."""
+"""`$ar-aging`, `$financial-summary` and the other reports: the books in figures (docs/reports.md)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,18 @@ from mappers.billing.report_tables import (
     list_aging,
     list_denials,
     list_productivity,
+    list_provider_adjustments,
     list_summary,
     make_measure_report,
     write_csv,
 )
-from mappers.billing.reports import age_receivables, measure_productivity, rank_denials, summarize_finances
+from mappers.billing.reports import (
+    age_receivables,
+    list_open_provider_adjustments,
+    measure_productivity,
+    rank_denials,
+    summarize_finances,
+)
 from mappers.scheduling.day_sheet import name_whole
 
 Compute = Callable[[Books], Table]
@@ -67,6 +74,12 @@ def _read_aging(context: Context, asked: Parameters) -> tuple[date, Compute]:
     return day, lambda books: list_aging(age_receivables(books, day, age_from, by), day, by)
 
 
+def _read_provider_adjustments(context: Context, asked: Parameters) -> tuple[date, Compute]:
+    day = read_day(context, asked, "date")
+    by = _choose(asked, "by", ("reference", "payer"))
+    return day, lambda books: list_provider_adjustments(list_open_provider_adjustments(books, day), day, by)
+
+
 def _read_summary(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
     days = int(_choose(asked, "days", ("90", "365")))
@@ -105,12 +118,14 @@ def _choose(asked: Parameters, name: str, choices: tuple[str, ...]) -> str:
 
 _REPORTS: Mapping[str, Read] = {
     "ar-aging": _read_aging,
+    "provider-adjustments": _read_provider_adjustments,
     "financial-summary": _read_summary,
     "denials": _read_denials,
     "productivity": _read_productivity,
 }
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "ar-aging": ("date", "age-from", "by"),
+    "provider-adjustments": ("date", "by"),
     "financial-summary": ("start", "end", "days"),
     "denials": ("start", "end", "by"),
     "productivity": ("start", "end"),

@@ -125,6 +125,25 @@ async def test_receivables_denials_and_productivity_of_the_page(known: Knowledge
         ]
 
 
+async def test_provider_adjustments_are_open_until_they_cancel_out(known: Knowledge, store_uri: str) -> None:
+    async with money_clinic.practice(known, store_uri, clock := Clock("2026-03-10T12:00:00Z")) as client:
+        await bill(client, "03-01", "A1", "100")
+        await take(client, make_835("60", clp("A1", "1", "100", "60", "CAS*CO*45*40")))
+        clock.set("2026-03-17T12:00:00Z")
+        back = clp("A1", "22", "-100", "-60", "CAS*CO*45*-40")
+        await take(client, make_835("0", back, "T2", "PLB*1700000007*20261231*FB:OVER1*-60~"), "2")
+        clock.set("2026-03-24T12:00:00Z")
+        again = clp("A1", "1", "100", "100")
+        plb = "PLB*1700000007*20261231*FB:OVER1*60*WO:OTHER*7.5~"
+        await take(client, make_835("32.5", again, "T3", plb), "3")
+        one = {"reference": "OVER1", "name": "", "open": "60.00"}
+        assert await read_csv(client, "$provider-adjustments?date=2026-03-16") == []
+        assert await read_csv(client, "$provider-adjustments?date=2026-03-17") == [one]
+        other = {"payer": "Organization/payer1", "name": "Plan 1", "open": "-7.50"}
+        assert await read_csv(client, "$provider-adjustments?date=2026-03-24&by=payer") == [other]
+        assert (await client.fhir("GET", "$provider-adjustments?by=month")).status_code == 400
+
+
 async def test_an_empty_practice_has_empty_reports(known: Knowledge) -> None:
     async with money_clinic.practice(known) as client:
         for url in ("$ar-aging", "$denials", "$productivity"):
