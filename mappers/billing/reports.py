@@ -24,6 +24,7 @@ from mappers.billing.ledger import (
     Entry,
     Root,
     find_first_answers,
+    find_root,
 )
 
 BUCKETS: tuple[tuple[str, int], ...] = (("0-30", 30), ("31-60", 60), ("61-90", 90), ("91-120", 120), ("121+", 10**6))
@@ -96,6 +97,22 @@ class Sent:
 
 
 NOTHING_SENT = Sent()
+
+
+class Sending(NamedTuple):
+    """The day of a claim's first sending, and whether it was refused before it was adjudicated."""
+
+    day: date
+    refused: bool
+
+
+def collect_sent(books: Books, sendings: Mapping[str, Sending]) -> Sent:
+    """What is known of the sending of claims, by their roots. `sendings`: by `Claim/id`."""
+    days: dict[str, date] = {}
+    for claim, sending in sendings.items():
+        root = find_root(books, claim)
+        days[root] = min(days.get(root, sending.day), sending.day)
+    return Sent(days, frozenset(find_root(books, claim) for claim, each in sendings.items() if each.refused))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from fhir_server.operations.scheduling.parameters import Parameters, read_parame
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.workers.posting.practice import MOST, Practice, read_practice
+from fhir_server.workers.posting.sendings import read_sendings
 from fhir_server.workers.posting.writes import encode, read_now, read_today
 from mappers.billing.ledger import Books
 from mappers.billing.report_tables import (
@@ -27,7 +28,9 @@ from mappers.billing.report_tables import (
     write_csv,
 )
 from mappers.billing.reports import (
+    Sending,
     age_receivables,
+    collect_sent,
     list_open_provider_adjustments,
     measure_productivity,
     rank_denials,
@@ -35,7 +38,7 @@ from mappers.billing.reports import (
 )
 from mappers.scheduling.day_sheet import name_whole
 
-Compute = Callable[[Books], Table]
+Compute = Callable[[Books, Mapping[str, Sending]], Table]
 Read = Callable[[Context, Parameters], tuple[date, Compute]]
 """Gives the last day whose closing the report may begin with, and how it is computed."""
 # Bytes as which one resource counts when it is decided whether the report is computed on a thread.
@@ -57,44 +60,48 @@ async def make_table(context: Context, caller: Caller, name: str, asked: Paramet
     """A report of at most so many resources. Raises Invalid for what it cannot be asked, TooCostly."""
     until, compute = _REPORTS[name](context, asked)
     practice = await read_practice(context, caller, until, most)
-    table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice)
+    claims = (each for each in practice.resources if each.startswith("Claim/")) if name in _ABOUT_SENDING else ()
+    sendings = await read_sendings(context, caller, claims)
+    table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice, sendings)
     stored = await context.reader(caller).read_many([key for key, _ in table.rows if "/" in key])
     directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
     return replace(table, names={key: name_whole(key, directory) for key in directory})
 
 
-def _make(compute: Compute, practice: Practice) -> Table:
-    return compute(practice.make_books())
+def _make(compute: Compute, practice: Practice, sendings: Mapping[str, Sending]) -> Table:
+    return compute(practice.make_books(), sendings)
 
 
 def _read_aging(context: Context, asked: Parameters) -> tuple[date, Compute]:
     day = read_day(context, asked, "date")
     age_from = _choose(asked, "age-from", ("service", "responsibility"))
     by = _choose(asked, "by", ("payer", "patient", "provider", "location"))
-    return day, lambda books: list_aging(age_receivables(books, day, age_from, by), day, by)
+    return day, lambda books, _: list_aging(age_receivables(books, day, age_from, by), day, by)
 
 
 def _read_provider_adjustments(context: Context, asked: Parameters) -> tuple[date, Compute]:
     day = read_day(context, asked, "date")
     by = _choose(asked, "by", ("reference", "payer"))
-    return day, lambda books: list_provider_adjustments(list_open_provider_adjustments(books, day), day, by)
+    return day, lambda books, _: list_provider_adjustments(list_open_provider_adjustments(books, day), day, by)
 
 
 def _read_summary(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
     days = int(_choose(asked, "days", ("90", "365")))
-    return start - _DAY, lambda books: list_summary(summarize_finances(books, start, end, days=days), start, end)
+    return start - _DAY, lambda books, sendings: list_summary(
+        summarize_finances(books, start, end, collect_sent(books, sendings), days), start, end
+    )
 
 
 def _read_denials(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
     by = _choose(asked, "by", ("reason", "payer", "provider", "month"))
-    return start - _DAY, lambda books: list_denials(rank_denials(books, start, end, by), start, end, by)
+    return start - _DAY, lambda books, _: list_denials(rank_denials(books, start, end, by), start, end, by)
 
 
 def _read_productivity(context: Context, asked: Parameters) -> tuple[date, Compute]:
     start, end = _read_period(context, asked)
-    return start - _DAY, lambda books: list_productivity(measure_productivity(books, start, end), start, end)
+    return start - _DAY, lambda books, _: list_productivity(measure_productivity(books, start, end), start, end)
 
 
 def _read_period(context: Context, asked: Parameters) -> tuple[date, date]:
@@ -123,6 +130,7 @@ _REPORTS: Mapping[str, Read] = {
     "denials": _read_denials,
     "productivity": _read_productivity,
 }
+_ABOUT_SENDING = ("financial-summary",)
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "ar-aging": ("date", "age-from", "by"),
     "provider-adjustments": ("date", "by"),
