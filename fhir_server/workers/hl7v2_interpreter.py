@@ -7,6 +7,7 @@ resources say of the last message that was applied to them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
@@ -48,7 +49,8 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     built = bundle.build_bundle(mapping, await read_state(state, mapping))
     if built.bundle is None:
         return _refuse(message, parsed, built.issues, partner.enhanced)
-    entries = [_to_entry(each) for each in built.bundle.get("entry", ())]
+    looked_up = {need.key for need in bundle.find_needs(mapping)}
+    entries = [_to_entry(each, looked_up) for each in built.bundle.get("entry", ())]
     tasks, overbooked = await find_overbooked(state, entries, partner, mapping.changes.seed)
     told = (*built.issues, *overbooked)
     answers = write_answers(parsed, told, True, partner.enhanced, _stamp(message))
@@ -112,9 +114,13 @@ def _describe_stranger(message: Message) -> Issue:
     return Issue(issue.severity, issue.condition, issue.text, issue.location, True)
 
 
-def _to_entry(entry: Entry) -> Entry:
-    """Without the version that was read, which the State asserts: a change meanwhile is no fault but another try."""
-    request = {name: value for name, value in entry["request"].items() if name != "ifMatch"}
+def _to_entry(entry: Entry, looked_up: AbstractSet[str]) -> Entry:
+    """Without what the State asserts already, so that a change meanwhile is no fault but another try.
+
+    That is the version that was read, and that there is none of what was `looked_up` (full URLs) and is created.
+    """
+    asserted = {"ifMatch", "ifNoneExist"} if entry["fullUrl"] in looked_up else {"ifMatch"}
+    request = {name: value for name, value in entry["request"].items() if name not in asserted}
     return {**entry, "request": request}
 
 

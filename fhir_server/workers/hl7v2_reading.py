@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fhir_server.requests.criteria import parse_criteria
 from fhir_server.requests.merges import announce_merge
-from fhir_server.search.escapes import escape
+from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Clause, Equals, Or, Query, Scope
 from fhir_server.writes.state import State
 from mappers.hl7v2 import bundle
@@ -69,9 +68,8 @@ async def _read_matches(state: State, needs: Sequence[Need]) -> Matches:
 
 
 async def _find_by_identity(state: State, type: str, identities: Iterable[Identity]) -> list[Resource]:
-    value = ",".join(f"{escape(system)}|{escape(value)}" for system, value in identities)
-    where = await parse_criteria(state.context, type, (("identifier", value),), state.caller)
-    return [dict(each.tree) for each in await state.search(type, where)]
+    terms = tuple(f"{value}{SEPARATOR}{system}" for system, value in identities)
+    return [dict(each.tree) for each in await state.search(type, Equals("identifier", terms))]
 
 
 async def _read_schedules(state: State, message: Message, matches: Matches) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fhir_server.__main__ import cli
+from fhir_server.app import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "hl7v2"
@@ -38,9 +40,15 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+async def make_store(uri: str) -> None:
+    """An empty store, as `serve` or `load` makes it."""
+    await (await open_store(uri, create=True)).close()
+
+
 @contextmanager
 def listening(site: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A listener on an SQLite file, and its port."""
+    asyncio.run(make_store(f"sqlite:///{site}/fhir.db"))
     command = [sys.executable, "-m", "fhir_server", "hl7v2", "listen", "--port", "0", *options]
     store = ["--store", f"sqlite:///{site}/fhir.db"]
     environment = {**os.environ, "FHIR_PROFILES": str(site)}
@@ -70,7 +78,8 @@ def test_the_walk_of_the_readme_ends_with_two_acknowledged_messages(tmp_path: Pa
     lines = block.replace("2575", port).replace(".venv/bin/fhir-server", f"{python} -m fhir_server").splitlines()
     connect = f'import socket; socket.create_connection(("127.0.0.1", {port}))'
     waiting = f"until {python} -c {shlex.quote(connect)} 2>/dev/null; do sleep 0.1; done"
-    script = "\n".join(["set -e", *lines[:3], "trap 'kill $!' EXIT", waiting, *lines[3:]])
+    started = 1 + next(number for number, line in enumerate(lines) if line.endswith("&"))
+    script = "\n".join(["set -e", *lines[:started], "trap 'kill $!' EXIT", waiting, *lines[started:]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     environment.pop("FHIR_PROFILES", None)
     done = subprocess.run(
