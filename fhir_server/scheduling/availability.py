@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 
 from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
 from fhir_server.requests.context import Context
 from fhir_server.scheduling.site import site_of
-from fhir_server.scheduling.surroundings import read_all, read_surroundings
-from fhir_server.search.query import Clause
+from fhir_server.scheduling.surroundings import Wanted, read_all, read_surroundings
 from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Calendar, Practice, owner_of, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource, list_types, members, reference_of
@@ -43,12 +43,10 @@ async def find_free_times(
     actors = {calendar.actor for pool in request.pools for calendar in pool}
     reasons |= find_window_reasons(request)
 
-    async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return await read_unseen(context, type, where)
-
     for chunk in list_chunks(request, position):
         window = widen_chunk(request, chunk, practice)
-        occupied = (await read_surroundings(find, actors, window, practice, request.now)).occupied
+        find = partial(read_unseen, context)
+        occupied = (await read_surroundings(find, actors, window, practice, request.now, stored=True)).occupied
         nothing = True
         for time in compute_free_times(request, chunk, occupied, position):
             nothing = False
@@ -57,9 +55,9 @@ async def find_free_times(
             reasons |= find_reasons(request, chunk, occupied)
 
 
-async def read_unseen(context: Context, type: str, where: Clause) -> list[Resource]:
+async def read_unseen(context: Context, wanted: Wanted) -> list[Resource]:
     """All resources that match, whoever asks: what is hidden takes its time as well. Raises TooCostly for too many."""
-    return await read_all(Reader(context.unrestricted, None), type, where)
+    return await read_all(Reader(context.unrestricted, None), wanted)
 
 
 def list_calendars(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import orjson
@@ -14,8 +15,8 @@ import orjson
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Issue
 from fhir_server.fhir.resource import parse
-from fhir_server.scheduling.surroundings import Surroundings, read_surroundings, tag
-from fhir_server.search.query import Clause, Equals
+from fhir_server.scheduling.surroundings import Surroundings, Wanted, read_surroundings, tag
+from fhir_server.search.query import Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Practice, longest_buffer
@@ -76,7 +77,7 @@ async def settle(state: State, visit: Visit) -> Settled:
     state.lock(names)
     window = _widen(fresh, visit)
     actors = [each.actor for each in fresh]
-    around = await read_surroundings(lambda *asked: find(state, *asked), actors, window, visit.practice, now)
+    around = await read_surroundings(partial(find, state), actors, window, visit.practice, now)
     return Settled(visit, tuple(await _hide_names(state, _list_refusals(visit, fresh, around, past))), around)
 
 
@@ -90,13 +91,14 @@ async def _hide_names(state: State, refusals: Iterable[Refusal]) -> list[Refusal
     return [hide_names(refusal, names - set(shown)) for refusal in listed]
 
 
-async def find(state: State, type: str, where: Clause) -> Sequence[Resource]:
+async def find(state: State, wanted: Wanted) -> Sequence[Resource]:
     """All resources that match. Appointments are asserted, Slots are not.
 
     A Slot that the site writes at the same moment might as well come after the booking, which it does not undo; one
     that the booking changes is asserted by that write.
     """
-    return [dict(each.tree) for each in await state.search(type, where, asserted=type == "Appointment")]
+    found = await state.search_types(wanted, asserted=("Appointment",))
+    return [dict(each.tree) for each in found]
 
 
 def _list_refusals(visit: Visit, fresh: Sequence[Taking], around: Surroundings, past: bool) -> Iterable[Refusal]:
@@ -203,7 +205,7 @@ async def _read_slots(
     before = tuple(target_of(slot) for slot in members(old, "slot"))
     appointments = list(around.appointments)
     if before:
-        appointments += await find(state, "Appointment", Equals("slot", before))
+        appointments += await find(state, {"Appointment": Equals("slot", before)})
     own = reference_of(new)
     others = [each for each in appointments if reference_of(each) != own and code_of(each) in OCCUPYING]
     return tuple(slots.values()), frozenset(target_of(slot) for each in others for slot in members(each, "slot"))

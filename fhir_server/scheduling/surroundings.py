@@ -6,7 +6,7 @@ before the window; those that are longer carry a tag by which they are found as 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -26,7 +26,7 @@ _USUAL = 2 * 60 * MINUTE
 LONGEST = 366 * DAY
 MOST_READ = 100_000
 """Resources of a type that one request may read."""
-_PAGE = 1000
+_PAGE, _PAGE_BYTES = 20_000, 32 * 1024 * 1024
 _SYSTEM, _LONG, _MADE, _PUBLISHED = code_system_url("booking"), "long", "made", "published"
 _OURS = (_LONG, _MADE, _PUBLISHED)
 _TAG_OF_ORIGIN = {"booking": _MADE, "published": _PUBLISHED}
@@ -34,8 +34,11 @@ PUBLISHED = Equals("_tag", (f"{_PUBLISHED}{SEPARATOR}{_SYSTEM}",))
 """The Slots that this server publishes."""
 _BUSY = frozenset(("busy", "busy-tentative", "busy-unavailable"))
 
-Find = Callable[[str, Clause], Awaitable[Sequence[Resource]]]
-"""(type, clause) → all resources that match."""
+Wanted = Mapping[str, Clause]
+"""Resource type → what is looked for among its resources."""
+
+Find = Callable[[Wanted], Awaitable[Sequence[Resource]]]
+"""All resources that match, of each type, out of one state of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +80,51 @@ def list_schedules(actors: Iterable[str], practice: Practice) -> tuple[str, ...]
     return tuple(reference_of(each) for actor in actors for each in practice.schedules.get(actor, ()))
 
 
-async def read_all(reader: Reader, type: str, where: Clause, most: int = MOST_READ) -> list[Resource]:
+async def read_all(reader: Reader, wanted: Wanted, most: int = MOST_READ) -> list[Resource]:
     """All resources that match. Raises TooCostly for more than `most`."""
     found: list[Resource] = []
-    query: Query | None = Query((Scope(type, where),), count=_PAGE)
+    scopes = tuple(Scope(type, where) for type, where in wanted.items())
+    query: Query | None = Query(scopes, count=_PAGE, most_bytes=_PAGE_BYTES)
     while query is not None:
         page = await reader.search(query)
         found += [orjson.loads(match.raw or b"{}") for match in page.matches]
         if len(found) > most:
-            raise TooCostly(f"More than {most} resources of type `{type}` would have to be read; narrow the request.")
-        query = Query((Scope(type, where),), count=_PAGE, after=page.next) if page.next is not None else None
+            types = " and ".join(f"`{type}`" for type in wanted)
+            raise TooCostly(f"More than {most} resources of type {types} would have to be read; narrow the request.")
+        query = Query(scopes, count=_PAGE, after=page.next, most_bytes=_PAGE_BYTES) if page.next is not None else None
     return found
 
 
 async def read_surroundings(
-    find: Find, actors: Iterable[str], window: Interval, practice: Practice, now: int
+    find: Find, actors: Iterable[str], window: Interval, practice: Practice, now: int, stored: bool = False
 ) -> Surroundings:
-    """All Appointments and Slots of the actors that overlap the window."""
+    """All Appointments and Slots of the actors that overlap the window; `stored`: as in `list_occupied`."""
     people = list(dict.fromkeys(actors))
     schedules = list_schedules(people, practice)
     near = Equals("actor", list_references(people, practice))
-    appointments = list(await find("Appointment", And((near, _overlapping("date", window)))))
-    slots: Sequence[Resource] = ()
+    wanted: dict[str, Clause] = {"Appointment": And((near, _overlapping("date", window)))}
     if schedules:
         # the Slots that bookings made say nothing beside their Appointments
         others = Not(Equals("_tag", (f"{_MADE}{SEPARATOR}{_SYSTEM}",)))
-        slots = await find("Slot", And((Equals("schedule", schedules), _overlapping("start", window), others)))
-    known = {reference_of(each) for each in appointments}
-    named = {target_of(slot) for each in appointments if code_of(each) in OCCUPYING for slot in members(each, "slot")}
-    bare = tuple(name for slot in slots if code_of(slot) in _BUSY and (name := reference_of(slot)) not in named)
-    if bare:
-        naming = await find("Appointment", Equals("slot", bare))
+        wanted["Slot"] = And((Equals("schedule", schedules), _overlapping("start", window), others))
+    found = await find(wanted)
+    appointments = [each for each in found if each["resourceType"] == "Appointment"]
+    slots = [each for each in found if each["resourceType"] == "Slot"]
+    if bare := _list_bare(slots, appointments):
+        known = {reference_of(each) for each in appointments}
+        naming = await find({"Appointment": Equals("slot", bare)})
         appointments += [each for each in naming if reference_of(each) not in known]
-    return Surroundings(tuple(appointments), tuple(slots), list_occupied(appointments, slots, practice, now))
+    occupied = list_occupied(appointments, slots, practice, now, window, stored)
+    return Surroundings(tuple(appointments), tuple(slots), occupied)
+
+
+def _list_bare(slots: Iterable[Resource], appointments: Iterable[Resource]) -> tuple[str, ...]:
+    """The busy Slots that none of the occupying Appointments names."""
+    busy = [reference_of(slot) for slot in slots if code_of(slot) in _BUSY]
+    if not busy:
+        return ()
+    named = {target_of(slot) for each in appointments if code_of(each) in OCCUPYING for slot in members(each, "slot")}
+    return tuple(name for name in busy if name not in named)
 
 
 def _overlapping(parameter: str, window: Interval) -> Clause:

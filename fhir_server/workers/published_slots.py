@@ -8,12 +8,14 @@ Appointments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import orjson
 
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.fhir.resource import parse
 from fhir_server.scheduling.availability import list_calendars
+from fhir_server.scheduling.settle import find
 from fhir_server.scheduling.site import read_site
 from fhir_server.scheduling.surroundings import PUBLISHED, read_surroundings
 from fhir_server.search.entries import SEPARATOR
@@ -88,11 +90,8 @@ async def _plan_week(state: State, schedule: str, window: Interval) -> Sequence[
         return ()
     request = FreeTimesRequest(window, state.context.clock(), (tuple(calendars),))
 
-    async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return [dict(each.tree) for each in await state.search(type, where, asserted=type == "Appointment")]
-
     wide = widen_chunk(request, window, practice)
-    around = await read_surroundings(find, [calendars[0].actor], wide, practice, request.now)
+    around = await read_surroundings(partial(find, state), [calendars[0].actor], wide, practice, request.now)
     chunks = list_chunks(request)
     times = [time for chunk in chunks for time in compute_free_times(request, chunk, around.occupied)]
     writes, deletes = plan_published_slots(schedule, times, [each for each in around.slots if _begins(each, window)])

@@ -7,6 +7,7 @@ offer that expires or is declined goes back on the waitlist, and its time is fre
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from fhir_server.scheduling.settle import Visit, find, plan_slots, settle, write
 from fhir_server.scheduling.site import read_site
 from fhir_server.scheduling.surroundings import read_surroundings
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.query import And, Clause, Equals, Query, Scope, StartsWith
+from fhir_server.search.query import And, Equals, Query, Scope, StartsWith
 from fhir_server.store.protocol import HistoryQuery, Stored
 from fhir_server.workers.worker import StepResult, Turn
 from fhir_server.writes.action import Action
@@ -133,14 +134,13 @@ async def _offer(turn: Turn, change: _Change, waiting: list[Resource]) -> int:
         time = await _find_time(state, change, practice)
         if time is None or time.start <= turn.context.clock() or await state.read("Task", id) is not None:
             return Decision(0)
-        tasks = await find(state, "Task", Equals("identifier", (f"{name_time(time)}{SEPARATOR}{OFFERED_TIME}",)))
+        tasks = await find(state, {"Task": Equals("identifier", (f"{name_time(time)}{SEPARATOR}{OFFERED_TIME}",))})
         asked = {target_of(task.get("focus")) for task in tasks}
 
-        async def look(type: str, where: Clause) -> list[Resource]:
-            return await read_unseen(turn.context, type, where)
-
         actors = [each.actor for each in time.calendars]
-        around = await read_surroundings(look, actors, Interval(time.start, time.end), practice, turn.context.clock())
+        around = await read_surroundings(
+            partial(read_unseen, turn.context), actors, Interval(time.start, time.end), practice, turn.context.clock()
+        )
         for candidate in rank_candidates(waiting, time, around.occupied, practice, asked):
             decision = await _try(turn, candidate["id"], time, practice, f"Task/{id}")
             if decision is not None:
@@ -188,7 +188,7 @@ async def _try(turn: Turn, id: str, time: FreeTime, practice: Practice, task: st
 async def _close_offers(turn: Turn) -> int:
     """How many offers are over: taken, declined, expired or changed by somebody."""
     closed = 0
-    for task in await read_unseen(turn.context, "Task", _OPEN):
+    for task in await read_unseen(turn.context, {"Task": _OPEN}):
         await turn.check()
         try:
             closed += await _close(turn, task["id"])

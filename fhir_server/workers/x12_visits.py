@@ -64,13 +64,13 @@ async def list_visits(context: Context, caller: Caller, day: date) -> list[Resou
         ("status", _COMING),
     )
     where = await parse_criteria(context, "Appointment", pairs, caller)
-    found = await read_all(context.reader(caller), "Appointment", where)
+    found = await read_all(context.reader(caller), {"Appointment": where})
     return sorted(found, key=lambda each: (str(each.get("start", "")), each["id"]))
 
 
 async def _read_coverages(context: Context, caller: Caller, patient: str, day: date) -> list[Resource]:
     """The active coverages of a patient whose period has the day, by their order."""
-    found = await read_all(context.reader(caller), "Coverage", Equals("beneficiary", (patient,)))
+    found = await read_all(context.reader(caller), {"Coverage": Equals("beneficiary", (patient,))})
     in_force = [each for each in found if each.get("status") == "active" and _covers(each.get("period", {}), day)]
     return sorted(in_force, key=lambda each: (each.get("order", 1), each["id"]))
 

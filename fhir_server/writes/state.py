@@ -7,7 +7,7 @@ that must not overlap name a lock in common (`State.lock`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -109,25 +109,38 @@ class State:
         `asserted` False: nothing is asserted, for a decision that would stand as well had it been made just before any
         other write of what it looks for. Raises TooCostly for more than `most`.
         """
+        return await self.search_types({type: where}, (type,) if asserted else (), most)
+
+    async def search_types(
+        self, wanted: Mapping[str, Clause], asserted: Container[str], most: int = MOST_READ
+    ) -> list[Resource]:
+        """As `search`, for several types (type → what is looked for) in one look at the store.
+
+        By type and id. `asserted`: the types of which that no others match, and the version of each, is asserted.
+        """
         pending = {
-            reference.partition("/")[2]: tree
-            for reference, tree in self._pending.items()
-            if reference.startswith(f"{type}/")
+            reference: tree for reference, tree in self._pending.items() if reference.partition("/")[0] in wanted
         }
-        query = Query((Scope(type, self._reader.restrict_clause(type, where)),), count=most + 1 + len(pending))
-        page = await self._reader.search(query)
-        if len(page.matches) > most + len(pending):
+        scopes = tuple(Scope(type, self._reader.restrict_clause(type, where)) for type, where in wanted.items())
+        limit = most + len(pending)
+        page = await self._reader.search(Query(scopes, count=limit + 1))
+        if len(page.matches) > limit:
+            types = " and ".join(f"`{type}`" for type in wanted)
             raise TooCostly(
-                f"More than {most} resources of type `{type}` would have to be looked at; narrow the request."
+                f"More than {most} resources of type {types} would have to be looked at; narrow the request."
             )
-        stored = [match for match in page.matches if match.id not in pending]
-        if asserted:
-            self.assertions.append(Matches(query, tuple(match.id for match in page.matches)))
-            self.assertions += [VersionIs(type, match.id, match.version) for match in stored]
-        found = {match.id: _to_resource(match) for match in stored}
-        for id in self._match_pending(type, where, pending):
-            found[id] = Resource(pending[id] or {}, 0)
-        return [found[id] for id in sorted(found)]
+        for scope in scopes:
+            if scope.type in asserted:
+                ids = tuple(match.id for match in page.matches if match.type == scope.type)
+                self.assertions.append(Matches(Query((scope,), count=limit + 1), ids))
+        stored = [match for match in page.matches if match.reference not in pending]
+        self.assertions += [VersionIs(each.type, each.id, each.version) for each in stored if each.type in asserted]
+        found = {match.reference: _to_resource(match) for match in stored}
+        for type, where in wanted.items() if pending else ():
+            own = {name.partition("/")[2]: tree for name, tree in pending.items() if name.startswith(f"{type}/")}
+            for id in self._match_pending(type, where, own):
+                found[f"{type}/{id}"] = Resource(own[id] or {}, 0)
+        return [found[reference] for reference in sorted(found)]
 
     def _match_pending(self, type: str, where: Clause, trees: Mapping[str, Tree | None]) -> list[str]:
         """The ids of the plan's writes that match; index entries that the plan has are not made again."""

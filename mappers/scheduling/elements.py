@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from fhir_server.fhir.datetimes import parse_interval
@@ -86,8 +87,12 @@ def list_types(resource: Resource) -> frozenset[str]:
 
 def read_instant(text: Any, zone: tzinfo = UTC) -> int | None:
     """µs since 1970 UTC; None for what is no date. A value without an offset is taken in `zone`."""
-    if not isinstance(text, str):
-        return None
+    return _parse_start(text, zone) if isinstance(text, str) else None
+
+
+# visits start and end at the same few times: a day of a practice is read again and again
+@lru_cache(4096)
+def _parse_start(text: str, zone: tzinfo) -> int | None:
     try:
         return parse_interval(text, zone)[0]
     except ValueError:

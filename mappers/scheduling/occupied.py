@@ -10,6 +10,8 @@ from typing import NamedTuple
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice, find_schedule, owner_of, parameters_of, takes_time
 from mappers.scheduling.elements import (
+    AFTER_ALL,
+    BEFORE_ALL,
     Resource,
     code_of,
     extension_value,
@@ -17,6 +19,7 @@ from mappers.scheduling.elements import (
     list_types,
     members,
     person_of,
+    read_instant,
     read_period,
     read_times,
     reference_of,
@@ -76,9 +79,24 @@ class _Part(NamedTuple):
     parameters: SchedulingParameters
 
 
+_LAST, _REMEMBERED = "last takings", "stored versions"
+_MOST_REMEMBERED = 50_000
+"""Versions of Appointments whose occupied time is kept: some 30 MB."""
+
+
 def list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
     """The participants whose time an Appointment takes, not those who declined; each person, device and room once."""
     memo = practice.memo  # what many Appointments have in common
+    last = memo.get(_LAST)
+    if last is not None and last[0] is appointment:  # one Appointment is asked about in several places
+        return list(last[1])
+    found = _list_takings(appointment, practice)
+    memo[_LAST] = (appointment, found)
+    return list(found)
+
+
+def _list_takings(appointment: Resource, practice: Practice) -> list[Taking]:
+    memo = practice.memo
     time = read_times(appointment)
     if isinstance(time, Issue):
         return []
@@ -134,45 +152,91 @@ def occupies(appointment: Resource, now: int) -> bool:
     return status in OCCUPYING and not (status == "pending" and hold_expired(appointment, now))
 
 
+class _Occupying(NamedTuple):
+    """What an Appointment in an occupying status takes: of whom, which Slots it names, until when a hold lasts."""
+
+    entries: tuple[tuple[str, Occupation], ...]
+    slots: tuple[str, ...]
+    until: int | None
+
+
 def list_occupied(
-    appointments: Iterable[Resource], slots: Iterable[Resource], practice: Practice, now: int
+    appointments: Iterable[Resource],
+    slots: Iterable[Resource],
+    practice: Practice,
+    now: int,
+    window: Interval | None = None,
+    stored: bool = False,
 ) -> Occupied:
     """Occupied time out of the Appointments and Slots that touch a window.
 
+    What does not touch the window, where one is given, is left out; the window includes all buffers. `stored`: the
+    Appointments come from the store as they are, so that what follows from a version is remembered.
     `appointments` has to hold every occupying Appointment and hold that names one of the `slots`: such Slots say
     nothing of their own. A busy Slot that only a cancelled Appointment still names is the site's word, and counts.
     """
     actors: dict[str, list[Occupation]] = defaultdict(list)
     named: set[str] = set()
+    low, high = window or Interval(BEFORE_ALL, AFTER_ALL)
     for appointment in appointments:
-        if code_of(appointment) in OCCUPYING:
-            named.update(target_of(slot) for slot in members(appointment, "slot"))
-        if not occupies(appointment, now):
+        found = _recall(appointment, practice) if stored else _read_occupying(appointment, practice)
+        if found is None:
             continue
-        reference = reference_of(appointment)
-        firm = not is_request(appointment)
-        for actor, time, _, parameters, _, types in list_takings(appointment, practice):
-            low, high = reserve(time, parameters)
-            entry = Occupation(*time, low, high, parameters.capacity, reference, types, firm)
-            actors[actor].append(entry)
+        named.update(found.slots)
+        if found.until is None or found.until > now:
+            for actor, entry in found.entries:
+                if entry.low < high and low < entry.high:
+                    actors[actor].append(entry)
+    closed, opened = _read_slots((slot for slot in slots if reference_of(slot) not in named), practice, now, actors)
+    return Occupied(
+        {actor: sorted(group, key=lambda each: each[:4]) for actor, group in actors.items()}, closed, opened
+    )
+
+
+def _read_slots(
+    slots: Iterable[Resource], practice: Practice, now: int, actors: dict[str, list[Occupation]]
+) -> tuple[dict[str, list[Interval]], dict[str, list[Interval]]]:
+    """What Slots without Appointment close and open, by Schedule; busy ones are added to those of the actors."""
     closed: dict[str, list[Interval]] = defaultdict(list)
     opened: dict[str, list[Interval]] = defaultdict(list)
     for slot in slots:
         own, status, times = target_of(slot.get("schedule")), code_of(slot), read_times(slot)
-        reference = reference_of(slot)
-        if reference in named or isinstance(times, Issue):
+        if isinstance(times, Issue):
             continue
         if status == "busy-unavailable":
             closed[own].append(times)
         elif status == "busy" or (status == "busy-tentative" and not hold_expired(slot, now)):
             schedule = practice.directory.get(own)
             actor = owner_of(schedule, practice.directory) if schedule else own
-            actors[actor].append(Occupation(*times, *times, 0, reference))
+            actors[actor].append(Occupation(*times, *times, 0, reference_of(slot)))
         elif status == "free" and slot_origin(slot) != "published":
             opened[own].append(times)
-    return Occupied(
-        {actor: sorted(group, key=lambda each: each[:4]) for actor, group in actors.items()}, closed, opened
-    )
+    return closed, opened
+
+
+def _recall(appointment: Resource, practice: Practice) -> _Occupying | None:
+    """What a stored version takes, worked out once for a practice as it is now."""
+    remembered: dict[object, _Occupying | None] = practice.memo.setdefault(_REMEMBERED, {})
+    meta = appointment.get("meta") or {}
+    key = (appointment.get("id"), meta.get("versionId"), meta.get("lastUpdated"))
+    if key not in remembered:
+        if len(remembered) >= _MOST_REMEMBERED:
+            remembered.clear()
+        remembered[key] = _read_occupying(appointment, practice)
+    return remembered[key]
+
+
+def _read_occupying(appointment: Resource, practice: Practice) -> _Occupying | None:
+    """None for an Appointment whose status takes no time."""
+    if code_of(appointment) not in OCCUPYING:
+        return None
+    reference, firm = reference_of(appointment), not is_request(appointment)
+    entries = []
+    for actor, time, _, parameters, _, types in list_takings(appointment, practice):
+        low, high = reserve(time, parameters)
+        entries.append((actor, Occupation(*time, low, high, parameters.capacity, reference, types, firm)))
+    until = read_instant(extension_value(appointment, HOLD_EXPIRES)) if code_of(appointment) == "pending" else None
+    return _Occupying(tuple(entries), tuple(target_of(slot) for slot in members(appointment, "slot")), until)
 
 
 def find_full(occupations: Sequence[Occupation], capacity: int) -> list[Interval]:

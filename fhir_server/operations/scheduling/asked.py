@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Forbidden, Invalid, Issue, NotFound, Unprocessable
@@ -160,10 +161,9 @@ async def _list_any_of(ask: Ask, appointment: Resource) -> list[Resource]:
     window = Interval(times.start - DAY, times.end + DAY)
     actors = [each.actor for each in calendars]
 
-    async def find(type: str, where: object) -> list[Resource]:
-        return await read_unseen(ask.context, type, where)  # type: ignore[arg-type]
-
-    occupied = (await read_surroundings(find, actors, window, ask.practice, ask.now)).occupied
+    occupied = (
+        await read_surroundings(partial(read_unseen, ask.context), actors, window, ask.practice, ask.now)
+    ).occupied
     ranked = sorted(calendars, key=lambda each: (count_visits(each, times.start, occupied)[0], each.schedule))
     return [with_provider(appointment, ask.practice.directory[each.schedule]) for each in ranked]
 

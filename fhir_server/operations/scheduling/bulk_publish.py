@@ -6,6 +6,7 @@ https://github.com/smart-on-fhir/smart-scheduling-links/blob/master/specificatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from urllib.parse import urlencode
 
 import orjson
@@ -18,7 +19,6 @@ from fhir_server.requests.request import FHIR_JSON, Request, Response
 from fhir_server.scheduling.availability import list_calendars, read_unseen
 from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import read_surroundings
-from fhir_server.search.query import Clause
 from mappers.scheduling.calendars import Calendar, Practice, list_actors
 from mappers.scheduling.elements import Resource, reference_of
 from mappers.scheduling.free_times import FreeTime, FreeTimesRequest, compute_free_times, list_chunks, widen_chunk
@@ -123,11 +123,8 @@ async def _list_slots_of(context: Context, request: Request, calendar: Calendar,
     window = Interval(now, now + min(AHEAD, calendar.parameters.horizon * MINUTE))
     wanted = FreeTimesRequest(window, now, ((calendar,),))
 
-    async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return await read_unseen(context, type, where)
-
     wide = widen_chunk(wanted, window, practice)
-    occupied = (await read_surroundings(find, [calendar.actor], wide, practice, now)).occupied
+    occupied = (await read_surroundings(partial(read_unseen, context), [calendar.actor], wide, practice, now)).occupied
     times = (time for chunk in list_chunks(wanted) for time in compute_free_times(wanted, chunk, occupied))
 
     def link(time: FreeTime) -> str:

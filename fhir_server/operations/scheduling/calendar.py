@@ -76,7 +76,7 @@ async def _read_appointments(
     actor = owner_of(resource, practice.directory) if is_schedule else reference_of(resource)
     date = DateRange("date", (Bound("low", "ge", window.start), Bound("low", "lt", window.end)))
     where = And((Equals("actor", list_references([actor], practice)), date))
-    found = await read_all(reader, "Appointment", where, MOST_EVENTS)
+    found = await read_all(reader, {"Appointment": where}, MOST_EVENTS)
     if not is_schedule:
         return found
     return [each for each in found if _is_by(each, reference_of(resource), practice)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import orjson
 
@@ -13,9 +13,8 @@ from fhir_server.requests.request import Request, Response
 from fhir_server.scheduling.availability import find_free_times, list_calendars
 from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import LONGEST, read_all, read_surroundings
-from fhir_server.search.query import Clause
 from mappers.scheduling.calendars import Calendar, Practice, owner_of
-from mappers.scheduling.elements import Resource, person_of, reference_of
+from mappers.scheduling.elements import person_of, reference_of
 from mappers.scheduling.free_times import FreeTime, FreeTimesRequest
 from mappers.scheduling.intervals import DAY, Interval
 from mappers.scheduling.report import (
@@ -43,10 +42,9 @@ async def schedule_report(context: Context, request: Request) -> Response:
     calendars, left_out = await _list_calendars(context, request, asked, practice)
     reader = context.reader(request.caller)
 
-    async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return await read_all(reader, type, where)
-
-    around = await read_surroundings(find, [each.actor for each in calendars], window, practice, now)
+    around = await read_surroundings(
+        partial(read_all, reader), [each.actor for each in calendars], window, practice, now
+    )
     wanted = ReportRequest(window, now, tuple(calendars), around.appointments, around.occupied, practice)
     figures = await context.long_work.run(_VISIT * len(around.appointments), list_figures, wanted)
     for calendar in calendars:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
+from functools import partial
 
 import orjson
 
@@ -16,7 +17,6 @@ from fhir_server.requests.request import Caller
 from fhir_server.scheduling.availability import list_calendars
 from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import read_all, read_surroundings
-from fhir_server.search.query import Clause
 from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Calendar, owner_of
 from mappers.scheduling.day_sheet import SheetRequest, name_whole
@@ -59,10 +59,9 @@ async def read_sheet(
     window = Interval(day_interval(days[0], zone).start - DAY, day_interval(days[-1], zone).end + DAY)
     reader = context.reader(caller)
 
-    async def find(type: str, where: Clause) -> Sequence[Resource]:
-        return await read_all(reader, type, where)
-
-    around = await read_surroundings(find, [each.actor for each in calendars], window, practice, now)
+    around = await read_surroundings(
+        partial(read_all, reader), [each.actor for each in calendars], window, practice, now
+    )
     directory = {**practice.directory, **await _read_names(reader, around.appointments, calendars)}
     names = _name_schedules(calendars, directory)
     calendars.sort(key=lambda each: (not each.actor.startswith("Practitioner/"), names[each.schedule]))
