@@ -14,6 +14,8 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.fhir.datetimes import DAY
+from fhir_server.requests.request import Caller
+from fhir_server.workers.message_log import close
 from fhir_server.workers.table import WORKERS
 from tests.conftest import Client
 from tests.mappers.x12.test_x12_oracles import validate_by_pyx12
@@ -144,6 +146,24 @@ async def test_retention_removes_what_was_sent_and_answered_and_the_claim_goes_o
         children = make_claim_status(4, "T00000", "STC*A2:20*20261120*WQ*120~")
         await post(client, say_277ca([children]))
         assert await read_state(client, "Claim/c00000") == "accepted"
+
+
+async def test_a_refused_delivery_is_closed_after_retention_has_removed_its_999(
+    known: Knowledge, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    site = write_plan(tmp_path, f'retention_days = 30\n[transports.folder]\nout = "{tmp_path}/out"\n')
+    async with claims_clinic(known, "memory://", 1, profiles=site) as (client, _):
+        (case,) = await transmit(client, "Claim/c00000")
+        await WORKERS["deliveries"].step(await take_turn(client.server.context, "deliveries", "a", []))
+        number = segments(await read_text(client, case["transmission"]), "ISA")[0][13]
+        await post(client, say_999("AK2*837*0001*005010X222A1~IK5*R*5~", status="R", number=str(int(number))))
+        assert await read_state(client, "Claim/c00000") == "rejected"
+        later = replace(client.server.context, clock=lambda: client.server.context.clock() + 40 * DAY)
+        await WORKERS["retention"].step(await take_turn(later, "retention", "a", []))
+        id = case["transmission"].removeprefix("Task/")
+        closed = await close(client.server.context, Caller("http://test/fhir"), id, "Sent by hand.")
+        assert closed["status"] == "cancelled"
 
 
 async def test_the_books_keep_the_charge_of_a_claim_that_is_split(known: Knowledge, tmp_path: Path) -> None:
