@@ -16,7 +16,7 @@ from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.workers.x12_answers import answer_interchange
-from fhir_server.workers.x12_files import describe_faults
+from fhir_server.workers.x12_files import MOST_PARTS, describe_faults
 from fhir_server.workers.x12_intake import Source, TakenInterchange, read_file, take_interchange
 
 x12 = typer.Typer(no_args_is_help=True, help="X12: take files of payers and clearinghouses in.")
@@ -44,7 +44,7 @@ def post(
         for path in files:
             text = path.read_bytes()
             try:
-                found = await read_file(context, text)
+                found = await read_file(context, text, MOST_PARTS)
             except FhirError as error:
                 raise ValueError(f"{path}: {error}") from None
             sentences = [each.sentence for each in found.outside]
