@@ -53,3 +53,12 @@ async def test_the_walk_of_the_page_can_be_followed(known: Knowledge, store_uri:
         assert {each["transmission"]["valueReference"]["reference"] for each in parts[:2]} == {
             parts[0]["transmission"]["valueReference"]["reference"]
         }
+        answers = await follow(client, "docs/billing.md", "From the answer to zero, step by step")
+        assert [each.status_code for each in answers] == [201, 200, 200, 201, 200], [each.text for each in answers]
+        posted, states, invoices, paid, balance = (each.json() for each in answers)
+        assert (posted["status"], posted["paymentAmount"]["value"]) == ("active", 130)
+        assert states["entry"][0]["resource"]["businessStatus"]["coding"][0]["code"] == "adjudicated"
+        assert [each["resource"]["totalNet"]["value"] for each in invoices["entry"]] == [30]
+        assert paid["paymentAmount"]["value"] == 30
+        sums = {each["name"]: each["valueMoney"]["value"] for each in balance["parameter"] if "valueMoney" in each}
+        assert (sums["charges"], sums["payments"], sums["adjustments"], sums["balance"]) == (190, 160, 30, 0)
