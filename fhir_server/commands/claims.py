@@ -23,7 +23,8 @@ from mappers.billing.worklists import COLUMNS, WORKLISTS, Pairs, build_search, i
 claims = typer.Typer(no_args_is_help=True, help="The claims that go out, by what is to be done with them.")
 
 _PAGE = 200
-_RIGHT = ("total", "days")
+_CSV_ALONE = ("number", "since")
+_SHORT = ("service", "total", "days")
 
 Store = Annotated[str | None, typer.Option(help="Store URI (FHIR_STORE).")]
 Claims = Annotated[list[str] | None, typer.Argument(metavar="[CLAIM]...", help="Claims such as `Claim/1`.")]
@@ -57,8 +58,10 @@ def list_claims(
             rows = list_rows(tasks[:count], resources, read_today(context))
             if csv:
                 typer.echo(write_csv(rows), nl=False)
-            else:
+            elif rows:
                 Console().print(make_table(name, rows))
+            else:
+                typer.echo(f"{name}: none — {WORKLISTS[name].meaning}")
             typer.echo(f"Task?{urlencode(pairs, safe=':/|,')}", err=csv)
             if len(tasks) > count:
                 typer.echo(f"There are more than {count}; ask for more with --count.", err=True)
@@ -159,12 +162,16 @@ async def call(context: Context, caller: Caller, claim: str, operation: str, bod
 
 
 def make_table(name: str, rows: list[tuple[str, ...]]) -> Table:
-    """A worklist as a table."""
-    table = Table(title=f"{name}: {len(rows)} — {WORKLISTS[name].meaning}", title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold", justify="right" if column in _RIGHT else "left")
+    """A worklist as a table, without the columns that only CSV has and those that would say nothing."""
+    worklist = WORKLISTS[name]
+    left_out = {*_CSV_ALONE, *(("state",) if len(worklist.states) == 1 else ())}
+    shown = [at for at, column in enumerate(COLUMNS) if column not in left_out and any(row[at] for row in rows)]
+    table = Table(title=f"{name}: {len(rows)} — {worklist.meaning}", title_justify="left")
+    for at in shown:
+        short = COLUMNS[at] in _SHORT
+        table.add_column(COLUMNS[at], overflow="fold", no_wrap=short, justify="right" if short else "left")
     for row in rows:
-        table.add_row(*map(make_printable, row))
+        table.add_row(*(make_printable(row[at]) for at in shown))
     return table
 
 
