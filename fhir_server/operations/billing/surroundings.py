@@ -22,6 +22,11 @@ from mappers.billing.split_rules import BillingProvider, RuleSet, find_rule_set
 MOST_REFERENCES = 1000
 """Resources that one claim may lead to."""
 
+MOST_ENTRIES = 500
+"""Lines of a claim that is judged or split, and entries of each of its other lists: ten times what an 837P holds."""
+
+_BOUND = ("item", "diagnosis", "careTeam", "insurance", "supportingInfo", "related")
+
 _FOLLOWED: dict[str, tuple[str, ...]] = {
     # type → the elements whose references lead to what a claim needs; `a.b` is an element of an element
     "Claim": (
@@ -56,6 +61,7 @@ class Shelf:
 
     async def view(self, claim: Resource) -> ClaimView:
         """The claim with its patient, providers, coverages and other claims, and the settings of the site."""
+        check_size(claim)
         rules, _ = await self.find_rules(claim)
         named = [each.then.provider for each in rules.rules if isinstance(each.then, BillingProvider)] if rules else []
         patient = find_reference(claim.get("patient"))
@@ -118,6 +124,15 @@ class Shelf:
             found = await self.state.read(type, id) if type in self.state.context.types else None
             self._found[reference] = None if found is None else copy(found.tree)
         return self._found[reference]
+
+
+def check_size(claim: Resource) -> None:
+    """Raises Unprocessable for a claim with so many entries that judging it would take too long."""
+    for name in _BOUND:
+        count = len(claim.get(name, ()))
+        if count > MOST_ENTRIES:
+            text = f"The claim has {count} entries in `{name}`; at most {MOST_ENTRIES} are judged. Divide it."
+            raise Unprocessable(text, code="too-costly", expression=(f"Claim.{name}",))
 
 
 def list_references(resource: Resource) -> Iterator[str]:

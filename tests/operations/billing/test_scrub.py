@@ -149,3 +149,15 @@ async def test_a_second_active_library_for_the_same_owner_is_refused(known: Know
         answer = await client.fhir("POST", "", json={"resourceType": "Bundle", "type": "transaction", "entry": both})
         assert answer.status_code == 409 and "active one for payer 90001" in sentence(answer)
         assert (await client.fhir("GET", "Library/x")).status_code == 404
+
+
+async def test_a_claim_that_is_too_large_is_refused_before_it_is_judged(known: Knowledge) -> None:
+    async with claims_clinic(known) as (client, (claim,)):
+        lines = [{**claim["item"][0], "id": f"L{n}", "sequence": n} for n in range(1, 502)]
+        answer = await client.fhir("POST", "Claim/$scrub", json={**claim, "item": lines})
+        assert answer.status_code == 422 and "501 entries in `item`" in sentence(answer), answer.text
+        assert (await client.fhir("POST", "Claim/$scrub", json={**claim, "item": lines[:500]})).status_code == 200
+        await put(client, {**claim, "item": lines})
+        assert (await client.fhir("POST", "Claim/c00000/$split")).status_code == 422
+        told = await client.fhir("POST", "Claim/c00000/$transmit")
+        assert told.status_code == 200 and "501 entries in `item`" in told.text
