@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.http import Target
 from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
 from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
 from bench.queries import QUERIES, Query, Search, count_totals, fill, list_queries, read_pools
+from bench.scheduling import Book, Find, prepare_booked, prepare_providers
 from bench.summary import PhaseResult
 
 Say = Callable[[str], None]
@@ -128,6 +130,16 @@ async def _measure_scale(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]
     return measured
 
 
+async def _measure_find(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    phases: list[Phase] = [Find(lane.target, await prepare_booked(lane, random.Random(work.seed))) for lane in lanes]
+    return _make_results("find", lanes, await measure(lanes, phases, work.limits))
+
+
+async def _measure_bookings(name: str, path: str, lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    phases: list[Phase] = [Book(lane.target, await prepare_providers(lane), path) for lane in lanes]
+    return _make_results(name, lanes, await measure(lanes, phases, work.limits))
+
+
 PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
     "ingest": _measure_ingest,
     "search": _measure_search,
@@ -135,6 +147,9 @@ PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]
     "read": _measure_read,
     "crud": _measure_crud,
     "transaction": _measure_transaction,
+    "find": _measure_find,
+    "book": partial(_measure_bookings, "book", "Appointment/$book"),
+    "appointments": partial(_measure_bookings, "appointments", "Appointment"),
     "scale": _measure_scale,
 }
 
