@@ -38,7 +38,7 @@ class Client(httpx.AsyncClient):
         return response
 
 
-EXTERNAL_FOLDERS = frozenset({"bench", "commands", "faults"})
+EXTERNAL_FOLDERS = frozenset({"bench", "clients", "commands", "faults"})
 
 
 @pytest.hookimpl(wrapper=True)

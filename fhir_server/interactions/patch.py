@@ -72,7 +72,7 @@ def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:
         )
     tree = decode(body)
     check_tree(body, decode_numbers_as_text(body))
-    if kind == MERGE_PATCH:
+    if kind == MERGE_PATCH or (kind in FHIR_TYPES and _is_partial_resource(tree)):
         return functools.partial(merge_patch.apply, patch=tree)
     operations = tree if kind == JSON_PATCH else tree.get("parameter") if isinstance(tree, dict) else None
     most = context.settings.max_patch_operations
@@ -89,6 +89,11 @@ def parse_patch(context: Context, content_type: str, body: bytes) -> Patch:
             code="structure",
         )
     return functools.partial(_parse_fhirpath_patch, parameters=tree, definitions=context.definitions)
+
+
+def _is_partial_resource(tree: Any) -> bool:
+    """Whether a body in FHIR JSON is part of a resource to merge, as fhirpy sends it, and no FHIRPath Patch."""
+    return isinstance(tree, dict) and tree.get("resourceType") != "Parameters"
 
 
 def decode_numbers_as_text(body: bytes) -> Any:

@@ -70,7 +70,8 @@ async def test_fhirpath_patch(client: Client) -> None:
         ([{"op": "replace", "path": "/id", "value": "other"}], JSON_PATCH, 422),
         ([{"op": "replace", "path": "/status", "value": "nonsense"}], JSON_PATCH, 400),
         ([], {"Content-Type": "text/plain"}, 415),
-        ({"resourceType": "Observation"}, {"Content-Type": "application/fhir+json"}, 400),
+        ([{"resourceType": "Parameters"}], {"Content-Type": "application/fhir+json"}, 400),
+        ({"resourceType": "Patient"}, {"Content-Type": "application/fhir+json"}, 422),
     ],
 )
 async def test_patches_that_cannot_be(client: Client, body: Any, headers: dict[str, str], status: int) -> None:
