@@ -43,7 +43,8 @@ class Hl7v2Section(Section):
     """How HL7 v2 is exchanged with a partner.
 
     `permissions`: by message type or event, what may be done with resources of a type; what is not named there follows
-    the table of `docs/mappers/hl7v2.md`. `ignored`: segments and fields that are left out without an issue.
+    the table of `docs/mappers/hl7v2.md`. `concept_maps`: vocabulary or field → canonical URL of a stored ConceptMap.
+    `ignored`: segments and fields that are left out without an issue.
     """
 
     senders: tuple[Hl7v2Side, ...] = ()
@@ -51,6 +52,7 @@ class Hl7v2Section(Section):
     processing: Annotated[tuple[Literal["P", "T", "D", ""], ...], Field(min_length=1)] = ("P",)
     character_set: str = ""
     code_systems: Mapping[str, Text] = Field(default_factory=dict)
+    concept_maps: Mapping[str, Text] = Field(default_factory=dict)
     permissions: Mapping[Event, Mapping[str, Literal["create", "change", "none"]]] = Field(default_factory=dict)
     custom_fields: tuple[Hl7v2Field, ...] = ()
     ignored: tuple[Segment, ...] = ()

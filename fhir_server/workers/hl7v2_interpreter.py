@@ -13,7 +13,8 @@ from functools import lru_cache, partial
 
 from fhir_server.fhir import outcome
 from fhir_server.workers.hl7v2_booking import find_overbooked
-from fhir_server.workers.hl7v2_partners import find_mapper_partner
+from fhir_server.workers.hl7v2_concept_maps import add_concept_maps
+from fhir_server.workers.hl7v2_partners import find_mapper_partner, read_section
 from fhir_server.workers.hl7v2_reading import name_locks, read_state
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
 from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
@@ -43,6 +44,9 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
         return _refuse(message, None, issues, True)
     if partner is None:
         return _refuse(message, parsed, (*issues, _describe_stranger(parsed)), True)
+    if named := read_section(state.context.partners[partner.name]).concept_maps:
+        partner, missing = await add_concept_maps(state, partner, named)
+        issues = (*issues, *missing)
     mapping = map_message(parsed, partner, _to_time(message.received))
     mapping.context.issues[:0] = [each for each in issues if each not in mapping.issues]
     state.lock(name_locks(mapping))

@@ -206,3 +206,39 @@ async def test_octets_without_a_character_set_are_read_as_latin_1(memory: Client
     await take(memory, msh("ADT^A08").encode() + b"PID|1||7^^^MRN||M\xfcller^Cy\r")
     (patient,) = await resources(memory, "Patient")
     assert patient["name"][0]["family"] == "Müller"
+
+
+MARITAL = "https://north.example/ConceptMap/marital"
+
+
+async def test_a_concept_map_translates_as_it_is_stored_and_unknown_codes_stay_and_are_listed(client: Client) -> None:
+    with_partners(client, north(concept_maps={"PID-16": MARITAL, "DG1-3": "https://north.example/ConceptMap/absent"}))
+    target = {"code": "W", "equivalence": "equivalent", "display": "Widowed"}
+    element = [{"code": "ZZ9", "target": [target]}, {"code": "ZZ8", "target": [{"equivalence": "unmatched"}]}]
+    group = [{"source": "urn:north", "target": "http://terminology.hl7.org/CodeSystem/v3-MaritalStatus"}]
+    group[0]["element"] = element  # type: ignore[assignment]
+    concept_map = {"resourceType": "ConceptMap", "id": "marital", "url": MARITAL, "status": "active", "group": group}
+    assert (await client.fhir("PUT", "ConceptMap/marital", json=concept_map)).status_code == 201
+
+    async def take_code(value: str, number: str) -> tuple[list[str], list[str]]:
+        received = await take(client, msh("ADT^A08", number) + pid(number, f16=f"{value}^local^L"))
+        assert code(received) == "AA", received.reason
+        (patient,) = await resources(client, f"Patient?identifier={number}")
+        told = [
+            issue.diagnostics for issue in received.issues if "PID" in issue.diagnostics or "Map" in issue.diagnostics
+        ]
+        return [each["code"] for each in patient["maritalStatus"]["coding"]], told
+
+    codes, told = await take_code("ZZ9", "1")
+    assert codes == ["W", "ZZ9"], "the original is the second coding"
+    assert [each for each in told if "ConceptMap/absent` for DG1-3 is not stored" in each]
+    codes, told = await take_code("ZZ8", "2")
+    assert codes == ["ZZ8"] and any("`ZZ8` of PID-16 is not in the table" in each for each in told)
+    target["code"] = "D"
+    assert (await client.fhir("PUT", "ConceptMap/marital", json=concept_map)).status_code == 200
+    assert (await take_code("ZZ9", "3"))[0] == ["D", "ZZ9"], "a changed map holds from the next message on"
+    with_partners(
+        client,
+        north(concept_maps={"PID-16": MARITAL}, translations={"PID-16": {"ZZ9": {"system": "urn:x", "code": "S"}}}),
+    )
+    assert (await take_code("ZZ9", "4"))[0] == ["S", "ZZ9"], "the partner's own table wins"

@@ -29,7 +29,8 @@ def cwe_to_codeable_concept(value: Composite, cell: Cell) -> dict[str, Any] | No
         if coding and coding not in codings:
             codings.append(coding)
     text = value.text(9)
-    if codings and cell.vocabulary and (code := codings[0].get("code")):
+    translated = cell.vocabulary or name_field(cell) in cell.context.partner.translations
+    if codings and translated and (code := codings[0].get("code")):
         target = translate(code, cell.vocabulary, name_field(cell), cell.context.partner)
         if target is None:
             _tell_unknown(code, cell)
@@ -65,7 +66,8 @@ def _write_coding(code: str, system: str, display: str) -> dict[str, Any]:
 
 
 def _tell_unknown(code: str, cell: Cell) -> None:
-    text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {cell.vocabulary}; it is kept as it is."
+    table = cell.vocabulary or name_field(cell)
+    text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {table}; it is kept as it is."
     cell.context.issues.append(tell(text, cell.location))
 
 
