@@ -31,6 +31,13 @@ async def ask(process: Process, method: str, url: str) -> httpx.Response:
         return await client.request(method, url, **body)  # type: ignore[arg-type]
 
 
+async def wait_for_workers(process: Process) -> None:
+    """Wait until both workers have opened the file."""
+    async with asyncio.timeout(60):
+        while process.log.read_text().count("Application startup complete") < 2:
+            await asyncio.sleep(0.1)
+
+
 async def refuses_writes(process: Process, says: str, times: int = 8) -> None:
     """Every worker answers 503 with a sentence, to writes and on `/readyz`."""
     for _ in range(times):
@@ -52,9 +59,11 @@ async def kill_a_worker(process: Process) -> None:
 async def test_a_removed_file_is_not_made_again(tmp_path: Path, endings: tuple[str, ...]) -> None:
     database = tmp_path / "fhir.db"
     with serving_process(database, "--workers", "2") as process:
+        await wait_for_workers(process)
         assert (await ask(process, "PUT", "Patient/p")).status_code == 201
         for ending in endings:
             (tmp_path / f"fhir.db{ending}").unlink()
+        await asyncio.sleep(0.3)  # so often the files beside the database are looked at
         await refuses_writes(process, "was removed")
         if "" in endings:
             await kill_a_worker(process)
@@ -73,6 +82,7 @@ async def test_a_replaced_file_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     before = other.read_bytes()
     with serving_process(database, "--workers", "2") as process:
+        await wait_for_workers(process)
         assert (await ask(process, "PUT", "Patient/p")).status_code == 201
         shutil.move(other, database)
         await refuses_writes(process, "was replaced by another file")
@@ -86,6 +96,7 @@ async def test_a_replaced_file_is_left_alone(tmp_path: Path) -> None:
 async def test_a_file_that_comes_back_is_written_again(tmp_path: Path) -> None:
     database, away = tmp_path / "fhir.db", tmp_path / "away.db"
     with serving_process(database, "--workers", "2") as process:
+        await wait_for_workers(process)
         assert (await ask(process, "PUT", "Patient/p")).status_code == 201
         database.rename(away)
         await refuses_writes(process, "was removed", 2)

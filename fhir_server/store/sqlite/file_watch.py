@@ -5,7 +5,9 @@ Who goes on with a removed file writes into nothing (https://www.sqlite.org/howt
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from fhir_server.store.protocol import StoreUnavailable
 DATABASE_FILES = ("", "-wal", "-shm")
 """The endings of the names of the files that belong together."""
 
+_PAUSE_SECONDS = 0.2
+"""Between two looks at the files beside the database file."""
+
 
 class FileWatch:
     """The database file and those beside it as they are now; made while they are open, compared later."""
@@ -21,10 +26,23 @@ class FileWatch:
     def __init__(self, path: Path, endings: Iterable[str] = DATABASE_FILES) -> None:
         names = (f"{path.absolute()}{ending}" for ending in endings)
         self._files = {name: file for name in names if (file := _identify(name)) is not None}
+        self._looked = time.monotonic()
+
+    def check_before_write(self) -> None:
+        """`check` the database file, and now and then all: a look takes longer than the rows of a small write."""
+        now = time.monotonic()
+        if now - self._looked > _PAUSE_SECONDS:
+            self.check()
+            self._looked = now  # not after a fault: the next write is to meet it as well
+        else:
+            self._check(itertools.islice(self._files.items(), 1))
 
     def check(self) -> None:
         """Raises StoreUnavailable with a sentence when one of the files was removed or replaced."""
-        for name, before in self._files.items():
+        self._check(self._files.items())
+
+    def _check(self, files: Iterable[tuple[str, tuple[int, int]]]) -> None:
+        for name, before in files:
             now = _identify(name)
             if now != before:
                 what = "was removed" if now is None else "was replaced by another file"

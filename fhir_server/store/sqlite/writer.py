@@ -184,7 +184,7 @@ class Writer:
         if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.try_enter():
             return None
         try:
-            self.watch.check()
+            self.watch.check_before_write()
             self._prepare(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
             results = self._write(jobs)
@@ -230,7 +230,7 @@ class Writer:
             with self._turnstile.wait_for_turn(), self._allow_waiting():
                 self._has_turn = True
                 jobs = self._claim_jobs()
-                self.watch.check()
+                self.watch.check_before_write()
                 if self._checkpoints is not None:
                     self._checkpoints.finish_if_due(self._connection)
                 outcomes = self._settle(jobs)
