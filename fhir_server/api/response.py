@@ -67,7 +67,7 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
     if response.location is not None:
         headers.append((b"location", response.location.encode("latin-1", "replace")))
     headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
-    if not any(name == "Cache-Control" for name, _ in response.headers):
+    if not response.headers or not any(name == "Cache-Control" for name, _ in response.headers):
         headers.append(_NO_STORE)
     if body:
         kind = response.content_type or f"{style.content_type}; charset=utf-8"
