@@ -42,7 +42,7 @@ contact = "Billing Office"
 phone = "555-555-0142"
 [x12.theirs]
 qualifier = "30"
-id = "990000001"
+id = "{id}"
 name = "Example Clearinghouse"
 """
 
@@ -54,7 +54,9 @@ def write_partner(folder: Path, name: str, payers: list[str], out: str = "out") 
         (place / each).mkdir(parents=True)
     wanted = ("out",) if out else ("in", "done", "failed")
     lines = "\n".join(f'{each} = "{place}/{each}"' for each in wanted)
-    text = PARTNER.format(name=name, folder=lines, payers=payers).replace("'", '"')
+    text = PARTNER.format(
+        name=name, id="990000001" if name == "house" else name.upper(), folder=lines, payers=payers
+    ).replace("'", '"')
     (folder / "partners" / f"{name}.toml").write_text(text)
 
 
