@@ -46,7 +46,7 @@ PAGES = sorted(
 BASE = "http://127.0.0.1:8000/fhir"
 INTERACTION_PAGES = sorted((DOCS / "interactions").glob("*.md"))
 OPERATION_PAGES = sorted((DOCS / "operations").glob("*.md"))
-TEST_VARIABLES = {"FHIR_TEST_MONGO_URL", "FHIR_TEST_SHARED"}
+TEST_VARIABLES = {"FHIR_SOAK_MESSAGES", "FHIR_TEST_MONGO_URL", "FHIR_TEST_SHARED"}
 DECISION_SECTIONS = ["Context", "Decision", "Consequences", "Alternatives"]
 
 
