@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pymongo
 import pytest
+from bson import Timestamp
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -43,6 +44,36 @@ def test_a_standalone_is_refused() -> None:
         server.stop()
     assert said.startswith("This MongoDB server is a standalone")
     assert "--replSet rs0" in said and "rs.initiate()" in said and "replicaSet=rs0" in said
+
+
+TOLD: dict[str, dict[str, Any]] = {
+    "hello": {"setName": "rs0", "logicalSessionTimeoutMinutes": 30},
+    "ping": {"ok": 1.0, "operationTime": Timestamp(1, 1)},
+}
+
+
+class _Server:
+    """The `admin` of a client whose server tells what is given."""
+
+    def __init__(self, told: dict[str, dict[str, Any]]) -> None:
+        self.admin = self
+        self._told = told
+
+    async def command(self, name: str) -> dict[str, Any]:
+        return self._told[name]
+
+
+@pytest.mark.parametrize(("command", "field"), [("hello", "logicalSessionTimeoutMinutes"), ("ping", "operationTime")])
+def test_a_server_that_tells_no_times_or_sessions_is_refused(command: str, field: str) -> None:
+    """Members of a replica set and `mongos` tell both (https://www.mongodb.com/docs/manual/reference/command/nav-crud/)."""
+
+    def check(told: dict[str, dict[str, Any]]) -> None:
+        asyncio.run(deployment.check_deployment(cast(Any, _Server(told))))
+
+    check(TOLD)
+    without = {name: value for name, value in TOLD[command].items() if name != field}
+    with pytest.raises(StoreUnavailable, match=f"`{field}`.* Use MongoDB 5.0 or later"):
+        check(TOLD | {command: without})
 
 
 def test_an_absent_server_is_waited_for_a_bounded_time() -> None:

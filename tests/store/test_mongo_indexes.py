@@ -8,6 +8,8 @@ from typing import Any
 
 import pymongo
 import pytest
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure
 
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.contract.case import START, Ticks, put, write
@@ -84,6 +86,37 @@ def test_an_index_of_another_shape_is_refused(mongo_uri: str) -> None:
         client.get_default_database()[HISTORY].create_index([("something", 1)], name="system")
     with pytest.raises(StoreUnavailable, match="An index of the collection `history` is not the one"):
         asyncio.run(open_store(mongo_uri, Ticks()))
+
+
+@pytest.mark.parametrize("code", [46, 117])
+def test_an_index_that_another_process_makes_is_tried_again(
+    mongo_uri: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """LockBusy and ConflictingOperationInProgress, which pass (mongo/src/mongo/base/error_codes.yml)."""
+    real, times = AsyncCollection.create_indexes, 2
+
+    async def refuse(self: AsyncCollection[Any], *arguments: Any, **options: Any) -> list[str]:
+        nonlocal times
+        times -= 1
+        if times >= 0:
+            raise OperationFailure("busy", code)
+        return await real(self, *arguments, **options)
+
+    async def body(retry: float) -> None:
+        nonlocal times
+        store = await open_store(mongo_uri, Ticks(), retry=retry)
+        try:
+            times = 2
+            await write(store, put("Patient/a"))
+        finally:
+            await store.close()
+
+    monkeypatch.setattr(AsyncCollection, "create_indexes", refuse)
+    asyncio.run(body(20.0))
+    assert set(_made(mongo_uri)["Patient"]) == {"_id_", *(index.name for index in list_indexes("Patient"))}
+    times = 1_000_000
+    with pytest.raises(StoreUnavailable, match="busy"):
+        asyncio.run(body(0.1))
 
 
 def test_values_have_a_date_after_which_they_may_be_removed(mongo_uri: str) -> None:

@@ -7,15 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from pymongo.errors import OperationFailure, WaitQueueTimeoutError
+from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, WaitQueueTimeoutError
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.store.contract.case import Ticks, put, query, write
 from fhir_server.store.mongo import open_store
-from fhir_server.store.mongo.errors import translate_error
+from fhir_server.store.mongo.commit import refuse_slow_reads
+from fhir_server.store.mongo.errors import is_transient, translate_error
 from fhir_server.store.mongo.search import Search
-from fhir_server.store.protocol import BUDGET, Budget, BudgetExceeded, Page, Store, StoreUnavailable
+from fhir_server.store.protocol import (
+    BUDGET,
+    Budget,
+    BudgetExceeded,
+    Page,
+    Store,
+    StoreUnavailable,
+    TooLargeForStore,
+)
 
 HELD = 12
 FEW = q.Equals("code", (f"few{SEPARATOR}urn",))
@@ -154,6 +163,29 @@ def test_what_needs_too_much_memory_is_too_costly(code: int) -> None:
     """ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, and a sort's in earlier versions."""
     found = translate_error(OperationFailure("memory", code))
     assert isinstance(found, BudgetExceeded) and "more than the database holds in memory" in str(found)
+
+
+def test_a_time_that_the_server_keeps_by_itself_is_too_costly() -> None:
+    """ExceededTimeLimit, a category of its own beside MaxTimeMSExpired (mongo/src/mongo/base/error_codes.yml)."""
+    found = translate_error(OperationFailure("operation exceeded time limit", 262))
+    assert isinstance(found, BudgetExceeded) and "longer than the time it is given" in str(found)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationFailure("cache", 388), BulkWriteError({"writeErrors": [{"code": 388, "errmsg": "cache"}]})],
+    ids=["the command", "a write of a bulk"],
+)
+def test_what_the_cache_does_not_hold_is_sent_in_smaller_transactions(error: OperationFailure) -> None:
+    """TransactionTooLargeForCache: MongoDB means it not to be tried again, as WriteConflict is."""
+    found = translate_error(error)
+    assert isinstance(found, TooLargeForStore) and "several smaller transactions" in str(found)
+    assert not is_transient(error)
+
+
+def test_a_transaction_waits_no_longer_for_what_it_refers_to() -> None:
+    with pytest.raises(StoreUnavailable, match="nothing was written"), refuse_slow_reads():
+        raise ExecutionTimeout("operation exceeded time limit", 50)
 
 
 def test_no_connection_in_time_is_no_lost_primary() -> None:

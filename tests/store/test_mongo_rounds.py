@@ -27,14 +27,16 @@ class Commands(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.sent: list[str] | None = None
+        self.unlimited: list[str] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         heartbeat = event.command_name == "update" and event.command.get("update") == "writers"
         if self.sent is not None and event.command_name not in _UNCOUNTED and not heartbeat:
             collection = event.command.get(event.command_name)
-            self.sent.append(
-                f"{event.command_name} {collection}" if isinstance(collection, str) else event.command_name
-            )
+            name = f"{event.command_name} {collection}" if isinstance(collection, str) else event.command_name
+            self.sent.append(name)
+            if "maxTimeMS" not in event.command:
+                self.unlimited.append(name)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Of no interest here."""
@@ -145,6 +147,14 @@ def test_update(sent: Sent) -> None:
         "insert history",
         "commitTransaction",
     ]
+
+
+def test_what_a_transaction_reads_to_be_checked_has_a_time_limit(sent: Sent, listener: Commands) -> None:
+    listener.unlimited = []
+    commands = sent(lambda store: write(store, delete("Condition/c"), released=("Condition/c",)))
+    asked = {name for name in commands if name.partition(" ")[0] in ("find", "aggregate")}
+    assert "find Condition" in asked and any(name.startswith("aggregate") for name in asked)
+    assert asked.isdisjoint(listener.unlimited)
 
 
 def test_delete(sent: Sent) -> None:

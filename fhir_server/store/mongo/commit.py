@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bson import ObjectId
 from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
 from fhir_server.store.mongo.documents import (
@@ -30,10 +31,13 @@ from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, purge, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
 from fhir_server.store.operations import Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import Committed, Stored
+from fhir_server.store.protocol import Committed, Stored, StoreUnavailable
 
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
 _IDS_PER_READ = 10_000
+
+READ_MS = 20_000
+"""How long a transaction waits for the state of what it names, and for what refers to what it deletes, each."""
 
 
 class AlreadyCreated(Exception):
@@ -131,10 +135,12 @@ class Attempt:
     async def _read_states(self, references: Iterable[str]) -> None:
         for type, ids in _iterate_batches(references):
             wanted = {"_id": {"$in": ids}}
-            async with self.context.database[type].find(wanted, _STATE, session=self.session) as cursor:
-                async for found in cursor:
-                    state = _State(found["version"], found["updated"], found["order"], found["live"])
-                    self.states[f"{type}/{found['_id']}"] = state
+            asked = self.context.database[type].find(wanted, _STATE, session=self.session, max_time_ms=READ_MS)
+            with refuse_slow_reads():
+                async with asked as cursor:
+                    async for found in cursor:
+                        state = _State(found["version"], found["updated"], found["order"], found["live"])
+                        self.states[f"{type}/{found['_id']}"] = state
 
     def _get_state(self, reference: str) -> _State:
         return self.states.get(reference, _ABSENT)
@@ -186,6 +192,17 @@ def _build_change(current: Document, state: _State) -> InsertOne[Document] | Rep
     return ReplaceOne({"_id": current["_id"], "version": state.version}, current)
 
 
+@contextmanager
+def refuse_slow_reads() -> Iterator[None]:
+    """Raises StoreUnavailable for a read that took longer than READ_MS: it is no search that could ask for less."""
+    try:
+        yield
+    except ExecutionTimeout as error:
+        raise StoreUnavailable(
+            "MongoDB did not tell in time what the transaction refers to; nothing was written. Try again."
+        ) from error
+
+
 def group_by_type(references: Iterable[str]) -> dict[str, list[str]]:
     """Ids by type of the local references, each once, sorted."""
     found: dict[str, list[str]] = {}
@@ -233,8 +250,9 @@ async def find_sources(database: Database, transaction: Transaction, writes: Ite
         return []
     (first, stages), *rest = pipelines
     united = [{"$unionWith": {"coll": type, "pipeline": pipeline}} for type, pipeline in rest]
-    async with await database[first].aggregate([*stages, *united]) as cursor:
-        return [(text[1:], document["source"]) async for document in cursor for text in document["targets"]]
+    with refuse_slow_reads():
+        async with await database[first].aggregate([*stages, *united], maxTimeMS=READ_MS) as cursor:
+            return [(text[1:], document["source"]) async for document in cursor for text in document["targets"]]
 
 
 def _build_sources_pipeline(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list[Document]:

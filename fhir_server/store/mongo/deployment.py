@@ -55,9 +55,10 @@ def _build_defaults(uri: str) -> dict[str, Any]:
 
 
 async def check_deployment(client: AsyncMongoClient[Document]) -> None:
-    """Wait for the server, and refuse one that cannot do transactions. Raises StoreUnavailable."""
+    """Wait for the server, and refuse one that has no transactions, sessions or times. Raises StoreUnavailable."""
     try:
         hello = await client.admin.command("hello")
+        ping = await client.admin.command("ping")
     except ServerSelectionTimeoutError as error:
         raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_shorten(error)}.") from error
     except PyMongoError as error:
@@ -67,6 +68,16 @@ async def check_deployment(client: AsyncMongoClient[Document]) -> None:
             "This MongoDB server is a standalone: it has no transactions, which this store needs. Make it a replica "
             "set, of one member if need be: start `mongod` with `--replSet rs0`, run `rs.initiate()` once in "
             "`mongosh`, and add `replicaSet=rs0` to the URI."
+        )
+    missing = [
+        name
+        for name, answer in (("logicalSessionTimeoutMinutes", hello), ("operationTime", ping))
+        if answer.get(name) is None
+    ]
+    if missing:
+        raise StoreUnavailable(
+            f"This server does not tell what a MongoDB replica set tells (`{'`, `'.join(missing)}`), so that it has "
+            "no sessions, or no times at which a reader of changes can begin. Use MongoDB 5.0 or later."
         )
 
 

@@ -24,11 +24,18 @@ TRANSIENT, UNKNOWN_COMMIT = "TransientTransactionError", "UnknownTransactionComm
 
 LIFETIME_PASSED, NO_SUCH_TRANSACTION = 290, 251
 
+BUSY = frozenset({46, 117})
+"""LockBusy, ConflictingOperationInProgress: another process makes the same index, or a chunk of a shard moves."""
+
 _DUPLICATE_KEY, _WRITE_CONFLICT = 11000, 112
 # LockTimeout, WriteConflict, SnapshotUnavailable, NoSuchTransaction, PreparedTransactionInProgress
 _CONFLICTS = frozenset({24, _WRITE_CONFLICT, 246, NO_SUCH_TRANSACTION, 267})
 # TransactionTooLarge, BSONObjectTooLarge, and two that mongod gives without a name
 _TOO_LARGE = frozenset({257, 10334, 17419, 17420})
+# TransactionTooLargeForCache, from 6.3 on: the same however often it is tried
+_TOO_LARGE_FOR_CACHE = 388
+# ExceededTimeLimit: of the server's own limits, beside MaxTimeMSExpired, which the driver raises as ExecutionTimeout
+_TIME_PASSED = 262
 # ExceededMemoryLimit, QueryExceededMemoryLimitNoDiskUseAllowed, and those of sorts and groups in earlier versions
 _TOO_COSTLY = frozenset({146, 292, 16819, 16820, 16945})
 _UNAUTHORISED = frozenset({13, 18})
@@ -37,6 +44,10 @@ CLOSED = "The MongoDB store is closed; nothing was written."
 TOO_LONG = (
     "The transaction took longer than the database keeps one open (`transactionLifetimeLimitSeconds`); nothing was "
     "written. Send it in several smaller transactions."
+)
+TOO_LARGE_FOR_CACHE = (
+    "The transaction changes more than the database's cache holds; nothing was written. Send it in several smaller "
+    "transactions, or give `mongod` more cache (`cacheSizeGB`)."
 )
 
 
@@ -51,22 +62,25 @@ def is_transient(error: PyMongoError) -> bool:
     """Whether the same transaction may succeed when it is tried again from its start."""
     if error.has_error_label(TRANSIENT) or is_duplicate(error):
         return True
-    if isinstance(error, BulkWriteError):
-        return bool(_CONFLICTS & _collect_codes(error))
-    return isinstance(error, OperationFailure) and error.code in _CONFLICTS
+    return bool(_CONFLICTS & _collect_codes(error))
 
 
-def _collect_codes(error: BulkWriteError) -> set[int]:
-    return {each.get("code", 0) for each in error.details.get("writeErrors", ())}
+def _collect_codes(error: PyMongoError) -> set[int]:
+    """The code of an error, and those of the writes of a bulk."""
+    details = error.details if isinstance(error, BulkWriteError) else {}
+    return {getattr(error, "code", None) or 0, *(each.get("code", 0) for each in details.get("writeErrors", ()))}
 
 
 def translate_error(error: PyMongoError) -> StoreError:
     """The error as the protocol names it, its text a full sentence."""
-    if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE:
+    codes = _collect_codes(error)
+    if isinstance(error, DocumentTooLarge) or codes & _TOO_LARGE:
         return TooLargeForStore(f"The database takes no document or transaction that large ({error}).")
-    if isinstance(error, ExecutionTimeout):
+    if _TOO_LARGE_FOR_CACHE in codes:
+        return TooLargeForStore(TOO_LARGE_FOR_CACHE)
+    if isinstance(error, ExecutionTimeout) or _TIME_PASSED in codes:
         return BudgetExceeded("The search took longer than the time it is given.")
-    if getattr(error, "code", None) in _TOO_COSTLY:
+    if codes & _TOO_COSTLY:
         return BudgetExceeded("The search was stopped: it sorts or gathers more than the database holds in memory.")
     if isinstance(error, WaitQueueTimeoutError):
         return StoreUnavailable(

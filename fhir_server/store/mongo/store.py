@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from fhir_server.store.mongo.documents import LAST_VERSION, PROJECTION, build_ve
 from fhir_server.store.mongo.errors import CLOSED, translate_error, translate_errors
 from fhir_server.store.mongo.history import history
 from fhir_server.store.mongo.indexes import HISTORY, Collections, Document
+from fhir_server.store.mongo.repeat import repeat
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.transact import SECONDS, Limits, Transactor
 from fhir_server.store.mongo.watermark import CommitWatermark
@@ -50,9 +52,9 @@ READY_SECONDS = 3.0
 async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, retry: float = SECONDS) -> MongoStore:
     """Open `mongodb://…/DB` or `mongodb+srv://…/DB`; collections and indexes are made where absent.
 
-    `retry`: s for which a transaction is tried again. Raises ValueError for another URI; StoreUnavailable when no
-    server answers within `deployment.WAIT_MS`, when it cannot do transactions, or when the database has another schema
-    version or other indexes of the same names.
+    `retry`: s for which a transaction, or the making of an index, is tried again. Raises ValueError for another URI;
+    StoreUnavailable when no server answers within `deployment.WAIT_MS`, when it cannot do transactions or tells no
+    times, or when the database has another schema version or other indexes of the same names.
     """
     client, name = deployment.connect(uri)
     try:
@@ -61,7 +63,7 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, retry: flo
         await deployment.check_schema(database)
         await deployment.page_key(database)
         collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
-        await collections.prepare()
+        await repeat(collections.prepare, time.monotonic() + retry)
         limits = Limits(retry, await deployment.read_lifetime(client))
         return MongoStore(client, name, collections, clock, limits, budget)
     except PyMongoError as error:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from bson import ObjectId
 from pymongo import AsyncMongoClient, ReadPreference
@@ -32,6 +30,7 @@ from fhir_server.store.mongo.errors import (
 )
 from fhir_server.store.mongo.indexes import Collections, Document
 from fhir_server.store.mongo.locks import Queue, Stripes, list_queued_names
+from fhir_server.store.mongo.repeat import LONGEST_PAUSE, repeat
 from fhir_server.store.operations import Transaction
 from fhir_server.store.protocol import Committed, StoreError, StoreUnavailable, TooLargeForStore, WriteConflict
 from fhir_server.store.uninterrupted import finish
@@ -42,10 +41,7 @@ SECONDS = 20.0
 COMMIT_MS = 10_000
 """How long the database may take to make a commit durable on a majority before it is asked again."""
 
-Answer = TypeVar("Answer")
-
 _FIRST_PAUSE = 0.002
-_LONGEST_PAUSE = 0.2
 
 OUTCOME_UNKNOWN = (
     "MongoDB was lost while it committed, so this may have been stored or not. Read the resources before you try "
@@ -80,10 +76,10 @@ class Transactor:
         async with self._queue.take_turn(list_queued_names(transaction)):
             try:
                 types = sorted({write.type for write in transaction.writes})
-                await _retry(lambda: self._collections.ensure(types), deadline)
+                await repeat(lambda: self._collections.ensure(types), deadline)
                 if not transaction.writes:
                     return await self._repeat(Work(transaction, ObjectId(), 0, ()), deadline)
-                await _retry(self._context.watermark.renew_if_stale, deadline)
+                await repeat(self._context.watermark.renew_if_stale, deadline)
                 async with self._context.watermark.open_transaction() as now:
                     work = Work(transaction, ObjectId(), now, self._stripes.list_names(transaction))
                     return await self._repeat(work, deadline)
@@ -108,7 +104,7 @@ class Transactor:
             tries += 1
             if time.monotonic() > deadline:
                 raise _build_failure(cause) from cause
-            await asyncio.sleep(random.random() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
+            await asyncio.sleep(random.random() * min(LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
 
     def _has_outlived(self, error: PyMongoError, started: float) -> bool:
         code = getattr(error, "code", None)
@@ -140,7 +136,7 @@ class Transactor:
                     unknown = True
                     if time.monotonic() > deadline:
                         raise StoreUnavailable(OUTCOME_UNKNOWN) from error
-                    await asyncio.sleep(random.random() * _LONGEST_PAUSE)
+                    await asyncio.sleep(random.random() * LONGEST_PAUSE)
                     continue
                 if unknown and await self._was_committed(attempt, deadline):
                     return None
@@ -148,20 +144,9 @@ class Transactor:
 
     async def _was_committed(self, attempt: Attempt, deadline: float) -> bool:
         try:
-            return await _retry(lambda: is_committed(self._context.database, attempt.work, attempt.versions), deadline)
+            return await repeat(lambda: is_committed(self._context.database, attempt.work, attempt.versions), deadline)
         except PyMongoError as error:
             raise StoreUnavailable(OUTCOME_UNKNOWN) from error
-
-
-async def _retry(ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
-    """The answer to what may be asked twice, asked again while the database is away."""
-    while True:
-        try:
-            return await ask()
-        except ConnectionFailure:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(random.random() * _LONGEST_PAUSE)
 
 
 def _build_failure(cause: Exception) -> StoreError:
