@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from mappers.billing.fields import ZERO
-from mappers.billing.ledger import INVOICE, PATIENT, Books, Entry, Root, list_entries
+from mappers.billing.ledger import INVOICE, PATIENT, UNBILLED, Books, Entry, Root, list_entries
 
 
 class Share(NamedTuple):
@@ -39,8 +39,12 @@ def share_balances(books: Books, day: date) -> dict[str, Share]:
 
 
 def find_payer(root: Root, day: date) -> str:
-    """Who a root's claim is with on a day: the payer of its latest claim made until then, else the patient."""
-    return next((payer for since, payer in reversed(root.payers) if since <= day), PATIENT)
+    """Who a root's claim is with on a day: the payer of its latest claim made until then; nobody before the first one.
+
+    What a patient has paid ahead is the patient's.
+    """
+    nobody = PATIENT if root.name.startswith("Patient/") else UNBILLED
+    return next((payer for since, payer in reversed(root.payers) if since <= day), nobody)
 
 
 _KEYS: dict[str, Callable[[Books, Entry], str]] = {

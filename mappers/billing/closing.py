@@ -12,7 +12,7 @@ from mappers.billing.ledger import (
     CHARGE,
     INVOICE,
     OPENING,
-    PATIENT,
+    UNBILLED,
     Books,
     Entry,
     Root,
@@ -66,10 +66,10 @@ def _find_parts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def _date_root(root: Root, entered: date | None, day: date) -> Root:
-    """The root with the day of its first charge, from which the patient has it until a claim is made."""
+    """The root with the day of its first charge, from which it is unbilled until a claim is made."""
     if entered is None or any(since <= day for since, _ in root.payers):
         return root
-    return replace(root, payers=((entered, PATIENT), *root.payers))
+    return replace(root, payers=((entered, UNBILLED), *root.payers))
 
 
 def continue_books(opening: Books, resources: Resources, day: date) -> Books:
@@ -120,7 +120,7 @@ def _merge(name: str, before: Root, later: Root | None) -> Root:
     if later is None:
         return replace(before, name=name)
     payers = sorted(dict.fromkeys((*before.payers, *later.payers)), key=lambda each: each[0])
-    first = [each for each in payers if each[1] == PATIENT][:1]
+    first = [each for each in payers if each[1] == UNBILLED][:1]
     return Root(
         name,
         later.patient or before.patient,
@@ -128,5 +128,5 @@ def _merge(name: str, before: Root, later: Root | None) -> Root:
         before.provider or later.provider,
         before.location or later.location,
         min((each for each in (before.service_day, later.service_day) if each), default=None),
-        tuple(sorted([*first, *(each for each in payers if each[1] != PATIENT)], key=lambda each: each[0])),
+        tuple(sorted([*first, *(each for each in payers if each[1] != UNBILLED)], key=lambda each: each[0])),
     )

@@ -34,7 +34,8 @@ from mappers.billing.follow_up import read_denied
 
 CHARGE, PAYMENT, ADJUSTMENT, REFUND, INVOICE = "charge", "payment", "adjustment", "refund", "invoice"
 OPENING = "opening"
-PATIENT = "patient"
+PATIENT, UNBILLED = "patient", "unbilled"
+"""Whose an amount is where no payer has it: the patient's, or nobody's yet, without a claim and without an Invoice."""
 
 
 class Entry(NamedTuple):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mappers.billing.balances import share_balances, sum_balances
 from mappers.billing.closing import close_books, continue_books
 from mappers.billing.fields import find_code
-from mappers.billing.ledger import ADJUSTMENT, CHARGE, PATIENT, PAYMENT, REFUND, Books, list_entries
+from mappers.billing.ledger import ADJUSTMENT, CHARGE, PATIENT, PAYMENT, REFUND, UNBILLED, Books, list_entries
 from mappers.billing.remittance import ProviderAdjustment
 from mappers.billing.reports import (
     age_receivables,
@@ -490,3 +490,16 @@ def test_of_two_visits_that_were_paid_one_gets_its_claim_after_the_closing() -> 
     books = continue_books(opening, since, day("03-31"))
     assert sum_balances(books, day("04-02"), "claim") == {"Claim/a1": D(50), "Patient/a": D(-7)}
     assert sum_balances(books, day("04-02"), "patient") == {"Patient/a": D(43)}
+
+
+def test_charges_are_unbilled_until_their_claim_and_stay_so_for_that_day() -> None:
+    practice = Practice()
+    charges = practice.enter("03-02", "A1", "100", served="02-01")
+    before = practice.books()
+    practice.claim("03-20", "A1", charges)
+    after = practice.books()
+    for books in (before, after):
+        assert sum_balances(books, day("03-10"), "payer") == {UNBILLED: D(100)}
+        (row,) = age_receivables(books, day("03-10"), "responsibility")
+        assert (row.group, row.amounts["0-30"]) == (UNBILLED, D(100))
+    assert sum_balances(after, day("03-20"), "payer") == {"Organization/payer1": D(100)}
