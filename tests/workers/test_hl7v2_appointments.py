@@ -98,7 +98,7 @@ async def test_a_conflict_on_our_schedule_is_refused_with_nothing_booked(client:
 
 async def test_of_messages_that_want_one_time_at_once_one_is_booked(client: Client) -> None:
     await own_schedule(client)
-    starts = ["1000", "1015", "1020", "0945", "1005"]
+    starts = ["1000", "1015", "1020", "1010", "1005"]  # each overlaps every other one
     texts = [siu("S12", str(number), f"20360305{start}-0600") for number, start in enumerate(starts)]
     answers = [code(each) for each in await asyncio.gather(*(take(client, text) for text in texts))]
     assert sorted(answers) == ["AA", *["AE"] * 4]
