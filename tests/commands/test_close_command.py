@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from fhir_server.__main__ import cli
+from fhir_server.app import Knowledge
+from tests.conftest import serving
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,13 @@ from fhir_server.__main__ import cli
         ("9999-11", 1, "The month 9999-11 is not over: its last day is 9999-11-30"),
     ],
 )
-def test_a_month_that_cannot_be_closed(tmp_path: Path, month: str, code: int, text: str) -> None:
-    (tmp_path / "fhir.db").touch()
-    result = CliRunner().invoke(cli, ["close", "--month", month, "--store", f"sqlite:///{tmp_path}/fhir.db"])
+def test_a_month_that_cannot_be_closed(known: Knowledge, tmp_path: Path, month: str, code: int, text: str) -> None:
+    uri = f"sqlite:///{tmp_path}/fhir.db"
+
+    async def make() -> None:
+        async with serving(known, store=uri):
+            pass
+
+    asyncio.run(make())
+    result = CliRunner().invoke(cli, ["close", "--month", month, "--store", uri])
     assert (result.exit_code, text in result.output) == (code, True), result.output
