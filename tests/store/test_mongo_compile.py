@@ -284,11 +284,20 @@ def test_a_search_by_stored_keys_sorts_along_an_index() -> None:
     assert stages[0] == {"$match": GENDER}
 
 
+def test_a_search_by_several_stored_keys_sorts_no_texts() -> None:
+    """No index has the order: a sort in memory, which MongoDB ends at 100 MB, holds what $project before it leaves."""
+    keys = build_keys((q.Sort("date", "date", True), q.Sort("_lastUpdated", "lastUpdated")), "Observation")
+    stages = build_pipeline(GENDER, keys, None, "Observation", 101)
+    assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$sort", "$limit"]
+    assert stages[1]["$project"].keys() == {"version", "updated", "method", "live", "size", "sort.date.d"}
+    assert stages[1]["$project"]["size"] == {"$binarySize": "$raw"}
+
+
 def test_a_search_by_computed_keys_carries_no_entries() -> None:
-    """What is sorted is the text and the keys, not the index entries."""
+    """What is sorted is the keys, neither the text nor the index entries."""
     stages = build_pipeline(GENDER, build_keys((CITY,), "Patient"), ("ann", "Patient/b"), "Patient", 21)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$match", "$set", "$sort", "$limit"]
-    assert set(stages[1]["$project"]) == {"version", "updated", "method", "raw", "live", "k0"}
+    assert set(stages[1]["$project"]) == {"version", "updated", "method", "size", "live", "k0"}
 
 
 def test_what_comes_after_the_id_in_a_sort_decides_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from pymongo.errors import BulkWriteError, ExecutionTimeout, OperationFailure, W
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.store.contract.case import Ticks, put, query, write
+from fhir_server.store.contract.case import Ticks, delete, put, query, write
 from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo.aggregation import Aggregations
 from fhir_server.store.mongo.commit import refuse_slow_reads
 from fhir_server.store.mongo.errors import is_transient, translate_error
+from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.protocol import (
     BUDGET,
@@ -32,6 +35,18 @@ MANY = q.Equals("code", (f"many{SEPARATOR}urn",))
 VALUE, DATE, CODE = q.Sort("value", "number"), q.Sort("date", "date", True), q.Sort("code", "term")
 
 With = Callable[..., Any]
+
+
+async def _do_nothing() -> None:
+    """After an aggregation that nothing follows."""
+
+
+@dataclass
+class Heard:
+    """The documents that aggregations found, in their order, and what happens after the first."""
+
+    answers: list[list[Document]] = field(default_factory=list)
+    after_first: Callable[[], Awaitable[None]] = _do_nothing
 
 
 @pytest.fixture
@@ -148,6 +163,48 @@ def test_further_keys_are_sorted_within_the_part_that_a_page_needs(on_observatio
     assert len(on_observations(lambda store: store.search(first), Budget(rows=6)).matches) == 4
     with pytest.raises(BudgetExceeded):
         on_observations(lambda store: store.search(first), Budget(rows=5))
+
+
+@pytest.fixture
+def overheard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """The documents of each aggregation, and what is to be done after the first."""
+    heard = Heard()
+    real = Aggregations.find_all
+
+    async def find_all(self: Aggregations, *arguments: Any) -> list[Document]:
+        heard.answers.append(await real(self, *arguments))
+        if len(heard.answers) == 1:
+            await heard.after_first()
+        return heard.answers[-1]
+
+    monkeypatch.setattr(Aggregations, "find_all", find_all)
+    return heard
+
+
+def test_what_is_deleted_between_its_key_and_its_text_leaves_no_gap(on_observations: With, overheard: Heard) -> None:
+    """The values fall with the ids: 11, 10, 09 … A page with a place to spare would pass for the last one."""
+
+    async def walk(store: Store) -> list[list[str]]:
+        async def remove() -> None:
+            await write(store, delete("Observation/10"), delete("Observation/09"))
+
+        overheard.after_first = remove
+        first = await store.search(query("Observation", sort=(VALUE,), count=3))
+        rest = await store.search(query("Observation", sort=(VALUE,), count=20, after=first.next))
+        assert rest.next is None
+        return [[match.id for match in page.matches] for page in (first, rest)]
+
+    assert on_observations(walk) == [["11", "08", "07"], ["06", "05", "04", "03", "02", "01", "00"]]
+
+
+def test_of_a_sorted_page_no_more_texts_are_read_than_it_may_hold(on_observations: With, overheard: Heard) -> None:
+    """As `Query.most_bytes` says; the sort itself reads none."""
+    asked = replace(query("Observation", sort=(VALUE,), count=5), most_bytes=1)
+    page: Page = on_observations(lambda store: store.search(asked))
+    assert [match.id for match in page.matches] == ["11"] and page.next is not None
+    sorts, texts = overheard.answers
+    assert [len(sorts), len(texts)] == [6, 1]
+    assert all("raw" not in document for document in sorts) and texts[0]["raw"] == page.matches[0].raw
 
 
 def test_a_search_has_one_time_for_all_its_questions(on_observations: With) -> None:

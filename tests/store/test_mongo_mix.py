@@ -100,8 +100,8 @@ BESIDE: Mapping[str, Plan] = {
     "Observation?_sort=code": ("Observation.sort_code",),
     "Condition?_sort=onset-date": ("Condition.sort_onset-date",),
     "Patient?_sort=-family": ("Patient.sort_family_down",),
-    # A walk along the first key tells what the second has to order.
-    "Patient?_sort=family,-given&_count=2": ("Patient.sort_family", "Patient.sort_family"),
+    # A walk along the first key tells what the second has to order; then the page is read.
+    "Patient?_sort=family,-given&_count=2": ("Patient.sort_family", "Patient.sort_family", "Patient._id_"),
     "Patient?_sort=-_lastUpdated,_id": ("Patient.updated_down",),
     "Observation?patient={patient}&_sort=-date": ("Observation.terms_id",),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cmp_to_key
 
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -12,13 +13,18 @@ from fhir_server.search.match import compare_keys
 from fhir_server.search.query import Clause, Query, Scope, SortKey
 from fhir_server.store.mongo import order, scoring
 from fhir_server.store.mongo.aggregation import Aggregations, Listen, Stage, ignore_pipeline, translate_limits
-from fhir_server.store.mongo.compile import LIVE, Filter, match_all
+from fhir_server.store.mongo.compile import LIVE, Filter, match_all, match_one_of
 from fhir_server.store.mongo.documents import PROJECTION, parse_current
 from fhir_server.store.mongo.follow import Follower
-from fhir_server.store.mongo.indexes import Database
+from fhir_server.store.mongo.indexes import Database, Document
 from fhir_server.store.protocol import BUDGET, Budget, Page, Stored, cut_page
 
 Match = tuple[SortKey, Stored]
+
+SIZE = "size"
+"""Where the bytes of a text stand in what is sorted in its place."""
+
+_LISTED = {"version": 1, "updated": 1, "method": 1, "live": 1, SIZE: {"$binarySize": "$raw"}}
 
 
 class Search:
@@ -92,10 +98,39 @@ async def _search_scope(aggregations: Aggregations, scope: Scope, query: Query, 
         start = order.match_start(deciding, query.after) if query.after else {}
         await aggregations.check_rows(type, match_all((where, start)))
     stages = build_pipeline(where, keys, query.after, type, limit)
-    return [
-        ((*(key.read_value(document) for key in keys), f"{type}/{document['_id']}"), parse_current(type, document))
-        for document in await aggregations.find_all(type, stages, query.most_bytes)
-    ]
+    listed = await aggregations.find_all(type, stages, query.most_bytes)
+    positions = [(*(key.read_value(document) for key in keys), f"{type}/{document['_id']}") for document in listed]
+    if order.has_index(deciding):
+        return [(at, parse_current(type, document)) for at, document in zip(positions, listed, strict=True)]
+    current = await _read_listed(aggregations, type, where, listed, query.most_bytes)
+    page = [(at, current[at[-1]]) for at in positions if at[-1] in current]
+    if len(listed) < limit or len(page) == limit:
+        return page
+    # Some were changed in between: what follows takes their places, or the page would pass for the last one.
+    return page + await _search_scope(aggregations, scope, replace(query, after=positions[-1]), limit - len(page))
+
+
+async def _read_listed(
+    aggregations: Aggregations, type: str, where: Filter, listed: Sequence[Document], most: int | None
+) -> dict[object, Stored]:
+    """By reference the resources of a page whose keys were sorted, those that still match.
+
+    Those after texts of more than `most` bytes are given without their own.
+    """
+    found: dict[object, Stored] = {}
+    wanted: list[str] = []
+    size = 0
+    for document in listed:
+        if most is None or size <= most:
+            wanted.append(document["_id"])
+        else:
+            found[f"{type}/{document['_id']}"] = parse_current(type, document)
+        size += document[SIZE] or 0
+    if wanted:
+        same = match_all((match_one_of("_id", wanted), where))
+        read = await aggregations.find_all(type, [{"$match": same}, {"$project": PROJECTION}])
+        found.update({f"{type}/{document['_id']}": parse_current(type, document) for document in read})
+    return found
 
 
 async def _search_by_score(
@@ -137,14 +172,21 @@ async def _find_bound(
 def build_pipeline(
     where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int
 ) -> list[Stage]:
-    """The aggregation of one page of one type. Stored keys sort along an index; computed ones need every match."""
+    """The aggregation of one page of one type.
+
+    What sorts along an index gives the resources. What needs every match sorted gives their ids, keys and sizes: sorts
+    in memory end at 100 MB (https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/).
+    """
     deciding = order.select_deciding(keys, after, type)
     later = order.match_after(deciding, after, type) if after is not None else {}
     sort: list[Stage] = [{"$sort": order.build_sort(deciding)}, {"$limit": limit}]
-    shown = PROJECTION | {key.field: key.expression or 1 for key in keys}
+    shown = {key.field: key.expression or 1 for key in keys}
+    if order.has_index(deciding):
+        return [{"$match": match_all((where, later))}, *sort, {"$project": PROJECTION | shown}]
+    shown = _LISTED | shown
     computed = [key.field for key in deciding if key.expression]
     if not computed:
-        return [{"$match": match_all((where, later))}, *sort, {"$project": shown}]
+        return [{"$match": match_all((where, later))}, {"$project": shown}, *sort]
     missing = {f"{field}_missing": {"$eq": [f"${field}", None]} for field in computed}
     start = order.match_start(deciding, after) if after is not None else {}
     positioned: list[Stage] = [{"$match": later}] if later else []
