@@ -180,7 +180,7 @@ def test_a_page_of_a_term_is_read_in_the_order_of_ids() -> None:
 
     https://www.mongodb.com/docs/manual/tutorial/equality-sort-range-guideline/
     """
-    match, sort, limit, _ = build_pipeline(compile_current(MALE), (), ("Patient/b",), "Patient", 21)
+    match, sort, limit, _ = build_pipeline(compile_current(MALE), (), ("Patient/b",), "Patient", 21, False)
     assert match == {"$match": {"$and": [GENDER, {"_id": {"$gt": "b"}}]}}
     assert limit == {"$limit": 21}
     keys = [index.keys for index in list_indexes("Patient") if index.keys[0] == ("terms", 1)]
@@ -278,7 +278,7 @@ def test_positions(sort: tuple[q.Sort, ...], after: q.SortKey, expected: dict[st
 def test_a_search_by_stored_keys_sorts_along_an_index() -> None:
     """$match, $sort, $limit come first and together: the database reads the index in order and stops."""
     stages = build_pipeline(
-        GENDER, build_keys((q.Sort("_lastUpdated", "lastUpdated", True),), "Patient"), None, "Patient", 21
+        GENDER, build_keys((q.Sort("_lastUpdated", "lastUpdated", True),), "Patient"), None, "Patient", 21, False
     )
     assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
     assert stages[0] == {"$match": GENDER}
@@ -287,7 +287,7 @@ def test_a_search_by_stored_keys_sorts_along_an_index() -> None:
 def test_a_search_by_several_stored_keys_sorts_no_texts() -> None:
     """No index has the order: a sort in memory, which MongoDB ends at 100 MB, holds what $project before it leaves."""
     keys = build_keys((q.Sort("date", "date", True), q.Sort("_lastUpdated", "lastUpdated")), "Observation")
-    stages = build_pipeline(GENDER, keys, None, "Observation", 101)
+    stages = build_pipeline(GENDER, keys, None, "Observation", 101, True)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$sort", "$limit"]
     assert stages[1]["$project"].keys() == {"version", "updated", "method", "live", "size", "sort.date.d"}
     assert stages[1]["$project"]["size"] == {"$binarySize": "$raw"}
@@ -295,7 +295,7 @@ def test_a_search_by_several_stored_keys_sorts_no_texts() -> None:
 
 def test_a_search_by_computed_keys_carries_no_entries() -> None:
     """What is sorted is the keys, neither the text nor the index entries."""
-    stages = build_pipeline(GENDER, build_keys((CITY,), "Patient"), ("ann", "Patient/b"), "Patient", 21)
+    stages = build_pipeline(GENDER, build_keys((CITY,), "Patient"), ("ann", "Patient/b"), "Patient", 21, True)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$project", "$match", "$set", "$sort", "$limit"]
     assert set(stages[1]["$project"]) == {"version", "updated", "method", "size", "live", "k0"}
 
@@ -303,7 +303,7 @@ def test_a_search_by_computed_keys_carries_no_entries() -> None:
 def test_what_comes_after_the_id_in_a_sort_decides_nothing() -> None:
     """The walk along `_id` stays one; the values of the other keys are in the page's position alone."""
     keys = build_keys((q.Sort("_id", "id"), CITY), "Patient")
-    stages = build_pipeline(GENDER, keys, ("b", "bonn", "Patient/b"), "Patient", 21)
+    stages = build_pipeline(GENDER, keys, ("b", "bonn", "Patient/b"), "Patient", 21, False)
     assert [next(iter(stage)) for stage in stages] == ["$match", "$sort", "$limit", "$project"]
     assert stages[1] == {"$sort": {"_id": 1}}
     assert "bonn" not in str(stages) and "k1" in stages[3]["$project"]

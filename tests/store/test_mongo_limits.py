@@ -14,7 +14,7 @@ from fhir_server.search import query as q
 from fhir_server.search.entries import SEPARATOR, Entries
 from fhir_server.store.contract.case import Ticks, delete, put, query, write
 from fhir_server.store.mongo import open_store
-from fhir_server.store.mongo.aggregation import Aggregations
+from fhir_server.store.mongo.aggregation import Aggregations, Stage
 from fhir_server.store.mongo.commit import refuse_slow_reads
 from fhir_server.store.mongo.errors import is_transient, translate_error
 from fhir_server.store.mongo.indexes import Document
@@ -205,6 +205,27 @@ def test_of_a_sorted_page_no_more_texts_are_read_than_it_may_hold(on_observation
     sorts, texts = overheard.answers
     assert [len(sorts), len(texts)] == [6, 1]
     assert all("raw" not in document for document in sorts) and texts[0]["raw"] == page.matches[0].raw
+
+
+@pytest.mark.parametrize("name", ["a declared sort walks an index", "a prefix is a range"])
+def test_what_the_database_cannot_sort_with_its_texts_is_sorted_by_keys(
+    on_observations: With, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its planner may sort what a criterion finds instead of walking along the sort; above 100 MB it then refuses."""
+    real, refusals = Aggregations.find_all, 0
+
+    async def find_all(self: Aggregations, type: str, stages: list[Stage], most: int | None = None) -> list[Document]:
+        nonlocal refusals
+        if "'$sort'" in str(stages) and "'$binarySize'" not in str(stages):
+            refusals += 1
+            raise OperationFailure("Sort exceeded memory limit", 292)
+        return await real(self, type, stages, most)
+
+    monkeypatch.setattr(Aggregations, "find_all", find_all)
+    where, sort, expected = ANSWERED[name]
+    page: Page = on_observations(lambda store: store.search(query("Observation", where, sort=sort, count=4)))
+    assert [match.id for match in page.matches] == expected.split() and refusals == 1
+    assert all(match.raw for match in page.matches)
 
 
 def test_a_search_has_one_time_for_all_its_questions(on_observations: With) -> None:

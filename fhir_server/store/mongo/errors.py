@@ -65,6 +65,11 @@ def is_transient(error: PyMongoError) -> bool:
     return bool(_CONFLICTS & _collect_codes(error))
 
 
+def is_too_costly(error: PyMongoError) -> bool:
+    """Whether the database stopped a question for its memory."""
+    return bool(_TOO_COSTLY & _collect_codes(error))
+
+
 def _collect_codes(error: PyMongoError) -> set[int]:
     """The code of an error, and those of the writes of a bulk."""
     details = error.details if isinstance(error, BulkWriteError) else {}
@@ -80,7 +85,7 @@ def translate_error(error: PyMongoError) -> StoreError:
         return TooLargeForStore(TOO_LARGE_FOR_CACHE)
     if isinstance(error, ExecutionTimeout) or _TIME_PASSED in codes:
         return BudgetExceeded("The search took longer than the time it is given.")
-    if codes & _TOO_COSTLY:
+    if is_too_costly(error):
         return BudgetExceeded("The search was stopped: it sorts or gathers more than the database holds in memory.")
     if isinstance(error, WaitQueueTimeoutError):
         return StoreUnavailable(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cmp_to_key
 
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure
 
 from fhir_server.search.match import compare_keys
 from fhir_server.search.query import Clause, Query, Scope, SortKey
@@ -15,6 +16,7 @@ from fhir_server.store.mongo import order, scoring
 from fhir_server.store.mongo.aggregation import Aggregations, Listen, Stage, ignore_pipeline, translate_limits
 from fhir_server.store.mongo.compile import LIVE, Filter, match_all, match_one_of
 from fhir_server.store.mongo.documents import PROJECTION, parse_current
+from fhir_server.store.mongo.errors import is_too_costly
 from fhir_server.store.mongo.follow import Follower
 from fhir_server.store.mongo.indexes import Database, Document
 from fhir_server.store.protocol import BUDGET, Budget, Page, Stored, cut_page
@@ -97,10 +99,18 @@ async def _search_scope(aggregations: Aggregations, scope: Scope, query: Query, 
             where = match_all((where, await _find_bound(aggregations, where, deciding[0], query.after, (type, limit))))
         start = order.match_start(deciding, query.after) if query.after else {}
         await aggregations.check_rows(type, match_all((where, start)))
-    stages = build_pipeline(where, keys, query.after, type, limit)
-    listed = await aggregations.find_all(type, stages, query.most_bytes)
+    apart = not order.has_index(deciding)
+    stages = build_pipeline(where, keys, query.after, type, limit, apart)
+    try:
+        listed = await aggregations.find_all(type, stages, query.most_bytes)
+    except OperationFailure as error:
+        # The database chose to sort the matches of a criterion, resources and all; a transaction has ended by this.
+        if apart or aggregations.session or not is_too_costly(error):
+            raise
+        apart = True
+        listed = await aggregations.find_all(type, build_pipeline(where, keys, query.after, type, limit, apart))
     positions = [(*(key.read_value(document) for key in keys), f"{type}/{document['_id']}") for document in listed]
-    if order.has_index(deciding):
+    if not apart:
         return [(at, parse_current(type, document)) for at, document in zip(positions, listed, strict=True)]
     current = await _read_listed(aggregations, type, where, listed, query.most_bytes)
     page = [(at, current[at[-1]]) for at in positions if at[-1] in current]
@@ -170,18 +180,18 @@ async def _find_bound(
 
 
 def build_pipeline(
-    where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int
+    where: Filter, keys: Sequence[order.Key], after: SortKey | None, type: str, limit: int, apart: bool
 ) -> list[Stage]:
     """The aggregation of one page of one type.
 
-    What sorts along an index gives the resources. What needs every match sorted gives their ids, keys and sizes: sorts
-    in memory end at 100 MB (https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/).
+    What sorts along an index gives the resources. With `apart`, as where every match is sorted, it gives ids, keys
+    and sizes: sorts in memory end at 100 MB (https://www.mongodb.com/docs/manual/reference/operator/aggregation/sort/).
     """
     deciding = order.select_deciding(keys, after, type)
     later = order.match_after(deciding, after, type) if after is not None else {}
     sort: list[Stage] = [{"$sort": order.build_sort(deciding)}, {"$limit": limit}]
     shown = {key.field: key.expression or 1 for key in keys}
-    if order.has_index(deciding):
+    if not apart:
         return [{"$match": match_all((where, later))}, *sort, {"$project": PROJECTION | shown}]
     shown = _LISTED | shown
     computed = [key.field for key in deciding if key.expression]
