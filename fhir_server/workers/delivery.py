@@ -30,7 +30,8 @@ from fhir_server.workers.message_states import STATE_OF_STATUS, move_task, read_
 from fhir_server.workers.worker import Step, StepResult, Stopping, Turn
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
-from fhir_server.writes.state import State, Tree
+from fhir_server.writes.pending_writes import Tree
+from fhir_server.writes.state import State
 
 OPEN = "requested,accepted,in-progress"
 PAGE = 100

@@ -12,7 +12,7 @@ from fhir_server.workers.message_codes import DELIVERY, TASK_SYSTEM, UNKNOWN, fi
 from fhir_server.workers.message_deliveries import prepare_sending
 from fhir_server.workers.message_retention import MOST_REMOVED, remove_expired
 from fhir_server.workers.worker import StepResult, Turn
-from fhir_server.writes.state import Tree
+from fhir_server.writes.pending_writes import Tree
 
 
 def read_answer(context: Context, task: Tree, result: DeliveryResult) -> Answer:

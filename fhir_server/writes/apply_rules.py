@@ -10,6 +10,7 @@ from fhir_server.fhir.outcome import FhirError, TooCostly, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
+from fhir_server.writes.pending_writes import PendingWrites
 from fhir_server.writes.plan import Plan, plan_target
 from fhir_server.writes.resolve_targets import Target
 from fhir_server.writes.resolve_texts import apply_patch
@@ -20,7 +21,7 @@ from fhir_server.writes.state import State
 
 async def apply_rules(context: Context, draft: Plan) -> None:
     """Ask the rule about every write of the plan whose type has one. Raises the first refusal."""
-    if draft.trees is None:
+    if draft.pending is None:
         return
     found = dict(draft.found)
     number, planned = 0, len(draft.steps)
@@ -47,11 +48,11 @@ def _is_asked(context: Context, target: Target) -> bool:
 
 async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
     """What the rule of a type says of one write; what it read and locked goes into the plan. Raises its refusal."""
-    trees = draft.trees or {}
-    state = State(context, draft.caller, pending=trees, entries=draft.entries)
+    pending = draft.pending or PendingWrites()
+    state = State(context, draft.caller, pending=pending)
     tree = None if current is None or current.raw is None else orjson.loads(current.raw)
     verb: Verb = "purge" if target.action.purge else target.action.method
-    change = Change(verb, target.action.type, target.id, tree, trees.get(target.reference))
+    change = Change(verb, target.action.type, target.id, tree, pending.get(target.reference))
     ruling: Ruling = await context.rules[target.action.type](state, change)
     refusal = build_refusal(ruling.issues)
     if refusal is not None:
@@ -69,7 +70,7 @@ async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action])
     stored = [target.reference for target in targets if not target.create]
     found = await context.unrestricted.read_many(stored, deletions=True) if stored else {}
     for target in targets:
-        if draft.trees is not None and target.reference in draft.trees:
+        if draft.pending is not None and target.reference in draft.pending:
             raise Unprocessable(
                 f"This write changes `{target.reference}` as well, which another entry of the transaction writes; "
                 "leave that entry out."

@@ -26,13 +26,13 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
-from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
 from fhir_server.writes.check_search_parameter import check_search_parameter
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
+from fhir_server.writes.pending_writes import PendingWrites
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets
 from fhir_server.writes.resolve_texts import resolve_texts
 
@@ -60,10 +60,8 @@ class Plan:
     """Per target: the position of its write, or the stored version that answers it, or None (nothing there)."""
     parameters: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By id, the SearchParameters written so far; None for one that is deleted."""
-    trees: dict[str, dict[str, Any] | None] | None = None
-    """By reference, what is written, None for a deletion; only where a rule will be asked."""
-    entries: dict[str, Entries] = field(default_factory=dict)
-    """By reference, the index entries of what `trees` has."""
+    pending: PendingWrites | None = None
+    """What is written as rules see it; only where a rule will be asked."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
     positions: dict[str, int] = field(default_factory=dict)
@@ -100,7 +98,8 @@ async def plan(context: Context, actions: Sequence[Action], caller: Caller, bund
     _refuse_double_writes(resolved)
     found = await _read_current(context, resolved)
     ruled = any(action.type in context.rules for action in actions)
-    draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, trees={} if ruled else None)
+    pending = PendingWrites() if ruled else None
+    draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, pending=pending)
     # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
     # nothing could be written meanwhile.
     async with context.planning if len(actions) > SLICE else nullcontext():
@@ -204,8 +203,8 @@ def plan_target(
         draft.writes.append(Write("DELETE", action.type, target.id))
         if action.type == SEARCH_PARAMETER:
             draft.parameters[target.id] = None
-        if draft.trees is not None:
-            draft.trees[target.reference] = None
+        if draft.pending is not None:
+            draft.pending.put(target.reference, None)
         if context.settings.references == "enforce":
             draft.released.append(target.reference)
     else:
@@ -287,8 +286,8 @@ def _plan_write(
             draft.required.setdefault(reference, (target, text))
     draft.steps.append((target, len(draft.writes)))
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
-    if draft.trees is not None:
-        draft.trees[target.reference], draft.entries[target.reference] = tree, entries
+    if draft.pending is not None:
+        draft.pending.put(target.reference, tree, entries)
     text.forget_tree()
 
 

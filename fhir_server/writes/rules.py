@@ -13,7 +13,8 @@ from typing import Any, Literal
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.store.operations import Assertion
 from fhir_server.writes.action import Action
-from fhir_server.writes.state import State, Tree
+from fhir_server.writes.pending_writes import Tree
+from fhir_server.writes.state import State
 
 Verb = Literal["POST", "PUT", "PATCH", "DELETE", "purge"]
 

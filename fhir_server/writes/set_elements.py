@@ -19,7 +19,7 @@ def set_elements(
 ) -> None:
     """Set top-level elements of a planned write (None: take out); every other byte stays as the client wrote it."""
     target, position = draft.steps[number]
-    assert isinstance(position, int) and draft.trees is not None
+    assert isinstance(position, int) and draft.pending is not None
     write = draft.writes[position]
     assert write.content is not None
     parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
@@ -27,15 +27,15 @@ def set_elements(
     text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
     tree = build_stored_tree(text.tree, target.id)
     head, tail = split_at_version(text, write.type, write.id)
-    draft.trees[target.reference] = tree
     if current is not None and is_unchanged(current, head, tail):
+        draft.pending.put(target.reference, tree)
         _drop_write(draft, number, position, current)
         return
     entries = context.index.make_entries(write.type, tree, draft.caller.base)
     for reference in set(write.entries.references) - set(entries.references):
         if reference in draft.required and draft.required[reference][0] is target:
             del draft.required[reference]
-    draft.entries[target.reference] = entries
+    draft.pending.put(target.reference, tree, entries)
     draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
 
 

@@ -8,7 +8,7 @@ that must not overlap name a lock in common (`State.lock`).
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -16,43 +16,14 @@ from fhir_server.fhir.outcome import TooCostly
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.search.entries import Entries
-from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import Clause, Query, Scope
 from fhir_server.security.access import Reader
 from fhir_server.store.operations import Assertion, Matches, VersionIs
 from fhir_server.store.protocol import Stored
+from fhir_server.writes.pending_writes import PendingWrites, Tree
 
 MOST_READ = 2000
 """Resources that one search of a decision may find."""
-
-Tree = Mapping[str, Any]
-
-
-class _NoNeighbours:
-    """The plan's own writes are matched one by one: a chain into the same plan sees the stored state only."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
-
-
-NO_NEIGHBOURS = _NoNeighbours()
-
-
-def match_pending(
-    context: Context, caller: Caller, type: str, where: Clause, trees: Mapping[str, Tree | None]
-) -> list[str]:
-    """The ids of pending writes of a type (id → tree as it will be stored, None for a deletion) that match."""
-    found = []
-    for id, tree in trees.items():
-        if tree is None:
-            continue
-        entries = context.index.make_entries(type, tree, caller.base)  # type: ignore[arg-type]
-        if matches(where, Candidate(type, id, 0, entries), NO_NEIGHBOURS):
-            found.append(id)
-    return found
 
 
 class Resource(NamedTuple):
@@ -66,7 +37,7 @@ class State:
     """Reads for one decision, with the assertions and lock names that they lead to.
 
     `reader`: the caller's, for decisions whose answer shows what they read; None for rules, which see everything.
-    `pending`: the plan's own writes, `Type/id` → tree, None for a deletion; `entries`: the index entries of some.
+    `pending`: the plan's own writes.
     """
 
     def __init__(
@@ -74,16 +45,14 @@ class State:
         context: Context,
         caller: Caller,
         reader: Reader | None = None,
-        pending: Mapping[str, Tree | None] | None = None,
-        entries: Mapping[str, Entries] | None = None,
+        pending: PendingWrites | None = None,
     ) -> None:
         self.context = context
         self.caller = caller
         self.assertions: list[Assertion] = []
         self.locks: set[str] = set()
         self._reader = reader or Reader(context.unrestricted, None)
-        self._pending = pending or {}
-        self._entries = entries or {}
+        self._pending = pending or PendingWrites()
 
     def lock(self, names: Iterable[str]) -> None:
         """Name locks: transactions that name one in common follow each other on every store."""
@@ -91,13 +60,13 @@ class State:
 
     def list_pending(self, types: frozenset[str]) -> dict[str, Tree | None]:
         """The plan's own writes of these types, `Type/id` → tree, None for a deletion."""
-        return {name: tree for name, tree in self._pending.items() if name.partition("/")[0] in types}
+        return self._pending.list_trees(types)
 
     async def read(self, type: str, id: str) -> Resource | None:
         """The current resource; None where there is none. Asserts the version that was read."""
         reference = f"{type}/{id}"
         if reference in self._pending:
-            tree = self._pending[reference]
+            tree = self._pending.get(reference)
             return None if tree is None else Resource(tree, 0)
         stored = await self._reader.read(type, id)
         self.assertions.append(VersionIs(type, id, 0 if stored is None else stored.version))
@@ -118,11 +87,8 @@ class State:
 
         By type and id. `asserted`: the types of which that no others match, and the version of each, is asserted.
         """
-        pending = {
-            reference: tree for reference, tree in self._pending.items() if reference.partition("/")[0] in wanted
-        }
         scopes = tuple(Scope(type, self._reader.restrict_clause(type, where)) for type, where in wanted.items())
-        limit = most + len(pending)
+        limit = most + self._pending.count(wanted)
         page = await self._reader.search(Query(scopes, count=limit + 1))
         if len(page.matches) > limit:
             types = " and ".join(f"`{type}`" for type in wanted)
@@ -133,21 +99,16 @@ class State:
             if scope.type in asserted:
                 ids = tuple(match.id for match in page.matches if match.type == scope.type)
                 self.assertions.append(Matches(Query((scope,), count=limit + 1), ids))
-        stored = [match for match in page.matches if match.reference not in pending]
+        stored = [match for match in page.matches if match.reference not in self._pending]
         self.assertions += [VersionIs(each.type, each.id, each.version) for each in stored if each.type in asserted]
         found = {match.reference: _to_resource(match) for match in stored}
-        for type, where in wanted.items() if pending else ():
-            own = {name.partition("/")[2]: tree for name, tree in pending.items() if name.startswith(f"{type}/")}
-            for id in self._match_pending(type, where, own):
-                found[f"{type}/{id}"] = Resource(own[id] or {}, 0)
+        for type, where in wanted.items():
+            own = self._pending.find_matches(type, where, self._make_entries)
+            found |= {reference: Resource(tree, 0) for reference, tree in own.items()}
         return [found[reference] for reference in sorted(found)]
 
-    def _match_pending(self, type: str, where: Clause, trees: Mapping[str, Tree | None]) -> list[str]:
-        """The ids of the plan's writes that match; index entries that the plan has are not made again."""
-        known = {id: entries for id in trees if (entries := self._entries.get(f"{type}/{id}")) is not None}
-        found = [id for id in known if matches(where, Candidate(type, id, 0, known[id]), _NoNeighbours())]
-        rest = {id: tree for id, tree in trees.items() if id not in known}
-        return found + match_pending(self.context, self.caller, type, where, rest)
+    def _make_entries(self, type: str, tree: Tree) -> Entries:
+        return self.context.index.make_entries(type, tree, self.caller.base)  # type: ignore[arg-type]
 
 
 def _to_resource(stored: Stored) -> Resource:

@@ -20,7 +20,7 @@ from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import And, Clause, Equals, Query, Scope
 from fhir_server.store.operations import Assertion, Matches, VersionIs
 from fhir_server.store.protocol import Stored
-from fhir_server.writes.state import NO_NEIGHBOURS
+from fhir_server.writes.pending_index import NO_NEIGHBOURS
 
 AT_ONCE = 250
 """Criteria that one query asks about."""

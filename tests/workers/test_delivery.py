@@ -16,7 +16,7 @@ from fhir_server.transports.protocol import DeliveryResult, Endpoint, Transport
 from fhir_server.workers.delivery import Answer, Outbox, Outgoing, run_deliveries
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.worker import StepResult
-from fhir_server.writes.state import Tree
+from fhir_server.writes.pending_writes import Tree
 from tests.conftest import Client, serving
 from tests.workers.teams import Failing, Killed, Lines, take_turn
 

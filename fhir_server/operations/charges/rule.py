@@ -15,8 +15,9 @@ from fhir_server.workers.posting.follow import list_charges
 from fhir_server.workers.posting.reading import MOST
 from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
+from fhir_server.writes.pending_writes import Tree
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
-from fhir_server.writes.state import State, Tree
+from fhir_server.writes.state import State
 from mappers.billing import codes
 from mappers.billing.charges import find_charge_of_procedure, make_charge_task
 from mappers.billing.fields import Resource, find_identifier, find_reference, make_reference

@@ -22,6 +22,7 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Equals
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, Outcome, decide_and_commit
+from fhir_server.writes.pending_writes import PendingWrites
 from fhir_server.writes.state import State
 from mappers.scheduling.clashes import Refusal, apply_override, note_override
 from mappers.scheduling.elements import Resource, code_of, read_times, target_of
@@ -94,7 +95,7 @@ async def _decide(ask: Ask, chosen: Resource, olds: Sequence[Resource], edit: Ed
     if not changed:
         return Decision(results)
     # a moved series passes through times that other members still have in the store
-    blind = State(ask.context, ask.request.caller, pending={name_of(new): new for _, new in changed})
+    blind = State(ask.context, ask.request.caller, pending=PendingWrites({name_of(new): new for _, new in changed}))
     actions, refused, written = await _try_all(blind, ask, changed)
     if refused:
         raise await _refuse(ask, refused, results.several)

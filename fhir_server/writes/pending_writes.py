@@ -1,0 +1,75 @@
+"""A plan's own writes as its rules see them: `Type/id` → the resource as it will be stored, searchable by type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fhir_server.search.entries import Entries
+from fhir_server.search.match import Candidate
+from fhir_server.search.query import Clause
+from fhir_server.writes.pending_index import PendingIndex
+
+Tree = Mapping[str, Any]
+
+MakeEntries = Callable[[str, Tree], Entries]
+"""The index entries of a resource of a type."""
+
+
+@dataclass(slots=True)
+class _OfType:
+    trees: dict[str, Tree | None] = field(default_factory=dict)
+    """By reference; None for a deletion."""
+    waiting: dict[str, Entries | None] = field(default_factory=dict)
+    """By reference, the entries (None: not made yet) of what the index does not have as it is."""
+    index: PendingIndex = field(default_factory=PendingIndex)
+
+
+class PendingWrites:
+    """Writes by reference. Index entries are made and looked at once for each write, when its type is searched."""
+
+    def __init__(self, trees: Mapping[str, Tree | None] | None = None) -> None:
+        self._types: dict[str, _OfType] = {}
+        for reference, tree in (trees or {}).items():
+            self.put(reference, tree)
+
+    def put(self, reference: str, tree: Tree | None, entries: Entries | None = None) -> None:
+        """Add a write, None for a deletion, in place of an earlier one. `entries`: its index entries, where known."""
+        writes = self._types.setdefault(reference.partition("/")[0], _OfType())
+        writes.trees[reference] = tree
+        writes.waiting[reference] = entries
+
+    def __contains__(self, reference: str) -> bool:
+        return reference in self._of_type(reference.partition("/")[0])
+
+    def get(self, reference: str) -> Tree | None:
+        """The resource; None for a deletion and for what is not written."""
+        return self._of_type(reference.partition("/")[0]).get(reference)
+
+    def list_trees(self, types: Iterable[str]) -> dict[str, Tree | None]:
+        """The writes of these types, `Type/id` → tree, None for a deletion."""
+        return {reference: tree for type in types for reference, tree in self._of_type(type).items()}
+
+    def count(self, types: Iterable[str]) -> int:
+        """How many resources of these types are written."""
+        return sum(len(self._of_type(type)) for type in types)
+
+    def find_matches(self, type: str, where: Clause, make_entries: MakeEntries) -> dict[str, Tree]:
+        """The writes of a type that match, `Type/id` → tree."""
+        writes = self._types.get(type)
+        if writes is None:
+            return {}
+        for reference, entries in writes.waiting.items():
+            tree, id = writes.trees[reference], reference.partition("/")[2]
+            if tree is None:
+                writes.index.remove(id)
+            else:
+                writes.index.put(Candidate(type, id, 0, entries or make_entries(type, tree)))
+        writes.waiting.clear()
+        found = (f"{type}/{id}" for id in writes.index.find_matches(where))
+        return {reference: tree for reference in found if (tree := writes.trees[reference]) is not None}
+
+    def _of_type(self, type: str) -> Mapping[str, Tree | None]:
+        writes = self._types.get(type)
+        return writes.trees if writes is not None else {}
