@@ -41,13 +41,15 @@ class BrokenInvariant(Issue):
 
 
 class Diagnosis:
-    """Walks over a resource and yields an issue for every structural fault."""
+    """Walks over a resource and yields an issue for every structural fault, and for broken `invariants` where asked."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, invariants: bool = False) -> None:
         self._primitives = definitions.primitives
         self._compiled: dict[tuple[str, str, int], Any] = {}
         self._shapes = {
-            type: _build_shape(type, elements, type in definitions.resource_types)
+            type: _build_shape(
+                elements, type in definitions.resource_types, list_invariants(type, elements) if invariants else ()
+            )
             for type, elements in definitions.properties.items()
         }
 
@@ -176,11 +178,10 @@ class Diagnosis:
         yield from self._check_members(sibling, "Element", path)
 
 
-def _build_shape(type: str, elements: Mapping[str, Property], resource: bool) -> _Shape:
+def _build_shape(elements: Mapping[str, Property], resource: bool, invariants: tuple[Invariant, ...]) -> _Shape:
     required = group_keys(elements, lambda element: element.minimum > 0)
     choices = find_choice_keys(elements)
-    rows = list_invariants(type, elements)
-    return _Shape(elements, tuple(required.items()), tuple(choices.items()), resource, rows)
+    return _Shape(elements, tuple(required.items()), tuple(choices.items()), resource, invariants)
 
 
 def _find_missing(value: Mapping[str, Any], shape: _Shape, path: str) -> Iterator[Issue]:

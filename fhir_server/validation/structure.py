@@ -35,7 +35,7 @@ class StructureValidator:
     def __init__(self, definitions: Definitions, invariants: bool = False) -> None:
         self._invariants = invariants
         self._types = frozenset(definitions.resource_types)
-        self._diagnosis = Diagnosis(definitions)
+        self._diagnosis = Diagnosis(definitions, invariants)
         self._schema = jsonschema_rs.Draft4Validator(
             build_root_schema(definitions, invariants),
             validate_formats=False,

@@ -268,7 +268,10 @@ class ProductivityRow(NamedTuple):
 
 
 def measure_productivity(books: Books, start: date, end: date) -> list[ProductivityRow]:
-    """By rendering provider: visits (patient and day), units, charges entered, payments and adjustments posted."""
+    """By rendering provider: visits (patient and day), units, charges entered, payments and adjustments posted.
+
+    A provider of whom nothing but entries of zero stands has no row.
+    """
     visits: dict[str, set[tuple[str, str]]] = {}
     sums: dict[str, dict[str, Decimal]] = {}
     for entry in books.entries:
@@ -285,7 +288,8 @@ def measure_productivity(books: Books, start: date, end: date) -> list[Productiv
                 :10
             ]
             visits.setdefault(provider, set()).add((find_reference(charge.get("subject")), served))
-    return [_make_row(name, len(visits.get(name, ())), sums[name]) for name in sorted(sums)]
+    rows = [_make_row(name, len(visits.get(name, ())), sums[name]) for name in sorted(sums)]
+    return [row for row in rows if any((row.visits, row.units, row.charges, row.payments, row.adjustments))]
 
 
 def _make_row(name: str, visits: int, row: Mapping[str, Decimal]) -> ProductivityRow:
