@@ -116,17 +116,23 @@ def _find_first(names: Iterable[str], roots: Mapping[str, str]) -> str | None:
 
 
 def _merge(name: str, before: Root, later: Root | None) -> Root:
-    """What is known of a root at the closing and since."""
+    """What is known of a root at the closing and since.
+
+    A claim that was made of charges since says who rendered them, and where. Of equal payers the last one counts.
+    """
     if later is None:
         return replace(before, name=name)
-    payers = sorted(dict.fromkeys((*before.payers, *later.payers)), key=lambda each: each[0])
+    first_known, then_known = (before, later) if before.name == name else (later, before)
+    last_first = dict.fromkeys(reversed((*before.payers, *later.payers)))
+    payers = list(reversed(last_first))
+    payers.sort(key=lambda each: each[0])
     first = [each for each in payers if each[1] == UNBILLED][:1]
     return Root(
         name,
         later.patient or before.patient,
         later.account or before.account,
-        before.provider or later.provider,
-        before.location or later.location,
+        first_known.provider or then_known.provider,
+        first_known.location or then_known.location,
         min((each for each in (before.service_day, later.service_day) if each), default=None),
         tuple(sorted([*first, *(each for each in payers if each[1] != UNBILLED)], key=lambda each: each[0])),
     )
