@@ -64,10 +64,10 @@ def _book(answers: Answers) -> Call:
 
 
 def _visit(answers: Answers) -> str:
-    return f"Appointment/{_booked(answers['book'])['id']}"
+    return f"Appointment/{_find_appointment(answers['book'])['id']}"
 
 
-def _booked(answer: Tree) -> Tree:
+def _find_appointment(answer: Tree) -> Tree:
     """The Appointment of an answer: itself, or the first one of its Bundle."""
     found: list[Tree] = [each["resource"] for each in answer.get("entry", ())] or [answer]
     return next(each for each in found if each["resourceType"] == "Appointment")
@@ -78,7 +78,7 @@ def _copay(answers: Answers) -> Call:
 
 
 def _encounter(answers: Answers) -> Call:
-    appointment = _booked(answers["book"])
+    appointment = _find_appointment(answers["book"])
     attends = {"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "ATND"}
     encounter: Tree = {
         "resourceType": "Encounter",
@@ -238,12 +238,17 @@ STORY: tuple[Step, ...] = (
         ),
         clock="2026-11-27T09:00:00-05:00",
     ),
-    Step("book", "She takes the first.", _book, lambda answer: f"the Appointment is {_booked(answer)['status']}"),
+    Step(
+        "book",
+        "She takes the first.",
+        _book,
+        lambda answer: f"the Appointment is {_find_appointment(answer)['status']}",
+    ),
     Step(
         "check-in",
         "On Monday she comes.",
         lambda answers: Call("POST", f"{_visit(answers)}/$check-in"),
-        lambda answer: f"the Appointment is {_booked(answer)['status']}",
+        lambda answer: f"the Appointment is {_find_appointment(answer)['status']}",
         clock="2026-11-30T10:50:00-05:00",
     ),
     Step(

@@ -5,16 +5,15 @@ A ratio of times in one run; each is the best of some tries, so that what else t
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from fhir_server.app import Knowledge
 from tests.conftest import Client
+from tests.cost.measuring import measure_bundles
 from tests.operations.scheduling.booking_clinic import practice, visit
 
 pytestmark = pytest.mark.anyio
@@ -42,16 +41,8 @@ def bundle(count: int, first_day: int) -> dict[str, Any]:
 
 async def seconds(client: Client, count: int, first_day: int) -> float:
     """The least CPU time of this process for a bundle of new Appointments."""
-    best = float("inf")
-    for attempt in range(TRIES):
-        body = bundle(count, first_day + attempt * (count // PAIRS_A_DAY + 1))
-        content = httpx.Request("POST", "http://x", json=body).content
-        began = time.process_time()
-        answer = await client.post("/", content=content, headers=JSON)
-        best = min(best, time.process_time() - began)
-        assert answer.status_code == 200, answer.text[:500]
-        assert all(entry["response"]["status"] == "201 Created" for entry in answer.json()["entry"])
-    return best
+    days = count // PAIRS_A_DAY + 1
+    return await measure_bundles(client, *(bundle(count, first_day + attempt * days) for attempt in range(TRIES)))
 
 
 @pytest.mark.long

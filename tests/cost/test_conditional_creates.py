@@ -5,15 +5,14 @@ Ratios of times in one run; each is the best of some tries, so that what else th
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from fhir_server.app import Knowledge
 from tests.conftest import Client, serving
+from tests.cost.measuring import measure_bundles
 
 pytestmark = pytest.mark.anyio
 
@@ -40,16 +39,8 @@ def bundle(count: int, conditional: bool, start: str) -> dict[str, Any]:
 
 async def seconds(client: Client, count: int, conditional: bool) -> float:
     """The least CPU time of this process for a bundle of new resources."""
-    best = float("inf")
-    for attempt in range(TRIES):
-        body = bundle(count, conditional, f"{count}-{conditional}-{attempt}")
-        content = httpx.Request("POST", "http://x", json=body).content
-        began = time.process_time()
-        answer = await client.post("/", content=content, headers=JSON)
-        best = min(best, time.process_time() - began)
-        assert answer.status_code == 200, answer.text[:500]
-        assert all(entry["response"]["status"] == "201 Created" for entry in answer.json()["entry"])
-    return best
+    names = (f"{count}-{conditional}-{attempt}" for attempt in range(TRIES))
+    return await measure_bundles(client, *(bundle(count, conditional, name) for name in names))
 
 
 @pytest.mark.long
