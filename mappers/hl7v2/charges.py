@@ -92,7 +92,7 @@ def _add_details(charge: Resource, group: Group, subject: Subject, context: Cont
     """The procedures of the charge, and the diagnoses of its group where FT1-19 names none."""
     procedures = [
         procedure
-        for inner in group.named("FINANCIAL_PROCEDURE")
+        for inner in group.list_children("FINANCIAL_PROCEDURE")
         if (procedure := pr1_to_procedure(inner.segment("PR1"), subject.patient, subject.encounter, context))
     ]
     if procedures:

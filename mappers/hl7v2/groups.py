@@ -37,7 +37,7 @@ class Group:
         """Whether a segment of this name is in this group itself."""
         return any(each.name == name for each in self.segments)
 
-    def named(self, *names: str) -> list[Group]:
+    def list_children(self, *names: str) -> list[Group]:
         """The groups of these names directly inside this one."""
         return [each for each in self.groups if each.name in names]
 
@@ -106,7 +106,7 @@ def _place(segment: Segment, path: list[tuple[Rule, Group]]) -> bool:
             group.segments.append(segment)
             return True
         for child in rule.children:
-            if child.opens_by(segment.name) and (child.repeats or not group.named(child.name)):
+            if child.opens_by(segment.name) and (child.repeats or not group.list_children(child.name)):
                 del path[depth + 1 :]
                 _open(child, group, segment, path)
                 return True

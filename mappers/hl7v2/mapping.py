@@ -135,7 +135,7 @@ def find_skipped(name: str, event: str) -> frozenset[str]:
 def map_adt(root: Group, context: Context) -> list[Merge]:
     """Patient, visit, insurance and what was found; merges for the events that merge."""
     merges: list[Merge] = []
-    for group in root.named("PATIENT") or [root]:
+    for group in root.list_children("PATIENT") or [root]:
         merges += _map_adt_patient(group, root, context)
     return merges
 
@@ -180,11 +180,11 @@ def map_details(group: Group, subject: Subject, account: Change | None, context:
             add_finding(segment, subject, context)
         elif segment.name == "GT1":
             gt1_to_guarantor(segment, patient, account, context)
-    for inner in group.named("PROCEDURE"):
+    for inner in group.list_children("PROCEDURE"):
         pr1_to_procedure(inner.segment("PR1"), patient, encounter, context)
         for role in inner.all("ROL"):
             rol_to_practitioner_role(role, patient, encounter, context)
-    for holder in (group, *group.named("INSURANCE")):
+    for holder in (group, *group.list_children("INSURANCE")):
         coverage = in1_to_coverage(holder, patient, context) if holder.holds("IN1") else None
         financial = read_concept(group.segment("PV1"), 20, context, "FinancialClass")
         if coverage and financial:
@@ -208,18 +208,18 @@ def map_oru(root: Group, context: Context) -> list[Merge]:
     if not orders:
         context.issues.append(warn("100", "The message has no OBR segment.", Segment("OBR", ()).place()))
     shared = count_numbers(orders)
-    for result in root.named("PATIENT_RESULT"):
-        people = result.named("PATIENT")
+    for result in root.list_children("PATIENT_RESULT"):
+        people = result.list_children("PATIENT")
         group = people[0] if people else Group("PATIENT")
         patient = pid_to_patient(group, context)
         account = pid_to_account(group.segment("PID"), patient, context)
-        visit = next(iter(group.named("VISIT")), None)
+        visit = next(iter(group.list_children("VISIT")), None)
         encounter = pv1_to_encounter(visit, patient, account, context) if visit else None
         subject = Subject(patient, encounter)
         map_details(group, subject, account, context)
-        for finding in group.named("PATIENT_OBSERVATION"):
+        for finding in group.list_children("PATIENT_OBSERVATION"):
             add_finding(finding.segment("OBX"), subject, context)
-        for order in result.named("ORDER_OBSERVATION"):
+        for order in result.list_children("ORDER_OBSERVATION"):
             order_to_report(order, subject, shared, context)
     return []
 
@@ -230,7 +230,7 @@ def map_siu(root: Group, context: Context) -> list[Merge]:
         context.issues.append(refuse("100", "The message has no SCH segment.", Segment("SCH", ()).place()))
         return []
     first: Change | None = None
-    for group in root.named("PATIENT"):
+    for group in root.list_children("PATIENT"):
         patient = pid_to_patient(group, context)
         first = first or patient
         account = pid_to_account(group.segment("PID"), patient, context)
@@ -242,7 +242,7 @@ def map_siu(root: Group, context: Context) -> list[Merge]:
 
 def map_dft(root: Group, context: Context) -> list[Merge]:
     """Patient, visit and insurance, then the charges."""
-    if not root.holds("PID") or not root.named("FINANCIAL"):
+    if not root.holds("PID") or not root.list_children("FINANCIAL"):
         text = "The message needs the segments PID and FT1."
         context.issues.append(refuse("100", text, Segment("FT1", ()).place()))
         return []
@@ -251,11 +251,11 @@ def map_dft(root: Group, context: Context) -> list[Merge]:
     encounter = pv1_to_encounter(root, patient, account, context) if root.holds("PV1") else None
     subject = Subject(patient, encounter)
     map_details(root, subject, account, context)
-    for group in root.named("FINANCIAL"):
+    for group in root.list_children("FINANCIAL"):
         ft1_to_charge_item(group, subject, account, context)
         for diagnosis in group.all("DG1"):
             dg1_to_condition(diagnosis, patient, encounter, context)
-        for insurance in group.named("FINANCIAL_INSURANCE"):
+        for insurance in group.list_children("FINANCIAL_INSURANCE"):
             in1_to_coverage(insurance, patient, context)
     return []
 

@@ -42,7 +42,7 @@ def order_to_report(group: Group, subject: Subject, shared: Counter[str], contex
     report.setdefault("code", {"text": "not told"})
     if subject.encounter:
         report["encounter"] = subject.encounter.reference
-    specimens = [_add_specimen(each, subject, request, context) for each in group.named("SPECIMEN")]
+    specimens = [_add_specimen(each, subject, request, context) for each in group.list_children("SPECIMEN")]
     specimens = specimens or _add_order_specimen(obr, subject, request, context)
     if specimens:
         report["specimen"] = [each.reference for each in specimens]
@@ -52,11 +52,11 @@ def order_to_report(group: Group, subject: Subject, shared: Counter[str], contex
         links["encounter"] = subject.encounter.reference
     if len(specimens) == 1:
         links["specimen"] = specimens[0].reference
-    results = [each.reference for each in _add_observations(group.named("OBSERVATION"), change, links, context)]
+    results = [each.reference for each in _add_observations(group.list_children("OBSERVATION"), change, links, context)]
     if results:
         change.resource["result"] = results
-    for index, specimen in enumerate(group.named("SPECIMEN")):
-        inner = specimen.named("SPECIMEN_OBSERVATION")
+    for index, specimen in enumerate(group.list_children("SPECIMEN")):
+        inner = specimen.list_children("SPECIMEN_OBSERVATION")
         _add_observations(inner, specimens[index], links | {"specimen": specimens[index].reference}, context)
 
 
@@ -99,9 +99,11 @@ def _find_report_status(obr: Segment, context: Context) -> str:
 def _add_request(group: Group, subject: Subject, shared: Counter[str], context: Context) -> Change:
     orc, obr = group.segment("ORC"), group.segment("OBR")
     draft = Draft({"resourceType": "ServiceRequest", "subject": subject.patient.reference})
-    timing = [each.segment("TQ1") for each in group.named("TIMING_QTY")][:1]
+    timing = [each.segment("TQ1") for each in group.list_children("TIMING_QTY")][:1]
     tell_unmapped(
-        [each.segment("TQ1") for each in group.named("TIMING_QTY")[1:]], "one timing of an order is mapped.", context
+        [each.segment("TQ1") for each in group.list_children("TIMING_QTY")[1:]],
+        "one timing of an order is mapped.",
+        context,
     )
     for segment in (orc, obr, *timing):
         fill(draft, segment, "ServiceRequest", context, (orc, obr, *timing))

@@ -57,7 +57,7 @@ class Times(NamedTuple):
 def sch_to_appointment(root: Group, patient: Change | None, context: Context) -> Change | None:
     """Adds the Appointment of a message, or for a block of time only Slots."""
     sch = root.segment("SCH")
-    resources = [group for each in root.named("RESOURCES") for group in each.groups]
+    resources = [group for each in root.list_children("RESOURCES") for group in each.groups]
     times = _find_times(root, resources, context)
     status = _find_status(sch, resources, context)
     if context.event in BLOCKING or status == "blocked":
