@@ -61,6 +61,10 @@ class WriteConflict(StoreError):
     """Another transaction won; nothing was written and the same transaction may be tried again."""
 
 
+class LastingConflict(WriteConflict):
+    """Others won for as long as the store tries a transaction by itself: to try it at once again is of no use."""
+
+
 class TooLargeForStore(StoreError):
     """More than the database takes in one document or transaction; nothing was written."""
 

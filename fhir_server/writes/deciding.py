@@ -21,6 +21,7 @@ from fhir_server.store.protocol import (
     SEARCH_PARAMETER,
     AssertionFailed,
     Committed,
+    LastingConflict,
     RegistryChanged,
     StillReferenced,
     TargetsMissing,
@@ -90,7 +91,7 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
         except (AssertionFailed, RegistryChanged, WriteConflict) as error:
             if isinstance(error, RegistryChanged):
                 await context.parameters.reload()
-            if asyncio.get_running_loop().time() > deadline:
+            if isinstance(error, LastingConflict) or asyncio.get_running_loop().time() > deadline:
                 raise Conflict(
                     "Other writes kept changing what this one depends on; nothing was written. Try again."
                 ) from None

@@ -20,7 +20,8 @@ from fhir_server.fhir.resource import parse
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.search.query import EVERYTHING, Query, Scope
-from fhir_server.store.operations import VersionIs
+from fhir_server.store.operations import Transaction, VersionIs
+from fhir_server.store.protocol import Committed, LastingConflict
 from fhir_server.writes.action import Action
 from fhir_server.writes.commit import commit_bundle
 from fhir_server.writes.deciding import Decision, decide_and_commit
@@ -96,6 +97,26 @@ async def test_a_decision_is_made_anew_when_its_ground_has_changed(contexts: lis
 def put_counter(count: int) -> Action:
     tree = {"resourceType": "Basic", "id": "counter", "code": {"text": str(count)}}
     return Action("PUT", "Basic", "counter", id="counter", text=parse(orjson.dumps(tree)))
+
+
+async def test_what_the_store_gave_up_is_not_decided_again(
+    contexts: list[Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tried for 20 s by itself; a second time would end as a 408 of the request."""
+    decided = 0
+
+    async def refuse(transaction: Transaction) -> Committed:
+        raise LastingConflict("Other transactions kept changing the same resources; nothing was written.")
+
+    async def decide(state: State) -> Decision[None]:
+        nonlocal decided
+        decided += 1
+        return Decision(None, (put_counter(1),))
+
+    monkeypatch.setattr(contexts[0].unrestricted, "transact", refuse)
+    with pytest.raises(Conflict, match=r"nothing was written\. Try again"):
+        await decide_and_commit(contexts[0], CALLER, decide)
+    assert decided == 1
 
 
 async def test_results_come_in_the_order_of_the_actions(contexts: list[Context]) -> None:

@@ -165,7 +165,9 @@ class Attempt:
             written.append(Written(write.type, write.id, made.version, made.last_updated, created))
         try:
             for type, listed in changes.items():
-                await self.context.database[type].bulk_write(listed, ordered=False, session=self.session)
+                # In order, new ones first: a command for each kind, and the first error is the one that is told.
+                listed.sort(key=lambda change: isinstance(change, ReplaceOne))
+                await self.context.database[type].bulk_write(listed, session=self.session)
             if versions:
                 await self.context.database[HISTORY].insert_many(versions, session=self.session)
         except PyMongoError as error:

@@ -50,6 +50,12 @@ TOO_LARGE_FOR_CACHE = (
     "transactions, or give `mongod` more cache (`cacheSizeGB`)."
 )
 
+CACHE_REFUSED = (
+    "The database refused the transaction again and again, although nothing else changed what it changes: it takes "
+    "more than a fifth of the database's cache. Nothing was written. Send it in several smaller transactions, or give "
+    "`mongod` more cache (`cacheSizeGB`)."
+)
+
 
 def is_duplicate(error: PyMongoError) -> bool:
     """Whether an `_id` was there already."""
@@ -62,6 +68,11 @@ def is_transient(error: PyMongoError) -> bool:
     """Whether the same transaction may succeed when it is tried again from its start."""
     if error.has_error_label(TRANSIENT) or is_duplicate(error):
         return True
+    return is_conflict(error)
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether another transaction is said to have been faster."""
     return bool(_CONFLICTS & _collect_codes(error))
 
 

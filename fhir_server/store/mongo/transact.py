@@ -21,18 +21,21 @@ from pymongo.write_concern import WriteConcern
 
 from fhir_server.store.mongo.commit import AlreadyCreated, Attempt, Context, Work, is_committed
 from fhir_server.store.mongo.errors import (
+    CACHE_REFUSED,
     LIFETIME_PASSED,
     NO_SUCH_TRANSACTION,
     TOO_LONG,
     UNKNOWN_COMMIT,
+    is_conflict,
     is_transient,
     translate_error,
 )
 from fhir_server.store.mongo.indexes import Collections, Document
 from fhir_server.store.mongo.locks import Queue, Stripes, list_queued_names
 from fhir_server.store.mongo.repeat import LONGEST_PAUSE, repeat
+from fhir_server.store.mongo.rivals import Marks, is_large, read_marks
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import Committed, StoreError, StoreUnavailable, TooLargeForStore, WriteConflict
+from fhir_server.store.protocol import Committed, LastingConflict, StoreError, StoreUnavailable, TooLargeForStore
 from fhir_server.store.uninterrupted import finish
 
 SECONDS = 20.0
@@ -88,6 +91,7 @@ class Transactor:
 
     async def _repeat(self, work: Work, deadline: float) -> Committed:
         tries, assume_new = 0, True
+        marks: Marks | None = None
         while True:
             started = time.monotonic()
             try:
@@ -103,13 +107,26 @@ class Transactor:
                 cause, assume_new = error, False
             tries += 1
             if time.monotonic() > deadline:
-                raise _build_failure(cause) from cause
+                raise await self._build_failure(cause, work, marks) from cause
+            if marks is None and is_large(work.transaction):
+                marks = await read_marks(self._context.database, work)
             await asyncio.sleep(random.random() * min(LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
 
     def _has_outlived(self, error: PyMongoError, started: float) -> bool:
         code = getattr(error, "code", None)
         passed = time.monotonic() - started >= self._limits.lifetime
         return code == LIFETIME_PASSED or (code == NO_SUCH_TRANSACTION and passed)
+
+    async def _build_failure(self, cause: Exception, work: Work, marks: Marks | None) -> StoreError:
+        """Why it was not written; `marks` are those after the first attempt of a large transaction."""
+        if isinstance(cause, ConnectionFailure):
+            return translate_error(cause)
+        refused = marks is not None and isinstance(cause, PyMongoError) and is_conflict(cause)
+        if refused and await read_marks(self._context.database, work) == marks:
+            return TooLargeForStore(CACHE_REFUSED)
+        if getattr(cause, "code", None) == NO_SUCH_TRANSACTION:
+            return TooLargeForStore(TOO_LONG)
+        return LastingConflict("Other transactions kept changing the same resources; nothing was written.")
 
     async def _attempt(self, work: Work, assume_new: bool, deadline: float) -> Committed:
         async with self._client.start_session(causal_consistency=False) as session:
@@ -147,11 +164,3 @@ class Transactor:
             return await repeat(lambda: is_committed(self._context.database, attempt.work, attempt.versions), deadline)
         except PyMongoError as error:
             raise StoreUnavailable(OUTCOME_UNKNOWN) from error
-
-
-def _build_failure(cause: Exception) -> StoreError:
-    if isinstance(cause, ConnectionFailure):
-        return translate_error(cause)
-    if getattr(cause, "code", None) == NO_SUCH_TRANSACTION:
-        return TooLargeForStore(TOO_LONG)
-    return WriteConflict("Other transactions kept changing the same resources; nothing was written.")
