@@ -95,7 +95,7 @@ async def open_lane(target: Target, connections: int) -> Lane:
 
 async def ask_json(lane: Lane, path: str) -> Any:
     """The JSON that a GET of `path` answers. Raises ValueError with the server's text when it is not 200."""
-    connection = await _get_connection(lane, 0)
+    connection = await get_connection(lane, 0)
     answer = await connection.exchange(lane.target.request("GET", path))
     if answer.status != 200:
         raise ValueError(f"`GET {lane.target.url}/{path}` answered {answer.status}: {read_text(answer.body)}")
@@ -138,7 +138,7 @@ async def _measure_slice(lane: Lane, phase: Phase, samples: Samples, bounds: tup
 async def _send_requests(lane: Lane, index: int, phase: Phase, samples: Samples, bounds: tuple[float, float]) -> None:
     end, budget = bounds
     clock = time.perf_counter
-    connection = await _get_connection(lane, index)
+    connection = await get_connection(lane, index)
     while budget > 0 and clock() < end:
         request = phase.ask()
         if request is None:
@@ -149,7 +149,7 @@ async def _send_requests(lane: Lane, index: int, phase: Phase, samples: Samples,
             answer = await connection.exchange(request.text)
         except OSError as error:
             samples.wrong(NO_ANSWER, str(error))
-            connection = await _get_connection(lane, index)
+            connection = await get_connection(lane, index)
             continue
         took = clock() - start
         if answer.status in request.expected and phase.learn(request, answer):
@@ -158,10 +158,10 @@ async def _send_requests(lane: Lane, index: int, phase: Phase, samples: Samples,
         else:
             samples.wrong(answer.status, f"{request.label}: {read_text(answer.body)}")
         if not connection.usable:
-            connection = await _get_connection(lane, index)
+            connection = await get_connection(lane, index)
 
 
-async def _get_connection(lane: Lane, index: int) -> Connection:
+async def get_connection(lane: Lane, index: int) -> Connection:
     """The lane's connection, opened anew when the server has closed it."""
     if not lane.connections[index].usable:
         lane.connections[index] = await connect(lane.target, TIME_LIMIT)

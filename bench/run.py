@@ -10,6 +10,7 @@ from functools import partial
 from bench.http import Target
 from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
+from bench.money import measure_aging, measure_posting, prepare_practice
 from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
 from bench.queries import QUERIES, Query, Search, count_totals, fill, list_queries, read_pools
 from bench.scheduling import Book, Find, prepare_booked, prepare_providers
@@ -20,13 +21,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What to do in each phase; `passes` is for ingest, `copies` for scale, `limits` for the others."""
+    """What to do in each phase: `passes` of ingest, `copies` of scale, `claims` of money, `limits` of the others."""
 
     limits: Limits
     folder: Folder | None = None
     passes: int = 2
     copies: int = 15
     seed: int = 1
+    claims: int = 1_000
 
 
 async def run_bench(
@@ -140,6 +142,21 @@ async def _measure_bookings(name: str, path: str, lanes: Sequence[Lane], work: W
     return _make_results(name, lanes, await measure(lanes, phases, work.limits))
 
 
+async def _measure_money(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    """Each server by itself: the posting is done by its workers, so that there are no turns to take."""
+    names = ("money, reads before", "money, 835", "money, reads beside")
+    measured: list[PhaseResult] = []
+    for lane in lanes:
+        practice = await prepare_practice(lane, work.claims)
+        for name, samples in zip(names, await measure_posting(lane, practice, work.claims), strict=True):
+            measured.append(PhaseResult(name, lane.target.url, samples, "resources", by_label=name == "money, 835"))
+    return measured
+
+
+async def _measure_aging(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    return _make_results("aging", lanes, [await measure_aging(lane) for lane in lanes])
+
+
 PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
     "ingest": _measure_ingest,
     "search": _measure_search,
@@ -150,6 +167,8 @@ PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]
     "find": _measure_find,
     "book": partial(_measure_bookings, "book", "Appointment/$book"),
     "appointments": partial(_measure_bookings, "appointments", "Appointment"),
+    "money": _measure_money,
+    "aging": _measure_aging,
     "scale": _measure_scale,
 }
 

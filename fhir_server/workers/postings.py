@@ -25,6 +25,7 @@ from fhir_server.workers.posting.remittances import (
     draft_slice,
     finish_slice,
     finish_without,
+    list_details,
     read_settings,
 )
 from fhir_server.workers.posting.writes import copy, name, put, read_now
@@ -36,7 +37,6 @@ from mappers.billing.fields import Resource, find_identifier, find_reference, ma
 from mappers.billing.posting import name_response
 from mappers.billing.remittance import Remittance
 
-_READ_AT_ONCE = 500
 _WAITING = 50
 
 
@@ -174,15 +174,19 @@ def _drafting(remittance: Remittance, numbers: range, draft: Resource) -> Decide
 
 async def _activate(turn: Turn, remittance: Remittance, draft: Resource) -> Resource:
     """The moment of posting: one write, after which ledger and reports count all of the remittance."""
-    references = [f"ClaimResponse/{name_response(remittance, n)}" for n in range(len(remittance.claims))]
-    responses = await _read(turn.context, references)
+    details: list[Resource] = []
+    # what is read of a ClaimResponse is dropped before the next ones come: there may be thousands
+    for start in range(0, len(remittance.claims), SLICE):
+        numbers = range(start, min(start + SLICE, len(remittance.claims)))
+        responses = await _read(turn.context, [f"ClaimResponse/{name_response(remittance, n)}" for n in numbers])
+        details += list_details(remittance, numbers, responses)
 
     async def decide(state: State) -> Decision[Resource]:
         current = await state.read("PaymentReconciliation", draft["id"])
         if current is None or current.tree.get("status") != "draft":
             return Decision(dict(current.tree) if current is not None else draft)
         day = str(await read_posting_day(state.context))
-        active = activate(remittance, dict(current.tree), responses, day)
+        active = activate(remittance, dict(current.tree), details, day)
         return Decision(active, (put(active),))
 
     found: Resource = await _commit(turn, decide)
@@ -190,11 +194,8 @@ async def _activate(turn: Turn, remittance: Remittance, draft: Resource) -> Reso
 
 
 async def _read(context: Context, references: list[str]) -> list[Resource]:
-    found: list[Resource] = []
-    for start in range(0, len(references), _READ_AT_ONCE):
-        stored = await context.unrestricted.read_many(references[start : start + _READ_AT_ONCE])
-        found += [orjson.loads(each.raw) for each in stored.values() if each.raw is not None]
-    return found
+    stored = await context.unrestricted.read_many(references)
+    return [orjson.loads(each.raw) for each in stored.values() if each.raw is not None]
 
 
 def _finishing(active: Resource, ids: list[str]) -> Decide:

@@ -33,6 +33,7 @@ from mappers.billing.remittance import (
     ProviderAdjustment,
     Remittance,
     check_balance,
+    check_claim,
 )
 
 NOT_POSTED = {
@@ -107,11 +108,10 @@ def post_claims(
     remittance: Remittance, numbers: Iterable[int], state: PostingState, settings: PostingSettings
 ) -> list[ClaimEntry]:
     """What the CLPs of these places, in their order, become; each sees what those before it have posted."""
-    balance = check_balance(remittance).claims
     answers = {claim: list(responses) for claim, responses in state.responses.items()}
     entries = []
     for number in numbers:
-        if faults := balance.get(number):
+        if faults := check_claim(number, remittance.claims[number]):
             text = " ".join(each.sentence for each in faults)
             entries.append(_leave_unapplied(remittance, number, text, settings))
         else:

@@ -147,7 +147,7 @@ class Balance(NamedTuple):
 
 def check_balance(remittance: Remittance) -> Balance:
     """The three laws: lines, claims, transaction; CLP05 against ΣPR only warns."""
-    claims = {n: faults for n, each in enumerate(remittance.claims) if (faults := _check_claim(n, each))}
+    claims = {n: faults for n, each in enumerate(remittance.claims) if (faults := check_claim(n, each))}
     warnings = tuple(text for each in remittance.claims if (text := _check_patient(each)))
     return Balance(tuple(_check_transaction(remittance)), claims, warnings)
 
@@ -173,7 +173,8 @@ def _check_transaction(remittance: Remittance) -> list[str]:
     return faults
 
 
-def _check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
+def check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
+    """What does not add up in one claim and its lines. `number`: its place in the set."""
     faults = [Imbalance(number, None, ZERO, sentence) for sentence in claim.faults]
     for place, line in enumerate(claim.lines):
         if difference := line.charge - sum_adjustments(line.adjustments) - line.paid:

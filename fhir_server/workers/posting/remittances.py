@@ -1,4 +1,4 @@
-"""A remittance from its draft to its end: at most 200 claims at a time, posted by one write, each step safe to repeat.
+"""A remittance from its draft to its end: some claims at a time, posted by one write, each step safe to repeat.
 
 `PaymentReconciliation.outcome` says where it is: `queued` while its ClaimResponses are drafted; `partial` from the
 write that turns it active, which is the moment of posting, until all that follows is made; then `complete`.
@@ -30,8 +30,8 @@ from mappers.billing.posting import (
 )
 from mappers.billing.remittance import Remittance, check_balance
 
-SLICE = 200
-"""Claims of one transaction."""
+SLICE = 50
+"""Claims of one transaction: what is decided about them keeps requests waiting for some tens of milliseconds."""
 
 
 class Taken(NamedTuple):
@@ -102,17 +102,18 @@ async def draft_slice(
     return Decision(responses, (*map(put, responses), *await write_new(state, tasks)))
 
 
-def activate(remittance: Remittance, draft: Resource, responses: Iterable[Resource], posting_day: str) -> Resource:
-    """The PaymentReconciliation as it posts, with the details of its ClaimResponses."""
+def list_details(remittance: Remittance, numbers: Iterable[int], responses: Iterable[Resource]) -> list[Resource]:
+    """The details of the CLPs of these places, with those of their ClaimResponses that there are."""
     by_id = {each["id"]: each for each in responses}
-    details = [
-        make_claim_detail(remittance, number, by_id.get(name_response(remittance, number)))
-        for number in range(len(remittance.claims))
-    ]
-    details += make_provider_details(remittance)
+    return [make_claim_detail(remittance, n, by_id.get(name_response(remittance, n))) for n in numbers]
+
+
+def activate(remittance: Remittance, draft: Resource, details: Iterable[Resource], posting_day: str) -> Resource:
+    """The PaymentReconciliation as it posts. `details`: those of all its CLPs."""
     extensions = [*draft.get("extension", ()), {"url": codes.POSTING_DATE, "valueDate": posting_day}]
     active = {**copy(draft), "extension": extensions, "status": "active", "outcome": "partial"}
-    return {**active, "detail": details} if details else active
+    told = [*details, *make_provider_details(remittance)]
+    return {**active, "detail": told} if told else active
 
 
 async def finish_slice(state: State, active: Resource, ids: Sequence[str]) -> Decision[int]:
@@ -161,7 +162,8 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     day = str(await read_posting_day(state.context))
     # as they would come back from the store: amounts are numbers
     responses = [dict(each.text.tree) for each in drafted.actions if each.type == "ClaimResponse" and each.text]
-    active = {**activate(remittance, taken.draft, responses, day), "outcome": "complete"}
+    details = list_details(remittance, range(len(remittance.claims)), responses)
+    active = {**activate(remittance, taken.draft, details, day), "outcome": "complete"}
     responses = [turn_active(each, day) for each in responses]
     ids = sorted({find_reference(each["request"]).removeprefix("Claim/") for each in responses})
     claims = [dict(each.tree) for each in await state.search("Claim", Ids(tuple(ids)))] if ids else []
