@@ -258,7 +258,7 @@ class Example:
     body: str
 
 
-_WITH_VALUE = {"-X": "method", "-d": "body", "--data-binary": "body"}
+_WITH_VALUE = {"-X": "method", "-d": "body", "--data-binary": "body", "-o": "file"}
 
 
 def example(page: Path, line: str) -> Example:

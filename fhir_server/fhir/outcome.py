@@ -185,6 +185,12 @@ class Unprocessable(FhirError):
     status, code = 422, "business-rule"
 
 
+class NotImplementedHere(FhirError):
+    """What this installation lacks: a library of an extra that is not installed."""
+
+    status, code = 501, "not-supported"
+
+
 class Unavailable(FhirError):
     """The store cannot answer now (disk full, read-only, primary away); nothing was written."""
 

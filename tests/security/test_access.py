@@ -211,6 +211,7 @@ REQUESTS: dict[str, list[Call]] = {
     "$adjust": send("POST", "Claim/none/$adjust", PAYING),
     "$split": send("POST", "Claim/none/$split"),
     "$scrub": send("POST", "Claim/none/$scrub") + send("POST", "Claim/$scrub", {"resourceType": "Claim"}),
+    "$cms1500": get("Claim/none/$cms1500") + send("POST", "Claim/$cms1500", {"resourceType": "Claim"}),
     "read": get("""
         Observation/height
         Patient/hidden

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
+from fhir_server.operations.billing.cms1500 import PDF, cms1500
 from fhir_server.operations.billing.scrub import scrub
 from fhir_server.operations.billing.split import split
 from fhir_server.operations.operation import Operation
+from fhir_server.requests.request import FHIR_JSON
 
 BILLING: tuple[Operation, ...] = (
     Operation(
@@ -23,5 +25,14 @@ BILLING: tuple[Operation, ...] = (
         "What the practice's rules make of a claim, tried or committed.",
         split,
         at={"Claim": ("instance",)},
+    ),
+    Operation(
+        "cms1500",
+        ("GET", "POST"),
+        operation_url("claim-cms1500"),
+        "A claim as the texts of the paper form CMS-1500, as a PDF or box by box.",
+        cms1500,
+        at={"Claim": ("type", "instance")},
+        gives=(FHIR_JSON, PDF),
     ),
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fhir_server.fhir.outcome import Invalid, Unprocessable
-from fhir_server.fhir.resource import parse
+from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.operations.billing.claim_body import read_body
 from fhir_server.operations.billing.surroundings import Shelf
 from fhir_server.operations.parameters import refuse_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers.claim_tasks import ClaimWithTask, move, read_claim
-from fhir_server.workers.posting.writes import copy, encode, put
+from fhir_server.workers.posting.writes import encode, put
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
@@ -27,7 +27,7 @@ _LONGEST_LIST = 5
 async def scrub(context: Context, request: Request) -> Response:
     """200 with an OperationOutcome; an issue for each finding, errors first."""
     refuse_parameters(request)
-    sent = _read_claim(context, request) if len(request.path) == 2 else None
+    sent = read_body(context, request) if len(request.path) == 2 else None
 
     async def decide(state: State) -> Decision[Sequence[Finding]]:
         if sent is not None:
@@ -64,18 +64,3 @@ def name_errors(findings: Sequence[Finding]) -> str:
     rules = list(dict.fromkeys(each.rule for each in findings if each.severity == "error"))
     more = f" and {len(rules) - _LONGEST_LIST} more" if len(rules) > _LONGEST_LIST else ""
     return f"Rules broken: {', '.join(rules[:_LONGEST_LIST])}{more}. `$scrub` says how to mend it." if rules else ""
-
-
-def _read_claim(context: Context, request: Request) -> Resource:
-    """The Claim of the request: the body, or the parameter `resource` of Parameters. Raises Invalid."""
-    tree = parse(request.body).tree if request.body else {}
-    if tree.get("resourceType") == "Parameters":
-        parts = [each for each in tree.get("parameter", ()) if isinstance(each, dict)]
-        tree = parts[0].get("resource", {}) if len(parts) == 1 and parts[0].get("name") == "resource" else {}
-    if tree.get("resourceType") != "Claim":
-        text = "`Claim/$scrub` needs a Claim as its body or in the parameter `resource`; `Claim/id/$scrub` takes none."
-        raise Invalid(text, code="required", expression=("resource",))
-    issues = context.validator.find_issues(tree)
-    if issues:
-        raise Invalid(issues=issues)
-    return copy(tree)
