@@ -15,7 +15,7 @@ from fhir_server.scheduling.site import read_site
 from fhir_server.workers.interpreters import Entry
 from fhir_server.writes.state import State
 from mappers.hl7v2 import issues as hl7v2_issues
-from mappers.hl7v2.bundle import write_criteria
+from mappers.hl7v2.needs import write_criteria
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.tasks import make_task
 from mappers.scheduling.elements import code_of

@@ -19,12 +19,13 @@ from fhir_server.workers.hl7v2_reading import name_locks, read_state
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
 from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
 from fhir_server.writes.state import State
-from mappers.hl7v2 import bundle
 from mappers.hl7v2.acknowledge import Stamp, read_refusal, write_answers, write_rejection
+from mappers.hl7v2.bundle import build_bundle
 from mappers.hl7v2.character_sets import CHARACTER_SETS, decode_message
 from mappers.hl7v2.er7 import Message, parse_message
 from mappers.hl7v2.issues import Issue, Location, refuse
 from mappers.hl7v2.mapping import map_message
+from mappers.hl7v2.needs import find_needs
 
 _LONGEST_CONTROL = 20
 """Characters of MSH-10 that every version takes."""
@@ -50,10 +51,10 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     mapping = map_message(parsed, partner, _to_time(message.received))
     mapping.context.issues[:0] = [each for each in issues if each not in mapping.issues]
     state.lock(name_locks(mapping))
-    built = bundle.build_bundle(mapping, await read_state(state, mapping))
+    built = build_bundle(mapping, await read_state(state, mapping))
     if built.bundle is None:
         return _refuse(message, parsed, built.issues, partner.enhanced)
-    looked_up = {need.key for need in bundle.find_needs(mapping)}
+    looked_up = {need.key for need in find_needs(mapping)}
     entries = [_to_entry(each, looked_up) for each in built.bundle.get("entry", ())]
     tasks, overbooked = await find_overbooked(state, entries, partner, mapping.changes.seed)
     told = (*built.issues, *overbooked)

@@ -10,10 +10,10 @@ from fhir_server.requests.merges import announce_merge
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Clause, Equals, Or, Query, Scope
 from fhir_server.writes.state import State
-from mappers.hl7v2 import bundle
-from mappers.hl7v2.bundle import REPOINTED_AT_ONCE, Need, find_needs
+from mappers.hl7v2 import needs
 from mappers.hl7v2.changes import Identity
 from mappers.hl7v2.mapping import Mapping as Message
+from mappers.hl7v2.needs import REPOINTED_AT_ONCE, Need, find_needs
 
 Resource = dict[str, Any]
 Matches = dict[str, list[Resource]]
@@ -35,7 +35,7 @@ def name_locks(message: Message) -> list[str]:
     ]
 
 
-async def read_state(state: State, message: Message) -> bundle.State:
+async def read_state(state: State, message: Message) -> needs.State:
     """The resources that a message may be about, as `build_bundle` takes them."""
     matches = await _read_matches(state, find_needs(message))
     await _read_schedules(state, message, matches)
@@ -49,7 +49,7 @@ async def read_state(state: State, message: Message) -> bundle.State:
                 referrers[reference] = await find_referrers(state, reference, REPOINTED_AT_ONCE + 1)
                 if len(referrers[reference]) > REPOINTED_AT_ONCE:
                     await announce_merge(state.context)
-    return bundle.State(matches, referrers, slots)
+    return needs.State(matches, referrers, slots)
 
 
 async def _read_matches(state: State, needs: Sequence[Need]) -> Matches:

@@ -112,8 +112,9 @@ async def _mark(context: Context, caller: Caller, id: str, days: Mapping[str, in
         last = Removed(id, partner, number, before, task["lastModified"])
         if before == "expired":
             return Decision(last)
-        # what it led to, such as the message that answered it, may have been removed before it
+        # what it led to, such as the message that answered it, may have been removed before it; its issues go with it
         task.pop("output", None)
+        task.pop("contained", None)
         return Decision(last, (put(move_task(task, "expired", context.clock())),), log.assertions)
 
     return (await decide_and_commit(context, caller, decide)).answer

@@ -17,6 +17,14 @@ WHOLE = frozenset({"coding", "reference", "value", "text", "display"})
 """Members by which an object is one value; other objects, such as periods, are completed member by member."""
 
 
+CONTRADICTED = {
+    "value": ("component", "dataAbsentReason"),
+    "component": ("value", "dataAbsentReason"),
+    "dataAbsentReason": ("value", "component"),
+}
+"""An Observation has one value, several as components, or a reason why it has none."""
+
+
 def apply_change(current: Resource, change: Change) -> Resource:
     """The resource after the change; the same object where nothing differs."""
     result = dict(current)
@@ -27,6 +35,7 @@ def apply_change(current: Resource, change: Change) -> Resource:
         if name in ("resourceType", "id"):
             continue
         _drop_other_choices(result, name, change.resource)
+        _drop_contradicted(result, name)
         result[name] = _join(result.get(name), value, name, change, sources)
     for name in [name for name, value in result.items() if isinstance(value, list) and name not in change.resource]:
         _set(result, name, [each for each in result[name] if not _is_of(each, sources)])
@@ -96,6 +105,14 @@ def _drop_other_choices(result: Resource, name: str, addition: Resource) -> None
             for other in [each for each in result if each.lstrip("_").startswith(prefix) and each not in addition]:
                 if other.lstrip("_")[len(prefix) : len(prefix) + 1].isupper():
                     del result[other]
+
+
+def _drop_contradicted(result: Resource, name: str) -> None:
+    """What an element of an Observation that is told now leaves no room for (obs-6 and obs-7 of R4)."""
+    if result["resourceType"] == "Observation":
+        for gone in CONTRADICTED.get("value" if name.startswith("value") else name, ()):
+            for other in [each for each in result if each.lstrip("_").startswith(gone)]:
+                del result[other]
 
 
 def _join(present: Any, value: Any, name: str, change: Change, sources: frozenset[str]) -> Any:

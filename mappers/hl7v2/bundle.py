@@ -6,79 +6,25 @@ with it, a change is applied to the current resource and goes by id with the ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Mapping_
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import orjson
 
-from fhir_server.fhir.urls import extension_url
-from mappers.hl7v2.apply import apply_change
+from mappers.hl7v2.apply import apply_change, is_same
 from mappers.hl7v2.changes import Change, Identity, Resource
+from mappers.hl7v2.invariants import mend_resource
 from mappers.hl7v2.issues import Issue, has_errors, refuse, tell, warn
 from mappers.hl7v2.mapping import Mapping
 from mappers.hl7v2.merges import Merge, end_prior, join_survivor, repoint
+from mappers.hl7v2.needs import REPOINTED_AT_ONCE, State, write_criteria
 from mappers.hl7v2.partner import CHANGE, Partner
 from mappers.hl7v2.patients import list_identities
+from mappers.hl7v2.stamps import ALWAYS_STAMPED, ORDERED, RECORDED, read_stamp, write_stamp
 from mappers.hl7v2.tasks import make_task
 
-REPOINTED_AT_ONCE = 500
 UPDATES = frozenset({"A08", "A31"})
 BILLED = frozenset({"billed"})
-RECORDED = extension_url("hl7v2-recorded")
-"""Which partner's message was applied last to a resource, and when that was recorded: what is older changes nothing."""
-
-ALWAYS_STAMPED = frozenset({"Patient", "Encounter", "Appointment", "DiagnosticReport", "ChargeItem"})
-"""Types whose stamp moves although the message says what is there already; others keep theirs then."""
-
-ORDERED = ALWAYS_STAMPED | {"RelatedPerson", "Coverage", "Account", "Condition", "AllergyIntolerance"}
-ORDERED |= {"Observation", "Specimen", "Procedure", "ServiceRequest", "Slot"}
-"""Types to which messages are applied in the order in which they were recorded."""
-
-
-class Need(NamedTuple):
-    """What must be read before the bundle can be built: resources of a type that have one of the identities."""
-
-    key: str
-    type: str
-    identities: tuple[Identity, ...]
-
-    @property
-    def query(self) -> str:
-        """The search criteria that find them."""
-        return write_criteria(self.identities)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the server holds: by key of a Need its matches; by reference of a prior what refers to it (up to one more
-    than `REPOINTED_AT_ONCE`); and by reference of an Appointment its Slots.
-    """
-
-    matches: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
-    referrers: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
-    slots: Mapping_[str, Sequence[Resource]] = field(default_factory=dict)
-
-
-def read_stamp(resource: Resource, partner: str) -> datetime | None:
-    """When the last message was recorded that a partner has applied to a resource; None where that is not known."""
-    for extension in resource.get("extension", []):
-        parts = {each.get("url"): each for each in extension.get("extension", [])}
-        recorded = parts.get("recorded", {}).get("valueInstant", "")
-        if extension.get("url") == RECORDED and parts.get("partner", {}).get("valueString") == partner and recorded:
-            return datetime.fromisoformat(recorded)
-    return None
-
-
-def write_stamp(partner: str, recorded: datetime) -> Resource:
-    """The extension that `read_stamp` reads."""
-    moment = recorded.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    parts = [{"url": "partner", "valueString": partner}, {"url": "recorded", "valueInstant": moment}]
-    return {"url": RECORDED, "extension": parts}
 
 
 class Built(NamedTuple):
@@ -90,31 +36,6 @@ class Built(NamedTuple):
     bundle: Resource | None
     issues: tuple[Issue, ...]
     patient: str = ""
-
-
-def write_criteria(identities: Sequence[Identity]) -> str:
-    """The search criteria that find a resource by any of its identities."""
-    return "identifier=" + ",".join(quote(f"{_escape(s)}|{_escape(v)}", safe="") for s, v in identities)
-
-
-def _escape(text: str) -> str:
-    for mark in ("\\", "|", ",", "$"):
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
-def find_needs(mapping: Mapping) -> tuple[Need, ...]:
-    """What to read for `build_bundle`: each resource that has an identity, then the prior of each merge."""
-    needs = []
-    for change in mapping.changes:
-        if change.identity:
-            identities = [change.identity]
-            if change.type in ("Patient", "Encounter", "Appointment"):
-                identities += [each for each in list_identities(change.resource) if each not in identities]
-            needs.append(Need(change.url, change.type, tuple(identities)))
-    for index, merge in enumerate(mapping.merges):
-        needs.append(Need(f"prior {index}", merge.type, merge.prior))
-    return tuple(needs)
 
 
 def build_bundle(mapping: Mapping, state: State | None = None) -> Built:
@@ -141,6 +62,7 @@ class _Builder:
         self.current: dict[str, Resource] = {}
         self.references: dict[str, Resource] = {}
         self.entries: dict[str, Resource] = {}
+        self.updated: dict[str, str] = {}
 
     def resolve(self) -> None:
         """Finds the current resource of each change, and what references to it become."""
@@ -184,6 +106,7 @@ class _Builder:
     def _create(self, change: Change, resource: Resource, may: str) -> None:
         for name, value in change.on_create.items():
             resource.setdefault(name, value)
+        resource = self._mend(resource)
         if self.state is not None and change.type in ORDERED:
             resource = self._stamp(resource)
         if change.type == "Patient" and self.context.event in UPDATES and self.state is not None:
@@ -209,7 +132,7 @@ class _Builder:
             return
         if may == CHANGE and self._is_newer(current):
             return
-        updated = apply_change(current, change)
+        updated = self._apply(current, change)
         if may == CHANGE and change.type in ORDERED and (updated is not current or change.type in ALWAYS_STAMPED):
             updated = self._stamp(updated)
         if updated is current:
@@ -227,6 +150,17 @@ class _Builder:
         self._put(updated, change.url)
         if change.type == "Appointment" and self.state:
             self._free_slots(updated)
+
+    def _apply(self, current: Resource, change: Change) -> Resource:
+        """The resource after the change, as R4 takes it; the same object where nothing differs."""
+        updated = apply_change(current, change)
+        mended = updated if updated is current else self._mend(updated)
+        return current if mended is not updated and is_same(mended, current) else mended
+
+    def _mend(self, resource: Resource) -> Resource:
+        mended, told = mend_resource(resource)
+        self.issues += told
+        return mended
 
     def _is_newer(self, current: Resource) -> bool:
         """Whether a message of this partner that was recorded later has been applied to the resource."""
@@ -253,17 +187,18 @@ class _Builder:
         request = {"method": "PUT", "url": reference}
         if version := resource.get("meta", {}).get("versionId"):
             request["ifMatch"] = f'W/"{version}"'
-        self.entries[key or reference] = {
-            "fullUrl": key or f"urn:x:{reference}",
-            "resource": resource,
-            "request": request,
-        }
+        key = key or reference
+        if key != reference:  # what the message says of it takes the place of what followed for it from others
+            self.entries.pop(reference, None)
+        self.updated[reference] = key
+        self.entries[key] = {"fullUrl": key, "resource": resource, "request": request}
 
     def _free_slots(self, appointment: Resource) -> None:
         """Slots that the appointment had and has no more are free again."""
         kept = {each.get("reference") for each in appointment.get("slot", [])}
         for slot in self.state.slots.get(f"Appointment/{appointment['id']}", ()) if self.state else ():
-            if f"Slot/{slot['id']}" not in kept and slot.get("status") != "free":
+            reference = f"Slot/{slot['id']}"
+            if reference not in {*kept, *self.updated} and slot.get("status") != "free":
                 self._put({**slot, "status": "free"})
 
     def _add_task(self, code: str, text: str, identity: Identity | None, resource: Resource, owner: str = "") -> None:
@@ -312,10 +247,10 @@ class _Builder:
             key = f"{resource['resourceType']}/{resource['id']}"
             if key in (source, target):
                 continue
-            slot = next((each for each in self.entries.values() if _find_place(each) == key), None)
-            moved: Any = repoint(slot["resource"] if slot else resource, source, target)
-            if slot:
-                slot["resource"] = moved
+            entry = self.entries.get(self.updated.get(key, ""))
+            moved: Any = repoint(entry["resource"] if entry else resource, source, target)
+            if entry:
+                entry["resource"] = moved
             else:
                 self._put(moved)
         if len(referrers) > REPOINTED_AT_ONCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 from typing import Any
 
@@ -221,7 +222,10 @@ def read_value(segment: Segment, value: Composite, cell: Cell) -> tuple[str, Any
 
 
 def ed_to_attachment(value: Composite, kind: str) -> Resource:
-    """An Attachment of an ED (Base64 alone is data; other text is its title) or of a RP, which points at a file."""
+    """An Attachment of an ED (Base64 alone is data; other text is its title) or of a RP, which points at a file.
+
+    Data without a type are `application/octet-stream`: R4 wants one beside them (att-1).
+    """
     attachment: Resource = {}
     if kind == "RP":
         attachment["url"] = "".join(value.text(1).split())
@@ -230,11 +234,19 @@ def ed_to_attachment(value: Composite, kind: str) -> Resource:
     if types and subtype:
         attachment["contentType"] = f"{types}/{subtype}"
     packed = "".join(text.split())
-    if encoding.lower() == "base64" and re.fullmatch(r"[A-Za-z0-9+/]*={0,2}", packed) and len(packed) % 4 == 0:
+    if encoding.lower() == "base64" and _is_base64(packed):
         attachment["data"] = packed
+        attachment.setdefault("contentType", "application/octet-stream")
     elif text:
         attachment["title"] = text
     return attachment
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(text) and bool(binascii.a2b_base64(text.encode("ascii"), strict_mode=True))
+    except (binascii.Error, UnicodeEncodeError):
+        return False
 
 
 def read_range(text: str, unit: Resource) -> Resource:

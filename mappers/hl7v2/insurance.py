@@ -61,9 +61,6 @@ def _add_organization(kind: str, segments: tuple[Segment, ...], context: Context
     for segment in segments:
         fill(draft, segment, kind, context)
     resource = draft.resource
-    for contact in (*resource.get("address", ()), *resource.get("telecom", ())):
-        if contact.get("use") == "home":  # what org-2 and org-3 of R4 forbid
-            del contact["use"]
     identity = choose_identity(resource)
     if identity is None:
         name = resource.get("name")

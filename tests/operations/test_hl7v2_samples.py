@@ -76,7 +76,7 @@ async def test_what_is_stored_of_a_sample_is_what_its_authors_expect(
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     faults: dict[str, list[str]] = defaultdict(list)
     for path in samples(shared):
-        async with serving(known, EMPTY, store="memory://", profiles=profiles) as client:
+        async with serving(known, EMPTY, store="memory://", profiles=profiles, invariants="enforce") as client:
             task = await send(client, path)
             message = read(path)
             if task["status"] != "rejected" and (expected := expected_of(path)) and find_event(message)[0] in FAMILIES:
@@ -95,6 +95,6 @@ async def test_samples_go_into_one_store(
     new_mongo_uri: Callable[[], str],
 ) -> None:
     uri = new_mongo_uri() if store == "mongo" else f"sqlite:///{tmp_path}/fhir.db"
-    async with serving(known, EMPTY, store=uri, profiles=profiles) as client:
+    async with serving(known, EMPTY, store=uri, profiles=profiles, invariants="enforce") as client:
         for path in samples(shared)[::step]:
             await send(client, path)

@@ -21,7 +21,7 @@ WREN = "1700000007^WREN^IVO^^^^^^&2.16.840.1.113883.4.6&ISO^^^^NPI"
 
 @pytest.fixture(params=["memory", "sqlite", "mongo"])
 async def client(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
-    async with serving(known, store=choose_store(request, tmp_path)) as client:
+    async with serving(known, store=choose_store(request, tmp_path), invariants="enforce") as client:
         with_partners(client, north(), north("SOUTH", "urn:oid:9"))
         yield client
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["memory", "sqlite", "mongo"])
 async def client(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
-    async with serving(known, store=choose_store(request, tmp_path)) as client:
+    async with serving(known, store=choose_store(request, tmp_path), invariants="enforce") as client:
         with_partners(client, north())
         yield client
 

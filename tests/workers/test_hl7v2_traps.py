@@ -68,7 +68,7 @@ def test_every_inbound_row_names_its_tests(shared: Path) -> None:
 
 @pytest.fixture(params=["memory", "sqlite", "mongo"])
 async def client(request: pytest.FixtureRequest, known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
-    async with serving(known, store=choose_store(request, tmp_path)) as client:
+    async with serving(known, store=choose_store(request, tmp_path), invariants="enforce") as client:
         with_partners(client, north())
         yield client
 

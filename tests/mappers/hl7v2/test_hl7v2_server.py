@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
-from mappers.hl7v2.bundle import State, build_bundle, find_needs, write_bundle
+from mappers.hl7v2.bundle import build_bundle, write_bundle
 from mappers.hl7v2.character_sets import decode_message
 from mappers.hl7v2.er7 import Message, parse_message
 from mappers.hl7v2.mapping import Mapping, map_message
+from mappers.hl7v2.needs import State, find_needs
 from mappers.hl7v2.partner import Partner
 from tests.conftest import Client, serving
 
