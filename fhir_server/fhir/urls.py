@@ -16,6 +16,10 @@ def code_system_url(name: str) -> str:
     return f"{BASE}/CodeSystem/{name}"
 
 
+MESSAGE_TASK = code_system_url("message-task")
+"""The code system of the Tasks of the message log, which need not have what they refer to (docs/messages.md)."""
+
+
 def identifier_system_url(name: str) -> str:
     """The system of identifiers that we give, such as `control-number`."""
     return f"{BASE}/identifier/{name}"

@@ -22,7 +22,7 @@ from fhir_server.fhir.outcome import (
     UnsupportedMediaType,
     build_operation_outcome,
 )
-from fhir_server.fhir.references import find_versioned_references
+from fhir_server.fhir.references import find_literal_references, find_versioned_references
 from fhir_server.fhir.subset import write_subset
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
 from fhir_server.interactions.explain import build_explanation, format_elapsed, wants_explanation
@@ -211,7 +211,11 @@ async def _add_includes(
     if not named:
         return extra
     current: set[str] = set()
-    await make_in_slices(lambda source: current.update(entries_of(source).references), (*matches, *extra))
+
+    def collect(source: Stored | Contained) -> None:
+        current.update(find_literal_references(orjson.loads(source.raw or b"{}"), bases, context.types))
+
+    await make_in_slices(collect, (*matches, *extra))
     return [
         await _read_version(reader, each, named[each.reference])
         if each.reference in named and each.reference not in current

@@ -42,7 +42,8 @@ class Entries:
     """All index entries of one resource, by search parameter code; values are distinct and sorted.
 
     `references` holds every literal reference to a local resource (`Type/id`, version-specific ones and contained ones
-    left out), whether or not a search parameter covers it: referential integrity is decided by it.
+    left out), whether or not a search parameter covers it: referential integrity is decided by it. Tasks of the message
+    log are the exception (`held_references.py`).
     `strings` holds the codes (present or not) whose terms are strings, which `:contains` is asked of: a store may index
     the trigrams of their normalised text. It says how terms are kept, not what they are.
     `texts` holds words in their order, joined by single blanks: letters and digits, normalised (`words.extract_texts`).

@@ -17,9 +17,10 @@ from typing import Any
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.path import ExpressionError, Path, find_missing_step, parse_for
-from fhir_server.fhir.references import BaseUrls, find_literal_references, find_local_target
+from fhir_server.fhir.references import BaseUrls, find_local_target
 from fhir_server.search.composite_index import plant_group
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries, TextParameter
+from fhir_server.search.held_references import find_held_references
 from fhir_server.search.nested_index import NestedIndexer, add_nested_entries
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parameters.criteria import Extractor, Surroundings
@@ -120,7 +121,7 @@ class Index:
                     if len(values) > MOST_ENTRIES:
                         raise build_number_error(code)
                     sink[code] = _sort_distinct(values)
-        references, strings = find_literal_references(resource, bases, self._types), self._strings[type]
+        references, strings = find_held_references(resource, bases, self._types), self._strings[type]
         entries = Entries(sinks[0], sinks[1], sinks[2], references, strings, self.make_texts(resource))
         if "contained" in resource:
             by_reference = {f"#{each['id']}": each for each in contained if each.get("id")}

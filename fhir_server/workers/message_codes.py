@@ -6,9 +6,9 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fhir_server.fhir.urls import code_system_url, identifier_system_url
+from fhir_server.fhir.urls import MESSAGE_TASK, code_system_url, identifier_system_url
 
-TASK_SYSTEM = code_system_url("message-task")
+TASK_SYSTEM = MESSAGE_TASK
 STATE_SYSTEM = code_system_url("message-state")
 PART_SYSTEM = code_system_url("message-part")
 MESSAGE_SYSTEM = identifier_system_url("message")

@@ -157,15 +157,7 @@ async def _change(context: Context, caller: Caller, id: str, state: Any, reason:
         if current is None:
             raise NotFound(f"`Task/{id}` does not exist any more.")
         members = {key: value for key, value in current.tree.items() if key != "meta"}
-        outputs = [each for each in members.get("output", ()) if await _is_there(reads, each)]
-        kept = {**members, "output": outputs} if outputs else {k: v for k, v in members.items() if k != "output"}
-        moved = move_task(kept, state, context.clock(), reason)
+        moved = move_task(members, state, context.clock(), reason)
         return Decision(moved, (put(moved),))
 
     return (await decide_and_commit(context, caller, decide)).answer
-
-
-async def _is_there(state: State, output: Mapping[str, Any]) -> bool:
-    """Whether an output may stay: retention may have removed the message that it refers to."""
-    type, _, id = output.get("valueReference", {}).get("reference", "").partition("/")
-    return type != "Task" or await state.read("Task", id) is not None

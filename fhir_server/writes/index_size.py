@@ -17,8 +17,8 @@ COUNTED_FROM = 16 * 1024
 def count_rows(entries: Entries) -> int:
     """The rows of the index that a resource takes at most: one for each entry, and one for each trigram of a string."""
     rows = len(entries.references)
-    for values in (*entries.terms.values(), *entries.dates.values(), *entries.numbers.values()):
-        rows += len(values)
+    for values in (entries.terms, entries.dates, entries.numbers):
+        rows += sum(map(len, values.values()))
     for code in entries.strings.intersection(entries.terms):
         lengths = (term.find(SEPARATOR) for term in entries.terms[code])
         rows += sum(1 if length > LONGEST else length for length in lengths)

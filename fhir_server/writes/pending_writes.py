@@ -36,7 +36,10 @@ class PendingWrites:
 
     def put(self, reference: str, tree: Tree | None, entries: Entries | None = None) -> None:
         """Add a write, None for a deletion, in place of an earlier one. `entries`: its index entries, where known."""
-        writes = self._types.setdefault(reference.partition("/")[0], _OfType())
+        type = reference.partition("/")[0]
+        writes = self._types.get(type)
+        if writes is None:
+            writes = self._types[type] = _OfType()
         writes.trees[reference] = tree
         writes.waiting[reference] = entries
 

@@ -23,7 +23,8 @@ from fhir_server.store.protocol import Committed, StoreUnavailable, TooLargeForS
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal, map_alone
 from fhir_server.workers.message_deliveries import Delivery, make_delivery, prepare_sending
 from fhir_server.workers.message_log import Filters, close, find_messages, preview, read_message, replay
-from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage
+from fhir_server.workers.message_states import move_task
+from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage, put
 from fhir_server.workers.messages import Received, receive
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
@@ -453,3 +454,55 @@ async def test_a_delivery_exists_once_for_partner_resource_and_version(client: C
     assert (task["status"], state(task)) == ("requested", "waiting")
     assert task["identifier"][0]["value"] == "lab/Patient/1/1" and task["focus"]["reference"] == "Patient/1/_history/1"
     assert json.loads((await client.fhir("GET", "Binary?_count=5")).text)["entry"][0]["resource"]["id"] == task["id"]
+
+
+async def test_what_a_message_made_may_be_deleted_and_its_task_is_found_and_changed_as_before(client: Client) -> None:
+    context = client.server.context
+    received = await take(client, message(TWO_LINES))
+    for type in ("Observation", "Patient"):
+        (made,) = await resources(client, type)
+        reference = f"{type}/{made['id']}"
+        assert (await client.fhir("DELETE", reference)).status_code == 204
+        assert (await client.fhir("GET", reference)).status_code == 410
+        bundle = (await client.fhir("GET", f"Task?output={reference}")).json()
+        assert f"output={reference}" in bundle["link"][0]["url"].replace("%2F", "/")
+        assert [each["resource"]["id"] for each in bundle["entry"]] == [received.id]
+    task = await read_message(context, CALLER, received.id)
+    again = await replay(context, CALLER, task, INTERPRETERS, again=True)
+    assert isinstance(again, Received) and again.state == "acknowledged"
+
+
+async def test_the_text_of_a_message_and_what_another_task_names_are_not_deleted(client: Client) -> None:
+    received = await take(client, message("patient 4711 Keller"))
+    (patient,) = await resources(client, "Patient")
+    answer = await client.fhir("DELETE", f"Binary/{received.id}")
+    assert answer.status_code == 409
+    assert f"`Task/{received.id}` (Task.input[0].value.reference)" in answer.text.replace("valueReference", "value")
+    output = {"type": {"text": "made"}, "valueReference": {"reference": f"Patient/{patient['id']}"}}
+    other = {"resourceType": "Task", "status": "completed", "intent": "order", "output": [output]}
+    task = (await client.fhir("POST", "Task", json=other)).json()
+    answer = await client.fhir("DELETE", f"Patient/{patient['id']}")
+    assert answer.status_code == 409
+    assert f"`Task/{task['id']}`" in answer.text and f"`Task/{received.id}`" not in answer.text
+
+
+async def test_what_a_delivery_is_about_may_be_deleted(client: Client) -> None:
+    context, patient = client.server.context, "Patient/1"
+    await client.put(patient, json={"resourceType": "Patient", "id": "1"})
+    delivery = Delivery("lab", "hl7v2", "folder", patient, 1, "77", b"MSH|x\r", "text/plain", patient, about=(patient,))
+    assert await add_delivery(context, delivery) == 2
+    assert (await client.fhir("DELETE", patient)).status_code == 204
+    (task,) = await resources(client, "Task")
+    await edit_task(context, task)
+    assert [each["valueReference"]["reference"] for each in part((await resources(client, "Task"))[0], "about")] == [
+        patient
+    ]
+
+
+async def edit_task(context: Context, task: dict[str, Any]) -> None:
+    """Parked, as a worker does when the partner is gone."""
+
+    async def decide(reads: State) -> Decision[None]:
+        return Decision(None, (put(move_task(task, "parked", context.clock(), "no partner")),))
+
+    await decide_and_commit(context, CALLER, decide)
