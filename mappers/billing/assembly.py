@@ -207,14 +207,16 @@ def _find_team(charge: Resource, encounter: Resource | None, resources: Resource
 
 
 def _find_excess(line: _Line) -> list[Issue]:
-    """What an 837P line cannot carry: a fifth pointer and a thirteenth diagnosis of one charge."""
+    """What an 837P cannot carry: a fifth pointer of a line, and a thirteenth diagnosis of one charge."""
     if len(line.reasons) <= MAX_POINTERS:
         return []
     place = make_reference(line.charge)
-    text = f"`{place}` has {len(line.reasons)} diagnoses; its line points to the first four"
+    text = (
+        f"`{place}` has {len(line.reasons)} diagnoses; its line points to the first four. Put the most important first."
+    )
     if len(line.reasons) > MAX_DIAGNOSES:
-        text += f", and the claim holds the first {MAX_DIAGNOSES}"
-    return [Issue("warning", "too-long", f"{text}. Put the most important ones first.", (f"{place}.reason",))]
+        text += f" The claim has all of them, and is held until somebody leaves {MAX_DIAGNOSES}."
+    return [Issue("warning", "too-long", text, (f"{place}.reason",))]
 
 
 def _pack(lines: Sequence[_Line]) -> list[Pack[_Line]]:

@@ -23,13 +23,15 @@ class Pack(Generic[T]):
 def pack_lines(lines: Iterable[tuple[T, Sequence[str]]]) -> list[Pack[T]]:
     """Each line with its diagnosis keys goes into the first claim that still has room for it.
 
-    A line whose own diagnoses exceed 12 gets a claim with the first twelve of them; callers report that.
+    Nothing is dropped: a line whose own diagnoses exceed 12 gets a claim with all of them, in which only lines join it
+    that add none. That claim is too large for an 837P, so that the scrub rule `diagnosis-count` holds it for a person.
     """
     packs: list[tuple[list[T], dict[str, None]]] = []
     for line, keys in lines:
-        own = dict.fromkeys(keys[:MAX_DIAGNOSES])
+        own = dict.fromkeys(keys)
         for members, keys_of_pack in packs:
-            if len(members) < MAX_LINES and len(keys_of_pack.keys() | own.keys()) <= MAX_DIAGNOSES:
+            together = keys_of_pack.keys() | own.keys()
+            if len(members) < MAX_LINES and len(together) <= max(MAX_DIAGNOSES, len(keys_of_pack)):
                 members.append(line)
                 keys_of_pack.update(own)
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from fhir_server.fhir.outcome import Issue
@@ -22,7 +22,7 @@ from mappers.billing.fields import (
     sum_amounts,
     to_amount,
 )
-from mappers.billing.packing import Pack, pack_lines
+from mappers.billing.packing import MAX_DIAGNOSES, Pack, pack_lines
 from mappers.billing.scrub_prior import find_priors
 from mappers.billing.split_lots import CannotApply, Lot, divide_lines, sort_insurance
 from mappers.billing.split_rules import RuleSet
@@ -122,6 +122,7 @@ def _make_children(view: ClaimView, packs: Iterable[Pack[Lot]], rules: RuleSet, 
     children: list[Resource] = []
     held: list[Resource] = []
     invoices, reasons = [], []
+    packs, issues = _place_diagnoses(view, packs)
     for pack in packs:
         first = pack.lines[0]
         control = make_control_number(find_key(view.claim), *_name_pack(pack))
@@ -132,15 +133,32 @@ def _make_children(view: ClaimView, packs: Iterable[Pack[Lot]], rules: RuleSet, 
             continue
         child = _make_child(view, pack, control, rules)
         (held if first.outcome == "hold" else children).append(child)
-    issues = _find_lost_diagnoses(view, packs)
     return Split(tuple(children), tuple(held), tuple(invoices), tuple(reasons), tuple(issues))
 
 
-def _find_lost_diagnoses(view: ClaimView, packs: Iterable[Pack[Lot]]) -> list[Issue]:
-    keys = {key for pack in packs for key in pack.diagnoses}
-    unused = [code for number, code in view.diagnoses if str(number) not in keys]
-    text = "No line points to diagnosis {}, so that no child has it. Point to it from a line if it matters."
-    return [Issue("warning", "incomplete", text.format(code), ("Claim.diagnosis",)) for code in unused]
+def _place_diagnoses(view: ClaimView, packs: Iterable[Pack[Lot]]) -> tuple[list[Pack[Lot]], list[Issue]]:
+    """The packs with the diagnoses that no line points to, and an issue for each that has no place.
+
+    Such a diagnosis goes to the first child that has room and the payers of the source: no other payer is told of it.
+    """
+    placed, issues = list(packs), []
+    used = {key for pack in placed for key in pack.diagnoses}
+    for number, code in view.diagnoses:
+        if str(number) in used:
+            continue
+        place = next((n for n, pack in enumerate(placed) if _has_room(pack, view)), None)
+        if place is None:
+            text = f"No line points to diagnosis {code}, so that no child has it. Point to it if it matters."
+            issues.append(Issue("warning", "incomplete", text, ("Claim.diagnosis",)))
+        else:
+            placed[place] = replace(placed[place], diagnoses=(*placed[place].diagnoses, str(number)))
+    return placed, issues
+
+
+def _has_room(pack: Pack[Lot], view: ClaimView) -> bool:
+    first = pack.lines[0]
+    own = first.outcome != "self-pay" and first.insurance == sort_insurance(view)
+    return own and len(pack.diagnoses) < MAX_DIAGNOSES
 
 
 def _name_pack(pack: Pack[Lot]) -> list[str]:

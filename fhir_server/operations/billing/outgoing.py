@@ -131,7 +131,7 @@ async def _divide(batch: Batch, reference: str, found: ClaimWithTask) -> None:
         else:
             await _add_outgoing(batch, case, parts.children[0], found.task)
         return
-    batch.add_case(reference, "split")
+    batch.add_case(reference, "split", *parts.issues)
     batch.write(write_parts(batch.state, found, parts))
     for child in parts.held:
         held = batch.add_case(make_reference(child), "held", source=reference)

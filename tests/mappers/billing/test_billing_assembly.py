@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from mappers.billing import codes
 from mappers.billing.assembly import Assembly, AssemblySettings, assemble_claims, make_charges, mark_charges
 from mappers.billing.charges import find_charge_of_procedure, make_charge_task
+from mappers.billing.claim_view import Surroundings, view_claim
 from mappers.billing.fields import find_code
+from mappers.billing.scrub import scrub_view
 
 Resource = dict[str, Any]
 SETTINGS = AssemblySettings(billing_provider="Organization/us", created="2026-11-20", zone=ZoneInfo("America/Chicago"))
@@ -149,6 +152,18 @@ def test_a_line_of_more_than_four_diagnoses_says_what_it_keeps() -> None:
     assert found.claims[0]["item"][0]["diagnosisSequence"] == [1, 2, 3, 4]
     assert len(found.claims[0]["diagnosis"]) == 6
     assert [issue.code for issue in found.issues] == ["too-long"]
+
+
+def test_one_charge_with_thirteen_diagnoses_keeps_them_all_and_is_held() -> None:
+    """X222A1 has 12 places in HI and four pointers in SV107; which of the 13 to leave out is a person's choice."""
+    thirteen = [f"E11.{n}" for n in range(13)]
+    found = assemble(charge("a", "99215", *thirteen), charge("b", "97110", "E11.3"), charge("c", "97112", "I10"))
+    assert [icd(claim) for claim in found.claims] == [thirteen, ["I10"]]
+    assert [len(claim["item"]) for claim in found.claims] == [2, 1]
+    assert found.claims[0]["item"][0]["diagnosisSequence"] == [1, 2, 3, 4]
+    assert "held until somebody leaves 12" in found.issues[0].diagnostics
+    view = view_claim(found.claims[0], {}, Surroundings(date(2026, 11, 20)))
+    assert "diagnosis-count" in [each.rule for each in scrub_view(view) if each.severity == "error"]
 
 
 def test_charges_at_the_same_versions_give_the_same_identifiers_and_later_versions_others() -> None:

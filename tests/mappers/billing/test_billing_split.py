@@ -220,6 +220,36 @@ def test_pointers_name_the_same_diagnoses_as_before(view: ClaimView, rules: Rule
 
 @settings(max_examples=200)
 @given(views(), RULES)
+def test_no_diagnosis_is_lost_without_a_word(view: ClaimView, rules: RuleSet) -> None:
+    """Each diagnosis of the source is in a child, or an issue names it, or its lines are the patient's own to pay."""
+    split = split_claim(view, rules, "2026-11-20")
+    after = {code for child in all_claims(split) for _, code in again(view, child).diagnoses}
+    told = " ".join(each.diagnostics for each in split.issues)
+    own = {each.line for each in split.reasons if each.state == "self-pay"}
+    known = dict(view.diagnoses)
+    unbilled = {known[n] for item in view.claim["item"] if item["id"] in own for n in item["diagnosisSequence"]}
+    assert {code for _, code in view.diagnoses if code not in after and code not in told} <= unbilled
+
+
+def test_a_diagnosis_that_no_line_points_to_goes_to_the_claims_own_payer() -> None:
+    """Two lines on two days with one diagnosis each, and a third diagnosis: it joins the first child."""
+    claim, resources = next(
+        (claim, resources) for claim, resources in CLAIMS if len(claim["item"]) == 2 and len(claim["diagnosis"]) > 2
+    )
+    items = [{**item, "diagnosisSequence": [n]} for n, item in enumerate(claim["item"], 1)]
+    items[1]["locationCodeableConcept"] = {"coding": [{"system": codes.POS, "code": "12"}]}
+    view = view_claim({**claim, "item": items, "diagnosis": claim["diagnosis"][:3]}, resources, Surroundings(TODAY))
+    split = split_claim(view, NO_RULES, "2026-11-20")
+    source = [code for _, code in view.diagnoses]
+    assert [[code for _, code in again(view, child).diagnoses] for child in split.children] == [
+        [source[0], source[2]],
+        [source[1]],
+    ]
+    assert split.issues == ()
+
+
+@settings(max_examples=200)
+@given(views(), RULES)
 def test_splitting_is_deterministic_and_children_stay_as_they_are(view: ClaimView, rules: RuleSet) -> None:
     split = split_claim(view, rules, "2026-11-20")
     assert split_claim(view, rules, "2026-11-20") == split
