@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DocumentTooLarge, ExecutionTimeout
 
+from fhir_server.search.query import Clause
+from fhir_server.store.mongo.compile import compile_current
 from fhir_server.store.mongo.indexes import Database, Document
+from fhir_server.store.mongo.plans import MOST_COUNTED, Counts
 from fhir_server.store.protocol import Budget, BudgetExceeded
 
 Filter = dict[str, Any]
@@ -33,6 +36,7 @@ class Aggregations:
     budget: Budget
     deadline: float
     listen: Listen = ignore_pipeline
+    counts: Counts = field(default_factory=Counts)
 
     def compute_remaining_ms(self) -> int:
         """The time left for the search. Raises BudgetExceeded when there is none."""
@@ -61,6 +65,16 @@ class Aggregations:
                 size += len(document.get("raw") or b"")
                 found.append(document)
         return found
+
+    async def count_matches(self, type: str, clause: Clause) -> int:
+        """How many resources of a type a criterion finds, or found a while ago; MOST_COUNTED for more."""
+
+        async def ask() -> int:
+            stages: list[Stage] = [{"$match": compile_current(clause)}, {"$limit": MOST_COUNTED}, {"$count": "found"}]
+            answer = await self.find_all(type, stages)
+            return int(answer[0]["found"]) if answer else 0
+
+        return await self.counts.get(type, clause, ask)
 
     async def check_rows(self, type: str, where: Filter) -> None:
         """Raises BudgetExceeded when more resources match than a search may look at.

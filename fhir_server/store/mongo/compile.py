@@ -37,11 +37,16 @@ def compile_clause(clause: q.Clause) -> Filter:
 
 
 def compile_current(clause: q.Clause, among: Filter | None = None) -> Filter:
-    """The current resources that match, deletions left out; `among` narrows them.
+    """The current resources that match, deletions left out; `among` narrows them."""
+    return match_current(clause, compile_clause(clause), among)
+
+
+def match_current(clause: q.Clause, compiled: Filter, among: Filter | None = None) -> Filter:
+    """The filter that a clause was compiled to, without deletions; `among` narrows it.
 
     A deletion has no entries: a criterion by one leaves it out already, and can then be counted from index keys alone.
     """
-    return match_all((among or {}, compile_clause(clause), {} if _names_an_entry(clause) else LIVE))
+    return match_all((among or {}, compiled, {} if _names_an_entry(clause) else LIVE))
 
 
 def _names_an_entry(clause: q.Clause) -> bool:

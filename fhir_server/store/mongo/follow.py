@@ -26,10 +26,12 @@ from fhir_server.store.mongo.compile import (
     Filter,
     compile_current,
     match_all,
+    match_current,
     match_one_of,
 )
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.patterns import build_condition, build_prefix_range
+from fhir_server.store.mongo.plans import compile_bounded
 from fhir_server.store.mongo.trigrams import widen_clause
 from fhir_server.store.protocol import BudgetExceeded
 
@@ -47,8 +49,12 @@ class Follower:
         followed = await self.follow(where, type)
         widest = widen_clause(followed)
         if widest != followed:
-            await self.aggregations.check_rows(type, compile_current(widest, among))
-        return compile_current(followed, among)
+            await self.aggregations.check_rows(type, await self._compile(widest, type, among))
+        return await self._compile(followed, type, among)
+
+    async def _compile(self, clause: q.Clause, type: str, among: Filter | None) -> Filter:
+        compiled = await compile_bounded(clause, lambda part: self.aggregations.count_matches(type, part))
+        return match_current(clause, compiled, among)
 
     async def follow(self, clause: q.Clause, type: str) -> q.Clause:
         """The clause on resources of `type` without the clauses about other ones. Raises BudgetExceeded."""

@@ -19,6 +19,7 @@ from fhir_server.store.mongo.documents import PROJECTION, parse_current
 from fhir_server.store.mongo.errors import is_too_costly
 from fhir_server.store.mongo.follow import Follower
 from fhir_server.store.mongo.indexes import Database, Document
+from fhir_server.store.mongo.plans import Counts
 from fhir_server.store.protocol import BUDGET, Budget, Page, Stored, cut_page
 
 Match = tuple[SortKey, Stored]
@@ -36,6 +37,7 @@ class Search:
         self._database = database
         self._budget = budget
         self._listen = listen
+        self._counts = Counts()
 
     async def find_page(self, query: Query, session: AsyncClientSession | None = None) -> Page:
         """A page of matches. Raises BudgetExceeded and the driver's errors."""
@@ -82,7 +84,7 @@ class Search:
 
     def _start_aggregations(self, session: AsyncClientSession | None) -> Aggregations:
         deadline = time.monotonic() + self._budget.seconds
-        return Aggregations(self._database, session, self._budget, deadline, self._listen)
+        return Aggregations(self._database, session, self._budget, deadline, self._listen, self._counts)
 
 
 async def _search_scope(aggregations: Aggregations, scope: Scope, query: Query, limit: int) -> list[Match]:
