@@ -23,7 +23,7 @@ from mappers.x12.eligibility import read_271
 from mappers.x12.envelope import GroupEnd, InterchangeEnd, TransactionSet, read_interchanges
 from mappers.x12.fault import fault_to_issue
 from mappers.x12.match_lines import match_lines
-from mappers.x12.partner import ClaimSource
+from mappers.x12.partner import ClaimSource, Partner
 from mappers.x12.read_acknowledgement import read_999
 from mappers.x12.reader import Loops, explain_unread, read_set
 from mappers.x12.remittance import read_remittance
@@ -33,14 +33,15 @@ from mappers.x12.structure import check_set
 from mappers.x12.tokenizer import read_segments
 from mappers.x12.write_acknowledgement import make_result, write_999, write_set_answer, write_ta1
 from mappers.x12.writer import write_loops
+from tests.mappers.x12.test_x12_claim import ENVELOPES
 from tests.mappers.x12.test_x12_loops import samples
 from tests.mappers.x12.x12_claims import NUMBERS, PARTNER, generate_source, make_skeleton
 
 CLAIMS = 520
 
 
-def write_random(seeds: range) -> Written837:
-    written = write_837p([generate_source(seed) for seed in seeds], PARTNER, NUMBERS, lambda place: f"{place + 1:04}")
+def write_random(seeds: range, partner: Partner = PARTNER) -> Written837:
+    written = write_837p([generate_source(seed) for seed in seeds], partner, NUMBERS, lambda place: f"{place + 1:04}")
     assert [fault for faults in written.faults for fault in faults if fault.severity == "error"] == []
     assert written.check == ()
     return written
@@ -65,9 +66,12 @@ def validate_by_pyx12(text: str) -> list[str]:
     return [] if accepted else told or ["refused"]
 
 
-def test_pyx12_accepts_random_valid_claims() -> None:
-    written = write_random(range(CLAIMS))
-    assert written.text.count("~CLM*") == CLAIMS
+@pytest.mark.parametrize("kind", ENVELOPES)
+def test_pyx12_accepts_random_valid_claims(kind: str) -> None:
+    """Other claims in each kind of envelope, 520 in all."""
+    place, share = list(ENVELOPES).index(kind), CLAIMS // len(ENVELOPES) + 1
+    written = write_random(range(place * share, (place + 1) * share), ENVELOPES[kind][0])
+    assert written.text.count("~CLM*") == share
     assert validate_by_pyx12(written.text) == []
 
 
@@ -105,9 +109,17 @@ def validate_by_lfh(text: str) -> str:
 
 
 @pytest.mark.long
-def test_linuxforhealth_accepts_random_valid_claims() -> None:
-    text = write_random(range(CLAIMS)).text
-    assert validate_by_lfh(text) == "1"
+@pytest.mark.parametrize("kind", ENVELOPES)
+def test_both_accept_all_random_valid_claims_in_each_envelope(kind: str) -> None:
+    text = write_random(range(CLAIMS), ENVELOPES[kind][0]).text
+    assert text.count("~CLM*") == CLAIMS
+    assert (validate_by_lfh(text), validate_by_pyx12(text)) == ("1", [])
+
+
+@pytest.mark.long
+def test_linuxforhealth_refuses_what_is_wrong() -> None:
+    """That the oracle can say no."""
+    text = write_random(range(3)).text
     assert "hi_segment" in validate_by_lfh(re.sub(r"~HI\*[^~]*", "", text, count=1).replace("~SE*", "~SE*0"))
 
 
