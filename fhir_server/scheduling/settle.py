@@ -97,7 +97,7 @@ async def find(state: State, wanted: Wanted) -> Sequence[Resource]:
     A Slot that the site writes at the same moment might as well come after the booking, which it does not undo; one
     that the booking changes is asserted by that write.
     """
-    found = await state.search_types(wanted, asserted=("Appointment",))
+    found = await state.search_types(wanted, asserted=("Appointment",), brief=True)
     return [dict(each.tree) for each in found]
 
 

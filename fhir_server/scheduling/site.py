@@ -116,7 +116,7 @@ class Site:
 
     async def _read_changes(self, store: Store, since: int) -> int:
         """Apply what was written at or after an instant; what is a safe instant for the next time."""
-        page = await store.history(HistoryQuery(TYPES, since=since, count=_PAGE))
+        page = await store.history(HistoryQuery(TYPES, since=since, count=_PAGE, brief=True))
         horizon = page.horizon
         while True:
             for stored in page.versions:

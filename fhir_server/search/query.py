@@ -324,7 +324,8 @@ class Query:
     last resource of the page before: one value per sort key (None: missing), then its `Type/id`.
     `count` may be 0 (no matches wanted). `most_bytes`: the page ends before the resource that would bring its texts
     beyond so many, but has one at least; None: no such end.
-    Sorting over several scopes is by the same parameter names in each type.
+    Sorting over several scopes is by the same parameter names in each type. `brief`: few matches are expected and their
+    page is waited for; the store may look without a change of threads, and tells `Page.seen`.
     """
 
     scopes: tuple[Scope, ...]
@@ -332,3 +333,4 @@ class Query:
     count: int = 20
     after: SortKey | None = None
     most_bytes: int | None = None
+    brief: bool = False

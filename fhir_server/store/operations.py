@@ -49,10 +49,14 @@ class VersionIs:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The first `len(ids) + 1` ids that `query` (unsorted, one scope) finds are exactly `ids`; () asserts no match."""
+    """The first `len(ids) + 1` ids that `query` (unsorted, one scope) finds are exactly `ids`; () asserts no match.
+
+    `seen`: `Page.seen` of the page that found all of them; the store may look at what was written since alone.
+    """
 
     query: Query
     ids: tuple[str, ...]
+    seen: int | None = None
 
     @property
     def first_page(self) -> Query:

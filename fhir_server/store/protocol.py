@@ -99,10 +99,14 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Matches in order; `next` is the position of the last one when more follow (`Query.after` of the next page)."""
+    """Matches in order; `next` is the position of the last one when more follow (`Query.after` of the next page).
+
+    `seen`: a number of the store's for the state that it looked at, for `operations.Matches`; None where it has none.
+    """
 
     matches: tuple[Stored, ...]
     next: SortKey | None
+    seen: int | None = None
 
 
 def cut_page(found: Sequence[tuple[SortKey, Stored]], query: Query) -> Page:
@@ -139,7 +143,7 @@ class HistoryQuery:
 
     `types`: () for the whole system; `id` only with one type. `since` (µs, inclusive): versions made at or after it.
     `at` (closed interval, µs): versions that were current at some moment in it. `before` continues after that key.
-    `most_bytes`: as in `search.query.Query`.
+    `most_bytes`, `brief`: as in `search.query.Query`.
     """
 
     types: tuple[str, ...] = ()
@@ -149,6 +153,7 @@ class HistoryQuery:
     count: int = 20
     before: HistoryKey | None = None
     most_bytes: int | None = None
+    brief: bool = False
 
 
 def cut_history(found: Iterable[Stored], query: HistoryQuery) -> tuple[tuple[Stored, ...], bool]:

@@ -81,15 +81,16 @@ class State:
         return await self.search_types({type: where}, (type,) if asserted else (), most)
 
     async def search_types(
-        self, wanted: Mapping[str, Clause], asserted: Container[str], most: int = MOST_READ
+        self, wanted: Mapping[str, Clause], asserted: Container[str], most: int = MOST_READ, brief: bool = False
     ) -> list[Resource]:
         """As `search`, for several types (type → what is looked for) in one look at the store.
 
         By type and id. `asserted`: the types of which that no others match, and the version of each, is asserted.
+        `brief`: as in `search.query.Query`.
         """
         scopes = tuple(Scope(type, self._reader.restrict_clause(type, where)) for type, where in wanted.items())
         limit = most + self._pending.count(wanted)
-        page = await self._reader.search(Query(scopes, count=limit + 1))
+        page = await self._reader.search(Query(scopes, count=limit + 1, brief=brief))
         if len(page.matches) > limit:
             types = " and ".join(f"`{type}`" for type in wanted)
             raise TooCostly(
@@ -98,7 +99,7 @@ class State:
         for scope in scopes:
             if scope.type in asserted:
                 ids = tuple(match.id for match in page.matches if match.type == scope.type)
-                self.assertions.append(Matches(Query((scope,), count=limit + 1), ids))
+                self.assertions.append(Matches(Query((scope,), count=limit + 1), ids, page.seen))
         stored = [match for match in page.matches if match.reference not in self._pending]
         self.assertions += [VersionIs(each.type, each.id, each.version) for each in stored if each.type in asserted]
         found = {match.reference: _to_resource(match) for match in stored}

@@ -21,6 +21,7 @@ from fhir_server.store.operations import Method, Transaction, VersionIs, Write, 
 from fhir_server.store.protocol import Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
+from fhir_server.store.sqlite.recent import RecentWrites, WrittenEntries
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
@@ -114,16 +115,25 @@ def write_index(
         fulltext.replace_texts(connection, texts)
 
 
+class Unsure(Exception):
+    """An assertion can be checked by a search alone."""
+
+
 class Group:
     """One open database transaction of the writer."""
 
-    def __init__(self, connection: sqlite3.Connection, names: Names, search: Search, now: int) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, names: Names, search: Search, now: int, recent: RecentWrites
+    ) -> None:
         self._connection = connection
+        self._recent = recent
+        self.written: list[WrittenEntries] = []
         self._names = names
         self._search = search
         rid, seq, updated, purged_seq, purged_updated, self._registry = connection.execute(_NEXT).fetchone()
         self._rid = rid or 0
         self._seq = max(seq or 0, purged_seq or 0)
+        recent.begin(self._seq, connection.execute("PRAGMA data_version").fetchone()[0])
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
         self._now = max(now // MILLISECOND * MILLISECOND, updated or 0, purged_updated or 0)
         self._states: dict[str, State] = {}
@@ -160,15 +170,20 @@ class Group:
         ):
             self._states[reference] = State(rid, version, updated, seq, not deleted)
 
-    def run(self, transaction: Transaction, drafts: Sequence[Draft]) -> Committed:
-        """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing."""
+    def run(self, transaction: Transaction, drafts: Sequence[Draft], searches: bool = True) -> Committed:
+        """Check and apply one transaction. Raises the protocol's errors; then it has changed nothing.
+
+        `searches` False: raises Unsure for an assertion that only a search can check.
+        """
         check_registry(transaction.registry, self._registry)
         writes = {draft.reference: draft.write for draft in drafts}
         checks = Checks(transaction, writes, lambda reference: self._states.get(reference, _ABSENT))
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
-            else:
+            elif not self._recent.holds(assertion, self.written):
+                if not searches:
+                    raise Unsure
                 check_matches(assertion, self._find_page(assertion.first_page))
         checks.check_required()
         if transaction.released:
@@ -208,6 +223,7 @@ class Group:
             state.texts = write.entries.texts
             state.raw = content.build_text(state.version, updated)
         type = self._names.get_codes(write.type)[""]
+        self.written.append(WrittenEntries(self._seq, write.type, write.id, write.entries if content else None))
         self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
 

@@ -67,8 +67,15 @@ class Search:
         if query.count == 0:
             return Page((), None)
         with self.limit():
+            seen = self._read_newest() if query.brief else None
             matches = self._find(query, query.count + 1)
-        return cut_page(matches, query)
+        page = cut_page(matches, query)
+        return page if seen is None else replace(page, seen=seen)
+
+    def _read_newest(self) -> int:
+        """The number of the newest version, of the state that the following statements see as well."""
+        begin_snapshot(self._connection)
+        return self._fetch_number("SELECT coalesce(max(seq), 0) FROM version", ())
 
     def count(self, query: q.Query) -> int:
         """The number of matches. Raises BudgetExceeded."""

@@ -1,7 +1,8 @@
 """`protocol.Store` on one SQLite file, shared by any number of processes (https://www.sqlite.org/wal.html).
 
-`read` and `vread` run on the event loop itself, on a connection of its own: a few microseconds, less than a change of
-threads. Searches and histories run on a few threads, each with its own connection; writes on one (`writer.py`).
+`read`, `vread` and brief searches run on the event loop itself, on a connection of its own: that takes less than a
+change of threads. Other searches and histories run on a few threads, each with its own connection; writes on one
+(`writer.py`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ READERS = 3
 
 PATIENCE = 0.3
 """Seconds after which a search leaves these threads to others, and is run again on one for slow searches."""
+
+AT_ONCE = 0.004
+"""Seconds after which a brief search leaves the event loop, and is run again on a thread."""
 
 SLOW_READERS = 1
 MOST_SLOW = 8
@@ -122,6 +126,7 @@ class SqliteStore:
         self._names.refresh(writing)
         self._reading = connect(path, writer=False)
         self._sizes = Sizes()
+        self._glance = Search(self._reading, self._names, self._sizes, budget, AT_ONCE)
         self._ordinary = Lane(partial(self._open_reader, budget, PATIENCE), READERS)
         self._slow = Lane(partial(self._open_reader, budget, None), SLOW_READERS, MOST_SLOW)
         self._writing = writing
@@ -155,6 +160,20 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise convert_error(error) from error
 
+    def _read_history_at_once(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
+        with self._glance.limit():
+            return read_history(self._reading, self._names, query)
+
+    def _try_at_once(self, work: Callable[[], T]) -> T | None:
+        """The result of what is probably short, on the event loop; None when it turns out to be long."""
+        self._check_open()
+        try:
+            return work()
+        except Slow:
+            return None
+        except sqlite3.Error as error:
+            raise convert_error(error) from error
+
     async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
         """See `protocol.Store.read_many`."""
         distinct = list(dict.fromkeys(references))
@@ -166,7 +185,10 @@ class SqliteStore:
         return {row[0]: row_to_stored(*row) for row in rows}
 
     async def search(self, query: Query) -> protocol.Page:
-        """See `protocol.Store.search`."""
+        """See `protocol.Store.search`; a brief one runs on the event loop."""
+        page = self._try_at_once(lambda: self._glance.find_page(query)) if query.brief else None
+        if page is not None:
+            return page
         return await self._run_search(lambda _, search: search.find_page(query))
 
     async def count(self, query: Query) -> int:
@@ -184,7 +206,10 @@ class SqliteStore:
         return await self._run_search(lambda _, search: search.find_matching(references, where))
 
     async def history(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
-        """See `protocol.Store.history`."""
+        """See `protocol.Store.history`; a brief one runs on the event loop."""
+        page = self._try_at_once(lambda: self._read_history_at_once(query)) if query.brief else None
+        if page is not None:
+            return page
         return await self._run_read(lambda connection, _: read_history(connection, self._names, query))
 
     async def read_changes(self, after: str | None, limit: int = 1000) -> protocol.Changes:

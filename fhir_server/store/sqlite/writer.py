@@ -30,6 +30,7 @@ from fhir_server.store.sqlite.commit import Draft, Group, make_draft
 from fhir_server.store.sqlite.file_watch import FileWatch
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
+from fhir_server.store.sqlite.recent import RecentWrites, WrittenEntries
 from fhir_server.store.sqlite.schema import BUSY_MS, begin_write, convert_error, roll_back
 from fhir_server.store.sqlite.search import Search
 from fhir_server.store.uninterrupted import outcome_of
@@ -96,6 +97,8 @@ class Writer:
         self.watch = FileWatch(path)
         self.has_failed = False
         self._search = Search(connection, names, Sizes(), budget)
+        self._recent = RecentWrites()
+        self._uncommitted: list[WrittenEntries] = []
         self._loop = asyncio.get_running_loop()
         self._turnstile = Turnstile(path)
         self._waiting: deque[Job] = deque()
@@ -178,7 +181,7 @@ class Writer:
         it again and tells the error.
         """
         jobs = [job for job in self._waiting if not job.claim.locked()]
-        transactions = [job.task for job in jobs if isinstance(job.task, Transaction) and _is_short(job.task)]
+        transactions = [job.task for job in jobs if isinstance(job.task, Transaction) and self._is_short(job.task)]
         if len(transactions) < len(jobs) or sum(len(each.writes) for each in transactions) > _MOST_ON_LOOP:
             return None
         if (self._checkpoints is not None and self._checkpoints.due) or not self._turnstile.try_enter():
@@ -187,7 +190,7 @@ class Writer:
             self.watch.check_before_write()
             self._prepare(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
-            results = self._write(jobs)
+            results = self._write(jobs, searches=False)
         except Exception:
             roll_back(self._connection)
             self._turnstile.leave()
@@ -196,6 +199,17 @@ class Writer:
             job.claim.acquire()
         self._waiting.clear()
         return list(zip(jobs, results, strict=True))
+
+    def _is_short(self, transaction: Transaction) -> bool:
+        """Whether it only looks up and writes rows: queries may take long, and so may finding references."""
+        searches = any(
+            isinstance(each, Matches) and not self._recent.can_check(each) for each in transaction.assertions
+        )
+        if searches or transaction.queries or transaction.released or transaction.purged:
+            return False
+        if len(transaction.writes) > _MOST_ON_LOOP:
+            return False
+        return all(write.content is None or len(write.content.tail) < _LARGEST_ON_LOOP for write in transaction.writes)
 
     def _run(self) -> None:
         while (work := self._works.get()) is not None:
@@ -217,6 +231,7 @@ class Writer:
                 return self._settle([job for job, _ in written])
         finally:
             self._turnstile.leave()
+        self._recent.add(self._uncommitted)
         self._count_writes(job.task for job, _ in written)
         return written
 
@@ -285,6 +300,7 @@ class Writer:
         try:
             if isinstance(job.task, Transaction):
                 return self._commit([job])[0]
+            self._recent.forget()
             with begin_write(self._connection):
                 return job.task(self._connection)
         except BaseException as error:
@@ -310,23 +326,31 @@ class Writer:
             self._prepare(jobs)
         with begin_write(self._connection):
             outcomes = self._write(jobs)
+        if all(_is_ordinary(job.task) for job in jobs):
+            self._recent.add(self._uncommitted)
+        else:
+            self._recent.forget()
         self._count_writes(job.task for job in jobs)
         if self._checkpoints is not None and not all(_is_ordinary(job.task) for job in jobs):
             self._checkpoints.empty_log()
         return outcomes
 
-    def _write(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
-        """Write the rows of transactions, in the open database transaction; a refusal is an outcome."""
+    def _write(self, jobs: Sequence[Job], searches: bool = True) -> list[Committed | Exception]:
+        """Write the rows of transactions, in the open database transaction; a refusal is an outcome.
+
+        `searches`: as in `Group.run`.
+        """
         outcomes: list[Committed | Exception] = []
         prepared = [(job.task, job.drafts or ()) for job in jobs if isinstance(job.task, Transaction)]
-        group = Group(self._connection, self._names, self._search, self._clock())
+        group = Group(self._connection, self._names, self._search, self._clock(), self._recent)
         group.load(prepared)
         for transaction, drafts in prepared:
             try:
-                outcomes.append(group.run(transaction, drafts))
+                outcomes.append(group.run(transaction, drafts, searches))
             except _REFUSALS as refusal:
                 outcomes.append(refusal)
         group.flush()
+        self._uncommitted = group.written
         for (transaction, _), outcome in zip(prepared, outcomes, strict=True):
             for reference in transaction.purged if isinstance(outcome, Committed) else ():
                 upkeep.purge(self._connection, reference)
@@ -339,20 +363,6 @@ class Writer:
 
 def _is_ordinary(task: Transaction | Work) -> bool:
     return isinstance(task, Transaction) and not task.purged
-
-
-def _is_short(transaction: Transaction) -> bool:
-    """Whether it only looks up and writes rows: queries may take long, and so may finding references to a resource."""
-    searches = any(isinstance(assertion, Matches) for assertion in transaction.assertions)
-    if (
-        searches
-        or transaction.queries
-        or transaction.released
-        or transaction.purged
-        or len(transaction.writes) > _MOST_ON_LOOP
-    ):
-        return False
-    return all(write.content is None or len(write.content.tail) < _LARGEST_ON_LOOP for write in transaction.writes)
 
 
 def _is_locked(error: BaseException) -> bool:
