@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -13,7 +14,7 @@ from fhir_server.requests.context import Context
 from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import Wanted, read_all, read_surroundings
 from fhir_server.security.access import Reader
-from mappers.scheduling.calendars import Calendar, Practice, owner_of, patient_calendar, takes_time
+from mappers.scheduling.calendars import Calendar, Practice, list_open_of, owner_of, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource, list_types, members, reference_of
 from mappers.scheduling.free_times import (
     FreeTime,
@@ -25,8 +26,8 @@ from mappers.scheduling.free_times import (
     list_chunks,
     widen_chunk,
 )
-from mappers.scheduling.intervals import DAY, MINUTE, Interval
-from mappers.scheduling.occupied import list_takings
+from mappers.scheduling.intervals import DAY, HOUR, MINUTE, Interval
+from mappers.scheduling.occupied import Occupied, list_takings
 from mappers.scheduling.proposals import Knowledge
 from mappers.scheduling.slots import make_schedule
 
@@ -34,25 +35,72 @@ MOST_FREE = 3
 """Free times that a refusal names."""
 
 _NEAR = 14 * DAY
+_MANY = 50
+"""Calendars of which a day is read hour by hour, until there are enough free times."""
 
 
 async def find_free_times(
     context: Context, request: FreeTimesRequest, practice: Practice, position: Position | None, reasons: set[str]
 ) -> AsyncIterator[FreeTime]:
     """The free times of a request, earliest first; `reasons` is filled with why days had none."""
-    actors = {calendar.actor for pool in request.pools for calendar in pool}
     reasons |= find_window_reasons(request)
-
+    many = bool(request.pools) and len(request.pools[0]) > _MANY
     for chunk in list_chunks(request, position):
-        window = widen_chunk(request, chunk, practice)
-        find = partial(read_unseen, context)
-        occupied = (await read_surroundings(find, actors, window, practice, request.now, stored=True)).occupied
-        nothing = True
-        for time in compute_free_times(request, chunk, occupied, position):
+        nothing, parts = True, _list_parts(request, chunk) if many else []
+        async for time in _find_by_parts(context, request, parts, practice, position):
             nothing = False
             yield time
         if nothing:
-            reasons |= find_reasons(request, chunk, occupied)
+            # days after one that was full are read as a whole
+            many = many and (not parts or (position is not None and position.start >= chunk.start))
+            occupied = await _read_occupied(context, request, widen_chunk(request, chunk, practice), practice)
+            for time in compute_free_times(request, chunk, occupied, position):
+                nothing = False
+                yield time
+            if nothing:
+                reasons |= find_reasons(request, chunk, occupied)
+
+
+def _list_parts(request: FreeTimesRequest, day: Interval) -> list[Interval]:
+    """A day in parts: what is before the first opening, an hour from it, longer ones; none for a closed day."""
+    opening = min((each.start for calendar in request.pools[0] for each in list_open_of(calendar, day)), default=None)
+    if opening is None:
+        return []
+    parts = [Interval(day.start, opening)] if opening > day.start else []
+    start, length = opening, HOUR
+    while start < day.end:
+        parts.append(Interval(start, min(start + length, day.end)))
+        start, length = start + length, 2 * length
+    return parts
+
+
+async def _find_by_parts(
+    context: Context,
+    request: FreeTimesRequest,
+    parts: Iterable[Interval],
+    practice: Practice,
+    position: Position | None,
+) -> AsyncIterator[FreeTime]:
+    """The free times of a day of many calendars, part by part.
+
+    Whole days, by which those who are free at one time are put in order, are read of these alone.
+    """
+    alone = replace(request, pools=request.pools[:1])
+    for part in parts:
+        occupied = await _read_occupied(context, alone, widen_chunk(request, part, practice, days=False), practice)
+        free = tuple(dict.fromkeys(each.calendars[0] for each in compute_free_times(alone, part, occupied)))
+        if free:
+            fewer = replace(request, pools=(free, *request.pools[1:]))
+            occupied = await _read_occupied(context, fewer, widen_chunk(request, part, practice), practice)
+            for time in compute_free_times(fewer, part, occupied, position):
+                yield time
+
+
+async def _read_occupied(context: Context, request: FreeTimesRequest, window: Interval, practice: Practice) -> Occupied:
+    """What is occupied of the calendars of a request in a window."""
+    actors = {calendar.actor for pool in request.pools for calendar in pool}
+    find = partial(read_unseen, context)
+    return (await read_surroundings(find, actors, window, practice, request.now, stored=True)).occupied
 
 
 async def read_unseen(context: Context, wanted: Wanted) -> list[Resource]:

@@ -57,14 +57,17 @@ def list_chunks(request: FreeTimesRequest, position: Position | None = None) -> 
             yield Interval(max(low, start), min(high, end))
 
 
-def widen_chunk(request: FreeTimesRequest, chunk: Interval, practice: Practice) -> Interval:
-    """The window whose Appointments and Slots decide about a chunk: whole local days, the visit's length, buffers."""
+def widen_chunk(request: FreeTimesRequest, chunk: Interval, practice: Practice, days: bool = True) -> Interval:
+    """The window whose Appointments and Slots decide about a chunk: whole local days, the visit's length, buffers.
+
+    `days` False: not the days, which decide about the order and the most visits of a day alone.
+    """
     low, high = chunk
     for calendar in (each for pool in request.pools for each in pool):
         rule = calendar.parameters
         reach = (rule.buffer_before + rule.buffer_after + (request.duration or rule.duration)) * MINUTE
         low, high = min(low, chunk.start - reach), max(high, chunk.end + reach)
-    for zone in {calendar.zone for pool in request.pools for calendar in pool}:
+    for zone in {calendar.zone for pool in request.pools for calendar in pool} if days else ():
         first, last = to_local(chunk.start, zone).date(), to_local(chunk.end - 1, zone).date()
         low, high = min(low, day_interval(first, zone).start), max(high, day_interval(last, zone).end)
     others = longest_buffer(practice) * MINUTE

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
 DAY = 1440 * MINUTE
 
 
