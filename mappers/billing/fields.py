@@ -22,6 +22,8 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def to_decimal(value: object) -> Decimal:
     """A number as `Decimal`; what is absent or no finite number is 0. Floats are read by their shortest text."""
+    if type(value) is int:
+        return Decimal(value)
     if isinstance(value, Decimal) and value.is_finite():
         return value
     if value is None or isinstance(value, bool):
@@ -35,7 +37,7 @@ def to_decimal(value: object) -> Decimal:
 
 def to_amount(money: object) -> Decimal:
     """The value of a Money, 0.00 where there is none."""
-    return to_decimal(money.get("value")) if isinstance(money, Mapping) else ZERO
+    return to_decimal(money.get("value")) if isinstance(money, dict) else ZERO
 
 
 def make_money(amount: Decimal, currency: str = "USD") -> Resource:
@@ -50,7 +52,7 @@ def sum_amounts(amounts: Iterable[Decimal]) -> Decimal:
 
 def find_codings(concept: object) -> Sequence[Resource]:
     """The codings of a CodeableConcept, also of an absent one."""
-    return concept.get("coding", ()) if isinstance(concept, Mapping) else ()
+    return concept.get("coding", ()) if isinstance(concept, dict) else ()
 
 
 def find_code(concept: object, *systems: str) -> str:
@@ -82,8 +84,12 @@ def find_identifier(resource: Resource | None, *systems: str) -> str:
 
 def find_extension(element: Resource | None, url: str) -> Any:
     """The value[x] of the first extension with this url, else None."""
-    values = find_extensions(element, url)
-    return values[0] if values else None
+    for each in (element or {}).get("extension", ()):
+        if each.get("url") == url:
+            for key, value in each.items():
+                if key.startswith("value"):
+                    return value
+    return None
 
 
 def find_extensions(element: Resource | None, url: str) -> list[Any]:
@@ -94,7 +100,7 @@ def find_extensions(element: Resource | None, url: str) -> list[Any]:
 
 def find_reference(element: object) -> str:
     """The literal reference of a Reference, else ``""``."""
-    return str(element.get("reference", "")) if isinstance(element, Mapping) else ""
+    return str(element.get("reference", "")) if isinstance(element, dict) else ""
 
 
 def resolve(element: object, resources: Resources, container: Resource | None = None) -> Resource | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -20,47 +20,16 @@ from fhir_server.workers.posting.closings import (
     list_months,
     shut,
 )
-from fhir_server.workers.posting.reading import cut, find_by, find_each, list_paid_visits, read_named
+from fhir_server.workers.posting.reading import cut, find_by, find_texts, list_paid_visits, read_named
 from fhir_server.workers.posting.writes import find_zone, read_today
 from mappers.billing import codes
+from mappers.billing.book_elements import BOOKED, read_for_books
 from mappers.billing.closing import close_books, continue_books
 from mappers.billing.fields import Resource, find_extension, find_reference, make_reference
 from mappers.billing.ledger import Books, make_books
 
 MOST = 200_000
 """Resources that a report may read."""
-
-# In this order, since each kind is stored after those that it names: what an active payment names is there, then.
-_ELEMENTS: Mapping[str, tuple[str, ...]] = {
-    "PaymentReconciliation": ("status", "extension", "paymentIssuer", "detail"),
-    "ClaimResponse": ("identifier", "request", "total", "item", "addItem", "adjudication"),
-    "Invoice": ("status", "extension", "lineItem"),
-    "Claim": (
-        "status",
-        "created",
-        "patient",
-        "insurer",
-        "insurance",
-        "careTeam",
-        "provider",
-        "facility",
-        "related",
-        "item",
-    ),
-    "ChargeItem": (
-        "status",
-        "enteredDate",
-        "priceOverride",
-        "occurrenceDateTime",
-        "occurrencePeriod",
-        "performer",
-        "account",
-        "subject",
-        "quantity",
-    ),
-}
-"""The elements of which the books are made; the rest is not kept."""
-
 
 _AGAIN = 10
 """Rounds in which what is named is read: claims to later payers name those before them."""
@@ -95,7 +64,8 @@ async def read_practice(context: Context, caller: Caller, until: date, most: int
     reader = context.reader(caller)
     closing = None if context.policy.restricts(caller.principal) else await find_closing(context, until)
     practice = Practice(closing, {})
-    for type in _ELEMENTS:
+    # in this order, since each kind is stored after those that it names: what an active payment names is there, then
+    for type in BOOKED:
         where = EVERYTHING if closing is None else _find_later(context, type, closing.day)
         await _add(practice.resources, reader, type, where, most)
     if closing is not None:
@@ -113,9 +83,9 @@ def _find_later(context: Context, type: str, day: date) -> Clause:
 
 
 async def _add(found: dict[str, Resource], reader: Reader, type: str, where: Clause, most: int | None) -> None:
-    elements = ("resourceType", "id", *_ELEMENTS.get(type, ("appointment",)))
-    async for each in find_each(reader, type, where):
-        found[make_reference(each)] = {name: each[name] for name in elements if name in each}
+    async for raw in find_texts(reader, type, where):
+        each = read_for_books(type, raw)
+        found[make_reference(each)] = each
         if most is not None and len(found) > most:
             text = f"The report would read more than {most} resources. Run it as `fhir-server report` on the server."
             raise TooCostly(text)
@@ -135,11 +105,11 @@ async def _add_older(practice: Practice, reader: Reader, most: int | None) -> No
         await _add(found, reader, "Claim", Equals("encounter", part), most)
     for _ in range(_AGAIN):
         named = {name for each in found.values() for name in _list_named(each)}
-        missing = sorted(name for name in named - found.keys() if name.partition("/")[0] in _ELEMENTS)
+        missing = sorted(name for name in named - found.keys() if name.partition("/")[0] in BOOKED)
         if not missing:
             return
         before = len(found)
-        for type in _ELEMENTS:
+        for type in BOOKED:
             for part in cut([each.partition("/")[2] for each in missing if each.startswith(f"{type}/")]):
                 await _add(found, reader, type, Ids(part), most)
         if len(found) == before:
