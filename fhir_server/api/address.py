@@ -20,6 +20,8 @@ from fhir_server.settings import Settings, parse_networks, split_list
 _BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9.\-_~%]+)*")
 
 _PORT = re.compile(r":[0-9]+$")
+_LONGEST_HOST = 260
+"""Characters of a name with its port: DNS takes 253 (https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 _FORWARDED = frozenset({"x-forwarded-host", "forwarded", "x-forwarded-proto", "x-forwarded-prefix", "x-forwarded-port"})
@@ -102,12 +104,16 @@ def _parse_forwarded(header: str) -> dict[str, str]:
     return {name.lower(): value.strip('"') for name, _, value in pairs}
 
 
-@functools.lru_cache(maxsize=1024)
 def is_own_name(hosts: str, base_url: str, host: str) -> bool:
     """Whether `host` or `host:port` is a name of this server; `hosts` and `base_url` are the settings.
 
     An IP address is one: no page can make it lead elsewhere.
     """
+    return len(host) <= _LONGEST_HOST and _is_own_name(hosts, base_url, host)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_own_name(hosts: str, base_url: str, host: str) -> bool:
     name = _PORT.sub("", host).lower().removesuffix(".")
     try:
         ipaddress.ip_address(name[1:-1] if name.startswith("[") else name)

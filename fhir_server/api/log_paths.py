@@ -5,10 +5,11 @@ The same id has the same hash in every line and process of a store, so that line
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Collection
+
+from fhir_server.fhir.short_cache import cache_short
 
 _PLAIN = re.compile(r"[$_][A-Za-z\-]{1,40}|metadata")
 _VERSION = re.compile(r"[0-9]{1,18}")
@@ -18,7 +19,7 @@ _MOST_SEGMENTS, _LONGEST = 8, 200
 def make_path_writer(root: str, types: Collection[str], key: bytes) -> Callable[[str], str]:
     """Path → what a log says of it: `/fhir/Patient/~8f3c0a91b2d4/_history/3`. `root`: where the API is."""
 
-    @functools.lru_cache(maxsize=4096)
+    @cache_short(4096)
     def write_path(path: str) -> str:
         if path == root:
             return path

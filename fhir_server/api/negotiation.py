@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 from fhir_server.fhir.outcome import Invalid, NotAcceptable, UnsupportedMediaType
+from fhir_server.fhir.short_cache import cache_short
 from fhir_server.requests.request import FHIR_JSON
 
 _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
@@ -15,7 +14,7 @@ _FORMATS = frozenset({"json", *_JSON_TYPES})
 _VERSIONS = frozenset({"4.0", "4.0.1"})
 
 
-@functools.lru_cache(maxsize=256)
+@cache_short(256)
 def find_accepted_type(header: str) -> str | None:
     """The JSON content type to answer an `Accept` header with; None when it takes no FHIR JSON of version 4.0."""
     best, best_quality = None, 0.0
@@ -108,7 +107,7 @@ def _list_types(types: tuple[str, ...]) -> str:
     return ", ".join(f"`{each}`" for each in types)
 
 
-@functools.lru_cache(maxsize=256)
+@cache_short(256)
 def is_fhir_json(content_type: str) -> bool:
     """Whether a Content-Type is FHIR JSON of version 4.0 in UTF-8."""
     kind, *parameters = (piece.strip() for piece in content_type.split(";"))
@@ -128,7 +127,7 @@ def check_body_type(content_type: str | None) -> None:
         raise UnsupportedMediaType(f"`Content-Type: {content_type}` is not possible; send the body as `{FHIR_JSON}`.")
 
 
-@functools.lru_cache(maxsize=256)
+@cache_short(256)
 def accepts_gzip(header: str) -> bool:
     """Whether an `Accept-Encoding` header takes gzip."""
     for part in header.split(","):

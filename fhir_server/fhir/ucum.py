@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from math import inf, pi
 
 SYSTEM = "http://unitsofmeasure.org"
@@ -183,14 +183,20 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _DEPTH_LIMIT = 20
+LONGEST = 256
+"""Characters of a code that is read; those in use have fewer than 60."""
 
 
-@lru_cache(maxsize=4096)
 def parse_unit(code: str) -> CanonicalUnit | None:
-    """The unit of a UCUM code; None when it is no UCUM unit or cannot be converted.
+    """The unit of a UCUM code; None when it is no UCUM unit, cannot be converted, or is longer than any that is used.
 
     `mg/dL` is 10 `g.m-3`, `10*3/uL` is 10^12 `m-3`; `{score}` alone is None: nothing converts to it.
     """
+    return _parse_unit(code) if len(code) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_unit(code: str) -> CanonicalUnit | None:
     if code in _SCALES:
         return _SCALES[code]
     size = _parse_expression(code)
@@ -272,7 +278,7 @@ def _find_symbol(symbol: str) -> _Size:
     raise ValueError(f"`{symbol}` is no unit")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _find_unit(symbol: str) -> _Size | None:
     """The size of a unit without prefix; None for an unknown one."""
     if symbol == "[iU]":

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.fhir.outcome import TooCostly
 from fhir_server.fhir.path import parse
 from fhir_server.search.parameters import TYPES
-from fhir_server.search.parameters.composite import Combiner, find_kind, make_combiner
+from fhir_server.search.parameters.composite import MOST_COMBINED, Combiner, find_kind, make_combiner
 from fhir_server.search.parameters.composite_components import add_element, name_components
 from fhir_server.search.parameters.criteria import Extractor, Surroundings
 from fhir_server.search.parameters.quantity import CANONICAL, CANONICAL_EXTRACTORS, UNCOMMON_EXTRACTORS
@@ -16,6 +17,15 @@ from fhir_server.search.registry import Component, Parameter
 from fhir_server.search.trie import KINDS, GroupExtractor, Node, Sinks, add
 from fhir_server.search.trie_builder import Planter
 from fhir_server.search.trie_codegen import Walk, unroll_lazily
+
+
+def build_combination_error(code: str) -> TooCostly:
+    """The error where the lists of one element multiply to more entries than a composite may have."""
+    return TooCostly(
+        f"The codes and values of one element make more than {MOST_COMBINED:,} combinations for the search parameter "
+        f"`{code}`, which is more than can be indexed; divide them."
+    )
+
 
 Keys = tuple[str, ...]
 """One key for each component of a composite, under which its entries are while an element is walked."""
@@ -118,6 +128,8 @@ def _make_group_extractor(walk_element: Walk, walk_resource: Walk | None, elemen
             values = [parts[key] for key in keys if key in parts]
             if len(values) == len(keys):
                 entries = combiner(values)
+                if len(entries) > MOST_COMBINED:
+                    raise build_combination_error(codes[0])
                 for code in codes if entries else ():
                     add(sinks[kind], code, entries)
         for code, required, names in separate:

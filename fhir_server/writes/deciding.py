@@ -100,7 +100,7 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
         except (TargetsMissing, StillReferenced) as error:
             assert draft is not None
             if isinstance(error, TargetsMissing):
-                raise build_missing_target_error(context, draft, error) from None
+                raise await build_missing_target_error(context, draft, error) from None
             raise await build_still_referenced_error(context, draft, error) from None
 
 

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-import orjson
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
+from fhir_server.fhir.resource import Text
 from fhir_server.fhir.rewrite import find_reference_paths
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import StillReferenced, TargetsMissing
 from fhir_server.writes.plan import Plan
+from fhir_server.writes.resolve_targets import Target
+
+MOST_NAMED = 100
+"""References, or resources still referred to, that one error names; it says how many more there are."""
 
 
-def build_missing_target_error(context: Context, draft: Plan, error: TargetsMissing) -> FhirError:
-    """422 that says where each reference stands."""
-    issues = []
-    for reference in error.references:
+async def build_missing_target_error(context: Context, draft: Plan, error: TargetsMissing) -> FhirError:
+    """422 that says where each reference stands; of very many, where the first of them stand."""
+    listed = error.references[:MOST_NAMED]
+    places: dict[str, list[str]] = {reference: [] for reference in listed}
+    sources: dict[int, tuple[Target, Text, dict[str, str]]] = {}
+    for reference in listed:
         target, text = draft.required[reference]
+        _, _, wanted = sources.setdefault(id(text), (target, text, {}))
+        wanted |= dict.fromkeys(_list_forms(context, draft, reference), reference)
+    for target, text, wanted in sources.values():
         path = f"{target.action.where}.resource" if target.action.where else target.action.type
-        wanted = _list_forms(context, draft, reference)
-        paths = tuple(found for found, _ in find_reference_paths(text.tree, path, wanted.__contains__))
-        issues.append(
-            Issue(
-                "error",
-                "not-found",
-                f"The reference to `{reference}` has no target: no such resource is stored here. "
-                "Create it first, or send both in one transaction.",
-                paths,
-            )
-        )
+        for place, form in await context.long_work.run(len(text.raw), _list_places, text, path, wanted):
+            places[wanted[form]].append(place)
+    issues = [_build_missing_issue(reference, paths) for reference, paths in places.items()]
+    if more := len(error.references) - len(listed):
+        issues.append(Issue("error", "not-found", f"{more:,} more references have no target."))
     return Unprocessable(issues=issues)
+
+
+def _build_missing_issue(reference: str, paths: Sequence[str]) -> Issue:
+    sentence = (
+        f"The reference to `{reference}` has no target: no such resource is stored here. "
+        "Create it first, or send both in one transaction."
+    )
+    return Issue("error", "not-found", sentence, tuple(paths))
+
+
+def _list_places(text: Text, path: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(FHIRPath, text) of each reference in a resource that is written in one of the wanted forms."""
+    return list(find_reference_paths(text.tree, path, wanted.__contains__))
 
 
 async def build_still_referenced_error(context: Context, draft: Plan, error: StillReferenced) -> FhirError:
     """409 that says where each reference stands and, in a transaction, which entry deletes its target."""
-    found = await context.unrestricted.read_many({source for sources in error.sources.values() for source in sources})
     purged = {target.reference: "purged" for target, _ in draft.steps if target.action.purge}
     entries = {target.reference: target.action.where for target, _ in draft.steps if target.action.method == "DELETE"}
     issues = []
-    for target, sources in error.sources.items():
-        wanted = _list_forms(context, draft, target)
+    for target, sources in islice(error.sources.items(), MOST_NAMED):
+        wanted = dict.fromkeys(_list_forms(context, draft, target), target)
         listed = []
         for source in sources:
-            tree = orjson.loads((found[source].raw if source in found else None) or b"{}")
-            paths = [path for path, _ in find_reference_paths(tree, source.partition("/")[0], wanted.__contains__)]
+            found = (await context.unrestricted.read_many((source,))).get(source)
+            text = Text((found.raw if found is not None else None) or b"{}")
+            type = source.partition("/")[0]
+            paths = [path for path, _ in await context.long_work.run(len(text.raw), _list_places, text, type, wanted)]
             listed.append(f"`{source}`" + (f" ({', '.join(paths)})" if paths else ""))
         sentence = (
             f"`{target}` cannot be {purged.get(target, 'deleted')}, because it is still referred to by "
@@ -50,6 +69,8 @@ async def build_still_referenced_error(context: Context, draft: Plan, error: Sti
         )
         where = entries.get(target, "")
         issues.append(Issue("error", "conflict", sentence, (where,) if where else ()))
+    if more := len(error.sources) - len(issues):
+        issues.append(Issue("error", "conflict", f"{more:,} more of the resources to delete are still referred to."))
     return Conflict(issues=issues)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from mappers.hl7v2.er7 import Message, Segment
@@ -63,7 +63,7 @@ class Rule(NamedTuple):
         return segment in self.openers or (not self.openers and any(each.opens_by(segment) for each in self.children))
 
 
-@cache
+@lru_cache(maxsize=512)
 def find_structure(name: str) -> Rule | None:
     """The outermost group of a message structure such as `ADT_A01`, None where it is not in the table."""
     rows = [row for row in read_table("structures.tsv") if row[0] == name]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 
 from mappers.hl7v2.changes import Change, Changes
 from mappers.hl7v2.charges import ft1_to_charge_item
@@ -119,7 +119,7 @@ def find_known(name: str) -> frozenset[str]:
     return frozenset(next(row[1] for row in read_table("families.tsv") if row[0] == name).split())
 
 
-@cache
+@lru_cache(maxsize=512)
 def find_skipped(name: str, event: str) -> frozenset[str]:
     """The segments of a family that one of its events does not read."""
     known = find_known(name)

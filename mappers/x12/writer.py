@@ -6,12 +6,12 @@ Control numbers, date and time are arguments: whoever keeps them allots them.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from fhir_server.fhir.letters import list_letters
 from mappers.x12.loop import Loop
 from mappers.x12.reader import find_member
 from mappers.x12.segment import STANDARD, Delimiters, Segment, make_segment, render_segment
@@ -150,9 +150,8 @@ def clean(text: object, size: int, extended: bool = False) -> str:
         plain = plain.upper()
     if len(plain) <= size and _PLAIN.fullmatch(plain):
         return plain
-    plain = unicodedata.normalize("NFKD", plain)
     allowed = _EXTENDED if extended else _BASIC
-    letters = (each if each in allowed else "" if unicodedata.combining(each) else " " for each in plain)
+    letters = (each if each in allowed else " " for each in list_letters(plain))
     return " ".join("".join(letters).split())[:size].strip()
 
 

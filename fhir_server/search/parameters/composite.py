@@ -17,7 +17,7 @@ each of them; that of a string is its normalised text, that of any other term th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import Any, Literal
 
 from fhir_server.fhir.outcome import NotSupported
@@ -45,8 +45,11 @@ def find_kind(components: Sequence[Component]) -> Literal["terms", "numbers", "p
     return "numbers" if one_key and (len(ranges) == 1 or ranges == ["number", "number"]) else "parts"
 
 
+MOST_COMBINED = 10_000
+"""Entries that the components of one element may have together: a list of codes times a list of values."""
+
 Combiner = Callable[[Sequence[Sequence[Any]]], tuple[Entry, ...]]
-"""(entries of each component of one element) → entries of the composite."""
+"""(entries of each component of one element) → entries of the composite; one more than MOST_COMBINED of too many."""
 
 
 def make_combiner(components: Sequence[Component]) -> Combiner:
@@ -57,7 +60,12 @@ def make_combiner(components: Sequence[Component]) -> Combiner:
     forms = [_FORMS.get(component.type, tuple) for component in components]
     if find_kind(components) == "terms":
         return lambda values: tuple(
-            COMPOSITE.join(each) for each in product(*(form(found) for form, found in zip(forms, values, strict=True)))
+            [
+                COMPOSITE.join(each)
+                for each in islice(
+                    product(*(form(found) for form, found in zip(forms, values, strict=True))), MOST_COMBINED + 1
+                )
+            ]
         )
     key = next(at for at, component in enumerate(components) if component.type in _TERMS)
     ranges = [at for at in range(len(components)) if at != key]
@@ -65,12 +73,19 @@ def make_combiner(components: Sequence[Component]) -> Combiner:
         first, second = ranges
         return lambda values: tuple(
             (form, low[1], high[1], "")
-            for form, low, high in product(forms[key](values[key]), values[first], values[second])
+            for form, low, high in islice(
+                product(forms[key](values[key]), values[first], values[second]), MOST_COMBINED + 1
+            )
         )
     at = ranges[0]
     if components[at].type == "date":
-        return lambda values: tuple((form, *found, "") for form in forms[key](values[key]) for found in values[at])
-    return lambda values: tuple((form, *found[1:]) for form in forms[key](values[key]) for found in values[at])
+        return lambda values: tuple(
+            (form, *found, "")
+            for form, found in islice(product(forms[key](values[key]), values[at]), MOST_COMBINED + 1)
+        )
+    return lambda values: tuple(
+        (form, *found[1:]) for form, found in islice(product(forms[key](values[key]), values[at]), MOST_COMBINED + 1)
+    )
 
 
 def _list_token_forms(terms: Iterable[str]) -> list[str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from fhir_server.fhir.letters import list_letters
 from fhir_server.fhir.path import Member, Path, parse_for
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
@@ -43,7 +44,7 @@ _SMALL = bytes(
 
 def fold(text: str) -> str:
     """The text without case, accents and surplus white space: ` José  LÓPEZ` and `jose lopez` are the same."""
-    return " ".join((text if text.isascii() else "".join(_list_letters(text))).casefold().split())
+    return " ".join((text if text.isascii() else list_letters(text)).casefold().split())
 
 
 def normalise(text: str) -> str:
@@ -52,13 +53,8 @@ def normalise(text: str) -> str:
         return text.lower()
     if text.isascii():
         return b" ".join(text.encode().translate(_SMALL, _PUNCTUATION).split()).decode()
-    plain = "".join(sign for sign in _list_letters(text) if sign.isalnum() or unicodedata.category(sign)[0] != "P")
+    plain = "".join(sign for sign in list_letters(text) if sign.isalnum() or unicodedata.category(sign)[0] != "P")
     return " ".join(plain.casefold().split())
-
-
-def _list_letters(text: str) -> Iterable[str]:
-    """The characters of the text, composed ones taken apart and accents left out."""
-    return [sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign)]
 
 
 def make_term(text: str) -> str:

@@ -7,9 +7,9 @@ with a type under `element:of-type` as system, code and value; `element_keys` sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
+from fhir_server.fhir.short_cache import cache_short
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import split, unescape
 from fhir_server.search.parameters.criteria import Extractor, Surroundings, make_or, reject
@@ -40,7 +40,7 @@ def parse_of_type(parameter: Parameter, text: str) -> Clause:
     return make_or(Equals(name + OF_TYPE, (SEPARATOR.join(parts),)) for name in list_element_names(parameter))
 
 
-@lru_cache(maxsize=8192)
+@cache_short(8192)
 def _make_term(text: str) -> str:
     """The term of a text, without its spelling; cached, as resources have few different displays."""
     return f"{normalise(text)}{SEPARATOR}"
