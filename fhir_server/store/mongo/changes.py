@@ -8,16 +8,15 @@ and in rare cases in both: readers tell it by its version. A token names the pla
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from bson import Timestamp, decode, encode
 from bson.errors import BSONError
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from fhir_server.store.mongo.causal import start_session_at
 from fhir_server.store.mongo.documents import parse_version
 from fhir_server.store.mongo.indexes import HISTORY, Collection, Database
 from fhir_server.store.protocol import Changes, Expired, Stored
@@ -49,7 +48,7 @@ async def read_changes(database: Database, after: str | None, limit: int) -> Cha
 
 async def _start_position(database: Database) -> Position:
     now: Timestamp = (await database.command("ping"))["operationTime"]
-    async with _start_session_at(database, now) as session:
+    async with start_session_at(database, now) as session:
         newest = await _get_durable_history(database).find_one({}, {"order": 1}, sort=[("order", -1)], session=session)
     return {"walk": [0, ""], "upto": newest["order"] if newest else 0, "time": now}
 
@@ -59,19 +58,11 @@ def _get_durable_history(database: Database) -> Collection:
     return database[HISTORY].with_options(read_concern=ReadConcern("majority"))
 
 
-@asynccontextmanager
-async def _start_session_at(database: Database, time: Timestamp) -> AsyncIterator[AsyncClientSession]:
-    """A session whose reads show all that was committed at that time of the database."""
-    async with database.client.start_session(causal_consistency=True) as session:
-        session.advance_operation_time(time)
-        yield session
-
-
 async def _walk_history(database: Database, position: Position, limit: int) -> Changes:
     order, id = position["walk"]
     later = {"$or": [{"order": {"$gt": order}}, {"order": order, "_id": {"$gt": id}}]}
     wanted = {"order": {"$gte": order, "$lte": position["upto"]}, **later}
-    async with _start_session_at(database, position["time"]) as session:
+    async with start_session_at(database, position["time"]) as session:
         cursor = _get_durable_history(database).find(
             wanted, sort=[("order", 1), ("_id", 1)], limit=limit, session=session
         )

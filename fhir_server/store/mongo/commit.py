@@ -7,8 +7,8 @@ bulk per type and one for `history`. A refused transaction has written nothing b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from bson import ObjectId
@@ -17,6 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
+from fhir_server.store.mongo.causal import start_session_behind
 from fhir_server.store.mongo.documents import (
     PROJECTION,
     build_documents,
@@ -25,13 +26,13 @@ from fhir_server.store.mongo.documents import (
     parse_current,
 )
 from fhir_server.store.mongo.errors import is_duplicate
-from fhir_server.store.mongo.indexes import HISTORY, LOCKS, Database, Document, is_type
+from fhir_server.store.mongo.indexes import HISTORY, LOCKS, META, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, purge, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
 from fhir_server.store.operations import Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import Committed, Stored, StoreUnavailable
+from fhir_server.store.protocol import SEARCH_PARAMETER, Committed, Stored, StoreUnavailable
 
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
 _IDS_PER_READ = 10_000
@@ -56,11 +57,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the attempts of a process share: the database, the searches on its primary, and the watermark."""
+    """What the attempts of a process share: the database, the searches on its primary, and the watermark.
+
+    `sharded`: the database is behind `mongos`, where what is committed may be visible later (`causal.py`).
+    """
 
     database: Database
     search: Search
     watermark: CommitWatermark
+    sharded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class Attempt:
         if writes and self.work.locks:
             await self._touch_locks()
         if transaction.released:
-            checks.check_released(await find_sources(self.context.database, transaction, writes))
+            checks.check_released(await self._find_sources(transaction, writes))
         checks.check_reads()
         written = await self._write(writes)
         if changes_registry(written):
@@ -116,9 +121,59 @@ class Attempt:
             await purge(self.context.database, reference, self.session)
         return Committed(written, found, tuple(pages))
 
+    async def look_again(self) -> None:
+        """Read outside the transaction what its checks were made on.
+
+        Another `mongos` may know later times of the shards than ours. The answers bring these along, so that a next
+        attempt sees what was committed by now.
+        """
+        transaction = self.work.transaction
+        writes = {f"{write.type}/{write.id}": write for write in transaction.writes}
+        for type, ids in _iterate_batches(self._collect_references(writes)):
+            wanted = {"_id": {"$in": ids}}
+            async with self.context.database[type].find(wanted, {"_id": 1}, max_time_ms=READ_MS) as found:
+                await found.to_list()
+        for assertion in transaction.assertions:
+            if not isinstance(assertion, VersionIs):
+                await self.context.search.find_page(assertion.first_page)
+
+    def list_written(self) -> dict[str, list[str]]:
+        """The `_id`s of the documents that the attempt has written or purged, by collection."""
+        found = group_by_type((*self.versions, *self.work.transaction.purged))
+        if SEARCH_PARAMETER in found:
+            found[META] = ["registry"]
+        if self.versions:
+            found[HISTORY] = [build_version_id(each.reference, each.version) for each in self.versions.values()]
+        return found
+
+    async def is_committed(self) -> bool:
+        """Whether its versions are there, when the answer to its commit was lost; purged ones are gone."""
+        async with self._start_session() as session:
+            history = self.context.database[HISTORY]
+            for reference in self.work.transaction.purged:
+                return await history.find_one(match_versions(reference), {"_id": 1}, session=session) is None
+            for reference, version in self.versions.items():
+                wanted = {"_id": build_version_id(reference, version.version)}
+                found = await history.find_one(wanted, {"transaction": 1}, session=session)
+                return found is not None and found.get("transaction") == self.work.id
+        return False
+
     def get_newest_time(self) -> int:
         """The latest time of the versions made; 0 without any."""
         return max((version.last_updated for version in self.versions.values()), default=0)
+
+    @asynccontextmanager
+    async def _start_session(self) -> AsyncIterator[AsyncClientSession | None]:
+        """For questions beside the transaction; None where all that is committed is visible anyway."""
+        if not self.context.sharded:
+            yield None
+            return
+        async with start_session_behind(self.context.database, self.session) as session:
+            yield session
+
+    async def _find_sources(self, transaction: Transaction, writes: Iterable[str]) -> list[tuple[str, str]]:
+        async with self._start_session() as session:
+            return await find_sources(self.context.database, transaction, writes, session)
 
     async def _touch_locks(self) -> None:
         touches = [touch(name) for name in self.work.locks]
@@ -239,7 +294,9 @@ async def _read_type(
         return [parse_current(type, document) async for document in cursor]
 
 
-async def find_sources(database: Database, transaction: Transaction, writes: Iterable[str]) -> list[tuple[str, str]]:
+async def find_sources(
+    database: Database, transaction: Transaction, writes: Iterable[str], session: AsyncClientSession | None
+) -> list[tuple[str, str]]:
     """(target, source) of the current resources that refer to the released ones and are not written here.
 
     Asked outside the transaction, which may not use `$unionWith`: its locks on the targets are held by now, so that
@@ -253,7 +310,7 @@ async def find_sources(database: Database, transaction: Transaction, writes: Ite
     (first, stages), *rest = pipelines
     united = [{"$unionWith": {"coll": type, "pipeline": pipeline}} for type, pipeline in rest]
     with refuse_slow_reads():
-        async with await database[first].aggregate([*stages, *united], maxTimeMS=READ_MS) as cursor:
+        async with await database[first].aggregate([*stages, *united], session=session, maxTimeMS=READ_MS) as cursor:
             return [(text[1:], document["source"]) async for document in cursor for text in document["targets"]]
 
 
@@ -270,15 +327,3 @@ def _build_sources_pipeline(type: str, targets: Sequence[str], ignored: Sequence
             }
         },
     ]
-
-
-async def is_committed(database: Database, work: Work, versions: Mapping[str, Stored]) -> bool:
-    """Whether the versions of an attempt are there, when the answer to its commit was lost; purged ones are gone."""
-    for reference in work.transaction.purged:
-        return await database[HISTORY].find_one(match_versions(reference), {"_id": 1}) is None
-    for reference, version in versions.items():
-        found = await database[HISTORY].find_one(
-            {"_id": build_version_id(reference, version.version)}, {"transaction": 1}
-        )
-        return found is not None and found.get("transaction") == work.id
-    return False

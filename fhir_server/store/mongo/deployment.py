@@ -54,8 +54,11 @@ def _build_defaults(uri: str) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name.lower() not in given}
 
 
-async def check_deployment(client: AsyncMongoClient[Document]) -> None:
-    """Wait for the server, and refuse one that has no transactions, sessions or times. Raises StoreUnavailable."""
+async def check_deployment(client: AsyncMongoClient[Document]) -> bool:
+    """Wait for the server, and refuse one that has no transactions, sessions or times; whether it is `mongos`.
+
+    Raises StoreUnavailable.
+    """
     try:
         hello = await client.admin.command("hello")
         ping = await client.admin.command("ping")
@@ -63,7 +66,8 @@ async def check_deployment(client: AsyncMongoClient[Document]) -> None:
         raise StoreUnavailable(f"No MongoDB server answers at the store's address: {_shorten(error)}.") from error
     except PyMongoError as error:
         raise translate_error(error) from error
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+    sharded = hello.get("msg") == "isdbgrid"
+    if "setName" not in hello and not sharded:
         raise StoreUnavailable(
             "This MongoDB server is a standalone: it has no transactions, which this store needs. Make it a replica "
             "set, of one member if need be: start `mongod` with `--replSet rs0`, run `rs.initiate()` once in "
@@ -79,6 +83,7 @@ async def check_deployment(client: AsyncMongoClient[Document]) -> None:
             f"This server does not tell what a MongoDB replica set tells (`{'`, `'.join(missing)}`), so that it has "
             "no sessions, or no times at which a reader of changes can begin. Use MongoDB 5.0 or later."
         )
+    return sharded
 
 
 def _shorten(error: PyMongoError) -> str:

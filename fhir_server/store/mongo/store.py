@@ -58,13 +58,13 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, retry: flo
     """
     client, name = deployment.connect(uri)
     try:
-        await deployment.check_deployment(client)
+        sharded = await deployment.check_deployment(client)
         database = client.get_database(name, write_concern=WriteConcern("majority"))
         await deployment.check_schema(database)
         await deployment.page_key(database)
         collections = Collections(database.with_options(read_preference=ReadPreference.PRIMARY))
         await repeat(collections.prepare, time.monotonic() + retry)
-        limits = Limits(retry, await deployment.read_lifetime(client))
+        limits = Limits(retry, await deployment.read_lifetime(client), sharded)
         return MongoStore(client, name, collections, clock, limits, budget)
     except PyMongoError as error:
         await client.close()
@@ -95,7 +95,7 @@ class MongoStore:
         self._budget = budget
         self._search = Search(self._search_database, budget)
         self._watermark = CommitWatermark(self._database, clock)
-        place = Context(self._database, Search(self._database, budget), self._watermark)
+        place = Context(self._database, Search(self._database, budget), self._watermark, limits.sharded)
         self._transactor = Transactor(client, place, collections, limits)
         self._searches = asyncio.Semaphore(deployment.count_search_slots(client))
         self._running = 0

@@ -19,7 +19,8 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fhir_server.store.mongo.commit import AlreadyCreated, Attempt, Context, Work, is_committed
+from fhir_server.store.mongo.causal import wait_until_visible
+from fhir_server.store.mongo.commit import AlreadyCreated, Attempt, Context, Work
 from fhir_server.store.mongo.errors import (
     CACHE_REFUSED,
     LIFETIME_PASSED,
@@ -35,7 +36,16 @@ from fhir_server.store.mongo.locks import Queue, Stripes, list_queued_names
 from fhir_server.store.mongo.repeat import LONGEST_PAUSE, repeat
 from fhir_server.store.mongo.rivals import Marks, is_large, read_marks
 from fhir_server.store.operations import Transaction
-from fhir_server.store.protocol import Committed, LastingConflict, StoreError, StoreUnavailable, TooLargeForStore
+from fhir_server.store.protocol import (
+    AssertionFailed,
+    Committed,
+    LastingConflict,
+    ReadFailed,
+    StoreError,
+    StoreUnavailable,
+    TargetsMissing,
+    TooLargeForStore,
+)
 from fhir_server.store.uninterrupted import finish
 
 SECONDS = 20.0
@@ -46,6 +56,9 @@ COMMIT_MS = 10_000
 
 _FIRST_PAUSE = 0.002
 
+_READ_TOO_EARLY = (TargetsMissing, ReadFailed, AssertionFailed)
+"""What a transaction on a sharded cluster may say whose moment lies before what was acknowledged elsewhere."""
+
 OUTCOME_UNKNOWN = (
     "MongoDB was lost while it committed, so this may have been stored or not. Read the resources before you try "
     "again; a create that carries `If-None-Exist` with an identifier can be repeated safely."
@@ -54,10 +67,14 @@ OUTCOME_UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds for which a transaction is tried again, and for which the database keeps one open."""
+    """Seconds for which a transaction is tried again, and for which the database keeps one open.
+
+    `sharded`: the database is behind `mongos`.
+    """
 
     retry: float
     lifetime: float
+    sharded: bool = False
 
 
 class Transactor:
@@ -90,7 +107,7 @@ class Transactor:
                 raise translate_error(error) from error
 
     async def _repeat(self, work: Work, deadline: float) -> Committed:
-        tries, assume_new = 0, True
+        tries, assume_new, looked_again = 0, True, False
         marks: Marks | None = None
         while True:
             started = time.monotonic()
@@ -99,6 +116,11 @@ class Transactor:
             except AlreadyCreated as error:
                 cause: Exception = error
                 assume_new = False
+            except _READ_TOO_EARLY as error:
+                # It has looked again since; said a second time, it is so.
+                if not self._context.sharded or looked_again or time.monotonic() > deadline:
+                    raise
+                cause, looked_again = error, True
             except PyMongoError as error:
                 if self._has_outlived(error, started):
                     raise TooLargeForStore(TOO_LONG) from error
@@ -138,12 +160,27 @@ class Transactor:
             )
             attempt = Attempt(self._context, session, work, assume_new)
             # Leaving the session aborts what was not committed.
-            committed = await attempt.run()
+            try:
+                committed = await attempt.run()
+            except _READ_TOO_EARLY:
+                if self._context.sharded:
+                    await attempt.look_again()
+                raise
             await finish(self._commit(session, attempt, deadline))
             self._context.watermark.note_commit(attempt.get_newest_time())
             return committed
 
     async def _commit(self, session: AsyncClientSession, attempt: Attempt, deadline: float) -> None:
+        """Commit, and wait until whoever reads sees it. Raises StoreUnavailable where that stays unknown."""
+        await self._send_commit(session, attempt, deadline)
+        ids = attempt.list_written() if self._context.sharded else {}
+        if ids:
+            try:
+                await repeat(lambda: wait_until_visible(self._context.database, session, ids, COMMIT_MS), deadline)
+            except PyMongoError as error:
+                raise StoreUnavailable(OUTCOME_UNKNOWN) from error
+
+    async def _send_commit(self, session: AsyncClientSession, attempt: Attempt, deadline: float) -> None:
         unknown = False
         while True:
             try:
@@ -161,6 +198,6 @@ class Transactor:
 
     async def _was_committed(self, attempt: Attempt, deadline: float) -> bool:
         try:
-            return await repeat(lambda: is_committed(self._context.database, attempt.work, attempt.versions), deadline)
+            return await repeat(attempt.is_committed, deadline)
         except PyMongoError as error:
             raise StoreUnavailable(OUTCOME_UNKNOWN) from error
