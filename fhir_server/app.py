@@ -8,7 +8,7 @@ import itertools
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
+from fhir_server.access_control import build_authentication, build_scope_policy
 from fhir_server.api.application import Application, build_application
 from fhir_server.api.guard import guard
 from fhir_server.api.log import Log, make_log
@@ -48,6 +49,7 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.authentication import Authenticate, accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
+from fhir_server.security.roles import read_roles
 from fhir_server.settings import Settings, split_list
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
@@ -164,6 +166,12 @@ def find_partner_folders(settings: Settings) -> list[Path]:
     return [folder / "partners" for folder in folders]
 
 
+def find_roles(settings: Settings) -> Mapping[str, Sequence[str]]:
+    """The roles that ship, and those of the site's own file. Raises ValueError."""
+    folders = [find_shipped("profiles"), *([Path(settings.profiles)] if settings.profiles else [])]
+    return read_roles(folder / "roles.json" for folder in folders)
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """The definitions and what is derived from them once, shared by all processes of a server."""
@@ -197,14 +205,21 @@ class Seams:
 def build_context(settings: Settings, known: Knowledge, store: Store, page_key: bytes, seams: Seams) -> Context:
     """The context of all interactions."""
     if settings.code_sets and not Path(settings.code_sets).is_dir():
-        raise ValueError(
-            f"The folder of code sets `{settings.code_sets}` is not there; `fhir-server codes load` makes it."
-        )
+        raise ValueError(f"There is no folder of code sets `{settings.code_sets}`; `fhir-server codes load` makes it.")
     clock = seams.clock
     zone = ZoneInfo(settings.time_zone) if settings.time_zone != "UTC" else UTC
     bases = KnownBases(store)
     index = Index(known.registry, known.definitions, zone, settings.full_text, bases.include)
     parameters = SearchParameters(store, known.definitions, known.registry, index, settings.full_text)
+
+    def make_criteria(base: str) -> Criteria:
+        terms = (parameters.current.registry, bases.include(base), clock(), zone)
+        return Criteria(*terms, full_text=settings.full_text)
+
+    authenticate, policy = seams.authenticate, seams.policy
+    if settings.authentication == "on":
+        authenticate = build_authentication(settings, find_roles(settings), store, clock)
+        policy = build_scope_policy(known.definitions, make_criteria)
     return Context(
         unrestricted=store,
         definitions=known.definitions,
@@ -215,19 +230,13 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         settings=settings,
         clock=clock,
         new_id=make_id_source(clock),
-        authenticate=seams.authenticate,
-        policy=seams.policy,
+        authenticate=authenticate,
+        policy=policy,
         rules=seams.rules,
         audit=None,
         types=frozenset(known.types),
         page_key=page_key,
-        criteria=lambda base: Criteria(
-            zone=zone,
-            now=clock(),
-            base=bases.include(base),
-            registry=parameters.current.registry,
-            full_text=settings.full_text,
-        ),
+        criteria=make_criteria,
         dispatch=dispatch,
         capability=_make_capability(settings, known, parameters, clock),
         partners=read_partners(find_partner_folders(settings)),

@@ -53,6 +53,18 @@ class Settings(BaseSettings):
         description="Addresses and networks of the proxies whose forwarded headers count, separated by commas; empty: "
         "none.",
     )
+    authentication: Literal["off", "on"] = Field(
+        "off", description="Whether every request needs an access token (`on`); `off` lets anybody do everything."
+    )
+    issuers: str = Field(
+        "",
+        description="URLs of the authorization servers whose access tokens are accepted, as in their `iss`, separated "
+        "by commas.",
+    )
+    audience: str = Field(
+        "",
+        description="What access tokens have as their `aud`, separated by commas; empty: the base URL of the server.",
+    )
     references: Literal["enforce", "allow"] = Field(
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."
     )
@@ -199,6 +211,14 @@ class Settings(BaseSettings):
             parse_networks(text)
         except ValueError:
             raise ValueError("Write IP addresses and networks, such as `127.0.0.1,10.1.0.0/16`.") from None
+        return text
+
+    @field_validator("issuers")
+    @classmethod
+    def _check_issuers(cls, text: str) -> str:
+        for url in split_list(text):
+            if not BASE_URL.fullmatch(url.rstrip("/")):
+                raise ValueError("Write whole URLs without query, such as `https://login.clinic.example/realms/main`.")
         return text
 
     @field_validator("cors_origins")

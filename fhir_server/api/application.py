@@ -52,6 +52,8 @@ _MOST_NAMES, _LONGEST_NAME = 20, 100
 """Names of parameters that a log line has, and characters of each."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:;/+=@|~\-]+", re.ASCII)
 _LONGEST_ID = 64
+_OPEN = frozenset({("metadata",)})
+"""What needs no token."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
@@ -157,7 +159,7 @@ async def _read_request(
     style = _choose_style(method, path, headers, query)
     operation = _find_operation(path)
     keyed = operation is not None and operation.keyed
-    principal = ANONYMOUS if keyed else await context.authenticate(headers)
+    principal = ANONYMOUS if keyed or path in _OPEN else await context.authenticate(headers)
     body = b""
     if method in _WITH_BODY:
         body = await read_body()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound, NotSupported
 from fhir_server.interactions.table import INTERACTIONS, Handler
@@ -110,6 +110,8 @@ async def dispatch(context: Context, request: Request) -> Response:
     try:
         if not route.keyed:
             authorise(context, request, route.code)
+        if route.code.startswith("$") and context.policy.restricts(request.principal):
+            request = request._replace(principal=replace(request.principal, operation=route.code[1:]))
         if request.where and FHIR_JSON not in route.gives:
             text = f"`{route.code}` answers `{route.gives[0]}`, which no Bundle entry can hold; send it by itself."
             raise NotSupported(text)

@@ -47,14 +47,11 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the FHIR API over HTTP."""
-    if not is_loopback(host) and not allow_unauthenticated:
-        _refuse(
-            f"Listening on {host} would let other machines in, and no authentication is configured. "
-            "Use 127.0.0.1, or say --allow-unauthenticated (FHIR_ALLOW_UNAUTHENTICATED=true)."
-        )
     if store is not None:
         os.environ["FHIR_STORE"] = store
     settings = _read_settings()
+    if not is_loopback(host) and not allow_unauthenticated:
+        _check_exposure(settings, host)
     for sentence in find_misspelt(os.environ):
         typer.echo(sentence, err=True)
     number = choose_worker_count(settings.store, workers)
@@ -69,6 +66,20 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     config, warn = _make_config(settings, create_server), _warnings(settings)
     SingleServer(config, warn, settings.watchdog_seconds, announce).run(sockets=listeners)
+
+
+def _check_exposure(settings: Settings, host: str) -> None:
+    """Refuse to listen to other machines without authentication, or where tokens would cross the network in clear."""
+    if settings.authentication == "off":
+        _refuse(
+            f"Listening on {host} would let other machines in, and no authentication is configured. Use 127.0.0.1, set "
+            "FHIR_AUTHENTICATION=on, or say --allow-unauthenticated (FHIR_ALLOW_UNAUTHENTICATED=true)."
+        )
+    if not (settings.proxies and settings.base_url.startswith("https:")):
+        _refuse(
+            f"Listening on {host} would let tokens cross the network in clear. Put a proxy with TLS before the server, "
+            "name it in FHIR_PROXIES and its address, with https, in FHIR_BASE_URL."
+        )
 
 
 def choose_worker_count(store: str, wanted: int | None) -> int:

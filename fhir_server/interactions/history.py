@@ -13,7 +13,7 @@ from fhir_server.fhir.outcome import Invalid, NotFound
 from fhir_server.interactions.response_entries import format_status
 from fhir_server.interactions.summary import FORMAT_PARAMETERS, LENIENT, is_lenient
 from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link
+from fhir_server.requests.page_links import PAGE, Place, build_next_link, check_added, open_page_link
 from fhir_server.requests.request import Request, Response
 from fhir_server.security.access import Reader
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Stored
@@ -105,7 +105,7 @@ def _parse_query_parameters(context: Context, request: Request, path: tuple[str,
 def _continue_history(
     context: Context, request: Request, token: str, types: tuple[str, ...], id: str | None
 ) -> HistoryQuery:
-    state = open_page_link(context, request.path, token)
+    state = open_page_link(context, Place(request.path, request.principal), token)
     at = state["at"]
     return HistoryQuery(
         types, id, state["since"], None if at is None else tuple(at), state["count"], tuple(state["before"])
@@ -142,5 +142,5 @@ def _build_links(context: Context, request: Request, query: HistoryQuery, page: 
     links = [("self", f"{url}?{pairs}" if pairs else url)]
     if page.next is not None:
         state = {"since": query.since, "at": query.at, "count": query.count, "before": page.next}
-        links.append(build_next_link(context, url, request.path, state))
+        links.append(build_next_link(context, url, Place(request.path, request.principal), state))
     return links

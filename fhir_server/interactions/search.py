@@ -29,7 +29,7 @@ from fhir_server.interactions.explain import build_explanation, format_elapsed, 
 from fhir_server.interactions.summary import check_elements, is_lenient
 from fhir_server.requests.context import Context
 from fhir_server.requests.merges import include_priors, read_priors
-from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link, replace_pairs
+from fhir_server.requests.page_links import PAGE, Place, build_next_link, check_added, open_page_link, replace_pairs
 from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs, Request, Response, parse_query
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
@@ -87,7 +87,7 @@ def _parse_request(context: Context, request: Request) -> SearchRequest:
     token = dict(pairs).get(PAGE)
     if token is None:
         return SearchRequest(path, pairs, is_lenient(context, request))
-    return _continue_search(context, path, token, check_added(pairs))
+    return _continue_search(context, Place(path, request.principal), token, check_added(pairs))
 
 
 def parse_form(body: bytes) -> Pairs:
@@ -103,10 +103,10 @@ def parse_form(body: bytes) -> Pairs:
         raise Invalid("The search form in the body is not UTF-8 text in form encoding.", code="structure") from None
 
 
-def _continue_search(context: Context, path: tuple[str, ...], token: str, added: Pairs) -> SearchRequest:
-    state = open_page_link(context, path, token)
+def _continue_search(context: Context, place: Place, token: str, added: Pairs) -> SearchRequest:
+    state = open_page_link(context, place, token)
     pairs = tuple((name, value) for name, value in state["pairs"])
-    return SearchRequest(path, replace_pairs(pairs, added), state["lenient"], tuple(state["after"]))
+    return SearchRequest(place.path, replace_pairs(pairs, added), state["lenient"], tuple(state["after"]))
 
 
 async def read_search(context: Context, request: Request, search_request: SearchRequest) -> Search:
@@ -273,7 +273,7 @@ def _build_links(
         links.append(("first", first))
     if page.next is not None:
         state = {"pairs": search_request.pairs, "lenient": search_request.lenient, "after": page.next}
-        links.append(build_next_link(context, url, search_request.path, state))
+        links.append(build_next_link(context, url, Place(search_request.path, request.principal), state))
     return links
 
 

@@ -24,6 +24,8 @@ class Operation:
     `at`: where it is called, per resource type (ANY for all of them). `takes`, `gives`: media types of its body and of
     its answer; the first one of `gives` is what a client gets that names none (`Request.media_type`). `keyed`: a key in
     its URL is the permission, so that nobody needs a token and no policy is asked whether it may be called.
+    `needs`: resource type → letters of SMART scopes (`cruds`) that its caller needs on it, ANY for the type in its URL;
+    what it writes of other types is the server's own. Each row says it, `{}` where a token alone is enough.
     """
 
     code: str
@@ -36,6 +38,7 @@ class Operation:
     takes: tuple[str, ...] = (FHIR_JSON,)
     gives: tuple[str, ...] = (FHIR_JSON,)
     keyed: bool = False
+    needs: Mapping[str, str] | None = None
 
     @property
     def speaks_other_media(self) -> bool:

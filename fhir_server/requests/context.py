@@ -73,7 +73,14 @@ class Context:
             return Reader(self.unrestricted, None)
         index = functools.partial(self.index.make_entries, base=caller.base)
         types = self.registry.types
-        return Reader(self.unrestricted, Restrictions(functools.partial(policy.restriction, principal), index, types))
+        restrictions = Restrictions(
+            functools.partial(policy.restriction, principal),
+            functools.partial(policy.search_restriction, principal),
+            functools.partial(policy.criteria_restriction, principal),
+            index,
+            types,
+        )
+        return Reader(self.unrestricted, restrictions)
 
     @property
     def registry(self) -> Registry:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Pairs
 from fhir_server.search.paging import open_token, seal
+from fhir_server.security.policy import Principal
 
 PAGE = "__page"
 """The parameter that carries the sealed request."""
+
+
+class Place(NamedTuple):
+    """Where a page link is good: the path that it continues, and for whom."""
+
+    path: tuple[str, ...]
+    principal: Principal
 
 
 ADDED_BY_CLIENTS = frozenset({"_count", "_summary", "_format", "_pretty", "__explain", "__page"})
@@ -34,15 +42,20 @@ def replace_pairs(pairs: Pairs, added: Pairs) -> Pairs:
     return (*((name, value) for name, value in pairs if name not in names), *added)
 
 
-def build_next_link(context: Context, url: str, path: tuple[str, ...], state: Mapping[str, Any]) -> tuple[str, str]:
+def build_next_link(context: Context, url: str, place: Place, state: Mapping[str, Any]) -> tuple[str, str]:
     """(`next`, URL) of the page after this one. `state`: what `open_page_link` gives back, as JSON values."""
     expires = context.clock() // 1_000_000 + context.settings.page_lifetime
-    return "next", f"{url}?{PAGE}={seal(context.page_key, {**state, 'path': path, 'expires': expires})}"
+    sealed = {**state, "path": place.path, "expires": expires}
+    if reader := place.principal.compute_fingerprint():
+        sealed["reader"] = reader
+    return "next", f"{url}?{PAGE}={seal(context.page_key, sealed)}"
 
 
-def open_page_link(context: Context, path: tuple[str, ...], token: str) -> dict[str, Any]:
-    """The state that `build_next_link` sealed. Raises Invalid for a token of another URL or an expired one."""
+def open_page_link(context: Context, place: Place, token: str) -> dict[str, Any]:
+    """The state that `build_next_link` sealed. Raises Invalid for a link of another URL or token, or an expired one."""
     state = open_token(context.page_key, token, context.clock() // 1_000_000)
-    if tuple(state["path"]) != path:
+    if tuple(state["path"]) != place.path:
         raise Invalid("This page link belongs to another URL; follow links as they are.", code="value")
+    if state.get("reader", "") != place.principal.compute_fingerprint():
+        raise Invalid("This page link was made for another token; search again with this one.", code="value")
     return state

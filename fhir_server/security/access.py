@@ -48,30 +48,41 @@ class _NoNeighbours:
 
 @dataclass(frozen=True, slots=True)
 class Restrictions:
-    """What a policy lets a principal see: a clause for each type, and how a resource is indexed to test it."""
+    """What a policy lets a principal see: clauses by type, and how a resource is indexed to test them."""
 
     clause_of: Callable[[str], Clause]
+    """Type → what may be read."""
+    search_clause_of: Callable[[str], Clause]
+    criteria_clause_of: Callable[[str], Clause]
     index: IndexEntries
     types: tuple[str, ...]
 
     def shows(self, stored: Stored) -> bool:
         """Whether the content of a version (not a deletion) may be seen."""
-        clause = self.clause_of(stored.type)
-        if clause in (EVERYTHING, NOTHING):
-            return clause == EVERYTHING
-        entries = self.index(stored.type, orjson.loads(stored.raw or b"{}"))
-        return matches(clause, Candidate(stored.type, stored.id, stored.last_updated, entries), _NoNeighbours())
+        return matches_restriction(self.clause_of(stored.type), stored, self.index)
 
     def restrict(self, scope: Scope) -> Scope:
         """The scope without what is hidden, which is neither found nor followed by a chain."""
-        return Scope(scope.type, conjoin(self.restrict_links(scope.where), self.clause_of(scope.type)))
+        return Scope(scope.type, conjoin(self.restrict_links(scope.where), self.search_clause_of(scope.type)))
 
     def restrict_links(self, clause: Clause) -> Clause:
         """The clause whose chains and reverse chains lead through visible resources alone."""
         restricted = rewrite_clause(clause, self.restrict_links)
         if isinstance(restricted, Chain | Has | CanonicalChain | CanonicalHas):
-            return replace(restricted, where=conjoin(restricted.where, self.clause_of(restricted.type)))
+            return replace(restricted, where=conjoin(restricted.where, self.search_clause_of(restricted.type)))
         return restricted
+
+
+def matches_restriction(clause: Clause, stored: Stored, index: IndexEntries) -> bool:
+    """Whether the content of a version matches a clause of a policy."""
+    if clause in (EVERYTHING, NOTHING):
+        return clause == EVERYTHING
+    return allows_entries(clause, stored.type, stored.id, index(stored.type, orjson.loads(stored.raw or b"{}")))
+
+
+def allows_entries(clause: Clause, type: str, id: str, entries: Entries) -> bool:
+    """Whether a resource with these index entries matches a clause of a policy."""
+    return matches(clause, Candidate(type, id, 0, entries), _NoNeighbours())
 
 
 def conjoin(clause: Clause, restriction: Clause) -> Clause:
@@ -118,8 +129,15 @@ class Reader:
         return replace(query, scopes=tuple(map(self._restrictions.restrict, query.scopes)))
 
     def restrict_clause(self, type: str, clause: Clause) -> Clause:
-        """The clause of a search for `type` without what is hidden; for the criteria of conditional writes."""
+        """The clause of a search for `type` without what is hidden."""
         return clause if self._restrictions is None else self._restrictions.restrict(Scope(type, clause)).where
+
+    def restrict_criteria(self, type: str, clause: Clause) -> Clause:
+        """The criteria of a conditional write without what is hidden."""
+        restrictions = self._restrictions
+        if restrictions is None:
+            return clause
+        return conjoin(restrictions.restrict_links(clause), restrictions.criteria_clause_of(type))
 
     async def search(self, query: Query) -> Page:
         """See `Store.search`."""

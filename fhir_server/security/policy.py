@@ -1,25 +1,56 @@
 """The interface for access policies: one decision in the dispatcher, and a clause that every search inherits.
 
-There is no authentication yet; `AllowAll` is the policy of a server that listens on loopback only.
+`AllowAll` is the policy of a server without authentication; `scope_policy.ScopePolicy` that of one with.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fhir_server.search.query import EVERYTHING, Clause
+from fhir_server.security.scopes import ResourceScope
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token allows. `patient`: the id of the patient whom its `patient/` scopes speak of; "" for none.
+
+    `user`: a reference to the person who is logged in, such as `Practitioner/quill`; "" for none.
+    """
+
+    scopes: tuple[ResourceScope, ...]
+    patient: str = ""
+    user: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes the request. `partner`: whose message it is, by the name of the partner's file; "" for a request."""
+    """Who makes the request. `partner`: whose message it is, by the name of the partner's file; "" for a request.
+
+    `grant`: what its token allows; None for the server itself, and for everybody where no token is needed.
+    `operation`: the code of the operation that is carried out for it; "" for an interaction.
+    """
 
     name: str = "anonymous"
     partner: str = ""
+    grant: Grant | None = None
+    operation: str = ""
+
+    def compute_fingerprint(self) -> str:
+        """A short text that differs between two principals who may see different things; "" without a grant."""
+        if self.grant is None:
+            return ""
+        text = "\n".join((self.name, self.grant.patient, *sorted(map(str, self.grant.scopes))))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 ANONYMOUS = Principal()
+
+Permission = Literal["c", "u", "d"]
+"""create, update, delete, as the letters of SMART scopes."""
 
 
 class Policy(Protocol):
@@ -40,6 +71,22 @@ class Policy(Protocol):
         """
         ...
 
+    def search_restriction(self, principal: Principal, type: str) -> Clause:
+        """The clause that every resource of `type` matches that the principal may search for; see `restriction`."""
+        ...
+
+    def criteria_restriction(self, principal: Principal, type: str) -> Clause:
+        """The clause that every resource of `type` matches that criteria of a conditional write may find."""
+        ...
+
+    def check_link(self, principal: Principal, type: str) -> None:
+        """Raise Forbidden where a search may lead through no resource of `type`."""
+        ...
+
+    def write_restriction(self, principal: Principal, type: str, permission: Permission) -> Clause:
+        """The clause that a resource of `type` matches, before and after, that the principal may write so."""
+        ...
+
 
 class AllowAll:
     """Everybody may do everything."""
@@ -52,5 +99,20 @@ class AllowAll:
         return False
 
     def restriction(self, principal: Principal, type: str) -> Clause:
+        """No restriction."""
+        return EVERYTHING
+
+    def search_restriction(self, principal: Principal, type: str) -> Clause:
+        """Whatever can be read."""
+        return self.restriction(principal, type)
+
+    def criteria_restriction(self, principal: Principal, type: str) -> Clause:
+        """Whatever can be read."""
+        return self.restriction(principal, type)
+
+    def check_link(self, principal: Principal, type: str) -> None:
+        """Allow."""
+
+    def write_restriction(self, principal: Principal, type: str, permission: Permission) -> Clause:
         """No restriction."""
         return EVERYTHING

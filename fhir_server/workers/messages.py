@@ -84,7 +84,8 @@ async def receive(
     `again`: what was accepted before is interpreted once more; if it is refused now, its Task stays as it is.
     Raises StoreError where the store can write nothing at all: the sender must then get no acknowledgement.
     """
-    principal = replace(caller.principal, partner=message.partner)
+    # Who may hand in messages is decided; what they say is looked up and stored as the server's own work.
+    principal = replace(caller.principal, partner=message.partner, grant=None)
     intake = Intake(context, caller._replace(principal=principal), message, interpreter, again)
     if len(message.raw) > LARGEST_MESSAGE:
         return await _refuse(intake, TooLarge(_describe_size(len(message.raw))), keeps_text=False)

@@ -29,6 +29,7 @@ from fhir_server.store.protocol import (
 )
 from fhir_server.writes.action import Action, WriteResult
 from fhir_server.writes.apply_rules import apply_rules
+from fhir_server.writes.check_planned import check_new, check_references
 from fhir_server.writes.plan import Plan, collect_results, plan
 from fhir_server.writes.reference_errors import build_missing_target_error, build_still_referenced_error
 from fhir_server.writes.state import State
@@ -117,6 +118,8 @@ async def _plan_current(context: Context, caller: Caller, state: State, decision
 
 async def _plan_decision(context: Context, caller: Caller, state: State, decision: Decision[T]) -> Plan:
     draft = await plan(context, decision.actions, caller, decision.bundle)
+    check_new(context, draft)
+    await check_references(context, draft)
     await apply_rules(context, draft)
     draft.assertions += [*state.assertions, *decision.assertions]
     draft.locks.update(state.locks, decision.locks)

@@ -29,6 +29,7 @@ from fhir_server.requests.request import Caller
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
+from fhir_server.writes.check_current import check_criteria, check_current
 from fhir_server.writes.check_search_parameter import check_search_parameter
 from fhir_server.writes.identity import build_stored_tree, check_id, check_identity
 from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_transaction
@@ -94,9 +95,11 @@ class Plan:
 async def plan(context: Context, actions: Sequence[Action], caller: Caller, bundle: bool) -> Plan:
     """Plan all actions as one transaction. Raises a FhirError that names the entries at fault."""
     registry = context.parameters.current.number
+    check_criteria(context, actions, caller)
     resolved = await resolve_targets(context, actions, caller)
     _refuse_double_writes(resolved)
-    found = await _read_current(context, resolved)
+    found = await _read_current(context, resolved, caller)
+    check_current(context, resolved.targets, found, caller)
     ruled = any(action.type in context.rules for action in actions)
     pending = PendingWrites() if ruled else None
     draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, pending=pending)
@@ -156,17 +159,10 @@ def _refuse_double_writes(resolved: ResolvedTargets) -> None:
             )
 
 
-async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[str, Stored]:
+async def _read_current(context: Context, resolved: ResolvedTargets, caller: Caller) -> Mapping[str, Stored]:
     """The latest versions of what is updated, patched, or answers a conditional create; deletions too."""
     wanted = [
-        target
-        for target in resolved.targets
-        if target.found
-        or target.action.method in ("PUT", "PATCH")
-        or (
-            target.action.method == "DELETE"
-            and (target.action.if_match is not None or target.action.type in context.rules)
-        )
+        target for target in resolved.targets if target.found or _relies_on_current(context, target.action, caller)
     ]
     references = [target.reference for target in wanted if target.id]
     found: dict[str, Stored] = {}
@@ -188,6 +184,13 @@ async def _read_current(context: Context, resolved: ResolvedTargets) -> Mapping[
         if stored is not None:
             found[target.reference] = stored
     return found
+
+
+def _relies_on_current(context: Context, action: Action, caller: Caller) -> bool:
+    """Whether what is stored decides about a write, which then asserts the version that was read."""
+    if action.method == "DELETE":
+        return action.if_match is not None or action.type in context.rules or context.policy.restricts(caller.principal)
+    return action.method in ("PUT", "PATCH")
 
 
 def plan_target(
@@ -238,11 +241,7 @@ def _check_preconditions(context: Context, draft: Plan, target: Target, current:
             "leave the id out or update that resource by its id."
         )
     # an update asserts what it read as well, so that of two equal ones in parallel the second makes no version
-    if (
-        action.method in ("PUT", "PATCH")
-        or action.if_match is not None
-        or (action.method == "DELETE" and action.type in context.rules)
-    ):
+    if _relies_on_current(context, action, draft.caller):
         version = 0 if current is None else current.version
         draft.assertions.append(VersionIs(action.type, target.id, version))
 

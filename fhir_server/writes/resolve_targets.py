@@ -101,7 +101,7 @@ class ResolvedTargets:
     async def look_up(self, context: Context, asked: Sequence[tuple[str, Clause]], caller: Caller) -> None:
         """Ask the store about many criteria together, before `find_matches` comes to each."""
         reader = context.reader(caller)
-        restricted = [(type, reader.restrict_clause(type, where)) for type, where in asked]
+        restricted = [(type, reader.restrict_criteria(type, where)) for type, where in asked]
         fresh = [each for each in dict.fromkeys(restricted) if each not in self.stored.ids]
         found = await find_stored_matches(context, fresh, caller)
         self.stored.ids |= found.ids
@@ -178,7 +178,7 @@ async def _refuse_matched_updates(
             resolved.list_pending(action.type),
             functools.partial(_build_candidate, context, caller),
         )
-        restricted = context.reader(caller).restrict_clause(action.type, where)
+        restricted = context.reader(caller).restrict_criteria(action.type, where)
         matched = await context.long_work.run(pending.waiting_size, pending.find_matches, restricted, build_candidate)
         others = [id for id in matched if id != ids[action.where]]
         if others:
@@ -233,7 +233,7 @@ async def find_matches(context: Context, resolved: ResolvedTargets, scope: Crite
     """Ids that match in the store and are not rewritten here, then this bundle's own writes that match."""
     type, pending = scope.type, resolved.list_pending(scope.type)
     written = pending.deletions if scope.deletes else pending.targets
-    where = context.reader(caller).restrict_clause(type, scope.where)
+    where = context.reader(caller).restrict_criteria(type, scope.where)
     found = resolved.stored.ids.get((type, where))
     if found is None:
         query = build_criteria_query(type, where, scope.limit + 1 + len(written))

@@ -425,6 +425,7 @@ CALLS_OF_UNRESTRICTED = {
     "scheduling/availability.py": 1,
     "operations/scheduling/bulk_publish.py": 1,
     "operations/scheduling/calendar.py": 1,
+    "operations/scheduling/calendar_link.py": 1,
     "operations/scheduling/calendar_links.py": 5,
     "operations/scheduling/find.py": 1,
     "operations/scheduling/open_time.py": 1,

@@ -17,6 +17,7 @@ BILLING: tuple[Operation, ...] = (
         "What is wrong with a claim and how to mend it; a stored claim becomes ready or held.",
         scrub,
         at={"Claim": ("type", "instance")},
+        needs={"Claim": "ru"},
     ),
     Operation(
         "split",
@@ -25,6 +26,7 @@ BILLING: tuple[Operation, ...] = (
         "What the practice's rules make of a claim, tried or committed.",
         split,
         at={"Claim": ("instance",)},
+        needs={"Claim": "cu"},
     ),
     Operation(
         "cms1500",

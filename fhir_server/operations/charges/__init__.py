@@ -14,5 +14,6 @@ CHARGES: tuple[Operation, ...] = (
         "Billable charges of an encounter, a patient or a period become draft Claims, each charge once.",
         assemble,
         at={"Claim": ("type",)},
+        needs={"Claim": "c", "ChargeItem": "s"},
     ),
 )

@@ -16,6 +16,7 @@ CORE: tuple[Operation, ...] = (
         "Profiles, tags and security labels of a resource, or of all resources of a type or of the system.",
         meta.meta,
         at={ANY: ("system", "type", "instance", "version")},
+        needs={"*": "r"},
     ),
     Operation(
         "meta-add",
@@ -23,6 +24,7 @@ CORE: tuple[Operation, ...] = (
         f"{_HL7}Resource-meta-add",
         "Adds profiles, tags and security labels; a new version is made when something was added.",
         meta.meta_add,
+        needs={"*": "u"},
     ),
     Operation(
         "meta-delete",
@@ -30,6 +32,7 @@ CORE: tuple[Operation, ...] = (
         f"{_HL7}Resource-meta-delete",
         "Removes profiles, tags and security labels; a new version is made when something was removed.",
         meta.meta_delete,
+        needs={"*": "u"},
     ),
     Operation(
         "purge",
@@ -38,6 +41,7 @@ CORE: tuple[Operation, ...] = (
         "Removes a resource with its whole history physically.",
         purge.purge,
         setting="purge",
+        needs={"*": "d"},
     ),
     Operation(
         "reindex",
@@ -46,6 +50,7 @@ CORE: tuple[Operation, ...] = (
         "Makes the search index of stored resources anew; GET tells how far it is.",
         reindex.reindex,
         at={ANY: ("system", "type")},
+        needs={"SearchParameter": "cu"},
     ),
     Operation(
         "job",
@@ -54,6 +59,7 @@ CORE: tuple[Operation, ...] = (
         "Tells how far a job is and gives its result; DELETE cancels it.",
         job.job,
         at={ANY: ("system",)},
+        needs={},
     ),
     Operation(
         "everything",
@@ -62,6 +68,7 @@ CORE: tuple[Operation, ...] = (
         "All resources of the compartment and what they refer to.",
         everything.everything,
         at={"Patient": ("type", "instance"), "Encounter": ("instance",)},
+        needs={"*": "r"},
     ),
     Operation(
         "lastn",
@@ -70,5 +77,6 @@ CORE: tuple[Operation, ...] = (
         "The most recent observations of each code for a subject.",
         lastn.lastn,
         at={"Observation": ("type",)},
+        needs={"Observation": "s"},
     ),
 )

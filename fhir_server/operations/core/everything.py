@@ -20,7 +20,7 @@ from fhir_server.fhir.references import BaseUrls, find_literal_references, find_
 from fhir_server.interactions.read import build_deleted_error
 from fhir_server.operations.parameters import parse_parameters, parse_positive_integer
 from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, check_added, open_page_link, replace_pairs
+from fhir_server.requests.page_links import PAGE, Place, build_next_link, check_added, open_page_link, replace_pairs
 from fhir_server.requests.request import Pairs, Request, Response
 from fhir_server.search.compartment import ITSELF, build_compartment_clause, list_member_types
 from fhir_server.search.query import (
@@ -112,7 +112,7 @@ def _parse_request(context: Context, request: Request) -> EverythingRequest:
     if token is None:
         return _parse_values(context, EverythingRequest(owner, id, pairs))
     added = tuple(pair for pair in check_added(pairs) if pair[0] == "_count")
-    state = open_page_link(context, path, token)
+    state = open_page_link(context, Place(path, request.principal), token)
     query = EverythingRequest(owner, id, replace_pairs(tuple((name, value) for name, value in state["pairs"]), added))
     return replace(_parse_values(context, query), after=tuple(state["after"]))
 
@@ -259,7 +259,8 @@ def _build_searchset(
     url = "/".join((request.base, *request.path))
     links = [("self", f"{url}?{urlencode(query.pairs, safe=':,', quote_via=quote)}" if query.pairs else url)]
     if page.next is not None:
-        links.append(build_next_link(context, url, request.path, {"pairs": query.pairs, "after": page.next}))
+        state = {"pairs": query.pairs, "after": page.next}
+        links.append(build_next_link(context, url, Place(request.path, request.principal), state))
     matches = [match for match in page.matches if query.wants(match.type)]
     parts = (("match", matches), ("include", extra))
     entries = [

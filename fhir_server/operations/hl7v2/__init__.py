@@ -18,6 +18,7 @@ HL7V2: tuple[Operation, ...] = (
         at={ANY: ("system",)},
         takes=(ER7,),
         gives=(ER7, FHIR_JSON),
+        needs={"Task": "c", "Binary": "c"},
     ),
 )
 """Rows of the operations of HL7 v2."""

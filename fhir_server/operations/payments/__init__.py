@@ -19,7 +19,9 @@ _PAYMENT = {"PaymentReconciliation": _ONE}
 
 def _report(code: str, documentation: str) -> Operation:
     at: dict[str, tuple[Level, ...]] = {ANY: ("system",)}
-    return Operation(code, ("GET", "POST"), operation_url(code), documentation, report, at=at, gives=(FHIR_JSON, CSV))
+    needs = {"ChargeItem": "s", "Claim": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"}
+    url, gives = operation_url(code), (FHIR_JSON, CSV)
+    return Operation(code, ("GET", "POST"), url, documentation, report, at=at, gives=gives, needs=needs)
 
 
 PAYMENTS: tuple[Operation, ...] = (
@@ -30,6 +32,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "A patient pays on an Appointment, Encounter, Claim or Invoice.",
         pay,
         at={"Patient": _ONE},
+        needs={"PaymentReconciliation": "c"},
     ),
     Operation(
         "post",
@@ -38,6 +41,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "A remittance that a person typed is posted, by the same laws as an 835.",
         post,
         at={"PaymentReconciliation": ("type",)},
+        needs={"PaymentReconciliation": "c"},
     ),
     Operation(
         "refund",
@@ -46,6 +50,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "Money of a patient is given back, at most what is left of the payment.",
         refund,
         at=_PAYMENT,
+        needs={"PaymentReconciliation": "c"},
     ),
     Operation(
         "reverse",
@@ -54,6 +59,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "A patient's payment or an adjustment by hand is taken back.",
         reverse,
         at=_PAYMENT,
+        needs={"PaymentReconciliation": "c"},
     ),
     Operation(
         "adjust",
@@ -62,6 +68,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "What is open of a claim is written off by hand.",
         adjust,
         at={"Claim": _ONE},
+        needs={"PaymentReconciliation": "c", "Claim": "r"},
     ),
     Operation(
         "ledger",
@@ -71,6 +78,7 @@ PAYMENTS: tuple[Operation, ...] = (
         ledger,
         at={"Account": ("type", "instance")},
         gives=(FHIR_JSON, CSV),
+        needs={"ChargeItem": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"},
     ),
     Operation(
         "balance",
@@ -79,6 +87,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "What a patient's charges, payments and adjustments add up to.",
         balance,
         at={"Patient": _ONE},
+        needs={"ChargeItem": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"},
     ),
     Operation(
         "statement",
@@ -88,6 +97,7 @@ PAYMENTS: tuple[Operation, ...] = (
         statement,
         at={"Account": _ONE},
         gives=(FHIR_JSON, TEXT),
+        needs={"Account": "r", "ChargeItem": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"},
     ),
     _report("ar-aging", "What is open on a day, by its age."),
     _report("financial-summary", "Charges, payments and adjustments of a period, rates, and how long money takes."),

@@ -28,18 +28,19 @@ _ON_ONE: dict[str, tuple[Level, ...]] = {"Appointment": ("type", "instance")}
 
 
 def _change(code: str, documentation: str, handler: Handler) -> Operation:
-    return Operation(code, ("POST",), operation_url(f"appointment-{code}"), documentation, handler, at=_ON_ONE)
+    url, needs = operation_url(f"appointment-{code}"), {"Appointment": "ru"}
+    return Operation(code, ("POST",), url, documentation, handler, at=_ON_ONE, needs=needs)
 
 
-def _take(code: str, documentation: str, handler: Handler, *methods: str) -> Operation:
-    url = operation_url(f"appointment-{code}")
-    return Operation(code, (*methods, "POST"), url, documentation, handler, at=_ON_TYPE)
+def _take(code: str, documentation: str, handler: Handler, letters: str, *methods: str) -> Operation:
+    url, needs = operation_url(f"appointment-{code}"), {"Appointment": letters}
+    return Operation(code, (*methods, "POST"), url, documentation, handler, at=_ON_TYPE, needs=needs)
 
 
 SCHEDULING: tuple[Operation, ...] = (
-    _take("find", "Free times as proposed Appointments, earliest first.", find.find, "GET"),
-    _take("hold", "A time is kept for some minutes.", hold.hold),
-    _take("book", "A held, proposed or new time is booked.", book.book),
+    _take("find", "Free times as proposed Appointments, earliest first.", find.find, "s", "GET"),
+    _take("hold", "A time is kept for some minutes.", hold.hold, "cu"),
+    _take("book", "A held, proposed or new time is booked.", book.book, "cu"),
     _change("reschedule", "Another time, provider or room for an Appointment or its series.", reschedule.reschedule),
     _change("cancel", "An Appointment or its series is cancelled and its Slots are freed.", cancel.cancel),
     _change("check-in", "The patient is here.", check_in.check_in),
@@ -51,6 +52,7 @@ SCHEDULING: tuple[Operation, ...] = (
         "The secret URL of a calendar feed is made, listed or revoked.",
         calendar_link.calendar_link,
         at=_ON_CALENDARS,
+        needs={"Appointment": "s", "*": "r"},
     ),
     Operation(
         "calendar",
@@ -61,6 +63,7 @@ SCHEDULING: tuple[Operation, ...] = (
         at=_ON_CALENDARS,
         gives=(calendar.CALENDAR,),
         keyed=True,
+        needs={},
     ),
     Operation(
         "schedule-report",
@@ -70,6 +73,7 @@ SCHEDULING: tuple[Operation, ...] = (
         schedule_report.schedule_report,
         at={"Schedule": ("type", "instance")},
         gives=(FHIR_JSON, schedule_report.CSV),
+        needs={"Appointment": "s", "Schedule": "s"},
     ),
     Operation(
         "bulk-publish",
@@ -79,6 +83,7 @@ SCHEDULING: tuple[Operation, ...] = (
         bulk_publish.bulk_publish,
         at={ANY: ("system",)},
         gives=bulk_publish.GIVES,
+        needs={"Slot": "s"},
     ),
     Operation(
         "open-time",
@@ -87,5 +92,6 @@ SCHEDULING: tuple[Operation, ...] = (
         "A published time as a proposed Appointment, or the next free ones.",
         open_time.open_time,
         at={"Schedule": ("instance",)},
+        needs={"Appointment": "s"},
     ),
 )

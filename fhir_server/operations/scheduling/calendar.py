@@ -20,7 +20,6 @@ from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import list_references, read_all
 from fhir_server.search.query import And, Bound, DateRange, Equals
 from fhir_server.security.access import Reader
-from fhir_server.security.policy import Principal
 from mappers.scheduling.calendars import Practice, owner_of, parameters_of
 from mappers.scheduling.elements import Resource, members, reference_of, target_of
 from mappers.scheduling.intervals import DAY, Interval
@@ -45,7 +44,7 @@ async def calendar(context: Context, request: Request) -> Response:
         raise Invalid(text, code="required", expression=("key",))
     owner = "/".join(request.path[:2])
     link = await find_link(context, owner, key)
-    reader = context.reader(Caller(request.base, Principal(link.principal))) if link is not None else None
+    reader = context.reader(Caller(request.base, link.find_principal())) if link is not None else None
     stored = await reader.read(*request.path[:2]) if reader is not None else None
     if reader is None or stored is None or stored.raw is None:
         raise NotFound("This key opens no calendar here; it may have been revoked.", expression=("key",))

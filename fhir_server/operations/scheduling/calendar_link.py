@@ -21,23 +21,24 @@ async def calendar_link(context: Context, request: Request) -> Response:
     owner = "/".join(request.path[:2])
     stored = await context.reader(request.caller).read(*request.path[:2])
     if request.method == "DELETE":
-        return await _revoke(context, owner, asked.text("id"))
+        hidden = stored is None and await context.unrestricted.read(*request.path[:2]) is not None
+        return await _revoke(context, owner, asked.text("id"), hidden)
     if stored is None or stored.raw is None:
         raise NotFound(f"`{owner}` does not exist on this server.")
     if request.method == "POST":
-        link, key = await make_link(context, owner, request.principal.name)
+        link, key = await make_link(context, owner, request.principal)
         url = f"{request.base}/{owner}/$calendar?{urlencode({'key': key})}"
         return Response(201, _write([*_describe(link), {"name": "url", "valueUrl": url}]))
     links = await list_links(context, owner)
     return Response(200, _write([{"name": "link", "part": _describe(link)} for link in links]))
 
 
-async def _revoke(context: Context, owner: str, id: str) -> Response:
+async def _revoke(context: Context, owner: str, id: str, hidden: bool) -> Response:
     """Also where the resource was deleted, so that no link outlives what somebody wants to end."""
     if not id:
         text = "`DELETE $calendar-link` needs the parameter `id`; GET lists the links with their ids."
         raise Invalid(text, code="required", expression=("id",))
-    if not await revoke_link(context, owner, id):
+    if hidden or not await revoke_link(context, owner, id):
         raise NotFound(f"`{owner}` has no calendar link `{id}`; it may have been revoked already.", expression=("id",))
     text = f"The calendar link `{id}` is revoked; calendar programs that have it get nothing more."
     return Response(200, orjson.dumps(build_operation_outcome([Issue("information", "informational", text)])))

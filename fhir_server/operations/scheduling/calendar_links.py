@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 
 import orjson
 
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.requests.context import Context
+from fhir_server.security.policy import Grant, Principal
+from fhir_server.security.scopes import parse_scopes
 
 MOST_LINKS = 20
 """Links that one resource may have."""
@@ -22,13 +24,23 @@ MOST_LINKS = 20
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of a resource (`Practitioner/pine`): its id, the hash of its secret, when (µs) and by whom it was made."""
+    """A link of a resource (`Practitioner/pine`): its id, the hash of its secret, when (µs) and by whom it was made.
+
+    `scopes`, `patient`: what the token allowed by which it was made; `scopes` is None where none was needed.
+    """
 
     owner: str
     id: str
     hash: str
     made: int
     principal: str
+    scopes: str | None = None
+    patient: str = ""
+
+    def find_principal(self) -> Principal:
+        """Who may see what the feed shows."""
+        grant = None if self.scopes is None else Grant(parse_scopes(self.scopes), self.patient)
+        return Principal(self.principal, grant=grant)
 
 
 def _key(owner: str, id: str = "") -> str:
@@ -39,12 +51,14 @@ def _hash(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-async def make_link(context: Context, owner: str, principal: str) -> tuple[Link, str]:
+async def make_link(context: Context, owner: str, principal: Principal) -> tuple[Link, str]:
     """(the link, the key that its URL needs, which is nowhere else). Raises Conflict when there are too many."""
     if len(await list_links(context, owner)) >= MOST_LINKS:
         raise Conflict(f"`{owner}` has {MOST_LINKS} calendar links, the most; revoke one with DELETE first.")
     id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    link = Link(owner, id, _hash(secret), context.clock(), principal)
+    link = Link(owner, id, _hash(secret), context.clock(), principal.name)
+    if principal.grant is not None:
+        link = replace(link, scopes=" ".join(map(str, principal.grant.scopes)), patient=principal.grant.patient)
     await context.unrestricted.put_value_if(_key(owner, id), orjson.dumps(asdict(link)), None)
     return link, f"{id}.{secret}"
 

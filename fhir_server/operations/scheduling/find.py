@@ -16,7 +16,7 @@ from fhir_server.operations.scheduling.parameters import Parameters, read_parame
 from fhir_server.operations.scheduling.patients import PATIENT_NAMES, read_patient
 from fhir_server.operations.scheduling.pools import select_others, select_providers
 from fhir_server.requests.context import Context
-from fhir_server.requests.page_links import PAGE, build_next_link, open_page_link
+from fhir_server.requests.page_links import PAGE, Place, build_next_link, open_page_link
 from fhir_server.requests.request import Request, Response
 from fhir_server.scheduling.availability import (
     add_rooms,
@@ -55,7 +55,7 @@ async def find(context: Context, request: Request) -> Response:
     position, count = None, asked.number("_count") or context.settings.default_count
     token = asked.text(PAGE)
     if token:
-        state = open_page_link(context, request.path, token)
+        state = open_page_link(context, Place(request.path, request.principal), token)
         asked, position, count = Parameters("$find", state["values"]), Position(*state["after"]), state["count"]
     search = await _read_search(context, request, asked)
     count = min(count, context.settings.max_count)
@@ -74,7 +74,7 @@ async def find(context: Context, request: Request) -> Response:
         last = found[count - 1]
         after = [last.start, last.calendars[0].schedule]
         state = {"values": dict(asked.values), "after": after, "count": count}
-        links.append(build_next_link(context, links[0][1], request.path, state))
+        links.append(build_next_link(context, links[0][1], Place(request.path, request.principal), state))
     return Response(200, write_bundle({"type": "searchset"}, links, entries))
 
 

@@ -18,6 +18,7 @@ X12: tuple[Operation, ...] = (
         at={ANY: ("system",)},
         takes=(EDI_X12,),
         gives=(FHIR_JSON, EDI_X12),
+        needs={"Task": "c", "Binary": "c"},
     ),
     Operation(
         "transmit",
@@ -26,6 +27,7 @@ X12: tuple[Operation, ...] = (
         "Gives claims or an eligibility request to the partner who takes their payer, as X12, once.",
         transmit.transmit,
         at=transmit.LEVELS,
+        needs={"*": "u"},
     ),
 )
 """Rows of the operations of X12."""

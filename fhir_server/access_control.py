@@ -1,0 +1,50 @@
+"""Authentication and policy of a server that needs tokens, from its settings (docs/access.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fhir_server.fhir.definitions import Definitions
+from fhir_server.operations import OPERATIONS
+from fhir_server.requests.criteria import STRICT
+from fhir_server.requests.request import Pairs
+from fhir_server.search.compartment import build_compartment_clause, list_member_types
+from fhir_server.search.parameters import Criteria
+from fhir_server.search.parse import parse
+from fhir_server.search.query import Clause
+from fhir_server.security.authentication import Authenticate
+from fhir_server.security.bearer import BearerAuthentication
+from fhir_server.security.policy import Policy
+from fhir_server.security.scope_policy import ScopePolicy
+from fhir_server.security.static_tokens import Roles, accept_static_tokens
+from fhir_server.settings import Settings, split_list
+from fhir_server.store.protocol import Clock, Store
+
+
+def build_authentication(settings: Settings, roles: Roles, store: Store, clock: Clock) -> Authenticate:
+    """Tokens of this store, and those of the issuers that the settings name. Raises ValueError."""
+    sources = [accept_static_tokens(store, clock, roles)]
+    issuers, audience = split_list(settings.issuers), split_list(settings.audience or settings.base_url)
+    if issuers:
+        # Imported here, because the library costs a start 0.1 s.
+        from fhir_server.security.fetch import fetch
+        from fhir_server.security.jwt_tokens import accept_issuers
+
+        if not audience:
+            raise ValueError("`FHIR_ISSUERS` needs `FHIR_BASE_URL` or `FHIR_AUDIENCE`: whom their tokens are for.")
+        sources.append(accept_issuers(issuers, audience, clock, fetch))
+    return BearerAuthentication(sources, clock)
+
+
+def build_scope_policy(definitions: Definitions, make_criteria: Callable[[str], Criteria]) -> Policy:
+    """What the scopes of tokens allow."""
+    members = frozenset(list_member_types(definitions, "Patient"))
+
+    def parse_restriction(type: str, pairs: Pairs) -> Clause:
+        return parse((type,), pairs, make_criteria(""), STRICT).query.scopes[0].where
+
+    def enclose(type: str, id: str) -> Clause | None:
+        return build_compartment_clause(definitions, "Patient", id, type) if type in members else None
+
+    needs = {code: operation.needs for code, operation in OPERATIONS.items() if operation.needs is not None}
+    return ScopePolicy(needs, parse_restriction, enclose)

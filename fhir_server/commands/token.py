@@ -1,0 +1,108 @@
+"""`fhir-server token`: tokens for interface engines and scripts (docs/access.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fhir_server.app import find_roles, open_store
+from fhir_server.commands.terminal import make_printable
+from fhir_server.security.static_tokens import StaticToken, create_token, list_tokens, revoke_token
+from fhir_server.settings import Settings, read_settings
+from fhir_server.store.protocol import Store, StoreError
+
+token = typer.Typer(no_args_is_help=True, help="Tokens for interface engines and scripts.")
+
+StoreOption = Annotated[str | None, typer.Option("--store", help="Store URI (FHIR_STORE).")]
+NameOption = Annotated[str, typer.Option("--name", help="A name of your own for it.")]
+
+_DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
+_HOUR = 3600 * 1_000_000
+
+
+@token.command()
+def create(
+    name: NameOption,
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces, such as 'system/Observation.cruds'.")] = "",
+    role: Annotated[str, typer.Option(help="A role of profiles/roles.json, whose scopes it has as well.")] = "",
+    patient: Annotated[str, typer.Option(help="Id of the patient whom `patient/` scopes speak of.")] = "",
+    expires: Annotated[str, typer.Option(help="How long it is good: days (90d) or hours (12h).")] = "90d",
+    store: StoreOption = None,
+) -> None:
+    """Make a token and print it, once."""
+
+    async def make(store: Store, settings: Settings) -> None:
+        now = _read_clock()
+        made = StaticToken(name, scope, role, patient, now, now + _parse_duration(expires))
+        typer.echo(await create_token(store, made, find_roles(settings)))
+        typer.echo(f"It is good until {_show(made.expires)} and is not shown again.", err=True)
+
+    _run(store, make)
+
+
+@token.command("list")
+def list_(store: StoreOption = None) -> None:
+    """Print what each token allows, until when, and when it was last used."""
+
+    async def show(store: Store, settings: Settings) -> None:
+        table = Table("name", "role", "scopes", "patient", "expires", "last used")
+        for each in await list_tokens(store):
+            used = _show(each.used) if each.used else "never"
+            cells = (each.name, each.role, each.scopes, each.patient, _show(each.expires), used)
+            table.add_row(*map(make_printable, cells))
+        Console().print(table)
+
+    _run(store, show)
+
+
+@token.command()
+def revoke(name: NameOption, store: StoreOption = None) -> None:
+    """Make a token worthless; all processes know it within five seconds."""
+
+    async def remove(store: Store, settings: Settings) -> None:
+        if not await revoke_token(store, name):
+            raise ValueError(f"There is no token `{name}`; `fhir-server token list` prints them.")
+        typer.echo(f"The token `{name}` is revoked.")
+
+    _run(store, remove)
+
+
+def _read_clock() -> int:
+    return int(datetime.now(UTC).timestamp() * 1_000_000)
+
+
+def _show(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _parse_duration(text: str) -> int:
+    """µs of a text such as `90d`. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"`{text}` is no duration; write days or hours, such as `90d` or `12h`.")
+    return int(match[1]) * (24 * _HOUR if match[2] == "d" else _HOUR)
+
+
+def _run(store: str | None, work: Callable[[Store, Settings], Awaitable[None]]) -> None:
+    """Do something with a store; an error is a sentence and status 1."""
+
+    async def with_store() -> None:
+        settings = read_settings() if store is None else read_settings(store=store)
+        opened = await open_store(settings.store)
+        try:
+            await work(opened, settings)
+        finally:
+            await opened.close()
+
+    try:
+        asyncio.run(with_store())
+    except (StoreError, ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,150 @@
+"""Access tokens of other issuers: JSON Web Tokens, checked with the keys that their issuer publishes (RFC 9068).
+
+Keys are found by the issuer's own configuration (OpenID Connect Discovery, RFC 8414), never by what a token's header
+names (`jku`, `x5u`, `jwk`). They are kept while the issuer does not answer.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from fhir_server.security.bearer import TokenSource, WrongToken
+from fhir_server.security.policy import Grant, Principal
+from fhir_server.security.scopes import WrongScope, parse_scopes
+from fhir_server.store.protocol import Clock
+
+ALGORITHMS = ("RS256", "RS384", "PS256", "PS384", "ES256", "ES384")
+SKEW = 60
+"""Seconds by which the clock of an issuer may differ from ours."""
+KEYS_LIFETIME = 3600
+"""Seconds after which keys are fetched again."""
+RETRY_AFTER = 30
+"""Seconds for which an issuer is not asked again, whatever key a token names."""
+
+_SECOND = 1_000_000
+_DISCOVERY = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
+_ASYMMETRIC = frozenset({"RSA", "EC"})
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""URL → the body of its answer; raises OSError."""
+
+
+@dataclass(slots=True)
+class Issuer:
+    """One issuer and its keys, as far as they are known; times are µs."""
+
+    url: str
+    keys: KeySet | None = None
+    fetched: int = 0
+    asked: int = field(default=-(10**18))
+
+
+def accept_issuers(urls: Sequence[str], audience: Sequence[str], clock: Clock, fetch: Fetch) -> TokenSource:
+    """The source of the access tokens of some issuers for an audience; other tokens are none of its own."""
+    issuers = {url: Issuer(url) for url in urls}
+
+    async def find_principal(token: str) -> Principal | None:
+        parts = token.split(".")
+        if len(parts) != 3:
+            return None
+        header, claims = _peek(parts[0]), _peek(parts[1])
+        issuer = issuers.get(str(claims.get("iss")))
+        if issuer is None:
+            raise WrongToken("The token's issuer (`iss`) is none of those that this server trusts.")
+        _check_header(header)
+        keys = await _find_keys(issuer, str(header.get("kid", "")), clock(), fetch)
+        try:
+            verified = jwt.decode(token, keys, algorithms=list(ALGORITHMS))
+        except (JoseError, ValueError, TypeError):
+            raise WrongToken("The token's signature is not that of its issuer.") from None
+        _check_claims(verified.claims, audience, clock() // _SECOND)
+        return _make_principal(verified.claims)
+
+    return find_principal
+
+
+def _peek(part: str) -> Mapping[str, Any]:
+    """The JSON object in a part of a token, before anything is verified."""
+    try:
+        content = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise WrongToken("The token is not a JSON Web Token.")
+    return content
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    if header.get("alg") not in ALGORITHMS:
+        raise WrongToken(f"The token is not signed by one of {', '.join(ALGORITHMS)}.")
+    if "crit" in header:
+        raise WrongToken("The token's header has `crit`, which this server does not understand.")
+    if header.get("typ", "JWT").lower() not in ("jwt", "at+jwt", "application/at+jwt"):
+        raise WrongToken("The token's type (`typ`) is not that of an access token.")
+
+
+def _check_claims(claims: Mapping[str, Any], audience: Sequence[str], now: int) -> None:
+    expires, begins = claims.get("exp"), claims.get("nbf", 0)
+    if not isinstance(expires, int | float) or not isinstance(begins, int | float):
+        raise WrongToken("The token has no time at which it expires (`exp`), or its times are no numbers.")
+    if now >= expires + SKEW:
+        raise WrongToken("The token has expired.")
+    if now < begins - SKEW:
+        raise WrongToken("The token is not valid yet.")
+    given = claims.get("aud")
+    if not set([given] if isinstance(given, str) else given or ()) & set(audience):
+        raise WrongToken("The token is for another server (`aud`).")
+
+
+def _make_principal(claims: Mapping[str, Any]) -> Principal:
+    scope = claims.get("scope", claims.get("scp", ""))
+    try:
+        scopes = parse_scopes(" ".join(map(str, scope)) if isinstance(scope, list) else str(scope))
+    except WrongScope as error:
+        raise WrongToken(f"The token has a wrong scope. {error}") from None
+    client = str(claims.get("client_id") or claims.get("azp") or "")
+    subject = str(claims.get("sub") or client)
+    user = urlsplit(str(claims.get("fhirUser", ""))).path.strip("/")
+    grant = Grant(scopes, str(claims.get("patient", "")), "/".join(user.split("/")[-2:]), client)
+    return Principal(f"{claims['iss']}#{subject}", grant=grant)
+
+
+async def _find_keys(issuer: Issuer, kid: str, now: int, fetch: Fetch) -> KeySet:
+    """The keys of an issuer, fetched when they are old or have none of this id, but not again and again."""
+    is_old = now - issuer.fetched > KEYS_LIFETIME * _SECOND
+    is_unknown = issuer.keys is None or (kid and all(key.kid != kid for key in issuer.keys.keys))
+    if (is_old or is_unknown) and now - issuer.asked > RETRY_AFTER * _SECOND:
+        issuer.asked = now
+        # where the issuer is down, what is known of it stays good
+        with suppress(OSError, ValueError, TypeError, KeyError, JoseError):
+            issuer.keys, issuer.fetched = await _fetch_keys(issuer.url, fetch), now
+    if issuer.keys is None:
+        raise WrongToken("The keys of the token's issuer cannot be had now; try again in a minute.")
+    return issuer.keys
+
+
+async def _fetch_keys(url: str, fetch: Fetch) -> KeySet:
+    """The keys that an issuer's configuration names. Raises OSError or ValueError."""
+    problem: Exception = OSError("no configuration")
+    for path in _DISCOVERY:
+        try:
+            configuration = orjson.loads(await fetch(url.rstrip("/") + path))
+        except (OSError, ValueError) as error:
+            problem = error
+            continue
+        if configuration.get("issuer") != url:
+            raise ValueError("the configuration is that of another issuer")
+        keys = orjson.loads(await fetch(configuration["jwks_uri"]))["keys"]
+        public = [key for key in keys if key.get("kty") in _ASYMMETRIC and key.get("use", "sig") == "sig"]
+        return KeySet.import_key_set({"keys": public})
+    raise problem

@@ -1,0 +1,80 @@
+"""SMART scopes: what a token lets its bearer read and write, read from their text.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html; the forms of version 1 are taken as well.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl
+
+Level = Literal["patient", "user", "system"]
+
+ANY_TYPE = "*"
+PERMISSIONS = "cruds"
+"""create, read, update, delete, search: the letters of version 2, in the order in which a scope has them."""
+
+_VERSION_1 = {"read": "rs", "write": "cud", "*": PERMISSIONS}
+_SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]{1,63})\.(read|write|\*|c?r?u?d?s?)(?:\?(.+))?")
+_LONGEST = 500
+MOST_SCOPES = 200
+"""Scopes that one token may have."""
+
+
+class WrongScope(ValueError):
+    """A text is no scope; str says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceScope:
+    """What one scope allows: `permissions` (letters of PERMISSIONS) on resources of `type` (or ANY_TYPE).
+
+    `query`: the search parameters that the resources match. At the level `patient` they are those in the compartment of
+    the patient of the launch.
+    """
+
+    level: Level
+    type: str
+    permissions: str
+    query: tuple[tuple[str, str], ...] = ()
+
+    def covers(self, type: str, permissions: str) -> bool:
+        """Whether it allows one of the permissions on resources of the type, or on some of them."""
+        return self.type in (type, ANY_TYPE) and any(letter in self.permissions for letter in permissions)
+
+    def __str__(self) -> str:
+        query = "&".join(f"{name}={value}" for name, value in self.query)
+        return f"{self.level}/{self.type}.{self.permissions}" + (f"?{query}" if query else "")
+
+
+def parse_scope(text: str) -> ResourceScope:
+    """One resource scope, such as `patient/Observation.rs?category=laboratory`. Raises WrongScope."""
+    match = _SCOPE.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None or not match[3]:
+        raise WrongScope(
+            f"`{text[:_LONGEST]}` is no scope; write one such as `user/Observation.rs`, `patient/*.read` or "
+            "`system/Patient.cruds`, the letters in this order."
+        )
+    level, type, letters, query = match.groups()
+    pairs = tuple(parse_qsl(query, keep_blank_values=True)) if query else ()
+    if query and not pairs:
+        raise WrongScope(f"`{query}` in the scope `{text}` has no search parameter.")
+    return ResourceScope(level, type, _VERSION_1.get(letters, letters), pairs)  # type: ignore[arg-type]
+
+
+def parse_scopes(text: str) -> tuple[ResourceScope, ...]:
+    """The resource scopes in a list separated by spaces; others, such as `openid`, allow nothing here and are left out.
+
+    Raises WrongScope for one that begins like a resource scope and is none.
+    """
+    words = text.split()
+    if len(words) > MOST_SCOPES:
+        raise WrongScope(f"More than {MOST_SCOPES} scopes are more than a token may have.")
+    return tuple(dict.fromkeys(parse_scope(word) for word in words if "/" in word and not _is_other(word)))
+
+
+def _is_other(word: str) -> bool:
+    """Whether a scope with a slash speaks of no resources: a launch context or a URL of another system."""
+    return word.startswith("launch/") or "://" in word.partition("?")[0]

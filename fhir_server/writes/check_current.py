@@ -1,0 +1,60 @@
+"""What a principal may change: asked of what is stored, before a write is planned.
+
+The plan asserts the versions that were looked at, so that nothing changes in between.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+from fhir_server.fhir.outcome import FhirError, Forbidden
+from fhir_server.requests.context import Context
+from fhir_server.requests.request import Caller
+from fhir_server.search.query import EVERYTHING
+from fhir_server.security.access import matches_restriction
+from fhir_server.security.policy import Permission
+from fhir_server.store.protocol import Stored
+from fhir_server.writes.action import Action
+from fhir_server.writes.resolve_targets import Target
+
+_PERMISSIONS: Mapping[str, Permission] = {"PUT": "u", "PATCH": "u", "DELETE": "d"}
+
+
+def check_criteria(context: Context, actions: Sequence[Action], caller: Caller) -> None:
+    """Raise Forbidden where criteria search what the principal may not search."""
+    if not context.policy.restricts(caller.principal) or caller.principal.operation:
+        return
+    for action in actions:
+        if action.criteria is not None:
+            try:
+                context.policy.authorise(caller.principal, "search-type", action.type, None)
+            except FhirError as error:
+                raise error.relocate(action.where) if action.where else error from None
+
+
+def check_current(context: Context, targets: Iterable[Target], current: Mapping[str, Stored], caller: Caller) -> None:
+    """Raise Forbidden, in the same words whatever is there, for a change of what is hidden or may not be changed."""
+    if not context.policy.restricts(caller.principal):
+        return
+    index = functools.partial(context.index.make_entries, base=caller.base)
+    for target in targets:
+        stored, permission = current.get(target.reference), _PERMISSIONS.get(target.action.method)
+        if target.found or permission is None or stored is None or stored.raw is None:
+            continue
+        clause = context.policy.write_restriction(caller.principal, target.action.type, permission)
+        visible = context.policy.criteria_restriction(caller.principal, target.action.type)
+        readable = context.policy.restriction(caller.principal, target.action.type)
+        if EVERYTHING not in (visible, readable) and not matches_restriction(readable, stored, index):
+            raise make_refusal(target)
+        if not matches_restriction(clause, stored, index):
+            raise make_refusal(target)
+
+
+def make_refusal(target: Target) -> FhirError:
+    """The error for a write that the principal may not do; it tells nothing of what is there."""
+    action = target.action
+    verb = {"DELETE": "deleted", "POST": "created"}.get(action.method, "changed")
+    named = action.type if action.method == "POST" else target.reference
+    error = Forbidden(f"The token does not allow `{named}` to be {verb} like this.")
+    return error.relocate(action.where) if action.where else error

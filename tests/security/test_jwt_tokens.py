@@ -1,0 +1,224 @@
+"""Access tokens of another issuer: a small one here, with its own keys, that can be turned off (RFC 7519, RFC 9068)."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeyParameters, RSAKey
+
+from fhir_server.security.bearer import WrongToken
+from fhir_server.security.jwt_tokens import KEYS_LIFETIME, RETRY_AFTER, SKEW, accept_issuers
+from fhir_server.security.policy import Principal
+
+pytestmark = pytest.mark.anyio
+
+ISSUER = "https://login.clinic.example"
+AUDIENCE = "https://fhir.clinic.example/fhir"
+NOW = 1_795_000_000
+CLAIMS: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": AUDIENCE,
+    "sub": "quill",
+    "exp": NOW + 300,
+    "client_id": "app",
+    "scope": "openid patient/Observation.rs",
+    "patient": "ada",
+    "fhirUser": "https://fhir.clinic.example/fhir/Practitioner/quill",
+}
+Key = RSAKey | ECKey
+
+
+@dataclass
+class SmallIssuer:
+    """What an issuer publishes, and how often it is asked."""
+
+    keys: list[Key] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    is_down: bool = False
+    issuer: str = ISSUER
+
+    async def fetch(self, url: str) -> bytes:
+        self.asked.append(url)
+        if self.is_down:
+            raise OSError("down")
+        if url == f"{ISSUER}/.well-known/openid-configuration":
+            return orjson.dumps({"issuer": self.issuer, "jwks_uri": f"{ISSUER}/keys"})
+        assert url == f"{ISSUER}/keys"
+        return orjson.dumps({"keys": [key.as_dict(private=False) for key in self.keys]})
+
+
+class Trust:
+    """A source of tokens that trusts the small issuer, with a clock that can be set."""
+
+    def __init__(self, *keys: Key) -> None:
+        self.issuer, self.now = SmallIssuer(list(keys)), NOW
+        self.find = accept_issuers([ISSUER], [AUDIENCE], lambda: self.now * 1_000_000, self.issuer.fetch)
+
+    async def accept(self, token: str) -> Principal:
+        principal = await self.find(token)
+        assert principal is not None
+        return principal
+
+    async def refuse(self, token: str, word: str) -> None:
+        with pytest.raises(WrongToken, match=word):
+            await self.find(token)
+
+
+def make_key(kid: str, kind: str = "RSA") -> Key:
+    parameters: KeyParameters = {"kid": kid, "use": "sig"}
+    return RSAKey.generate_key(2048, parameters) if kind == "RSA" else ECKey.generate_key(kind, parameters)
+
+
+KEY = make_key("one")
+
+
+def sign(claims: dict[str, Any], key: Key = KEY, algorithm: str = "RS256", **header: Any) -> str:
+    return jwt.encode({"alg": algorithm, "kid": key.kid, **header}, claims, key, algorithms=[algorithm])
+
+
+async def test_a_good_token_is_who_it_says() -> None:
+    principal = await Trust(KEY).accept(sign(CLAIMS))
+    assert principal.name == f"{ISSUER}#quill"
+    assert principal.grant is not None
+    assert list(map(str, principal.grant.scopes)) == ["patient/Observation.rs"]
+    assert (principal.grant.patient, principal.grant.client) == ("ada", "app")
+    assert principal.grant.user == "Practitioner/quill"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    [("RS384", "RSA"), ("PS256", "RSA"), ("PS384", "RSA"), ("ES256", "P-256"), ("ES384", "P-384")],
+)
+async def test_each_algorithm_is_verified(algorithm: str, kind: str) -> None:
+    key = make_key("k", kind)
+    assert (await Trust(key).accept(sign(CLAIMS, key, algorithm))).grant is not None
+    other = make_key("k", kind)
+    await Trust(key).refuse(sign(CLAIMS, other, algorithm), "signature")
+
+
+def change(**claims: Any) -> dict[str, Any]:
+    return {name: value for name, value in (CLAIMS | claims).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("claims", "word"),
+    [
+        (change(iss="https://evil.example"), "iss"),
+        (change(iss=None), "iss"),
+        (change(aud="https://other.example/fhir"), "aud"),
+        (change(aud=None), "aud"),
+        (change(aud=[]), "aud"),
+        (change(exp=NOW - SKEW), "expired"),
+        (change(exp=None), "exp"),
+        (change(exp="never"), "exp"),
+        (change(nbf=NOW + SKEW + 1), "not valid yet"),
+        (change(scope="patient/Observation.xyz"), "scope"),
+    ],
+)
+async def test_claims_that_are_not_good_are_refused(claims: dict[str, Any], word: str) -> None:
+    await Trust(KEY).refuse(sign(claims), word)
+
+
+@pytest.mark.parametrize(
+    "claims", [change(aud=["x", AUDIENCE]), change(exp=NOW - SKEW + 1), change(nbf=NOW + SKEW), change(scope=None)]
+)
+async def test_claims_at_the_edge_are_good(claims: dict[str, Any]) -> None:
+    await Trust(KEY).accept(sign(claims))
+
+
+async def test_a_token_without_scopes_allows_nothing() -> None:
+    principal = await Trust(KEY).accept(sign(change(scope=None)))
+    assert principal.grant is not None and principal.grant.scopes == ()
+
+
+def encode(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode()
+
+
+async def test_a_token_that_nobody_signed_is_refused() -> None:
+    for header in ({"alg": "none"}, {"alg": "none", "kid": "one"}, {"alg": "NONE"}, {}):
+        await Trust(KEY).refuse(f"{encode(header)}.{encode(CLAIMS)}.", "signed")
+
+
+async def test_a_secret_made_of_the_public_key_is_refused() -> None:
+    """The old confusion of HMAC and RSA: the public key, which everybody knows, taken for a secret."""
+    text = f"{encode({'alg': 'HS256', 'kid': 'one'})}.{encode(CLAIMS)}"
+    digest = hmac.new(KEY.as_pem(private=False), text.encode(), "sha256").digest()
+    await Trust(KEY).refuse(f"{text}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}", "signed")
+
+
+async def test_changed_claims_are_refused() -> None:
+    header, _, signature = sign(CLAIMS).split(".")
+    await Trust(KEY).refuse(f"{header}.{encode(change(patient='bo'))}.{signature}", "signature")
+
+
+async def test_keys_that_the_token_brings_are_not_followed() -> None:
+    evil = make_key("one")
+    headers: list[dict[str, Any]] = [
+        {"jwk": evil.as_dict(private=False)},
+        {"jku": "https://evil.example/keys"},
+        {"x5u": "https://evil.example/certificate"},
+    ]
+    for header in headers:
+        trust = Trust(KEY)
+        await trust.refuse(sign(CLAIMS, evil, **header), "signature")
+        assert all(url.startswith(ISSUER) for url in trust.issuer.asked)
+
+
+async def test_critical_headers_and_other_types_are_refused() -> None:
+    part = sign(CLAIMS).split(".")[1]
+    await Trust(KEY).refuse(f"{encode({'alg': 'RS256', 'kid': 'one', 'crit': ['exp']})}.{part}.x", "crit")
+    await Trust(KEY).refuse(sign(CLAIMS, typ="dpop+jwt"), "typ")
+    assert await Trust(KEY).accept(sign(CLAIMS, typ="at+jwt"))
+
+
+@pytest.mark.parametrize("token", ["a.b.c", "..", "e30.e30.", "bnVsbA.bnVsbA.x", f"{'x' * 9000}.y.z", "é.é.é"])
+async def test_junk_is_refused(token: str) -> None:
+    await Trust(KEY).refuse(token, ".")
+
+
+async def test_what_is_no_such_token_is_left_to_others() -> None:
+    assert await Trust(KEY).find("opaque") is None
+
+
+async def test_a_new_key_is_found_and_an_unknown_one_is_not_asked_for_again_and_again() -> None:
+    trust = Trust(KEY)
+    await trust.accept(sign(CLAIMS))
+    assert len(trust.issuer.asked) == 2
+    new = make_key("two")
+    await trust.refuse(sign(CLAIMS, new), "signature")
+    assert len(trust.issuer.asked) == 2
+    trust.issuer.keys = [new]
+    trust.now += RETRY_AFTER + 1
+    await trust.accept(sign(CLAIMS, new))
+    await trust.refuse(sign(CLAIMS), "signature")
+    assert len(trust.issuer.asked) == 4
+
+
+async def test_keys_stay_good_while_the_issuer_is_down() -> None:
+    trust = Trust(KEY)
+    await trust.accept(sign(CLAIMS))
+    trust.issuer.is_down = True
+    trust.now += KEYS_LIFETIME + 1
+    await trust.accept(sign(change(exp=trust.now + 300)))
+
+
+async def test_an_issuer_that_was_never_reached_is_told() -> None:
+    trust = Trust(KEY)
+    trust.issuer.is_down = True
+    await trust.refuse(sign(CLAIMS), "cannot be had")
+    trust.issuer.is_down = False
+    trust.now += RETRY_AFTER + 1
+    await trust.accept(sign(CLAIMS))
+
+
+async def test_the_configuration_of_another_issuer_is_not_taken() -> None:
+    trust = Trust(KEY)
+    trust.issuer.issuer = "https://evil.example"
+    await trust.refuse(sign(CLAIMS), "cannot be had")
