@@ -36,5 +36,6 @@ BILLING: tuple[Operation, ...] = (
         cms1500,
         at={"Claim": ("type", "instance")},
         gives=(FHIR_JSON, PDF),
+        needs={"Claim": "r"},
     ),
 )
