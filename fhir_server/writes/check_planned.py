@@ -40,4 +40,4 @@ async def check_references(context: Context, draft: Plan) -> None:
     visible = await context.reader(draft.caller).read_many(wanted)
     missing = [reference for reference in wanted if reference not in visible]
     if missing:
-        raise build_missing_target_error(context, draft, TargetsMissing(missing))
+        raise await build_missing_target_error(context, draft, TargetsMissing(missing))
