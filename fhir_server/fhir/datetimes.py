@@ -45,6 +45,14 @@ def format_instant(micros: int) -> str:
     return (_NAIVE_EPOCH + timedelta(0, 0, micros)).isoformat(timespec="milliseconds") + "Z"
 
 
+def find_later(first: str, second: str) -> str:
+    """The one of two dates or instants that begins later; `first` where `second` is none, or no date."""
+    try:
+        return second if parse_interval(second)[0] > parse_interval(first)[0] else first
+    except ValueError:
+        return first
+
+
 def _parse_moment(text: str, zone: tzinfo) -> tuple[int, int]:
     """The interval of a date with a time to the minute, the second or a fraction of one."""
     if not _match_moment(text):

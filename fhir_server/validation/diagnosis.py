@@ -152,13 +152,13 @@ class Diagnosis:
                 yield from _check_primitive(property, value, path)
         elif property.type == "Resource":
             if property.element.name == "contained" and isinstance(value, dict) and "contained" in value:
-                sentence = f"`{path}` is a contained resource, so it may not contain resources itself."
+                sentence = f"dom-2: `{path}` is a contained resource, so it may not contain resources itself."
                 yield _make_issue("invariant", f"{path}.contained", sentence)
             yield from self._check_resource(value, path)
         elif not isinstance(value, dict):
             yield _make_issue("structure", path, _explain_not_object(path, property.type, value))
         elif not value:
-            yield _make_issue("structure", path, f"`{path}` is an empty object; leave the element out.")
+            yield _make_issue("structure", path, f"ele-1: `{path}` is an empty object; leave the element out.")
         else:
             yield from self._check_members(value, property.type, path)
             yield from _check_coded(property, value, path)
@@ -171,10 +171,10 @@ class Diagnosis:
             yield _make_issue("structure", path, sentence)
             return
         if value is _ABSENT and "extension" not in sibling:
-            sentence = f"`{path}` has neither a value nor an extension; leave the element out."
+            sentence = f"ele-1: `{path}` has neither a value nor an extension; leave the element out."
             yield _make_issue("structure", path, sentence)
         elif not sibling:
-            yield _make_issue("structure", path, f"The `_` member of `{path}` is an empty object; leave it out.")
+            yield _make_issue("structure", path, f"ele-1: the `_` member of `{path}` is an empty object; leave it out.")
         yield from self._check_members(sibling, "Element", path)
 
 
@@ -205,10 +205,11 @@ def _check_extension(value: Mapping[str, Any], path: str) -> Iterator[Issue]:
     """Invariant ext-1: extensions or a value, not both."""
     has_value = any(key.startswith(("value", "_value")) for key in value)
     if has_value and "extension" in value:
-        sentence = f"`{path}` has both a value and nested extensions; an extension has one or the other."
+        sentence = f"ext-1: `{path}` has both a value and nested extensions; an extension has one or the other."
         yield _make_issue("invariant", path, sentence)
     if not has_value and "extension" not in value:
-        yield _make_issue("invariant", path, f"`{path}` must have a value, as in `valueString`, or nested extensions.")
+        sentence = f"ext-1: `{path}` must have a value, as in `valueString`, or nested extensions."
+        yield _make_issue("invariant", path, sentence)
 
 
 def _explain_unknown(key: str, shape: _Shape, path: str) -> Issue:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from fhir_server.fhir.datetimes import format_instant
+from fhir_server.fhir.datetimes import find_later, format_instant
 from fhir_server.fhir.outcome import Conflict
 from fhir_server.workers.message_codes import STATE_SYSTEM, clean_text
 
@@ -77,7 +77,10 @@ def code_state(state: MessageState) -> dict[str, Any]:
 
 
 def move_task(task: Mapping[str, Any], state: MessageState, now: int, reason: str = "") -> dict[str, Any]:
-    """The Task in another state at a time (µs); its reason is replaced. Raises Conflict for a move the table lacks."""
+    """The Task in another state at a time (µs); its reason is replaced. Raises Conflict for a move the table lacks.
+
+    A clock that was set back moves no Task to before it was made.
+    """
     before = read_state(task)
     if before is None or state not in STATES[before].next:
         following = ", ".join(f"`{each}`" for each in STATES[before].next) if before else ""
@@ -89,6 +92,6 @@ def move_task(task: Mapping[str, Any], state: MessageState, now: int, reason: st
     members |= {
         "status": STATES[state].status,
         "businessStatus": code_state(state),
-        "lastModified": format_instant(now),
+        "lastModified": find_later(format_instant(now), str(task.get("authoredOn", ""))),
     }
     return members | ({"statusReason": {"text": clean_text(reason)}} if reason else {})

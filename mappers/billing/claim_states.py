@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
+from fhir_server.fhir.datetimes import find_later
 from fhir_server.fhir.outcome import Issue
 from mappers.billing import codes
 from mappers.billing.fields import (
@@ -152,9 +153,13 @@ def read_state(task: Mapping[str, Any] | None) -> ClaimState | None:
 
 
 def move_task(task: Mapping[str, Any], to: ClaimState, now: str, reason: str = "") -> Resource:
-    """The Task in another state with its reason; without what the store has set."""
+    """The Task in another state with its reason; without what the store has set.
+
+    A clock that was set back moves no Task to before it was made.
+    """
     kept = {key: value for key, value in task.items() if key not in ("meta", "statusReason")}
-    return {**kept, **_describe(to, now), **({"statusReason": {"text": reason}} if reason else {})}
+    moment = find_later(now, str(task.get("authoredOn", "")))
+    return {**kept, **_describe(to, moment), **({"statusReason": {"text": reason}} if reason else {})}
 
 
 def has_passed(task: Mapping[str, Any], to: ClaimState) -> bool:

@@ -160,7 +160,7 @@ def test_a_claim_that_was_sent_long_ago_is_aged(known: Knowledge, uri: str) -> N
                 for claim, moment in moments.items():
                     task = await state.read("Task", make_task_id(f"Claim/{claim}"))
                     assert task is not None
-                    actions.append(put(move_task(task.tree, "sent", moment)))
+                    actions.append(put(move_task({**task.tree, "authoredOn": moment}, "sent", moment)))
                 return Decision(None, actions)
 
             await decide_and_commit(client.server.context, Caller(""), decide)

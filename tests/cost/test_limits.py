@@ -253,6 +253,7 @@ async def test_includes_follow_so_many_levels(client: Client) -> None:
         {
             "resource": {
                 "resourceType": "Organization",
+                "name": "x",
                 "id": f"o{number}",
                 "partOf": {"reference": f"Organization/o{(number + 1) % count}"},
             },

@@ -16,7 +16,10 @@ from tests.conftest import Client
 
 pytestmark = pytest.mark.anyio
 
-WRITTEN = b'{"resourceType":"Medication","id":"m1", "code":{"text":"a"},"amount":{"numerator":{"value":1.10}}}'
+WRITTEN = (
+    b'{"resourceType":"Medication","id":"m1", "code":{"text":"a"},'
+    b'"amount":{"numerator":{"value":1.10},"denominator":{"value":1}}}'
+)
 
 
 async def put(client: Client, id: str, status: str = "active", inside: bytes = WRITTEN) -> None:

@@ -235,6 +235,7 @@ async def test_references_that_are_exempt(client: Client, reference: str) -> Non
         "code": {"text": "x"},
         "contained": [{"resourceType": "Patient", "id": "c"}],
         "subject": {"reference": reference},
+        "focus": [{"reference": "#c"}],
     }
     assert (await client.fhir("POST", "/Observation", json=body)).status_code == 201
 

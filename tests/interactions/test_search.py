@@ -78,7 +78,7 @@ async def test_totals(client: Client) -> None:
 
 
 async def test_includes_and_compartments(client: Client) -> None:
-    await put(client, "Organization", "org")
+    await put(client, "Organization", "org", name="x")
     await put(client, "Patient", "a", managingOrganization={"reference": "Organization/org"})
     await put(client, "Patient", "b")
     await observation(client, "o1", subject={"reference": "Patient/a"})

@@ -491,6 +491,7 @@ async def test_relative_urls_and_narrative_are_rewritten(client: Client) -> None
                     "resourceType": "DocumentReference",
                     "status": "current",
                     "contained": [patient(id="c", text=text)],
+                    "subject": {"reference": "#c"},
                     "content": [{"attachment": {"url": "Binary/5", "title": "Binary/5"}}],
                     "description": 'href="Binary/5"',
                 },

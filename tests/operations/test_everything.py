@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 PATIENT = {"reference": "Patient/p"}
 CODE = {"text": "x"}
 RESOURCES: tuple[dict[str, Any], ...] = (
-    {"resourceType": "Organization", "id": "clinic"},
-    {"resourceType": "Organization", "id": "unrelated"},
+    {"resourceType": "Organization", "id": "clinic", "name": "Clinic"},
+    {"resourceType": "Organization", "id": "unrelated", "name": "Unrelated"},
     {"resourceType": "Practitioner", "id": "dr"},
     {"resourceType": "Location", "id": "room"},
     {"resourceType": "Binary", "id": "scan", "contentType": "text/plain", "data": "eA=="},

@@ -267,6 +267,16 @@ SENTENCES = {
     "`Patient.gender` is `M`; it must be one of `female`, `male`, `other`, `unknown`.": patient(gender="M"),
     "`Patient.name` repeats, so it must be a JSON array, not an object.": patient(name={"text": "A"}),
     "`Patient.active` is `1`; it must be `true` or `false` without quotation marks.": patient(active=1),
+    # Invariants that are part of the structure name their key, as all others do.
+    "ele-1: `Patient.name[0]` is an empty object": patient(name=[{}]),
+    "ele-1: the `_` member of `Patient.birthDate` is an empty object": patient(birthDate="1970", _birthDate={}),
+    "ext-1: `Patient.extension[0]` must have a value": extended({"url": "a"}),
+    "ext-1: `Patient.extension[0]` has both a value": extended(
+        {"url": "a", "valueString": "x", "extension": [{"url": "b", "valueString": "x"}]}
+    ),
+    "dom-2: `Patient.contained[0]` is a contained resource": patient(
+        contained=[{"resourceType": "Patient", "contained": [{"resourceType": "Patient"}]}]
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from fhir_server.workers.message_log import close
 from fhir_server.workers.message_retention import remove_expired, select_removable
 from fhir_server.workers.message_states import STATES, MessageState, code_state, move_task, read_state
 from fhir_server.workers.messages import receive
+from mappers.billing.claim_states import move_task as move_claim
 from tests.conftest import Client, serving
 from tests.workers.plain_messages import PLAIN, message
 
@@ -74,6 +75,14 @@ def test_a_task_moves_as_the_table_says(before: MessageState, after: MessageStat
     else:
         with pytest.raises(Conflict, match=f"is in the state `{before}` and cannot become `{after}`"):
             move_task(task, after, NOW)
+
+
+def test_a_clock_that_was_set_back_moves_no_task_to_before_it_was_made() -> None:
+    """inv-1 of Task: `lastModified` is not before `authoredOn`."""
+    moved = move_task({**make_task("waiting"), "authoredOn": format_instant(NOW + DAY)}, "parked", NOW)
+    assert moved["lastModified"] == format_instant(NOW + DAY)
+    sent = move_claim({"authoredOn": "2026-03-02T12:00:00-05:00"}, "sent", "2026-03-02T13:00:00.000Z")
+    assert sent["lastModified"] == "2026-03-02T12:00:00-05:00"
 
 
 def test_a_new_state_has_no_old_reason() -> None:

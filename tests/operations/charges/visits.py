@@ -111,8 +111,8 @@ async def practice(known: Knowledge, uri: str = "memory://", **settings: Any) ->
 
 def parties() -> list[Tree]:
     others: list[Tree] = [
-        {"resourceType": "Organization", "id": "us"},
-        {"resourceType": "Organization", "id": "payer"},
+        {"resourceType": "Organization", "id": "us", "name": "Us"},
+        {"resourceType": "Organization", "id": "payer", "name": "Payer"},
         {"resourceType": "Practitioner", "id": "pine"},
     ]
     people = [*patient("a"), *patient("b"), *patient("c", covered=False)]

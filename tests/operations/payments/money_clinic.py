@@ -49,7 +49,7 @@ def parties() -> list[Tree]:
     others: list[Tree] = [
         {"resourceType": "Practitioner", "id": "pine"},
         {"resourceType": "Location", "id": "north"},
-        {"resourceType": "Organization", "id": "us"},
+        {"resourceType": "Organization", "id": "us", "name": "Us"},
     ]
     return [*payers, *others, *people, *accounts]
 

@@ -95,7 +95,8 @@ async def send_claim(client: Client, id: str, when: str) -> None:
     async def decide(state: State) -> Decision[None]:
         found = await read_claim(state, f"Claim/{id}")
         output = make_output("transmission", valueReference={"reference": f"Task/{delivery['id']}"})
-        sent = move_task(found.task, "sent", f"{when}T15:00:00Z")
+        entered = {**found.task, "authoredOn": f"{when}T00:00:00Z"}
+        sent = move_task(entered, "sent", f"{when}T15:00:00Z")
         return Decision(None, (put(delivery), put({**sent, "output": [*sent.get("output", ()), output]})))
 
     await decide_and_commit(client.server.context, Caller("http://test/fhir"), decide)
