@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound, NotSupported
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
+from fhir_server.operations.core.job import build_progress
 from fhir_server.requests.authorisation import audit, authorise
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import FHIR_JSON, Request, Response
+from fhir_server.workers.operation_jobs import start_operation, wants_job
 
 Shape = tuple[str, ...]
 
@@ -25,6 +27,7 @@ class Route:
     handler: Handler
     keyed: bool = False
     gives: tuple[str, ...] = (FHIR_JSON,)
+    as_job: bool = False
 
 
 def _pattern_to_shape(pattern: str) -> Shape:
@@ -93,7 +96,7 @@ def _find_operation(context: Context, method: str, path: tuple[str, ...]) -> Rou
         raise MethodNotAllowed(
             f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),)
         )
-    return Route(f"${code}", operation.handler, operation.keyed, operation.gives)
+    return Route(f"${code}", operation.handler, operation.keyed, operation.gives, operation.as_job)
 
 
 def _find_level(path: tuple[str, ...]) -> str:
@@ -115,7 +118,10 @@ async def dispatch(context: Context, request: Request) -> Response:
         if request.where and FHIR_JSON not in route.gives:
             text = f"`{route.code}` answers `{route.gives[0]}`, which no Bundle entry can hold; send it by itself."
             raise NotSupported(text)
-        response = await route.handler(context, request)
+        if route.as_job and wants_job(request):
+            response = build_progress(await start_operation(context, request))
+        else:
+            response = await route.handler(context, request)
         status = response.status
         return response
     except FhirError as error:

@@ -25,7 +25,8 @@ class Operation:
     its answer; the first one of `gives` is what a client gets that names none (`Request.media_type`). `keyed`: a key in
     its URL is the permission, so that nobody needs a token and no policy is asked whether it may be called.
     `needs`: resource type → letters of SMART scopes (`cruds`) that its caller needs on it, ANY for the type in its URL;
-    what it writes of other types is the server's own. Each row says it, `{}` where a token alone is enough.
+    what it writes of other types is the server's own. Each row says it, `{}` where a token alone is enough. `as_job`:
+    with `Prefer: respond-async` a worker carries it out; it only reads.
     """
 
     code: str
@@ -39,6 +40,7 @@ class Operation:
     gives: tuple[str, ...] = (FHIR_JSON,)
     keyed: bool = False
     needs: Mapping[str, str] | None = None
+    as_job: bool = False
 
     @property
     def speaks_other_media(self) -> bool:

@@ -48,6 +48,8 @@ class Request(NamedTuple):
     """The media type of the answer, of those that an operation gives."""
     where: str = ""
     """The path of the bundle entry, such as `Bundle.entry[3]`; empty for a request of its own."""
+    job: bool = False
+    """Whether a worker carries it out, for which the bounds of a request do not hold."""
 
     @property
     def caller(self) -> Caller:

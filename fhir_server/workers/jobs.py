@@ -17,7 +17,9 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import Caller
 from fhir_server.requests.store_errors import store_error_to_fhir_error
+from fhir_server.security.policy import Principal
 from fhir_server.store.protocol import StoreError, StoreUnavailable, WriteConflict
+from fhir_server.workers.job_results import forget_result
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.worker import Step, StepResult, Stopping, Turn
 
@@ -32,7 +34,9 @@ class Job:
     """One job. `input`: what it was asked for; `position`: where its next step begins, None before the first.
 
     `done` of `total` tells how far it is. Once complete, `http` and `result` are its answer: the resource's text, an
-    OperationOutcome where it failed. Times are µs. `steps` makes each saved state differ from the one before.
+    OperationOutcome where it failed; or it is kept in `parts` (`job_results.py`), of the media type `content_type` (""
+    for FHIR JSON). `reader`: the fingerprint of the token that started it. Times are µs. `steps` makes each saved state
+    differ from the one before.
     """
 
     id: str
@@ -49,6 +53,13 @@ class Job:
     status: Status = "running"
     http: int = 200
     result: str = ""
+    parts: int = 0
+    content_type: str = ""
+    reader: str = ""
+
+    def is_of(self, principal: Principal) -> bool:
+        """Whether a principal has started it, with a token that allows the same."""
+        return (self.principal, self.reader) == (principal.name, principal.compute_fingerprint())
 
 
 JobStep = Callable[[Turn, Job], Awaitable[Job]]
@@ -60,8 +71,8 @@ def complete_job(job: Job, resource: Mapping[str, Any]) -> Job:
     return replace(job, status="complete", result=orjson.dumps(resource).decode())
 
 
-async def start_job(context: Context, kind: str, wanted: dict[str, Any], caller: Caller) -> Job:
-    """A new job. Raises Conflict where all places of its kind are running."""
+async def start_job(context: Context, kind: str, wanted: dict[str, Any], caller: Caller, total: int = 0) -> Job:
+    """A new job, of `total` parts where that is known. Raises Conflict where all places of its kind are running."""
     store = context.unrestricted
     for _ in range(SLOTS):
         texts = {slot: await store.get_value(f"job/{kind}/{slot}") for slot in range(SLOTS)}
@@ -70,8 +81,12 @@ async def start_job(context: Context, kind: str, wanted: dict[str, Any], caller:
             raise Conflict(f"{SLOTS} jobs of the kind `{kind}` are running; cancel one, or start this one later.")
         slot = min(ended, key=lambda slot: _ended_at(ended[slot]))
         now = context.clock()
-        job = Job(f"{kind}.{slot}.{context.new_id()}", kind, caller.base, caller.principal.name, wanted, now, now)
-        if await store.put_value_if(_key(job.id), _encode(job), texts[slot]):
+        id = f"{kind}.{slot}.{context.new_id()}"
+        who = caller.principal
+        job = Job(id, kind, caller.base, who.name, wanted, now, now, total=total, reader=who.compute_fingerprint())
+        if await store.put_value_if(_key(id), _encode(job), texts[slot]):
+            if (before := ended[slot]) is not None:
+                await forget_result(context, before.id, before.parts)
             return job
     raise Conflict(f"Other jobs of the kind `{kind}` were started in the same moment; try again.")
 
@@ -95,7 +110,8 @@ async def list_jobs(context: Context, kind: str) -> list[Job]:
 async def cancel_job(context: Context, id: str) -> bool:
     """End a job after the step that it is at, and forget its result; False when there is none."""
     while (job := await find_job(context, id)) is not None and job.status != "cancelled":
-        if await _save(context, job, replace(job, status="cancelled", result="")):
+        if await _save(context, job, replace(job, status="cancelled", result="", parts=0)):
+            await forget_result(context, job.id, job.parts)
             return True
     return False
 

@@ -9,12 +9,13 @@ from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.merges import step_merges
 from fhir_server.workers.message_outbox import OUTBOX, step_retention
+from fhir_server.workers.operation_jobs import KIND, run_operation
 from fhir_server.workers.postings import step_postings
 from fhir_server.workers.published_slots import keep_free_slots
 from fhir_server.workers.waitlist import offer_freed_times
 from fhir_server.workers.worker import Worker
 
-JOBS: dict[str, JobStep] = {}
+JOBS: dict[str, JobStep] = {KIND: run_operation}
 """Kind of a job → one step of it."""
 
 WORKERS: dict[str, Worker] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.core import everything, job, lastn, meta, purge, reindex
 from fhir_server.operations.operation import ANY, Operation
+from fhir_server.requests.request import FHIR_JSON
 
 _HL7 = "http://hl7.org/fhir/OperationDefinition/"
 
@@ -59,6 +60,7 @@ CORE: tuple[Operation, ...] = (
         "Tells how far a job is and gives its result; DELETE cancels it.",
         job.job,
         at={ANY: ("system",)},
+        gives=(FHIR_JSON, "text/csv"),  # whatever the operation has given
         needs={},
     ),
     Operation(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import orjson
 
 from fhir_server.fhir.datetimes import format_instant
-from fhir_server.fhir.outcome import Invalid, Issue, NotFound, build_operation_outcome
+from fhir_server.fhir.outcome import Deleted, Invalid, Issue, NotFound, build_operation_outcome
 from fhir_server.operations.parameters import parse_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
+from fhir_server.workers.job_results import DAYS, read_result
 from fhir_server.workers.jobs import Job, cancel_job, find_job, list_jobs
 from fhir_server.workers.table import JOBS
 
@@ -21,14 +22,19 @@ async def job(context: Context, request: Request) -> Response:
     if not id and request.method != "DELETE":
         return await _list(context, request)
     found = await find_job(context, id)
-    if found is None or found.principal != request.principal.name or found.status == "cancelled":
+    if found is None or not found.is_of(request.principal) or found.status == "cancelled":
         raise NotFound(f"There is no job `{id}`: it was cancelled, or it ended long ago, or it never was.")
     if request.method == "DELETE":
         await cancel_job(context, id)
         return _inform(202, f"The job `{id}` is cancelled.")
     if found.status == "running":
         return build_progress(found)
-    return Response(found.http, found.result.encode())
+    if not found.parts:
+        return Response(found.http, found.result.encode())
+    body = await read_result(context, id, found.parts)
+    if body is None:
+        raise Deleted(f"The result of the job `{id}` is gone: it was kept for {DAYS} days. Start it again.")
+    return Response(found.http, body, content_type=found.content_type or None)
 
 
 def build_progress(found: Job) -> Response:
@@ -59,7 +65,7 @@ def _parse_id(context: Context, request: Request) -> str:
 
 async def _list(context: Context, request: Request) -> Response:
     """The jobs of this principal, the latest first."""
-    jobs = [job for kind in JOBS for job in await list_jobs(context, kind) if job.principal == request.principal.name]
+    jobs = [job for kind in JOBS for job in await list_jobs(context, kind) if job.is_of(request.principal)]
     parameters = [
         {
             "name": "job",

@@ -21,7 +21,7 @@ def _report(code: str, documentation: str) -> Operation:
     at: dict[str, tuple[Level, ...]] = {ANY: ("system",)}
     needs = {"ChargeItem": "s", "Claim": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"}
     url, gives = operation_url(code), (FHIR_JSON, CSV)
-    return Operation(code, ("GET", "POST"), url, documentation, report, at=at, gives=gives, needs=needs)
+    return Operation(code, ("GET", "POST"), url, documentation, report, at=at, gives=gives, needs=needs, as_job=True)
 
 
 PAYMENTS: tuple[Operation, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
@@ -50,7 +51,7 @@ async def report(context: Context, request: Request) -> Response:
     """200 with the report of what the caller may see, as a MeasureReport or CSV."""
     name = request.path[-1].removeprefix("$")
     asked = read_parameters(context, request, PARAMETERS[name])
-    table = await make_table(context, request.caller, name, asked, MOST)
+    table = await make_table(context, request.caller, name, asked, None if request.job else MOST)
     if request.media_type == CSV:
         return Response(200, write_csv(table).encode(), content_type=f"{CSV}; charset=utf-8; header=present")
     return Response(200, encode(make_measure_report(table, read_now(context))))
@@ -62,7 +63,10 @@ async def make_table(context: Context, caller: Caller, name: str, asked: Paramet
     practice = await read_practice(context, caller, until, most)
     claims = (each for each in practice.resources if each.startswith("Claim/")) if name in _ABOUT_SENDING else ()
     sendings = await read_sendings(context, caller, claims)
-    table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice, sendings)
+    if most is None:  # the thread of long work is that of requests, which would wait
+        table = await asyncio.to_thread(_make, compute, practice, sendings)
+    else:
+        table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice, sendings)
     stored = await context.reader(caller).read_many([key for key, _ in table.rows if "/" in key])
     directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
     return replace(table, names={key: name_whole(key, directory) for key in directory})
