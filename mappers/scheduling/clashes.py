@@ -137,16 +137,23 @@ def _list_rule_breaks(calendar: Calendar, time: Interval, occupied: Occupied, no
             time.start < now + rule.minimum_notice * MINUTE,
             f"The start {start} is past"
             if time.start < now
-            else f"`{name}` needs {rule.minimum_notice} minutes of notice",
+            else f"`{name}` needs {format_minutes(rule.minimum_notice)} of notice",
         ),
         (
             "horizon",
             time.start > now + rule.horizon * MINUTE,
-            f"`{name}` takes visits {rule.horizon} minutes ahead at most",
+            f"`{name}` takes visits {format_minutes(rule.horizon)} ahead at most",
         ),
         ("capacity", most is not None and visits >= most, f"`{name}` has the most visits of that day, {most}, already"),
     )
     return [(kind, text) for kind, broken, text in checks if broken]
+
+
+def format_minutes(minutes: int) -> str:
+    """`90 days` for 129600: minutes in the largest unit of which they are a whole number."""
+    unit, size = next((each for each in (("day", 1440), ("hour", 60)) if minutes % each[1] == 0), ("minute", 1))
+    number = minutes // size
+    return f"{number} {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def apply_override(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, tzinfo
 from functools import lru_cache
@@ -18,6 +19,8 @@ Directory = Mapping[str, Resource]
 
 # An open end of a Period: earlier and later than every instant that FHIR can write.
 BEFORE_ALL, AFTER_ALL = -(2**62), 2**62
+
+_has_offset = re.compile(r".*T.*(Z|[+-]\d\d:\d\d)$").fullmatch
 
 # The elements that say what a visit is about.
 _TYPED = frozenset(("serviceType", "type", "appointmentType"))
@@ -90,6 +93,11 @@ def read_instant(text: Any, zone: tzinfo = UTC) -> int | None:
     return _parse_start(text, zone) if isinstance(text, str) else None
 
 
+def _read_moment(text: Any) -> int | None:
+    """µs of an instant with its offset; None for a day or a time of no known zone."""
+    return read_instant(text) if isinstance(text, str) and _has_offset(text) else None
+
+
 # visits start and end at the same few times: a day of a practice is read again and again
 @lru_cache(4096)
 def _parse_start(text: str, zone: tzinfo) -> int | None:
@@ -120,11 +128,15 @@ def read_period(period: Any, zone: tzinfo = UTC) -> Interval | None:
 def read_times(resource: Resource) -> Interval | Issue:
     """Start and end of an Appointment or Slot, or what is wrong with them."""
     kind = resource.get("resourceType", "Appointment")
-    start, end = read_instant(resource.get("start")), read_instant(resource.get("end"))
+    start, end = _read_moment(resource.get("start")), _read_moment(resource.get("end"))
     if start is None or end is None:
         name = "start" if start is None else "end"
-        text = f"`{kind}.{name}` is missing or no instant: write it with an offset, `2026-03-02T09:00:00-06:00`."
-        return Issue("error", "required" if name not in resource else "value", text, (f"{kind}.{name}",))
+        missing = name not in resource
+        what = (
+            f"`{kind}.{name}` is missing" if missing else f"`{kind}.{name}` is `{resource[name]}`, which is no instant"
+        )
+        text = f"{what}: write a day that exists, time and offset, `2026-03-02T09:00:00-06:00`."
+        return Issue("error", "required" if missing else "value", text, (f"{kind}.{name}",))
     if end <= start:
         text = f"The end `{resource['end']}` is not after the start `{resource['start']}`."
         return Issue("error", "value", text, (f"{kind}.end",))

@@ -78,7 +78,7 @@ def _check_rule(rule: SeriesRule) -> list[Issue]:
         (not 1900 <= rule.first.year <= 2200, "start", "A series starts between 1900 and 2200."),
         (not 1 <= rule.interval <= 1000, "interval", "The interval has to be from 1 to 1000."),
         (rule.minutes < 1, "minutes", "A visit has to be 1 minute long or longer."),
-        (bool(wrong), "weekdays", f"`{''.join(wrong[:1])}` is no day of the week; there are {', '.join(WEEKDAYS)}."),
+        (bool(wrong), "weekday", f"`{''.join(wrong[:1])}` is no day of the week; there are {', '.join(WEEKDAYS)}."),
         (rule.count is None and rule.until is None, "count", "A series needs a count or a last day (`until`)."),
         (rule.count is not None and rule.count < 1, "count", "The count has to be 1 or more."),
         (rule.until is not None and rule.until < rule.first, "until", "The last day is before the first."),

@@ -66,8 +66,10 @@ async def list_candidates(state: State, ask: Ask) -> list[Candidate]:
     if (resource is None) == (not reference):
         text = f"`{ask.asked.operation}` needs either `appointment-reference` or `appointment-resource`."
         raise Invalid(text, code="required", expression=("appointment-reference",))
-    patients = [ask.patient.reference] if ask.patient.reference and ask.patient.newcomer is None else []
-    await check_known(ask.context, ask.request, [*ask.asked.references("practitioner"), *patients], ask.practice)
+    named = dict.fromkeys(ask.asked.references("practitioner"), "practitioner")
+    if ask.patient.reference and ask.patient.newcomer is None:
+        named[ask.patient.reference] = "patient-reference"
+    await check_known(ask.context, ask.request, named, ask.practice)
     found = await _read_reference(state, ask, reference) if reference else await _read_resource(state, ask, resource)
     if found.old is not None or "practitioner" not in ask.asked.values:
         return [found]

@@ -85,15 +85,13 @@ async def _read_members(state: State, ask: Ask, chosen: Resource) -> list[Resour
 
 
 async def _decide(ask: Ask, chosen: Resource, olds: Sequence[Resource], edit: Edit) -> Decision[Results]:
-    pairs = []
-    for old in olds:
-        alone = len(olds) == 1 or old is chosen
-        if alone or _can_change(old, ask.now):
-            pairs.append((old, edit(ask, old, chosen)))
+    # past and cancelled members of a series stay as they are; where none is left, the one that was named says why
+    open_ones = [old for old in olds if len(olds) == 1 or _can_change(old, ask.now)] or [chosen]
+    pairs = [(old, edit(ask, old, chosen)) for old in open_ones]
     results = Results(tuple(name_of(old) for old, _ in pairs), several=len(olds) > 1)
     changed = [(old, new) for old, new in pairs if new != old]
     if not changed:
-        return Decision(results)
+        return Decision(Results(tuple(map(name_of, olds)), several=results.several))
     # a moved series passes through times that other members still have in the store
     blind = State(ask.context, ask.request.caller, pending=PendingWrites({name_of(new): new for _, new in changed}))
     actions, refused, written = await _try_all(blind, ask, changed)

@@ -5,6 +5,7 @@ https://profiles.ihe.net/ITI/Scheduling/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,9 @@ from mappers.scheduling.proposals import Proposal, proposal_to_appointment, writ
 
 APPLIED = ("start", "end", "specialty", "visit-type", "practitioner", "organization", "location-reference")
 TAKEN = ("location-string", "reason", "referral-identifier", "timing", "insurance-reference")
+_NAMING = ("practitioner", "organization", "location-reference")
+_CHOOSING = ("practitioner", "specialty", "organization", "location-reference", "visit-type")
+_PROVIDERS = {"practitioner", "specialty"}
 _NAMES = (*APPLIED, *TAKEN, *PATIENT_NAMES, "_count", PAGE)
 
 
@@ -65,7 +69,9 @@ async def find(context: Context, request: Request) -> Response:
         found.append(time)
         if len(found) > count:
             break
-    issues = list(search.issues) if found else [*search.issues, *explain_nothing(reasons or {"closed"})]
+    issues = list(search.issues)
+    if not found and all(search.times.pools):
+        issues += explain_nothing(reasons or {"closed"})
     entries = [propose(context, request, search, time) for time in found[:count]]
     if issues:
         entries.append(write_outcome_entry(context.new_id(), build_operation_outcome(issues)))
@@ -111,16 +117,19 @@ async def _read_search(context: Context, request: Request, asked: Parameters) ->
     ]
     types = _read_types(asked, practice, issues)
     patient = await _read_patient(context, request, asked, issues)
-    references = [*asked.references("practitioner"), *asked.references("location-reference"), patient]
-    await check_known(context, request, [each for each in references if each], practice)
+    named = {each: name for name in _NAMING for each in asked.references(name)}
+    await check_known(context, request, {**named, patient: "patient-reference"} if patient else named, practice)
     rooms = [each for each in asked.references("location-reference") if takes_time(each, practice)]
     practice = add_rooms(context, rooms, practice)
     pools: list[tuple[Calendar, ...]] = []
-    for schedules in (select_providers(asked, practice, types), *select_others(rooms, types, practice)):
+    providers = select_providers(asked, practice, types)
+    if not providers and (not rooms or _PROVIDERS & asked.values.keys()):
+        issues.append(_explain_no_provider(asked))
+    for schedules in (providers, *select_others(rooms, types, practice)):
         calendars, wrong = list_calendars(context, schedules, types, practice)
         issues += [replace(each, severity="warning") for each in wrong]
         pools.append(tuple(calendars))
-    if rooms and not pools[0] and "practitioner" not in asked.values and "specialty" not in asked.values:
+    if rooms and not pools[0] and not _PROVIDERS & asked.values.keys():
         pools = pools[1:]  # a room alone
     if patient:
         pools.append((patient_calendar(patient),))
@@ -166,12 +175,26 @@ async def _read_patient(context: Context, request: Request, asked: Parameters, i
     return ""
 
 
-async def check_known(context: Context, request: Request, references: list[str], practice: Practice) -> None:
-    """Refuse references to what is not here. Raises NotFound that names each."""
+def _explain_no_provider(asked: Parameters) -> Issue:
+    """Why there is no calendar to look at."""
+    given = tuple(name for name in _CHOOSING if name in asked.values)
+    listed = " and ".join(f"`{name}`" for name in given)
+    which = f"fits {listed}" if given else "of a practitioner is active"
+    text = f"No Schedule {which}, so that there is no calendar to look at; `Schedule?active=true` lists what there is."
+    return Issue("information", "not-found", text, given)
+
+
+async def check_known(context: Context, request: Request, references: Mapping[str, str], practice: Practice) -> None:
+    """Refuse references (each with its parameter) to what is not here. Raises NotFound that names each."""
     others = [each for each in references if each not in practice.directory]
     stored = await context.reader(request.caller).read_many(others) if others else {}
     issues = [
-        Issue("error", "not-found", f"`{each}` is not known here; create it first, or name one that is.", (each,))
+        Issue(
+            "error",
+            "not-found",
+            f"`{each}` is not known here; create it first, or name one that is.",
+            (references[each],),
+        )
         for each in others
         if each not in stored
     ]

@@ -43,7 +43,7 @@ class Parameters:
         """The resource of a parameter. Raises Invalid for another type."""
         value = self.find(name)
         if value is not None and (not isinstance(value, dict) or value.get("resourceType") != type):
-            raise Invalid(f"`{name}` needs a {type} in `resource`.", code="value", expression=(name,))
+            raise Invalid(f"`{name}` needs {_with_article(type)} in `resource`.", code="value", expression=(name,))
         return value
 
     def references(self, name: str) -> list[str]:
@@ -120,6 +120,10 @@ class Parameters:
         if issues:
             raise Invalid(issues=issues)
         return kinds, reason
+
+
+def _with_article(type: str) -> str:
+    return f"an {type}" if type[0] in "AEIO" else f"a {type}"
 
 
 def read_parameters(context: Context, request: Request, names: Iterable[str]) -> Parameters:

@@ -18,6 +18,7 @@ from mappers.scheduling.wall_clock import to_instants, to_local
 
 _NAMES = (*NAMES, "start", "end", "practitioner", "location-reference")
 _MOVABLE = ("pending", "booked")
+_MOVES = ("start", "end", "practitioner", "location-reference", "comment")
 
 
 async def reschedule(context: Context, request: Request) -> Response:
@@ -31,6 +32,9 @@ def _move(ask: Ask, old: Resource, chosen: Resource) -> Resource:
         if issue:
             raise error_of(issue)
         raise Unprocessable(f"An Appointment that is `{code_of(old)}` has no time to be moved.", expression=("status",))
+    if not any(name in ask.asked.values for name in _MOVES):
+        text = f"Say what changes: `$reschedule` needs one of {', '.join(f'`{name}`' for name in _MOVES)}."
+        raise Invalid(text, code="required", expression=("start",))
     new = _set_people(ask, old)
     comment = ask.asked.text("comment")
     new = {**new, "comment": comment} if comment else new

@@ -317,7 +317,7 @@ BAD: dict[str, tuple[Tree, int, str]] = {
     "unknown patient": (
         {"appointment_resource": visit("10:00", "10:30", PINE), "patient_reference": "Patient/no"},
         404,
-        "Patient/no",
+        "patient-reference",
     ),
     "no such day": (
         {"appointment_resource": visit("2026-02-30T10:00:00Z", "2026-02-30T10:30:00Z", PINE)},
