@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from fhir_server.__main__ import cli
 from fhir_server.app import Knowledge
 from fhir_server.requests.request import Caller
+from fhir_server.store.operations import Transaction
 from fhir_server.workers.x12_visits import ask_for_day
 from mappers.x12.structure import check_interchange
 from tests.conftest import Client, serving
@@ -132,6 +133,23 @@ async def test_a_271_becomes_the_response_to_its_request(client: Client) -> None
     (message,) = await find(client, "Task?code=message-intake")
     assert task["output"][-1]["valueReference"]["reference"] == f"Task/{message['id']}"
     assert await find(client, "Task?code=eligibility") == []
+
+
+async def test_a_second_answer_is_taken_after_retention_has_removed_the_first(known: Knowledge, tmp_path: Path) -> None:
+    """References are enforced, and the delivery names the first 271, which is gone by then."""
+    async with serving(known, store="memory://", profiles=write_site(tmp_path), time_zone=ZONE) as client:
+        await fill(client)
+        delivery = (await transmit(client)).json()
+        await post(client, say_271(say_person("EB*1**30")))
+        (first,) = await find(client, "Task?code=message-intake")
+        # as `workers/message_retention.py` removes what is done
+        gone = Transaction(purged=(f"Binary/{first['id']}", f"Task/{first['id']}"))
+        await client.server.context.unrestricted.transact(gone)
+        assert "IK5*A" in (await post(client, say_271(say_person("EB*6**30"), number="000000002"))).text
+        assert len(await find(client, "CoverageEligibilityResponse")) == 2
+        task = (await client.fhir("GET", f"Task/{delivery['id']}")).json()
+        (second,) = await find(client, "Task?code=message-intake")
+        assert task["output"][-1]["valueReference"]["reference"] == f"Task/{second['id']}"
 
 
 @pytest.mark.parametrize("trace", ["000004711", "X"])
