@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from bench.claims import measure_claims
 from bench.http import Target
 from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
@@ -157,6 +158,14 @@ async def _measure_aging(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]
     return _make_results("aging", lanes, [await measure_aging(lane) for lane in lanes])
 
 
+async def _measure_claims(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    results = [await measure_claims(lane) for lane in lanes]
+    return [
+        PhaseResult("claims", lane.target.url, samples, by_label=True)
+        for lane, samples in zip(lanes, results, strict=True)
+    ]
+
+
 PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
     "ingest": _measure_ingest,
     "search": _measure_search,
@@ -169,6 +178,7 @@ PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]
     "appointments": partial(_measure_bookings, "appointments", "Appointment"),
     "money": _measure_money,
     "aging": _measure_aging,
+    "claims": _measure_claims,
     "scale": _measure_scale,
 }
 

@@ -14,7 +14,6 @@ from mappers.x12.parties import coverage_to_2000b, patient_to_2000c, provider_to
 from mappers.x12.partner import ClaimSource, Mapping837, Partner
 from mappers.x12.resource import EMPTY, Resource, get_decimal, get_list, resolve
 from mappers.x12.response_to_2320 import coverage_to_2320
-from mappers.x12.segment import Segment
 from mappers.x12.structure import check_interchange
 from mappers.x12.tables.claim import TABLE_837P
 from mappers.x12.writer import ControlNumbers, clean, write_interchange, write_set
@@ -22,6 +21,10 @@ from mappers.x12.writer import ControlNumbers, clean, write_interchange, write_s
 CLAIMS_PER_SET = 5_000
 CLAIMS_PER_LEVEL = 100
 OTHER_PAYERS = 10
+
+
+_Key = tuple[tuple[str, ...], ...]
+"""The elements of all segments of a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ def group_claims(claims: Iterable[Claim837], partner: Partner) -> Loop:
     """The root of a set: claims of one provider under one 2000A, of one subscriber and payer under one 2000B."""
     root = Loop("ST")
     add_parties(root, partner)
-    levels: dict[tuple[Segment, ...], Loop] = {}
+    levels: dict[_Key, Loop] = {}
     for claim in claims:
         keys = _make_key(claim.provider)
         provider = _open_level(root, levels, claim.provider, keys)
@@ -167,11 +170,11 @@ def group_claims(claims: Iterable[Claim837], partner: Partner) -> Loop:
     return root
 
 
-def _make_key(loop: Loop) -> tuple[Segment, ...]:
-    return tuple(segment for segment, _ in loop.walk())
+def _make_key(loop: Loop) -> _Key:
+    return tuple(segment.elements for segment, _ in loop.walk())
 
 
-def _open_level(parent: Loop, levels: dict[tuple[Segment, ...], Loop], level: Loop, keys: tuple[Segment, ...]) -> Loop:
+def _open_level(parent: Loop, levels: dict[_Key, Loop], level: Loop, keys: _Key) -> Loop:
     """The level of these keys under the parent: the one that is there, else a new one."""
     if keys not in levels:
         levels[keys] = parent.open(level.id)

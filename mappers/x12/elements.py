@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from mappers.x12.fault import Fault, place_segment
 from mappers.x12.segment import Segment
@@ -50,6 +51,8 @@ def check_elements(segment: Segment, rule: SegmentRule | None, loop: str) -> Ite
         return
     elements = segment.elements
     needs = rule.needs if rule else ()
+    if _make_pattern(segment.id, needs).fullmatch("\x00".join(elements)):
+        return
     for number in range(1, len(elements)):
         text = elements[number]
         if number > len(rules):
@@ -63,6 +66,30 @@ def check_elements(segment: Segment, rule: SegmentRule | None, loop: str) -> Ite
         if (expected.required or number in needs) and (number > last or not elements[number]):
             sentence = f"{segment.id}{number:02} is missing; it is required."
             yield Fault(sentence, place_segment(segment, loop, number), "element", "1")
+
+
+# By X12 type, with least and most characters: texts in which nothing is wrong. Dates and times may be none.
+_RIGHT: dict[str, Callable[[ElementRule], str]] = {
+    "ID": lambda rule: rf"[A-Z0-9 .\-]{{{rule.min},{rule.max}}}",
+    "AN": lambda rule: rf"[A-Z0-9 .\-]{{{rule.min},{rule.max}}}",
+    "N0": lambda rule: f"[0-9]{{{rule.min},{rule.max}}}",
+    "R": lambda rule: rf"[0-9]{{{rule.min},{max(rule.min, rule.max - 2)}}}(?:\.[0-9]{{1,2}})?",
+    "C": lambda rule: r"[A-Z0-9 .\-:]+",
+}
+
+
+@lru_cache(maxsize=1024)
+def _make_pattern(segment_id: str, needs: tuple[int, ...]) -> re.Pattern[str]:
+    """A segment in which nothing is wrong, with NUL between its elements; what it does not match may be right too."""
+    pattern, ends = "", True
+    for number, rule in reversed(list(enumerate(ELEMENTS[segment_id], 1))):
+        text = _RIGHT[rule.type](rule) if rule.type in _RIGHT else "(?!)"
+        needed = rule.required or number in needs
+        # a segment ends after the last element that it has, so that what follows is optional together
+        pattern = f"\x00{text if needed else f'(?:{text})?'}{pattern}"
+        ends = ends and not needed
+        pattern = f"(?:{pattern})?" if ends else pattern
+    return re.compile(segment_id + pattern)
 
 
 def _check_text(segment: Segment, number: int, rule: ElementRule, loop: str) -> Iterator[Fault]:

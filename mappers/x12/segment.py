@@ -72,12 +72,13 @@ def make_segment(*elements: Element) -> Segment:
 
     What is empty at the end is left out. A delimiter within a text becomes a space: no content can end a segment.
     """
-    texts = [
-        strip_separators(element)
-        if isinstance(element, str)
-        else ":".join(trim([strip_separators(part) for part in element]))
-        for element in elements
-    ]
+    composites = [element if isinstance(element, str) else "".join(element) for element in elements]
+    if _SEPARATORS.search("".join(composites)):
+        elements = tuple(
+            strip_separators(element) if isinstance(element, str) else [strip_separators(part) for part in element]
+            for element in elements
+        )
+    texts = [element if isinstance(element, str) else ":".join(trim(element)) for element in elements]
     return Segment(trim(texts))
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mappers.x12.elements import _make_pattern, check_elements
+from mappers.x12.segment import Segment
 from mappers.x12.structure import check_interchange
 from tests.mappers.x12.test_x12_claim import SKELETON, make_secondary, write
 from tests.mappers.x12.x12_claims import make_claim, make_item, make_response
@@ -66,3 +72,20 @@ def test_faults_of_another_payers_decision_are_found(old: str, new: str, words: 
     assert check_interchange(SECONDARY) == ()
     assert old in SECONDARY
     assert any(words in fault.sentence for fault in check_interchange(SECONDARY.replace(old, new)))
+
+
+_TEXTS = st.text(st.sampled_from("AZ09 .-:^*a~"), max_size=12) | st.sampled_from(
+    ["", "1", "12.50", "123456789012345678901", "20260131", "20261399", "D8", "XX", "HC:99213:25"]
+)
+
+
+@given(
+    st.sampled_from(["SV1", "NM1", "REF", "DTP", "CLM", "HI", "AMT", "N4", "CTP", "BHT"]), st.lists(_TEXTS, max_size=9)
+)
+def test_what_is_right_at_a_glance_is_right_element_by_element(segment_id: str, texts: list[str]) -> None:
+    """The pattern of a whole segment never passes over a fault that the elements have, whichever are needed."""
+    segment = Segment((segment_id, *texts))
+    if _make_pattern(segment_id, ()).fullmatch("\x00".join(segment.elements)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mappers.x12.elements._make_pattern", lambda *_: re.compile("(?!)"))
+            assert list(check_elements(segment, None, "2300")) == []
