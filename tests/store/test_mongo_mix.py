@@ -97,7 +97,6 @@ BESIDE: Mapping[str, Plan] = {
     "Patient?address:contains={city}": ("Patient.terms_id",),
     "Patient?address:contains=be": ("Patient.terms_id",),
     "Observation?_sort=-date": ("Observation.sort_date_down",),
-    "Observation?_sort=code": ("Observation.sort_code",),
     "Condition?_sort=onset-date": ("Condition.sort_onset-date",),
     "Patient?_sort=-family": ("Patient.sort_family_down",),
     # A walk along the first key tells what the second has to order; then the page is read.

@@ -211,15 +211,16 @@ async def _search(query: Query, store: Store) -> None:
 
 
 def test_sorts(sent: Sent) -> None:
-    """A declared one is read from an index; for others the size of the type is asked, which costs nothing to know.
+    """One that has keys is read from an index; for others the size of the type is asked, which costs nothing to know.
 
     Of these the keys are sorted, and the page is read by its ids.
     """
     size, asked = "count Observation", "aggregate Observation"
     value, code, date = Sort("value", "number"), Sort("code", "term"), Sort("date", "date")
     for sort, commands in (
-        ((code,), [asked]),
-        ((code, Sort("_id", "id")), [asked]),
+        ((date,), [asked]),
+        ((date, Sort("_id", "id")), [asked]),
+        ((code,), [size, asked, asked]),
         ((Sort("_id", "id"), value), [asked]),
         ((value,), [size, asked, asked]),
         ((date, value), [asked, size, asked, asked]),

@@ -14,8 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
-from fhir_server.search.sorts import SORTS
-from fhir_server.store.mongo.sortkeys import FIELD, build_path
+from fhir_server.store.mongo.sortkeys import FIELD, build_path, list_sorts
 from fhir_server.store.protocol import StoreUnavailable
 
 Document = dict[str, Any]
@@ -72,10 +71,10 @@ TYPE_INDEXES = (
 
 
 def list_indexes(type: str) -> tuple[Index, ...]:
-    """All of the collection of a resource type: two more for each declared sort, which no other search considers."""
+    """All of the collection of a resource type: two more for each sort that has keys, for it alone."""
     sorts = [
         Index(f"sort_{parameter}{end}", ((build_path(parameter, bool(end)), direction), ("_id", 1)), live=True)
-        for parameter in SORTS.get(type, ())
+        for parameter in list_sorts(type)
         for end, direction in (("", 1), ("_down", -1))
     ]
     return (*TYPE_INDEXES, *sorts)

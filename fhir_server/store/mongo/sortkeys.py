@@ -11,6 +11,7 @@ Always a text, never absent, so that one range of an index begins at any page po
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fhir_server.search.entries import OPEN_LOW, Entries
@@ -20,13 +21,32 @@ from fhir_server.store.protocol import StoreUnavailable
 
 FIELD = "sort"
 
+COMPUTED = frozenset(
+    {
+        *("appointment-type", "category", "class", "clinical-status", "code", "gender", "identifier", "intent"),
+        *("lifecycle-status", "modality", "outcome", "part-status", "payment-status", "priority", "relationship"),
+        *("role", "service-type", "severity", "specialty", "status", "type", "use", "vaccine-code"),
+        *("location-period", "value-date"),
+    }
+)
+"""Declared sorts that are computed here, as other sorts are: all that are by codes, and dates that few resources have.
+
+Each would cost every resource two keys. A whole type is walked by its dates and names; codes are asked for.
+"""
+
 _DIGITS = 19
 _LAST = {"a": ">", "d": ""}
 
 
+@cache
+def list_sorts(type: str) -> tuple[str, ...]:
+    """The parameters whose keys the documents of a type hold."""
+    return tuple([parameter for parameter in SORTS.get(type, ()) if parameter not in COMPUTED])
+
+
 def is_declared(type: str, sort: Sort) -> bool:
     """Whether the documents of a type hold the key."""
-    return sort.kind in ("term", "date") and sort.parameter in SORTS.get(type, ())
+    return sort.kind in ("term", "date") and sort.parameter in list_sorts(type)
 
 
 def build_path(parameter: str, descending: bool) -> str:
@@ -37,7 +57,7 @@ def build_path(parameter: str, descending: bool) -> str:
 def build_fields(type: str, entries: Entries) -> dict[str, dict[str, str]]:
     """The value of the field `sort`."""
     found: dict[str, dict[str, str]] = {}
-    for parameter in SORTS.get(type, ()):
+    for parameter in list_sorts(type):
         if terms := entries.terms.get(parameter):
             found[parameter] = {"a": f"={terms[0]}", "d": f"={terms[-1]}"}
         elif dates := entries.dates.get(parameter):
