@@ -123,29 +123,36 @@ def write_statement(statement: Statement, account: str, address: Iterable[str], 
         rows += _write_line(line, names)
     if not statement.lines:
         rows.append("Nothing is open.")
-    rows += ["-" * _WIDTH, *(f"{name:<69}{amount:>23}" for name, amount in _list_sums(statement))]
+    rows += ["-" * _WIDTH, *(f"{name:<69}{amount:>23}" for name, amount in list_sums(statement))]
     if statement.due:
         ages = (f"{name} days {amount:.2f}" for name, amount in statement.ages.items() if amount)
         rows += ["", *textwrap.wrap(f"Of what you owe, by the time since we asked: {', '.join(ages)}.", _WIDTH)]
     return "\n".join(row.rstrip() for row in rows) + "\n"
 
 
+def describe_line(line: StatementLine, names: Mapping[str, str]) -> str:
+    """Whom a line is about and who rendered it, or that it was paid ahead. `names`: of people by reference."""
+    root = line.root
+    if root.name.startswith("Patient/"):
+        return "paid ahead"
+    people = (names.get(root.patient, root.patient), names.get(root.provider, ""))
+    return make_plain(" / ".join(each for each in people if each))
+
+
 def _write_line(line: StatementLine, names: Mapping[str, str]) -> list[str]:
     root = line.root
-    ahead = root.name.startswith("Patient/")
-    whom = names.get(root.patient, root.patient)
-    text = "paid ahead" if ahead else " / ".join(each for each in (whom, names.get(root.provider, "")) if each)
     when = "" if root.service_day is None else str(root.service_day)
     amounts = (line.charged, line.by_payers, line.adjusted, line.by_patient, line.owed)
     cells = "".join(f"{amount:>11.2f}" for amount in amounts[:4]) + f"{amounts[4]:>12.2f}"
-    pieces = textwrap.wrap(make_plain(text), 24) or [""]
+    pieces = textwrap.wrap(describe_line(line, names), 24) or [""]
     rows = [f"{when:<11}{pieces[0]:<25}{cells}", *(f"{'':<11}{piece}" for piece in pieces[1:])]
     if line.pending:
         rows.append(f"{'':<11}{line.pending:.2f} more are with a payer or not billed yet; please wait.")
     return rows
 
 
-def _list_sums(statement: Statement) -> list[tuple[str, str]]:
+def list_sums(statement: Statement) -> list[tuple[str, str]]:
+    """What is owed, the credit where there is one, what is to be paid; each with its amount."""
     sums = [("You owe", f"{statement.owed:.2f}")]
     if statement.credit:
         sums.append(("Less what you paid too much or ahead", f"{-statement.credit:.2f}"))

@@ -10,7 +10,7 @@ from fhir_server.operations.payments.ledger import CSV, balance, ledger
 from fhir_server.operations.payments.pay import pay
 from fhir_server.operations.payments.post import post
 from fhir_server.operations.payments.report import report
-from fhir_server.operations.payments.statement import TEXT, statement
+from fhir_server.operations.payments.statement import PDF, TEXT, statement
 from fhir_server.requests.request import FHIR_JSON
 
 _ONE: tuple[Level, ...] = ("instance",)
@@ -96,7 +96,7 @@ PAYMENTS: tuple[Operation, ...] = (
         "What is open of an account and what its guarantor is to pay, as a letter.",
         statement,
         at={"Account": _ONE},
-        gives=(FHIR_JSON, TEXT),
+        gives=(FHIR_JSON, TEXT, PDF),
         needs={"Account": "r", "ChargeItem": "s", "ClaimResponse": "s", "PaymentReconciliation": "s"},
     ),
     _report("ar-aging", "What is open on a day, by its age."),

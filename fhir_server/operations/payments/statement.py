@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import orjson
 
+from fhir_server.fhir.outcome import NotImplementedHere
 from fhir_server.operations.payments.ledger import need_stored, read_day, read_money
 from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.requests.context import Context
@@ -15,7 +16,9 @@ from fhir_server.workers.posting.writes import encode
 from mappers.billing.fields import Resource
 from mappers.billing.ledger import make_books
 from mappers.billing.parties import find_address
+from mappers.billing.statement_pdf import draw_statement
 from mappers.billing.statements import (
+    Statement,
     find_guarantor,
     make_statement,
     make_statement_parameters,
@@ -23,7 +26,7 @@ from mappers.billing.statements import (
 )
 from mappers.scheduling.day_sheet import name_whole
 
-TEXT = "text/plain"
+TEXT, PDF = "text/plain", "application/pdf"
 
 
 async def statement(context: Context, request: Request) -> Response:
@@ -40,10 +43,21 @@ async def statement(context: Context, request: Request) -> Response:
     directory = {each: orjson.loads(one.raw) for each, one in stored.items() if one.raw is not None}
     names = {each: name_whole(each, directory) for each in people}
     address = [names.get(guarantor, ""), *_list_address(directory.get(guarantor, {}))]
+    if request.media_type == PDF:
+        return _draw(found, request.path[1], address, names)
     text = write_statement(found, request.path[1], address, names)
     if request.media_type == TEXT:
         return Response(200, text.encode(), content_type=f"{TEXT}; charset=utf-8")
     return Response(200, encode(make_statement_parameters(found, guarantor, text)))
+
+
+def _draw(found: Statement, account: str, address: list[str], names: Mapping[str, str]) -> Response:
+    try:
+        body = draw_statement(found, account, address, names)
+    except ImportError:
+        text = "PDF needs ReportLab: `pip install 'fhir-server[pdf]'`. The letter comes as text/plain without it."
+        raise NotImplementedHere(text) from None
+    return Response(200, body, content_type=PDF)
 
 
 def _list_address(person: Resource) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 from typing import Any
 
+import pypdf
 import pytest
 
 from fhir_server.app import Knowledge
 from mappers.billing.statements import find_guarantor
 from tests.mappers.billing.histories import day
-from tests.operations.payments.money_clinic import bill, call, practice, store
+from tests.operations.payments.money_clinic import bill, call, practice, sentence, store
 from tests.operations.payments.remittances import clp, find, make_835, take
 from tests.operations.scheduling.booking_clinic import Clock
 
@@ -115,3 +118,27 @@ async def test_money_paid_for_a_visit_before_any_claim_is_a_credit_and_an_unbill
 def test_the_guarantor_of_a_day(guarantors: list[dict[str, Any]], expected: str) -> None:
     account = {**ACCOUNT, "guarantor": guarantors}
     assert find_guarantor(account, day("03-01")) == expected
+
+
+async def test_the_letter_as_pdf_and_without_reportlab(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith("reportlab"):
+            raise ImportError(name)
+        return load(name, *rest, **more)
+
+    async with practice(known) as client:
+        await store(client, [ROSA, ACCOUNT])
+        await bill(client, "03-01", "A2", "40")
+        for query, accept in (("", "application/pdf"), ("?_format=application/pdf", "*/*")):
+            answer = await client.get(f"Account/a/$statement{query}", headers={"accept": accept})
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+            (page,) = pypdf.PdfReader(io.BytesIO(answer.content)).pages
+            text = page.extract_text()
+            assert "Rosa Quill PLEASE PAY 9999.00" in text and "40.00 more are with a payer" in text
+        monkeypatch.setattr(builtins, "__import__", refuse)
+        answer = await client.get("Account/a/$statement", headers={"accept": "application/pdf"})
+        assert answer.status_code == 501 and "pip install 'fhir-server[pdf]'" in sentence(answer)
+        plain = await client.get("Account/a/$statement", headers={"accept": "text/plain"})
+        assert plain.status_code == 200
