@@ -27,12 +27,13 @@ async def apply_rules(context: Context, draft: Plan) -> None:
     number, planned = 0, len(draft.steps)
     while number < len(draft.steps):
         target, step = draft.steps[number]
-        if isinstance(step, int) and _is_asked(context, target):
+        if target.action.type in context.rules and isinstance(step, int) and _is_asked(target):
             try:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
                 if ruling.elements:
                     set_elements(context, draft, number, ruling.elements, found.get(target.reference))
-                found.update(await _add_actions(context, draft, ruling.actions))
+                if ruling.actions:
+                    found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
                 raise (error.relocate(target.action.where) if target.action.where else error) from None
             if ruling.issues:
@@ -42,8 +43,8 @@ async def apply_rules(context: Context, draft: Plan) -> None:
         number += 1
 
 
-def _is_asked(context: Context, target: Target) -> bool:
-    return target.action.type in context.rules and not target.found and not target.action.decided
+def _is_asked(target: Target) -> bool:
+    return not target.found and not target.action.decided
 
 
 async def ask_rule(context: Context, draft: Plan, target: Target, current: Stored | None) -> Ruling:
@@ -54,8 +55,7 @@ async def ask_rule(context: Context, draft: Plan, target: Target, current: Store
     verb: Verb = "purge" if target.action.purge else target.action.method
     change = Change(verb, target.action.type, target.id, tree, pending.get(target.reference))
     ruling: Ruling = await context.rules[target.action.type](state, change)
-    refusal = build_refusal(ruling.issues)
-    if refusal is not None:
+    if ruling.issues and (refusal := build_refusal(ruling.issues)) is not None:
         raise refusal
     draft.assertions += [*state.assertions, *ruling.assertions]
     draft.locks.update(state.locks, ruling.locks)
@@ -64,8 +64,6 @@ async def ask_rule(context: Context, draft: Plan, target: Target, current: Store
 
 async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action]) -> Mapping[str, Stored]:
     """Plan what a rule adds; the current versions of what it writes."""
-    if not actions:
-        return {}
     targets = [Target(each, each.id or each.fresh, create=each.method == "POST") for each in actions]
     stored = [target.reference for target in targets if not target.create]
     found = await context.unrestricted.read_many(stored, deletions=True) if stored else {}

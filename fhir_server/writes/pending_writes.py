@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.fhir.resource import Text
 from fhir_server.search.entries import Entries
 from fhir_server.search.match import Candidate
 from fhir_server.search.query import Clause
+from fhir_server.writes.identity import build_stored_tree
 from fhir_server.writes.pending_index import PendingIndex
 
 Tree = Mapping[str, Any]
@@ -19,11 +21,21 @@ MakeEntries = Callable[[str, Tree], Entries]
 
 @dataclass(slots=True)
 class _OfType:
-    trees: dict[str, Tree | None] = field(default_factory=dict)
-    """By reference; None for a deletion."""
+    trees: dict[str, Tree | Text | None] = field(default_factory=dict)
+    """By reference; a text is parsed when it is first looked at. None for a deletion."""
     waiting: dict[str, Entries | None] = field(default_factory=dict)
     """By reference, the entries (None: not made yet) of what the index does not have as it is."""
     index: PendingIndex = field(default_factory=PendingIndex)
+
+    def read(self, reference: str) -> Tree | None:
+        """The resource; None for a deletion and for what is not written."""
+        tree = self.trees.get(reference)
+        if isinstance(tree, Text):
+            tree = self.trees[reference] = build_stored_tree(tree.tree, reference.partition("/")[2])
+        return tree
+
+
+_NOTHING = _OfType()
 
 
 class PendingWrites:
@@ -34,8 +46,11 @@ class PendingWrites:
         for reference, tree in (trees or {}).items():
             self.put(reference, tree)
 
-    def put(self, reference: str, tree: Tree | None, entries: Entries | None = None) -> None:
-        """Add a write, None for a deletion, in place of an earlier one. `entries`: its index entries, where known."""
+    def put(self, reference: str, tree: Tree | Text | None, entries: Entries | None = None) -> None:
+        """Add a write, None for a deletion, in place of an earlier one. `entries`: its index entries, where known.
+
+        A text takes less memory than a tree, and most are never looked at.
+        """
         type = reference.partition("/")[0]
         writes = self._types.get(type)
         if writes is None:
@@ -44,19 +59,20 @@ class PendingWrites:
         writes.waiting[reference] = entries
 
     def __contains__(self, reference: str) -> bool:
-        return reference in self._of_type(reference.partition("/")[0])
+        return reference in self._of_type(reference.partition("/")[0]).trees
 
     def get(self, reference: str) -> Tree | None:
         """The resource; None for a deletion and for what is not written."""
-        return self._of_type(reference.partition("/")[0]).get(reference)
+        return self._of_type(reference.partition("/")[0]).read(reference)
 
     def list_trees(self, types: Iterable[str]) -> dict[str, Tree | None]:
         """The writes of these types, `Type/id` → tree, None for a deletion."""
-        return {reference: tree for type in types for reference, tree in self._of_type(type).items()}
+        written = map(self._of_type, types)
+        return {reference: each.read(reference) for each in written for reference in each.trees}
 
     def count(self, types: Iterable[str]) -> int:
         """How many resources of these types are written."""
-        return sum(len(self._of_type(type)) for type in types)
+        return sum(len(self._of_type(type).trees) for type in types)
 
     def find_matches(self, type: str, where: Clause, make_entries: MakeEntries) -> dict[str, Tree]:
         """The writes of a type that match, `Type/id` → tree."""
@@ -64,15 +80,14 @@ class PendingWrites:
         if writes is None:
             return {}
         for reference, entries in writes.waiting.items():
-            tree, id = writes.trees[reference], reference.partition("/")[2]
+            tree, id = writes.read(reference), reference.partition("/")[2]
             if tree is None:
                 writes.index.remove(id)
             else:
                 writes.index.put(Candidate(type, id, 0, entries or make_entries(type, tree)))
         writes.waiting.clear()
         found = (f"{type}/{id}" for id in writes.index.find_matches(where))
-        return {reference: tree for reference in found if (tree := writes.trees[reference]) is not None}
+        return {reference: tree for reference in found if (tree := writes.read(reference)) is not None}
 
-    def _of_type(self, type: str) -> Mapping[str, Tree | None]:
-        writes = self._types.get(type)
-        return writes.trees if writes is not None else {}
+    def _of_type(self, type: str) -> _OfType:
+        return self._types.get(type, _NOTHING)

@@ -286,7 +286,7 @@ def _plan_write(
     draft.steps.append((target, len(draft.writes)))
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     if draft.pending is not None:
-        draft.pending.put(target.reference, tree, entries)
+        draft.pending.put(target.reference, tree if action.type in context.rules else text, entries)
     text.forget_tree()
 
 

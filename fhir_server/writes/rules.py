@@ -71,7 +71,9 @@ def join_rules(*tables: Rules) -> Rules:
 
 def _join(rules: tuple[Rule, ...]) -> Rule:
     async def ask_each(state: State, change: Change) -> Ruling:
-        rulings = [await rule(state, change) for rule in rules]
+        rulings = [ruling for rule in rules if (ruling := await rule(state, change)) is not ALLOWED]
+        if len(rulings) < 2:
+            return rulings[0] if rulings else ALLOWED
         return Ruling(
             tuple(issue for each in rulings for issue in each.issues),
             tuple(action for each in rulings for action in each.actions),
