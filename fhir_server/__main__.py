@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fhir_server import __version__
+from fhir_server.commands.audit import audit
 from fhir_server.commands.backup import backup
 from fhir_server.commands.bases import bases
 from fhir_server.commands.claims import claims
@@ -36,6 +37,7 @@ cli = typer.Typer(
 )
 for command in (serve, work, load, reindex, backup, restore, verify, schedule, close, demo, deposits, eligibility):
     cli.command()(command)
+cli.add_typer(audit, name="audit")
 cli.add_typer(claims, name="claims")
 cli.add_typer(codes, name="codes")
 cli.add_typer(bases, name="bases")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.operations import OPERATIONS
@@ -12,6 +13,8 @@ from fhir_server.search.compartment import build_compartment_clause, list_member
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Clause
+from fhir_server.security.audit import Audit
+from fhir_server.security.audit_file import open_audit_file
 from fhir_server.security.authentication import Authenticate
 from fhir_server.security.bearer import BearerAuthentication
 from fhir_server.security.policy import Policy
@@ -48,3 +51,10 @@ def build_scope_policy(definitions: Definitions, make_criteria: Callable[[str], 
 
     needs = {code: operation.needs for code, operation in OPERATIONS.items() if operation.needs is not None}
     return ScopePolicy(needs, parse_restriction, enclose)
+
+
+def open_audit(settings: Settings, store: Store, clock: Clock) -> AbstractAsyncContextManager[Audit | None]:
+    """Where interactions are recorded; None where they are not. Raises OSError."""
+    if settings.authentication == "off" or not settings.audit_folder:
+        return nullcontext()
+    return open_audit_file(settings.audit_folder, store, clock)

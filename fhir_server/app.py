@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
-from fhir_server.access_control import build_authentication, build_scope_policy
+from fhir_server.access_control import build_authentication, build_scope_policy, open_audit
 from fhir_server.api.application import Application, build_application
 from fhir_server.api.guard import guard
 from fhir_server.api.log import Log, make_log
@@ -288,12 +288,15 @@ async def open_server(
             if folder is not None:
                 await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
-        api = build_application(context, log or make_log(sys.stderr.buffer, settings.log_level), make_request_ids())
-        try:
-            yield Server(_add_cors(api, settings), context)
-        finally:
-            await context.background.close()
-            context.long_work.close()
+        log = log or make_log(sys.stderr.buffer, settings.log_level)
+        async with open_audit(settings, store, seams.clock) as audit:
+            context = replace(context, audit=audit)
+            api = build_application(context, log, make_request_ids())
+            try:
+                yield Server(_add_cors(api, settings), context)
+            finally:
+                await context.background.close()
+                context.long_work.close()
     finally:
         await store.close()
 

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         "",
         description="What access tokens have as their `aud`, separated by commas; empty: the base URL of the server.",
     )
+    audit_folder: str = Field(
+        "audit",
+        description="Folder of the files that record who saw and changed what, where authentication is on; empty: no "
+        "record.",
+    )
     references: Literal["enforce", "allow"] = Field(
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."
     )

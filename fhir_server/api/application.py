@@ -34,7 +34,7 @@ from fhir_server.api.request import (
     strip_root,
 )
 from fhir_server.api.response import Send, Style, error_to_response, send
-from fhir_server.fhir.outcome import FhirError
+from fhir_server.fhir.outcome import FhirError, Unauthorized, Unavailable
 from fhir_server.interactions.search import parse_form
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import Operation
@@ -42,7 +42,8 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
-from fhir_server.security.policy import ANONYMOUS
+from fhir_server.security.audit import Event
+from fhir_server.security.policy import ANONYMOUS, Principal
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
 
@@ -159,7 +160,7 @@ async def _read_request(
     style = _choose_style(method, path, headers, query)
     operation = _find_operation(path)
     keyed = operation is not None and operation.keyed
-    principal = ANONYMOUS if keyed or path in _OPEN else await context.authenticate(headers)
+    principal = ANONYMOUS if keyed or path in _OPEN else await _authenticate(context, headers, request_id)
     body = b""
     if method in _WITH_BODY:
         body = await read_body()
@@ -171,6 +172,16 @@ async def _read_request(
         media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
         return Request(method, path, query, headers, body, base, principal, request_id, media_type), style
     return Request(method, path, query, headers, body, base, principal, request_id), style
+
+
+async def _authenticate(context: Context, headers: dict[str, str], request_id: str) -> Principal:
+    """The principal of the request. Raises Unauthorized, which is recorded as well."""
+    try:
+        return await context.authenticate(headers)
+    except Unauthorized as error:
+        if context.audit is not None:
+            context.audit(Event("unknown", "login", None, None, error.status, request_id))
+        raise
 
 
 def _find_operation(path: tuple[str, ...]) -> Operation | None:
@@ -236,11 +247,25 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
             response = await context.dispatch(context, request)
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None
+    await _settle_audit(context, request.method)
     if request.path[:1] == ("Binary",) and binary.is_native_read(
         request.method, request.path, headers.get("accept"), request.query
     ):
         return binary.resource_to_content(response)
     return response
+
+
+async def _settle_audit(context: Context, method: str) -> None:
+    """Wait until the event of a write is durable. Raises Unavailable where it cannot be."""
+    if context.audit is None or method in ("GET", "HEAD"):
+        return
+    try:
+        await context.audit.settle()
+    except OSError as error:
+        raise Unavailable(
+            f"What was asked may have been done, but the record of it cannot be written ({error.strerror}); ask again "
+            "once there is room."
+        ) from None
 
 
 def _make_unexpected_response(request_id: str) -> Response:

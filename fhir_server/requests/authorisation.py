@@ -5,6 +5,11 @@ from __future__ import annotations
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request
 from fhir_server.security.audit import Event
+from fhir_server.security.policy import Grant
+
+NO_GRANT = Grant(())
+MOST_NAMES = 20
+"""Names of search parameters that an audit event has."""
 
 
 def authorise(context: Context, request: Request, interaction: str) -> None:
@@ -16,7 +21,10 @@ def audit(context: Context, request: Request, interaction: str, status: int) -> 
     """Report an interaction that was answered with this status."""
     if context.audit is not None:
         type, id = _find_subject(context, request)
-        context.audit(Event(request.principal.name, interaction, type, id, status, request.id))
+        principal, grant = request.principal, request.principal.grant or NO_GRANT
+        names = tuple(dict.fromkeys(name for name, _ in request.query))[:MOST_NAMES]
+        event = Event(principal.name, interaction, type, id, status, request.id, names)
+        context.audit(event._replace(client=grant.client, user=grant.user, patient=grant.patient))
 
 
 def _find_subject(context: Context, request: Request) -> tuple[str | None, str | None]:

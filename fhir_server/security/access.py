@@ -6,6 +6,7 @@ had never been stored. Restrictions speak of the resource itself; they hold no c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,9 @@ from fhir_server.search.query import (
     CanonicalHas,
     Chain,
     Clause,
+    Equals,
     Has,
+    Not,
     Query,
     Scope,
     rewrite_clause,
@@ -77,7 +80,22 @@ def matches_restriction(clause: Clause, stored: Stored, index: IndexEntries) -> 
     """Whether the content of a version matches a clause of a policy."""
     if clause in (EVERYTHING, NOTHING):
         return clause == EVERYTHING
+    if asks_for_no_label(clause) and not may_be_labelled(stored.raw or b""):
+        return True
     return allows_entries(clause, stored.type, stored.id, index(stored.type, orjson.loads(stored.raw or b"{}")))
+
+
+def may_be_labelled(raw: bytes) -> bool:
+    """Whether a resource's text may hold `security`; names may be written with escapes as well."""
+    return b'"security"' in raw or b"\\u" in raw
+
+
+@functools.lru_cache(maxsize=1024)
+def asks_for_no_label(clause: Clause) -> bool:
+    """Whether all that a clause says is that the resource has none of some security labels."""
+    if isinstance(clause, And):
+        return all(map(asks_for_no_label, clause.clauses))
+    return isinstance(clause, Not) and isinstance(clause.clause, Equals) and clause.clause.parameter == "_security"
 
 
 def allows_entries(clause: Clause, type: str, id: str, entries: Entries) -> bool:

@@ -32,7 +32,7 @@ class Clock:
 async def guarding(known: Knowledge, store: str, clock: Clock | None = None) -> AsyncIterator[Client]:
     """A server that needs tokens, with a clinic that a token of everything has stored."""
     seams = Seams(clock=clock or Clock(), definitions=None)
-    async with serving(known, seams, store=store, authentication="on") as client:
+    async with serving(known, seams, store=store, authentication="on", audit_folder="") as client:
         client.headers["authorization"] = f"Bearer {await make_token(client, EVERYTHING)}"
         for resource in CLINIC:
             answer = await client.put(f"{resource['resourceType']}/{resource['id']}", json=resource)

@@ -1,9 +1,9 @@
 """What a grant hides is as if it were not stored.
 
 Random requests are sent to a server that holds everything, with a token, and to one that holds only what the token may
-see: both answer alike. What may be seen is worked out here from the resources themselves, by rules of this test's own. The
-only answers that may differ are refusals for want of a scope: of a type that the grant does not name, and of chains through
-such a type.
+see: both answer alike. What may be seen is worked out here from the resources themselves, by rules of this test's own.
+The only answers that may differ are refusals for want of a scope: of a type that the grant does not name, and of chains
+through such a type.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ async def serving_both(
 ) -> AsyncIterator[tuple[Client, Client]]:
     """(the server that holds everything, with a token; the one that holds what the token may see)."""
     seams = Seams(clock=lambda: START, definitions=None)
-    settings: dict[str, Any] = {"references": "allow"}
+    settings: dict[str, Any] = {"references": "allow", "audit_folder": ""}
     population = build_population(random.Random(seed))
     async with AsyncExitStack() as stack:
         whole, part = [
