@@ -52,13 +52,13 @@ def build_population(chance: random.Random) -> list[Resource]:
         }
         for id in PATIENTS
     ]
-    return people + [make_record(chance, type, number) for type in RECORDS for number in range(8)]
+    return people + [make_clinical(chance, type, number) for type in RECORDS for number in range(8)]
 
 
 RECORDS = ("Encounter", "Observation", "Condition", "DiagnosticReport")
 
 
-def make_record(chance: random.Random, type: str, number: int) -> Resource:
+def make_clinical(chance: random.Random, type: str, number: int) -> Resource:
     patient, encounter = chance.choice(PATIENTS), f"Encounter/encounter{chance.randrange(8)}"
     code = {"coding": [{"system": "urn:codes", "code": chance.choice("123")}]}
     resource: Resource = {
