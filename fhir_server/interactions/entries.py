@@ -31,7 +31,8 @@ _HEADERS = {
 }
 _INHERITED = ("prefer",)
 _NEEDS_RESOURCE = frozenset({"POST", "PUT", "PATCH"})
-
+_TOLD_BY_RESOURCE = frozenset({"POST", "PUT"})
+"""Methods whose url the resource tells: HAPI's Java client leaves it out in `transaction().withResources(…)`."""
 
 _BEGINNING = 64
 """Bytes of a resource by which its place in the bundle is found: a search for all of it would cost more."""
@@ -82,7 +83,7 @@ def parse_bundle(context: Context, request: Request) -> Posted:
     tree = parse(envelope).tree
     if tree.get("resourceType") != "Bundle":
         raise Invalid("A POST to the base URL takes a Bundle of type `batch` or `transaction`.", code="structure")
-    issues = context.validator.find_issues(_fill_empty_entries(tree), invariants=False)
+    issues = context.validator.find_issues(_fill_entries(tree), invariants=False)
     if issues:
         raise Invalid(issues=issues)
     return Posted(tree["type"], tree.get("entry", []), resources)
@@ -127,12 +128,21 @@ def _check_keys(body: bytes, envelope: bytes, resources: list[bytes | None]) -> 
         refuse_duplicates(body)
 
 
-def _fill_empty_entries(tree: dict[str, Any]) -> dict[str, Any]:
-    """The envelope for validation, where an entry that had nothing but a resource is not empty."""
+def _fill_entries(tree: dict[str, Any]) -> dict[str, Any]:
+    """The envelope for validation: an entry that had nothing but a resource is not empty, and what the resource tells
+    of the url is not missing.
+    """
     entries = tree.get("entry")
-    if not entries:
-        return tree
-    return {**tree, "entry": [entry or {"fullUrl": "urn:none"} for entry in entries]}
+    return {**tree, "entry": [_fill_entry(entry) for entry in entries]} if entries else tree
+
+
+def _fill_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    if not entry:
+        return {"fullUrl": "urn:none"}
+    asked = entry.get("request")
+    if not isinstance(asked, dict) or "url" in asked or asked.get("method") not in _TOLD_BY_RESOURCE:
+        return entry
+    return {**entry, "request": {**asked, "url": "told-by-resource"}}
 
 
 def read_entry(request: Request, posted: Posted, position: int) -> Entry:
@@ -149,7 +159,8 @@ def read_entry(request: Request, posted: Posted, position: int) -> Entry:
     method, raw = asked["method"], posted.resources[position]
     if raw is None and method in _NEEDS_RESOURCE:
         raise Invalid(f"A `{method}` entry needs a `resource`.", code="required", expression=(f"{where}.resource",))
-    path, query = _parse_url(request, asked["url"], where)
+    url = asked["url"] if "url" in asked else _derive_url(method, Text(raw or b""), where)
+    path, query = _parse_url(request, url, where)
     headers = {name: request.headers[name] for name in _INHERITED if name in request.headers}
     headers |= {header: asked[name] for name, header in _HEADERS.items() if name in asked}
     text, body = None, b""
@@ -160,6 +171,15 @@ def read_entry(request: Request, posted: Posted, position: int) -> Entry:
     if method == "PATCH" and text is not None and text.type == "Binary":
         made = _unwrap_json_patch(made, text)
     return Entry(made, tree.get("fullUrl", ""), text)
+
+
+def _derive_url(method: str, text: Text, where: str) -> str:
+    """The url of an entry that has none: the type of its resource, and its id for PUT. Raises Invalid without."""
+    parts = [text.tree.get(name) for name in (("resourceType",) if method == "POST" else ("resourceType", "id"))]
+    if not all(isinstance(part, str) and part for part in parts):
+        sentence = f"`{where}.request` must have `url`."
+        raise Invalid(sentence, code="required", expression=(f"{where}.request.url",))
+    return "/".join(map(str, parts))
 
 
 def _parse_url(request: Request, url: str, where: str) -> tuple[tuple[str, ...], Pairs]:

@@ -100,6 +100,8 @@ async def test_a_quantity_with_two_empty_parts_has_any_unit(client: Client) -> N
 
 async def test_meta_of_a_type_and_of_the_system(client: Client) -> None:
     """resource-operation-meta.html: at type and system level, all that is in use there."""
+    # an empty `valueMeta` would break ele-1: HAPI's validator refused it
+    assert (await client.fhir("GET", "Patient/$meta")).json() == {"resourceType": "Parameters"}
     tags = [{"system": "urn:t", "code": code} for code in ("a", "b")]
     await client.put("Patient/p0", json=patient(0, meta={"tag": tags}))
     await client.put("Patient/p1", json=patient(1, meta={"tag": tags[:1], "profile": ["http://e.example/p"]}))
@@ -110,6 +112,26 @@ async def test_meta_of_a_type_and_of_the_system(client: Client) -> None:
     assert of_type["valueMeta"]["profile"] == ["http://e.example/p"]
     [of_all] = (await client.fhir("GET", "$meta")).json()["parameter"]
     assert {"a", "b", "c"} <= {each["code"] for each in of_all["valueMeta"]["tag"]}
+
+
+async def test_an_entry_without_url_is_what_its_resource_tells(client: Client) -> None:
+    """HAPI's Java client sends such entries in `transaction().withResources(…)`, with a `total` of the Bundle."""
+    entries: list[dict[str, Any]] = [
+        {"resource": patient(0), "request": {"method": "POST"}},
+        {"resource": patient(1, id="told"), "request": {"method": "PUT"}},
+    ]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "total": 2, "entry": entries}
+    answer = await client.fhir("POST", "", json=bundle)
+    assert [entry["response"]["status"] for entry in answer.json()["entry"]] == ["201 Created", "201 Created"]
+    assert (await client.fhir("GET", "Patient/told")).status_code == 200
+    for entry in (
+        {"request": {"method": "DELETE"}},
+        {"resource": {"resourceType": "Patient"}, "request": {"method": "PUT"}},
+    ):
+        refused = await client.fhir("POST", "", json={**bundle, "entry": [*entries, entry]})
+        [issue] = refused.json()["issue"]
+        assert refused.status_code == 400
+        assert (issue["code"], issue["expression"]) == ("required", ["Bundle.entry[2].request.url"])
 
 
 async def test_criteria_in_the_url_of_a_create_make_it_conditional(client: Client) -> None:

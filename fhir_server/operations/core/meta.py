@@ -149,5 +149,6 @@ def _remove(meta: Meta, given: Meta) -> Meta:
 
 
 def _meta_to_parameters(meta: Meta) -> bytes:
-    parameter = {"name": "return", "valueMeta": meta}
-    return encode({"resourceType": "Parameters", "parameter": [parameter]})
+    """The answer; without labels it has no parameter, since FHIR has no empty element (ele-1)."""
+    parameters = {"parameter": [{"name": "return", "valueMeta": meta}]} if meta else {}
+    return encode({"resourceType": "Parameters", **parameters})
