@@ -33,7 +33,7 @@ class Practice:
         payers = [self._make_payer(n) for n in (1, 2)]
         people = [{"resourceType": "Practitioner", "id": self._name("dr", n)} for n in range(_PROVIDERS)]
         places = [{"resourceType": "Location", "id": self._name("place", n)} for n in range(_LOCATIONS)]
-        return [*payers, {"resourceType": "Organization", "id": self._name("us", 0)}, *people, *places]
+        return [*payers, {"resourceType": "Organization", "id": self._name("us", 0), "name": "Us"}, *people, *places]
 
     def make_patient(self, number: int) -> list[Tree]:
         """A patient with an account and a coverage by each payer."""

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         "enforce", description="Whether a literal local reference needs its target (`enforce`) or not (`allow`)."
     )
     invariants: Literal["enforce", "off"] = Field(
-        "off", description="Whether a resource that breaks an error invariant of R4 is refused (`enforce`)."
+        "enforce", description="Whether a resource that breaks an error invariant of R4 is refused (`enforce`)."
     )
     handling: Literal["strict", "lenient"] = Field(
         "strict", description="What happens to unknown search parameters when the client has no `Prefer: handling=`."
