@@ -17,8 +17,10 @@ from fhir_server.security.audit import Audit
 from fhir_server.security.audit_file import open_audit_file
 from fhir_server.security.authentication import Authenticate
 from fhir_server.security.bearer import BearerAuthentication
+from fhir_server.security.fetch import fetch
 from fhir_server.security.policy import Policy
 from fhir_server.security.scope_policy import ScopePolicy
+from fhir_server.security.smart_configuration import SmartConfiguration
 from fhir_server.security.static_tokens import Roles, accept_static_tokens
 from fhir_server.settings import Settings, split_list
 from fhir_server.store.protocol import Clock, Store
@@ -30,13 +32,19 @@ def build_authentication(settings: Settings, roles: Roles, store: Store, clock: 
     issuers, audience = split_list(settings.issuers), split_list(settings.audience or settings.base_url)
     if issuers:
         # Imported here, because the library costs a start 0.1 s.
-        from fhir_server.security.fetch import fetch
         from fhir_server.security.jwt_tokens import accept_issuers
 
         if not audience:
             raise ValueError("`FHIR_ISSUERS` needs `FHIR_BASE_URL` or `FHIR_AUDIENCE`: whom their tokens are for.")
         sources.append(accept_issuers(issuers, audience, clock, fetch))
     return BearerAuthentication(sources, clock)
+
+
+def build_smart_source(settings: Settings, clock: Clock) -> SmartConfiguration | None:
+    """Where apps get their tokens; None for a server that needs none."""
+    if settings.authentication == "off":
+        return None
+    return SmartConfiguration(split_list(settings.issuers), clock, fetch)
 
 
 def build_scope_policy(definitions: Definitions, make_criteria: Callable[[str], Criteria]) -> Policy:

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
-from fhir_server.access_control import build_authentication, build_scope_policy, open_audit
+from fhir_server.access_control import build_authentication, build_scope_policy, build_smart_source, open_audit
 from fhir_server.api.application import Application, build_application
 from fhir_server.api.guard import guard
 from fhir_server.api.log import Log, make_log
@@ -290,7 +290,7 @@ async def open_server(
         await context.parameters.reload_and_mark_empty_types()
         log = log or make_log(sys.stderr.buffer, settings.log_level)
         async with open_audit(settings, store, seams.clock) as audit:
-            context = replace(context, audit=audit)
+            context = replace(context, audit=audit, smart=build_smart_source(settings, seams.clock))
             api = build_application(context, log, make_request_ids())
             try:
                 yield Server(_add_cors(api, settings), context)

@@ -42,6 +42,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
+from fhir_server.security import smart_configuration
 from fhir_server.security.audit import Event
 from fhir_server.security.policy import ANONYMOUS, Principal
 from fhir_server.settings import Settings
@@ -53,7 +54,7 @@ _MOST_NAMES, _LONGEST_NAME = 20, 100
 """Names of parameters that a log line has, and characters of each."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:;/+=@|~\-]+", re.ASCII)
 _LONGEST_ID = 64
-_OPEN = frozenset({("metadata",)})
+_OPEN = frozenset({("metadata",), smart_configuration.PATH})
 """What needs no token."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
@@ -242,6 +243,8 @@ def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], bod
 
 
 async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
+    if request.path == smart_configuration.PATH and context.smart is not None and request.method in ("GET", "HEAD"):
+        return Response(200, await context.smart.read(), content_type="application/json")
     try:
         with context.time_limits.end_after(context.settings.request_timeout):
             response = await context.dispatch(context, request)

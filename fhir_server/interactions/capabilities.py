@@ -89,10 +89,27 @@ def build_statement(facts: Facts, base: str) -> dict[str, Any]:
     }
 
 
+_SECURITY = {
+    "cors": True,
+    "service": [
+        {
+            "coding": [
+                {
+                    "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                    "code": "SMART-on-FHIR",
+                }
+            ]
+        }
+    ],
+    "description": "Every request needs an access token; its SMART scopes say what it may read and write.",
+}
+
+
 def _build_rest(facts: Facts) -> dict[str, Any]:
     return {
         "mode": "server",
         "documentation": "\n".join(_document_common_parts(facts)),
+        **({"security": _SECURITY} if facts.settings.authentication == "on" else {}),
         "resource": [_build_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _list_codes(facts, "system")],
         "searchParam": [

@@ -23,6 +23,7 @@ from fhir_server.security.access import Reader, Restrictions
 from fhir_server.security.audit import Audit
 from fhir_server.security.authentication import Authenticate
 from fhir_server.security.policy import Policy
+from fhir_server.security.smart_configuration import SmartConfiguration
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import Clock, Store
 from fhir_server.validation.structure import StructureValidator
@@ -57,6 +58,8 @@ class Context:
     """The CapabilityStatement for a base URL."""
     partners: Partners
     """By name, with whom messages are exchanged."""
+    smart: SmartConfiguration | None = None
+    """Where apps get their tokens; None where none are needed."""
     long_work: LongWork = field(default_factory=LongWork)
     """Where the work on large texts is done."""
     time_limits: TimeLimits = field(default_factory=TimeLimits)

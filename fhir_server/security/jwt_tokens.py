@@ -7,7 +7,7 @@ names (`jku`, `x5u`, `jwk`). They are kept while the issuer does not answer.
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from fhir_server.security.bearer import TokenSource, WrongToken
+from fhir_server.security.issuer_configuration import Fetch, fetch_configuration
 from fhir_server.security.policy import Grant, Principal
 from fhir_server.security.scopes import WrongScope, parse_scopes
 from fhir_server.store.protocol import Clock
@@ -32,11 +33,7 @@ RETRY_AFTER = 30
 """Seconds for which an issuer is not asked again, whatever key a token names."""
 
 _SECOND = 1_000_000
-_DISCOVERY = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 _ASYMMETRIC = frozenset({"RSA", "EC"})
-
-Fetch = Callable[[str], Awaitable[bytes]]
-"""URL → the body of its answer; raises OSError."""
 
 
 @dataclass(slots=True)
@@ -135,16 +132,7 @@ async def _find_keys(issuer: Issuer, kid: str, now: int, fetch: Fetch) -> KeySet
 
 async def _fetch_keys(url: str, fetch: Fetch) -> KeySet:
     """The keys that an issuer's configuration names. Raises OSError or ValueError."""
-    problem: Exception = OSError("no configuration")
-    for path in _DISCOVERY:
-        try:
-            configuration = orjson.loads(await fetch(url.rstrip("/") + path))
-        except (OSError, ValueError) as error:
-            problem = error
-            continue
-        if configuration.get("issuer") != url:
-            raise ValueError("the configuration is that of another issuer")
-        keys = orjson.loads(await fetch(configuration["jwks_uri"]))["keys"]
-        public = [key for key in keys if key.get("kty") in _ASYMMETRIC and key.get("use", "sig") == "sig"]
-        return KeySet.import_key_set({"keys": public})
-    raise problem
+    configuration = await fetch_configuration(url, fetch)
+    keys = orjson.loads(await fetch(configuration["jwks_uri"]))["keys"]
+    public = [key for key in keys if key.get("kty") in _ASYMMETRIC and key.get("use", "sig") == "sig"]
+    return KeySet.import_key_set({"keys": public})

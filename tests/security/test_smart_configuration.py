@@ -1,0 +1,96 @@
+"""`.well-known/smart-configuration` (https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from fhir_server.app import Knowledge, Seams
+from fhir_server.fhir.outcome import Unavailable
+from fhir_server.security.smart_configuration import LIFETIME, SmartConfiguration, build_smart_configuration
+from tests.conftest import serving
+
+pytestmark = pytest.mark.anyio
+
+ISSUER = "https://login.clinic.example/realms/clinic"
+# What Keycloak says of a realm, shortened.
+CONFIGURATION: dict[str, Any] = {
+    "issuer": ISSUER,
+    "authorization_endpoint": f"{ISSUER}/protocol/openid-connect/auth",
+    "token_endpoint": f"{ISSUER}/protocol/openid-connect/token",
+    "jwks_uri": f"{ISSUER}/protocol/openid-connect/certs",
+    "check_session_iframe": f"{ISSUER}/protocol/openid-connect/login-status-iframe.html",
+    "grant_types_supported": ["authorization_code", "client_credentials"],
+    "scopes_supported": ["openid", "offline_access"],
+    "code_challenge_methods_supported": ["plain", "S256"],
+    "token_endpoint_auth_methods_supported": ["private_key_jwt", "client_secret_basic"],
+}
+
+
+def test_it_states_what_the_issuer_does_and_what_this_server_does() -> None:
+    document = build_smart_configuration(CONFIGURATION)
+    assert document["token_endpoint"] == CONFIGURATION["token_endpoint"]
+    assert "check_session_iframe" not in document
+    # the specification: `plain` SHALL NOT be included
+    assert document["code_challenge_methods_supported"] == ["S256"]
+    assert document["capabilities"] == [
+        "permission-v1",
+        "permission-v2",
+        "permission-patient",
+        "permission-user",
+        "client-confidential-asymmetric",
+        "client-confidential-symmetric",
+        "sso-openid-connect",
+        "permission-offline",
+    ]
+
+
+class Clock:
+    now = 1_795_000_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+async def test_it_stays_while_the_issuer_is_down() -> None:
+    clock, answers = Clock(), [orjson.dumps(CONFIGURATION)]
+
+    async def fetch(url: str) -> bytes:
+        if not answers:
+            raise OSError("down")
+        return answers.pop()
+
+    source = SmartConfiguration([ISSUER], clock, fetch)
+    first = await source.read()
+    assert await source.read() == first
+    clock.now += (LIFETIME + 1) * 1_000_000
+    assert await source.read() == first
+    with pytest.raises(Unavailable):
+        await SmartConfiguration([ISSUER], clock, fetch).read()
+
+
+async def test_it_is_answered_without_a_token(known: Knowledge) -> None:
+    settings: dict[str, Any] = {"authentication": "on", "audit_folder": "", "store": "memory://"}
+    settings |= {"issuers": ISSUER, "base_url": "https://fhir.clinic.example/fhir"}
+
+    async def fetch(url: str) -> bytes:
+        return orjson.dumps(CONFIGURATION)
+
+    async with serving(known, Seams(definitions=None), **settings) as client:
+        context = client.server.context
+        assert context.smart is not None
+        object.__setattr__(context, "smart", SmartConfiguration([ISSUER], context.clock, fetch))
+        answer = await client.get("http://test/fhir/.well-known/smart-configuration")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.json()["issuer"] == ISSUER
+        statement = (await client.get("metadata")).json()
+        assert statement["rest"][0]["security"]["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+
+
+async def test_without_an_issuer_there_is_none(known: Knowledge) -> None:
+    for kind, word in (("on", "no authorization server"), ("off", "not-found")):
+        async with serving(known, authentication=kind, audit_folder="", store="memory://") as client:
+            answer = await client.get(".well-known/smart-configuration")
+            assert (answer.status_code, word in answer.text) == (404, True)
