@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound, NotSupported
+from fhir_server.fhir.outcome import FhirError, MethodNotAllowed, NotFound, NotSupported, TooCostly
 from fhir_server.interactions.table import INTERACTIONS, Handler
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.job import build_progress
@@ -28,6 +28,7 @@ class Route:
     keyed: bool = False
     gives: tuple[str, ...] = (FHIR_JSON,)
     as_job: bool = False
+    most_bytes: int | None = None
 
 
 def _pattern_to_shape(pattern: str) -> Shape:
@@ -96,7 +97,9 @@ def _find_operation(context: Context, method: str, path: tuple[str, ...]) -> Rou
         raise MethodNotAllowed(
             f"`${code}` does not answer {method}; it answers {allowed}.", headers=(("Allow", allowed),)
         )
-    return Route(f"${code}", operation.handler, operation.keyed, operation.gives, operation.as_job)
+    return Route(
+        f"${code}", operation.handler, operation.keyed, operation.gives, operation.as_job, operation.most_bytes
+    )
 
 
 def _find_level(path: tuple[str, ...]) -> str:
@@ -118,6 +121,11 @@ async def dispatch(context: Context, request: Request) -> Response:
         if request.where and FHIR_JSON not in route.gives:
             text = f"`{route.code}` answers `{route.gives[0]}`, which no Bundle entry can hold; send it by itself."
             raise NotSupported(text)
+        if route.most_bytes is not None and len(request.body) > route.most_bytes:
+            raise TooCostly(
+                f"The body of `{route.code}` has {len(request.body):,} bytes, more than the {route.most_bytes:,} that "
+                "it takes; send less at once."
+            )
         if route.as_job and wants_job(request):
             response = build_progress(await start_operation(context, request))
         else:

@@ -13,6 +13,8 @@ Handler = Callable[[Context, Request], Awaitable[Response]]
 Level = Literal["system", "type", "instance", "version"]
 
 ANY = "*"
+MOST_BYTES = 1024 * 1024
+"""Bytes of Parameters, or of a resource that is looked at and not stored: they are read on the event loop."""
 _FORMS: Mapping[Level, str] = {"system": "", "type": "{}/", "instance": "{}/id/", "version": "{}/id/_history/version/"}
 
 
@@ -27,6 +29,7 @@ class Operation:
     `needs`: resource type → letters of SMART scopes (`cruds`) that its caller needs on it, ANY for the type in its URL;
     what it writes of other types is the server's own. Each row says it, `{}` where a token alone is enough. `as_job`:
     with `Prefer: respond-async` a worker carries it out; it only reads.
+    `most_bytes`: of its body; None for what is read in a thread, and may be as large as any body.
     """
 
     code: str
@@ -41,6 +44,7 @@ class Operation:
     keyed: bool = False
     needs: Mapping[str, str] | None = None
     as_job: bool = False
+    most_bytes: int | None = MOST_BYTES
 
     @property
     def speaks_other_media(self) -> bool:

@@ -26,7 +26,8 @@ async def take(arrival: FileArrival) -> FileResult:
         if len(raw) > LARGEST_FILE:
             raise TooLarge(f"The file has more than {LARGEST_FILE:,} bytes; send it in parts.")
     accepted, refused, task = 0, [], ""
-    for number, message in enumerate(split_messages(bytes(raw)), 1):
+    messages = await arrival.context.long_work.run(len(raw), split_messages, bytes(raw))
+    for number, message in enumerate(messages, 1):
         await arrival.check()
         received = await take_message(arrival.context, arrival.caller.base, message, arrival.partner.name)
         task = task or received.id

@@ -33,6 +33,9 @@ _LONGEST_CONTROL = 20
 REUSED = "205"
 """The condition of a control number that came before with another text."""
 
+MOST_ENTRIES = 10_000
+"""Resources that one message makes."""
+
 MOST_ISSUES = 500
 """Remarks of one message that are kept."""
 
@@ -40,7 +43,8 @@ MOST_ISSUES = 500
 async def interpret(state: State, message: IncomingMessage) -> Interpretation | Refusal:
     """What a message says, on what is stored now; a refusal where the mapper finds that it cannot be stored."""
     partner = find_mapper_partner(state.context, message.partner)
-    parsed, issues = read_message(message.raw, partner.character_set if partner else "")
+    run = partial(state.context.long_work.run, len(message.raw))
+    parsed, issues = await run(read_message, message.raw, partner.character_set if partner else "")
     if parsed is None:
         return _refuse(message, None, issues, True)
     if partner is None:
@@ -48,18 +52,30 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     if named := read_section(state.context.partners[partner.name]).concept_maps:
         partner, missing = await add_concept_maps(state, partner, named)
         issues = (*issues, *missing)
-    mapping = map_message(parsed, partner, _to_time(message.received))
-    mapping.context.issues[:0] = [each for each in issues if each not in mapping.issues]
+    mapping = await run(map_message, parsed, partner, _to_time(message.received))
+    known = set(mapping.issues)
+    mapping.context.issues[:0] = [each for each in issues if each not in known]
     state.lock(name_locks(mapping))
-    built = build_bundle(mapping, await read_state(state, mapping))
+    built = await run(build_bundle, mapping, await read_state(state, mapping))
     if built.bundle is None:
         return _refuse(message, parsed, built.issues, partner.enhanced)
+    if (count := len(built.bundle.get("entry", ()))) > MOST_ENTRIES:
+        text = f"The message makes {count:,} resources, more than the {MOST_ENTRIES:,} that one may; send it in parts."
+        return _refuse(message, parsed, (*built.issues, refuse("207", text)), partner.enhanced)
     looked_up = {need.key for need in find_needs(mapping)}
     entries = [_to_entry(each, looked_up) for each in built.bundle.get("entry", ())]
     tasks, overbooked = await find_overbooked(state, entries, partner, mapping.changes.seed)
     told = (*built.issues, *overbooked)
-    answers = write_answers(parsed, told, True, partner.enhanced, _stamp(message))
-    return Interpretation([*entries, *tasks], _encode(answers, parsed), _to_remarks(told), built.patient)
+    answer, remarks = await run(_write_answer, message, parsed, told, partner.enhanced)
+    return Interpretation([*entries, *tasks], answer, remarks, built.patient)
+
+
+def _write_answer(
+    message: IncomingMessage, parsed: Message, told: Sequence[Issue], enhanced: bool
+) -> tuple[bytes, tuple[outcome.Issue, ...]]:
+    """The acknowledgement of what can be stored, and what is kept of its remarks."""
+    answers = write_answers(parsed, told, True, enhanced, _stamp(message))
+    return _encode(answers, parsed), _to_remarks(told)
 
 
 def refuse_message(message: IncomingMessage, reason: str, *, condition: str = "207", enhanced: bool = True) -> bytes:
@@ -130,13 +146,13 @@ def _to_entry(entry: Entry, looked_up: AbstractSet[str]) -> Entry:
 
 
 def _to_remarks(issues: Iterable[Issue]) -> tuple[outcome.Issue, ...]:
-    remarks = []
-    for each in issues:
+    remarks, all_issues = [], tuple(issues)
+    for each in all_issues[:MOST_ISSUES]:
         place = str(each.location)
         remarks.append(outcome.Issue(each.severity, each.code, f"{place}: {each.text}" if place else each.text))
-    if len(remarks) > MOST_ISSUES:
-        text = f"{len(remarks) - MOST_ISSUES} more remarks are left out; convert the message to see them."
-        remarks[MOST_ISSUES:] = [outcome.Issue("warning", "too-long", text)]
+    if more := len(all_issues) - len(remarks):
+        text = f"{more} more remarks are left out; convert the message to see them."
+        remarks.append(outcome.Issue("warning", "too-long", text))
     return tuple(remarks)
 
 

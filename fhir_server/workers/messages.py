@@ -6,6 +6,7 @@ stored acknowledgement and writes nothing; what was refused is tried again (docs
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ from fhir_server.workers.message_tasks import (
 )
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
+from fhir_server.writes.resolve_targets import SLICE
 from fhir_server.writes.state import State
 
 ACCEPTED = ("acknowledged", "expired")
@@ -117,7 +119,7 @@ async def _accept(intake: Intake, groups: EntryGroups) -> Received:
         reused = await _find_reuse(log, message, intake.caller)
         actions: list[Action] = []
         if reused is not None and message.refuse_reused:
-            said: Interpretation | Refusal = _write_refusal(intake, reused.diagnostics, reused=True)
+            said: Interpretation | Refusal = await _write_refusal(intake, reused.diagnostics, reused=True)
         else:
             said, actions = await _interpret(intake, state, groups)
         outcome = _conclude(said, actions, () if reused is None else (reused,))
@@ -132,7 +134,7 @@ async def _accept(intake: Intake, groups: EntryGroups) -> Received:
 async def _refuse(intake: Intake, error: FhirError, keeps_text: bool) -> Received:
     """The second transaction: text and refusal alone, unless another process has accepted the message meanwhile."""
     message = intake.message
-    refusal = _write_refusal(intake, _describe(error))
+    refusal = await _write_refusal(intake, _describe(error))
     outcome = Outcome("refused", refusal.acknowledgement, refusal.reason, error.issues)
 
     async def decide(state: State) -> Decision[Received]:
@@ -146,11 +148,12 @@ async def _refuse(intake: Intake, error: FhirError, keeps_text: bool) -> Receive
     return (await decide_and_commit(intake.context, intake.caller, decide)).answer
 
 
-def _write_refusal(intake: Intake, reason: str, reused: bool = False) -> Refusal:
+async def _write_refusal(intake: Intake, reason: str, reused: bool = False) -> Refusal:
     """The refusal with the acknowledgement of its format; without one where even that cannot be written."""
     try:
         refuse = (intake.interpreter.refuse_reused if reused else None) or intake.interpreter.refuse
-        return Refusal(reason, refuse(intake.message, reason))
+        run = intake.context.long_work.run
+        return Refusal(reason, await run(len(intake.message.raw), refuse, intake.message, reason))
     except Exception as error:
         return Refusal(f"{reason} No acknowledgement could be written (`{type(error).__name__}: {error}`).", b"")
 
@@ -205,7 +208,7 @@ async def _interpret(
         if isinstance(said, Refusal):
             return said, []
         entries = [_name_entry(intake.context, each) for each in said.entries]
-        return said, _build_actions(intake, entries, groups)
+        return said, await _build_actions(intake, entries, groups)
     except (FhirError, StoreError):
         raise
     except Exception as error:
@@ -213,7 +216,7 @@ async def _interpret(
             f"This server could not read the message, by a fault of its own (`{type(error).__name__}: {error}`); the "
             "text is kept, and is read again when it comes again or is replayed."
         )
-        return _write_refusal(intake, reason), []
+        return await _write_refusal(intake, reason), []
 
 
 def _name_entry(context: Context, entry: Entry) -> dict[str, Any]:
@@ -223,7 +226,7 @@ def _name_entry(context: Context, entry: Entry) -> dict[str, Any]:
     return dict(entry) if named else {**entry, "fullUrl": f"urn:uuid:{context.new_id()}"}
 
 
-def _build_actions(intake: Intake, entries: list[dict[str, Any]], groups: EntryGroups) -> list[Action]:
+async def _build_actions(intake: Intake, entries: list[dict[str, Any]], groups: EntryGroups) -> list[Action]:
     """The entries as a client's transaction would carry them out: checked, authorised, noted for the audit."""
     envelope = [{key: value for key, value in entry.items() if key != "resource"} for entry in entries]
     resources = [_encode(entry["resource"]) if "resource" in entry else None for entry in entries]
@@ -231,6 +234,8 @@ def _build_actions(intake: Intake, entries: list[dict[str, Any]], groups: EntryG
     request = Request("POST", (), base=intake.caller.base, principal=intake.caller.principal, id=intake.message.id)
     actions = []
     for position in range(len(entries)):
+        if position % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
         try:
             actions.append(entry_to_action(intake.context, groups, read_entry(request, posted, position)))
         except FhirError as error:

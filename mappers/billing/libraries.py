@@ -14,6 +14,12 @@ from mappers.billing.fields import Resource
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_ATTACHMENT = 256 * 1024
+"""Bytes of an attachment: 500 rules with lists of codes have some 100 KB."""
+_LONGEST_DATA = (LARGEST_ATTACHMENT + 2) // 3 * 4
+_MOST_ISSUES = 100
+_PLACE = ("Library.content[0].data",)
+
 
 def read_library(library: Resource, model: type[Model]) -> tuple[Model | None, list[Issue]]:
     """The attachment of a Library as a model, or None with an issue per fault, each with the place in the JSON."""
@@ -21,13 +27,14 @@ def read_library(library: Resource, model: type[Model]) -> tuple[Model | None, l
     if len(contents) != 1 or contents[0].get("contentType") != "application/json":
         text = "The Library must have exactly one attachment, of contentType `application/json`."
         return None, [Issue("error", "structure", text, ("Library.content",))]
+    if len(contents[0].get("data", "")) > _LONGEST_DATA:
+        text = f"The attachment has more than {LARGEST_ATTACHMENT:,} bytes; divide what it says."
+        return None, [Issue("error", "too-long", text, _PLACE)]
     try:
         text = base64.b64decode(contents[0].get("data", ""), validate=True).decode()
         tree = json.loads(text)
     except (binascii.Error, ValueError, RecursionError) as error:
-        return None, [
-            Issue("error", "structure", f"The attachment is not JSON in base64: {error}.", ("Library.content[0].data",))
-        ]
+        return None, [Issue("error", "structure", f"The attachment is not JSON in base64: {error}.", _PLACE)]
     return read_model(tree, model)
 
 
@@ -36,7 +43,11 @@ def read_model(tree: object, model: type[Model]) -> tuple[Model | None, list[Iss
     try:
         return model.model_validate(tree), []
     except ValidationError as error:
-        return None, [_fault_to_issue(fault["loc"], str(fault["msg"])) for fault in error.errors()]
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        issues = [_fault_to_issue(fault["loc"], str(fault["msg"])) for fault in faults[:_MOST_ISSUES]]
+        if more := len(faults) - len(issues):
+            issues.append(Issue("error", "invalid", f"{more:,} more faults are left out.", _PLACE))
+        return None, issues
 
 
 def make_library(model: BaseModel, kind: str, name: str, version: str) -> Resource:
@@ -50,4 +61,4 @@ def make_library(model: BaseModel, kind: str, name: str, version: str) -> Resour
 def _fault_to_issue(location: tuple[int | str, ...], message: str) -> Issue:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     text = f"`{path or 'the attachment'}` is wrong: {message.removeprefix('Value error, ')}."
-    return Issue("error", "invalid", text, ("Library.content[0].data",))
+    return Issue("error", "invalid", text, _PLACE)

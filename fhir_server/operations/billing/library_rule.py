@@ -18,7 +18,9 @@ async def library_rule(state: State, change: Change) -> Ruling:
         return ALLOWED
     library: Resource = {**change.new, "id": change.id}
     state.lock((f"library {kind}",))
-    issues = find_library_faults(library, await read_libraries(state, kind))
+    size = sum(len(each.get("data", "")) for each in library.get("content", ()))
+    others = await read_libraries(state, kind)
+    issues = await state.context.long_work.run(size, find_library_faults, library, others)
     return Ruling(tuple(issues)) if issues else Ruling(elements={"type": code_type(library)})
 
 

@@ -19,6 +19,7 @@ HL7V2: tuple[Operation, ...] = (
         takes=(ER7,),
         gives=(ER7, FHIR_JSON),
         needs={"Task": "c", "Binary": "c"},
+        most_bytes=None,
     ),
 )
 """Rows of the operations of HL7 v2."""

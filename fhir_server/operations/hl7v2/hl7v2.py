@@ -22,7 +22,7 @@ async def hl7v2(context: Context, request: Request) -> Response:
         raise Invalid(f"`$hl7v2` has no parameter `{unknown[0]}`; it takes `partner`.", code="not-supported")
     if partner and partner not in context.partners:
         raise Invalid(f"There is no partner `{partner}`; leave `partner` out to go by MSH-3 and MSH-4.", code="value")
-    messages = split_messages(request.body)
+    messages = await context.long_work.run(len(request.body), split_messages, request.body)
     if len(messages) > MOST_MESSAGES:
         raise TooCostly(f"The file has {len(messages)} messages; {MOST_MESSAGES} are possible. Send it in parts.")
     answers = [(await take_message(context, request.base, each, partner)).acknowledgement for each in messages]

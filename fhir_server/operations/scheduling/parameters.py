@@ -47,8 +47,8 @@ class Parameters:
         return value
 
     def references(self, name: str) -> list[str]:
-        """`Type/id` of each value, written as text or as a Reference."""
-        return [self._reference(name, value) for value in self.values.get(name, [])]
+        """`Type/id` of each value, written as text or as a Reference; each once."""
+        return list(dict.fromkeys(self._reference(name, value) for value in self.values.get(name, [])))
 
     def reference(self, name: str) -> str:
         """The only value as `Type/id`; empty without one."""

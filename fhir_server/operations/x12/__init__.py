@@ -19,6 +19,7 @@ X12: tuple[Operation, ...] = (
         takes=(EDI_X12,),
         gives=(FHIR_JSON, EDI_X12),
         needs={"Task": "c", "Binary": "c"},
+        most_bytes=None,
     ),
     Operation(
         "transmit",

@@ -1,0 +1,137 @@
+"""Every door by which something comes in that is no plain write: none keeps the event loop, however large the body is.
+
+What the loop may be kept for is told in processor time, by what the same machine needs to count to ten million in
+Python: 250 ms where that takes 0.8 s, for bodies up to 1 MB; larger ones are refused or read in a thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fhir_server.app import Knowledge
+from fhir_server.operations import OPERATIONS
+from fhir_server.operations.operation import MOST_BYTES
+from fhir_server.operations.scheduling.rule import MOST_PARTICIPANTS
+from mappers.billing.libraries import LARGEST_ATTACHMENT
+from tests.conftest import Client, serving
+from tests.cost.measuring import measure_standstill
+from tests.cost.test_conditional_creates import JSON
+from tests.cost.test_limits import refused
+from tests.operations.scheduling.booking_clinic import doctors, patients, room, store, visit
+from tests.workers.hl7v2_messages import msh, pid
+
+pytestmark = pytest.mark.anyio
+
+ER7 = {"content-type": "x-application/hl7-v2+er7"}
+SHARE = 0.25 / 0.8
+
+
+@pytest.fixture(scope="module")
+def allowed() -> float:
+    """Seconds of processor time for which the loop may stand still."""
+    began = time.process_time()
+    exec("count = 0\nwhile count < 10_000_000:\n count += 1", {})
+    return SHARE * (time.process_time() - began)
+
+
+@pytest.fixture
+async def client(known: Knowledge, tmp_path: Path) -> AsyncIterator[Client]:
+    (tmp_path / "partners").mkdir()
+    (tmp_path / "partners" / "north.toml").write_text(
+        'name = "north"\nformats = ["hl7v2"]\ndefault_authority = "MRN"\n[systems]\nMRN = "urn:oid:1.2"\n'
+        '[hl7v2]\nsenders = [{ application = "EHR" }]\n'
+    )
+    async with serving(known, store=f"sqlite:///{tmp_path}/fhir.db", profiles=str(tmp_path)) as client:
+        await store(client, [*doctors(), room(), *patients()])
+        yield client
+
+
+def parameters(*parts: tuple[str, str]) -> bytes:
+    listed = [{"name": name, "valueString": value} for name, value in parts]
+    return orjson.dumps({"resourceType": "Parameters", "parameter": listed})
+
+
+WINDOW = (("start", "2027-03-02"), ("end", "2027-03-09"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("location-reference", "Location/room-1"),
+        ("practitioner", "Practitioner/pine"),
+        ("specialty", "s{}"),
+        ("visit-type", "t{}"),
+        ("practitioner", "Practitioner/p{}"),
+        ("n{}", "x"),
+    ],
+)
+async def test_free_times_by_very_many_parameters(client: Client, allowed: float, name: str, value: str) -> None:
+    body = parameters(*WINDOW, *((name.format(number), value.format(number)) for number in range(12_000)))
+    stood, answer = await measure_standstill(client, "POST", "/Appointment/$find", body, JSON)
+    assert answer.status_code in (200, 400, 404)
+    assert stood <= allowed
+
+
+async def test_operations_take_bodies_up_to_a_size(client: Client) -> None:
+    """All that are posted to with FHIR JSON; those of messages are read in a thread."""
+    unbounded = {code for code, operation in OPERATIONS.items() if operation.most_bytes is None}
+    assert unbounded == {"hl7v2", "x12"}
+    for url in ("Appointment/$find", "Claim/$scrub", "Patient/ada/$meta-add", "Observation/$lastn", "$reindex"):
+        body = parameters(("x", "y" * MOST_BYTES))
+        refused(await client.post(f"/{url}", content=body, headers=JSON), url.rpartition("/")[2])
+
+
+async def test_an_appointment_has_a_number_of_participants(client: Client, allowed: float) -> None:
+    """Whose Schedule a participant has depends on all the others: the square of their number is bounded."""
+    actors = [f"Practitioner/{'pine' if number % 2 else 'elm'}" for number in range(MOST_PARTICIPANTS)]
+    for count, status in ((1, 422), (0, 201)):
+        body = orjson.dumps(visit("10:00", "10:20", *actors, *["Patient/ada"] * count))
+        stood, answer = await measure_standstill(client, "POST", "/Appointment", body, JSON)
+        assert answer.status_code == status
+        assert stood <= allowed
+    assert (await client.get("/Appointment?_summary=count")).json()["total"] == 1
+
+
+def library(attachment: bytes) -> bytes:
+    content = {"contentType": "application/json", "data": base64.b64encode(attachment).decode()}
+    kind = {"text": "claim-split-rules"}
+    return orjson.dumps(
+        {"resourceType": "Library", "status": "active", "name": "r", "type": kind, "content": [content]}
+    )
+
+
+async def test_rule_sets_have_a_size_and_their_faults_a_number(client: Client, allowed: float) -> None:
+    wrong: dict[str, Any] = {"name": "x", "rules": [1] * 100_000}
+    stood, answer = await measure_standstill(client, "POST", "/Library", library(orjson.dumps(wrong)), JSON)
+    assert answer.status_code == 422
+    assert len(answer.json()["issue"]) == 101 and "more faults" in answer.json()["issue"][-1]["diagnostics"]
+    assert stood <= allowed
+    large = library(b"[" + b" " * (LARGEST_ATTACHMENT + 8) + b"]")
+    stood, answer = await measure_standstill(client, "POST", "/Library", large, JSON)
+    assert answer.status_code == 422 and answer.json()["issue"][0]["code"] == "too-long"
+    assert stood <= allowed
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        ["OBR|1|||24323-8^x^LN", *(f"OBX|{n}|NM|1234-5^x^LN||{n}|mg/dL|||||F" for n in range(4000))],
+        [f"Z{n % 10}{n % 7}|a" for n in range(100_000)],
+        ["NTE|1||" + "\\" * 900_000],
+        ["NTE|1||" + "\\X41\\" * 180_000],
+        [f"AL1|{n}|DA|a{n}^x" for n in range(4000)],
+    ],
+    ids=["results", "unknown segments", "escapes", "hexadecimal", "allergies"],
+)
+async def test_messages_are_read_beside_the_loop(client: Client, allowed: float, segments: list[str]) -> None:
+    body = (msh("ORU^R01", "M1") + pid() + "".join(f"{each}\r" for each in segments)).encode()
+    stood, answer = await measure_standstill(client, "POST", "/$hl7v2", body, ER7)
+    assert answer.status_code == 200 and b"MSA|A" in answer.content
+    assert stood <= allowed
