@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import pymongo
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Seen = Callable[[bytes], bool]
 
@@ -34,13 +36,14 @@ def first(*names: str, times: int = 1) -> Seen:
 
 @dataclass
 class Proxy:
-    """Forwards to `target`; all of it may be changed while it runs.
+    """Forwards to `target`; all of it may be changed while it runs. `user`: `NAME:PASSWORD@` of the URI, or nothing.
 
     `cut_before`: a request that is not forwarded, its connection is cut. `cut_after`: a request that is forwarded and
     answered, but the connection is cut instead of the answer. `delay`: s before each answer. `absent`: refuse all.
     """
 
     target: tuple[str, int]
+    user: str = ""
     port: int = 0
     cut_before: Seen = nothing
     cut_after: Seen = nothing
@@ -51,7 +54,8 @@ class Proxy:
 
     def uri(self, name: str) -> str:
         """The URI of a database behind the proxy."""
-        return f"mongodb://127.0.0.1:{self.port}/{name}?directConnection=true&serverSelectionTimeoutMS=500"
+        options = f"directConnection=true&serverSelectionTimeoutMS=500{'&authSource=admin' if self.user else ''}"
+        return f"mongodb://{self.user}127.0.0.1:{self.port}/{name}?{options}"
 
     def drop(self) -> None:
         """Cut every connection, and refuse new ones until `absent` is taken back."""
@@ -102,11 +106,19 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(int.from_bytes(head, "little") - 4)
 
 
+def _find_server(url: str) -> tuple[str, int]:
+    with pymongo.MongoClient[dict[str, object]](url) as client:
+        client.admin.command("ping")
+        address = client.address
+    assert address is not None
+    return address[0], address[1] or 27017
+
+
 @asynccontextmanager
 async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """A proxy before the server at a `mongodb://HOST:PORT` URL."""
-    parts = urlsplit(url)
-    proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 27017))
+    """A proxy before the server at a `mongodb://` URL: of a replica set its primary, of several `mongos` one."""
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    proxy = Proxy(await asyncio.to_thread(_find_server, url), f"{user}{at}")
     listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = listening.sockets[0].getsockname()[1]
     try:

@@ -153,7 +153,7 @@ def test_criteria_that_no_question_holds_are_too_costly(filled: Any, mongo_url: 
         [("updated", -1), ("_id", 1)],
         [("_id", 1)],
         [("sort.date.d", -1), ("_id", 1)],
-        [("sort.code.a", 1), ("_id", 1)],
+        [("sort.date.a", 1), ("_id", 1)],
     ],
     ids=str,
 )
