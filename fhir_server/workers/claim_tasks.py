@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Conflict, NotFound
@@ -23,7 +23,7 @@ from mappers.billing.claim_states import (
     move_task,
     read_state,
 )
-from mappers.billing.fields import Resource, make_reference
+from mappers.billing.fields import Resource
 
 
 class ClaimWithTask(NamedTuple):
@@ -51,16 +51,16 @@ async def move_claim(
     return (put(move(state, found.task, to, reason, outputs)),)
 
 
-async def adjudicate_claims(state: State, claims: Sequence[Resource]) -> list[Action]:
-    """The writes that move the Tasks of these claims of ours to `adjudicated`, where they may go there."""
-    own = {make_task_id(make_reference(each)): each for each in claims if is_ours(each)}
+async def move_tasks(state: State, targets: Mapping[str, tuple[Resource, ClaimState]]) -> list[Action]:
+    """The writes that move the Tasks of claims of ours, where they may. `targets`: by `Claim/id`, claim and state."""
+    own = {make_task_id(name): target for name, target in targets.items() if is_ours(target[0])}
     found = await state.search("Task", Ids(tuple(sorted(own)))) if own else []
     tasks = {str(each.tree["id"]): copy(each.tree) for each in found}
     now, moved = read_now(state.context), []
-    for id, claim in own.items():
+    for id, (claim, to) in own.items():
         task = tasks.get(id) or make_claim_task(claim, now)
-        if read_state(task) != "adjudicated" and find_refusal(task, "adjudicated") is None:
-            moved.append(put(move_task(task, "adjudicated", now)))
+        if read_state(task) != to and find_refusal(task, to) is None:
+            moved.append(put(move_task(task, to, now)))
     return moved
 
 

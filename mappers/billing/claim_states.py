@@ -99,7 +99,7 @@ STATES: Mapping[ClaimState, StateRow] = {
     ),
     "closed": StateRow(
         "completed",
-        "nothing more is to be done; the Claim may be deleted",
+        "nothing more is to be done: its balance is zero, it was cancelled, or a person says so",
         ("adjudicated",),
         passed=("received", "accepted", "rejected"),
     ),

@@ -1,4 +1,4 @@
-"""Posts from an SQLite file, 4 claims at a time: `python -m tests.workers.killed_postings DATABASE COMMITS`.
+"""Posts from a store, 4 claims at a time: `python -m tests.workers.killed_postings URI COMMITS`.
 
 It kills itself with SIGKILL as soon as so many transactions are committed (0: never), and ends when nothing waits.
 """
@@ -23,10 +23,10 @@ MARCH = 1_772_409_600_000_000
 """2026-03-02 in µs."""
 
 
-async def main(database: str, commits: int) -> None:
+async def main(uri: str, commits: int) -> None:
     clock, left = FastClock(MARCH), commits
     seams = replace(Seams(), clock=clock)
-    settings = Settings(store=f"sqlite:///{database}")
+    settings = Settings(store=uri)
     async with open_server(settings, log=lambda *_, **__: None, seams=seams) as server:
         store = server.context.unrestricted
         transact = store.transact

@@ -39,24 +39,32 @@ async def fill(client: Client) -> None:
             assert (await send(client, text, f"{trace}{envelope}")).state == "acknowledged"
 
 
-def start(database: Path, commits: int) -> subprocess.Popen[bytes]:
-    command = (sys.executable, "-m", "tests.workers.killed_postings", str(database), str(commits))
+def start(uri: str, commits: int) -> subprocess.Popen[bytes]:
+    command = (sys.executable, "-m", "tests.workers.killed_postings", uri, str(commits))
     return subprocess.Popen(command, cwd=ROOT)
 
 
-async def test_each_remittance_is_posted_once_whenever_it_is_killed(known: Knowledge, tmp_path: Path) -> None:
-    database = tmp_path / "fhir.db"
-    async with practice(known, f"sqlite:///{database}") as client:
+@pytest.fixture(params=["sqlite", "mongo"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A durable store that lives on when a process that posts is killed; no MongoDB server is in that process."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/fhir.db"
+    made: str = request.getfixturevalue("new_mongo_uri")()
+    return made
+
+
+async def test_each_remittance_is_posted_once_whenever_it_is_killed(known: Knowledge, uri: str) -> None:
+    async with practice(known, uri) as client:
         await fill(client)
     ends: list[int] = []
     # unequal, so that each kind of write is the last one once; the second process of a pair goes on where one dies
     for one, other in ((1, 0), (2, 3), (1, 2), (4, 1)):
-        pair = [start(database, one), start(database, other)] if other else [start(database, one)]
+        pair = [start(uri, one), start(uri, other)] if other else [start(uri, one)]
         ends += [await asyncio.to_thread(each.wait, PATIENCE) for each in pair]
     assert ends.count(-signal.SIGKILL) >= 4, ends
-    last = [start(database, 0), start(database, 0)]
+    last = [start(uri, 0), start(uri, 0)]
     assert [await asyncio.to_thread(each.wait, PATIENCE) for each in last] == [0, 0]
-    async with practice(known, f"sqlite:///{database}") as client:
+    async with practice(known, uri) as client:
         payments = await find(client, "PaymentReconciliation")
         assert [(each["status"], each["outcome"]) for each in payments] == [("active", "complete")] * 2
         assert sorted(len(each["detail"]) for each in payments) == [8, 12]

@@ -11,6 +11,7 @@ from fhir_server.operations.scheduling.parameters import Parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers.posting.closings import read_posting_day
+from fhir_server.workers.posting.settling import settle_payment
 from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
@@ -94,7 +95,7 @@ async def store_once(state: State, payment: Resource, further: tuple[Action, ...
     reference = make_reference(payment)
     before = await state.read("PaymentReconciliation", payment["id"])
     if before is None:
-        return Decision(Made(reference), (put(payment), *further))
+        return Decision(Made(reference), (put(payment), *further, *await settle_payment(state, payment)))
     if _is_same(dict(before.tree), payment):
         return Decision(Made(reference, before))
     detail = before.tree["detail"][0]

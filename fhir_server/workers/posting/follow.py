@@ -54,7 +54,7 @@ async def follow_claims(state: State, claims: Sequence[Resource], pending: Pendi
     claims = [each for each in claims if responses.get(make_reference(each))]
     if not claims:
         return []
-    invoices = await _read_invoices(state, claims)
+    invoices = await read_invoices(state, claims)
     paid = await read_desk_payments(state, claims, pending.payments)
     settings = FollowUpSettings(read_now(state.context), str(await read_posting_day(state.context)))
     made: list[Resource] = []
@@ -107,7 +107,7 @@ def order_of(response: Resource) -> tuple[str, str, int]:
     return str(response.get("created", "")), key, int(number) if number.isdigit() else 0
 
 
-async def _read_invoices(state: State, claims: Sequence[Resource]) -> dict[str, list[Resource]]:
+async def read_invoices(state: State, claims: Sequence[Resource]) -> dict[str, list[Resource]]:
     """By claim, its Invoices in force that posting made."""
     patients = tuple(sorted({find_reference(each.get("patient")) for each in claims}))
     found: dict[str, list[Resource]] = {}
@@ -133,14 +133,14 @@ async def read_desk_payments(
     visits = sorted(each for each in paid if each.startswith(("Encounter/", "Appointment/")))
     sums = {make_reference(each): paid.get(make_reference(each), ZERO) for each in claims}
     if visits:
-        firsts = await _find_first_claims(state, visits)
+        firsts = await find_first_claims(state, visits)
         for claim in claims:
             own = [visit for visit, first in firsts.items() if share_charges(claim, first)]
             sums[make_reference(claim)] += sum_amounts(paid[each] for each in own)
     return sums
 
 
-async def _find_first_claims(state: State, visits: Sequence[str]) -> dict[str, Resource]:
+async def find_first_claims(state: State, visits: Sequence[str]) -> dict[str, Resource]:
     """By Encounter or Appointment, the first claim in force that bills it: that one gets the money of the visit."""
     encounters = {each: each for each in visits if each.startswith("Encounter/")}
     appointments = tuple(each for each in visits if each.startswith("Appointment/"))

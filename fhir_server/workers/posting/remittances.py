@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fhir_server.search.query import Equals, Ids
-from fhir_server.workers.claim_tasks import adjudicate_claims
 from fhir_server.workers.posting.claims import find_payer, identify, read_posting_state
 from fhir_server.workers.posting.closings import read_posting_day
 from fhir_server.workers.posting.follow import Pending, follow_claims, write_new
+from fhir_server.workers.posting.settling import settle_claims
 from fhir_server.workers.posting.writes import copy, name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision
@@ -126,9 +126,9 @@ async def finish_slice(state: State, active: Resource, ids: Sequence[str]) -> De
     responses = [turn_active(each, day) for each in drafts]
     claim_ids = sorted({find_reference(each["request"]).removeprefix("Claim/") for each in responses})
     claims = [dict(each.tree) for each in await state.search("Claim", Ids(tuple(claim_ids)))]
-    key = find_identifier(active, codes.REMITTANCE_KEY)
-    further = await follow_claims(state, claims, Pending(responses, posted_key=key))
-    moved = await adjudicate_claims(state, claims)
+    pending = Pending(responses, posted_key=find_identifier(active, codes.REMITTANCE_KEY))
+    further = await follow_claims(state, claims, pending)
+    moved = await settle_claims(state, claims, pending)
     return Decision(len(responses), (*map(put, responses), *further, *moved))
 
 
@@ -167,9 +167,9 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     responses = [turn_active(each, day) for each in responses]
     ids = sorted({find_reference(each["request"]).removeprefix("Claim/") for each in responses})
     claims = [dict(each.tree) for each in await state.search("Claim", Ids(tuple(ids)))] if ids else []
-    key = remittance.make_key()
-    further = await follow_claims(state, claims, Pending(responses, posted_key=key)) if responses else []
+    pending = Pending(responses, posted_key=remittance.make_key())
+    further = await follow_claims(state, claims, pending) if responses else []
     others: list[Action] = [each for each in drafted.actions if each.type != "ClaimResponse"]
-    moved = await adjudicate_claims(state, claims) if responses else []
+    moved = await settle_claims(state, claims, pending) if responses else []
     writes = [put(active), *map(put, responses), *others, *further, *moved]
     return Decision(taken._replace(draft=active), writes)

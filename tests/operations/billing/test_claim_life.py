@@ -94,7 +94,7 @@ async def test_a_claim_from_its_making_to_its_payment(known: Knowledge, tmp_path
         answer = await post(client, remittance)
         assert answer.status_code == 200, answer.text
         await post_all(client)
-        assert await read_state(client, one["reference"]) == "adjudicated"
+        assert await read_state(client, one["reference"]) == "closed", "120 less 100 paid and 20 written off"
         assert (await read_balance(client, "a00000"))["balance"] == PRICE
 
 
