@@ -117,6 +117,15 @@ def _is_description(facts: SearchParameterFacts, resource: Mapping[str, Any], ot
         return False
 
 
+def _name_by_url(
+    definitions: Definitions, registry: Registry, others: Sequence[SearchParameterFacts]
+) -> dict[str, SearchParameterFacts | Parameter]:
+    """What the components of a composite may be: some 20,000 parameters, which other types need not look at."""
+    known: dict[str, SearchParameterFacts | Parameter] = {each.url: each for each in definitions.search_parameters}
+    in_force = (parameter for type in registry.types for parameter in registry.parameters(type).values())
+    return known | {each.url: each for each in in_force} | {each.url: each for each in others}
+
+
 def _find_expression_faults(
     facts: SearchParameterFacts,
     definitions: Definitions,
@@ -129,10 +138,8 @@ def _find_expression_faults(
         if types:
             yield "expression", "An active search parameter needs an expression, such as `Patient.birthDate`."
         return
-    in_force = (parameter for type in registry.types for parameter in registry.parameters(type).values())
-    known: dict[str, SearchParameterFacts | Parameter] = {each.url: each for each in definitions.search_parameters}
-    known |= {each.url: each for each in in_force} | {each.url: each for each in others}
     try:
+        known = _name_by_url(definitions, registry, others) if facts.components else {}
         components = find_components(facts, known)
     except ValueError as error:
         yield "component", f"{error} Store that one first."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fhir_server.fhir.definitions import Definitions, Property, SearchParameterFacts
 from fhir_server.fhir.path import Branch, Member, Path, find_keys, parse, parse_for
@@ -74,6 +75,11 @@ class Registry:
         """The parameters of a resource type by code, `_id`, `_lastUpdated`, `_tag` … included."""
         return self._parameters[type]
 
+    @cached_property
+    def custom_types(self) -> tuple[str, ...]:
+        """The types that have a parameter which is not R4's alone."""
+        return tuple(type for type in self._types if any(each.edition for each in self._parameters[type].values()))
+
 
 _PLAIN_RESOURCES = frozenset({"Binary", "Bundle", "Parameters"})
 """The resources that are no DomainResource."""
@@ -142,13 +148,11 @@ def add_custom(
 def remove_custom(registry: Registry, ids: Iterable[str]) -> Registry:
     """The registry without the parameters of these stored SearchParameters."""
     removed = frozenset(ids)
-    tables = {type: registry.parameters(type).items() for type in registry.types}
-    return Registry(
-        {
-            type: {code: each for code, each in table if each.edition.partition("@")[0] not in removed}
-            for type, table in tables.items()
-        }
-    )
+    tables = {type: registry.parameters(type) for type in registry.types}
+    for type in registry.custom_types:
+        table = tables[type].items()
+        tables[type] = {code: each for code, each in table if each.edition.partition("@")[0] not in removed}
+    return Registry(tables)
 
 
 FULL_TEXT = "full-text"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_server.search.custom import read_facts
 from fhir_server.search.index import BY_STORE, Index
 from fhir_server.search.parameters.composite import find_kind
-from fhir_server.search.registry import Component, Registry, build
+from fhir_server.search.registry import Component, CustomParameter, Registry, add_custom, build, remove_custom
 from tests.r4 import R4, REGISTRY
 
 COMMON = {"_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"}
@@ -117,3 +118,17 @@ def test_the_composites_of_r4_are_joined_in_one_entry(registry: Registry) -> Non
         if parameter.type == "composite"
     }
     assert kinds == {"terms", "numbers"}
+
+
+def test_taking_a_custom_parameter_out_looks_at_the_types_that_have_one(registry: Registry) -> None:
+    """Tables of other types are handed on as they are: each check of a SearchParameter takes some out."""
+    facts = read_facts(
+        {"url": "urn:p", "code": "nick", "type": "string", "base": ["Patient"], "expression": "Patient.name.given"}
+    )
+    custom = add_custom(registry, R4, [CustomParameter(facts, "p1@1")], {})
+    assert custom.custom_types == ("Patient",) and registry.custom_types == ()
+    for ids, is_there in ((("p1",), False), (("p2",), True)):
+        left = remove_custom(custom, ids)
+        assert ("nick" in left.parameters("Patient")) is is_there
+        assert left.parameters("Patient").keys() - {"nick"} == registry.parameters("Patient").keys()
+        assert left.parameters("Person") is custom.parameters("Person")
