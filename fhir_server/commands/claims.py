@@ -18,7 +18,16 @@ from fhir_server.operations.billing.transmit import MOST_CLAIMS
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request
 from fhir_server.workers.posting.writes import read_today
-from mappers.billing.worklists import COLUMNS, WORKLISTS, Pairs, build_search, index_resources, list_rows, write_csv
+from mappers.billing.worklists import (
+    COLUMNS,
+    QUESTIONS,
+    WORKLISTS,
+    Pairs,
+    build_search,
+    index_resources,
+    list_rows,
+    write_csv,
+)
 
 claims = typer.Typer(no_args_is_help=True, help="The claims that go out, by what is to be done with them.")
 
@@ -65,8 +74,19 @@ def list_claims(
             typer.echo(f"Task?{urlencode(pairs, safe=':/|,')}", err=csv)
             if len(tasks) > count:
                 typer.echo(f"There are more than {count}; ask for more with --count.", err=True)
+            if WORKLISTS[name].aged and not csv:
+                await _print_questions(context, caller, count)
 
     run_with_store(store, show)
+
+
+async def _print_questions(context: Context, caller: Caller, count: int) -> None:
+    """What a person is asked about claims that have gone out, such as about answers that do not come."""
+    tasks, _ = await search(context, caller, QUESTIONS, count)
+    for task in tasks[:count]:
+        typer.echo(f"? {make_printable(str(task.get('description', '')))} (Task/{task['id']})")
+    if tasks:
+        typer.echo(f"Task?{urlencode(QUESTIONS, safe=':/|,')}")
 
 
 @claims.command()

@@ -65,6 +65,7 @@ class X12Section(Section):
     `envelope`: `direct`: the practice submits to the payer; `clearinghouse`: the practice submits to a clearinghouse;
     `billing-company`: that company submits (`ours`). `payers`: the payer ids (NM109 of 2010BB) that the partner takes;
     empty: all. `answers`: which acknowledgements of what comes in by a folder go out. `requests_ta1` is ISA14.
+    `answer_days`: days within which a claim is answered by a 999 and then by a 277CA; None: nobody waits for that.
     """
 
     envelope: Literal["direct", "clearinghouse", "billing-company"]
@@ -75,6 +76,7 @@ class X12Section(Section):
     separators: X12Separators = X12Separators()
     answers: tuple[Literal["TA1", "999"], ...] = ()
     requests_ta1: bool = False
+    answer_days: Annotated[int, Field(ge=1, le=365)] | None = None
     filing_codes: Mapping[str, Annotated[str, Field(pattern=r"^[0-9A-Z]{2}$")]] = Field(default_factory=dict)
     assignments: Mapping[str, Literal["A", "B", "C"]] = Field(default_factory=dict)
     described_procedures: tuple[Text, ...] | None = None

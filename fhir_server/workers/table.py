@@ -14,6 +14,7 @@ from fhir_server.workers.postings import step_postings
 from fhir_server.workers.published_slots import keep_free_slots
 from fhir_server.workers.waitlist import offer_freed_times
 from fhir_server.workers.worker import Worker
+from fhir_server.workers.x12_unanswered import step_unanswered
 
 JOBS: dict[str, JobStep] = {KIND: run_operation}
 """Kind of a job → one step of it."""
@@ -29,6 +30,7 @@ WORKERS: dict[str, Worker] = {
         Worker("folders", "Takes in the files that partners put into their folders.", watch_folders(FILE_FORMATS)),
         Worker("postings", "Posts the remittances that were taken in.", step_postings, seconds=2.0),
         Worker("merges", "Moves the references of merged patients, accounts and visits.", step_merges, seconds=2.0),
+        Worker("unanswered", "Asks a person about claims that a partner has not answered.", step_unanswered, 3600),
         Worker("retention", "Removes messages that are older than their partner's retention.", step_retention, 3600),
     )
 }

@@ -41,6 +41,9 @@ WORKLISTS: Mapping[str, Worklist] = {
     "aged": Worklist(("sent", "received", "accepted"), "gone out long ago and not adjudicated: ask the payer", True),
 }
 
+QUESTIONS: Pairs = (("code", f"{codes.TASK}|claim-status"), ("status", "requested"), ("_sort", "authored-on"))
+"""The search for what a person is asked about claims that have gone out; it is shown with the aged ones."""
+
 COLUMNS = ("claim", "number", "patient", "payer", "service", "total", "state", "since", "days", "why")
 
 

@@ -20,6 +20,7 @@ from fhir_server.workers.posting.writes import put
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
 from mappers.billing.claim_states import make_task_id, move_task
+from mappers.billing.fields import make_task
 from tests.conftest import serving
 from tests.operations.billing.claims_clinic import make_library
 from tests.operations.charges.visits import write_clearinghouse
@@ -91,6 +92,22 @@ def test_a_worklist_is_a_table_and_csv_with_the_search_behind_it(known: Knowledg
     assert "business-status=" in own and "_include" in own
     focused = [e["resource"]["focus"]["reference"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
     assert focused == [row["claim"] for row in rows(found)]
+
+
+def test_aged_claims_come_with_what_a_person_is_asked(known: Knowledge, uri: str) -> None:
+    text = "`house` has sent no 999 for the 837P 000000007 in time."
+    task = make_task("claim-status", "unanswered:Task/7:sent", "", NOW, text)
+
+    async def store_task() -> None:
+        async with serving(known, store=uri) as client:
+            answer = await client.put("Task/q", json={**task, "id": "q"})
+            assert answer.status_code == 201, answer.text
+
+    asyncio.run(store_task())
+    shown = run(uri, "list", "aged")
+    assert shown.exit_code == 0 and f"? {text} (Task/q)" in shown.stdout
+    assert "Task?code=https://fhir-server.example/CodeSystem/task|claim-status&status=requested" in shown.stdout
+    assert text not in run(uri, "list", "sent").stdout
 
 
 def test_scrubbing_a_worklist_moves_its_claims_and_says_what_is_wrong(uri: str) -> None:

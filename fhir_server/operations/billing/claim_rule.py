@@ -12,6 +12,7 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.billing.library_rule import library_rule
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Equals
+from fhir_server.workers.posting.reading import name_if_seen
 from fhir_server.workers.posting.writes import copy, put, read_now
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
@@ -121,7 +122,10 @@ async def _find_double(state: State, claim: Tree, reference: str) -> tuple[Issue
     others = [each for each in others if each != reference]
     if not others:
         return ()
-    text = f"`{others[0]}` has the patient control number `{number}` already. Give this claim another, or none."
+    by = await name_if_seen(state, others[0])
+    text = (
+        f"{by[0].upper()}{by[1:]} has the patient control number `{number}` already. Give this claim another, or none."
+    )
     return (Issue("error", "duplicate", text, ("Claim.identifier",)),)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.fhir.outcome import Issue
 from fhir_server.search.query import Equals, Ids
 from fhir_server.workers.posting.follow import list_charges
-from fhir_server.workers.posting.reading import MOST
+from fhir_server.workers.posting.reading import MOST, name_if_seen
 from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.pending_writes import Tree
@@ -37,7 +37,7 @@ async def claim_rule(state: State, change: Change) -> Ruling:
     bills_again = bool((change.new or {}).get("related"))
     beside = {} if bills_again else _list_beside(state, change)
     if twice := sorted(new & beside.keys()):
-        return Ruling(tuple(_refuse_twice(each, beside) for each in twice))
+        return Ruling(tuple(_refuse_twice(each, f"`{beside[each]}`") for each in twice))
     moved = sorted((old ^ new) - state.list_pending(frozenset({"ChargeItem"})).keys())
     if not moved:
         return ALLOWED
@@ -49,8 +49,9 @@ async def claim_rule(state: State, change: Change) -> Ruling:
     freed = [each for each in charges.values() if make_reference(each) not in new and each.get("status") == "billed"]
     others = await _find_others(state, patient, change.id) if freed or (taken and not bills_again) else {}
     names = [] if bills_again else [make_reference(each) for each in taken]
-    issues = [_refuse_twice(each, others) for each in names if each in others]
-    issues += [_tell_kept(each, others) for each in map(make_reference, freed) if _is_invoice(others.get(each, ""))]
+    issues = [_refuse_twice(each, await name_if_seen(state, others[each])) for each in names if each in others]
+    kept = [each for each in map(make_reference, freed) if _is_invoice(others.get(each, ""))]
+    issues += [_tell_kept(each, await name_if_seen(state, others[each])) for each in kept]
     actions = [_set_status(each, "billable") for each in freed if make_reference(each) not in others]
     actions += [
         _set_status(each, "billed")
@@ -82,7 +83,8 @@ async def _keep_billed(state: State, change: Change) -> Ruling:
     claims = await _find_others(state, patient, "")
     if reference not in claims:
         return ALLOWED
-    text = f"`{reference}` is billed by `{claims[reference]}`. Cancel that first; the charge is billable then."
+    by = await name_if_seen(state, claims[reference])
+    text = f"`{reference}` is billed by {by}. Cancel that first; the charge is billable then."
     return Ruling((Issue("error", "business-rule", text, ("ChargeItem.status",)),))
 
 
@@ -146,16 +148,14 @@ def _is_invoice(reference: str) -> bool:
     return reference.startswith("Invoice/")
 
 
-def _tell_kept(reference: str, others: dict[str, str]) -> Issue:
-    text = (
-        f"`{reference}` stays `billed`: `{others[reference]}` bills it or a part of it. Cancel that as well to bill it."
-    )
+def _tell_kept(reference: str, by: str) -> Issue:
+    text = f"`{reference}` stays `billed`: {by} bills it or a part of it. Cancel that as well to bill it."
     return Issue("warning", "business-rule", text, ("Claim.item",))
 
 
-def _refuse_twice(reference: str, others: dict[str, str]) -> Issue:
+def _refuse_twice(reference: str, by: str) -> Issue:
     text = (
-        f"`{reference}` is billed by `{others[reference]}` already. Cancel that first, or name it in `related` "
+        f"`{reference}` is billed by {by} already. Cancel that first, or name it in `related` "
         "where this one replaces or follows it."
     )
     return Issue("error", "business-rule", text, ("Claim.item",))

@@ -136,3 +136,13 @@ async def list_patients(find: Find, account: Resource) -> list[str]:
     charges = await find("ChargeItem", Equals("account", (make_reference(account),)))
     own |= {find_reference(each.get("subject")) for each in charges}
     return sorted(each for each in own if each.startswith("Patient/"))
+
+
+async def name_if_seen(state: State, reference: str) -> str:
+    """A reference as a sentence names it; only its type where the caller may not see that it exists.
+
+    A rule looks at everything, whoever writes: what it says must not tell ids that a search would hide.
+    """
+    type, _, id = reference.partition("/")
+    stored = await state.context.reader(state.caller).read(type, id)
+    return f"`{reference}`" if stored is not None and stored.raw is not None else f"another {type}"

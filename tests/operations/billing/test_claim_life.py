@@ -148,6 +148,36 @@ async def test_retention_removes_what_was_sent_and_answered_and_the_claim_goes_o
         assert await read_state(client, "Claim/c00000") == "accepted"
 
 
+async def test_what_a_partner_does_not_answer_in_time_is_asked_about_once(
+    known: Knowledge, tmp_path: Path, store_uri: str
+) -> None:
+    """`answer_days` 3: after four days without the 999 a Task for both claims, four days after it one for the 277CA."""
+    (tmp_path / "out").mkdir()
+    site = write_plan(tmp_path, f'[transports.folder]\nout = "{tmp_path}/out"\n', "answer_days = 3")
+    async with claims_clinic(known, store_uri, 2, profiles=site) as (client, _):
+        cases = await transmit(client, "Claim/c00000", "Claim/c00001")
+        number = segments(await read_text(client, cases[0]["transmission"]), "ISA")[0][13]
+
+        async def look(days: int) -> list[str]:
+            later = replace(client.server.context, clock=lambda: client.server.context.clock() + days * DAY)
+            await WORKERS["unanswered"].step(await take_turn(later, "unanswered", "a", []))
+            found = (await client.get("Task?code=claim-status&status=requested")).json()
+            return [each["resource"]["description"] for each in found.get("entry", ())]
+
+        assert await look(2) == []
+        for _ in range(2):
+            (asked,) = await look(4)
+            assert f"`plan` has sent no 999 for the 837P {number} in time" in asked
+            assert "`Claim/c00000`" in asked and "`Claim/c00001`" in asked
+        await post(client, say_999("AK2*837*0001*005010X222A1~IK5*A~", number=str(int(number))))
+        assert await read_state(client, "Claim/c00000") == "received"
+        first, second = sorted(await look(4), key=lambda each: "277CA" in each)
+        assert first == asked and "no 277CA" in second
+        children = make_claim_status(4, "T00000", "STC*A2:20*20261120*WQ*120~")
+        await post(client, say_277ca([children]))
+        assert len(await look(30)) == 2  # the other claim still waits, and was asked about
+
+
 async def test_a_refused_delivery_is_closed_after_retention_has_removed_its_999(
     known: Knowledge, tmp_path: Path
 ) -> None:

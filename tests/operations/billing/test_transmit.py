@@ -156,7 +156,10 @@ async def test_a_claim_that_is_sent_answers_its_transmission(known: Knowledge, t
         assert int(other[13]) > int(one[13])
 
 
-async def test_a_replacement_names_the_payers_number_and_clm05_says_7(known: Knowledge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frequency", ["7", "8"])
+async def test_replacement_and_void_name_the_payers_number_and_clm05_says_which(
+    known: Knowledge, tmp_path: Path, frequency: str
+) -> None:
     async with clinic(known, tmp_path) as (client, (claim,)):
         await transmit(client, "Claim/c00000")
         response = {
@@ -173,10 +176,35 @@ async def test_a_replacement_names_the_payers_number_and_clm05_says_7(known: Kno
             "outcome": "complete",
         }
         await put(client, response)
-        (case,) = await transmit(client, "Claim/c00000", resubmit=True, frequency="7")
+        (case,) = await transmit(client, "Claim/c00000", resubmit=True, frequency=frequency)
         text = await read_text(client, case["transmission"])
-        # CLM05-3 is the frequency, REF*F8 the payer's number of the claim that is replaced (2300)
-        assert segments(text, "CLM")[0][5] == "11:B:7"
+        # CLM05-3 is the frequency, REF*F8 the payer's number of the claim that is replaced or voided (2300)
+        assert segments(text, "CLM")[0][5] == f"11:B:{frequency}"
+        assert ["REF", "F8", "ICN77"] in segments(text, "REF")
+        assert segments(text, "CLM")[0][1:3] == [claim["identifier"][0]["value"], f"{claim['total']['value']:g}"]
+        assert validate_by_pyx12(text) == []
+        assert await read_state(client, "Claim/c00000") == "sent"
+
+
+async def test_a_corrected_claim_replaces_the_one_that_it_names(known: Knowledge, tmp_path: Path) -> None:
+    """A new Claim with `related` (prior) goes out with frequency 7, its own number and the payer's of the first."""
+    async with clinic(known, tmp_path) as (client, (claim,)):
+        await transmit(client, "Claim/c00000")
+        response = {
+            "resourceType": "ClaimResponse", "id": "r", "status": "active", "type": claim["type"], "use": "claim",
+            "identifier": [{"system": "https://fhir-server.example/identifier/payer-control-number", "value": "ICN77"}],
+            "patient": claim["patient"], "created": "2026-11-20", "insurer": {"display": "Plan"},
+            "request": {"reference": "Claim/c00000"}, "outcome": "complete",
+        }  # fmt: skip
+        await put(client, response)
+        related = {"claim": {"reference": "Claim/c00000"}, "relationship": {"coding": [{"code": "prior"}]}}
+        corrected = {**claim, "id": "new", "related": [related]}
+        corrected["identifier"] = [{**claim["identifier"][0], "value": "T99"}]
+        await put(client, corrected)
+        (case,) = await transmit(client, "Claim/new", frequency="7")
+        assert case["state"] == "sent", case
+        text = await read_text(client, case["transmission"])
+        assert segments(text, "CLM")[0][1] == "T99" and segments(text, "CLM")[0][5] == "11:B:7"
         assert ["REF", "F8", "ICN77"] in segments(text, "REF")
 
 
@@ -229,6 +257,25 @@ async def test_a_rule_holds_a_claim_whoever_sends_it(known: Knowledge, tmp_path:
         (case,) = await transmit(client, "Claim/c00000")
         assert case["state"] == "held" and "the office looks at these first" in str(case["outcome"])
         assert await count_deliveries(client) == 0
+
+
+async def test_a_person_releases_a_hold_that_its_rule_lets_go(known: Knowledge, tmp_path: Path) -> None:
+    """The rule names what releases it: an entry of `supportingInfo` that says why (docs/billing-rules.md)."""
+    async with clinic(known, tmp_path) as (client, (claim,)):
+        unless = [{"fact": "claim.information", "in": ["reviewed"]}]
+        rule = {"id": "stop", "because": "the office looks first", "unless": unless, "then": {"action": "hold"}}
+        await put(client, make_library("rules", "claim-split-rules", {"name": "riverbend", "rules": [rule]}))
+        (case,) = await transmit(client, "Claim/c00000")
+        assert case["state"] == "held"
+        category = {"coding": [{"system": "https://clinic.example/review", "code": "reviewed"}]}
+        note = {"sequence": 1, "category": category, "valueString": "Chart read by A. Hall: the modifier is right."}
+        await put(client, {**claim, "supportingInfo": [note]})
+        (case,) = await transmit(client, "Claim/c00000")
+        assert case["state"] == "sent", case
+        text = await read_text(client, case["transmission"])
+        assert "CHART READ" not in text.upper()
+        stored = await read(client, "Claim/c00000")
+        assert stored["supportingInfo"] == [note]
 
 
 async def test_a_claim_by_others_gets_numbers_and_charges(known: Knowledge, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from fhir_server.app import Knowledge
+from fhir_server.app import Knowledge, Seams
+from fhir_server.search.query import EVERYTHING, Clause, StartsWith
+from fhir_server.security.policy import AllowAll, Principal
 from mappers.billing import codes
-from tests.conftest import Client
+from tests.conftest import Client, serving
 from tests.faults.process import serving_process
 from tests.operations.charges.visits import (
     US,
@@ -31,6 +33,7 @@ from tests.operations.charges.visits import (
     told,
     visit,
 )
+from tests.operations.scheduling.booking_clinic import Clock
 
 pytestmark = pytest.mark.anyio
 
@@ -346,3 +349,37 @@ async def test_a_server_killed_while_it_assembles_loses_and_doubles_nothing(tmp_
             billed = sorted(each for entry in found for each in list_charges(entry["resource"]))
             assert billed == sorted(f"ChargeItem/{name}" for name in names)
             assert len(claims(answer)) == 200
+
+
+class HideSent(AllowAll):
+    """Claims that are drafts are all that may be seen of claims."""
+
+    def restricts(self, principal: Principal) -> bool:
+        return True
+
+    def restriction(self, principal: Principal, type: str) -> Clause:
+        return StartsWith("status", "draft\x1f") if type == "Claim" else EVERYTHING
+
+
+async def test_a_refusal_names_no_claim_that_is_hidden(known: Knowledge) -> None:
+    """The charge is billed by a claim that the caller may not see, and so is the control number taken by it."""
+    number = {"system": codes.PATIENT_CONTROL_NUMBER, "value": "A1"}
+    async with practice(known) as open_clinic:
+        await store(open_clinic, [charge("1", "a")])
+        (claim,) = claims(await assemble(open_clinic, patient="Patient/a"))
+    secret = {**{key: value for key, value in claim.items() if key != "meta"}, "id": "secret", "status": "active"}
+    seams = Seams(clock=Clock("2026-03-02T12:00:00Z"), policy=HideSent())
+    async with serving(known, seams, store="memory://", billing_provider=US) as client:
+        await store(client, [*parties(), charge("1", "a"), {**secret, "identifier": [number]}])
+        assert (await client.get("Claim/secret")).status_code == 404
+        second = {**secret, "id": "second", "status": "draft", "identifier": []}
+        del second["identifier"]
+        refused = await client.fhir("PUT", "Claim/second", json=second)
+        assert refused.status_code == 422 and "is billed by another Claim already" in sentence(refused)
+        bare = {**second, "identifier": [number], "item": [{**second["item"][0], "extension": []}]}
+        del bare["item"][0]["extension"]
+        taken = await client.fhir("PUT", "Claim/second", json=bare)
+        assert taken.status_code == 422 and "Another Claim has the patient control number `A1`" in sentence(taken)
+        freed = await client.fhir("PUT", "ChargeItem/1", json={**charge("1", "a"), "status": "billable"})
+        assert freed.status_code == 422 and "is billed by another Claim." in sentence(freed)
+        assert "secret" not in refused.text + taken.text + freed.text
