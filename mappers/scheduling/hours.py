@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, tzinfo
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_server.fhir.outcome import Issue
@@ -136,7 +137,9 @@ def _read_days(row: Resource, path: str, issues: list[Issue]) -> list[int]:
     return [WEEKDAYS.index(name) for name in dict.fromkeys(names) if name in WEEKDAYS] if names else list(range(7))
 
 
-def list_open(hours: Hours, window: Interval) -> list[Interval]:
+# most people of a practice keep the same hours, and a search asks for one window of all of them
+@lru_cache(4096)
+def list_open(hours: Hours, window: Interval) -> tuple[Interval, ...]:
     """When these hours are open in a window, united; always, where nothing is said about the week."""
     if hours.week is None:
         opened = [window]
@@ -151,7 +154,7 @@ def list_open(hours: Hours, window: Interval) -> list[Interval]:
             if spans and day not in hours.holidays:
                 opened += to_intervals(day, spans, hours.zone)
         opened = intersect(unite(opened), [window])
-    return subtract(opened, hours.closed) if hours.closed else opened
+    return tuple(subtract(opened, hours.closed) if hours.closed else opened)
 
 
 def list_open_of_all(every: Sequence[Hours], window: Interval) -> list[Interval]:

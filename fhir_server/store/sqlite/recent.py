@@ -8,7 +8,8 @@ where the assertion names it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from fhir_server.search import query as q
@@ -80,16 +81,19 @@ class RecentWrites:
             return False
         return _is_plain(scope.where)
 
-    def holds(self, assertion: Matches, own: Iterable[WrittenEntries]) -> bool:
+    def holds(self, assertion: Matches, own: Sequence[WrittenEntries]) -> bool:
         """Whether an assertion certainly holds; `own`: what the open transaction has written."""
         if not self.can_check(assertion):
             return False
         (scope,) = assertion.query.scopes
-        since = [each for each in (*self._writes, *own) if each.seq > (assertion.seen or 0) and each.type == scope.type]
-        if not since:
+        seen = assertion.seen or 0
+        latest: dict[str, Entries | None] = {}
+        for write in takewhile(lambda each: each.seq > seen, chain(reversed(own), reversed(self._writes))):
+            if write.type == scope.type:
+                latest.setdefault(write.id, write.entries)
+        if not latest:
             return True
         matches, ids = compile_predicate(scope.where, _NO_OTHERS), frozenset(assertion.ids)
-        latest = {each.id: each.entries for each in since}
         return all(
             (entries is not None and matches(Candidate(scope.type, id, 0, entries))) == (id in ids)
             for id, entries in latest.items()

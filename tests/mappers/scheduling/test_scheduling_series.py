@@ -78,7 +78,7 @@ def test_a_time_that_the_clock_jumps_over_is_told_and_one_that_comes_twice_is_th
         ({"count": 0}, "count", "value"),
         ({"until": date(2025, 1, 1)}, "until", "value"),
         ({"count": 2, "frequency": "monthly"}, "frequency", "value"),
-        ({"count": 2, "weekdays": ("tuesday",)}, "weekdays", "value"),
+        ({"count": 2, "weekdays": ("tuesday",)}, "weekday", "value"),
         ({"count": 2, "interval": 0}, "interval", "value"),
         ({"count": 2, "minutes": 0}, "minutes", "value"),
         ({"count": 2, "interval": 10_000}, "interval", "value"),

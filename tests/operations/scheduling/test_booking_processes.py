@@ -122,20 +122,33 @@ async def test_book_against_cancel_against_reschedule_over_two_processes(pair: P
             assert count_most(own) <= 1
 
 
-async def test_an_expired_hold_is_taken_by_exactly_one_of_two_processes(tmp_path: Path) -> None:
-    """A hold of a minute is waited for: the times of the processes are real."""
+@pytest.mark.parametrize("store", ["sqlite", "mongo"])
+@pytest.mark.parametrize("capacity", [1, 3])
+async def test_expired_holds_are_taken_by_as_many_as_there_are_places(
+    store: str, capacity: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Holds of a minute are waited for (the times of the processes are real); then all ask for unequal times."""
     settings = {"hold_minutes": "1", "workers": "off"}
+    options: tuple[str, ...] = ("--store", request.getfixturevalue("new_mongo_uri")()) if store == "mongo" else ()
     async with AsyncExitStack() as stack:
-        one, two = [stack.enter_context(serving_process(tmp_path / "fhir.db", **settings)) for _ in range(2)]
-        first = await stack.enter_async_context(one.client())
-        second = await stack.enter_async_context(two.client())
-        await furnish(first, 1)
-        start, end = (f"{DAY}T10:{minute}:00-06:00" for minute in ("00", "30"))
-        held = await first.post("/Appointment/$hold", json=book(visit(start, end, PINE)))
-        assert held.status_code == 201, held.text
-        assert (await second.post("/Appointment/$book", json=book(visit(start, end, PINE)))).status_code == 409
-        await asyncio.sleep(60)
-        calls = [
-            (first, second)[n % 2].post("/Appointment/$book", json=book(visit(start, end, PINE))) for n in range(60)
+        clients = [
+            await stack.enter_async_context(
+                stack.enter_context(serving_process(tmp_path / "fhir.db", *options, **settings)).client()
+            )
+            for _ in range(2)
         ]
-        assert Counter(each.status_code for each in await gather(calls)) == {201: 1, 409: 59}
+        await furnish(clients[0], capacity)
+
+        def ask(number: int, operation: str) -> Awaitable[httpx.Response]:
+            start, end = (f"{DAY}T{text}:00-06:00" for text in QUARTERS[number % 4])
+            return clients[number % 2].post(f"/Appointment/${operation}", json=book(visit(start, end, PINE)))
+
+        held = [await ask(number, "hold") for number in range(capacity)]
+        assert [each.status_code for each in held] == [201] * capacity, held[-1].text
+        assert (await ask(capacity, "book")).status_code == 409
+        await asyncio.sleep(61)
+        statuses = Counter(each.status_code for each in await gather([ask(number, "book") for number in range(60)]))
+        assert statuses == {201: capacity, 409: 60 - capacity}
+        for client in clients:
+            booked = [each for each in await read_all(client, "Appointment") if each["status"] == "booked"]
+            assert len(booked) == count_most(booked) == capacity
