@@ -1,4 +1,4 @@
-"""What people who post payments reported: every row has its tests, here by name; claims that go out have a table too."""
+"""What people who post payments reported: each row has its tests, here by name; claims that go out have a table too."""
 
 from __future__ import annotations
 
