@@ -292,10 +292,12 @@ async def test_a_cancelled_claim_gives_its_charges_back_on_mongo(
 
 @pytest.mark.external
 @pytest.mark.long
-async def test_two_processes_bill_each_charge_once(tmp_path: Path) -> None:
-    """Three rounds over one file: two processes assemble the same visits by unequal, overlapping requests."""
+@pytest.mark.parametrize("kind", ["sqlite", "mongo"])
+async def test_two_processes_bill_each_charge_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Three rounds over one store: two processes assemble the same visits by unequal, overlapping requests."""
     path, provider = tmp_path / "fhir.db", {"billing_provider": US}
-    with serving_process(path, **provider) as one, serving_process(path, **provider) as two:
+    options = ("--store", request.getfixturevalue("new_mongo_uri")()) if kind == "mongo" else ()
+    with serving_process(path, *options, **provider) as one, serving_process(path, *options, **provider) as two:
         async with one.client() as first, two.client() as second:
             for each in parties():
                 assert (await first.put(f"/{each['resourceType']}/{each['id']}", json=each)).status_code == 201
