@@ -197,6 +197,30 @@ def test_what_is_deleted_between_its_key_and_its_text_leaves_no_gap(on_observati
     assert on_observations(walk) == [["11", "08", "07"], ["06", "05", "04", "03", "02", "01", "00"]]
 
 
+def test_what_is_deleted_between_its_score_and_its_text_leaves_no_gap(on_observations: With, overheard: Heard) -> None:
+    """The fewer words beside the one that is asked for, the higher the score: a, b, c … (`search.words.score`)."""
+    names = "abcdefgh"
+
+    def note(number: int) -> Entries:
+        return Entries(texts={"_content": " ".join(["bone", *["x"] * (3 * number)])})
+
+    async def walk(store: Store) -> list[list[str]]:
+        async def remove() -> None:
+            await write(store, delete("Patient/b"), delete("Patient/c"))
+
+        await write(store, *(put(f"Patient/{name}", note(number)) for number, name in enumerate(names)))
+        overheard.answers.clear()
+        overheard.after_first = remove
+        words = q.Words("_content", ("bone",))
+        best = q.Sort("_score", "score", True, (words,))
+        first = await store.search(query("Patient", words, sort=(best,), count=3))
+        rest = await store.search(query("Patient", words, sort=(best,), count=20, after=first.next))
+        assert rest.next is None
+        return [[match.id for match in page.matches] for page in (first, rest)]
+
+    assert on_observations(walk) == [["a", "d", "e"], ["f", "g", "h"]]
+
+
 def test_of_a_sorted_page_no_more_texts_are_read_than_it_may_hold(on_observations: With, overheard: Heard) -> None:
     """As `Query.most_bytes` says; the sort itself reads none."""
     asked = replace(query("Observation", sort=(VALUE,), count=5), most_bytes=1)

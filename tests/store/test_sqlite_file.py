@@ -317,6 +317,24 @@ def test_the_log_is_folded_beside_the_writes(tmp_path: Path, monkeypatch: pytest
     run_on_store(path, test)
 
 
+def test_the_log_is_folded_beside_a_reindex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its resources count as writes: what it logs comes into the file while nothing else is written."""
+    monkeypatch.setattr("fhir_server.store.sqlite.checkpoint.WRITES", 100)
+    monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._IDLE_SECONDS", 3600.0)
+    path = tmp_path / "a.db"
+
+    async def test(store: SqliteStore) -> None:
+        await write(store, *(post(f"Patient/{number}") for number in range(90)))
+        before = path.stat().st_size
+        values = [f"v{number:03}" * 20 for number in range(200)]
+        assert await reindex(store, ["Patient"], lambda type, raw: terms(code=values)) == 90
+        async with asyncio.timeout(10):
+            while path.stat().st_size < before + 90 * 200 * 80:
+                await asyncio.sleep(0.02)
+
+    run_on_store(path, test)
+
+
 def test_the_log_is_folded_when_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fhir_server.store.sqlite.checkpoint._IDLE_SECONDS", 0.05)
     path = tmp_path / "a.db"

@@ -156,7 +156,12 @@ async def _search_by_score(
     # Whatever was changed in between still has to match.
     wanted: list[Stage] = [{"$match": match_all(({"_id": {"$in": list(page)}}, where))}, {"$project": PROJECTION}]
     current = {each["_id"]: parse_current(type, each) for each in await aggregations.find_all(type, wanted)}
-    return [(position, current[id]) for id, position in page.items() if id in current]
+    found = [(position, current[id]) for id, position in page.items() if id in current]
+    if len(page) < limit or len(found) == limit:
+        return found
+    # What follows takes the places of those that were changed in between, or the page would pass for the last one.
+    rest = replace(query, after=list(page.values())[-1])
+    return found + await _search_by_score(aggregations, type, where, rest, limit - len(found))
 
 
 async def _find_bound(

@@ -22,7 +22,7 @@ from typing import Any
 
 from fhir_server.store import protocol
 from fhir_server.store.operations import Matches, Transaction
-from fhir_server.store.protocol import Budget, Clock, Committed, StoreUnavailable
+from fhir_server.store.protocol import Budget, Clock, Committed, Reindexed, StoreUnavailable
 from fhir_server.store.sqlite import upkeep
 from fhir_server.store.sqlite.cardinality import Sizes
 from fhir_server.store.sqlite.checkpoint import Checkpoints
@@ -302,7 +302,10 @@ class Writer:
                 return self._commit([job])[0]
             self._recent.forget()
             with begin_write(self._connection):
-                return job.task(self._connection)
+                result = job.task(self._connection)
+            if self._checkpoints is not None and isinstance(result, Reindexed):
+                self._checkpoints.count_writes(result.count)
+            return result
         except BaseException as error:
             self._note_failure(error)
             return error
