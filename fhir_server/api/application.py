@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -167,7 +168,7 @@ async def _read_request(
         body = await read_body()
         if path[-1:] == ("_search",) and b"_" in body:
             style = _choose_style(method, path, headers, (*query, *parse_form(body)))
-        body = _check_body(method, path, headers, body)
+        body = await context.long_work.run(len(body), _check_body, method, path, headers, body)
     base = find_base_url(context.settings, scope, headers)
     if style.content_type not in FHIR_TYPES:
         media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
@@ -254,7 +255,9 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
     if request.path[:1] == ("Binary",) and binary.is_native_read(
         request.method, request.path, headers.get("accept"), request.query
     ):
-        return binary.resource_to_content(response)
+        if len(response.body) < binary.THREAD_FROM:
+            return binary.resource_to_content(response)
+        return await asyncio.to_thread(binary.resource_to_content, response)
     return response
 
 

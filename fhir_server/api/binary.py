@@ -15,6 +15,8 @@ _WRITES = frozenset({"POST", "PUT"})
 _SUBSET_PARAMETERS = frozenset({"_format", "_summary", "_elements"})
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+\-]+/[\w!#$&^.+\-]+[ -~]*", re.ASCII)
 _UNKNOWN = "application/octet-stream"
+THREAD_FROM = 256 * 1024
+"""Bytes of a Binary from which its content is decoded in a thread."""
 
 
 def is_native_write(method: str, path: tuple[str, ...], content_type: str | None) -> bool:

@@ -18,7 +18,7 @@ from fhir_server.requests.request import Response
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 COMPRESS_FROM = 1024
-_COMPRESS_IN_THREAD_FROM = 256 * 1024
+_COMPRESS_IN_THREAD_FROM = _INDENT_IN_THREAD_FROM = 256 * 1024
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -73,7 +73,7 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
         kind = response.content_type or f"{style.content_type}; charset=utf-8"
         headers.append((b"content-type", kind.encode("latin-1", "replace")))
         if style.pretty and response.content_type is None:
-            body = indent(body)
+            body = indent(body) if len(body) < _INDENT_IN_THREAD_FROM else await asyncio.to_thread(indent, body)
         if style.gzip and len(body) >= COMPRESS_FROM:
             headers.append((b"content-encoding", b"gzip"))
             body = await _compress(body)

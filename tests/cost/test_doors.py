@@ -7,14 +7,17 @@ Python: 250 ms where that takes 0.8 s, for bodies up to 1 MB; larger ones are re
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import orjson
 import pytest
 
+from fhir_server.api import binary, response
 from fhir_server.app import Knowledge
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import MOST_BYTES
@@ -135,3 +138,30 @@ async def test_messages_are_read_beside_the_loop(client: Client, allowed: float,
     stood, answer = await measure_standstill(client, "POST", "/$hl7v2", body, ER7)
     assert answer.status_code == 200 and b"MSA|A" in answer.content
     assert stood <= allowed
+
+
+async def test_large_contents_are_coded_beside_the_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Binary in its own type, and an answer that is indented: what is large is worked on in another thread."""
+    threads: dict[str, bool] = {}
+
+    def overhear(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def work(*arguments: Any) -> Any:
+            threads[name] = threading.current_thread() is threading.main_thread()
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, work)
+
+    for name in ("content_to_resource", "resource_to_content"):
+        overhear(binary, name)
+    overhear(response, "indent")
+    pdf = {"content-type": "application/pdf", "accept": "application/pdf"}
+    for size, on_loop in ((1000, True), (1_000_000, False)):
+        content = bytes(range(250)) * (size // 250)
+        assert (await client.put("/Binary/b", content=content, headers=pdf)).status_code == 201 + (0 if on_loop else -1)
+        assert (await client.get("/Binary/b", headers={"accept": "application/pdf"})).content == content
+        assert (await client.get("/Binary/b?_pretty=true", headers={"accept": JSON["content-type"]})).json()[
+            "contentType"
+        ] == "application/pdf"
+        assert threads == dict.fromkeys(("content_to_resource", "resource_to_content", "indent"), on_loop)

@@ -1,4 +1,4 @@
-"""Every fault of the store (S) and of HTTP and browsers (H) that was found from outside has tests; this says which."""
+"""Every fault that was found from outside has tests: of cost (A), of the store (S), of HTTP and browsers (H)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,62 @@ from tests.shared import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PART_A = "tests/faults/test_part_a.py::test_part_a_keeps_nobody_else_waiting"
+"""Throws A1 to A8 at two workers, with other clients beside them."""
+
 TESTS: dict[str, tuple[str, ...]] = {
+    "A1": (
+        PART_A,
+        "tests/cost/test_limits.py::test_gzip_members_are_bounded_and_cost_what_their_number_says",
+        "tests/cost/test_limits.py::test_compressed_bodies_are_inflated_whole_or_refused",
+    ),
+    "A2": (
+        PART_A,
+        "tests/cost/test_limits.py::test_a_resource_with_too_many_index_rows_is_refused",
+        "tests/cost/test_limits.py::test_more_values_of_one_parameter_than_can_be_indexed",
+        "tests/cost/test_limits.py::test_a_long_string_is_found_and_takes_no_square_of_its_length",
+        "tests/cost/test_products.py::test_the_codes_and_values_of_an_element_have_a_number_of_combinations",
+        "tests/cost/test_products.py::test_references_without_target_are_named_up_to_a_number",
+        "tests/fhir/test_letters.py::test_many_marks_on_a_letter_take_what_their_number_says",
+        "tests/cost/test_caches.py::test_units_that_repeat_or_multiply_are_no_units",
+        "tests/cost/test_time_limit.py::test_a_write_that_waited_too_long_was_not_stored_and_never_will_be",
+    ),
+    "A3": (
+        PART_A,
+        "tests/cost/test_conditional_creates.py::test_two_thousand_conditional_creates_cost_what_their_number_says",
+        "tests/cost/test_limits.py::test_conditional_creates_and_references_share_their_searches",
+        "tests/cost/test_appointments.py::test_four_hundred_appointments_cost_what_their_number_says",
+    ),
+    "A4": (PART_A, "tests/cost/test_limits.py::test_what_the_paths_of_a_fhirpath_patch_visit_is_bounded"),
+    "A5": (
+        PART_A,
+        "tests/cost/test_limits.py::test_patches_have_a_number_of_operations",
+        "tests/cost/test_limits.py::test_what_a_json_patch_copies_is_bounded",
+        "tests/fhir/test_json_patch.py::test_a_patch_that_doubles_the_resource_again_and_again_is_too_costly",
+    ),
+    "A6": (
+        PART_A,
+        "tests/cost/test_limits.py::test_reads_of_a_bundle_beyond_the_budget",
+        "tests/cost/test_limits.py::test_pages_of_large_resources_are_shorter_and_miss_none",
+        "tests/faults/test_connections.py::test_memory_stays_below_the_documented_worst_case",
+        "tests/cost/test_caches.py::test_long_texts_leave_nothing",
+    ),
+    "A7": (PART_A, "tests/cost/test_limits.py::test_expressions_of_search_parameters_have_a_number_of_branches"),
+    "A8": (
+        PART_A,
+        "tests/cost/test_limits.py::test_includes_follow_so_many_levels",
+        "tests/cost/test_limits.py::test_searches_are_bounded",
+    ),
+    "A9": (
+        "tests/faults/test_connections.py::test_a_header_line_beyond_the_limit_is_431",
+        "tests/faults/test_connections.py::test_an_endless_head_is_431",
+        "tests/faults/test_connections.py::test_silent_connections_make_room_for_new_ones",
+    ),
+    "A10": ("tests/faults/test_connections.py::test_readers_that_do_not_read_leave_no_traceback",),
+    "A11": (
+        "tests/faults/test_connections.py::test_a_stop_ends_although_a_stranger_holds_the_lock",
+        "tests/faults/test_connections.py::test_a_second_signal_ends_at_once",
+    ),
     "S1": (
         "tests/interactions/test_bases.py::test_no_reindex_by_any_name_changes_an_answer",
         "tests/interactions/test_bases.py::test_nor_does_the_command_or_a_new_name",
@@ -59,5 +114,5 @@ def test_the_tests_of_a_row_are_there(row: str) -> None:
 
 
 def test_every_row_is_in_the_table() -> None:
-    listed = re.findall(r"^\| ([SH][0-9]+) \|", shared_path("faults.md").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| ([ASH][0-9]+) \|", shared_path("faults.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(TESTS)

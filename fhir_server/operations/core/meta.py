@@ -44,7 +44,8 @@ async def meta(context: Context, request: Request) -> Response:
         raise NotFound(f"`{'/'.join(path[:-1])}` does not exist on this server.")
     if stored.raw is None:
         raise build_deleted_error(stored)
-    return Response(200, _meta_to_parameters(decode(stored.raw).get("meta", {})), stored.version, stored.last_updated)
+    found = await context.long_work.run(len(stored.raw), _read_meta, stored.raw)
+    return Response(200, _meta_to_parameters(found), stored.version, stored.last_updated)
 
 
 async def _collect_labels(context: Context, request: Request, types: tuple[str, ...]) -> Meta:
@@ -55,8 +56,9 @@ async def _collect_labels(context: Context, request: Request, types: tuple[str, 
     reader, read = context.reader(request.caller), 0
     while True:
         page = await reader.search(query)
-        for stored in page.matches:
-            found = _add(found, decode(stored.raw or b"{}").get("meta", {}))
+        raws = [stored.raw or b"{}" for stored in page.matches]
+        for each in await context.long_work.run(sum(map(len, raws)), lambda raws: [*map(_read_meta, raws)], raws):
+            found = _add(found, each)
         read += len(page.matches)
         if page.next is None:
             return found
@@ -88,7 +90,15 @@ async def _change(context: Context, request: Request, change: Callable[[Meta, Me
 
     action = Action("PATCH", type, id, id=id, patch=patch, if_match=parse_if_match(request))
     done = await commit(context, action, request.caller)
-    return Response(200, _meta_to_parameters(decode(done.text())["meta"]), done.version, done.last_updated)
+    text = done.text()
+    found = await context.long_work.run(len(text), _read_meta, text)
+    return Response(200, _meta_to_parameters(found), done.version, done.last_updated)
+
+
+def _read_meta(raw: bytes) -> Meta:
+    """The meta of a resource."""
+    found: Meta = decode(raw).get("meta", {})
+    return found
 
 
 def _parse_meta(context: Context, request: Request) -> Meta:
