@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fhir_server.fhir.outcome import TooCostly
 
 
 @dataclass(slots=True)
 class Answer:
-    """How many bytes an answer may still take."""
+    """How many bytes an answer may still take; `spare`: how many may still be read that do not fit."""
 
     left: int
+    spare: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spare = self.left
+
+    def waste(self, size: int) -> None:
+        """Count bytes that were read and did not fit; of very many of them nothing more is read."""
+        self.spare -= size
+        if self.spare < 0:
+            self.left = 0
 
     def take(self, size: int) -> None:
         """Count so many bytes. Raises TooCostly when they do not fit."""

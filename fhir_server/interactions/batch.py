@@ -92,6 +92,7 @@ async def _process_entry(context: Context, request: Request, posted: Posted, pos
         response = await context.dispatch(context, entry.request)
         made = response_to_entry(response, entry.request.method, request.get_preference("return"))
         if len(made) > answer.left and not response.location:
+            answer.waste(len(made))
             raise answer.build_error()
     except (FhirError, StoreError) as error:
         return error_to_entry(error)

@@ -17,6 +17,7 @@ from fhir_server.api.decompression import MOST_MEMBERS, inflate
 from fhir_server.app import Knowledge
 from fhir_server.fhir import fhirpath_patch, json_patch
 from fhir_server.fhir.outcome import Invalid, TooCostly, TooLarge, Unavailable
+from fhir_server.interactions.batch import AT_ONCE
 from tests.conftest import Client, serving
 from tests.cost.test_conditional_creates import JSON
 
@@ -306,6 +307,27 @@ async def test_reads_of_a_bundle_beyond_the_budget(known: Knowledge, store_uri: 
         transaction = {"resourceType": "Bundle", "type": "transaction", "entry": [other, *reads]}
         refused(await client.post("/", json=transaction, headers=JSON), "max_answer")
         assert (await client.get("/Basic/t")).status_code == 404
+
+
+async def test_what_fits_into_no_answer_is_not_read_again_and_again(
+    known: Knowledge, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of small size reads no more than twice what its answer may hold, and what runs beside."""
+    async with serving(known, store=store_uri, max_answer=50_000) as client:
+        await store_large(client, 1, 60_000)
+        store = client.server.context.unrestricted
+        read, sizes = type(store).read, []
+
+        async def overhear(self: Any, *arguments: Any) -> Any:
+            stored: Any = await read(self, *arguments)
+            sizes.append(len(stored.raw or b""))
+            return stored
+
+        monkeypatch.setattr(type(store), "read", overhear)
+        reads = [{"request": {"method": "GET", "url": "Basic/b0"}} for _ in range(200)]
+        answer = await client.post("/", json={"resourceType": "Bundle", "type": "batch", "entry": reads}, headers=JSON)
+        assert {entry["response"]["status"][:3] for entry in answer.json()["entry"]} == {"413"}
+        assert 1 <= len(sizes) <= AT_ONCE
 
 
 async def test_bodies_that_are_held_have_a_limit_and_are_worked_on_in_turn() -> None:
