@@ -55,14 +55,15 @@ async def interpret(state: State, message: IncomingMessage) -> Interpretation | 
     mapping = await run(map_message, parsed, partner, _to_time(message.received))
     known = set(mapping.issues)
     mapping.context.issues[:0] = [each for each in issues if each not in known]
-    state.lock(name_locks(mapping))
-    built = await run(build_bundle, mapping, await read_state(state, mapping))
+    needs = find_needs(mapping)
+    state.lock(name_locks(needs))
+    built = await run(build_bundle, mapping, await read_state(state, mapping, needs))
     if built.bundle is None:
         return _refuse(message, parsed, built.issues, partner.enhanced)
     if (count := len(built.bundle.get("entry", ()))) > MOST_ENTRIES:
         text = f"The message makes {count:,} resources, more than the {MOST_ENTRIES:,} that one may; send it in parts."
         return _refuse(message, parsed, (*built.issues, refuse("207", text)), partner.enhanced)
-    looked_up = {need.key for need in find_needs(mapping)}
+    looked_up = {need.key for need in needs}
     entries = [_to_entry(each, looked_up) for each in built.bundle.get("entry", ())]
     tasks, overbooked = await find_overbooked(state, entries, partner, mapping.changes.seed)
     told = (*built.issues, *overbooked)

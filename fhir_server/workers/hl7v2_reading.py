@@ -9,11 +9,12 @@ from typing import Any
 from fhir_server.requests.merges import announce_merge
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Clause, Equals, Or, Query, Scope
+from fhir_server.store.operations import VersionIs
 from fhir_server.writes.state import State
-from mappers.hl7v2 import needs
 from mappers.hl7v2.changes import Identity
 from mappers.hl7v2.mapping import Mapping as Message
-from mappers.hl7v2.needs import REPOINTED_AT_ONCE, Need, find_needs
+from mappers.hl7v2.needs import REPOINTED_AT_ONCE, Need
+from mappers.hl7v2.needs import State as Known
 
 Resource = dict[str, Any]
 Matches = dict[str, list[Resource]]
@@ -25,19 +26,20 @@ RECORDS = frozenset({"AuditEvent", "Provenance"})
 """Types whose resources say what happened."""
 
 
-def name_locks(message: Message) -> list[str]:
+def name_locks(needs: Iterable[Need]) -> list[str]:
     """The locks of whom and what a message is about."""
     return [
-        f"hl7v2 {need.type} {identity.system}|{identity.value}"
-        for need in find_needs(message)
-        if need.type in ORDERED_BY
-        for identity in need.identities
+        _name_lock(need.type, identity) for need in needs if need.type in ORDERED_BY for identity in need.identities
     ]
 
 
-async def read_state(state: State, message: Message) -> needs.State:
-    """The resources that a message may be about, as `build_bundle` takes them."""
-    matches = await _read_matches(state, find_needs(message))
+def _name_lock(type: str, identity: Identity) -> str:
+    return f"hl7v2 {type} {identity.system}|{identity.value}"
+
+
+async def read_state(state: State, message: Message, needs: Sequence[Need]) -> Known:
+    """The resources that a message may be about, as `build_bundle` takes them; `needs` are those of the message."""
+    matches = await _read_matches(state, needs)
     await _read_schedules(state, message, matches)
     slots = await _read_slots(state, matches) if message.context.partner.makes_slots else {}
     referrers = {}
@@ -49,27 +51,41 @@ async def read_state(state: State, message: Message) -> needs.State:
                 referrers[reference] = await find_referrers(state, reference, REPOINTED_AT_ONCE + 1)
                 if len(referrers[reference]) > REPOINTED_AT_ONCE:
                     await announce_merge(state.context)
-    return needs.State(matches, referrers, slots)
+    return Known(matches, referrers, slots)
 
 
 async def _read_matches(state: State, needs: Sequence[Need]) -> Matches:
-    """By key of a need its resources; one search for each type."""
+    """By key of a need its resources, all found in one look at the store.
+
+    Asserts the version of what is found and, of identities that nothing has, that nothing has them; a lock of each of
+    these keeps two messages from bringing the same at once.
+    """
     wanted: dict[str, dict[Identity, list[str]]] = defaultdict(lambda: defaultdict(list))
     for need in needs:
         for identity in need.identities:
             wanted[need.type][identity].append(need.key)
     matches: Matches = {}
-    for type, keys in wanted.items():
-        for resource in await _find_by_identity(state, type, keys):
-            own = [(each.get("system"), each.get("value")) for each in resource.get("identifier", ())]
-            for key in dict.fromkeys(key for each in own for key in keys.get(each, ())):  # type: ignore[call-overload]
-                matches.setdefault(key, []).append(resource)
+    absent = {type: dict(keys) for type, keys in wanted.items()}
+    clauses = {type: _identify(keys) for type, keys in wanted.items()}
+    resources = await state.search_types(clauses, ()) if clauses else ()
+    seen = state.seen
+    for tree, version in resources:
+        resource, type = dict(tree), tree["resourceType"]
+        state.assertions.append(VersionIs(type, tree["id"], version))
+        own = [(each.get("system"), each.get("value")) for each in resource.get("identifier", ())]
+        for key in dict.fromkeys(key for each in own for key in wanted[type].get(each, ())):  # type: ignore[call-overload]
+            matches.setdefault(key, []).append(resource)
+        for each in own:
+            absent[type].pop(each, None)  # type: ignore[call-overload]
+    for type, keys in absent.items():
+        if keys:
+            state.assert_none(type, _identify(keys), seen)
+            state.lock(_name_lock(type, identity) for identity in keys)
     return matches
 
 
-async def _find_by_identity(state: State, type: str, identities: Iterable[Identity]) -> list[Resource]:
-    terms = tuple(f"{value}{SEPARATOR}{system}" for system, value in identities)
-    return [dict(each.tree) for each in await state.search(type, Equals("identifier", terms))]
+def _identify(identities: Iterable[Identity]) -> Clause:
+    return Equals("identifier", tuple(f"{value}{SEPARATOR}{system}" for system, value in identities))
 
 
 async def _read_schedules(state: State, message: Message, matches: Matches) -> None:

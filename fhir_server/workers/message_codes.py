@@ -35,7 +35,9 @@ LONGEST_REASON = 4000
 
 def clean_text(text: str, longest: int = LONGEST_REASON) -> str:
     r"""The text as a FHIR string may hold it: what is not printable as `\x0b`, cut off at `longest` characters."""
-    clean = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text.strip())
+    clean = text.strip()
+    if not clean.isprintable():
+        clean = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in clean)
     return clean[:longest].rstrip()
 
 

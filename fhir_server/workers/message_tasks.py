@@ -91,6 +91,11 @@ class Outcome:
     patient: str = ""
 
 
+def name_message(partner: str, number: str, digest: str) -> str:
+    """The value of the identifier of a message's Task; without a hash, how those of one control number begin."""
+    return f"{partner}/{number}/{digest}"
+
+
 def make_binary(id: str, content_type: str, raw: bytes) -> Action:
     """The Binary that holds the raw bytes."""
     data = {"data": base64.b64encode(raw).decode()} if raw else {}
@@ -114,7 +119,7 @@ def make_intake_task(message: IncomingMessage, outcome: Outcome, received: str, 
         else make_part("beginning", valueBase64Binary=beginning)
     )
     number = [{"system": CONTROL_SYSTEM, "value": message.number}] if message.number else []
-    key = f"{message.partner}/{message.number}/{message.hash}"
+    key = name_message(message.partner, message.number, message.hash)
     return put(
         {
             "resourceType": "Task",

@@ -23,7 +23,7 @@ from fhir_server.requests.criteria import parse_criteria
 from fhir_server.requests.request import Caller, Request
 from fhir_server.requests.store_errors import store_error_to_fhir_error
 from fhir_server.search.escapes import escape
-from fhir_server.search.query import And, Ids, Not, Query, Scope
+from fhir_server.search.query import And, Ids, Not, Query, Scope, StartsWith
 from fhir_server.store.operations import Matches
 from fhir_server.store.protocol import StoreError, TooLargeForStore
 from fhir_server.workers.interpreters import Entry, Interpretation, Interpreter, Refusal
@@ -44,6 +44,7 @@ from fhir_server.workers.message_tasks import (
     make_binary,
     make_intake_task,
     make_provenance,
+    name_message,
 )
 from fhir_server.writes.action import Action
 from fhir_server.writes.deciding import Decision, decide_and_commit
@@ -108,15 +109,19 @@ async def receive(
 async def _accept(intake: Intake, groups: EntryGroups) -> Received:
     """The first transaction: the entries of the message with its log, or the refusal of its interpreter."""
     context, message = intake.context, intake.message
+    attempts = 0
 
     async def decide(state: State) -> Decision[Received]:
+        nonlocal attempts
+        attempts += 1
         groups.authorised.clear()
         log = State(context, intake.caller)
         task = await read_task(log, message.id)
         accepted = task is not None and read_state(task) in ACCEPTED
         if task is not None and accepted and not intake.again:
             return Decision(_recall(task))
-        reused = await _find_reuse(log, message, intake.caller)
+        hopes = attempts == 1 and task is None
+        reused = await _find_reuse(log, message, intake.caller, hopes)
         actions: list[Action] = []
         if reused is not None and message.refuse_reused:
             said: Interpretation | Refusal = await _write_refusal(intake, reused.diagnostics, reused=True)
@@ -174,11 +179,17 @@ def _answer(message: IncomingMessage, outcome: Outcome) -> Received:
     return Received(message.id, outcome.state, outcome.acknowledgement, outcome.reason, tuple(outcome.issues))
 
 
-async def _find_reuse(log: State, message: IncomingMessage, caller: Caller) -> Issue | None:
-    """What is to be said of another message with the same control number; its lock keeps two from passing at once."""
+async def _find_reuse(log: State, message: IncomingMessage, caller: Caller, hopes: bool) -> Issue | None:
+    """What is to be said of another message with the same control number; its lock keeps two from passing at once.
+
+    `hopes`: that there is none is asserted without a look, since there hardly ever is one; the next try looks.
+    """
     if not message.number:
         return None
     log.lock((f"message {message.partner} {message.number}",))
+    if hopes:
+        log.assert_none("Task", StartsWith("identifier", name_message(message.partner, message.number, "")))
+        return None
     pairs = [
         ("code", f"{TASK_SYSTEM}|{INTAKE}"),
         ("group-identifier", f"{PARTNER_SYSTEM}|{escape(message.partner)}"),

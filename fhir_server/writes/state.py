@@ -34,7 +34,7 @@ class Resource(NamedTuple):
 
 
 class State:
-    """Reads for one decision, with the assertions and lock names that they lead to.
+    """Reads for one decision, with the assertions and lock names that they lead to; `seen`: that of the last search.
 
     `reader`: the caller's, for decisions whose answer shows what they read; None for rules, which see everything.
     `pending`: the plan's own writes.
@@ -51,6 +51,7 @@ class State:
         self.caller = caller
         self.assertions: list[Assertion] = []
         self.locks: set[str] = set()
+        self.seen: int | None = None
         self._reader = reader or Reader(context.unrestricted, None)
         self._pending = pending or PendingWrites()
 
@@ -91,6 +92,7 @@ class State:
         scopes = tuple(Scope(type, self._reader.restrict_clause(type, where)) for type, where in wanted.items())
         limit = most + self._pending.count(wanted)
         page = await self._reader.search(Query(scopes, count=limit + 1, brief=brief))
+        self.seen = page.seen
         if len(page.matches) > limit:
             types = " and ".join(f"`{type}`" for type in wanted)
             raise TooCostly(
@@ -107,6 +109,11 @@ class State:
             own = self._pending.find_matches(type, where, self._make_entries)
             found |= {reference: Resource(tree, 0) for reference, tree in own.items()}
         return [found[reference] for reference in sorted(found)]
+
+    def assert_none(self, type: str, where: Clause, seen: int | None = None) -> None:
+        """Assert that nothing of a type matches. `seen`: that of the search that showed it, as in `Matches`."""
+        scope = Scope(type, self._reader.restrict_clause(type, where))
+        self.assertions.append(Matches(Query((scope,)), (), seen))
 
     def _make_entries(self, type: str, tree: Tree) -> Entries:
         return self.context.index.make_entries(type, tree, self.caller.base)  # type: ignore[arg-type]

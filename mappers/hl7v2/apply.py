@@ -44,13 +44,15 @@ def apply_change(current: Resource, change: Change) -> Resource:
 
 def is_same(one: Any, other: Any) -> bool:
     """Whether two JSON trees say the same; a number of one may be a Decimal and of the other a float."""
+    if one == other:  # nearly always, and quickly told
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(is_same, one, other))
     if _are_numbers(one, other):
         return Decimal(str(one)) == Decimal(str(other))
-    return bool(one == other)
+    return False
 
 
 def _are_numbers(*values: Any) -> bool:

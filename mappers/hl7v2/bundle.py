@@ -26,6 +26,9 @@ from mappers.hl7v2.tasks import make_task
 UPDATES = frozenset({"A08", "A31"})
 BILLED = frozenset({"billed"})
 
+TOLD = frozenset({"Patient", "Coverage", "Encounter", "ChargeItem"})
+"""Types of which it is told that a message would change one and may not."""
+
 
 class Built(NamedTuple):
     """The transaction Bundle, None where nothing may be stored, all issues of the message, and whom it is about.
@@ -87,7 +90,7 @@ class _Builder:
 
     def add(self, change: Change) -> None:
         """The entry of a change: a create, an update, or none where nothing is to be done."""
-        resource: Resource = self._link(change.resource) if self.references else dict(change.resource)
+        resource: Resource = dict(self._link(change.resource) if self.references else change.resource)
         if change.type == "Provenance":
             resource["target"] = []
         current = self.current.get(change.url)
@@ -132,6 +135,8 @@ class _Builder:
             return
         if may == CHANGE and self._is_newer(current):
             return
+        if may != CHANGE and (change.create_only or change.type not in TOLD):
+            return
         updated = self._apply(current, change)
         if may == CHANGE and change.type in ORDERED and (updated is not current or change.type in ALWAYS_STAMPED):
             updated = self._stamp(updated)
@@ -143,9 +148,8 @@ class _Builder:
             )
             return
         if may != CHANGE:
-            if change.type in ("Patient", "Coverage", "Encounter") and not change.create_only:
-                text = f"{self.context.message} messages of this partner do not change a known {change.type}; it stays."
-                self.issues.append(tell(text))
+            text = f"{self.context.message} messages of this partner do not change a known {change.type}; it stays."
+            self.issues.append(tell(text))
             return
         self._put(updated, change.url)
         if change.type == "Appointment" and self.state:
@@ -258,17 +262,18 @@ class _Builder:
             self._add_task("repoint-references", text, Identity(source, target), prior, target)
 
     def _link(self, value: Any) -> Any:
-        """A copy in which references to known resources are literal."""
-        if isinstance(value, dict):
-            known = self.references.get(value.get("reference", "")) if isinstance(value.get("reference"), str) else None
-            copied = {name: self._link(each) for name, each in value.items()}
-            if known:
-                copied.pop("reference")
-                copied = {**known, **copied}
-            return copied
+        """The value with literal references to known resources; the same object where there are none."""
         if isinstance(value, list):
-            return [self._link(each) for each in value]
-        return value
+            items = [self._link(each) if isinstance(each, dict | list) else each for each in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        known = self.references.get(reference) if isinstance(reference := value.get("reference"), str) else None
+        changed = {} if known is None else {"reference": None, **known}
+        for name, each in value.items():
+            if isinstance(each, dict | list) and (linked := self._link(each)) is not each:
+                changed[name] = linked
+        if not changed:
+            return value
+        return {name: each for name, each in {**value, **changed}.items() if each is not None}
 
     def finish(self) -> Built:
         """The bundle, its Provenance last with every other entry as target; none where an issue forbids storing."""

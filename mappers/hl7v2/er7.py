@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mappers.hl7v2.escapes import CONTROL, Delimiters, escape_text, unescape
@@ -22,6 +22,8 @@ HEADERS = frozenset({"MSH", "BHS", "FHS"})
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
 MARKS = "\ufeff\x0b"
 USUAL = Delimiters()
+LONGEST_REMEMBERED = 1000
+"""Characters of a field that is split once only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Segment:
     values: tuple[str, ...]
     sequence: int = 1
     delimiters: Delimiters = USUAL
+    _read: dict[int, tuple[Composite, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The repetitions of fields that were asked for, long ones aside."""
 
     def raw(self, number: int) -> str:
         """A field as it is written, "" where it is absent. MSH-1 is the field separator itself."""
@@ -67,12 +71,17 @@ class Segment:
 
     def repetitions(self, number: int) -> tuple[Composite, ...]:
         """The repetitions of a field; a repetition without any value is left out."""
+        if (known := self._read.get(number)) is not None:
+            return known
         raw = self.raw(number)
         if not raw:
             return ()
         mark = self.delimiters.repetition
         pieces = raw.split(mark) if mark and mark in raw else (raw,)
-        return tuple(read_composite(piece, self.delimiters) for piece in pieces if piece)
+        read = tuple(read_composite(piece, self.delimiters) for piece in pieces if piece)
+        if len(raw) <= LONGEST_REMEMBERED:
+            self._read[number] = read
+        return read
 
     def first(self, number: int) -> Composite:
         """The first repetition of a field."""

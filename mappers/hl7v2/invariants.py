@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import orjson
+
 from fhir_server.fhir.datetimes import parse_interval
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.issues import Issue, tell, warn
@@ -49,6 +51,14 @@ def _drop(resource: Resource, *names: str) -> Resource:
 
 def _set_list(resource: Resource, name: str, entries: list[Any]) -> Resource:
     return {**resource, name: entries} if entries else _drop(resource, name)
+
+
+def _mend_periods(resource: Resource) -> Resource:
+    """The resource with periods in order; one without any is known by its text, sooner than by a look at all parts."""
+    if b'"end":' not in orjson.dumps(resource, default=str):
+        return resource
+    ordered: Resource = _order_periods(resource)
+    return ordered
 
 
 def _order_periods(value: Any) -> Any:
@@ -111,7 +121,7 @@ def _warn(text: str) -> Issue:
 RULES = tuple(
     Rule(*row)
     for row in (
-        ("", "per-1", _order_periods, _warn, "the end of a period is before its start and is left out"),
+        ("", "per-1", _mend_periods, _warn, "the end of a period is before its start and is left out"),
         ("Organization", "org-2, org-3", _drop_home, tell, "the use `home` of its address and numbers is left out"),
         ("Patient", "pat-1", _drop_empty_contacts, _warn,
          "a contact without name, number, address and organization is left out"),

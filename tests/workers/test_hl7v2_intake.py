@@ -20,6 +20,7 @@ from tests.workers.hl7v2_messages import (
     pid,
     read_codes,
     resources,
+    segment,
     take,
     visit,
     with_partners,
@@ -77,6 +78,30 @@ async def test_messages_about_one_patient_at_once_leave_the_newest_in_force(clie
     assert {code(each) for each in received} == {"AA"}
     patients = await resources(client, "Patient")
     assert [each["gender"] for each in patients] == ["female", "female"]
+
+
+async def test_who_many_messages_mention_first_at_once_is_one_resource(client: Client) -> None:
+    """Twelve visits of twelve patients with one of two physicians and one of three payers, over as many connections."""
+    texts = []
+    for number in range(12):
+        doctor, payer = f"170000000{number % 2}^WREN^IVO^^^DR^^^NPI", f"PAY{number % 3}^^^PAYERS"
+        insurance = segment("IN1", f1="1", f2="PPO", f3=payer, f4=f"PAYER {number % 3}")
+        texts.append(msh("ADT^A01", f"M{number}") + pid(str(number)) + visit(f"V{number}", f7=doctor) + insurance)
+    received = await asyncio.gather(*(take(client, text) for text in texts))
+    assert {code(each) for each in received} == {"AA"}
+    counts = {type: len(await resources(client, type)) for type in ("Patient", "Encounter", "Practitioner")}
+    assert counts == {"Patient": 12, "Encounter": 12, "Practitioner": 2}
+    names = sorted(each["name"] for each in await resources(client, "Organization"))
+    assert names == ["NORTH", "PAYER 0", "PAYER 1", "PAYER 2"]
+
+
+async def test_two_messages_of_one_control_number_at_once_are_told_apart(client: Client) -> None:
+    """Of five texts with one control number the first to be stored has no remark, and each other one a duplicate's."""
+    texts = [msh("ADT^A08", "SAME") + pid(str(number)) for number in range(5)]
+    received = await asyncio.gather(*(take(client, text) for text in texts))
+    assert {code(each) for each in received} == {"AA"}
+    told = [[issue.code for issue in each.issues].count("duplicate") for each in received]
+    assert sorted(told) == [0, 1, 1, 1, 1]
 
 
 async def test_a_number_of_two_partners_is_two_patients_and_a_later_event_finds_its_visit(memory: Client) -> None:

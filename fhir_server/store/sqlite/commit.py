@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
 from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches, check_registry
-from fhir_server.store.operations import Method, Transaction, VersionIs, Write, Written
-from fhir_server.store.protocol import Committed, Page, Stored
+from fhir_server.store.operations import Matches, Method, Transaction, VersionIs, Write, Written
+from fhir_server.store.protocol import AssertionFailed, Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.recent import RecentWrites, WrittenEntries
@@ -184,7 +184,7 @@ class Group:
             elif not self._recent.holds(assertion, self.written):
                 if not searches:
                     raise Unsure
-                check_matches(assertion, self._find_page(assertion.first_page))
+                self._check_matches(assertion)
         checks.check_required()
         if transaction.released:
             checks.check_released(self._find_sources(transaction, writes))
@@ -239,6 +239,14 @@ class Group:
     def _find_page(self, query: Query) -> Page:
         self.flush()
         return self._search.find_page(query)
+
+    def _check_matches(self, assertion: Matches) -> None:
+        if assertion.ids:
+            check_matches(assertion, self._find_page(assertion.first_page))
+            return
+        self.flush()
+        if self._search.has_match(assertion.query.scopes[0]):
+            raise AssertionFailed(assertion)
 
     def flush(self) -> None:
         """Write the pending rows to the file."""

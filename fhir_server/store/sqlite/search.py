@@ -98,6 +98,20 @@ class Search:
             matches = self._connection.execute(text, (format_json(references), *values)).fetchone()[0]
         return frozenset(orjson.loads(matches))
 
+    def has_match(self, scope: q.Scope) -> bool:
+        """Whether anything matches, for a clause that probably nothing does: its index is entered without a plan.
+
+        Raises BudgetExceeded.
+        """
+        with self.limit():
+            where = expand_clause(scope.where, scope.type, self._context)
+            simple = isinstance(where, q.Equals | q.StartsWith)
+            rids = select_clause(where, scope.type, self._context) if simple else None
+            if rids is None:
+                return bool(self._find(q.Query((scope,)), 1))
+            # Index rows exist for current resources only: nothing else needs a look.
+            return bool(self._fetch_number(f"SELECT EXISTS ({rids[0]})", rids[1]))
+
     @contextmanager
     def limit(self) -> Iterator[None]:
         """Keep what runs here within the budget, as one question; a snapshot begun for it ends with it."""
