@@ -109,6 +109,14 @@ def test_what_has_no_test_enters_the_index() -> None:
     assert compile_clause(unit) in compiled["$and"]
 
 
+def test_what_a_chain_names_is_no_test() -> None:
+    """Up to 50,000 values: a filter finds one among them by their order, an expression would go through all."""
+    chain = q.Equals("subject", tuple(f"Patient/{n}" for n in range(1_001)))
+    assert not has_test(chain) and has_test(q.Equals("subject", chain.terms[:-1])) and not has_test(q.Ids(chain.terms))
+    compiled, _ = _compile(q.And((*map(_broad, range(9)), chain)), {_broad(1): 1})
+    assert compile_clause(chain) in compiled["$and"]
+
+
 def test_a_count_is_remembered_for_ten_minutes() -> None:
     now = 0.0
     counts, asked = Counts(lambda: now), 0

@@ -19,6 +19,9 @@ _OPERATORS = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
 _FEW = 8
 """Terms that are looked for one by one; more of them as a set."""
 
+_MOST = 1_000
+"""Terms or ids of one test: a filter looks up in a sorted list, an expression makes a set for each resource."""
+
 
 def build_test(clause: q.Clause) -> Expression:
     """The expression that is true for the current documents that match; `clause` as for `compile.compile_clause`."""
@@ -26,9 +29,15 @@ def build_test(clause: q.Clause) -> Expression:
 
 
 def has_test(clause: q.Clause) -> bool:
-    """Whether a clause has an expression; a unit without a system has none, as it is found by a pattern."""
-    if isinstance(clause, q.NumberRange):
-        return clause.unit is None or clause.unit[0] is not None
+    """Whether a clause has an expression that is no slower than its filter.
+
+    A unit without a system has none, as it is found by a pattern; nor have very many values, as of a chain.
+    """
+    match clause:
+        case q.NumberRange():
+            return clause.unit is None or clause.unit[0] is not None
+        case q.Equals(terms=values) | q.Ids(values):
+            return len(values) <= _MOST
     return all(map(has_test, q.iterate_children(clause)))
 
 
