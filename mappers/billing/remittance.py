@@ -160,7 +160,7 @@ def _check_transaction(remittance: Remittance) -> list[str]:
     if difference := amount - (claims - held_back):
         faults.append(
             f"The payment of {amount:.2f} is not what the claims pay ({claims:.2f}) less the provider adjustments "
-            f"({held_back:.2f}): {difference:.2f} too much. Nothing was posted; ask for a corrected one."
+            f"({held_back:.2f}): {_describe(-difference)}. Nothing was posted; ask for a corrected one."
         )
     if remittance.find_day() is None:
         faults.append(
@@ -179,12 +179,17 @@ def check_claim(number: int, claim: ClaimPayment) -> list[Imbalance]:
     for place, line in enumerate(claim.lines):
         if difference := line.charge - sum_adjustments(line.adjustments) - line.paid:
             where = f"Line {place + 1} ({line.code}) of claim `{claim.control_number}`"
-            text = f"{where} does not balance: {difference:.2f} missing."
+            text = f"{where} does not balance: {_describe(difference)}."
             faults.append(Imbalance(number, place, difference, text))
     if difference := claim.charge - sum_adjustments(claim.list_adjustments()) - claim.paid:
-        text = f"Claim `{claim.control_number}` does not balance: {difference:.2f} missing."
+        text = f"Claim `{claim.control_number}` does not balance: {_describe(difference)}."
         faults.append(Imbalance(number, None, difference, text))
     return faults
+
+
+def _describe(difference: Decimal) -> str:
+    """How far payment and adjustments are from the charge."""
+    return f"{difference:.2f} missing" if difference > 0 else f"{-difference:.2f} too much"
 
 
 def _check_patient(claim: ClaimPayment) -> str:

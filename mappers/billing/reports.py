@@ -126,6 +126,7 @@ class Summary:
     refunds: Decimal
     receivables: Decimal
     credits: Decimal
+    unapplied: Decimal
     days_in_receivables: Decimal | None
     over_90: Decimal | None
     gross_collection: Decimal | None
@@ -162,6 +163,7 @@ def summarize_finances(books: Books, start: date, end: date, delivery: Sent = NO
         refunds=_sum(within, REFUND),
         receivables=receivables,
         credits=credit_total,
+        unapplied=sum((each.amount for each in books.unapplied if each.day <= end), ZERO),
         days_in_receivables=divide((receivables - credit_total) * days, gross, "0.1"),
         over_90=divide(_sum_over_90(books, end), receivables - credit_total),
         gross_collection=divide(paid, charges),

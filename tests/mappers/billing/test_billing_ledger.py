@@ -210,6 +210,10 @@ def test_unapplied_money_stands_beside_the_receivables() -> None:
     a_lump_that_does_not_fit_stays_unapplied(practice)
     (held,) = practice.books().unapplied
     assert (held.amount, held.day) == (D("33.00"), day("03-20"))
+    before, then = (
+        summarize_finances(practice.books(), day("03-01"), day(each)).unapplied for each in ("03-19", "03-20")
+    )
+    assert (before, then) == (D("0.00"), D("33.00"))
     assert [find_code(task["code"]) for task in practice.of("Task")] == ["unapplied-payment"]
 
 
@@ -457,6 +461,7 @@ def test_books_that_start_from_a_closing_say_the_same(first: Steps, later: Steps
         "payments",
         "receivables",
         "credits",
+        "unapplied",
         "days_in_receivables",
         "adjudicated",
         "denied",

@@ -142,6 +142,16 @@ def test_a_set_whose_payment_is_not_the_sum_posts_nothing() -> None:
     assert "1.00 too much. Nothing was posted" in posting.tasks[0]["description"]
 
 
+@pytest.mark.parametrize(("amount", "text"), [("59", "1.00 missing."), ("61", "1.00 too much.")])
+def test_a_difference_is_missing_or_too_much(amount: str, text: str) -> None:
+    """A set that pays 59 or 61 for a claim of 60; a claim of 100 that is paid so with 40 written off."""
+    whole = remittance(payment("PCN1", "1", "100", "60", adjustments=(cas("CO", "45", "40"),)), amount=amount)
+    assert text in check_balance(whole).transaction[0]
+    one = payment("PCN1", "1", "100", amount, adjustments=(cas("CO", "45", "40"),))
+    (fault,) = check_balance(remittance(one)).claims[0]
+    assert fault.sentence.endswith(text)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "sentence"), [("payment_day", None, "neither a payment date"), ("currency", "EUR", "in EUR")]
 )

@@ -50,6 +50,7 @@ FIGURES: dict[str, str] = {
     "refunds": "0.00",
     "receivables": "140.00",
     "credits": "0.00",
+    "unapplied": "0.00",
     "days_in_receivables": "28.6",
     "over_90": "0.0000",
     "gross_collection": "0.4545",
