@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from fhir_server.commands.load import load
+from mappers.billing import claim_states, codes
 from tests.fake_fhir import FakeFhir, served
 
 cli = typer.Typer()
@@ -55,3 +56,16 @@ def test_the_place_to_load_into_is_asked_for(tmp_path: Path) -> None:
         result = CliRunner().invoke(cli, [str(tmp_path), *options])
         assert result.exit_code == 2
         assert "either `--server URL`" in result.output
+
+
+def test_loading_straight_into_a_store_does_not_go_round_a_business_rule(tmp_path: Path) -> None:
+    """The Task of a claim is made with the Claim alone (docs/billing.md)."""
+    code = {"coding": [{"system": codes.TASK, "code": claim_states.CODE}]}
+    task = {"resourceType": "Task", "id": "t", "status": "requested", "intent": "order", "code": code}
+    (tmp_path / "a.ndjson").write_text("\n".join(map(json.dumps, (task, {"resourceType": "Patient", "id": "p"}))))
+    report, store = tmp_path / "failures.report", f"sqlite:///{tmp_path}/fhir.db"
+    result = CliRunner().invoke(cli, [str(tmp_path), "--store", store, "--report", str(report)])
+    assert result.exit_code == 1, result.output
+    (refused,) = map(json.loads, report.read_text().splitlines())
+    assert refused["status"] == 422
+    assert "The Task of a claim is made with the Claim." in refused["text"]
