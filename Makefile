@@ -36,9 +36,9 @@ serve: $(VENV)/.runtime
 		{ echo 'Loading the sample clinic into $(STORE).'; $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
 	$(BIN)/fhir-server serve --store '$(STORE)' --port $(PORT)
 
-# What to run before each commit: everything that needs no database and no process of its own.
+# What to run before each commit: everything that is quick and needs no database and no process of its own.
 check: lint
-	$(PYTEST) -n auto -m 'not long and not external'
+	$(PYTEST) -n auto -m 'not long and not external and not slow'
 
 test: $(VENV)/.test
 	$(PYTEST) -n auto -m 'not long'

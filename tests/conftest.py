@@ -39,6 +39,8 @@ class Client(httpx.AsyncClient):
 
 
 EXTERNAL_FOLDERS = frozenset({"bench", "clients", "commands", "faults"})
+SLOW_TESTS = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").split())
+"""`tests/path.py::function` of what `make check` leaves to `make test`."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,11 +54,13 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on other stores than memory, which their names tell, and those of folders that start processes."""
+    """Mark the tests on other stores than memory, those of folders that start processes, and those that are slow."""
     for item in items:
         folder, name = item.path.parent.name, item.nodeid.lower()
         if folder in EXTERNAL_FOLDERS or "sqlite" in name or "mongo" in name:
             item.add_marker("external")
+        if item.nodeid.partition("[")[0] in SLOW_TESTS:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

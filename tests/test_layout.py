@@ -186,3 +186,12 @@ def test_test_files_have_names_of_their_own() -> None:
     """The test folders are no packages: two modules of one name cannot be collected together."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names)), sorted(each for each in set(names) if names.count(each) > 1)
+
+
+def test_slow_tests_are_tests() -> None:
+    """A name that was changed would silently be quick again."""
+    names = (ROOT / "tests" / "slow_tests.txt").read_text(encoding="utf-8").split()
+    assert names == sorted(set(names))
+    for name in names:
+        file, _, function = name.partition("::")
+        assert re.search(rf"def {function}\(", (ROOT / file).read_text(encoding="utf-8")), name
