@@ -6,7 +6,6 @@ had never been stored. Restrictions speak of the resource itself; they hold no c
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,7 +79,7 @@ def matches_restriction(clause: Clause, stored: Stored, index: IndexEntries) -> 
     """Whether the content of a version matches a clause of a policy."""
     if clause in (EVERYTHING, NOTHING):
         return clause == EVERYTHING
-    if asks_for_no_label(clause) and not may_be_labelled(stored.raw or b""):
+    if not may_be_labelled(stored.raw or b"") and asks_for_no_label(clause):
         return True
     return allows_entries(clause, stored.type, stored.id, index(stored.type, orjson.loads(stored.raw or b"{}")))
 
@@ -90,7 +89,6 @@ def may_be_labelled(raw: bytes) -> bool:
     return b'"security"' in raw or b"\\u" in raw
 
 
-@functools.lru_cache(maxsize=1024)
 def asks_for_no_label(clause: Clause) -> bool:
     """Whether all that a clause says is that the resource has none of some security labels."""
     if isinstance(clause, And):

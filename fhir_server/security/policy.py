@@ -13,11 +13,12 @@ from fhir_server.search.query import EVERYTHING, Clause
 from fhir_server.security.scopes import ResourceScope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """What a token allows. `patient`: the id of the patient whom its `patient/` scopes speak of; "" for none.
+    """What a token allows; two are never equal, so that what follows from one is remembered at little cost.
 
-    `user`: a reference to the person who is logged in, such as `Practitioner/quill`; "" for none.
+    `patient`: the id of the patient whom its `patient/` scopes speak of; "" for none. `user`: a reference to the person
+    who is logged in, such as `Practitioner/quill`; "" for none.
     """
 
     scopes: tuple[ResourceScope, ...]
