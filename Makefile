@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 STORE ?= sqlite:///fhir.db
 PORT ?= 8000
 LOADED = $(VENV)/.samples-in-$(subst /,_,$(STORE))
+LOAD = test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
+	{ echo 'Loading the sample clinic into $(STORE).'; $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
 COVERAGE ?=
 PYTEST = $(BIN)/python -m pytest -ra $(if $(COVERAGE),--cov --cov-report=)
 # The tests are compiled once, not in each of their processes each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve check test test-full coverage lint clean
+.PHONY: serve serve-secure check test test-full coverage lint clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say make PYTHON=python3.12")'
@@ -32,9 +34,14 @@ $(VENV)/.x12: $(VENV)/.test
 
 # The samples are loaded once into a store: loading them again would undo what was changed in them since.
 serve: $(VENV)/.runtime
-	@test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
-		{ echo 'Loading the sample clinic into $(STORE).'; $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
+	@$(LOAD)
 	$(BIN)/fhir-server serve --store '$(STORE)' --port $(PORT)
+
+# The same, where every request needs a token: this one, which is good for twelve hours.
+serve-secure: $(VENV)/.runtime
+	@$(LOAD)
+	@$(BIN)/fhir-server token create --name "serve-secure $$(date +%s)" --role administrator --expires 12h --store '$(STORE)'
+	FHIR_AUTHENTICATION=on $(BIN)/fhir-server serve --store '$(STORE)' --port $(PORT)
 
 # What to run before each commit: everything that is quick and needs no database and no process of its own.
 check: lint

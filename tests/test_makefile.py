@@ -39,11 +39,11 @@ def test_whoever_calls_make_names_targets_that_exist(caller: str) -> None:
     assert named and named <= targets
 
 
-def served(checkout: Path, *options: str) -> list[str]:
+def served(checkout: Path, *options: str, target: str = "serve") -> list[str]:
     """The commands that `make serve` ran."""
     calls = checkout / "calls"
     calls.unlink(missing_ok=True)
-    subprocess.run(("make", "--silent", "serve", *options), cwd=checkout, check=False, capture_output=True)
+    subprocess.run(("make", "--silent", target, *options), cwd=checkout, check=False, capture_output=True)
     return [call.partition(" ")[0] for call in calls.read_text().splitlines()]
 
 
@@ -53,6 +53,15 @@ def test_samples_are_loaded_once_into_a_store(checkout: Path) -> None:
     (checkout / "fhir.db").unlink()
     assert served(checkout) == ["load", "serve"]
     assert served(checkout, "STORE=mongodb://127.0.0.1/clinic?a=b&c=d") == ["load", "serve"]
+
+
+def test_a_server_with_tokens_begins_with_one(checkout: Path) -> None:
+    assert served(checkout, target="serve-secure") == ["load", "token", "serve"]
+    assert served(checkout, target="serve-secure") == ["token", "serve"]
+    created = (checkout / "calls").read_text().splitlines()[0]
+    assert re.fullmatch(
+        r"token create --name serve-secure [0-9]+ --role administrator --expires 12h --store \S+", created
+    )
 
 
 def test_samples_that_were_not_loaded_whole_are_loaded_again(checkout: Path) -> None:
