@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 
 from fhir_server.search.query import Chain, Contains, Equals, Has, Lineage, Near, Query, Sort
 from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, terms, token, write
-from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo import deployment, open_store
 from fhir_server.store.operations import Matches
 from fhir_server.store.protocol import HistoryQuery, Store
 
@@ -45,6 +45,10 @@ class Commands(monitoring.CommandListener):
         """Of no interest here."""
 
 
+async def _is_no_mongos(client: object) -> bool:
+    return False
+
+
 @pytest.fixture(scope="module")
 def listener() -> Commands:
     made = Commands()
@@ -53,8 +57,14 @@ def listener() -> Commands:
 
 
 @pytest.fixture
-def sent(listener: Commands, mongo_uri: str) -> Iterator[Callable[[Callable[[Store], Awaitable[object]]], list[str]]]:
-    """What an operation sends, once the process has its collections and its place among the writers."""
+def sent(
+    listener: Commands, mongo_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Callable[[Store], Awaitable[object]]], list[str]]]:
+    """What an operation sends, once the process has its collections and its place among the writers.
+
+    Of a replica set: what is sent beside it to `mongos` is in `test_mongo_sharded.py`.
+    """
+    monkeypatch.setattr(deployment, "check_deployment", _is_no_mongos)
 
     async def measured(operation: Callable[[Store], Awaitable[object]]) -> list[str]:
         store = await open_store(mongo_uri, Ticks())

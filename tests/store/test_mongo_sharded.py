@@ -39,6 +39,10 @@ async def _is_mongos(client: object) -> bool:
     return True
 
 
+async def _is_no_mongos(client: object) -> bool:
+    return False
+
+
 class Commands(monitoring.CommandListener):
     """The commands sent while it listens: name, `afterClusterTime`, whether in a transaction; the latest times told."""
 
@@ -135,7 +139,11 @@ def test_what_refers_to_a_deleted_resource_is_asked_after_the_transaction(
     behind_mongos(body)
 
 
-def test_a_replica_set_is_asked_none_of_this(mongo_uri: str, commands: Commands) -> None:
+def test_a_replica_set_is_asked_none_of_this(
+    mongo_uri: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "check_deployment", _is_no_mongos)
+
     async def body() -> None:
         store = await open_store(mongo_uri, Ticks())
         await write(store, put("Condition/c"))
