@@ -58,6 +58,13 @@ def test_a_new_file_has_the_newest_schema(tmp_path: Path) -> None:
     assert _read_version(path) == len(schema.MIGRATIONS)
 
 
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "a.db"
+    with pytest.raises(StoreUnavailable, match="cannot be opened; check that its folder exists") as refused:
+        run_on_store(path, _do_nothing)
+    assert f"`{path}`" in str(refused.value)
+
+
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     run_on_store(path, _do_nothing)

@@ -202,10 +202,14 @@ _SENTENCES = {
 }
 
 
-def convert_error(error: sqlite3.Error) -> StoreError:
-    """SQLite's error as the store's: StoreUnavailable with a full sentence, or TooLargeForStore."""
+def convert_error(error: sqlite3.Error, path: Path | None = None) -> StoreError:
+    """SQLite's error as the store's: StoreUnavailable with a full sentence, or TooLargeForStore.
+
+    `path`: the file, named where an operator reads the sentence; clients are told of no path.
+    """
     name: str = getattr(error, "sqlite_errorname", None) or ""
     primary = "_".join(name.split("_")[:2])
     if primary == "SQLITE_TOOBIG":
         return TooLargeForStore("The resource is larger than the database takes (1 GB); nothing was written.")
-    return StoreUnavailable(_SENTENCES.get(primary) or f"The database failed: {error} ({name or 'no code'}).")
+    sentence = _SENTENCES.get(primary) or f"The database failed: {error} ({name or 'no code'})."
+    return StoreUnavailable(f"`{path}`: {sentence}" if path else sentence)

@@ -90,7 +90,7 @@ async def open_store(uri: str, clock: Clock, budget: Budget = BUDGET, create: bo
                 fulltext.create_index(writing)
             return SqliteStore(path, writing, clock, budget, readonly)
     except sqlite3.Error as error:
-        raise convert_error(error) from error
+        raise convert_error(error, path.absolute()) from error
 
 
 def find_file(uri: str) -> Path:
