@@ -9,6 +9,8 @@ import io
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from mappers.billing.claim_to_form import Form, claim_to_form
@@ -18,6 +20,7 @@ from mappers.x12 import codes
 from mappers.x12.claim_to_837p import claim_to_loops
 from mappers.x12.partner import ClaimSource
 from mappers.x12.resource import make_concept
+from tests.mappers.x12.test_x12_oracles import STRANGE, replace_at
 from tests.mappers.x12.x12_claims import (
     PARTNER,
     generate_source,
@@ -225,3 +228,16 @@ def test_every_valid_claim_is_printed_or_says_why(seed: int) -> None:
     lines = sum(f"line.{n}.procedure" in page for page in form.pages for n in range(1, 7))
     assert lines == len(source.claim["item"])
     assert draw_form(form.pages).startswith(b"%PDF-")
+
+
+@settings(max_examples=300)
+@given(seed=st.integers(0, 60), path=st.lists(st.integers(0, 20), min_size=1, max_size=6), new=STRANGE)
+def test_a_strange_resource_is_printed_or_refused_with_a_sentence(seed: int, path: list[int], new: object) -> None:
+    """Never an exception, whatever stands where."""
+    source = generate_source(seed)
+    tree = replace_at({"claim": source.claim, "resources": dict(source.resources)}, path, new)
+    if not isinstance(tree["claim"], dict) or not isinstance(tree["resources"], dict):
+        return
+    known = {key: value for key, value in tree["resources"].items() if isinstance(value, dict)}
+    form = claim_to_form(ClaimSource(tree["claim"], known, source.frequency), PARTNER)
+    assert draw_form(form.pages) if form.pages else all(each.diagnostics for each in form.issues) and form.issues

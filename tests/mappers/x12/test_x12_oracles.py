@@ -226,13 +226,13 @@ def replace_at(value: Any, path: Sequence[int], new: object) -> Any:
     return [*value[:place], replace_at(value[place], path[1:], new), *value[place + 1 :]]
 
 
-_STRANGE: st.SearchStrategy[object] = st.sampled_from(
+STRANGE: st.SearchStrategy[object] = st.sampled_from(
     [None, [], {}, "", "x" * 200, "~*:^", "Zoë", 0, -1, 1.5, True, [None], [[]], {"a": 1}, [{}], 10**40, "NaN", "1E999"]
 )
 
 
 @settings(max_examples=400)
-@given(seed=st.integers(0, 60), path=st.lists(st.integers(0, 20), min_size=1, max_size=6), new=_STRANGE)
+@given(seed=st.integers(0, 60), path=st.lists(st.integers(0, 20), min_size=1, max_size=6), new=STRANGE)
 def test_a_strange_resource_is_refused_or_written_rightly(seed: int, path: list[int], new: object) -> None:
     """Never an exception, and never a file that our own reader cannot read."""
     source = generate_source(seed)
