@@ -13,6 +13,11 @@ Resources = Mapping[str, Resource]
 
 EMPTY: Resource = {}
 
+# Made once: a union made at each call would cost more than the test
+_LISTS = (list, tuple)
+_STRUCTURES = (dict, list)
+_NO_NUMBERS = (bool, dict, list)
+
 
 def get_object(element: object, *keys: str) -> Resource:
     """The object at a path of keys; an empty one where there is none."""
@@ -24,19 +29,21 @@ def get_object(element: object, *keys: str) -> Resource:
 def get_list(element: object, key: str) -> list[Resource]:
     """The objects of a repeating element."""
     values = element.get(key) if isinstance(element, dict) else None
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list | tuple) else []
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, _LISTS) else []
 
 
 def get_text(element: object, key: str) -> str:
     """A primitive as text, empty where absent."""
     value = element.get(key) if isinstance(element, dict) else None
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+    if isinstance(value, str):
+        return value
+    return "" if value is None or isinstance(value, _STRUCTURES) else str(value)
 
 
 def get_texts(element: object, key: str) -> list[str]:
     """The values of a repeating primitive."""
     values = element.get(key) if isinstance(element, dict) else None
-    return [str(each) for each in values if isinstance(each, str)] if isinstance(values, list | tuple) else []
+    return [str(each) for each in values if isinstance(each, str)] if isinstance(values, _LISTS) else []
 
 
 def get_decimal(element: object, key: str = "value") -> Decimal | None:
@@ -44,7 +51,7 @@ def get_decimal(element: object, key: str = "value") -> Decimal | None:
     value = element.get(key) if isinstance(element, dict) else None
     if isinstance(value, Decimal):
         return value if value.is_finite() else None
-    if value is None or isinstance(value, bool | dict | list):
+    if value is None or isinstance(value, _NO_NUMBERS):
         return None
     try:
         number = Decimal(str(value))
@@ -63,8 +70,9 @@ def get_day(text: str) -> date | None:
 
 def find_code(concept: object, *systems: str) -> str:
     """The first code of a CodeableConcept in one of the systems (any, where none is named), else empty."""
-    for coding in get_list(concept, "coding"):
-        if not systems or coding.get("system") in systems:
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    for coding in codings if isinstance(codings, _LISTS) else ():
+        if isinstance(coding, dict) and (not systems or coding.get("system") in systems):
             return get_text(coding, "code")
     return ""
 
