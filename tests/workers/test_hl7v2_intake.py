@@ -193,6 +193,25 @@ async def test_what_the_validator_refuses_is_ae_with_its_reason(memory: Client) 
     assert "gender" in received.reason and b"207^" in received.acknowledgement
 
 
+async def test_what_breaks_an_invariant_all_the_same_is_ae_with_its_key_and_can_come_again(
+    memory: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mapper takes out what breaks an invariant; if it overlooks one, the write refuses it: per-1 of a stay."""
+    text = msh("ADT^A03", "M1") + pid() + visit("V1", f44="20240305", f45="20240303")
+    with monkeypatch.context() as overlooking:
+        overlooking.setattr("mappers.hl7v2.bundle.mend_resource", lambda resource: (resource, []))
+        received = await take(memory, text)
+    assert (received.state, code(received)) == ("refused", "AE"), received
+    assert "per-1" in received.reason and b"per-1" in received.acknowledgement
+    assert await resources(memory, "Encounter") == []
+    (task,) = await resources(memory, "Task")
+    assert task["statusReason"]["text"] == received.reason
+    again = await take(memory, text)
+    assert (again.state, code(again), again.repeated) == ("acknowledged", "AA", False), again.reason
+    (encounter,) = await resources(memory, "Encounter")
+    assert encounter["period"] == {"start": "2024-03-05"}
+
+
 async def test_results_leave_the_patient_alone_and_a_table_lets_them(memory: Client) -> None:
     """Trap V11."""
     await take(memory, msh("ADT^A08", "1") + pid(f5="QUILL^ADA"))
