@@ -367,6 +367,13 @@ def _begin_work(context: Context, around: FastAPI) -> None:
         context.background.start(run_workers(team, select_workers(context.settings, WORKERS.values())))
 
 
+def spare_collections() -> None:
+    """Once all is open: what exists lives as long as the process, and parsed trees, many as come, have no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
 async def _run_lifespan(
     start: Callable[[], AbstractAsyncContextManager[Server]],
     around: FastAPI,
@@ -381,11 +388,7 @@ async def _run_lifespan(
         async with start() as server:
             api.append(server.api)
             around.state.context = server.context
-            # What exists now lives as long as the process: no collection needs to visit it again. Parsed trees come by
-            # the hundred thousand and have no cycles, so collections may be rarer than by default.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(GC_THRESHOLD, 20, 50)
+            spare_collections()
             _begin_work(server.context, around)
             stage = "shutdown"
             await send({"type": "lifespan.startup.complete"})

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from fhir_server.api.log import Log, make_log
-from fhir_server.app import find_partner_folders, open_server
+from fhir_server.app import find_partner_folders, open_server, spare_collections
 from fhir_server.commands.serve import open_listeners
 from fhir_server.partners import Partners, read_partners
 from fhir_server.requests.context import Context
@@ -27,6 +27,11 @@ from mappers.hl7v2.bundle import build_bundle, write_bundle
 from mappers.hl7v2.coverage import write_coverage
 from mappers.hl7v2.mapping import map_message
 from mappers.hl7v2.partner import Partner
+
+try:
+    from uvloop import run
+except ImportError:  # Windows
+    from asyncio import run  # type: ignore[assignment]
 
 hl7v2 = typer.Typer(no_args_is_help=True, help="HL7 v2: take messages by MLLP, send them, convert them.")
 
@@ -57,6 +62,7 @@ def listen(
 
         async def work() -> None:
             async with open_server(settings) as server:
+                spare_collections()
                 listener = Listener(make_taker(server.context, log), log, Limits(connections=connections))
                 await listener.start(sockets, tls)
                 number = sockets[0].getsockname()[1]
@@ -65,7 +71,7 @@ def listen(
                 await wait_for_signal()
                 await listener.stop()
 
-        asyncio.run(work())
+        run(work())
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -91,7 +91,7 @@ async def receive(
     principal = replace(caller.principal, partner=message.partner, grant=None)
     intake = Intake(context, caller._replace(principal=principal), message, interpreter, again)
     if len(message.raw) > LARGEST_MESSAGE:
-        return await _refuse(intake, TooLarge(_describe_size(len(message.raw))), keeps_text=False)
+        return await _refuse(intake, TooLarge(_describe_size()), keeps_text=False)
     groups = EntryGroups()
     try:
         received = await _accept(intake, groups)
@@ -298,8 +298,8 @@ def _describe(error: FhirError) -> str:
     return clean_text(" ".join(sentences))
 
 
-def _describe_size(size: int) -> str:
+def _describe_size() -> str:
     return (
-        f"The message has {size} bytes, and at most {LARGEST_MESSAGE} can be kept; send it in parts. Its hash and its "
-        "first bytes are kept."
+        f"The message is longer than {LARGEST_MESSAGE} bytes, the most that can be kept; send it in parts. The hash of "
+        "what came and its first bytes are kept."
     )

@@ -44,6 +44,11 @@ class Hall:
         assert self._process.stdout is not None
         self.port = int(await self._process.stdout.readline())
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
