@@ -246,15 +246,19 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
 def _make_capability(
     settings: Settings, known: Knowledge, parameters: SearchParameters, clock: Clock
 ) -> Callable[[str], bytes]:
-    """Base URL → CapabilityStatement, made on first use and again when the search parameters have changed."""
+    """Base URL → CapabilityStatement, made on first use and again when the search parameters have changed.
 
-    @functools.lru_cache(maxsize=16)
-    def write_statement(base: str, snapshot: Snapshot) -> bytes:
+    It is made once for all base URLs, which clients choose by any IP address: each stands in it where it has a mark.
+    """
+    mark = "base URL of the request"
+
+    @functools.lru_cache(maxsize=2)
+    def write_statement(snapshot: Snapshot) -> bytes:
         date = datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(timespec="seconds")
         facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, snapshot.registry, settings, __version__, date)
-        return orjson.dumps(build_statement(facts, base))
+        return orjson.dumps(build_statement(facts, mark))
 
-    return lambda base: write_statement(base, parameters.current)
+    return lambda base: write_statement(parameters.current).replace(orjson.dumps(mark), orjson.dumps(base))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Whatever one client sends, another one's reads and small writes go on, and memory stays bounded.
 
-Two workers on SQLite get every input that once stopped them. How long a read may wait is told by what `orjson.loads`
-takes for the largest body in the same run, so that a slow machine is no fault; below one second nothing is asked.
+Two workers on SQLite get every input that once stopped them. A read may wait twice as long as `orjson.loads` takes for
+the largest body in the same run, and 250 ms beside bodies of up to 1 MB; a small write 2 s. These times are of an idle
+machine that counts to ten million in 0.8 s: how long that takes at the time, beside all else, is measured before.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ JSON = {"content-type": "application/fhir+json"}
 JSON_PATCH = {"content-type": "application/json-patch+json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
-READ_SECONDS = 1.0
-"""What a read may wait beside a small body, on a machine that runs other tests at the same time."""
-WRITE_SECONDS = 4.0
+READ_SECONDS, WRITE_SECONDS = 0.25, 2.0
+COUNT_SECONDS = 0.8
 MEGABYTES = 1600
+"""Most of a worker, with bodies of up to 14 MB: the worst of docs/limits.md is for 100 MB."""
 
 Sent = tuple[str, str, bytes, dict[str, str]]
 """Method, path, body, headers."""
@@ -94,6 +95,22 @@ def patches() -> list[Sent]:
     ]
 
 
+def products() -> list[Sent]:
+    """Lists that multiply inside one small resource."""
+    codes = {"coding": [{"system": "u", "code": f"c{n}"} for n in range(10_000)]}
+    observation = {"resourceType": "Observation", "status": "final", "code": codes, "valueCodeableConcept": codes}
+    members = [{"entity": {"reference": f"Patient/p{n}"}} for n in range(15_000)]
+    group = {"resourceType": "Group", "type": "person", "actual": True, "member": members}
+    quantity = {"value": 1, "system": "http://unitsofmeasure.org", "code": ".".join(f"{{a{n}}}" for n in range(90_000))}
+    measured = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "valueQuantity": quantity}
+    return [
+        ("POST", "/Observation", orjson.dumps(observation), JSON),
+        ("POST", "/Group", orjson.dumps(group), JSON),
+        ("POST", "/Observation", orjson.dumps(measured), JSON),
+        ("PUT", "/Patient/big", patient(name=[{"family": "a" + "\u0301\u0323" * 200_000}]), JSON),
+    ]
+
+
 def large_answers() -> list[Sent]:
     binary = {
         "resourceType": "Binary",
@@ -134,6 +151,7 @@ def searches() -> list[Sent]:
 PART_A: dict[str, Callable[[], list[Sent]]] = {
     "A1": many_members,
     "A2": many_values,
+    "A2, what multiplies": products,
     "A3": conditional_creates,
     "A4, A5": patches,
     "A6": large_answers,
@@ -166,6 +184,9 @@ def watch(base: str, waits: Connection) -> None:
     async def watch_all() -> None:
         reads, writes = [0.0], [0.0]
         body = {"resourceType": "Basic", "code": {"text": "x"}}
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            assert (await client.get("/Patient/small")).status_code == 200
+        waits.send("begun")
         read = [repeat(reads, "GET", "/Patient/small") for _ in range(3)]
         write = [repeat(writes, "POST", "/Basic", json=body, headers=JSON) for _ in range(3)]
         await asyncio.gather(*read, *write)
@@ -185,12 +206,13 @@ class Watch:
 
     async def __aenter__(self) -> Watch:
         self._watcher.start()
-        await asyncio.sleep(2)
+        assert await asyncio.to_thread(self._ours.recv) == "begun"
+        await asyncio.sleep(0.5)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self._ours.send("enough")
-        await asyncio.to_thread(self._watcher.join, 90)
+        await asyncio.to_thread(self._watcher.join, 120)
         assert self._watcher.exitcode == 0
         self.longest = self._ours.recv()
 
@@ -225,6 +247,7 @@ async def test_part_a_keeps_nobody_else_waiting(tmp_path: Path) -> None:
                 largest = max(
                     (body for _, _, body, headers in sent if "content-encoding" not in headers), key=len, default=b""
                 )
+                pace = max(1.0, count_to_ten_million() / COUNT_SECONDS)
                 began = time.perf_counter()
                 if largest.startswith(b"{"):
                     orjson.loads(largest)
@@ -235,16 +258,25 @@ async def test_part_a_keeps_nobody_else_waiting(tmp_path: Path) -> None:
                     "read": others.longest[0],
                     "write": others.longest[1],
                     "parse": round(parse, 3),
+                    "pace": round(pace, 2),
                     "answers": answers,
                     "peak": round(resident(process)),
                 }
                 print(name, json.dumps(report[name]))
             for name, row in report.items():
-                assert row["read"] <= max(READ_SECONDS, 4 * row["parse"]), (name, row)
-                assert row["write"] <= WRITE_SECONDS, (name, row)
+                assert min(row["read"], row["write"]) > 0, (name, row)
+                assert row["read"] <= max(READ_SECONDS * row["pace"], 2 * row["parse"]), (name, row)
+                assert row["write"] <= WRITE_SECONDS * row["pace"], (name, row)
                 assert all(status < 500 for status, _ in row["answers"]), (name, row)
                 assert row["peak"] <= MEGABYTES, (name, row)
         assert "Traceback" not in process.log.read_text()
+
+
+def count_to_ten_million() -> float:
+    """Seconds by the clock."""
+    began = time.perf_counter()
+    exec("count = 0\nwhile count < 10_000_000:\n count += 1", {})
+    return time.perf_counter() - began
 
 
 async def send_all(client: httpx.AsyncClient, sent: list[Sent]) -> list[tuple[int, float]]:
