@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from fhir_server.api.negotiation import find_accepted_type, is_fhir_json
+from fhir_server.fhir.resource import check_number_of_values
 from fhir_server.requests.request import Pairs, Response
 
 _WRITES = frozenset({"POST", "PUT"})
@@ -35,6 +36,7 @@ def is_native_json(method: str, path: tuple[str, ...], content_type: str | None,
     """Whether a write of a Binary in JSON is its content: all but a Binary resource, and text that is no JSON."""
     if not is_native_write(method, path, _UNKNOWN) or content_type is None or not is_fhir_json(content_type):
         return False
+    check_number_of_values(body)
     try:
         tree = orjson.loads(body)
     except orjson.JSONDecodeError:  # more likely a resource with a fault, which is then told

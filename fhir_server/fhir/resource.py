@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 import orjson
 
-from fhir_server.fhir.outcome import Invalid
+from fhir_server.fhir.outcome import Invalid, TooCostly
 
 DEPTH_LIMIT = 100
+MOST_VALUES = 4_000_000
+"""Objects, arrays and further values of one JSON text: each takes up to 125 bytes of memory, however short it is."""
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 _TOO_DEEP = b"\n" + b"  " * (DEPTH_LIMIT + 1)
@@ -66,8 +68,21 @@ class Text:
         return type if isinstance(type, str) else ""
 
 
+def check_number_of_values(raw: bytes) -> None:
+    """Raises TooCostly for a JSON text that would take very much memory; a text has no more values than bytes."""
+    if len(raw) > MOST_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MOST_VALUES:
+        raise TooCostly(
+            f"The JSON has more than {MOST_VALUES:,} objects, arrays and further values, which would take too much "
+            "memory; send it in parts."
+        )
+
+
 def parse(raw: bytes) -> Text:
-    """Parse strictly. Raises Invalid for what is not one JSON object, repeats a key or nests too deeply."""
+    """Parse strictly. Raises Invalid for what is not one JSON object, repeats a key or nests too deeply.
+
+    Raises TooCostly for too many values.
+    """
+    check_number_of_values(raw)
     try:
         tree = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

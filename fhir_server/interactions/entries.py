@@ -13,6 +13,7 @@ import msgspec
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.resource import (
     Text,
+    check_number_of_values,
     join_members,
     make_too_deep_error,
     parse,
@@ -69,6 +70,7 @@ class Posted:
 
 def parse_bundle(context: Context, request: Request) -> Posted:
     """The Bundle in a request's body, envelope checked; its resources are parsed and checked one by one later."""
+    check_number_of_values(request.body)
     try:
         parts, entries = _split_bundle(request.body)
     except msgspec.MsgspecError:

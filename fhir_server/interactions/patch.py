@@ -10,7 +10,7 @@ import orjson
 from fhir_server.fhir import fhirpath_patch, json_patch, merge_patch
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Invalid, TooCostly, UnsupportedMediaType
-from fhir_server.fhir.resource import check_tree
+from fhir_server.fhir.resource import check_number_of_values, check_tree
 from fhir_server.interactions.write_requests import build_write_response, check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import parse_if_match
@@ -98,6 +98,7 @@ def _is_partial_resource(tree: Any) -> bool:
 
 def decode_numbers_as_text(body: bytes) -> Any:
     """The plain parsed tree, for the checks on duplicate keys and depth."""
+    check_number_of_values(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -17,6 +17,7 @@ from fhir_server.api.decompression import MOST_MEMBERS, inflate
 from fhir_server.app import Knowledge
 from fhir_server.fhir import fhirpath_patch, json_patch
 from fhir_server.fhir.outcome import Invalid, TooCostly, TooLarge, Unavailable
+from fhir_server.fhir.resource import MOST_VALUES
 from fhir_server.interactions.batch import AT_ONCE
 from tests.conftest import Client, serving
 from tests.cost.test_conditional_creates import JSON
@@ -347,3 +348,17 @@ async def test_bodies_that_are_held_have_a_limit_and_are_worked_on_in_turn() -> 
     assert [each.done() for each in others] == [True, True, False]
     bodies.end(AT_WORK // 2)
     await others[2]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("/Patient", "application/fhir+json"),
+        ("/", "application/fhir+json"),
+        ("/Binary", "application/json"),
+    ],
+)
+async def test_a_body_has_a_number_of_values(known: Knowledge, url: str, kind: str) -> None:
+    body = b'{"resourceType":"Bundle","type":"batch","entry":[' + b"[]," * (MOST_VALUES // 2) + b"1]}"
+    async with serving(known, store="memory://") as client:
+        refused(await client.post(url, content=body, headers={"content-type": kind}), "further values")

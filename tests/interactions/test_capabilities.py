@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server import app
-from fhir_server.interactions.capabilities import SYNTAX
+from fhir_server.interactions.capabilities import SYNTAX, build_statement
 from fhir_server.search.parameters import TYPES
 from fhir_server.search.parse import COMMON_CRITERIA
 from tests.conftest import Client
@@ -106,13 +105,13 @@ async def test_the_statement_has_an_etag_and_is_sent_once(client: Client) -> Non
 
 async def test_the_statement_is_made_once_for_all_names(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients address the server by any IP address and port: each would have it made anew."""
-    build, built = app.build_statement, []
+    build, built = build_statement, []
 
     def overhear(*arguments: Any) -> Any:
         built.append(arguments)
         return build(*arguments)
 
-    monkeypatch.setattr(app, "build_statement", overhear)
+    monkeypatch.setattr("fhir_server.app.build_statement", overhear)
     for number in range(1, 40):
         statement = (await client.get("/metadata", headers={"host": f"10.0.0.{number}:8{number:03}"})).json()
         assert statement["implementation"]["url"] == f"http://10.0.0.{number}:8{number:03}/fhir"
