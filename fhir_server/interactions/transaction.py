@@ -45,7 +45,7 @@ class EntryGroups:
     searches: dict[int, tuple[Entry, SearchRequest, Search]] = field(default_factory=dict)
     versions: dict[int, Entry] = field(default_factory=dict)
     authorised: list[tuple[Request, str]] = field(default_factory=list)
-    """The entries so far, each with the code of its interaction."""
+    """The entries so far that will be audited, each with the code of its interaction."""
 
 
 async def transaction(context: Context, request: Request, posted: Posted) -> Response:
@@ -147,7 +147,8 @@ def _name_read_interaction(path: tuple[str, ...]) -> str | None:
 
 
 def _authorise(context: Context, groups: EntryGroups, request: Request, interaction: str) -> None:
-    groups.authorised.append((request, interaction))
+    if context.audit is not None:
+        groups.authorised.append((request, interaction))
     authorise(context, request, interaction)
 
 
