@@ -153,7 +153,7 @@ def read_parameters(context: Context, request: Request, names: Iterable[str]) ->
 
 def _is_inside(issue: Issue) -> bool:
     """Whether an issue is about a resource that is still to be completed and is checked when it is written."""
-    return any(".resource." in path for path in issue.expression)
+    return any(".resource." in f"{path}." for path in issue.expression)
 
 
 def _collect(parts: Iterable[Resource]) -> dict[str, list[Any]]:
