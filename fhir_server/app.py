@@ -29,7 +29,6 @@ from fhir_server.api.response import Send
 from fhir_server.api.routes import dispatch
 from fhir_server.api.site import build_site, is_of_site
 from fhir_server.fhir import definitions as fhir_definitions
-from fhir_server.fhir.definitions import Definitions
 from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
@@ -122,7 +121,7 @@ async def open_store(uri: str, clock: Clock = read_clock, budget: Budget = BUDGE
     return await opener(uri, clock, budget, create)
 
 
-def read_served_types(settings: Settings, definitions: Definitions) -> tuple[str, ...]:
+def read_served_types(settings: Settings, definitions: fhir_definitions.Definitions) -> tuple[str, ...]:
     """The resource types to serve: all concrete ones but Parameters, or those that the capability file lists."""
     all_types = tuple(type for type in definitions.resource_types if type not in _NOT_SERVED)
     path = _find_capability_file(settings)
@@ -176,7 +175,7 @@ def find_roles(settings: Settings) -> Mapping[str, Sequence[str]]:
 class Knowledge:
     """The definitions and what is derived from them once, shared by all processes of a server."""
 
-    definitions: Definitions
+    definitions: fhir_definitions.Definitions
     types: tuple[str, ...]
     registry: Registry
     validator: StructureValidator
@@ -246,10 +245,8 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
 def _make_capability(
     settings: Settings, known: Knowledge, parameters: SearchParameters, clock: Clock
 ) -> Callable[[str], bytes]:
-    """Base URL → CapabilityStatement, made on first use and again when the search parameters have changed.
-
-    It is made once for all base URLs, which clients choose by any IP address: each stands in it where it has a mark.
-    """
+    """Base URL → CapabilityStatement, made on first use and again when the search parameters have changed."""
+    # once for all base URLs, which clients choose by any IP address: each stands in it where it has a mark
     mark = "base URL of the request"
 
     @functools.lru_cache(maxsize=2)
