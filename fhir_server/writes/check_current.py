@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fhir_server.fhir.outcome import FhirError, Forbidden
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
-from fhir_server.search.query import EVERYTHING
+from fhir_server.search.query import EVERYTHING, NOTHING
 from fhir_server.security.access import matches_restriction
 from fhir_server.security.policy import Permission
 from fhir_server.store.protocol import Stored
@@ -42,13 +42,21 @@ def check_current(context: Context, targets: Iterable[Target], current: Mapping[
         stored, permission = current.get(target.reference), _PERMISSIONS.get(target.action.method)
         if target.found or permission is None or stored is None or stored.raw is None:
             continue
-        clause = context.policy.write_restriction(caller.principal, target.action.type, permission)
-        visible = context.policy.criteria_restriction(caller.principal, target.action.type)
-        readable = context.policy.restriction(caller.principal, target.action.type)
-        if EVERYTHING not in (visible, readable) and not matches_restriction(readable, stored, index):
+        clauses = [context.policy.write_restriction(caller.principal, target.action.type, permission)]
+        if _must_be_seen(context, target.action, caller):
+            clauses.append(context.policy.restriction(caller.principal, target.action.type))
+        if not all(matches_restriction(clause, stored, index) for clause in clauses):
             raise make_refusal(target)
-        if not matches_restriction(clause, stored, index):
-            raise make_refusal(target)
+
+
+def _must_be_seen(context: Context, action: Action, caller: Caller) -> bool:
+    """Whether only what the principal sees may be changed: not what an operation writes beside what it is called for.
+
+    Who may read nothing of the type may still overwrite and delete by id; a patch answers with what was there.
+    """
+    if context.policy.criteria_restriction(caller.principal, action.type) == EVERYTHING:
+        return False
+    return action.method == "PATCH" or context.policy.restriction(caller.principal, action.type) != NOTHING
 
 
 def make_refusal(target: Target) -> FhirError:

@@ -203,6 +203,29 @@ async def test_a_hidden_resource_cannot_be_changed_and_its_refusal_tells_nothing
     assert (await client.get("Observation/bo-lab")).json()["subject"]["reference"] == "Patient/bo"
 
 
+async def test_who_may_not_read_overwrites_and_does_not_patch(client: Client) -> None:
+    """A patch answers with the whole resource, an update with what was sent."""
+    writer = await act_as(client, "user/Observation.u user/Patient.r")
+    kind = {"content-type": "application/json-patch+json"}
+    patch = [{"op": "replace", "path": "/status", "value": "amended"}]
+    refused = await client.patch("Observation/bo-lab", json=patch, headers=writer | kind)
+    assert (refused.status_code, "code" in refused.json()) == (403, False)
+    changed = observation("bo-lab", "bo", "2")
+    assert (await client.put("Observation/bo-lab", json=changed, headers=writer)).status_code == 200
+    assert (await client.get("Observation/bo-lab", headers=writer)).status_code == 403
+
+
+async def test_a_token_is_not_told_how_the_store_searches(client: Client) -> None:
+    desk = await act_as(client, "user/Patient.rs")
+    (outcome,) = [
+        entry["resource"]
+        for entry in (await client.get("Patient?family=quill&__explain=true", headers=desk)).json()["entry"]
+        if entry["search"]["mode"] == "outcome"
+    ]
+    told = " ".join(issue["diagnostics"] for issue in outcome["issue"])
+    assert "is not told to a token" in told and "SELECT" not in told and "rows" not in told
+
+
 async def test_a_reference_to_what_is_hidden_is_one_to_nothing(client: Client) -> None:
     writer = await act_as(client, "user/Observation.cu")
     answers = []
