@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import itertools
-import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -41,7 +39,7 @@ from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.bases import KnownBases
 from fhir_server.requests.context import Context
-from fhir_server.requests.ids import make_id_source
+from fhir_server.requests.ids import make_id_source, make_request_ids
 from fhir_server.requests.search_parameters import SearchParameters, Snapshot
 from fhir_server.search.index import Index
 from fhir_server.search.parameters import Criteria
@@ -300,12 +298,6 @@ async def open_server(
                 context.long_work.close()
     finally:
         await store.close()
-
-
-def make_request_ids() -> Callable[[], str]:
-    """Ids for requests without `X-Request-Id`: a random part for the process, and a count."""
-    process, count = secrets.token_hex(4), itertools.count(1)
-    return lambda: f"{process}{next(count):08x}"
 
 
 def _add_cors(api: Application, settings: Settings) -> Application:

@@ -1,8 +1,13 @@
-"""Fresh ids of resources: UUIDs that begin with the time (https://www.rfc-editor.org/rfc/rfc9562#section-5.7)."""
+"""Fresh ids of requests, and of resources: UUIDs that begin with the time.
+
+https://www.rfc-editor.org/rfc/rfc9562#section-5.7
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
+import secrets
 from collections.abc import Callable
 
 from fhir_server.store.protocol import Clock
@@ -33,3 +38,9 @@ def make_id_source(clock: Clock) -> Callable[[], str]:
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     return new_id
+
+
+def make_request_ids() -> Callable[[], str]:
+    """Ids for requests without `X-Request-Id`: a random part for the process, and a count."""
+    process, count = secrets.token_hex(4), itertools.count(1)
+    return lambda: f"{process}{next(count):08x}"
