@@ -21,7 +21,7 @@ README = (ROOT / "profiles" / "README.md").read_text(encoding="utf-8")
 PARAMETERS = {
     path.name: json.loads(path.read_bytes())
     for path in (ROOT / "profiles").glob("*.json")
-    if path.name != "capability.json"
+    if path.name not in ("capability.json", "roles.json")
 }
 VOCABULARIES = (
     "fhir_server.workers.message_codes",
