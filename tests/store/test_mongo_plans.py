@@ -86,6 +86,13 @@ def test_of_many_the_one_that_finds_few_enters_the_index() -> None:
     assert asked[-1] == RARE, "no more are counted than it takes to find it"
 
 
+def test_a_criterion_said_again_counts_once() -> None:
+    """As of 1,200 that are four."""
+    compiled, asked = _compile(q.And(tuple(_broad(number % 4) for number in range(1_200))), {})
+    assert len(asked) == 4
+    assert compiled == {"$and": [{"terms": f"p{number}=a"} for number in range(4)]}
+
+
 def test_of_many_broad_ones_the_least_broad_enter_the_index() -> None:
     counts = {_broad(number): 900 - number for number in range(20)}
     compiled, asked = _compile(q.And(tuple(counts)), counts)

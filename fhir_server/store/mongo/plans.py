@@ -89,7 +89,7 @@ async def compile_bounded(clause: q.Clause, count: Count) -> Filter:
         return compile_clause(clause)
     if isinstance(clause, q.Or):
         return match_any([_compile_branch(each) for each in clause.clauses])
-    parts = list(_iterate_parts(clause))
+    parts = list(dict.fromkeys(_iterate_parts(clause)))
     chosen = await _choose(parts, count)
     return _compile_parts(parts, chosen)
 
@@ -140,6 +140,6 @@ def _compile_branch(clause: q.Clause) -> Filter:
         return match_any([_compile_branch(each) for each in clause.clauses])
     if not isinstance(clause, q.And):
         return compile_clause(clause)
-    parts = list(_iterate_parts(clause))
+    parts = list(dict.fromkeys(_iterate_parts(clause)))
     able = [part for part in parts if count_plans(part)]
     return _compile_parts(parts, [min(able, key=_get_rank)] if able else [])
