@@ -50,7 +50,11 @@ def _list_places(text: Text, path: str, wanted: Mapping[str, str]) -> list[tuple
 
 
 async def build_still_referenced_error(context: Context, draft: Plan, error: StillReferenced) -> FhirError:
-    """409 that says where each reference stands and, in a transaction, which entry deletes its target."""
+    """409 that says where each reference stands and, in a transaction, which entry deletes its target.
+
+    What the caller may not see is not named.
+    """
+    reader = context.reader(draft.caller)
     purged = {target.reference: "purged" for target, _ in draft.steps if target.action.purge}
     entries = {target.reference: target.action.where for target, _ in draft.steps if target.action.method == "DELETE"}
     issues = []
@@ -58,14 +62,15 @@ async def build_still_referenced_error(context: Context, draft: Plan, error: Sti
         wanted = dict.fromkeys(_list_forms(context, draft, target), target)
         listed = []
         for source in sources:
-            found = (await context.unrestricted.read_many((source,))).get(source)
-            text = Text((found.raw if found is not None else None) or b"{}")
-            type = source.partition("/")[0]
+            found = (await reader.read_many((source,))).get(source)
+            if found is None:
+                continue
+            text, type = Text(found.raw or b"{}"), source.partition("/")[0]
             paths = [path for path, _ in await context.long_work.run(len(text.raw), _list_places, text, type, wanted)]
             listed.append(f"`{source}`" + (f" ({', '.join(paths)})" if paths else ""))
         sentence = (
             f"`{target}` cannot be {purged.get(target, 'deleted')}, because it is still referred to by "
-            f"{', '.join(listed)}. Delete or change that first."
+            f"{', '.join(listed) or 'what you may not see'}. Delete or change that first."
         )
         where = entries.get(target, "")
         issues.append(Issue("error", "conflict", sentence, (where,) if where else ()))

@@ -437,7 +437,6 @@ CALLS_OF_UNRESTRICTED = {
     "writes/apply_rules.py": 1,
     "writes/deciding.py": 2,
     "writes/plan.py": 2,
-    "writes/reference_errors.py": 1,
     "writes/resolve_targets.py": 1,
     "writes/state.py": 1,
     "writes/stored_matches.py": 1,

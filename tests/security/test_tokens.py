@@ -236,6 +236,14 @@ async def test_a_reference_to_what_is_hidden_is_one_to_nothing(client: Client) -
     assert answers[0][0] == 422
 
 
+async def test_what_keeps_a_resource_from_being_deleted_is_not_named_to_who_may_not_see_it(client: Client) -> None:
+    keeper = await act_as(client, "user/Patient.rd")
+    refused = await client.delete("Patient/bo", headers=keeper)
+    assert (refused.status_code, "bo-lab" in refused.text, "may not see" in refused.text) == (409, False, True)
+    seeing = await client.delete("Patient/bo")
+    assert (seeing.status_code, "`Observation/bo-lab` (Observation.subject" in seeing.text) == (409, True)
+
+
 async def test_entries_of_a_batch_and_a_transaction_are_asked_one_by_one(client: Client) -> None:
     ada = await act_as(client, "patient/Observation.rs", "ada")
     entries = [
