@@ -65,6 +65,10 @@ class Settings(BaseSettings):
         "",
         description="What access tokens have as their `aud`, separated by commas; empty: the base URL of the server.",
     )
+    tls_certificate: str = Field(
+        "", description="Certificate (PEM, with its chain) by which `serve` speaks https; empty: http."
+    )
+    tls_key: str = Field("", description="Key (PEM) of the certificate; empty: it is in the same file.")
     audit_folder: str = Field(
         "audit",
         description="Folder of the files that record who saw and changed what, where authentication is on; empty: no "

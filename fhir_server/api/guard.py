@@ -10,6 +10,7 @@ them nothing changes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fhir_server.api.address import find_address, is_from_proxy, is_own_name, is_same_authority
 from fhir_server.api.log import Log
@@ -21,6 +22,7 @@ from fhir_server.settings import Settings, split_list
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_TRANSPORT_SECURITY = (b"strict-transport-security", b"max-age=31536000")
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 _OPEN_PATHS = frozenset({"/livez", "/readyz"})
@@ -30,7 +32,11 @@ _OPEN_PATHS = frozenset({"/livez", "/readyz"})
 def guard(application: Application, settings: Settings, log: Log, new_request_id: Callable[[], str]) -> Application:
     """The application, of HTTP requests alone, behind the checks of this module."""
 
+    is_https = bool(settings.tls_certificate) or settings.base_url.startswith("https:")
+
     def answer(scope: Scope, receive: Receive, send_message: Send) -> Awaitable[None]:
+        if is_https:
+            send_message = add_transport_security(send_message)
         if scope["path"] not in _OPEN_PATHS:
             try:
                 headers = read_headers(scope)
@@ -47,6 +53,17 @@ def guard(application: Application, settings: Settings, log: Log, new_request_id
         await send(error_to_response(error), style, request_id, send_message)
 
     return answer
+
+
+def add_transport_security(send_message: Send) -> Send:
+    """What sends a response that tells browsers to come by https alone from now on (RFC 6797)."""
+
+    def send_with_header(message: dict[str, Any]) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], _TRANSPORT_SECURITY]}
+        return send_message(message)
+
+    return send_with_header
 
 
 def check_host(settings: Settings, scope: Scope, headers: dict[str, str]) -> None:

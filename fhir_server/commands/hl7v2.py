@@ -14,6 +14,7 @@ import typer
 
 from fhir_server.api.log import Log, make_log
 from fhir_server.app import find_partner_folders, open_server, spare_collections
+from fhir_server.commands.certificate import make_tls_context
 from fhir_server.commands.serve import open_listeners
 from fhir_server.partners import Partners, read_partners
 from fhir_server.requests.context import Context
@@ -113,23 +114,6 @@ async def wait_for_signal() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     await stopped.wait()
-
-
-def make_tls_context(certificate: Path | None, key: Path | None, authorities: Path | None) -> ssl.SSLContext | None:
-    """TLS for a listener; None without a certificate. Raises ValueError for what cannot be loaded."""
-    if certificate is None:
-        if key is not None or authorities is not None:
-            raise ValueError("`--key` and `--authorities` need `--certificate`.")
-        return None
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        tls.load_cert_chain(certificate, key)
-        if authorities is not None:
-            tls.load_verify_locations(authorities)
-            tls.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"The certificate, key or authorities cannot be loaded: {error}.") from None
-    return tls
 
 
 @hl7v2.command()

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,6 +23,7 @@ import uvicorn
 from fhir_server.api.application import Application
 from fhir_server.api.log import make_log
 from fhir_server.app import STORES, create_server, hide_secrets, load_knowledge, make_unknown_store_error, open_store
+from fhir_server.commands.certificate import make_tls_context
 from fhir_server.commands.http_protocol import HeadBufferProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
@@ -42,14 +44,20 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes on the one store.", show_default="one a core, at most 4")
     ] = None,
+    tls_certificate: Annotated[
+        str | None, typer.Option(help="Certificate (PEM) for https (FHIR_TLS_CERTIFICATE).")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its key, where that is another file (FHIR_TLS_KEY).")] = None,
     allow_unauthenticated: Annotated[
         bool, typer.Option(envvar=COMMAND_VARIABLES[0], help="Serve other machines; no one is identified.")
     ] = False,
 ) -> None:
     """Serve the FHIR API over HTTP."""
-    if store is not None:
-        os.environ["FHIR_STORE"] = store
+    for name, value in (("STORE", store), ("TLS_CERTIFICATE", tls_certificate), ("TLS_KEY", tls_key)):
+        if value is not None:
+            os.environ[f"FHIR_{name}"] = value
     settings = _read_settings()
+    _check_certificate(settings)
     if not is_loopback(host) and not allow_unauthenticated:
         _check_exposure(settings, host)
     for sentence in find_misspelt(os.environ):
@@ -58,7 +66,7 @@ def serve(
     listeners = open_listeners(host, port)
     name = f"[{host}]" if ":" in host else host
     port = listeners[0].getsockname()[1]
-    base = f"http://{name}:{port}{settings.path.rstrip('/')}"
+    base = f"{'https' if settings.tls_certificate else 'http'}://{name}:{port}{settings.path.rstrip('/')}"
     announce = partial(_print_urls, base, hide_secrets(settings.store))
     if not settings.store.startswith("memory:"):
         raise typer.Exit(_serve_with_workers(settings, listeners, number, announce))
@@ -75,11 +83,26 @@ def _check_exposure(settings: Settings, host: str) -> None:
             f"Listening on {host} would let other machines in, and no authentication is configured. Use 127.0.0.1, set "
             "FHIR_AUTHENTICATION=on, or say --allow-unauthenticated (FHIR_ALLOW_UNAUTHENTICATED=true)."
         )
-    if not (settings.proxies and settings.base_url.startswith("https:")):
+    if not settings.tls_certificate and not (settings.proxies and settings.base_url.startswith("https:")):
         _refuse(
-            f"Listening on {host} would let tokens cross the network in clear. Put a proxy with TLS before the server, "
-            "name it in FHIR_PROXIES and its address, with https, in FHIR_BASE_URL."
+            f"Listening on {host} would let tokens cross the network in clear. Give it a certificate "
+            "(--tls-certificate), or put a proxy with TLS before it: named in FHIR_PROXIES, its https address in "
+            "FHIR_BASE_URL."
         )
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Refuse a certificate or a key that cannot be loaded."""
+    if not settings.tls_certificate and settings.tls_key:
+        _refuse("`--tls-key` needs `--tls-certificate`.")
+    try:
+        make_tls_context(
+            Path(settings.tls_certificate) if settings.tls_certificate else None,
+            Path(settings.tls_key) if settings.tls_key else None,
+            None,
+        )
+    except ValueError as error:
+        _refuse(str(error))
 
 
 def choose_worker_count(store: str, wanted: int | None) -> int:
@@ -114,7 +137,8 @@ def _serve_with_workers(
     gc.freeze()
 
     def serve_worker(channel: socket.socket) -> int:
-        WorkerServer(_make_config(settings, partial(create_server, known, check_file)), channel).run()
+        config = _make_config(settings, partial(create_server, known, check_file))
+        WorkerServer(config, channel, _warnings(settings)).run()
         return 0
 
     patience = Patience(settings.watchdog_seconds, settings.request_timeout)
@@ -137,6 +161,8 @@ def _make_config(settings: Settings, application: Callable[[], Application]) -> 
         server_header=False,
         date_header=True,
         lifespan="on",
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
         h11_max_incomplete_event_size=64 * 1024,
     )
 

@@ -24,6 +24,7 @@ from functools import partial
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from fhir_server.commands.certificate import HANDSHAKE_SECONDS, CertificateWatch
 from fhir_server.commands.single_server import TURN_SECONDS, StoppingServer
 from fhir_server.requests.describe_error import describe_error
 
@@ -54,14 +55,18 @@ Log = Callable[..., None]
 class WorkerServer(StoppingServer):
     """A server whose connections come over `channel`; it stops gracefully when the channel ends."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, channel: socket.socket, warn: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._channel = channel
+        self._channel, self._warn = channel, warn
         self._opening: set[asyncio.Task[object]] = set()
+        self._certificate: CertificateWatch | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then take connections."""
         await super().startup(sockets=[])
+        if self.config.ssl is not None:
+            files = (str(self.config.ssl_certfile), str(self.config.ssl_keyfile) if self.config.ssl_keyfile else None)
+            self._certificate = CertificateWatch(self.config.ssl, files, self._warn)
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._take)
         self._say(_READY)
@@ -70,6 +75,8 @@ class WorkerServer(StoppingServer):
     def _turn(self) -> None:
         """Tell that the loop turns."""
         self._say(_TURN)
+        if self._certificate is not None:
+            self._certificate.check()
         asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,7 +103,12 @@ class WorkerServer(StoppingServer):
             for descriptor in descriptors:
                 connection = socket.socket(fileno=descriptor)
                 connection.setblocking(False)
-                opening = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+                handshake = HANDSHAKE_SECONDS if self.config.ssl else None
+                opening = loop.create_task(
+                    loop.connect_accepted_socket(
+                        self._protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=handshake
+                    )
+                )
                 self._opening.add(opening)
                 opening.add_done_callback(self._finish_opening)
 
