@@ -6,14 +6,15 @@ Matches of both kinds have one order: by the sort keys, then by the reference th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
+from itertools import chain
 
 import orjson
 
 from fhir_server.fhir.outcome import TooCostly
+from fhir_server.requests.long_work import LongWork
 from fhir_server.search.contained import Contained, ContainedSearch, IndexEntries, find_matches, list_contained
 from fhir_server.search.match import Candidate, compare_keys, compute_sort_key
 from fhir_server.search.query import Query, Scope, SortKey
@@ -24,7 +25,6 @@ MOST_CONTAINERS = 5_000
 """Containers that one search looks into."""
 
 _AT_ONCE = 500
-_IN_A_ROW = 50
 
 Match = tuple[SortKey, Stored | Contained]
 """A position in the order, and what is there."""
@@ -47,10 +47,16 @@ class ContainedPage:
 
 @dataclass(frozen=True, slots=True)
 class ContainerReading:
-    """What is needed to look into containers: how resources are indexed, and the served types."""
+    """What is needed to look into containers: how resources are indexed, the served types, and a thread for both."""
 
     index: IndexEntries
     types: Collection[str]
+    long_work: LongWork
+
+    def find_position(self, query: Query, found: Stored) -> SortKey:
+        """Where a resource that is found stands in the order of the query."""
+        entries = self.index(found.type, orjson.loads(found.raw or b"{}"))
+        return compute_sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
 
 
 async def search_contained(
@@ -64,7 +70,8 @@ async def search_contained(
     left: list[Match] = [
         match for match in matches if query.after is None or compare_keys(query.sort, match[0], query.after) > 0
     ]
-    left += [(_find_position(query, found, reading), found) for found in page.matches]
+    positions = await reading.long_work.run_each(partial(reading.find_position, query), page.matches)
+    left += zip(positions, page.matches, strict=True)
 
     def compare_positions(one: Match, other: Match) -> int:
         return compare_keys(query.sort, one[0], other[0])
@@ -75,11 +82,6 @@ async def search_contained(
     return ContainedPage(
         tuple(found for _, found in shown), shown[-1][0] if more else None, len(matches), container_count
     )
-
-
-def _find_position(query: Query, found: Stored, reading: ContainerReading) -> SortKey:
-    entries = reading.index(found.type, orjson.loads(found.raw or b"{}"))
-    return compute_sort_key(query.sort, Candidate(found.type, found.id, found.last_updated, entries))
 
 
 async def _match_contained(
@@ -129,12 +131,10 @@ async def _iterate_containers(reader: Reader, inside: ContainedSearch) -> AsyncI
 
 
 async def _read_contents(containers: Iterable[Stored], reading: ContainerReading) -> list[Contained]:
-    family: list[Contained] = []
-    for number, stored in enumerate(containers):
-        if number % _IN_A_ROW == 0:
-            await asyncio.sleep(0)
-        family += list_contained(stored, reading.index, reading.types)
-    return family
+    def look_into(stored: Stored) -> Sequence[Contained]:
+        return list_contained(stored, reading.index, reading.types)
+
+    return list(chain.from_iterable(await reading.long_work.run_each(look_into, containers)))
 
 
 async def _find_ordinary_matches(reader: Reader, references: Iterable[str], scopes: Sequence[Scope]) -> set[str]:

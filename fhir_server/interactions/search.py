@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -35,7 +36,7 @@ from fhir_server.requests.request import Caller, Pairs, Request, Response, parse
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.contained import Contained
 from fhir_server.search.entries import Entries
-from fhir_server.search.include import Limits, find_includes, make_in_slices
+from fhir_server.search.include import Limits, find_includes
 from fhir_server.search.parse import Search, list_system_types
 from fhir_server.search.query import And, Query, Scope, SortKey
 from fhir_server.search.result_parameters import Options
@@ -69,7 +70,8 @@ async def search(context: Context, request: Request) -> Response:
 
 async def _read_page(context: Context, request: Request, parsed: Search) -> Page | ContainedPage:
     if parsed.contained:
-        reading = ContainerReading(functools.partial(context.index.make_entries, base=request.base), context.types)
+        index = functools.partial(context.index.make_entries, base=request.base)
+        reading = ContainerReading(index, context.types, context.long_work)
         return await search_contained(context.reader(request.caller), parsed.query, parsed.contained, reading)
     if parsed.query.count == 0:
         return Page((), None)
@@ -177,7 +179,7 @@ async def build_searchset(
         await asyncio.sleep(0)
     entries: list[bytes] = []
     for found in page.matches:
-        score_of_match = _score_words(context, parsed, found)
+        score_of_match = await _score_words(context, parsed, found)
         entries.append(write_search_entry(request.base, found.reference, await shape(found), "match", score_of_match))
     for found in extra:
         entries.append(write_search_entry(request.base, found.reference, await shape(found), "include"))
@@ -197,25 +199,30 @@ async def _add_includes(
     context: Context, caller: Caller, parsed: Search, matches: Sequence[Stored | Contained]
 ) -> Sequence[Stored | Contained]:
     """The resources that the includes add; a resource that is referred to by version alone comes in that version."""
-    entries_of = functools.partial(_index_entries, context, caller.base)
+    make_entries = functools.partial(
+        context.long_work.run_each, functools.partial(_index_entries, context, caller.base)
+    )
     reader = context.reader(caller)
     limits = Limits(context.settings.max_included, context.settings.max_answer)
-    extra = await find_includes(reader, entries_of, matches, parsed.includes, context.registry, limits)
+    extra = await find_includes(reader, make_entries, matches, parsed.includes, context.registry, limits)
     if all(include.reverse for include in parsed.includes):
         return extra
+    bases, sources = context.bases.include(caller.base), (*matches, *extra)
+
+    def list_versioned(source: Stored | Contained) -> dict[str, int]:
+        return find_versioned_references(orjson.loads(source.raw or b"{}"), bases, context.types)
+
+    def list_current(source: Stored | Contained) -> tuple[str, ...]:
+        return find_literal_references(orjson.loads(source.raw or b"{}"), bases, context.types)
+
+    versioned = [source for source in sources if b"/_history/" in (source.raw or b"")]
     named: dict[str, int] = {}
-    bases = context.bases.include(caller.base)
-    for source in (*matches, *extra):
-        if b"/_history/" in (source.raw or b""):
-            named = find_versioned_references(orjson.loads(source.raw or b"{}"), bases, context.types) | named
+    for versions in await context.long_work.run_each(list_versioned, versioned):
+        for reference, number in versions.items():
+            named.setdefault(reference, number)
     if not named:
         return extra
-    current: set[str] = set()
-
-    def collect(source: Stored | Contained) -> None:
-        current.update(find_literal_references(orjson.loads(source.raw or b"{}"), bases, context.types))
-
-    await make_in_slices(collect, (*matches, *extra))
+    current = set(chain.from_iterable(await context.long_work.run_each(list_current, sources)))
     return [
         await _read_version(reader, each, named[each.reference])
         if each.reference in named and each.reference not in current
@@ -234,11 +241,13 @@ def _index_entries(context: Context, base: str, stored: Stored | Contained) -> E
     return context.index.make_entries(stored.type, orjson.loads(stored.raw or b"{}"), base)
 
 
-def _score_words(context: Context, parsed: Search, stored: Stored | Contained) -> float | None:
+async def _score_words(context: Context, parsed: Search, stored: Stored | Contained) -> float | None:
     """The relevance of a full-text match, 0 to 1; None for a search without words."""
     if not parsed.words:
         return None
-    return score(parsed.words, context.index.make_texts(orjson.loads(stored.raw or b"{}")))
+    raw = stored.raw or b"{}"
+    texts = await context.long_work.run(len(raw), lambda: context.index.make_texts(orjson.loads(raw)))
+    return score(parsed.words, texts)
 
 
 async def _apply_shape(context: Context, parsed: Search, stored: Stored | Contained) -> bytes:

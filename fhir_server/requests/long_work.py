@@ -7,10 +7,21 @@ begun when its time is over goes on to its end, which is why all of it is linear
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+
+class Sized(Protocol):
+    """What has a text, such as a stored resource."""
+
+    @property
+    def raw(self) -> bytes | None:
+        """The text; None for a deletion."""
+        ...
+
+
+R = TypeVar("R", bound=Sized)
 T = TypeVar("T")
 
 THREAD_FROM = 64 * 1024
@@ -28,6 +39,19 @@ class LongWork:
         if size < THREAD_FROM:
             return function(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def run_each(self, function: Callable[[R], T], resources: Iterable[R]) -> list[T]:
+        """What the function gives for each of the resources: for large ones on the thread, with turns for others."""
+        results: list[T] = []
+        waited_for = 0
+        for resource in resources:
+            size = len(resource.raw or b"")
+            results.append(await self.run(size, function, resource))
+            waited_for += size if size < THREAD_FROM else 0
+            if waited_for >= THREAD_FROM:
+                await asyncio.sleep(0)
+                waited_for = 0
+        return results
 
     def close(self) -> None:
         """Begin nothing more."""

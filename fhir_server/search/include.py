@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from fhir_server.fhir.outcome import TooCostly
 from fhir_server.search.chains import build_canonical_clause, can_hold_canonical
-from fhir_server.search.entries import SEPARATOR, Entries, list_canonicals
+from fhir_server.search.entries import SEPARATOR, URL, Entries, list_canonicals
 from fhir_server.search.query import Clause, Equals, Query, Scope
 from fhir_server.search.registry import Parameter, Registry
 from fhir_server.search.simplify import simplify_or
@@ -90,13 +89,10 @@ MOST_LEVELS = 100
 READ_AT_ONCE = 200
 """Resources that are read before their size is looked at."""
 
-SLICE = 50
-"""Resources whose entries are made before the event loop gets a turn."""
-
 
 async def find_includes(
     store: Source,
-    entries_of: Callable[[R], Entries],
+    make_entries: Callable[[Sequence[R]], Awaitable[Sequence[Entries]]],
     matches: Sequence[R],
     includes: Sequence[Include],
     registry: Registry,
@@ -105,7 +101,8 @@ async def find_includes(
     """What `includes` add to a page of matches: each resource once, never a match itself, in an order that repeats.
 
     Works level by level with one `read_many` and one `search` each, until nothing new is found. Only what leads to
-    current local resources is followed. TooCostly when more would be included than the limits allow.
+    current local resources is followed. `make_entries`: the index entries of each of some resources. TooCostly when
+    more would be included than the limits allow.
     """
     seen = {match.reference for match in matches}
     found: list[R] = []
@@ -114,9 +111,9 @@ async def find_includes(
     for _ in range(MOST_LEVELS):
         if not (level and active):
             return found
-        source = (level, active, _cache_entries(entries_of), registry)
-        if not all(include.reverse for include in active):
-            await make_in_slices(source[2], level)
+        looked_into = _list_looked_into(level, active, registry)
+        entries = dict(zip((each.reference for each in looked_into), await make_entries(looked_into), strict=True))
+        source = (level, active, entries, registry)
         wanted = [reference for reference in _iterate_references(*source) if reference not in seen]
         fresh = await _read_in_parts(store, wanted, limits, size)
         scopes = _merge_scopes((*_iterate_canonical_scopes(*source), *_iterate_reverse_scopes(*source)))
@@ -156,32 +153,19 @@ async def _search(store: Source, scopes: tuple[Scope, ...], seen: Collection[str
     return {source.reference: source for source in page.matches if source.reference not in seen}
 
 
-async def make_in_slices(make_entries: Callable[[R], object], resources: Iterable[R]) -> None:
-    """Let a function that keeps what it makes look at many resources; others get turns meanwhile."""
-    for number, resource in enumerate(resources):
-        make_entries(resource)
-        if number % SLICE == SLICE - 1:
-            await asyncio.sleep(0)
+def _list_looked_into(level: Sequence[R], includes: Iterable[Include], registry: Registry) -> Sequence[R]:
+    """The resources whose entries are needed: those that refer to others, and those that others may name by URL."""
+    if not all(include.reverse for include in includes):
+        return level
+    return [each for each in level if URL in registry.parameters(each.type)]
 
 
 def _measure(resource: Resource) -> int:
     return len(getattr(resource, "raw", None) or b"")
 
 
-def _cache_entries(entries_of: Callable[[R], Entries]) -> Callable[[R], Entries]:
-    by_reference: dict[str, Entries] = {}
-
-    def get_entries(resource: R) -> Entries:
-        entries = by_reference.get(resource.reference)
-        if entries is None:
-            entries = by_reference[resource.reference] = entries_of(resource)
-        return entries
-
-    return get_entries
-
-
 def _iterate_references(
-    level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+    level: Iterable[R], includes: Iterable[Include], entries: Mapping[str, Entries], registry: Registry
 ) -> Iterator[str]:
     """The distinct local references that the forward `includes` follow from `level`, in order of first mention."""
     forward = [include for include in includes if not include.reverse]
@@ -189,7 +173,7 @@ def _iterate_references(
     seen: set[str] = set()
     for source in level:
         followed = [include for include in forward if include.source in ("*", source.type)]
-        terms = entries_of(source).terms if followed else {}
+        terms = entries[source.reference].terms if followed else {}
         for include in followed:
             for code in _list_codes(include, registry.parameters(source.type)):
                 for reference in terms.get(code, ()):
@@ -214,7 +198,7 @@ def _merge_scopes(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
 
 
 def _iterate_canonical_scopes(
-    level: Sequence[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+    level: Sequence[R], includes: Iterable[Include], entries: Mapping[str, Entries], registry: Registry
 ) -> Iterator[Scope]:
     """The resources that the canonicals of `level` name, as the forward `includes` follow them."""
     known = frozenset(registry.types)
@@ -224,13 +208,13 @@ def _iterate_canonical_scopes(
             for parameter in (parameters[code] for code in _list_codes(include, parameters)):
                 targets = [type for type in parameter.targets or registry.types if include.target in ("", type)]
                 types = [type for type in targets if type in known and can_hold_canonical(parameter, type, registry)]
-                terms = entries_of(source).terms.get(parameter.code, ()) if types else ()
+                terms = entries[source.reference].terms.get(parameter.code, ()) if types else ()
                 for term in (term for term in terms if SEPARATOR in term):
                     yield from (Scope(type, build_canonical_clause(term)) for type in types)
 
 
 def _iterate_reverse_scopes(
-    level: Iterable[R], includes: Iterable[Include], entries_of: Callable[[R], Entries], registry: Registry
+    level: Iterable[R], includes: Iterable[Include], entries: Mapping[str, Entries], registry: Registry
 ) -> Iterator[Scope]:
     """What finds the resources that refer to `level`, or name it, as the reverse `includes` say.
 
@@ -251,15 +235,15 @@ def _iterate_reverse_scopes(
                 )
                 if places and places not in terms:
                     terms[places] = tuple(
-                        term for type, named in places for term in _list_terms(by_type[type], named, entries_of)
+                        term for type, named in places for term in _list_terms(by_type[type], named, entries)
                     )
                 if places and terms[places]:
                     yield Scope(source, Equals(parameter.code, terms[places]))
 
 
-def _list_terms(targets: Iterable[R], named: bool, entries_of: Callable[[R], Entries]) -> Iterator[str]:
+def _list_terms(targets: Iterable[R], named: bool, entries: Mapping[str, Entries]) -> Iterator[str]:
     """What refers to the targets, and names them in canonicals where it may."""
     for target in targets:
         yield target.reference
         if named:
-            yield from list_canonicals(entries_of(target).terms)
+            yield from list_canonicals(entries[target.reference].terms)

@@ -57,6 +57,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         PART_A,
         "tests/cost/test_limits.py::test_includes_follow_so_many_levels",
         "tests/cost/test_limits.py::test_searches_are_bounded",
+        "tests/cost/test_large_answers.py::test_large_resources_of_an_answer_are_read_beside_the_loop",
+        "tests/cost/test_large_answers.py::test_large_containers_are_looked_into_beside_the_loop",
+        "tests/cost/test_large_answers.py::test_small_resources_are_read_where_they_are_and_others_get_turns",
     ),
     "A9": (
         "tests/faults/test_connections.py::test_a_header_line_beyond_the_limit_is_431",

@@ -30,6 +30,7 @@ import yaml
 
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.interactions.contained import ContainedPage, ContainerReading, search_contained
+from fhir_server.requests.long_work import LongWork
 from fhir_server.search.compartment import build_compartment_clause
 from fhir_server.search.contained import Contained
 from fhir_server.search.custom import read_facts
@@ -212,9 +213,9 @@ def _search(row: Row) -> tuple[Search, list[tuple[str, str]]]:
 
 async def _run(store: Store, search: Search, file: Path) -> tuple[list[list[str]], list[str]]:
     """The ids of each page, and what the first page includes."""
-    reading = ContainerReading(partial(_index(file).make_entries, base=BASE), REGISTRY.types)
+    reading = ContainerReading(partial(_index(file).make_entries, base=BASE), REGISTRY.types, LongWork())
     page = await _page(store, search, reading)
-    entries = partial(_entries, _index(file))
+    entries = partial(LongWork().run_each, partial(_entries, _index(file)))
     extra = await find_includes(store, entries, page.matches, search.includes, _registry(file), Limits(100))
     several = len(search.query.scopes) > 1 or search.contained
     pages = [page]

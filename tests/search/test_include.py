@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -98,10 +99,12 @@ class Double:
 
 def _included(matches: Iterable[str], *includes: Include, limit: int = 100) -> tuple[list[str], list[str]]:
     store = Double()
+
+    async def list_entries(resources: Sequence[Any]) -> list[Entries]:
+        return [each.entries for each in resources]
+
     found = asyncio.run(
-        find_includes(
-            store, lambda each: each.entries, [store[each] for each in matches], includes, REGISTRY, Limits(limit)
-        )
+        find_includes(store, list_entries, [store[each] for each in matches], includes, REGISTRY, Limits(limit))
     )
     return [each.reference for each in found], store.calls
 

@@ -5,7 +5,6 @@ The resources of the compartment are matches; what they refer to outside of it i
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -43,8 +42,6 @@ from fhir_server.security.access import Reader
 from fhir_server.store.protocol import Page, Stored
 
 PARAMETERS = ("start", "end", "_since", "_type", "_count")
-SLICE = 50
-"""Resources looked through before other requests get a turn."""
 
 # When care was given, per type; in order of preference. Types with none of these are always in scope.
 CARE_DATES = (
@@ -241,16 +238,16 @@ async def _read_referenced(
 
 async def _list_references(context: Context, base: BaseUrls, matches: Sequence[Stored]) -> set[str]:
     """Every `Type/id` that the matches refer to, attachments kept as Binary included."""
-    found: set[str] = set()
-    for number, match in enumerate(matches, start=1):
+
+    def list_references(match: Stored) -> set[str]:
         raw = match.raw or b"{}"
-        found.update(find_literal_references(orjson.loads(raw), base, context.types))
+        references = set(find_literal_references(orjson.loads(raw), base, context.types))
         if b"Binary/" in raw:
             urls = (find_local_target(url.decode(), base, ("Binary",)) for url in _BINARY.findall(raw))
-            found.update(reference for reference in urls if reference is not None)
-        if number % SLICE == 0:
-            await asyncio.sleep(0)
-    return found
+            references.update(reference for reference in urls if reference is not None)
+        return references
+
+    return set().union(*await context.long_work.run_each(list_references, matches))
 
 
 def _build_searchset(

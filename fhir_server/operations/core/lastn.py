@@ -86,7 +86,7 @@ async def _read_all(context: Context, caller: Caller, query: Query) -> list[Date
     reader = context.reader(caller)
     page = await reader.search(query)
     while True:
-        found += [_date_observation(match, around) for match in page.matches]
+        found += await context.long_work.run_each(lambda match: _date_observation(match, around), page.matches)
         if page.next is None:
             return found
         size += sum(len(match.raw or b"") for match in page.matches)
