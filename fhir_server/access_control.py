@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.operations import OPERATIONS
@@ -17,7 +18,8 @@ from fhir_server.security.audit import Audit
 from fhir_server.security.audit_file import open_audit_file
 from fhir_server.security.authentication import Authenticate
 from fhir_server.security.bearer import BearerAuthentication
-from fhir_server.security.fetch import fetch
+from fhir_server.security.fetch import fetch, post
+from fhir_server.security.introspection import Credentials, Network, accept_opaque_tokens
 from fhir_server.security.policy import Policy
 from fhir_server.security.scope_policy import ScopePolicy
 from fhir_server.security.smart_configuration import SmartConfiguration
@@ -37,7 +39,22 @@ def build_authentication(settings: Settings, roles: Roles, store: Store, clock: 
         if not audience:
             raise ValueError("`FHIR_ISSUERS` needs `FHIR_BASE_URL` or `FHIR_AUDIENCE`: whom their tokens are for.")
         sources.append(accept_issuers(issuers, audience, clock, fetch))
+        if settings.introspection_client:
+            credentials = Credentials(settings.introspection_client, _read_secret(settings.introspection_secret_file))
+            network = Network(fetch, post)
+            sources.append(accept_opaque_tokens(issuers[0], credentials, audience, clock, network))
     return BearerAuthentication(sources, clock)
+
+
+def _read_secret(path: str) -> str:
+    """The secret in a file. Raises ValueError."""
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"The secret in `{path}` cannot be read: {error}.") from None
+    if not secret:
+        raise ValueError("`FHIR_INTROSPECTION_CLIENT` needs `FHIR_INTROSPECTION_SECRET_FILE`: the file of its secret.")
+    return secret
 
 
 def build_smart_source(settings: Settings, clock: Clock) -> SmartConfiguration | None:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         "",
         description="What access tokens have as their `aud`, separated by commas; empty: the base URL of the server.",
     )
+    introspection_client: str = Field(
+        "",
+        description="Name by which this server asks the first of the issuers about opaque tokens; empty: it does not.",
+    )
+    introspection_secret_file: str = Field("", description="File that holds the secret of that name.")
     tls_certificate: str = Field(
         "", description="Certificate (PEM, with its chain) by which `serve` speaks https; empty: http."
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,13 +15,22 @@ LARGEST_ANSWER = 1024 * 1024
 
 
 async def fetch(url: str) -> bytes:
-    """The body of a 200. Raises OSError."""
+    """The body of the 200 that a GET gets. Raises OSError."""
+    return await _ask("GET", url)
+
+
+async def post(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
+    """The body of the 200 that the POST of a form gets. Raises OSError."""
+    return await _ask("POST", url, data=dict(form), headers=dict(headers))
+
+
+async def _ask(method: str, url: str, **options: Any) -> bytes:
     if not is_trustworthy(url):
         raise OSError(f"`{url}` is neither an https URL nor one of this machine")
     try:
         async with (
             httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False) as client,
-            client.stream("GET", url) as answer,
+            client.stream(method, url, **options) as answer,
         ):
             if answer.status_code != 200:
                 raise OSError(f"`{url}` answered {answer.status_code}")

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from joserfc import jwt
@@ -19,14 +18,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from fhir_server.security.bearer import TokenSource, WrongToken
+from fhir_server.security.claims import check_claims, make_principal
 from fhir_server.security.issuer_configuration import Fetch, fetch_configuration
-from fhir_server.security.policy import Grant, Principal
-from fhir_server.security.scopes import WrongScope, parse_scopes
+from fhir_server.security.policy import Principal
 from fhir_server.store.protocol import Clock
 
 ALGORITHMS = ("RS256", "RS384", "PS256", "PS384", "ES256", "ES384")
-SKEW = 60
-"""Seconds by which the clock of an issuer may differ from ours."""
 KEYS_LIFETIME = 3600
 """Seconds after which keys are fetched again."""
 RETRY_AFTER = 30
@@ -64,8 +61,8 @@ def accept_issuers(urls: Sequence[str], audience: Sequence[str], clock: Clock, f
             verified = jwt.decode(token, keys, algorithms=list(ALGORITHMS))
         except (JoseError, ValueError, TypeError):
             raise WrongToken("The token's signature is not that of its issuer.") from None
-        _check_claims(verified.claims, audience, clock() // _SECOND)
-        return _make_principal(verified.claims)
+        check_claims(verified.claims, audience, clock() // _SECOND)
+        return make_principal(issuer.url, verified.claims)
 
     return find_principal
 
@@ -86,34 +83,8 @@ def _check_header(header: Mapping[str, Any]) -> None:
         raise WrongToken(f"The token is not signed by one of {', '.join(ALGORITHMS)}.")
     if "crit" in header:
         raise WrongToken("The token's header has `crit`, which this server does not understand.")
-    if header.get("typ", "JWT").lower() not in ("jwt", "at+jwt", "application/at+jwt"):
+    if str(header.get("typ", "JWT")).lower() not in ("jwt", "at+jwt", "application/at+jwt"):
         raise WrongToken("The token's type (`typ`) is not that of an access token.")
-
-
-def _check_claims(claims: Mapping[str, Any], audience: Sequence[str], now: int) -> None:
-    expires, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or not isinstance(begins, int | float):
-        raise WrongToken("The token has no time at which it expires (`exp`), or its times are no numbers.")
-    if now >= expires + SKEW:
-        raise WrongToken("The token has expired.")
-    if now < begins - SKEW:
-        raise WrongToken("The token is not valid yet.")
-    given = claims.get("aud")
-    if not set([given] if isinstance(given, str) else given or ()) & set(audience):
-        raise WrongToken("The token is for another server (`aud`).")
-
-
-def _make_principal(claims: Mapping[str, Any]) -> Principal:
-    scope = claims.get("scope", claims.get("scp", ""))
-    try:
-        scopes = parse_scopes(" ".join(map(str, scope)) if isinstance(scope, list) else str(scope))
-    except WrongScope as error:
-        raise WrongToken(f"The token has a wrong scope. {error}") from None
-    client = str(claims.get("client_id") or claims.get("azp") or "")
-    subject = str(claims.get("sub") or client)
-    user = urlsplit(str(claims.get("fhirUser", ""))).path.strip("/")
-    grant = Grant(scopes, str(claims.get("patient", "")), "/".join(user.split("/")[-2:]), client)
-    return Principal(f"{claims['iss']}#{subject}", grant=grant)
 
 
 async def _find_keys(issuer: Issuer, kid: str, now: int, fetch: Fetch) -> KeySet:

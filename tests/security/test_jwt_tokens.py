@@ -9,11 +9,14 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeyParameters, RSAKey
 
 from fhir_server.security.bearer import WrongToken
-from fhir_server.security.jwt_tokens import KEYS_LIFETIME, RETRY_AFTER, SKEW, accept_issuers
+from fhir_server.security.claims import SKEW
+from fhir_server.security.jwt_tokens import KEYS_LIFETIME, RETRY_AFTER, accept_issuers
 from fhir_server.security.policy import Principal
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +184,33 @@ async def test_critical_headers_and_other_types_are_refused() -> None:
 @pytest.mark.parametrize("token", ["a.b.c", "..", "e30.e30.", "bnVsbA.bnVsbA.x", f"{'x' * 9000}.y.z", "é.é.é"])
 async def test_junk_is_refused(token: str) -> None:
     await Trust(KEY).refuse(token, ".")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(["alg", "kid", "typ", "crit", "b64", "zip", "jwk", "cty", "x5c", "p2c"])
+CLAIM_NAMES = st.sampled_from(["aud", "exp", "nbf", "scope", "scp", "patient", "fhirUser", "sub", "client_id"])
+
+
+@settings(max_examples=150)
+@given(header=st.dictionaries(NAMES, JSON), algorithm=st.sampled_from([None, "RS256", "ES256", "none", "HS256"]))
+async def test_a_header_of_anything_is_refused_and_no_fault(header: dict[str, Any], algorithm: str | None) -> None:
+    chosen = header if algorithm is None else {**header, "alg": algorithm}
+    with pytest.raises(WrongToken):
+        await Trust(KEY).find(f"{encode(chosen)}.{encode(CLAIMS)}.AAAA")
+
+
+@settings(max_examples=60)
+@given(claims=st.dictionaries(CLAIM_NAMES, JSON))
+async def test_claims_of_anything_that_are_signed_are_no_fault(claims: dict[str, Any]) -> None:
+    try:
+        principal = await Trust(KEY).find(sign(CLAIMS | claims))
+    except WrongToken:
+        return
+    assert principal is not None and principal.grant is not None
 
 
 async def test_what_is_no_such_token_is_left_to_others() -> None:
