@@ -31,7 +31,10 @@ async def apply_rules(context: Context, draft: Plan) -> None:
             try:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
                 if ruling.elements:
-                    set_elements(context, draft, number, ruling.elements, found.get(target.reference))
+                    current = found.get(target.reference)
+                    content = draft.writes[step].content
+                    size = 0 if content is None else len(content.head) + len(content.tail)
+                    await context.long_work.run(size, set_elements, context, draft, number, ruling.elements, current)
                 if ruling.actions:
                     found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
@@ -51,7 +54,9 @@ async def ask_rule(context: Context, draft: Plan, target: Target, current: Store
     """What the rule of a type says of one write; what it read and locked goes into the plan. Raises its refusal."""
     pending = draft.pending or PendingWrites()
     state = State(context, draft.caller, pending=pending)
-    tree = None if current is None or current.raw is None else orjson.loads(current.raw)
+    tree = None
+    if current is not None and current.raw is not None:
+        tree = await context.long_work.run(len(current.raw), orjson.loads, current.raw)
     verb: Verb = "purge" if target.action.purge else target.action.method
     change = Change(verb, target.action.type, target.id, tree, pending.get(target.reference))
     ruling: Ruling = await context.rules[target.action.type](state, change)
@@ -74,6 +79,12 @@ async def _add_actions(context: Context, draft: Plan, actions: Sequence[Action])
                 "leave that entry out."
             )
         current = found.get(target.reference)
-        text = target.action.text if target.action.patch is None else apply_patch(target.action, target, current)
-        plan_target(context, draft, target, text, current, draft.caller)
+        texts = (target.action.text, current)
+        size = sum(len(each.raw or b"") for each in texts if each is not None)
+        await context.long_work.run(size, _plan_addition, context, draft, target, current)
     return found
+
+
+def _plan_addition(context: Context, draft: Plan, target: Target, current: Stored | None) -> None:
+    text = target.action.text if target.action.patch is None else apply_patch(target.action, target, current)
+    plan_target(context, draft, target, text, current, draft.caller)

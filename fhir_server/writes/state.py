@@ -71,7 +71,9 @@ class State:
             return None if tree is None else Resource(tree, 0)
         stored = await self._reader.read(type, id)
         self.assertions.append(VersionIs(type, id, 0 if stored is None else stored.version))
-        return None if stored is None or stored.raw is None else _to_resource(stored)
+        if stored is None or stored.raw is None:
+            return None
+        return await self.context.long_work.run(len(stored.raw), _to_resource, stored)
 
     async def search(self, type: str, where: Clause, most: int = MOST_READ, asserted: bool = True) -> list[Resource]:
         """All resources of a type that match, by id. Asserts that there are no others, and the version of each.
@@ -91,20 +93,23 @@ class State:
         """
         scopes = tuple(Scope(type, self._reader.restrict_clause(type, where)) for type, where in wanted.items())
         limit = most + self._pending.count(wanted)
-        page = await self._reader.search(Query(scopes, count=limit + 1, brief=brief))
+        most_bytes = self.context.settings.max_answer
+        page = await self._reader.search(Query(scopes, count=limit + 1, most_bytes=most_bytes, brief=brief))
         self.seen = page.seen
-        if len(page.matches) > limit:
+        if page.next is not None or len(page.matches) > limit:
             types = " and ".join(f"`{type}`" for type in wanted)
-            raise TooCostly(
-                f"More than {most} resources of type {types} would have to be looked at; narrow the request."
-            )
+            number = f"{most} resources"
+            if len(page.matches) <= limit:
+                number = f"{most_bytes:,} bytes (setting `max_answer`)"
+            raise TooCostly(f"More than {number} of type {types} would have to be looked at; narrow the request.")
         for scope in scopes:
             if scope.type in asserted:
                 ids = tuple(match.id for match in page.matches if match.type == scope.type)
                 self.assertions.append(Matches(Query((scope,), count=limit + 1), ids, page.seen))
         stored = [match for match in page.matches if match.reference not in self._pending]
         self.assertions += [VersionIs(each.type, each.id, each.version) for each in stored if each.type in asserted]
-        found = {match.reference: _to_resource(match) for match in stored}
+        resources = await self.context.long_work.run_each(_to_resource, stored)
+        found = dict(zip((match.reference for match in stored), resources, strict=True))
         for type, where in wanted.items():
             own = self._pending.find_matches(type, where, self._make_entries)
             found |= {reference: Resource(tree, 0) for reference, tree in own.items()}

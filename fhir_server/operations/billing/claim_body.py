@@ -10,8 +10,12 @@ from fhir_server.workers.posting.writes import copy
 from mappers.billing.fields import Resource
 
 
-def read_body(context: Context, request: Request) -> Resource:
+async def read_body(context: Context, request: Request) -> Resource:
     """The Claim of the request: the body, or the parameter `resource` of Parameters. Raises Invalid."""
+    return await context.long_work.run(len(request.body), _read, context, request)
+
+
+def _read(context: Context, request: Request) -> Resource:
     tree = parse(request.body).tree if request.body else {}
     if tree.get("resourceType") == "Parameters":
         parts = [each for each in tree.get("parameter", ()) if isinstance(each, dict)]

@@ -41,7 +41,7 @@ _NOBODY = Partner(Envelope("", ""), Party("", ""), Party("", ""))
 async def cms1500(context: Context, request: Request) -> Response:
     """200 with the form; 422 with what is wrong with the claim."""
     margins = _read_margins(request)
-    sent = read_body(context, request) if len(request.path) == 2 else None
+    sent = await read_body(context, request) if len(request.path) == 2 else None
 
     async def decide(state: State) -> Decision[Form | Sequence[Finding]]:
         claim = sent if sent is not None else await _read_printable(state, f"Claim/{request.path[1]}")

@@ -27,7 +27,7 @@ _LONGEST_LIST = 5
 async def scrub(context: Context, request: Request) -> Response:
     """200 with an OperationOutcome; an issue for each finding, errors first."""
     refuse_parameters(request)
-    sent = read_body(context, request) if len(request.path) == 2 else None
+    sent = await read_body(context, request) if len(request.path) == 2 else None
 
     async def decide(state: State) -> Decision[Sequence[Finding]]:
         if sent is not None:
