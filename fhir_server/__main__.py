@@ -11,6 +11,7 @@ from fhir_server.commands.audit import audit
 from fhir_server.commands.backup import backup
 from fhir_server.commands.bases import bases
 from fhir_server.commands.claims import claims
+from fhir_server.commands.client import client
 from fhir_server.commands.close import close
 from fhir_server.commands.codes import codes
 from fhir_server.commands.demo import demo
@@ -39,6 +40,7 @@ for command in (serve, work, load, reindex, backup, restore, verify, schedule, c
     cli.command()(command)
 cli.add_typer(audit, name="audit")
 cli.add_typer(claims, name="claims")
+cli.add_typer(client, name="client")
 cli.add_typer(codes, name="codes")
 cli.add_typer(bases, name="bases")
 cli.add_typer(hl7v2, name="hl7v2")

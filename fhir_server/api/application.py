@@ -11,6 +11,8 @@ from typing import Any
 
 from fhir_server.api import binary
 from fhir_server.api.address import find_base_url, is_from_proxy, names_forwarder
+from fhir_server.api.authorization import PATHS as AUTHORIZATION_PATHS
+from fhir_server.api.authorization import answer_authorization
 from fhir_server.api.bodies import Bodies, Holding
 from fhir_server.api.log import Log
 from fhir_server.api.log_paths import make_path_writer, shorten_path
@@ -43,7 +45,6 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
-from fhir_server.security import smart_configuration
 from fhir_server.security.audit import Event
 from fhir_server.security.policy import ANONYMOUS, Principal
 from fhir_server.settings import Settings
@@ -55,7 +56,7 @@ _MOST_NAMES, _LONGEST_NAME = 20, 100
 """Names of parameters that a log line has, and characters of each."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:;/+=@|~\-]+", re.ASCII)
 _LONGEST_ID = 64
-_OPEN = frozenset({("metadata",), smart_configuration.PATH})
+_OPEN = frozenset({("metadata",)}) | AUTHORIZATION_PATHS
 """What needs no token."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
@@ -238,17 +239,15 @@ def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], bod
         return body
     # a patch has types of its own, which the interaction knows; if it is FHIR JSON, then of this version
     own_type = method == "PATCH" and not is_fhir_json((content_type or "").partition(";")[0])
-    if body and path[-1:] != ("_search",) and not own_type:
+    if body and path[-1:] != ("_search",) and path not in AUTHORIZATION_PATHS and not own_type:
         check_body_type(content_type)
     return body
 
 
 async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
-    if request.path == smart_configuration.PATH and context.smart is not None and request.method in ("GET", "HEAD"):
-        return Response(200, await context.smart.read(), content_type="application/json")
     try:
         with context.time_limits.end_after(context.settings.request_timeout):
-            response = await context.dispatch(context, request)
+            response = await answer_authorization(context, request) or await context.dispatch(context, request)
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None
     await _settle_audit(context, request.method)

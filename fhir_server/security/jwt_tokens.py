@@ -70,7 +70,7 @@ def accept_issuers(urls: Sequence[str], audience: Sequence[str], clock: Clock, f
 def _peek(part: str) -> Mapping[str, Any]:
     """The JSON object in a part of a token, before anything is verified."""
     try:
-        content = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        content = orjson.loads(base64.urlsafe_b64decode(part + "==="))
     except ValueError:
         content = None
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from fhir_server.fhir.outcome import NotFound, Unavailable
+from fhir_server.fhir.outcome import Unavailable
 from fhir_server.security.issuer_configuration import Fetch, fetch_configuration
 from fhir_server.store.protocol import Clock
 
@@ -43,17 +43,31 @@ _BY_METHOD: Mapping[str, str] = {
 }
 
 
+_OWN = {
+    "grant_types_supported": ["client_credentials"],
+    "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
+    "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
+}
+"""What the token endpoint of this server does: SMART Backend Services."""
+
+
 class SmartConfiguration:
-    """The document for the first of the issuers, which is the one that apps are sent to."""
+    """The document: for the first of the issuers, which is the one that apps are sent to, or for this server."""
 
     def __init__(self, issuers: Sequence[str], clock: Clock, fetch: Fetch) -> None:
         self._issuers, self._clock, self._fetch = issuers, clock, fetch
         self._document, self._made = b"", 0
 
-    async def read(self) -> bytes:
-        """The document. Raises NotFound where no issuer is set, Unavailable where it never answered."""
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether this server gives out tokens itself: where no issuer is set."""
+        return not self._issuers
+
+    async def read(self, token_url: str) -> bytes:
+        """The document; `token_url` is our own token endpoint. Raises Unavailable where the issuer never answered."""
         if not self._issuers:
-            raise NotFound("This server takes tokens that its administrator made; no authorization server is set.")
+            return orjson.dumps({**_OWN, "token_endpoint": token_url})
         now = self._clock()
         if not self._document or now - self._made > LIFETIME * _SECOND:
             try:

@@ -63,12 +63,12 @@ async def test_it_stays_while_the_issuer_is_down() -> None:
         return answers.pop()
 
     source = SmartConfiguration([ISSUER], clock, fetch)
-    first = await source.read()
-    assert await source.read() == first
+    first = await source.read("http://test/fhir/auth/token")
+    assert await source.read("http://test/fhir/auth/token") == first
     clock.now += (LIFETIME + 1) * 1_000_000
-    assert await source.read() == first
+    assert await source.read("http://test/fhir/auth/token") == first
     with pytest.raises(Unavailable):
-        await SmartConfiguration([ISSUER], clock, fetch).read()
+        await SmartConfiguration([ISSUER], clock, fetch).read("http://test/fhir/auth/token")
 
 
 async def test_it_is_answered_without_a_token(known: Knowledge) -> None:
@@ -89,8 +89,17 @@ async def test_it_is_answered_without_a_token(known: Knowledge) -> None:
         assert statement["rest"][0]["security"]["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
 
 
-async def test_without_an_issuer_there_is_none(known: Knowledge) -> None:
-    for kind, word in (("on", "no authorization server"), ("off", "not-found")):
-        async with serving(known, authentication=kind, audit_folder="", store="memory://") as client:
-            answer = await client.get(".well-known/smart-configuration")
-            assert (answer.status_code, word in answer.text) == (404, True)
+async def test_without_an_issuer_the_server_gives_tokens_itself(known: Knowledge) -> None:
+    async with serving(known, authentication="on", audit_folder="", store="memory://") as client:
+        document = (await client.get(".well-known/smart-configuration")).json()
+        assert document["token_endpoint"] == "http://test/fhir/auth/token"
+        # SMART App Launch 2.2, conformance: what is required of a server for backend services
+        assert document["grant_types_supported"] == ["client_credentials"]
+        assert {"client-confidential-asymmetric", "permission-v2"} <= set(document["capabilities"])
+        assert (await client.post(".well-known/smart-configuration")).status_code == 405
+
+
+async def test_without_authentication_there_is_none(known: Knowledge) -> None:
+    async with serving(known, authentication="off", store="memory://") as client:
+        for method, url in (("GET", ".well-known/smart-configuration"), ("POST", "auth/token")):
+            assert (await client.request(method, url)).status_code == 404

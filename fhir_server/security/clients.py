@@ -1,0 +1,80 @@
+"""Clients of the built-in authorization server: who may get tokens, with which keys and scopes (docs/access.md).
+
+The value `client/<id>` holds one. Clients are systems that prove who they are with a key of their own:
+https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from fhir_server.security.scopes import WrongScope, parse_scopes
+from fhir_server.store.protocol import Store
+
+MOST_CLIENTS = 1000
+MOST_KEYS = 10
+"""Keys of a client."""
+
+_PLACE = "client/"
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One client. `keys`: its public keys, as JSON Web Keys; `scopes`: the most that it gets; times are µs."""
+
+    id: str
+    scopes: str
+    keys: list[dict[str, Any]]
+    created: int
+
+
+async def add_client(store: Store, client: Client) -> None:
+    """Keep a client. Raises ValueError for what cannot be."""
+    if not _ID.fullmatch(client.id):
+        raise ValueError(f"`{client.id}` cannot be a client's name: up to 64 letters, digits and `-._~` can.")
+    if any(scope.level == "patient" for scope in parse_scopes(client.scopes)):
+        raise WrongScope("A client that no person uses has no patient: give it scopes that begin with `system/`.")
+    if not parse_scopes(client.scopes):
+        raise WrongScope("The client could get nothing; give it a scope such as `system/Observation.rs`.")
+    if len(await list_clients(store)) >= MOST_CLIENTS:
+        raise ValueError(f"{MOST_CLIENTS} clients is the most; revoke those that nobody uses.")
+    if not await store.put_value_if(f"{_PLACE}{client.id}", orjson.dumps(asdict(client)), None):
+        raise ValueError(f"There is a client `{client.id}` already; revoke it first, or choose another name.")
+
+
+async def find_client(store: Store, id: str) -> Client | None:
+    """The client of a name; None where there is none."""
+    value = await store.get_value(f"{_PLACE}{id}") if _ID.fullmatch(id) else None
+    return None if value is None else Client(**orjson.loads(value))
+
+
+async def list_clients(store: Store) -> list[Client]:
+    """All clients, by name."""
+    page = await store.list_values(_PLACE, limit=MOST_CLIENTS)
+    return [Client(**orjson.loads(value)) for _, value in page.values]
+
+
+async def revoke_client(store: Store, id: str) -> bool:
+    """Forget a client, whose tokens are then worthless; False when there is none."""
+    value = await store.get_value(f"{_PLACE}{id}")
+    return value is not None and await store.remove_value_if(f"{_PLACE}{id}", value)
+
+
+def read_public_keys(document: object) -> list[dict[str, Any]]:
+    """The keys of a JSON Web Key Set (RFC 7517, section 5). Raises ValueError for what cannot verify an assertion."""
+    keys = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(keys, Sequence) or not 1 <= len(keys) <= MOST_KEYS:
+        raise ValueError(f'A key set is an object with `keys`, 1 to {MOST_KEYS} of them: `{{"keys": [{{"kty": …}}]}}`.')
+    for key in keys:
+        if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC") or not isinstance(key.get("kid"), str):
+            raise ValueError("Each key needs `kty` `RSA` or `EC`, and a `kid`.")
+        if _PRIVATE & set(key):
+            raise ValueError(f"The key `{key['kid']}` has its private part; give the public part alone.")
+    return list(keys)

@@ -1,0 +1,161 @@
+"""The token endpoint of the built-in authorization server: a signed assertion becomes an access token.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/client-confidential-asymmetric.html and RFC 7523. A token is random, looked
+up by its hash (`access/<SHA-256>`), and good for LIFETIME seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from fhir_server.security.bearer import TokenSource, WrongToken
+from fhir_server.security.clients import Client, find_client
+from fhir_server.security.policy import Grant, Principal
+from fhir_server.security.scopes import ANY_TYPE, PERMISSIONS, ResourceScope, WrongScope, parse_scopes
+from fhir_server.store.protocol import Clock, Store
+
+ALGORITHMS = ("RS384", "ES384")
+LIFETIME = 300
+"""Seconds of a token; the specification wants no more."""
+LONGEST_ASSERTION = 300
+"""Seconds from now to the end of an assertion."""
+SKEW = 60
+"""Seconds by which a client's clock may differ."""
+PREFIX = "fha_"
+
+_SECOND = 1_000_000
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_LONGEST_TEXT = 16 * 1024
+
+
+class TokenRefused(Exception):
+    """No token is given out; `error` is the code of RFC 6749, section 5.2, and str says why."""
+
+    def __init__(self, error: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.error = error
+
+
+async def grant_token(store: Store, clock: Clock, form: Mapping[str, str], url: str) -> tuple[Client, dict[str, Any]]:
+    """The client, and the answer of RFC 6749, section 5.1. `url`: that of the token endpoint. Raises TokenRefused."""
+    if form.get("grant_type") != "client_credentials":
+        raise TokenRefused("unsupported_grant_type", "`grant_type` must be `client_credentials`.")
+    if form.get("client_assertion_type") != _ASSERTION_TYPE:
+        raise TokenRefused("invalid_request", f"`client_assertion_type` must be `{_ASSERTION_TYPE}`.")
+    now = clock()
+    client = await _verify_client(store, form.get("client_assertion", ""), url, now // _SECOND)
+    try:
+        wanted = parse_scopes(form.get("scope", ""))
+    except WrongScope as error:
+        raise TokenRefused("invalid_scope", str(error)) from None
+    granted = intersect_scopes(wanted, parse_scopes(client.scopes))
+    if not granted:
+        raise TokenRefused(
+            "invalid_scope", f"`{client.id}` may have none of these scopes; it may have {client.scopes}."
+        )
+    token, scope = PREFIX + secrets.token_urlsafe(32), " ".join(map(str, granted))
+    content = orjson.dumps({"client": client.id, "scope": scope, "created": client.created})
+    await store.put_value_if(_name_place(token), content, None, now + LIFETIME * _SECOND)
+    return client, {"access_token": token, "token_type": "bearer", "expires_in": LIFETIME, "scope": scope}
+
+
+async def _verify_client(store: Store, assertion: str, url: str, now: int) -> Client:
+    """The client that an assertion proves. Raises TokenRefused."""
+    header, claims = _peek(assertion)
+    client = await find_client(store, str(claims.get("iss")))
+    kid = header.get("kid")
+    keys = [key for key in client.keys if key["kid"] == kid] if client is not None else []
+    if client is None or not keys or header.get("alg") not in ALGORITHMS or "crit" in header:
+        raise TokenRefused(
+            "invalid_client",
+            f"The assertion needs the client's name as `iss`, one of its keys as `kid`, and {ALGORITHMS}.",
+        )
+    _verify_signature(assertion, keys)
+    if claims.get("sub") != client.id:
+        raise TokenRefused("invalid_client", "`iss` and `sub` of the assertion must both be the client's name.")
+    if claims.get("aud") not in (url, [url]):
+        raise TokenRefused("invalid_client", f"The assertion is for another server: its `aud` must be `{url}` alone.")
+    expires = claims.get("exp")
+    if not isinstance(expires, int) or not now - SKEW < expires <= now + LONGEST_ASSERTION + SKEW:
+        raise TokenRefused(
+            "invalid_client", f"`exp` of the assertion must be within the next {LONGEST_ASSERTION} seconds."
+        )
+    await _use_once(store, client, claims.get("jti"), expires)
+    return client
+
+
+async def _use_once(store: Store, client: Client, jti: object, expires: int) -> None:
+    """Raise TokenRefused for an assertion that was used before, by whatever process."""
+    if not isinstance(jti, str) or not jti:
+        raise TokenRefused("invalid_client", "The assertion needs a `jti` of its own.")
+    key = f"jti/{client.id}/{sha256(jti.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    if not await store.put_value_if(key, b"1", None, (expires + 2 * SKEW) * _SECOND):
+        raise TokenRefused("invalid_client", "The assertion was used before; make a new one, with a `jti` of its own.")
+
+
+def _verify_signature(assertion: str, keys: list[dict[str, Any]]) -> None:
+    # Imported here, because the library costs a start 0.1 s.
+    from joserfc import jwt
+    from joserfc.errors import JoseError
+    from joserfc.jwk import KeySet
+
+    try:
+        jwt.decode(assertion, KeySet.import_key_set({"keys": keys}), algorithms=list(ALGORITHMS))
+    except (JoseError, ValueError, TypeError, KeyError):
+        raise TokenRefused("invalid_client", "The assertion's signature is not that of the client's key.") from None
+
+
+def _peek(assertion: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Header and claims, before anything is verified. Raises TokenRefused."""
+    parts = assertion.split(".")
+    if len(parts) == 3 and len(assertion) <= _LONGEST_TEXT:
+        try:
+            header, claims = (
+                orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2]
+            )
+        except ValueError:
+            header = claims = None
+        if isinstance(header, dict) and isinstance(claims, dict):
+            return header, claims
+    raise TokenRefused("invalid_client", "`client_assertion` is no JSON Web Token.")
+
+
+def intersect_scopes(wanted: Iterable[ResourceScope], most: Iterable[ResourceScope]) -> list[ResourceScope]:
+    """What of the wanted scopes is within others: type, letters and search parameters of both."""
+    limits = list(most)
+    return list(dict.fromkeys(scope for each in wanted for scope in _intersect(each, limits)))
+
+
+def _intersect(wanted: ResourceScope, limits: Iterable[ResourceScope]) -> Iterator[ResourceScope]:
+    for limit in limits:
+        letters = "".join(each for each in PERMISSIONS if each in wanted.permissions and each in limit.permissions)
+        types = {wanted.type, limit.type} - {ANY_TYPE} or {ANY_TYPE}
+        if letters and len(types) == 1 and wanted.level == limit.level:
+            query = tuple(dict.fromkeys((*wanted.query, *limit.query)))
+            yield ResourceScope(wanted.level, types.pop(), letters, query)
+
+
+def accept_access_tokens(store: Store) -> TokenSource:
+    """The source of the tokens given out here; worthless once their client is revoked."""
+
+    async def find_principal(token: str) -> Principal | None:
+        if not token.startswith(PREFIX):
+            return None
+        value = await store.get_value(_name_place(token))
+        content = None if value is None else orjson.loads(value)
+        client = None if content is None else await find_client(store, content["client"])
+        if content is None or client is None or client.created != content["created"]:
+            raise WrongToken("The token is not known here: it is expired, revoked or mistyped.")
+        return Principal(f"client:{client.id}", grant=Grant(parse_scopes(content["scope"]), client=client.id))
+
+    return find_principal
+
+
+def _name_place(token: str) -> str:
+    return f"access/{sha256(token.encode()).hexdigest()}"
