@@ -30,11 +30,8 @@ from fhir_server.fhir import definitions as fhir_definitions
 from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
-from fhir_server.operations.billing.claim_rule import CLAIM_RULES
-from fhir_server.operations.charges.rule import CHARGE_RULES
 from fhir_server.operations.core.reindex import supervise
-from fhir_server.operations.payments.rule import PAYMENT_RULES
-from fhir_server.operations.scheduling.rule import BOOKING_RULES
+from fhir_server.operations.rules import RULES
 from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.bases import KnownBases
@@ -54,7 +51,7 @@ from fhir_server.validation.structure import StructureValidator
 from fhir_server.workers.running import Team, run_workers, select_workers
 from fhir_server.workers.table import WORKERS
 from fhir_server.writes.conformance_resources import store_conformance_resources
-from fhir_server.writes.rules import Rules, join_rules
+from fhir_server.writes.rules import Rules
 
 
 async def _open_mongo(uri: str, clock: Clock, budget: Budget = BUDGET, create: bool = True) -> Store:
@@ -77,9 +74,6 @@ STORES: dict[str, Opener] = {
 }
 
 ALLOW_ALL = AllowAll()
-
-RULES: Rules = join_rules(BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES)
-"""Resource type → its business rule."""
 
 GC_THRESHOLD = 20_000
 

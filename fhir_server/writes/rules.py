@@ -1,7 +1,7 @@
 """Business rules by resource type, asked about every write of that type, whatever door it comes through.
 
-`app.py` holds the table: resource type → rule. The planner asks it for creates, updates, patches, deletes, conditional
-forms, bundle entries, `$meta-add`, `$meta-delete` and `$purge` alike. A type without a rule pays nothing.
+`operations/rules.py` holds the table: resource type → rule. The planner asks it for creates, updates, patches, deletes,
+conditional forms, bundle entries, `$meta-add`, `$meta-delete` and `$purge` alike. A type without a rule pays nothing.
 """
 
 from __future__ import annotations

@@ -175,6 +175,7 @@ def book(patient: str) -> dict[str, Any]:
 
 
 REQUESTS: dict[str, list[Call]] = {
+    "$activate": send("POST", "MedicationRequest/secret/$activate") + send("POST", "MedicationRequest/rx/$activate"),
     "$find": get("""
         Appointment/$find?practitioner=Practitioner/quill&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z
         Appointment/$find?practitioner=Practitioner/none&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z
