@@ -1,0 +1,262 @@
+"""FHIR → v2: messages worked out by hand from the tables of the standard, and trips there and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mappers.hl7v2.datatypes import CONVERSIONS
+from mappers.hl7v2.er7 import parse_message
+from mappers.hl7v2.mapping import map_message
+from mappers.hl7v2.outbound.fields import REVERSE, read_outbound
+from mappers.hl7v2.outbound.message import EVENTS
+from mappers.hl7v2.partner import Target
+from mappers.hl7v2.rows import read_rows
+from tests.mappers.hl7v2.outbound_trips import (
+    ENVELOPE,
+    PARTNER,
+    RECEIVER,
+    Resource,
+    find_lost,
+    read_back,
+    read_clinic,
+    write,
+)
+
+EXPECTED = Path(__file__).parent / "expected"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+ALWAYS_MEANT = frozenset({"Patient.active", "RelatedPerson.active"})
+"""Leaves that neither direction says: an active resource is what is sent."""
+
+MENTIONED = frozenset({"Practitioner", "PractitionerRole", "Organization", "Location"})
+"""What a message names by number and name; the insured who is a Patient of their own is named so too."""
+
+MESSAGES = [("ADT^A04", "Encounter/visit"), ("ADT^A40", "Patient/ada")]
+
+
+@cache
+def read_resources() -> list[Resource]:
+    resources: list[Resource] = json.loads((EXPECTED / "outbound.json").read_text(encoding="utf-8"))
+    return resources
+
+
+@cache
+def clinic() -> list[Resource]:
+    return read_clinic()
+
+
+def focuses(kind: str) -> list[str]:
+    return [f"{kind}/{each['resource']['id']}" for each in clinic() if each["resource"]["resourceType"] == kind]
+
+
+def find_subject(focus: str, resources: list[Resource]) -> str:
+    """The reference of the Patient whom a resource is about."""
+    kind, _, own = focus.partition("/")
+    every = [entry.get("resource", entry) for entry in resources]
+    resource = next(each for each in every if (each["resourceType"], each["id"]) == (kind, own))
+    return str(resource.get("subject", {}).get("reference", ""))
+
+
+def find_losses(event: str, focus: str, resources: list[Resource]) -> list[tuple[str, str]]:
+    """Leaves of the resources of a message that do not come back and are not told."""
+    written = write(event, focus, resources)
+    assert written.text, written.issues
+    back = read_back(written.text)
+    lost = []
+    for entry in resources:
+        resource = entry.get("resource", entry)
+        name = f"{resource['resourceType']}/{resource['id']}"
+        other = resource["resourceType"] == "Patient" and name not in (focus, find_subject(focus, resources))
+        mentioned = other or resource["resourceType"] in MENTIONED
+        if not mentioned and not any(issue.text.startswith(f"{name} is not part") for issue in written.issues):
+            lost += find_lost(resource, written, back)
+    return [leaf for leaf in lost if leaf[0] not in ALWAYS_MEANT]
+
+
+@pytest.mark.parametrize(("event", "focus"), MESSAGES)
+def test_a_message_is_what_the_standard_says(event: str, focus: str) -> None:
+    name = f"out_{event.lower().replace('^', '_')}.hl7"
+    expected = (EXPECTED / name).read_text(encoding="utf-8").strip().split("\n")
+    assert write(event, focus, read_resources()).text.split("\r")[:-1] == expected
+
+
+def test_what_has_no_place_is_told() -> None:
+    texts = [issue.text for issue in write("ADT^A04", "Encounter/visit", read_resources()).issues]
+    assert "Patient.photo.title of Patient/ada has no place in ADT^A04." in texts
+    assert any(text.startswith("Patient.identifier.use of Patient/ada") for text in texts)
+
+
+@pytest.mark.parametrize("event", ["ADT^A04", "ADT^A08", "ADT^A28", "ADT^A31"])
+def test_demographics_of_the_clinic_come_back(event: str) -> None:
+    assert [find_losses(event, focus, clinic()) for focus in focuses("Patient")] == [[]] * 12
+
+
+def test_a_visit_of_the_clinic_comes_back() -> None:
+    assert [find_losses("ADT^A04", focus, clinic()) for focus in focuses("Encounter")] == [[]] * 14
+
+
+def test_two_quotes_are_not_sent_since_they_delete() -> None:
+    patient = {"resourceType": "Patient", "id": "1", "identifier": [{"value": "1"}], "name": [{"family": '""'}]}
+    written = write("ADT^A31", "Patient/1", [patient])
+    assert '""' not in written.text
+    assert "Patient.name.family of Patient/1 has no place in ADT^A31." in [issue.text for issue in written.issues]
+
+
+def test_a_merge_names_survivor_and_prior() -> None:
+    """HL7 2.5.1, 3.6.2: PID-3 is the surviving number, MRG-1 the prior one."""
+    message = parse_message(write("ADT^A40", "Patient/ada", read_resources()).text).message
+    assert message
+    (merge,) = map_message(message, PARTNER).merges
+    assert merge.survivor.identity == ("https://clinic.example/mrn", "123")
+    assert merge.prior == (("https://clinic.example/mrn", "77"),)
+
+
+def test_a_merge_without_a_prior_number_is_refused() -> None:
+    patient: Resource = {"resourceType": "Patient", "id": "1", "identifier": [{"system": "urn:x", "value": "1"}]}
+    written = write("ADT^A40", "Patient/1", [patient])
+    assert written.text == ""
+    assert [(issue.severity, issue.condition) for issue in written.issues if issue.severity == "error"] == [
+        ("error", "101")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "focus"), [("ADT^A01", "Patient/ada"), ("XYZ^A01", "Patient/ada"), ("ADT^A08", "Patient/x")]
+)
+def test_what_cannot_be_written_is_refused(event: str, focus: str) -> None:
+    written = write(event, focus, read_resources())
+    assert written.text == ""
+    assert written.issues[-1].severity == "error"
+
+
+def test_codes_of_the_partner_are_read_from_right_to_left() -> None:
+    partner = replace(
+        PARTNER, translations={"PID-16": {"X9": Target("S", "http://terminology.hl7.org/CodeSystem/v3-MaritalStatus")}}
+    )
+    written = write("ADT^A28", "Patient/ada", read_resources(), replace(RECEIVER, partner=partner))
+    message = parse_message(written.text).message
+    assert message
+    assert message.segment("PID").text(16) == "X9"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["2024", "202403", "20240305", "2024030511", "202403051130", "20240305113000", "20240305113000.5-0600", "soon"],
+)
+def test_a_time_goes_back_as_it_came(sent: str) -> None:
+    """What R4 cannot hold comes back from the extension that the inbound mapper left."""
+    text = (
+        "MSH|^~\\&|EHR|NORTH|PMS|P|20240305120000-0500||ADT^A08^ADT_A01|C1|P|2.5.1\r"
+        f"EVN|A08|20240305120000-0500\rPID|1||123^^^MRN\rPV1|1|O|||||||||||||||||V1^^^VISITS|||||||||||||||||||||||||{sent}\r"
+    )
+    resources = [{**each, "id": each["resourceType"]} for each in read_back(text)]
+    for each in resources:
+        if each["resourceType"] == "Encounter":
+            each["subject"] = {"reference": "Patient/Patient"}
+    message = parse_message(write("ADT^A08", "Patient/Patient", resources).text).message
+    assert message
+    assert message.segment("PV1").text(44) == sent
+    assert message.segment("PV1").text(19) == "V1"
+
+
+def test_a_time_that_was_changed_here_is_sent_as_it_is_now() -> None:
+    patient: Resource = {
+        "resourceType": "Patient",
+        "id": "1",
+        "identifier": [{"system": "https://clinic.example/mrn", "value": "1"}],
+        "deceasedDateTime": "2024-03-06T10:00:00-05:00",
+        "_deceasedDateTime": {
+            "extension": [
+                {"url": "https://fhir-server.example/StructureDefinition/hl7v2-text", "valueString": "2024030511"}
+            ]
+        },
+    }
+    message = parse_message(write("ADT^A08", "Patient/1", [patient]).text).message
+    assert message
+    assert message.segment("PID").text(29) == "20240306100000-0500"
+
+
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Co", "Cn", "Zs", "Zl", "Zp")), min_size=1, max_size=12
+).filter(lambda text: text != '""')
+DATES = st.dates().map(lambda day: day.isoformat()) | st.integers(1000, 9999).map(str) | st.just("1969-11")
+PERIODS = st.fixed_dictionaries({}, optional={"start": DATES})
+NAMES = st.fixed_dictionaries(
+    {"family": TEXTS},
+    optional={
+        "use": st.sampled_from(["official", "usual", "maiden", "nickname", "temp", "anonymous", "old"]),
+        "given": st.lists(TEXTS, min_size=1, max_size=2),
+        "prefix": st.lists(TEXTS, min_size=1, max_size=2),
+        "suffix": st.lists(TEXTS, min_size=1, max_size=3),
+        "period": PERIODS,
+    },
+)
+ADDRESSES = st.fixed_dictionaries(
+    {"city": TEXTS},
+    optional={
+        "use": st.sampled_from(["home", "work", "temp", "old", "billing"]),
+        "type": st.sampled_from(["postal", "physical", "both"]),
+        "line": st.lists(TEXTS, min_size=1, max_size=4),
+        "district": TEXTS,
+        "postalCode": TEXTS,
+    },
+)
+CONTACTS = st.fixed_dictionaries(
+    {"system": st.sampled_from(["phone", "fax", "email", "pager", "other", "url", "sms"]), "value": TEXTS},
+    optional={"use": st.sampled_from(["home", "work", "mobile", "old"]), "rank": st.integers(1, 9)},
+)
+PATIENTS = st.fixed_dictionaries(
+    {"resourceType": st.just("Patient"), "id": st.just("1"), "name": st.lists(NAMES, min_size=1, max_size=3)},
+    optional={
+        "telecom": st.lists(CONTACTS, min_size=1, max_size=4),
+        "address": st.lists(ADDRESSES, min_size=1, max_size=3),
+        "gender": st.sampled_from(["male", "female", "other", "unknown"]),
+        "birthDate": DATES,
+        "deceasedBoolean": st.booleans(),
+        "multipleBirthInteger": st.integers(1, 9),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(patient=PATIENTS, version=st.sampled_from(["2.5.1", "2.7"]))
+def test_any_patient_comes_back(patient: dict[str, Any], version: str) -> None:
+    patient = {**patient, "identifier": [{"system": "https://clinic.example/mrn", "value": "1"}]}
+    written = write("ADT^A31", "Patient/1", [patient], replace(RECEIVER, version=version))
+    back = read_back(written.text)
+    assert find_lost(patient, written, back) == []
+
+
+def test_the_page_lists_the_events_that_are_written() -> None:
+    page = (DOCS / "mappers" / "hl7v2-out.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.split("\n") if re.match(r"\| [A-Z]{3} \|", line)]
+    assert {name.strip(): frozenset(events.strip().split(", ")) for name, events in rows} == EVENTS
+
+
+def test_every_rule_of_the_outbound_table_is_about_a_row_of_the_inbound_tables() -> None:
+    rows = {(kind, row.name) for (kind, _), rows in read_rows().items() for row in rows}
+    assert {rule for *_, rule in read_outbound().items()} == {"never", "once", "when"}
+    assert set(read_outbound()) - rows == set()
+
+
+def test_every_conversion_has_its_reverse_or_is_named() -> None:
+    """PID-20 and the placers and fillers of pairs are told as having no place."""
+    missing = {name for name, convert in CONVERSIONS.items() if convert not in REVERSE}
+    assert missing == {"dln", "filler", "placer", "ndl", "number", "period", "planId", "time"}
+
+
+def test_the_same_arguments_give_the_same_text() -> None:
+    resources = read_resources()
+    before = json.dumps(resources)
+    assert write("ADT^A04", "Encounter/visit", resources) == write("ADT^A04", "Encounter/visit", resources)
+    assert json.dumps(resources) == before
+    assert ENVELOPE.control == "M1"
