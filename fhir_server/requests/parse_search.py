@@ -49,7 +49,7 @@ async def _parse(context: Context, types: Sequence[str], pairs: Pairs, caller: C
     size = _WEIGHT * len(types) * sum(len(name) + len(value) for name, value in pairs)
     try:
         criteria = await load_criteria(context, pairs, caller)
-        found = await context.long_work.run(size, parse, types, pairs, criteria, options)
+        found = await context.long_work.run(size + criteria.terminology.size, parse, types, pairs, criteria, options)
     except UnsupportedParameter:
         if not await context.parameters.reload():
             raise
@@ -57,4 +57,4 @@ async def _parse(context: Context, types: Sequence[str], pairs: Pairs, caller: C
         if not found.issues or not await context.parameters.reload():
             return found
     criteria = await load_criteria(context, pairs, caller)
-    return await context.long_work.run(size, parse, types, pairs, criteria, options)
+    return await context.long_work.run(size + criteria.terminology.size, parse, types, pairs, criteria, options)

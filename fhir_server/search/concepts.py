@@ -19,10 +19,15 @@ _CHILD_PROPERTIES = frozenset({"child"})
 _INACTIVE_STATUSES = frozenset({"retired", "inactive"})
 _CODE_PROPERTIES = frozenset({"concept", "code"})
 
-# A pattern that repeats a group with repeats in it, or repeats often, may take exponential time.
+# A pattern that repeats a group, or repeats often, may take a time that is exponential in its length or in the text's.
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
-_REPEATS = re.compile(r"(?<!\\)[*+{]")
+_REPEATS = re.compile(r"[*+{]")
 _MAX_REPEATS = 4
+_MOST_STEPS = 5_000_000
+"""Of one pattern on one text, at worst: it keeps the interpreter for 0.1 s at most."""
+_STEPS_OF_A_CODE = 64
+"""Steps of a pattern that take as long as looking at one code does otherwise."""
 
 
 class Unevaluable(Invalid):
@@ -35,17 +40,24 @@ class Unevaluable(Invalid):
 class Concepts:
     """A code system by code: `parents` and `children` are the direct ones, `properties` hold (name, value as text).
 
-    `complete`: every concept of the system is here. `is_a`: the hierarchy is one of kinds, not of parts or groups.
+    `content`: whether all concepts are here, by `CodeSystem.content`. `is_a`: the hierarchy is one of kinds, not of
+    parts or groups. `size`: how many concepts, properties and edges there are.
     """
 
     url: str
-    complete: bool
+    content: str
     is_a: bool
     displays: Mapping[str, str]
     parents: Mapping[str, tuple[str, ...]]
     children: Mapping[str, tuple[str, ...]]
     properties: Mapping[str, tuple[tuple[str, str], ...]]
     declared: frozenset[str]
+    size: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every concept of the system is here."""
+        return self.content == "complete"
 
     def find_below(self, code: str) -> frozenset[str]:
         """The code and all that it subsumes."""
@@ -66,10 +78,10 @@ class Concepts:
 def _walk_edges(code: str, edges: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
     """The code and all that the edges lead to from it."""
     reached = {code}
-    level = [code]
+    level = {code}
     while level:
-        level = [target for each in level for target in edges.get(each, ()) if target not in reached]
-        reached.update(level)
+        level = {target for each in level for target in edges.get(each, ())} - reached
+        reached |= level
     return frozenset(reached)
 
 
@@ -96,13 +108,14 @@ def read_code_system(system: Json) -> Concepts:
     used = {name for pairs in properties.values() for name, _ in pairs}
     return Concepts(
         url=system["url"],
-        complete=system.get("content") == "complete",
+        content=str(system.get("content")),
         is_a=system.get("hierarchyMeaning", "is-a") == "is-a",
         displays=displays,
         parents={code: tuple(codes) for code, codes in parents.items()},
         children={code: tuple(codes) for code, codes in children.items()},
         properties=properties,
         declared=frozenset({*declared.values(), *used}),
+        size=len(properties) + sum(map(len, properties.values())) + sum(map(len, children.values())),
     )
 
 
@@ -133,10 +146,13 @@ def _read_property(property: Json) -> tuple[str, str]:
 # --- filters: https://hl7.org/fhir/R4/valueset-filter-operator.html --------------------------------------------------
 
 Codes = frozenset[str]
+Spend = Callable[[int], None]
+"""Is told how many codes are looked at, and raises TooCostly where they are too many."""
 
 
-def filter_codes(concepts: Concepts, condition: Json) -> Codes:
-    """The codes that pass a `compose.include.filter`. Raises Unevaluable."""
+def filter_codes(concepts: Concepts, condition: Json, spend: Spend) -> Codes:
+    """The codes that pass a `compose.include.filter`; `spend` is told how much is looked at. Raises Unevaluable."""
+    spend(concepts.size)
     operator, property, value = condition["op"], condition["property"], condition["value"]
     if not concepts.complete:
         raise Unevaluable(
@@ -149,7 +165,7 @@ def filter_codes(concepts: Concepts, condition: Json) -> Codes:
         if value not in concepts.properties:
             raise Unevaluable(f"`{concepts.url}` has no concept `{value}` for the filter `{property} {operator}`")
         return _HIERARCHY_OPERATORS[operator](concepts, value)
-    matches = _MATCHERS[operator](value)
+    matches = _compile_pattern(value, spend) if operator == "regex" else _MATCHERS[operator](value)
     return frozenset(code for code in concepts.properties if matches(_list_values(concepts, code, property)))
 
 
@@ -177,14 +193,27 @@ def _list_values(concepts: Concepts, code: str, property: str) -> tuple[str, ...
     return tuple(value for name, value in concepts.properties[code] if name == property)
 
 
-def _match_pattern(pattern: str) -> Matcher:
-    if _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > _MAX_REPEATS:
+def _compile_pattern(pattern: str, spend: Spend) -> Matcher:
+    bare = _ESCAPE.sub("", pattern)
+    repeats = len(_REPEATS.findall(bare))
+    if _REPEATED_GROUP.search(pattern) or repeats > _MAX_REPEATS:
         raise Unevaluable(f"the pattern `{pattern}` repeats a group, or more than {_MAX_REPEATS} times: it may not end")
+    # Each optional part doubles the ways through the pattern, and so does each alternative inside a group.
+    doublings = bare.count("?") + (bare.count("|") if "(" in bare else 0)
+    ways = 2 ** min(doublings, 64) * (1 if "(" in bare else 1 + bare.count("|"))
     try:
         matches = re.compile(pattern).fullmatch
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise Unevaluable(f"`{pattern}` is no regular expression ({error})") from None
-    return lambda values: any(matches(value) for value in values)
+
+    def match(value: str) -> bool:
+        steps = ways * (len(value) + 1) ** repeats * min(len(bare) + 1, len(value) + 1)
+        if steps > _MOST_STEPS:
+            raise Unevaluable(f"the pattern `{pattern}` may take too long on the {len(value)} characters of a value")
+        spend(steps // _STEPS_OF_A_CODE)
+        return matches(value) is not None
+
+    return lambda values: any(map(match, values))
 
 
 def _split_list(text: str) -> frozenset[str]:
@@ -200,6 +229,5 @@ _MATCHERS: Mapping[str, Callable[[str], Matcher]] = {
     "in": lambda text: _negate(_split_list(text).isdisjoint),
     "not-in": lambda text: _split_list(text).isdisjoint,
     "exists": lambda text: lambda values: bool(values) == (text == "true"),
-    "regex": _match_pattern,
 }
 """By filter operator: its value → the test on a concept's values of the property."""

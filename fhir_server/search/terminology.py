@@ -25,6 +25,9 @@ MODIFIERS = frozenset({"in", "not-in", "above", "below"})
 MAX_CODES = 20_000
 """Codes that one value set may have in a search; the docs page has what they cost."""
 
+MOST_LOOKED_AT = 4_000_000
+"""Codes that one search may look at to find out what its value sets contain and its codes subsume."""
+
 _SUFFIXES = tuple(f":{modifier}" for modifier in sorted(MODIFIERS))
 _MAX_DEPTH = 20
 _TOO_COSTLY = "http://hl7.org/fhir/StructureDefinition/valueset-toocostly"
@@ -36,10 +39,6 @@ class Codes:
 
     listed: frozenset[tuple[str, str]] = frozenset()
     systems: frozenset[str] = frozenset()
-
-    def union(self, other: Codes) -> Codes:
-        """What is in one of them."""
-        return Codes(self.listed | other.listed, self.systems | other.systems)
 
     def intersection(self, other: Codes) -> Codes:
         """What is in both."""
@@ -57,11 +56,44 @@ class Codes:
         return Codes(frozenset(listed), systems)
 
 
+def unite(parts: Iterable[Codes]) -> Codes:
+    """What is in one of them."""
+    listed: set[tuple[str, str]] = set()
+    systems: set[str] = set()
+    for each in parts:
+        listed |= each.listed
+        systems |= each.systems
+    return Codes(frozenset(listed), frozenset(systems))
+
+
+@dataclass(slots=True)
+class _Evaluated:
+    """What one search has worked out: value sets and code systems once each; `left`: codes that it may look at."""
+
+    sets: dict[str, Codes] = field(default_factory=dict)
+    systems: dict[str, Concepts | None] = field(default_factory=dict)
+    left: int = MOST_LOOKED_AT
+
+    def spend(self, number: int) -> None:
+        """Note that so many codes are looked at. Raises TooCostly."""
+        self.left -= number
+        if self.left < 0:
+            raise TooCostly(
+                f"More than {MOST_LOOKED_AT:,} codes would be looked at for the value sets and code systems of this "
+                "search; name fewer or narrower ones."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Terminology:
-    """Value sets and code systems by name; `stored` ones by preference, before those that R4 publishes."""
+    """Value sets and code systems by name, for one search; `stored` ones by preference, before those that R4 publishes.
+
+    `size`: bytes of the texts of those that are stored.
+    """
 
     stored: Mapping[Name, Sequence[Json]] = field(default_factory=dict)
+    size: int = 0
+    _evaluated: _Evaluated = field(default_factory=_Evaluated, compare=False, repr=False)
 
     def list_codes(self, canonical: str) -> Codes:
         """What the value set contains: a canonical URL, perhaps with `|version`, or `ValueSet/id`.
@@ -75,7 +107,7 @@ class Terminology:
                 code="not-found",
             )
         try:
-            codes = _Evaluation(self).list_codes(canonical)
+            codes = _Evaluation(self, self._evaluated).list_codes(canonical)
         except Unevaluable as error:
             raise Unevaluable(f"The value set `{canonical}` cannot be evaluated: {error}.") from None
         if len(codes.listed) > MAX_CODES:
@@ -83,15 +115,31 @@ class Terminology:
                 f"The value set `{canonical}` has {len(codes.listed)} codes; a search takes up to {MAX_CODES}. "
                 "Use a narrower value set."
             )
+        self._evaluated.spend(len(codes.listed))
         return codes
 
     def find_below(self, system: str, code: str) -> frozenset[str]:
         """The code and those that it subsumes. Raises Invalid for an unknown code, Unevaluable."""
-        return self._read_system_of(system, code).find_below(code)
+        concepts = self._read_system_of(system, code)
+        return self._count_edges(concepts.find_below(code), concepts.children)
 
     def find_above(self, system: str, code: str) -> frozenset[str]:
         """The code and those that subsume it. Raises Invalid for an unknown code, Unevaluable."""
-        return self._read_system_of(system, code).find_above(code)
+        concepts = self._read_system_of(system, code)
+        return self._count_edges(concepts.find_above(code), concepts.parents)
+
+    def _count_edges(self, codes: frozenset[str], edges: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        self._evaluated.spend(len(codes) + sum(len(edges.get(each, ())) for each in codes))
+        return codes
+
+    def read_system(self, canonical: str) -> Concepts | None:
+        """The concepts of a code system, read once; None for one that is not known."""
+        systems = self._evaluated.systems
+        if canonical not in systems:
+            found = self.find_definition("CodeSystem", canonical)
+            systems[canonical] = concepts = read_code_system(found) if found is not None else None
+            self._evaluated.spend(concepts.size if concepts is not None else 0)
+        return systems[canonical]
 
     def find_definition(self, kind: Kind, canonical: str) -> Json | None:
         """The definition that a canonical URL names: the given version, else the one to prefer."""
@@ -114,16 +162,15 @@ class Terminology:
         return f" (known versions: {', '.join(f'`{version}`' for version in versions)})" if versions else ""
 
     def _read_system_of(self, system: str, code: str) -> Concepts:
-        found = self.find_definition("CodeSystem", system)
-        if found is None:
+        concepts = self.read_system(system)
+        if concepts is None:
             raise Invalid(
                 f"The code system `{system}` is not known here; store it as a CodeSystem, or list codes.",
                 code="not-found",
             )
-        concepts = read_code_system(found)
         if not concepts.complete:
             raise Unevaluable(
-                f"The code system `{system}` is known here only in part (content `{found.get('content')}`), "
+                f"The code system `{system}` is known here only in part (content `{concepts.content}`), "
                 "so its hierarchy cannot be searched."
             )
         if code not in concepts.properties:
@@ -131,18 +178,17 @@ class Terminology:
         return concepts
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """Of one value set: what it includes and the code systems on the way are worked out once each."""
+    """Of one value set, and of those that it includes."""
 
     terminology: Terminology
-    sets: dict[str, Codes] = field(default_factory=dict)
-    systems: dict[str, Concepts | None] = field(default_factory=dict)
+    evaluated: _Evaluated
 
     def list_codes(self, canonical: str, path: tuple[str, ...] = ()) -> Codes:
         """What the value set contains; `path` are those that include it. Raises Unevaluable."""
-        if canonical in self.sets:
-            return self.sets[canonical]
+        if canonical in self.evaluated.sets:
+            return self.evaluated.sets[canonical]
         if canonical in path:
             raise Unevaluable(f"it includes itself, by way of `{path[-1]}`")
         if len(path) > _MAX_DEPTH:
@@ -157,7 +203,7 @@ class _Evaluation:
             if listed is None:
                 raise
             found = listed
-        self.sets[canonical] = found
+        self.evaluated.sets[canonical] = found
         return found
 
     def _compose(self, value_set: Json, path: tuple[str, ...]) -> Codes:
@@ -167,8 +213,8 @@ class _Evaluation:
         active = compose.get("inactive") is False
         included = [self._evaluate_include(each, active, path) for each in compose.get("include", ())]
         excluded = [self._evaluate_include(each, False, path) for each in compose.get("exclude", ())]
-        codes = reduce(Codes.union, included, Codes())
-        return codes.subtract(reduce(Codes.union, excluded)) if excluded else codes
+        codes = unite(included)
+        return codes.subtract(unite(excluded)) if excluded else codes
 
     def _evaluate_include(self, include: Json, active: bool, path: tuple[str, ...]) -> Codes:
         """One include or exclude: all its conditions hold."""
@@ -177,12 +223,13 @@ class _Evaluation:
             parts.append(self._evaluate_system(include, active))
         if not parts:
             raise Unevaluable("an `include` names neither a system nor a value set")
+        self.evaluated.spend(sum(len(each.listed) for each in parts))
         return reduce(Codes.intersection, parts)
 
     def _evaluate_system(self, include: Json, active: bool) -> Codes:
         system = include["system"]
         canonical = f"{system}|{include['version']}" if "version" in include else system
-        concepts = self._read_system(canonical)
+        concepts = self.terminology.read_system(canonical)
         filters = include.get("filter", ())
         codes: frozenset[str]
         if "concept" in include:
@@ -191,7 +238,7 @@ class _Evaluation:
             raise Unevaluable(f"it filters `{canonical}`, which is not known here")
         elif filters:
             assert concepts is not None
-            codes = reduce(frozenset.intersection, (filter_codes(concepts, each) for each in filters))
+            codes = frozenset.intersection(*(filter_codes(concepts, each, self.evaluated.spend) for each in filters))
         elif concepts is not None and concepts.complete:
             codes = frozenset(concepts.properties)
         elif active:
@@ -199,19 +246,11 @@ class _Evaluation:
         else:
             return Codes(systems=frozenset({system}))
         if active and concepts is not None:
+            self.evaluated.spend(concepts.size)
             codes = frozenset(
                 code for code in codes if code not in concepts.properties or not concepts.is_inactive(code)
             )
         return Codes(frozenset((system, code) for code in codes))
-
-    def _read_system(self, canonical: str) -> Concepts | None:
-        if canonical not in self.systems:
-            found = self.terminology.find_definition("CodeSystem", canonical)
-            self.systems[canonical] = read_code_system(found) if found is not None else None
-        return self.systems[canonical]
-
-
-NOTHING_STORED = Terminology()
 
 
 def read_expansion(value_set: Json) -> Codes | None:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.fhir.references import find_local_target
 from fhir_server.fhir.terminology import load_published_terminology
-from fhir_server.search.concepts import read_code_system
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import Criteria, make_or, reject
@@ -68,8 +67,8 @@ def implies(parameter: Parameter | Component, system: str, code: str, criteria: 
     system = _SPECIAL_VALUES.get(system, system)
     if system not in implied or len(implied) == 1 or not code:
         return system in implied
-    found = criteria.terminology.find_definition("CodeSystem", system)
-    return found is None or code in read_code_system(found).properties
+    concepts = criteria.terminology.read_system(system)
+    return concepts is None or code in concepts.properties
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from fhir_server.fhir.references import BaseUrls
 from fhir_server.search.entries import DateEntry, NumberEntry
 from fhir_server.search.query import Bound, Clause, Or
 from fhir_server.search.registry import Parameter, Registry
-from fhir_server.search.terminology import NOTHING_STORED, Terminology
+from fhir_server.search.terminology import Terminology
 
 
 class Surroundings(NamedTuple):
@@ -41,7 +41,7 @@ class Criteria:
     base: BaseUrls
     now: int
     zone: tzinfo = UTC
-    terminology: Terminology = NOTHING_STORED
+    terminology: Terminology = field(default_factory=Terminology)
     full_text: bool = False
 
 
