@@ -67,6 +67,7 @@ LARGE = {
     **value_set(**including({"system": CS, "concept": [{"code": str(n)} for n in range(MAX_CODES)]})),
     "url": "urn:l",
 }
+LONG = [{"url": "http://example.org/e", "valueString": "x" * 100_000}] * 40
 EQUAL = {"property": "code", "op": "=", "value": "1"}
 ACTIVE = {"compose": {"inactive": False, "include": [{"system": CS, "concept": [{"code": "1"}]}] * 1000}}
 
@@ -153,7 +154,7 @@ async def test_value_sets_are_evaluated_beside_the_loop(known: Knowledge, monkey
         assert (await client.get("/Observation?code:in=urn:l")).json()["total"] == 0
         for count, text in ((50_000, "has 50000 codes"), (1, "max_answer")):
             many = value_set(**including({"system": CS, "concept": [{"code": f"c{n}"} for n in range(count)]}))
-            words = {"id": "y", "description": "x" * (0 if count > 1 else 4_000_000)}
+            words = {"id": "y", "extension": LONG[: 40 if count == 1 else 1]}
             answer = await client.put("/ValueSet/y", json={**many, **words}, headers=JSON)
             assert answer.status_code in (200, 201)
             refused(await client.get(f"/Observation?code:in={VS}"), text)
