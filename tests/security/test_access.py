@@ -148,6 +148,8 @@ PAYING = {
     ],
 }
 
+STOPPING = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "a rash"}]}
+
 BOOKING = {
     "resourceType": "Parameters",
     "parameter": [{"name": "appointment-reference", "valueString": "Appointment/secret"}],
@@ -176,6 +178,8 @@ def book(patient: str) -> dict[str, Any]:
 
 REQUESTS: dict[str, list[Call]] = {
     "$activate": send("POST", "MedicationRequest/secret/$activate") + send("POST", "MedicationRequest/rx/$activate"),
+    "$renew": send("POST", "MedicationRequest/secret/$renew") + send("POST", "MedicationRequest/rx/$renew"),
+    "$discontinue": send("POST", "MedicationRequest/secret/$discontinue", STOPPING),
     "$find": get("""
         Appointment/$find?practitioner=Practitioner/quill&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z
         Appointment/$find?practitioner=Practitioner/none&start=2026-11-23T08:00:00Z&end=2026-11-23T12:00:00Z

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.operation import Operation
+from fhir_server.operations.operation import Level, Operation
 from fhir_server.operations.prescribing.activate import activate
+from fhir_server.operations.prescribing.discontinue import discontinue
+from fhir_server.operations.prescribing.renew import renew
+
+_ON_ONE: dict[str, tuple[Level, ...]] = {"MedicationRequest": ("instance",)}
 
 PRESCRIBING: tuple[Operation, ...] = (
     Operation(
@@ -13,7 +17,25 @@ PRESCRIBING: tuple[Operation, ...] = (
         operation_url("medicationrequest-activate"),
         "A prescription is checked and becomes active.",
         activate,
-        at={"MedicationRequest": ("instance",)},
+        at=_ON_ONE,
+        needs={"MedicationRequest": "ru"},
+    ),
+    Operation(
+        "renew",
+        ("POST",),
+        operation_url("medicationrequest-renew"),
+        "A draft that continues a prescription, which answers its refill requests.",
+        renew,
+        at=_ON_ONE,
+        needs={"MedicationRequest": "cr"},
+    ),
+    Operation(
+        "discontinue",
+        ("POST",),
+        operation_url("medicationrequest-discontinue"),
+        "A prescription is stopped, or withdrawn before it was used.",
+        discontinue,
+        at=_ON_ONE,
         needs={"MedicationRequest": "ru"},
     ),
 )
