@@ -31,7 +31,16 @@ DERIVED = frozenset(
         "servicerequest",
         "specimen",
     }
-    | {"charge", "slot", "schedule", "practitioner-role", "location", "practitioner-name", "organization-name"}
+    | {
+        "charge",
+        "slot",
+        "schedule",
+        "service-request",
+        "practitioner-role",
+        "location",
+        "practitioner-name",
+        "organization-name",
+    }
     | {"allergy", "procedure"}
 )
 """Kinds of identifiers that `derive_identifier` makes."""
@@ -63,7 +72,8 @@ def _list_paths(name: str, value: Any, path: str, partner: Partner) -> Iterator[
         if value.get("url") in BOOKKEEPING or (name == "identifier" and is_derived(value, partner)):
             return
         if name == "extension":
-            yield f"{path.removesuffix('.extension')}.extension({value.get('url')})" if len(value) > 1 else path
+            if any(each not in ([], {}, None) for member, each in value.items() if member != "url"):
+                yield f"{path.removesuffix('.extension')}.extension({value.get('url')})"
             return
         for member, each in value.items():
             if not (name == "meta" and member in OF_THE_SERVER) and member != "id":

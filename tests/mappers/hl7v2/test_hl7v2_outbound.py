@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.datatypes import CONVERSIONS
 from mappers.hl7v2.er7 import parse_message
 from mappers.hl7v2.mapping import map_message
@@ -40,7 +43,7 @@ ALWAYS_MEANT = frozenset({"Patient.active", "RelatedPerson.active"})
 MENTIONED = frozenset({"Practitioner", "PractitionerRole", "Organization", "Location"})
 """What a message names by number and name; the insured who is a Patient of their own is named so too."""
 
-MESSAGES = [("ADT^A04", "Encounter/visit"), ("ADT^A40", "Patient/ada")]
+MESSAGES = [("ADT^A04", "Encounter/visit"), ("ADT^A40", "Patient/ada"), ("SIU^S12", "Appointment/booking")]
 
 
 @cache
@@ -234,6 +237,70 @@ def test_any_patient_comes_back(patient: dict[str, Any], version: str) -> None:
     written = write("ADT^A31", "Patient/1", [patient], replace(RECEIVER, version=version))
     back = read_back(written.text)
     assert find_lost(patient, written, back) == []
+
+
+EVENT_OF = {"cancelled": "SIU^S15", "entered-in-error": "SIU^S17", "noshow": "SIU^S26"}
+
+
+def test_appointments_of_the_clinic_come_back() -> None:
+    own = [each["resource"] for each in clinic() if each["resource"]["resourceType"] == "Appointment"]
+    events = [EVENT_OF.get(each["status"], "SIU^S14") for each in own]
+    assert {"SIU^S14", "SIU^S15", "SIU^S26"} <= set(events)
+    found = [find_losses(event, f"Appointment/{each['id']}", clinic()) for event, each in zip(events, own, strict=True)]
+    assert found == [[]] * 21
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "refused"),
+    [("S15", "booked", True), ("S17", "cancelled", True), ("S26", "booked", True), ("S26", "noshow", False)],
+)
+def test_an_event_that_says_a_status_is_about_an_appointment_of_that_status(
+    event: str, status: str, refused: bool
+) -> None:
+    booking = {**read_resources()[-1], "status": status}
+    assert (write(f"SIU^{event}", "Appointment/booking", [*read_resources()[:-1], booking]).text == "") is refused
+
+
+def test_why_nobody_came_goes_and_comes_back() -> None:
+    reason = {"url": extension_url("no-show-reason"), "valueCodeableConcept": {"text": "Snow"}}
+    booking = {**read_resources()[-1], "status": "noshow", "extension": [reason]}
+    written = write("SIU^S26", "Appointment/booking", [*read_resources()[:-1], booking])
+    assert find_lost(booking, written, read_back(written.text)) == []
+    assert not any("extension" in issue.text for issue in written.issues)
+    message = parse_message(written.text).message
+    assert message
+    assert message.segment("SCH").text(6, 2) == "Snow"
+
+
+INSTANTS = st.datetimes(
+    min_value=datetime(1990, 1, 1),
+    max_value=datetime(2090, 1, 1),
+    timezones=st.sampled_from([UTC, ZoneInfo("Asia/Kolkata")]),
+).map(lambda moment: moment.replace(microsecond=0))
+STATUSES = ["proposed", "pending", "booked", "arrived", "fulfilled", "checked-in", "waitlist"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    start=INSTANTS,
+    seconds=st.integers(1, 90000),
+    status=st.sampled_from(STATUSES),
+    answers=st.lists(st.sampled_from(["accepted", "declined", "tentative", "needs-action"]), min_size=3, max_size=3),
+    comment=TEXTS,
+)
+def test_any_appointment_comes_back(
+    start: datetime, seconds: int, status: str, answers: list[str], comment: str
+) -> None:
+    whole = {"start": start.isoformat(), "end": (start + timedelta(seconds=seconds)).isoformat()}
+    actors = ("Patient/ada", "Practitioner/wren", "Location/room")
+    pairs = zip(actors, answers, strict=True)
+    participants: list[Resource] = [{"actor": {"reference": name}, "status": answer} for name, answer in pairs]
+    participants[1]["period"] = whole
+    booking = {**read_resources()[-1], **whole, "status": status, "comment": comment, "participant": participants}
+    written = write("SIU^S14", "Appointment/booking", [*read_resources()[:-1], booking])
+    back = read_back(written.text)
+    assert find_lost(booking, written, back) == []
+    assert len(next(each for each in back if each["resourceType"] == "Appointment")["participant"]) == 3
 
 
 def test_the_page_lists_the_events_that_are_written() -> None:
