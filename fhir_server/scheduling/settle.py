@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from fhir_server.fhir.json_tree import decode
-from fhir_server.fhir.outcome import Issue
+from fhir_server.fhir.outcome import Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.scheduling.surroundings import Surroundings, Wanted, read_surroundings, tag
 from fhir_server.search.query import Equals
@@ -27,6 +27,9 @@ from mappers.scheduling.life_cycle import frees_slots
 from mappers.scheduling.locks import name_locks
 from mappers.scheduling.occupied import OCCUPYING, Taking, is_request, list_takings, occupies, reserve
 from mappers.scheduling.slots import SlotChanges, SlotContext, derive_slots, release_slots
+
+MOST_PARTICIPANTS = 1000
+"""Participants of an Appointment that takes time: whose Schedule it is depends on all of them, for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,12 @@ class Consequences(NamedTuple):
 
 
 async def settle(state: State, visit: Visit) -> Settled:
-    """Lock the actors and days of a visit and look what is in its way. The status is not checked here."""
+    """Lock the actors and days of a visit and look what is in its way. The status is not checked here.
+
+    Raises Unprocessable for more participants than one may have.
+    """
     new, old, now = visit.new, visit.old, visit.now
+    _check_size(new)
     end = _end_of(new)
     past = end is not None and end <= now
     if not occupies(new, now) or (past and not visit.operation and (old is None or not _moves(visit))):
@@ -79,6 +86,13 @@ async def settle(state: State, visit: Visit) -> Settled:
     actors = [each.actor for each in fresh]
     around = await read_surroundings(partial(find, state), actors, window, visit.practice, now)
     return Settled(visit, tuple(await _hide_names(state, _list_refusals(visit, fresh, around, past))), around)
+
+
+def _check_size(new: Resource) -> None:
+    count = len(members(new, "participant"))
+    if code_of(new) in OCCUPYING and count > MOST_PARTICIPANTS:
+        text = f"The Appointment has {count:,} participants, more than the {MOST_PARTICIPANTS:,} that one may have."
+        raise Unprocessable(text, code="too-costly", expression=("Appointment.participant",))
 
 
 async def _hide_names(state: State, refusals: Iterable[Refusal]) -> list[Refusal]:

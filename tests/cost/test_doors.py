@@ -21,7 +21,7 @@ from fhir_server.api import binary, response
 from fhir_server.app import Knowledge
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import MOST_BYTES
-from fhir_server.operations.scheduling.rule import MOST_PARTICIPANTS
+from fhir_server.scheduling.settle import MOST_PARTICIPANTS
 from mappers.billing.libraries import LARGEST_ATTACHMENT
 from tests.conftest import Client, serving
 from tests.cost.measuring import measure_standstill
@@ -100,6 +100,24 @@ async def test_an_appointment_has_a_number_of_participants(client: Client, allow
         assert answer.status_code == status
         assert stood <= allowed
     assert (await client.get("/Appointment?_summary=count")).json()["total"] == 1
+
+
+@pytest.mark.parametrize("operation", ["$hold", "$book"])
+async def test_nor_does_an_operation_take_more_participants(client: Client, allowed: float, operation: str) -> None:
+    """Neither in its body, nor those of an Appointment that takes no time yet and may have as many as it likes."""
+    actors = [f"Practitioner/{'pine' if number % 2 else 'elm'}" for number in range(11_000)]
+    large = visit("10:00", "10:20", *actors, "Patient/ada", status="proposed")
+    stored = await client.post("/Appointment", json=large, headers=JSON)
+    assert stored.status_code == 201
+    reference = f"Appointment/{stored.json()['id']}"
+    for part in (
+        {"name": "appointment-resource", "resource": large},
+        {"name": "appointment-reference", "valueString": reference},
+    ):
+        body = orjson.dumps({"resourceType": "Parameters", "parameter": [part]})
+        stood, answer = await measure_standstill(client, "POST", f"/Appointment/{operation}", body, JSON)
+        assert answer.status_code == 422 and answer.json()["issue"][0]["code"] == "too-costly", answer.text[:500]
+        assert stood <= allowed
 
 
 def library(attachment: bytes) -> bytes:

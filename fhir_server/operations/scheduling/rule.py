@@ -17,7 +17,7 @@ from fhir_server.scheduling.surroundings import LONGEST, tag
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import owner_of
-from mappers.scheduling.elements import Resource, code_of, members, read_times, target_of
+from mappers.scheduling.elements import Resource, code_of, read_times, target_of
 from mappers.scheduling.hours import read_hours
 from mappers.scheduling.intervals import Interval
 from mappers.scheduling.life_cycle import check_transition
@@ -27,8 +27,6 @@ from mappers.scheduling.ownership import is_same_but_for_patients, split_by_owne
 from mappers.scheduling.parameters import read_parameters
 
 _ENDS = ("end", "start")
-MOST_PARTICIPANTS = 1000
-"""Participants of an Appointment that takes time: whose Schedule it is depends on all of them, for each of them."""
 
 
 async def appointment_rule(state: State, change: Change) -> Ruling:
@@ -42,8 +40,6 @@ async def appointment_rule(state: State, change: Change) -> Ruling:
         released = await plan_release(state, old or {}, now)
         return Ruling(actions=released.actions)
     new = dict(change.new)
-    if large := _check_size(new):
-        return Ruling(large)
     wrong = [*_check_times(new, old), *_check_status(new, old)]
     if wrong and mode == "enforce":
         return Ruling(tuple(wrong))
@@ -83,15 +79,6 @@ def _check_times(new: Resource, old: Resource | None) -> list[Issue]:
         return []
     times = read_times(new)
     return [times] if isinstance(times, Issue) else []
-
-
-def _check_size(new: Resource) -> tuple[Issue, ...]:
-    """What takes time has so many participants at most."""
-    count = len(members(new, "participant"))
-    if code_of(new) not in OCCUPYING or count <= MOST_PARTICIPANTS:
-        return ()
-    text = f"The Appointment has {count:,} participants, more than the {MOST_PARTICIPANTS:,} that one may have."
-    return (Issue("error", "too-costly", text, ("Appointment.participant",)),)
 
 
 def _check_status(new: Resource, old: Resource | None) -> list[Issue]:
