@@ -184,10 +184,11 @@ def _build_practitioner(value: Composite, number: str, name: Resource, cell: Cel
 
 
 def ndl_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
-    """The person of an NDL, which is a CNN: number, name and authority as sub-components."""
-    person = value.part(1)
-    parts = person.parts
-    return xcn_to_practitioner(Composite((*parts[:7], *parts[7:8], *parts[8:9])), cell)
+    """The person of an NDL, which is a CNN: number, name and, from the ninth on, authority as sub-components."""
+    parts = value.part(1).parts
+    empty = (("",),) * (8 - len(parts[:8]))
+    authority = tuple(part[0] for part in parts[8:11])
+    return xcn_to_practitioner(Composite((*parts[:8], *empty, authority or ("",))), cell)
 
 
 def xon_to_organization(value: Composite, cell: Cell) -> Resource | None:

@@ -88,6 +88,7 @@ WRITES: dict[str, Write] = {
     "money": lambda spot, row, writing: quantities.write_money(spot.get()),
     "name": _plain(people.write_name),
     "nameText": lambda spot, row, writing: codes.compose([str(spot.get())]),
+    "ndl": _plain(people.write_ndl),
     "openDateTime": _date_time,
     "organization": _plain(people.write_organization),
     "organizationText": lambda spot, row, writing: codes.compose(str(spot.get())),
@@ -103,14 +104,16 @@ WRITES: dict[str, Write] = {
 """The reverse of the conversions of `datatypes.CONVERSIONS`."""
 
 REVERSE = {CONVERSIONS[name]: write for name, write in WRITES.items()}
-REFERENCES = frozenset(CONVERSIONS[name] for name in ("practitioner", "organization", "organizationCode", "location"))
+REFERENCES = frozenset(
+    CONVERSIONS[name] for name in ("practitioner", "organization", "organizationCode", "location", "ndl")
+)
 FIRST = CONVERSIONS["ssn"]
 """Its rows go first: they take what is theirs and leave the rest to the others."""
 
 
 @cache
 def read_outbound() -> dict[tuple[str, str], str]:
-    """The rule of a kind and field: `never`, `once` (it holds one value), or `when` (the row's condition counts)."""
+    """By kind and field: `never`, `once` (one value), `when` (the row's condition counts), or the version needed."""
     return {(row[0], row[1]): row[2] for row in read_table("outbound.tsv")}
 
 
@@ -148,6 +151,8 @@ class Fields:
         rows = read_rows().get((kind, self.name), ())
         for row in sorted(rows, key=lambda row: row.convert is not FIRST):
             rule = read_outbound().get((kind, row.name), "")
+            if rule[:1].isdigit():
+                rule = "" if self.writing.receiver.version >= rule else "never"
             if rule == "never" or row.convert not in REVERSE:
                 continue
             if rule == "when" and not all(holds(lambda _: self.segment()) for holds in row.conditions):

@@ -10,17 +10,26 @@ from mappers.hl7v2.er7 import USUAL, Message, Segment, write_message
 from mappers.hl7v2.issues import Issue, has_errors, refuse
 from mappers.hl7v2.outbound.adt import write_adt
 from mappers.hl7v2.outbound.appointments import write_siu
+from mappers.hl7v2.outbound.charges import write_dft
 from mappers.hl7v2.outbound.fields import Fields
 from mappers.hl7v2.outbound.receiver import Envelope, Index, Receiver, Writing
+from mappers.hl7v2.outbound.results import write_oru
 from mappers.hl7v2.outbound.times import write_moment
 from mappers.hl7v2.partner import find_zone
 from mappers.hl7v2.tables import read_table
 
-FAMILIES: dict[str, Callable[[Resource, Writing], list[Segment]]] = {"ADT": write_adt, "SIU": write_siu}
+FAMILIES: dict[str, Callable[[Resource, Writing], list[Segment]]] = {
+    "ADT": write_adt,
+    "SIU": write_siu,
+    "ORU": write_oru,
+    "DFT": write_dft,
+}
 """What writes the segments after MSH."""
 
 EVENTS = {
     "ADT": frozenset({"A04", "A08", "A28", "A31", "A40"}),
+    "ORU": frozenset({"R01"}),
+    "DFT": frozenset({"P03"}),
     "SIU": frozenset({"S12", "S13", "S14", "S15", "S17", "S26"}),
 }
 """The events that are written."""

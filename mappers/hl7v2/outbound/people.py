@@ -127,6 +127,16 @@ def write_person(reference: Resource, writing: Writing) -> Composite | None:
     return compose(identifier.get("value", ""), [str(parts[0])], *parts[1:], "", "", *more)
 
 
+def write_ndl(reference: Resource, writing: Writing) -> Composite | None:
+    """A person as NDL: number, name and authority as sub-components of the first component."""
+    person = write_person(reference, writing)
+    if person is None:
+        return None
+    parts = [person.text(number) for number in range(1, 7)]
+    authority = person.part(9)
+    return compose([*parts, "", "", *(authority.text(number) for number in (1, 2, 3))])
+
+
 def write_organization(reference: Resource, writing: Writing) -> Composite | None:
     """The name, number, authority and type of an Organization."""
     partner = writing.receiver.partner
