@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         description="What happens to plain writes of Appointments that break the rules of booking: they are refused, "
         "stored with a warning, or stored unchecked.",
     )
+    prescribing: Literal["enforce", "off"] = Field(
+        "off",
+        description="Whether plain writes of MedicationRequests are held to the checks and the life cycle of "
+        "prescriptions, as the operations are.",
+    )
     hold_minutes: int = Field(10, ge=1, le=1440, description="Minutes for which `$hold` keeps a time.")
     offer_minutes: int = Field(
         120,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fhir_server.operations.billing.claim_rule import CLAIM_RULES
 from fhir_server.operations.charges.rule import CHARGE_RULES
 from fhir_server.operations.payments.rule import PAYMENT_RULES
+from fhir_server.operations.prescribing.rule import PRESCRIBING_RULES
 from fhir_server.operations.scheduling.rule import BOOKING_RULES
 from fhir_server.writes.rules import Rules, join_rules
 
-RULES: Rules = join_rules(BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES)
+RULES: Rules = join_rules(BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES, PRESCRIBING_RULES)
 """Resource type → its business rule."""

@@ -12,6 +12,9 @@ DEA = ("urn:oid:2.16.840.1.113883.4.814", "http://terminology.hl7.org/NamingSyst
 SUBSTITUTION = "http://terminology.hl7.org/CodeSystem/v3-substanceAdminSubstitution"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 NDC = "http://hl7.org/fhir/sid/ndc"
+ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
+NCPDP_ID = "http://terminology.hl7.org/NamingSystem/NCPDPProviderIdentificationNumber"
+"""The system of the number that NCPDP gives a pharmacy."""
 
 SCHEDULE = extension_url("controlled-substance-schedule")
 """On MedicationRequest or Medication: a CodeableConcept of the schedule of a controlled substance."""
@@ -22,14 +25,13 @@ REFILL_REQUEST = "refill-request"
 RENEWAL = "renewal"
 """The code of a Task by which somebody asks for more of a drug, and of its output that names the new prescription."""
 
+DEA_SCHEDULES = {"I": "C48672", "II": "C48675", "III": "C48676", "IV": "C48677", "V": "C48679"}
+"""Schedule → its code in the NCI Thesaurus."""
+
 SCHEDULES = {
     **{roman: roman for roman in ("I", "II", "III", "IV", "V")},
     **{f"C{roman}": roman for roman in ("I", "II", "III", "IV", "V")},
-    "C48672": "I",
-    "C48675": "II",
-    "C48676": "III",
-    "C48677": "IV",
-    "C48679": "V",
+    **{code: roman for roman, code in DEA_SCHEDULES.items()},
 }
 """Schedule by code: HL7 table 0477, the letters on labels, and the NCI Thesaurus, which NCPDP and the FDA use."""
 

@@ -178,6 +178,7 @@ def book(patient: str) -> dict[str, Any]:
 
 REQUESTS: dict[str, list[Call]] = {
     "$activate": send("POST", "MedicationRequest/secret/$activate") + send("POST", "MedicationRequest/rx/$activate"),
+    "$new-rx": get("MedicationRequest/secret/$new-rx"),
     "$renew": send("POST", "MedicationRequest/secret/$renew") + send("POST", "MedicationRequest/rx/$renew"),
     "$discontinue": send("POST", "MedicationRequest/secret/$discontinue", STOPPING),
     "$find": get("""

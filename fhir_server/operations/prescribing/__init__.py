@@ -6,6 +6,7 @@ from fhir_server.fhir.urls import operation_url
 from fhir_server.operations.operation import Level, Operation
 from fhir_server.operations.prescribing.activate import activate
 from fhir_server.operations.prescribing.discontinue import discontinue
+from fhir_server.operations.prescribing.new_rx import JSON, new_rx
 from fhir_server.operations.prescribing.renew import renew
 
 _ON_ONE: dict[str, tuple[Level, ...]] = {"MedicationRequest": ("instance",)}
@@ -37,5 +38,15 @@ PRESCRIBING: tuple[Operation, ...] = (
         discontinue,
         at=_ON_ONE,
         needs={"MedicationRequest": "ru"},
+    ),
+    Operation(
+        "new-rx",
+        ("GET",),
+        operation_url("medicationrequest-new-rx"),
+        "An active prescription as a document shaped like NewRx of NCPDP SCRIPT.",
+        new_rx,
+        at=_ON_ONE,
+        gives=(JSON,),
+        needs={"MedicationRequest": "r", "Patient": "r", "Practitioner": "r"},
     ),
 )

@@ -34,19 +34,17 @@ async def read_prescription(state: State, request: Mapping[str, object]) -> Pres
     tree = dict(request)
     patient = find_local(state, tree.get("subject"))
     if not patient.startswith("Patient/"):
-        return Prescription(
-            tree, read_medicine(tree, await _read_drugs(state, [tree])), await _read_people(state, tree)
-        )
+        return Prescription(tree, read_medicine(tree, await read_drugs(state, [tree])), await read_people(state, tree))
     state.lock((f"prescriptions of {patient}",))
     of_patient = Equals("patient", (patient,))
     others = await _search(state, "MedicationRequest", And((of_patient, _CURRENT)))
     others = [each for each in others if make_reference(each) != make_reference(tree)]
     allergies = await _search(state, "AllergyIntolerance", of_patient)
-    drugs = await _read_drugs(state, [tree, *others])
+    drugs = await read_drugs(state, [tree, *others])
     return Prescription(
         tree,
         read_medicine(tree, drugs, await _read_knowledge(state, read_medicine(tree, drugs).codes)),
-        await _read_people(state, tree),
+        await read_people(state, tree),
         allergies,
         [Other(each, read_medicine(each, drugs)) for each in others],
         await _find_hidden(state, [*others, *allergies]),
@@ -75,25 +73,25 @@ async def _read_knowledge(state: State, codes: Iterable[str]) -> list[Resource]:
     return await _search(state, "MedicationKnowledge", Equals("code", terms)) if terms else []
 
 
-async def _read(state: State, reference: str) -> Resource | None:
+async def read(state: State, reference: str) -> Resource | None:
     type, _, id = reference.partition("/")
     found = await state.read(type, id) if reference else None
     return None if found is None else dict(found.tree)
 
 
-async def _read_people(state: State, request: Resource) -> list[Resource]:
+async def read_people(state: State, request: Resource) -> list[Resource]:
     """The Practitioner who requests, the PractitionerRole before it."""
     people: list[Resource] = []
     reference = find_local(state, request.get("requester"))
-    if reference.startswith("PractitionerRole/") and (role := await _read(state, reference)) is not None:
+    if reference.startswith("PractitionerRole/") and (role := await read(state, reference)) is not None:
         people.append(role)
         reference = find_local(state, role.get("practitioner"))
-    if reference.startswith("Practitioner/") and (person := await _read(state, reference)) is not None:
+    if reference.startswith("Practitioner/") and (person := await read(state, reference)) is not None:
         people.insert(0, person)
     return people
 
 
-async def _read_drugs(state: State, requests: Iterable[Resource]) -> dict[str, Resource]:
+async def read_drugs(state: State, requests: Iterable[Resource]) -> dict[str, Resource]:
     """By the reference as it is written, the Medications of the requests and what these are made of."""
     found: dict[str, Resource] = {}
     waiting = [reference for each in requests for reference in list_references(each)]
@@ -106,7 +104,7 @@ async def _read_drugs(state: State, requests: Iterable[Resource]) -> dict[str, R
         if len(seen) > MOST_REFERENCES:
             message = f"The patient's prescriptions lead to more than {MOST_REFERENCES} Medications."
             raise Unprocessable(message, code="too-costly", expression=("MedicationRequest.medication",))
-        drug = await _read(state, find_local(state, {"reference": text}))
+        drug = await read(state, find_local(state, {"reference": text}))
         if drug is not None:
             found[text] = drug
             waiting += list_references(drug)
@@ -116,4 +114,5 @@ async def _read_drugs(state: State, requests: Iterable[Resource]) -> dict[str, R
 async def _find_hidden(state: State, resources: Iterable[Resource]) -> frozenset[str]:
     references = [make_reference(each) for each in resources]
     seen = await state.context.reader(state.caller).read_many(references) if references else {}
-    return frozenset(references) - seen.keys() - state.list_pending(frozenset(("MedicationRequest",))).keys()
+    own = state.list_pending(frozenset(("AllergyIntolerance", "MedicationRequest")))
+    return frozenset(references) - seen.keys() - own.keys()
