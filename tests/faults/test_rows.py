@@ -62,6 +62,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cost/test_terminology_cost.py::test_patterns_that_would_take_very_long_are_refused",
         "tests/cost/test_terminology_cost.py::test_value_sets_are_evaluated_beside_the_loop",
         "tests/cost/test_large_rules.py::test_what_a_decision_reads_has_a_size",
+        "tests/cost/test_large_rules.py::test_ledgers_and_statements_of_many_entries_are_written_beside_the_loop",
+        "tests/cost/test_doors.py::test_nor_does_an_operation_take_more_participants",
         "tests/cost/test_large_rules.py::test_what_a_decision_reads_is_parsed_beside_the_loop",
         "tests/cost/test_large_rules.py::test_what_a_rule_is_asked_about_is_read_beside_the_loop",
         "tests/cost/test_large_answers.py::test_large_resources_of_an_answer_are_read_beside_the_loop",

@@ -22,6 +22,9 @@ from mappers.billing.fields import ZERO, Resource, make_money
 from mappers.billing.ledger import ADJUSTMENT, CHARGE, PAYMENT, REFUND, Books, Entry, list_entries, make_books
 
 CSV = "text/csv"
+SIZE_OF_ONE = 512
+"""Bytes as which a resource counts where it is decided whether what is computed of it is computed on a thread."""
+
 _COLUMNS = ("date", "kind", "amount", "balance", "claim", "line", "payer", "reason")
 
 
@@ -32,11 +35,15 @@ async def ledger(context: Context, request: Request) -> Response:
     account = f"Account/{request.path[1]}" if len(request.path) == 3 else asked.reference("account")
     claim = asked.reference("claim")
     patients = await _find_patients(context, request, account, claim or asked.reference("patient"))
-    books = make_books(await read_money(context, request, patients))
-    entries = [entry for entry in list_entries(books, day) if _belongs(books, entry, account, claim)]
-    if request.media_type == CSV:
-        return Response(200, _write_csv(entries), content_type=CSV)
-    return Response(200, encode(_to_parameters(entries, day)))
+    money = await read_money(context, request, patients)
+
+    def write() -> bytes:
+        books = make_books(money)
+        entries = [entry for entry in list_entries(books, day) if _belongs(books, entry, account, claim)]
+        return _write_csv(entries) if request.media_type == CSV else encode(_to_parameters(entries, day))
+
+    body = await context.long_work.run(SIZE_OF_ONE * len(money), write)
+    return Response(200, body, content_type=CSV) if request.media_type == CSV else Response(200, body)
 
 
 async def balance(context: Context, request: Request) -> Response:
@@ -44,7 +51,13 @@ async def balance(context: Context, request: Request) -> Response:
     asked = read_parameters(context, request, ("date",))
     day, patient = read_day(context, asked, "date"), f"Patient/{request.path[1]}"
     await need_stored(context, request, patient)
-    books = make_books(await read_money(context, request, [patient]))
+    money = await read_money(context, request, [patient])
+    parameters = await context.long_work.run(SIZE_OF_ONE * len(money), _balance, money, day)
+    return Response(200, encode({"resourceType": "Parameters", "parameter": parameters}))
+
+
+def _balance(money: dict[str, Resource], day: date) -> list[Resource]:
+    books = make_books(money)
     entries = list(list_entries(books, day))
     sums = {kind: sum((e.amount for e in entries if e.kind == kind), ZERO) for kind in (CHARGE, PAYMENT, ADJUSTMENT)}
     refunds = sum((e.amount for e in entries if e.kind == REFUND), ZERO)
@@ -57,12 +70,11 @@ async def balance(context: Context, request: Request) -> Response:
         _money("balance", sum((e.amount for e in entries), ZERO)),
         _money("patient-balance", sum_balances(books, day, "payer").get("patient", ZERO)),
     ]
-    parameters += [
+    return parameters + [
         {"name": "payer", "part": [{"name": "reference", "valueString": payer}, _money("balance", amount)]}
         for payer, amount in sorted(sum_balances(books, day, "payer").items())
         if payer != "patient"
     ]
-    return Response(200, encode({"resourceType": "Parameters", "parameter": parameters}))
 
 
 def read_day(context: Context, asked: Parameters, name: str, default: date | None = None) -> date:
@@ -105,8 +117,10 @@ async def read_money(context: Context, request: Request, patients: Iterable[str]
     for patient in patients:
         for reference, each in (await read_patient(find, patient)).items():
             if reference in found and each["resourceType"] == "PaymentReconciliation":
-                details = [*found[reference]["detail"]]
-                each = {**each, "detail": details + [detail for detail in each["detail"] if detail not in details]}
+                details = [*found[reference].get("detail", ())]
+                seen = set(map(encode, details))
+                details += [detail for detail in each.get("detail", ()) if encode(detail) not in seen]
+                each = {**each, "detail": details}
             found[reference] = each
         if len(found) > MOST_READ:
             text = f"More than {MOST_READ} resources tell of this account; ask for one `patient` or `claim` of it."

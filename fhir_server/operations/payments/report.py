@@ -10,7 +10,7 @@ from datetime import date, timedelta
 import orjson
 
 from fhir_server.fhir.outcome import Invalid
-from fhir_server.operations.payments.ledger import CSV, read_day
+from fhir_server.operations.payments.ledger import CSV, SIZE_OF_ONE, read_day
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller, Request, Response
@@ -42,8 +42,6 @@ from mappers.scheduling.day_sheet import name_whole
 Compute = Callable[[Books, Mapping[str, Sending]], Table]
 Read = Callable[[Context, Parameters], tuple[date, Compute]]
 """Gives the last day whose closing the report may begin with, and how it is computed."""
-# Bytes as which one resource counts when it is decided whether the report is computed on a thread.
-_RESOURCE = 512
 _DAY = timedelta(days=1)
 
 
@@ -66,7 +64,7 @@ async def make_table(context: Context, caller: Caller, name: str, asked: Paramet
     if most is None:  # the thread of long work is that of requests, which would wait
         table = await asyncio.to_thread(_make, compute, practice, sendings)
     else:
-        table = await context.long_work.run(_RESOURCE * len(practice.resources), _make, compute, practice, sendings)
+        table = await context.long_work.run(SIZE_OF_ONE * len(practice.resources), _make, compute, practice, sendings)
     stored = await context.reader(caller).read_many([key for key, _ in table.rows if "/" in key])
     directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
     return replace(table, names={key: name_whole(key, directory) for key in directory})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import orjson
 
 from fhir_server.fhir.outcome import NotImplementedHere
-from fhir_server.operations.payments.ledger import need_stored, read_day, read_money
+from fhir_server.operations.payments.ledger import SIZE_OF_ONE, need_stored, read_day, read_money
 from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -36,19 +36,25 @@ async def statement(context: Context, request: Request) -> Response:
     tree = await need_stored(context, request, account)
     reader = context.reader(request.caller)
     patients = await list_patients(find_by(reader, MOST_READ), tree)
-    found = make_statement(make_books(await read_money(context, request, patients)), account, patients, day)
+    money = await read_money(context, request, patients)
+    size = SIZE_OF_ONE * len(money)
+    found = await context.long_work.run(size, lambda: make_statement(make_books(money), account, patients, day))
     guarantor = find_guarantor(tree, day)
     people = {guarantor, *patients, *(line.root.provider for line in found.lines)} - {""}
     stored = await reader.read_many(sorted(people))
     directory = {each: orjson.loads(one.raw) for each, one in stored.items() if one.raw is not None}
     names = {each: name_whole(each, directory) for each in people}
     address = [names.get(guarantor, ""), *_list_address(directory.get(guarantor, {}))]
-    if request.media_type == PDF:
-        return _draw(found, request.path[1], address, names)
-    text = write_statement(found, request.path[1], address, names)
-    if request.media_type == TEXT:
-        return Response(200, text.encode(), content_type=f"{TEXT}; charset=utf-8")
-    return Response(200, encode(make_statement_parameters(found, guarantor, text)))
+
+    def write() -> Response:
+        if request.media_type == PDF:
+            return _draw(found, request.path[1], address, names)
+        text = write_statement(found, request.path[1], address, names)
+        if request.media_type == TEXT:
+            return Response(200, text.encode(), content_type=f"{TEXT}; charset=utf-8")
+        return Response(200, encode(make_statement_parameters(found, guarantor, text)))
+
+    return await context.long_work.run(size, write)
 
 
 def _draw(found: Statement, account: str, address: list[str], names: Mapping[str, str]) -> Response:
