@@ -53,19 +53,13 @@ def take_visit(encounter: Resource | None, account: Resource | None, writing: Wr
         encounter.pop("subject", None)
         if account:
             named = encounter.get("account", [])
-            encounter["account"] = [each for each in named if not _is_named(account, each, writing)]
+            encounter["account"] = [each for each in named if not writing.names(each, account)]
         tell_leaves(encounter, writing)
     if account:
         account.pop("subject", None)
         if account.get("status") == "active":
             account.pop("status")
         tell_leaves(account, writing)
-
-
-def _is_named(resource: Resource, reference: Resource, writing: Writing) -> bool:
-    """Whether a Reference leads to the resource that this one is a copy of."""
-    known = writing.index.find(reference)
-    return bool(known) and (known or {}).get("id") == resource.get("id")
 
 
 def write_adt(focus: Resource, writing: Writing) -> list[Segment]:

@@ -59,7 +59,7 @@ def write_siu(focus: Resource, writing: Writing) -> list[Segment]:
         return []
     _type_numbers(appointment)
     people = _write_patient(appointment, writing)
-    segments = [*_write_schedule(appointment, writing), *people, Segment("RGS", ("1",))]
+    segments = [*_write_schedule(appointment, focus, writing), *people, Segment("RGS", ("1",))]
     segments += _write_types(appointment, focus, writing)
     segments += _write_participants(appointment, writing)
     appointment["participant"] = [each for each in appointment.get("participant", []) if each]
@@ -74,7 +74,7 @@ def _type_numbers(appointment: Resource) -> None:
             identifier["type"] = build_concept(IDENTIFIER_TYPES, "FILL")
 
 
-def _write_schedule(appointment: Resource, writing: Writing) -> list[Segment]:
+def _write_schedule(appointment: Resource, focus: Resource, writing: Writing) -> list[Segment]:
     sch = Fields("SCH", writing)
     if not any(read_type(each) in ("PLAC", "FILL") for each in appointment.get("identifier", [])):
         own = name_resource(appointment, writing) | {"type": build_concept(IDENTIFIER_TYPES, "FILL")}
@@ -94,6 +94,8 @@ def _write_schedule(appointment: Resource, writing: Writing) -> list[Segment]:
     request = next(iter(appointment.get("basedOn", [])), None)
     if request and len(appointment.get("serviceType", [])) < 2 and (order := writing.follow(request, "ServiceRequest")):
         sch.fill(order, "ServiceRequest")
+        _take_same(order, appointment, focus)
+        tell_leaves(order, writing)
         request.clear()
     tq1 = Fields("TQ1", writing)
     tq1.put(1, "1")
@@ -110,6 +112,17 @@ def _write_schedule(appointment: Resource, writing: Writing) -> list[Segment]:
         note.put(3, comment)
         segments.append(note.segment())
     return segments
+
+
+def _take_same(order: Resource, appointment: Resource, focus: Resource) -> None:
+    """Takes out of an order what the appointment says of it, and what an order of a booking always is."""
+    whole = {name: focus[name] for name in ("start", "end") if name in focus}
+    same: dict[str, Any] = {"status": "active", "intent": "order", "occurrencePeriod": whole}
+    same["code"] = next(iter(appointment.get("serviceType", [])), None)
+    order.pop("subject", None)
+    for name, value in same.items():
+        if order.get(name) == value:
+            order.pop(name, None)
 
 
 def _take_reason(appointment: Resource, writing: Writing) -> Composite | None:

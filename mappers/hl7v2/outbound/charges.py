@@ -77,8 +77,7 @@ def _write_ft1(
     charge.pop("subject")
     for resource, name in zip(beside, ("context", "account"), strict=True):
         value = charge.get(name)
-        known = writing.index.find(value[0] if isinstance(value, list) and value else value)
-        if resource and known and known.get("id") == resource.get("id"):
+        if writing.names(value[0] if isinstance(value, list) and value else value, resource):
             charge.pop(name)
     tell_leaves(charge, writing)
     return ft1.segment()

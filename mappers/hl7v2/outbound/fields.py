@@ -95,7 +95,7 @@ WRITES: dict[str, Write] = {
     "organizationCode": _plain(people.write_organization_code),
     "practitioner": _plain(people.write_person),
     "quantity": lambda spot, row, writing: quantities.write_quantity(spot.get(), writing),
-    "ssn": lambda spot, row, writing: identifiers.write_number(spot.get(), identifiers.SOCIAL_SECURITY, "SS"),
+    "ssn": _plain(identifiers.write_social_security),
     "text": lambda spot, row, writing: codes.compose(str(spot.get())),
     "textConcept": lambda spot, row, writing: codes.compose(spot.get().pop("text", "")),
     "timeOfBirth": _date_time,

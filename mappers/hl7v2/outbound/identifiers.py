@@ -98,10 +98,11 @@ def write_ei(identifier: Resource, kind: str, writing: Writing) -> Composite | N
     return compose(identifier.pop("value"), *(["", "", ""] if system == default else write_authority(system, partner)))
 
 
-def write_number(identifier: Resource, system: str, kind: str) -> Composite | None:
-    """The value alone, where the field tells system and type."""
-    if identifier.get("system") != system and read_type(identifier) != kind:
+def write_social_security(identifier: Resource, writing: Writing) -> Composite | None:
+    """The value alone: PID-19 tells system and type."""
+    if identifier.get("system") != SOCIAL_SECURITY or not is_current(identifier, writing.receiver.partner):
         return None
-    number = compose(identifier.get("value", ""))
-    identifier.clear()
-    return number
+    identifier.pop("system")
+    if read_type(identifier) == "SS":
+        identifier.pop("type")
+    return compose(identifier.pop("value"))

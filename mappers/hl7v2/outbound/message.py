@@ -100,7 +100,8 @@ def _write_evn(writing: Writing, envelope: Envelope) -> Segment:
 
 def _tell_unused(writing: Writing) -> None:
     """Adds an issue for each resource that is given and of which the message says nothing."""
+    spoken = {id(given) for _, given in writing.copies}
     for resource in writing.index.resources:
-        if id(resource) not in writing.used:
+        if id(resource) not in spoken:
             name = f"{resource['resourceType']}/{resource.get('id', '')}"
             writing.tell(f"{name} is not part of {writing.message}^{writing.event}.")

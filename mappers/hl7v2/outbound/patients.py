@@ -74,9 +74,9 @@ def write_pd1(patient: Resource, writing: Writing) -> list[Segment]:
 
 
 def write_relatives(patient: Resource, original: Resource, writing: Writing) -> list[Segment]:
-    """An NK1 for each RelatedPerson of the patient, and for each contact of the Patient that is none of them."""
+    """An NK1 for each RelatedPerson, those with a name first, and each contact of the Patient that is none of them."""
     segments: list[Segment] = []
-    for person in writing.index.of_type("RelatedPerson"):
+    for person in sorted(writing.index.of_type("RelatedPerson"), key=lambda each: "name" not in each):
         if not writing.index.leads_to(person.get("patient"), original):
             continue
         contacts = patient.get("contact", [])

@@ -76,13 +76,14 @@ class Writing:
     event: str
     zone: tzinfo
     issues: list[Issue] = field(default_factory=list)
-    used: set[int] = field(default_factory=set)
-    """The resources that the message speaks of, by their identity in memory."""
+    copies: list[tuple[Resource, Resource]] = field(default_factory=list)
+    """Each copy of a resource that the message speaks of, with the resource as it was given."""
 
     def open(self, resource: Resource) -> Resource:
         """A copy of a resource, out of which is taken whatever the message says; what stays in it is told."""
-        self.used.add(id(resource))
-        return deepcopy(resource)
+        copy = deepcopy(resource)
+        self.copies.append((copy, resource))
+        return copy
 
     def follow(self, reference: Any, *types: str) -> Resource | None:
         """A copy of the resource that a Reference leads to, of one of these types."""
@@ -90,6 +91,11 @@ class Writing:
         if resource is None or resource["resourceType"] not in types:
             return None
         return self.open(resource)
+
+    def names(self, reference: Any, copy: Resource | None) -> bool:
+        """Whether a Reference leads to the resource of which this is a copy."""
+        known = self.index.find(reference)
+        return known is not None and any(each is copy and given is known for each, given in self.copies)
 
     def tell(self, text: str) -> None:
         """Adds what the message cannot say."""

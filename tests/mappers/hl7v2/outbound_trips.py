@@ -94,14 +94,22 @@ def find_told(written: Written, name: str) -> list[str]:
 def find_lost(resource: Resource, written: Written, back: list[Resource]) -> list[tuple[str, str]]:
     """Leaves that are neither told as left out nor there in one of the resources that came back."""
     kind = resource["resourceType"]
-    told = [path.replace(".extension(", "(") for path in find_told(written, f"{kind}/{resource.get('id', '')}")]
+    told = [join_extension(path) for path in find_told(written, f"{kind}/{resource.get('id', '')}")]
+    own = {**resource, "identifier": [each for each in resource.get("identifier", []) if not is_derived(each)]}
+    mine = [leaf for leaf in list_leaves(own, kind) if not is_told(join_extension(leaf[0]), told)]
     candidates = [set(list_leaves(each, kind)) for each in back if each["resourceType"] == kind]
-    mine = [
-        leaf
-        for leaf in list_leaves(resource, kind)
-        if not any(
-            leaf[0].replace(".extension(", "(") == path or leaf[0].startswith((f"{path}.", f"{path}(")) for path in told
-        )
-    ]
     lost = [[leaf for leaf in mine if leaf not in candidate] for candidate in candidates]
     return min(lost, key=len, default=mine)
+
+
+def join_extension(path: str) -> str:
+    return path.replace(".extension(", "(")
+
+
+def is_told(leaf: str, told: list[str]) -> bool:
+    return any(leaf == path or leaf.startswith((f"{path}.", f"{path}(")) for path in told)
+
+
+def is_derived(identifier: Resource) -> bool:
+    """What the inbound mapper made for what has no number: 36 characters, a UUID."""
+    return len(str(identifier.get("value", ""))) == 36
