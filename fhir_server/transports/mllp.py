@@ -18,6 +18,7 @@ START, END, RETURN = 0x0B, 0x1C, 0x0D
 _BETWEEN = b"\r\n"
 _PIECE = 64 * 1024
 _SHOWN = 16
+_HANDSHAKE_SECONDS = 10.0
 
 Log = Callable[..., None]
 """(level, message, **fields) → None."""
@@ -63,6 +64,7 @@ class FrameReader:
         self._buffer = bytearray()
         self._inside = False
         self._searched = 0
+        self._looked_through = 0
         self._position = 0
 
     @property
@@ -80,7 +82,8 @@ class FrameReader:
             return None
         end = self._buffer.find(END, self._searched)
         self._searched = len(self._buffer) if end < 0 else end
-        inner = self._buffer.find(START, 0, self._searched)
+        inner = self._buffer.find(START, self._looked_through, self._searched)
+        self._looked_through = self._searched
         if inner >= 0:
             self._break(inner, "a message begins (0B) inside another one")
         if self._searched > self._limit:
@@ -93,7 +96,7 @@ class FrameReader:
             self._break(end, "0D has to follow the end of a message (1C)")
         message = self._copy(end)
         self._drop(end + 2)
-        self._inside, self._searched = False, 0
+        self._inside, self._searched, self._looked_through = False, 0, 0
         return Frame(message)
 
     def _begin(self) -> bool:
@@ -134,13 +137,18 @@ class Listener:
         self._limits = limits or Limits()
         self._large = asyncio.Semaphore(self._limits.large_messages)
         self._connections: dict[asyncio.Task[None], bool] = {}
+        self._silent: dict[asyncio.Task[None], object] = {}
+        """Those that have sent no whole message yet, the oldest first, and who they are."""
         self._servers: list[asyncio.Server] = []
         self._stopping = False
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Accept connections on bound sockets."""
         for each in sockets:
-            self._servers.append(await asyncio.start_server(self._serve, sock=each, ssl=tls, limit=_PIECE))
+            seconds = _HANDSHAKE_SECONDS if tls is not None else None
+            self._servers.append(
+                await asyncio.start_server(self._serve, sock=each, ssl=tls, limit=_PIECE, ssl_handshake_timeout=seconds)
+            )
 
     async def stop(self, seconds: float = 10.0) -> None:
         """Accept no more; what is being stored is stored and answered, within so many seconds."""
@@ -161,11 +169,11 @@ class Listener:
         task = asyncio.current_task()
         assert task is not None
         peer = writer.get_extra_info("peername")
-        if self._stopping or len(self._connections) >= self._limits.connections:
+        if self._stopping or not self._make_room():
             self._log("warning", "connection refused", peer=peer, connections=len(self._connections))
             writer.transport.abort()
             return
-        self._connections[task] = False
+        self._connections[task], self._silent[task] = False, peer
         incoming = _Incoming(reader, self._limits, self._large)
         try:
             await self._exchange(incoming, writer, task)
@@ -180,8 +188,22 @@ class Listener:
         finally:
             incoming.finish()
             del self._connections[task]
+            self._silent.pop(task, None)
             with suppress(Exception):
                 writer.close()
+
+    def _make_room(self) -> bool:
+        """Whether one more connection may come; the oldest that has sent no message ends where they are too many."""
+        if len(self._connections) < self._limits.connections:
+            return True
+        if not self._silent:
+            return False
+        oldest = next(iter(self._silent))
+        peer = self._silent.pop(oldest)
+        reason = "Others want to connect, and it has sent no message."
+        self._log("warning", "connection closed", peer=peer, reason=reason)
+        oldest.cancel()
+        return True
 
     async def _exchange(self, incoming: _Incoming, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
         """Message by message, until the sender ends the connection."""
@@ -190,6 +212,7 @@ class Listener:
             if frame is None:
                 return
             self._connections[task] = True
+            self._silent.pop(task, None)
             answers, last = await self._take(frame.message), frame.cut
             del frame  # it may be long, and the rest of the connection too
             incoming.finish()

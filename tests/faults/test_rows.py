@@ -74,6 +74,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/test_connections.py::test_a_header_line_beyond_the_limit_is_431",
         "tests/faults/test_connections.py::test_an_endless_head_is_431",
         "tests/faults/test_connections.py::test_silent_connections_make_room_for_new_ones",
+        "tests/transports/test_mllp.py::test_connections_that_say_nothing_make_room_for_new_ones",
+        "tests/transports/test_mllp.py::test_a_message_in_very_small_pieces_costs_what_its_length_says",
     ),
     "A10": ("tests/faults/test_connections.py::test_readers_that_do_not_read_leave_no_traceback",),
     "A11": (

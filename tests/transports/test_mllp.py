@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -173,6 +174,40 @@ async def test_more_connections_than_the_limit_are_refused() -> None:
         await first.close()
         await asyncio.sleep(0.05)
         assert await hall.ask(b"c") == b"1"
+
+
+async def test_connections_that_say_nothing_make_room_for_new_ones() -> None:
+    """The oldest of those that have sent no whole message; those that have keep their place."""
+    async with listening(Limits(connections=4)) as hall:
+        sender = await Connection.open("127.0.0.1", hall.port, None)
+        assert await sender.exchange(b"a") == b"1"
+        strangers = [await hall.connect() for _ in range(10)]
+        strangers[-1][1].write(b"\x0bhalf a mess")
+        assert await hall.ask(b"new") == b"3"
+        assert await sender.exchange(b"again") == b"5"
+        ended = [await asyncio.wait_for(each.read(), 5) for each, _ in strangers[:8]]
+        assert ended == [b""] * 8
+        closed = [text for _, text in hall.logged if "has sent no message" in text]
+        assert len(closed) == 8
+        await sender.close()
+        for _, writer in strangers:
+            writer.close()
+
+
+def test_a_message_in_very_small_pieces_costs_what_its_length_says() -> None:
+    """Twice as long: at most three times the time."""
+    best = {}
+    for size in (2_000_000, 4_000_000):
+        best[size] = float("inf")
+        for _ in range(3):
+            frames, piece = FrameReader(2 * size), b"x" * 400
+            frames.feed(b"\x0b")
+            began = time.process_time()
+            for _ in range(size // len(piece)):
+                frames.feed(piece)
+                assert frames.next() is None
+            best[size] = min(best[size], time.process_time() - began)
+    assert best[4_000_000] <= 3 * best[2_000_000]
 
 
 async def test_what_cannot_be_stored_gets_no_answer() -> None:
