@@ -28,6 +28,7 @@ MOST_DOSAGES = 100
 """Dosages that one prescription may have."""
 
 _DAYS = {"d": 1, "day": 1, "days": 1, "wk": 7, "week": 7, "weeks": 7}
+_NO_ORDERS = frozenset(("proposal", "plan", "option"))
 _PAST = frozenset(("inactive", "resolved"))
 _DENIED = frozenset(("refuted", "entered-in-error"))
 
@@ -248,7 +249,8 @@ def _check_duplicates(prescription: Prescription) -> Iterator[Issue]:
         shared = same or sorted(medicine.substances & prescription.medicine.substances)
         if reference == own or not shared or other.get("doNotPerform") is True:
             continue
-        severity = "error" if same and status == "active" else "warning"
+        firm = status == "active" and code_of(other, "intent") not in _NO_ORDERS
+        severity = "error" if same and firm else "warning"
         name = _name(other, prescription.hidden, "a MedicationRequest that you may not see")
         text = f"The patient has `{shared[0]}` already by {name}, which is `{status}`."
         if reference == prior:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from fhir_server.fhir.outcome import Invalid, Issue, Unprocessable
+from fhir_server.fhir.outcome import Invalid, Issue, Unprocessable, build_operation_outcome
 from fhir_server.operations.prescribing.changes import change, make_provenance, read_named, respond
 from fhir_server.operations.prescribing.surroundings import find_local, read_prescription
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
@@ -31,10 +31,13 @@ from mappers.scheduling.elements import code_of
 
 
 class Answer(NamedTuple):
-    """The prescription's reference, what the checks have found, and whether that keeps it from being active."""
+    """The prescription's reference, what the checks have found, and whether that keeps it from being active.
+
+    `findings` None: it is active already, and nothing was checked.
+    """
 
     reference: str
-    findings: Sequence[Finding] = ()
+    findings: Sequence[Finding] | None = None
     refused: bool = False
 
 
@@ -46,7 +49,7 @@ async def activate(context: Context, request: Request) -> Response:
     async def decide(state: State) -> Decision[Answer]:
         prescription = await read_named(state, request)
         reference = make_reference(prescription)
-        if code_of(prescription) == "active":
+        if code_of(prescription) == "active" and not trial:
             return Decision(Answer(reference))
         issue = check_transition(code_of(prescription), "active")
         if issue:
@@ -63,10 +66,19 @@ async def activate(context: Context, request: Request) -> Response:
         return Decision(answer, actions, tuple(blind.assertions), tuple(blind.locks))
 
     outcome = await decide_and_commit(context, request.caller, decide)
-    found = findings_to_outcome(outcome.answer.findings)
+    found = _describe(outcome.answer.findings)
     if outcome.answer.refused or trial:
         return Response(422 if outcome.answer.refused and not trial else 200, orjson.dumps(found))
     return await _respond(context, request, outcome, found)
+
+
+def _describe(findings: Sequence[Finding] | None) -> Resource:
+    """The findings as an OperationOutcome."""
+    if findings is not None:
+        return findings_to_outcome(findings)
+    return build_operation_outcome(
+        [Issue("information", "informational", "The prescription is active already; nothing was checked.")]
+    )
 
 
 def _read_override(asked: Parameters) -> Sequence[str]:

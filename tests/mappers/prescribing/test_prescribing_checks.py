@@ -203,6 +203,7 @@ def test_duplicate_therapy() -> None:
         (active, [("error", "duplicate")]),
         ({**active, "status": "on-hold"}, [("warning", "duplicate")]),
         (shared, [("warning", "duplicate")]),
+        ({**active, "intent": "plan"}, [("warning", "duplicate")]),
         ({**active, "doNotPerform": True}, []),
         (prescription("old", "999", status="active"), []),
         (prescription("rx", status="active"), []),

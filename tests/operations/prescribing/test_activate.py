@@ -26,6 +26,7 @@ async def test_a_draft_becomes_active_and_a_repeat_changes_nothing(client: Clien
     assert first.json()["parameter"][0] == {"name": "return", "resource": stored}
     again = await ask(client, "MedicationRequest/rx/$activate")
     assert (again.status_code, (await read(client, "rx"))["meta"]["versionId"]) == (200, "2")
+    assert "nothing was checked" in again.text
     (provenance,) = await entries(client, "Provenance?target=MedicationRequest/rx")
     assert provenance["activity"]["text"] == "activate" and "reason" not in provenance
 
@@ -89,11 +90,14 @@ async def test_an_override_needs_a_reason_and_is_recorded(client: Client) -> Non
 
 
 async def test_a_dry_run_tells_and_writes_nothing(client: Client) -> None:
-    await open_practice(client, prescription(), prescription("old", status="active"))
+    await open_practice(client, prescription(), prescription("old", status="active", extension=[schedule("X")]))
     tried = await ask(client, "MedicationRequest/rx/$activate", dry_run=True)
     assert (tried.status_code, tried.json()["resourceType"]) == (200, "OperationOutcome")
     assert checks(tried) == [("error", "duplicate")]
     assert (await read(client, "rx"))["status"] == "draft" and await entries(client, "Provenance") == []
+    await store(client, [allergy("late", "314076")])
+    active = await ask(client, "MedicationRequest/old/$activate", dry_run=True)
+    assert checks(active) == [("error", "schedule"), ("error", "allergy")]
 
 
 async def test_the_schedule_may_come_from_medication_knowledge(client: Client) -> None:

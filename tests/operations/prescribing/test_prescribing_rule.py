@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.operations.prescribing.rule import prescription_rule
+from fhir_server.requests.request import Caller
+from fhir_server.security.policy import Principal
+from fhir_server.writes.rules import Change
+from fhir_server.writes.state import State
 from tests.conftest import Client, serving
 from tests.mappers.prescribing.prescriptions import Tree, allergy, practitioner, prescription
 from tests.operations.prescribing.prescribing_clinic import ask, count_active, open_practice, read
@@ -83,6 +88,19 @@ async def test_plain_writes_at_once_give_one_active_prescription(strict: Client)
     counts = Counter(answers)
     assert counts[422] == 7 and counts[200] + counts[201] == 1
     assert await count_active(strict) == 1
+
+
+async def test_what_a_partners_message_tells_is_stored_as_it_tells_it(strict: Client) -> None:
+    """It was prescribed elsewhere; the same write by anybody else is refused."""
+    await open_practice(strict, prescription("first", status="active"))
+    context, change = (
+        strict.server.context,
+        Change("PUT", "MedicationRequest", "rx", None, prescription(status="active")),
+    )
+    for partner, refused in (("lab", False), ("", True)):
+        caller = Caller("http://test/fhir", Principal("somebody", partner=partner))
+        ruling = await prescription_rule(State(context, caller), change)
+        assert any(each.severity == "error" for each in ruling.issues) == refused
 
 
 async def _activate(client: Client, id: str) -> int:
