@@ -31,7 +31,7 @@ from fhir_server.interactions.capabilities import Facts, build_statement
 from fhir_server.interactions.table import INTERACTIONS
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.core.reindex import supervise
-from fhir_server.operations.rules import RULES
+from fhir_server.operations.rules import list_rules
 from fhir_server.partners import read_partners
 from fhir_server.requests.background import Background
 from fhir_server.requests.bases import KnownBases
@@ -188,7 +188,8 @@ class Seams:
     clock: Clock = read_clock
     authenticate: Authenticate = accept_anybody
     policy: Policy = ALLOW_ALL
-    rules: Rules = field(default_factory=lambda: RULES)
+    rules: Rules | None = None
+    """None: those of the server, as the settings have them."""
     definitions: Path | None = field(default_factory=lambda: find_shipped("profiles"))
     """The folder of the definitions that ship; None for a store that begins empty."""
 
@@ -223,7 +224,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
         new_id=make_id_source(clock),
         authenticate=authenticate,
         policy=policy,
-        rules=seams.rules,
+        rules=list_rules(settings) if seams.rules is None else seams.rules,
         audit=None,
         types=frozenset(known.types),
         page_key=page_key,

@@ -7,7 +7,12 @@ from fhir_server.operations.charges.rule import CHARGE_RULES
 from fhir_server.operations.payments.rule import PAYMENT_RULES
 from fhir_server.operations.prescribing.rule import PRESCRIBING_RULES
 from fhir_server.operations.scheduling.rule import BOOKING_RULES
+from fhir_server.settings import Settings
 from fhir_server.writes.rules import Rules, join_rules
 
-RULES: Rules = join_rules(BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES, PRESCRIBING_RULES)
-"""Resource type → its business rule."""
+_ALWAYS = (BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES)
+
+
+def list_rules(settings: Settings) -> Rules:
+    """Resource type → its business rule; a type whose rule is switched off pays nothing for it."""
+    return join_rules(*_ALWAYS, *((PRESCRIBING_RULES,) if settings.prescribing == "enforce" else ()))

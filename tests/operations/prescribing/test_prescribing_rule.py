@@ -90,6 +90,12 @@ async def test_plain_writes_at_once_give_one_active_prescription(strict: Client)
     assert await count_active(strict) == 1
 
 
+async def test_by_default_the_type_has_no_rule_and_pays_for_none(client: Client, strict: Client) -> None:
+    assert "MedicationRequest" not in client.server.context.rules
+    assert "MedicationRequest" in strict.server.context.rules
+    assert client.server.context.rules.keys() == strict.server.context.rules.keys() - {"MedicationRequest"}
+
+
 async def test_what_a_partners_message_tells_is_stored_as_it_tells_it(strict: Client) -> None:
     """It was prescribed elsewhere; the same write by anybody else is refused."""
     await open_practice(strict, prescription("first", status="active"))
