@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.fhir.outcome import TooCostly, Unprocessable
 from fhir_server.fhir.references import parse
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Clause, Equals, Or, StartsWith
@@ -60,7 +60,11 @@ def find_local(state: State, element: object) -> str:
 async def _search(state: State, type: str, where: Clause) -> list[Resource]:
     if type not in state.context.types:
         return []
-    return [dict(each.tree) for each in await state.search(type, where, most=MOST_OTHERS)]
+    try:
+        return [dict(each.tree) for each in await state.search(type, where, most=MOST_OTHERS)]
+    except TooCostly:
+        text = f"More than {MOST_OTHERS} resources of type `{type}` would have to be compared with the prescription."
+        raise TooCostly(f"{text} End or delete those that do not count any more.") from None
 
 
 async def _read_knowledge(state: State, codes: Iterable[str]) -> list[Resource]:

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.operations.prescribing import surroundings
 from tests.conftest import Client, serving
 from tests.mappers.prescribing.prescriptions import Tree, allergy, concept, prescription, schedule
 from tests.operations.prescribing.prescribing_clinic import ask, checks, count_active, open_practice, read
@@ -145,6 +146,26 @@ async def test_plain_writes_and_bundles_are_stored_as_sent(client: Client) -> No
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
     assert (await client.fhir("POST", "", json=bundle)).status_code == 200
     assert await count_active(client) == 2
+
+
+async def test_what_is_compared_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "MOST_OTHERS", 2)
+    monkeypatch.setattr(surroundings, "MOST_REFERENCES", 2)
+    drugs = [{"resourceType": "Medication", "id": f"m{number}"} for number in range(3)]
+    mixture = {"resourceType": "Medication", "id": "mix", "ingredient": [
+        {"itemReference": {"reference": f"Medication/m{number}"}} for number in range(3)
+    ]}  # fmt: skip
+    wide = prescription("wide", medicationReference={"reference": "Medication/mix"})
+    del wide["medicationCodeableConcept"]
+    codings = [{"system": "urn:x", "code": f"{number}"} for number in range(101)]
+    many = prescription("many", medicationCodeableConcept={"coding": codings})
+    await open_practice(client, *drugs, mixture, wide, many, prescription())
+    for id in ("wide", "many"):
+        refused = await ask(client, f"MedicationRequest/{id}/$activate")
+        assert (refused.status_code, refused.json()["issue"][0]["code"]) == (422, "too-costly")
+    await store(client, [allergy(f"a{number}", "1") for number in range(3)])
+    refused = await ask(client, "MedicationRequest/rx/$activate")
+    assert refused.status_code == 413 and "`AllergyIntolerance`" in refused.text
 
 
 async def test_several_drafts_of_one_drug_at_once_give_one_prescription(client: Client) -> None:
