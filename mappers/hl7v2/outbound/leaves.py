@@ -72,7 +72,8 @@ def _list_paths(name: str, value: Any, path: str, partner: Partner) -> Iterator[
         if value.get("url") in BOOKKEEPING or (name == "identifier" and is_derived(value, partner)):
             return
         if name == "extension":
-            if any(each not in ([], {}, None) for member, each in value.items() if member != "url"):
+            parts = (_list_paths(member, each, path, partner) for member, each in value.items() if member != "url")
+            if any(True for part in parts for _ in part):
                 yield f"{path.removesuffix('.extension')}.extension({value.get('url')})"
             return
         for member, each in value.items():

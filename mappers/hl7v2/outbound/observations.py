@@ -99,7 +99,7 @@ def _write_range(obx: Fields, observation: Resource, name: str, writing: Writing
 
 
 def _write_concept(obx: Fields, observation: Resource, name: str, writing: Writing) -> Value:
-    return "CWE", write_concept(observation[name], "", "OBX-5", writing)
+    return "CWE" if writing.receiver.version >= "2.5" else "CE", write_concept(observation[name], "", "OBX-5", writing)
 
 
 def _write_text(obx: Fields, observation: Resource, name: str, writing: Writing) -> Value:

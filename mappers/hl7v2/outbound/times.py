@@ -31,7 +31,7 @@ def write_date_time(holder: Resource, name: str, writing: Writing) -> str:
     texts = [each for each in beside.get("extension", []) if each.get("url") == TEXT_EXTENSION]
     sent = str(texts[0].get("valueString", "")) if texts else ""
     moment = read_moment(sent, writing.zone) if sent else None
-    if sent and (moment.value == value or value == moment.value[:10] if moment else not value):
+    if sent and (not value or (moment and moment.value == value)):
         return sent
     written = write_moment(value)
     if value and not written:

@@ -24,6 +24,7 @@ from mappers.hl7v2.outbound.fields import REVERSE, read_outbound
 from mappers.hl7v2.outbound.message import EVENTS
 from mappers.hl7v2.partner import Target
 from mappers.hl7v2.rows import read_rows
+from mappers.hl7v2.vocabulary import TERMINOLOGY
 from tests.mappers.hl7v2.outbound_trips import (
     ENVELOPE,
     PARTNER,
@@ -107,10 +108,53 @@ def test_a_message_is_what_the_standard_says(event: str, focus: str) -> None:
     assert write(event, focus, read_resources()).text.split("\r")[:-1] == expected
 
 
-def test_what_has_no_place_is_told() -> None:
-    texts = [issue.text for issue in write("ADT^A04", "Encounter/visit", read_resources()).issues]
-    assert "Patient.photo.title of Patient/ada has no place in ADT^A04." in texts
-    assert any(text.startswith("Patient.identifier.use of Patient/ada") for text in texts)
+# An old number, a portrait and a link have no field, nor has a report's conclusion, or an order's status without ORC.
+OF_THE_PATIENT = {"identifier.use", "identifier.system", "identifier.value", "photo.title", "link.other.reference"}
+OF_THE_PATIENT = {f"Patient.{path} of Patient/ada" for path in OF_THE_PATIENT | {"link.type"}}
+
+
+@pytest.mark.parametrize(
+    ("event", "focus", "more"),
+    [
+        ("ADT^A04", "Encounter/visit", set()),
+        ("ADT^A28", "Patient/ada", set()),
+        ("DFT^P03", "Encounter/visit", {"Encounter.status of Encounter/visit"}),
+        ("SIU^S12", "Appointment/booking", {"Appointment.description of Appointment/booking"}),
+        (
+            "ORU^R01",
+            "DiagnosticReport/panel",
+            {"DiagnosticReport.conclusion of DiagnosticReport/panel", "ServiceRequest.status of ServiceRequest/order"},
+        ),
+    ],
+)
+def test_what_has_no_place_is_told_and_nothing_else(event: str, focus: str, more: set[str]) -> None:
+    issues = write(event, focus, read_resources()).issues
+    texts = {text for issue in issues if not (text := issue.text).endswith(f"is not part of {event}.")}
+    assert texts == {f"{path} has no place in {event}." for path in OF_THE_PATIENT | more}
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "relationship", "code", "kind"),
+    [
+        ("Patient/ada", "self", "SEL", "Patient"),
+        ("Patient/ada", "", "SEL", "Patient"),
+        ("RelatedPerson/max", "spouse", "SPO", "RelatedPerson"),
+        ("RelatedPerson/max", "child", "PAR", "RelatedPerson"),
+    ],
+)
+def test_the_insured_is_who_was_the_subscriber(subscriber: str, relationship: str, code: str, kind: str) -> None:
+    """IN1-17 (HL70063) is the insured's relation to the patient: a child is insured by a parent."""
+    coverage = {**find_resource("cov"), "subscriber": {"reference": subscriber}}
+    coverage["relationship"] = {"coding": [{"code": relationship}]} if relationship else {}
+    written = write("ADT^A31", "Patient/ada", replace_resource(coverage))
+    message = parse_message(written.text).message
+    assert message
+    assert message.segment("IN1").text(17) == code
+    mapping = map_message(message, PARTNER)
+    (change,) = mapping.changes.of_type("Coverage")
+    known = mapping.changes.find(change.resource["subscriber"])
+    assert known
+    assert known.type == kind
 
 
 @pytest.mark.parametrize("event", ["ADT^A04", "ADT^A08", "ADT^A28", "ADT^A31"])
@@ -203,6 +247,29 @@ def test_a_time_that_was_changed_here_is_sent_as_it_is_now() -> None:
     assert message.segment("PID").text(29) == "20240306100000-0500"
 
 
+def test_a_day_that_r4_takes_for_no_instant_goes_back() -> None:
+    """OBR-22 of a day: R4 has no instant for it, the text stands in the extension alone."""
+    report = {name: each for name, each in find_resource("panel").items() if name != "issued"}
+    sent = {"extension": [{"url": extension_url("hl7v2-text"), "valueString": "20260414"}]}
+    written = write("ORU^R01", "DiagnosticReport/panel", replace_resource({**report, "_issued": sent}))
+    message = parse_message(written.text).message
+    assert message
+    assert message.segment("OBR").text(22) == "20260414"
+
+
+def test_a_day_that_was_an_hour_before_goes_as_a_day() -> None:
+    patient: Resource = {
+        "resourceType": "Patient",
+        "id": "1",
+        "identifier": [{"system": "https://clinic.example/mrn", "value": "1"}],
+        "deceasedDateTime": "2024-03-05",
+        "_deceasedDateTime": {"extension": [{"url": extension_url("hl7v2-text"), "valueString": "2024030511"}]},
+    }
+    message = parse_message(write("ADT^A08", "Patient/1", [patient]).text).message
+    assert message
+    assert message.segment("PID").text(29) == "20240305"
+
+
 TEXTS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Co", "Cn", "Zs", "Zl", "Zp")), min_size=1, max_size=12
 ).filter(lambda text: text != '""')
@@ -243,6 +310,45 @@ PATIENTS = st.fixed_dictionaries(
         "multipleBirthInteger": st.integers(1, 9),
     },
 )
+
+
+COVERAGES = st.fixed_dictionaries(
+    {"status": st.sampled_from(["active", "cancelled"]), "payor": st.just([{"reference": "Organization/meadow"}])},
+    optional={
+        "order": st.integers(1, 9),
+        "subscriberId": TEXTS,
+        "period": PERIODS,
+        "relationship": st.sampled_from(["self", "spouse", "child", "parent", "common", "other", "injured"]).map(
+            lambda code: {"coding": [{"system": f"{TERMINOLOGY}subscriber-relationship", "code": code}]}
+        ),
+        "subscriber": st.sampled_from(["Patient/ada", "RelatedPerson/max"]).map(lambda name: {"reference": name}),
+        "class": st.lists(st.sampled_from(["plan", "group", "class"]), unique=True, min_size=1).map(
+            lambda codes: [
+                {"type": {"coding": [{"system": f"{TERMINOLOGY}coverage-class", "code": code}]}, "value": f"V-{code}"}
+                for code in codes
+            ]
+        ),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(coverages=st.lists(COVERAGES, min_size=1, max_size=3))
+def test_any_coverage_comes_back(coverages: list[Resource]) -> None:
+    own = [
+        {
+            "resourceType": "Coverage",
+            "id": f"c{number}",
+            "beneficiary": {"reference": "Patient/ada"},
+            "identifier": [{"type": {"coding": [{"code": "MB"}]}, "system": "urn:example:m", "value": f"M{number}"}],
+            **each,
+        }
+        for number, each in enumerate(coverages)
+    ]
+    written = write("ADT^A31", "Patient/ada", [*read_resources(), *own])
+    back = read_back(written.text)
+    assert [find_lost(each, written, back) for each in own] == [[] for _ in own]
+    assert len([each for each in back if each["resourceType"] == "Coverage"]) == len(own) + 1
 
 
 @settings(max_examples=60, deadline=None)
