@@ -16,7 +16,7 @@ from mappers.billing.parties import is_npi
 from mappers.prescribing.codes import CHECK
 from mappers.prescribing.medicines import NO_MEDICINE, Medicine
 from mappers.prescribing.prescribers import find_dea, find_npi, is_dea
-from mappers.scheduling.elements import code_of, list_codings, members, target_of
+from mappers.scheduling.elements import code_of, list_codings, members
 
 OVERRIDES = ("allergy", "duplicate")
 """The checks that a person may set aside, with a reason."""
@@ -44,6 +44,7 @@ class Other(NamedTuple):
 class Prescription:
     """A MedicationRequest with what it is checked against.
 
+    `patient`, `prior`: `Type/id` of those here that `subject` and `priorPrescription` refer to; "" without any.
     `prescriber`: the Practitioner, and the PractitionerRole, that requests it, as far as they are stored here.
     `allergies`: the AllergyIntolerances of the patient. `hidden`: references of them and of `others` that the person
     who asks may not see.
@@ -51,6 +52,8 @@ class Prescription:
 
     request: Resource
     medicine: Medicine = NO_MEDICINE
+    patient: str = ""
+    prior: str = ""
     prescriber: Sequence[Resource] = ()
     allergies: Sequence[Resource] = ()
     others: Sequence[Other] = ()
@@ -112,7 +115,7 @@ def to_days(duration: object) -> Decimal | None:
 
 
 def _check_patient(prescription: Prescription) -> Iterator[Issue]:
-    if not target_of(prescription.request.get("subject")).startswith("Patient/"):
+    if not prescription.patient:
         text = "A prescription is for a Patient of this server. Name one in `subject`."
         yield Issue("error", "required", text, ("MedicationRequest.subject",))
 
@@ -242,7 +245,7 @@ def _check_allergies(prescription: Prescription) -> Iterator[Issue]:
 
 
 def _check_duplicates(prescription: Prescription) -> Iterator[Issue]:
-    own, prior = make_reference(prescription.request), target_of(prescription.request.get("priorPrescription"))
+    own = make_reference(prescription.request)
     for other, medicine in prescription.others:
         reference, status = make_reference(other), code_of(other)
         same = sorted(medicine.codes & prescription.medicine.codes)
@@ -253,7 +256,7 @@ def _check_duplicates(prescription: Prescription) -> Iterator[Issue]:
         severity = "error" if same and firm else "warning"
         name = _name(other, prescription.hidden, "a MedicationRequest that you may not see")
         text = f"The patient has `{shared[0]}` already by {name}, which is `{status}`."
-        if reference == prior:
+        if reference == prescription.prior:
             severity, text = "information", f"{text} It is the one that this prescription renews."
         yield Issue(severity, "duplicate", text, ("MedicationRequest.medication",))
 

@@ -9,7 +9,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Invalid, Issue, Unprocessable, build_operation_outcome
 from fhir_server.operations.prescribing.changes import change, make_provenance, read_named, respond
-from fhir_server.operations.prescribing.surroundings import find_local, read_prescription
+from fhir_server.operations.prescribing.surroundings import read_prescription
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -102,17 +102,16 @@ def _list_actions(
     """The prescription is active; the one that it renews is completed by it."""
     now, reference = read_now(state.context), make_reference(around.request)
     elements = {"status": "active", **({} if "authoredOn" in around.request else {"authoredOn": now})}
-    prior = _find_renewed(state, around)
+    prior = _find_renewed(around)
     actions = [change(reference, elements), *([change(prior, {"status": "completed"})] if prior else [])]
     provenance = make_provenance(state.context, request, [reference, *([prior] if prior else [])], reason, aside)
     return (*actions, provenance)
 
 
-def _find_renewed(state: State, around: Prescription) -> str:
+def _find_renewed(around: Prescription) -> str:
     """The prescription of the same drug that this one renews, where it is still in force."""
-    prior = find_local(state, around.request.get("priorPrescription"))
     same = [make_reference(each.request) for each in around.others if each.medicine.codes & around.medicine.codes]
-    return prior if prior in same else ""
+    return around.prior if around.prior in same else ""
 
 
 async def _respond(context: Context, request: Request, outcome: Outcome[Answer], found: Resource) -> Response:

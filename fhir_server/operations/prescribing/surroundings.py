@@ -33,22 +33,28 @@ async def read_prescription(state: State, request: Mapping[str, object]) -> Pres
     """
     tree = dict(request)
     patient = find_local(state, tree.get("subject"))
-    if not patient.startswith("Patient/"):
-        return Prescription(tree, read_medicine(tree, await read_drugs(state, [tree])), await read_people(state, tree))
-    state.lock((f"prescriptions of {patient}",))
-    of_patient = Equals("patient", (patient,))
-    others = await _search(state, "MedicationRequest", And((of_patient, _CURRENT)))
-    others = [each for each in others if make_reference(each) != make_reference(tree)]
-    allergies = await _search(state, "AllergyIntolerance", of_patient)
+    patient = patient if patient.startswith("Patient/") else ""
+    others, allergies = await _read_of_patient(state, patient, make_reference(tree)) if patient else ([], [])
     drugs = await read_drugs(state, [tree, *others])
     return Prescription(
         tree,
         read_medicine(tree, drugs, await _read_knowledge(state, read_medicine(tree, drugs).codes)),
-        await read_people(state, tree),
-        allergies,
-        [Other(each, read_medicine(each, drugs)) for each in others],
-        await _find_hidden(state, [*others, *allergies]),
+        patient=patient,
+        prior=find_local(state, tree.get("priorPrescription")),
+        prescriber=await read_people(state, tree),
+        allergies=allergies,
+        others=[Other(each, read_medicine(each, drugs)) for each in others],
+        hidden=await _find_hidden(state, [*others, *allergies]),
     )
+
+
+async def _read_of_patient(state: State, patient: str, own: str) -> tuple[list[Resource], list[Resource]]:
+    """The patient's prescriptions that are active or on hold but for its own, and the allergies."""
+    state.lock((f"prescriptions of {patient}",))
+    of_patient = Equals("patient", (patient,))
+    others = await _search(state, "MedicationRequest", And((of_patient, _CURRENT)))
+    allergies = await _search(state, "AllergyIntolerance", of_patient)
+    return [each for each in others if make_reference(each) != own], allergies
 
 
 def find_local(state: State, element: object) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from mappers.prescribing.checks import (
 from mappers.prescribing.codes import SCHEDULES
 from mappers.prescribing.medicines import read_medicine
 from mappers.prescribing.prescribers import is_dea
+from mappers.scheduling.elements import target_of
 from tests.mappers.prescribing.prescriptions import (
     DEA,
     Tree,
@@ -30,14 +33,19 @@ from tests.mappers.prescribing.prescriptions import (
     schedule,
 )
 
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "prescribing.md").read_text(encoding="utf-8")
+
 
 def view(
     request: Tree, *allergies: Tree, others: Sequence[Tree] = (), dea: str = "", **resources: Tree
 ) -> Prescription:
     named = {reference.replace("_", "/"): each for reference, each in resources.items()}
+    patient = target_of(request["subject"])
     return Prescription(
         request,
         read_medicine(request, named),
+        patient if patient.startswith("Patient/") else "",
+        target_of(request.get("priorPrescription")),
         [practitioner(dea=dea)],
         allergies,
         [Other(each, read_medicine(each, named)) for each in others],
@@ -245,3 +253,10 @@ def test_findings_as_an_outcome_name_their_check() -> None:
     (issue,) = outcome["issue"]
     assert issue["details"]["coding"][0]["code"] == "dose"
     assert findings_to_outcome([])["issue"][0]["severity"] == "information"
+
+
+def test_the_page_shows_every_check_and_what_can_be_overridden() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| .* \| (error|warning|information) \| (yes|no|–) \|$", PAGE, re.MULTILINE)
+    assert {check for check, _, _ in rows} == CHECKS.keys()
+    assert {check for check, _, overridden in rows if overridden == "yes"} == set(OVERRIDES)
+    assert all((severity == "error") == (overridden != "–") for _, severity, overridden in rows)

@@ -138,6 +138,16 @@ async def test_a_renewal_completes_what_it_renews(client: Client) -> None:
     assert ((await read(client, "rx"))["status"], (await read(client, "new"))["status"]) == ("completed", "active")
 
 
+async def test_who_and_what_is_elsewhere_is_not_taken_for_what_is_here(client: Client) -> None:
+    """A patient of another server has no allergies here, and a prescription of another server is none of ours."""
+    elsewhere = "https://elsewhere.example/fhir"
+    renewal = prescription("new", priorPrescription={"reference": f"{elsewhere}/MedicationRequest/rx"})
+    foreign = prescription("foreign", subject={"reference": f"{elsewhere}/Patient/ada"})
+    await open_practice(client, prescription(status="active"), renewal, foreign)
+    assert checks(await ask(client, "MedicationRequest/new/$activate")) == [("error", "duplicate")]
+    assert checks(await ask(client, "MedicationRequest/foreign/$activate")) == [("error", "patient")]
+
+
 async def test_plain_writes_and_bundles_are_stored_as_sent(client: Client) -> None:
     await open_practice(client, prescription(status="active"))
     double = prescription("double", status="active", requester={"display": "somebody"})

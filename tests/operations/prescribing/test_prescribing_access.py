@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from fhir_server.app import Knowledge, find_roles
 from fhir_server.security.static_tokens import StaticToken, create_token, list_tokens
 from fhir_server.settings import Settings
 from tests.conftest import Client, serving
-from tests.mappers.prescribing.prescriptions import Tree, allergy, prescription
+from tests.faults.process import serving_process
+from tests.mappers.prescribing.prescriptions import Tree, allergy, practitioner, prescription
 from tests.operations.prescribing.prescribing_clinic import ask, checks, count_active, open_practice
 from tests.operations.scheduling.booking_clinic import entries
 
@@ -89,3 +91,26 @@ async def test_on_mongodb_too_one_of_many_drafts_becomes_active(
         assert Counter(each.status_code for each in answers).keys() <= {200, 409, 422}
         assert await count_active(other) == 1
         assert len(await entries(one, "Provenance")) == 1
+
+
+@pytest.mark.external
+async def test_over_two_processes_one_of_many_drafts_becomes_active(tmp_path: Path) -> None:
+    """Twelve drafts that differ, activated in two processes on one SQLite file; renewed in both, it has one draft."""
+    with serving_process(tmp_path / "fhir.db") as one, serving_process(tmp_path / "fhir.db") as two:
+        async with one.client() as first, two.client() as second:
+            drafts = [prescription(f"d{number}", note=[{"text": f"{number} days"}]) for number in range(12)]
+            for each in [practitioner(), {"resourceType": "Patient", "id": "ada"}, *drafts]:
+                answer = await first.put(f"/{each['resourceType']}/{each['id']}", json=each)
+                assert answer.status_code == 201, answer.text
+            servers = (first, second)
+            answers = await asyncio.gather(
+                *(servers[n % 2].post(f"/MedicationRequest/d{n}/$activate") for n in range(12))
+            )
+            assert Counter(each.status_code for each in answers) == {200: 1, 422: 11}
+            found = await second.get("/MedicationRequest?status=active")
+            (active,) = [each["resource"]["id"] for each in found.json()["entry"]]
+            renewed = await asyncio.gather(
+                *(servers[n % 2].post(f"/MedicationRequest/{active}/$renew") for n in range(12))
+            )
+            assert Counter(each.status_code for each in renewed) == {201: 1, 200: 11}
+            assert len({each.json()["id"] for each in renewed}) == 1
