@@ -74,7 +74,7 @@ def _write_ft1(
         if ft1.values.get(13):
             charge.pop("performingOrganization")
     ft1.fill(charge, "ChargeItem")
-    charge.pop("subject")
+    charge.pop("subject", None)
     for resource, name in zip(beside, ("context", "account"), strict=True):
         value = charge.get(name)
         if writing.names(value[0] if isinstance(value, list) and value else value, resource):

@@ -30,6 +30,12 @@ def _strip(part: tuple[str, ...]) -> tuple[str, ...]:
     return part or ("",)
 
 
+def read_first_code(concept: Resource | None) -> str:
+    """The code of the first coding of a CodeableConcept, "" without one."""
+    codings = (concept or {}).get("coding") or [{}]
+    return str(codings[0].get("code", ""))
+
+
 def find_name(system: str, partner: Partner) -> tuple[str, str]:
     """The name of a code system in HL70396, and its object identifier where that alone tells it."""
     for name, uri in (*partner.code_systems.items(), *SYSTEMS.items()):

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.datatypes.identifiers import CHECK_DIGIT, CHECK_SCHEME, NUMBERS
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.outbound.codes import compose
+from mappers.hl7v2.outbound.codes import compose, read_first_code
 from mappers.hl7v2.outbound.leaves import is_derived
 from mappers.hl7v2.outbound.receiver import Writing
 from mappers.hl7v2.outbound.times import take_period
@@ -38,8 +38,7 @@ def write_authority(system: str, partner: Partner) -> list[str]:
 
 def read_type(identifier: Resource) -> str:
     """The code of HL70203 that an Identifier has, "" without one."""
-    codings = identifier.get("type", {}).get("coding", [])
-    return str(codings[0].get("code", "")) if codings else ""
+    return read_first_code(identifier.get("type"))
 
 
 def is_current(identifier: Any, partner: Partner) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.insurance import NUMBERS
-from mappers.hl7v2.outbound.codes import find_code
+from mappers.hl7v2.outbound.codes import find_code, read_first_code
 from mappers.hl7v2.outbound.fields import Fields
 from mappers.hl7v2.outbound.identifiers import read_type, write_authority
 from mappers.hl7v2.outbound.leaves import tell_leaves
@@ -15,7 +15,9 @@ from mappers.hl7v2.outbound.receiver import Writing
 
 def write_insurance(patient: Resource, writing: Writing) -> list[Segment]:
     """IN1, and IN2 where it says something, for each Coverage of a patient, by their order."""
-    own = [each for each in writing.index.of_type("Coverage") if writing.index.leads_to(each["beneficiary"], patient)]
+    own = [
+        each for each in writing.index.of_type("Coverage") if writing.index.leads_to(each.get("beneficiary"), patient)
+    ]
     segments = []
     for number, coverage in enumerate(sorted(own, key=lambda each: int(each.get("order", 2**31))), 1):
         segments += _write_in1(number, writing.open(coverage), patient, writing)
@@ -40,7 +42,7 @@ def _write_in1(number: int, coverage: Resource, patient: Resource, writing: Writ
     _take_display(in1, coverage)
     for fields in (in1, in2):
         fields.fill(coverage, "Coverage")
-    coverage.pop("beneficiary")
+    coverage.pop("beneficiary", None)
     if coverage.get("status") == "active":
         coverage.pop("status")
     tell_leaves(coverage, writing)
@@ -50,12 +52,12 @@ def _write_in1(number: int, coverage: Resource, patient: Resource, writing: Writ
 def _take_plan(in1: Fields, coverage: Resource, writing: Writing) -> None:
     """IN1-2 is the class `plan`, which is an identifier of the Coverage too where a partner has sent it."""
     for entry in list(coverage.get("class", [])):
-        if entry.get("type", {}).get("coding", [{}])[0].get("code") != "plan" or in1.values.get(2):
+        if read_first_code(entry.get("type")) != "plan" or in1.values.get(2):
             continue
         numbers = coverage.get("identifier", [])
-        same = next((each for each in numbers if each.get("value") == entry["value"] and not read_type(each)), None)
+        same = next((each for each in numbers if each.get("value") == entry.get("value") and not read_type(each)), None)
         authority = write_authority(same.get("system", ""), writing.receiver.partner) if same else ["", ""]
-        in1.put(2, entry["value"], entry.get("name", ""), authority[0] or authority[1])
+        in1.put(2, entry.get("value", ""), entry.get("name", ""), authority[0] or authority[1])
         coverage["class"].remove(entry)
         if same:
             numbers.remove(same)
@@ -81,7 +83,7 @@ def _take_subscriber(segments: tuple[Fields, Fields], coverage: Resource, patien
     """IN1-17 is the insured's relation to the patient, and with another insured than the patient IN1-16, 18, 19, 43."""
     in1 = segments[0]
     codings = coverage.get("relationship", {}).get("coding", [])
-    code = str(codings[0].get("code", "")) if codings else ""
+    code = read_first_code(coverage.get("relationship"))
     turned = writing.receiver.partner.patient_to_insured and code in ("child", "parent")
     vocabulary = "PatientToSubscriber" if turned else "SubscriberRelationship"
     itself = writing.index.leads_to(coverage.get("subscriber"), patient)

@@ -9,7 +9,7 @@ from typing import Any
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.clinical import ABSENT, read_range
 from mappers.hl7v2.er7 import Composite, Segment
-from mappers.hl7v2.outbound.codes import compose, find_code, write_concept
+from mappers.hl7v2.outbound.codes import compose, find_code, read_first_code, write_concept
 from mappers.hl7v2.outbound.fields import Fields
 from mappers.hl7v2.outbound.quantities import take_unit, take_value, write_decimal
 from mappers.hl7v2.outbound.receiver import Writing
@@ -44,8 +44,8 @@ def _take_status(obx: Fields, observation: Resource, writing: Writing) -> None:
     partner = writing.receiver.partner
     status = observation.get("status", "")
     code = find_code(status, "", "ObservationResultStatusCodesInterpretation", "OBX-11", partner)
-    reasons = observation.get("dataAbsentReason", {}).get("coding", [{}])
-    absent = next((mark for mark, reason in ABSENT.items() if reason == reasons[0].get("code")), "")
+    told = read_first_code(observation.get("dataAbsentReason"))
+    absent = next((mark for mark, reason in ABSENT.items() if reason == told), "")
     if (absent, status) in (("N", "final"), ("X", "cancelled")) and not obx.values.get(5):
         code = absent
         observation.pop("dataAbsentReason")

@@ -55,6 +55,8 @@ def _write_race(pid: Fields, number: int, patient: Resource, url: str) -> None:
     entry = next((each for each in entries if each.get("url") == url), None)
     if entry is None:
         return
+    if "extension" not in entry:
+        return
     codings: list[Any] = [each["valueCoding"] for each in entry["extension"] if "valueCoding" in each]
     text = next((each.get("valueString", "") for each in entry["extension"] if each["url"] == "text"), "")
     for coding in codings:
@@ -84,7 +86,7 @@ def write_relatives(patient: Resource, original: Resource, writing: Writing) -> 
         if same:
             contacts.remove(same)
         person = writing.open(person)
-        person.pop("patient")
+        person.pop("patient", None)
         if person.get("active") is True:
             person.pop("active")
         segments.append(_write_nk1(len(segments) + 1, person, "RelatedPerson", writing))

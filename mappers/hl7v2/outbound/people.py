@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.datatypes.people import ASSEMBLY_ORDER, CENSUS_TRACT, PHONE_PARTS, STRUCTURES
 from mappers.hl7v2.datatypes.places import LEVELS
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.outbound.codes import Part, compose, find_code
+from mappers.hl7v2.outbound.codes import Part, compose, find_code, read_first_code
 from mappers.hl7v2.outbound.identifiers import choose_identifier, read_type, write_authority
 from mappers.hl7v2.outbound.receiver import Writing
 from mappers.hl7v2.outbound.times import take_period
@@ -172,8 +170,7 @@ def write_location(reference: Resource, writing: Writing) -> Composite | None:
     for _ in LEVELS:
         if location is None:
             break
-        codings: list[Any] = location.get("physicalType", {}).get("coding", [{}])
-        number = components.get(codings[0].get("code", ""), 1)
+        number = components.get(read_first_code(location.get("physicalType")), 1)
         if not parts[number - 1]:
             parts[number - 1] = location.get("name", "") or location.get("id", "")
         parts[8] = parts[8] or location.get("description", "")

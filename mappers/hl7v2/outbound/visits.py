@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.er7 import Segment
-from mappers.hl7v2.outbound.codes import find_code
+from mappers.hl7v2.outbound.codes import find_code, read_first_code
 from mappers.hl7v2.outbound.fields import Fields
 from mappers.hl7v2.outbound.leaves import tell_leaves
 from mappers.hl7v2.outbound.patients import name_resource
@@ -69,8 +69,7 @@ def write_dg1(number: int, condition: Resource, entry: Resource, writing: Writin
     dg1.fill(condition, "Condition")
     dg1.put(6, _take_use(entry, writing))
     dg1.put(15, str(entry.pop("rank", "")))
-    codings = condition.get("verificationStatus", {}).get("coding", [{}])
-    if codings[0].get("code") == "entered-in-error":
+    if read_first_code(condition.get("verificationStatus")) == "entered-in-error":
         condition.pop("verificationStatus")
         dg1.put(21, "D")
     for name in ("subject", "encounter"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -566,6 +567,34 @@ def test_any_charge_comes_back(
     }
     written = write("DFT^P03", "ChargeItem/fee", replace_resource(fee))
     assert find_lost(fee, written, read_back(written.text)) == []
+
+
+def list_members(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all members of objects and entries of lists."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for name, each in pairs for found in [(*path, name), *list_members(each, (*path, name))]]
+
+
+def drop(value: Any, path: tuple[Any, ...]) -> None:
+    """Removes a member; what is empty then goes too, as FHIR has no empty object or list."""
+    if len(path) > 1:
+        drop(value[path[0]], path[1:])
+    if len(path) == 1 or not value[path[0]]:
+        del value[path[0]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), message=st.sampled_from(MESSAGES))
+def test_what_a_resource_lacks_makes_no_message_fail(data: st.DataObject, message: tuple[str, str]) -> None:
+    """Any member of any resource may be absent: the message is written, and can be parsed, or it is refused."""
+    resources = deepcopy(read_resources())
+    for _ in range(data.draw(st.integers(1, 3))):
+        resource = data.draw(st.sampled_from(resources))
+        paths = [path for path in list_members(resource) if path[-1] not in ("resourceType", "id", "url")]
+        if paths:
+            drop(resource, data.draw(st.sampled_from(paths)))
+    written = write(*message, resources)
+    assert parse_message(written.text).message if written.text else written.issues
 
 
 def test_the_page_lists_the_events_that_are_written() -> None:
