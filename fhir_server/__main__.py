@@ -26,6 +26,7 @@ from fhir_server.commands.report import report
 from fhir_server.commands.schedule import schedule
 from fhir_server.commands.serve import serve
 from fhir_server.commands.token import token
+from fhir_server.commands.user import user
 from fhir_server.commands.verify import restore, verify
 from fhir_server.commands.work import work
 from fhir_server.commands.x12 import x12
@@ -48,6 +49,7 @@ cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
 cli.add_typer(report, name="report")
 cli.add_typer(token, name="token")
+cli.add_typer(user, name="user")
 cli.add_typer(x12, name="x12")
 
 

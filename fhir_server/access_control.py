@@ -14,6 +14,7 @@ from fhir_server.search.compartment import build_compartment_clause, list_member
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Clause
+from fhir_server.security.access_tokens import accept_access_tokens
 from fhir_server.security.audit import Audit
 from fhir_server.security.audit_file import open_audit_file
 from fhir_server.security.authentication import Authenticate
@@ -24,14 +25,13 @@ from fhir_server.security.policy import Policy
 from fhir_server.security.scope_policy import ScopePolicy
 from fhir_server.security.smart_configuration import SmartConfiguration
 from fhir_server.security.static_tokens import Roles, accept_static_tokens
-from fhir_server.security.token_endpoint import accept_access_tokens
 from fhir_server.settings import Settings, split_list
 from fhir_server.store.protocol import Clock, Store
 
 
 def build_authentication(settings: Settings, roles: Roles, store: Store, clock: Clock) -> Authenticate:
     """Tokens of this store, and those of the issuers that the settings name. Raises ValueError."""
-    sources = [accept_static_tokens(store, clock, roles), accept_access_tokens(store)]
+    sources = [accept_static_tokens(store, clock, roles), accept_access_tokens(store, roles)]
     issuers, audience = split_list(settings.issuers), split_list(settings.audience or settings.base_url)
     if issuers:
         # Imported here, because the library costs a start 0.1 s.

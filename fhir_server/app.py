@@ -284,7 +284,8 @@ async def open_server(
         await context.parameters.reload_and_mark_empty_types()
         log = log or make_log(sys.stderr.buffer, settings.log_level)
         async with open_audit(settings, store, seams.clock) as audit:
-            context = replace(context, audit=audit, smart=build_smart_source(settings, seams.clock))
+            smart = build_smart_source(settings, seams.clock)
+            context = replace(context, audit=audit, smart=smart, roles=find_roles(settings))
             api = build_application(context, log, make_request_ids())
             try:
                 yield Server(_add_cors(api, settings), context)

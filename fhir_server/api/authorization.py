@@ -1,21 +1,28 @@
-"""What of the API needs no token because it leads to one: `.well-known/smart-configuration` and the token endpoint."""
+"""What needs no token because it leads to one: `.well-known/smart-configuration`, logins, the token endpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 
+from fhir_server.api.login import show_login, take_consent, take_login
 from fhir_server.fhir.outcome import Invalid, MethodNotAllowed, TooLarge, UnsupportedMediaType
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response, parse_query
 from fhir_server.security import smart_configuration
 from fhir_server.security.audit import Event
+from fhir_server.security.launch import exchange_code, refresh_tokens
 from fhir_server.security.token_endpoint import TokenRefused, grant_token
 
 TOKEN_PATH = ("auth", "token")
-PATHS = frozenset({TOKEN_PATH, smart_configuration.PATH})
+_PAGES: Mapping[tuple[str, ...], Callable[[Context, Request, Mapping[str, str]], Awaitable[Response]]] = {
+    ("auth", "login"): take_login,
+    ("auth", "consent"): take_consent,
+}
+AUTHORIZE_PATH = ("auth", "authorize")
+PATHS = frozenset({TOKEN_PATH, AUTHORIZE_PATH, smart_configuration.PATH, *_PAGES})
 
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_FORM = 64 * 1024
@@ -28,11 +35,24 @@ async def answer_authorization(context: Context, request: Request) -> Response |
         return None
     if request.path == smart_configuration.PATH:
         _require_method(request, "GET", "HEAD")
-        return Response(200, await context.smart.read(f"{request.base}/auth/token"), content_type="application/json")
+        return Response(200, await context.smart.read(request.base), content_type="application/json")
     if not context.smart.gives_tokens:
         return None
+    if request.path == AUTHORIZE_PATH:
+        _require_method(request, "GET")
+        return await show_login(context, request)
     _require_method(request, "POST")
+    if request.path in _PAGES:
+        return await _answer_page(context, request)
     return await _answer_token_request(context, request)
+
+
+async def _answer_page(context: Context, request: Request) -> Response:
+    try:
+        form = _read_form(request)
+    except TokenRefused as error:
+        raise Invalid(str(error)) from None
+    return await _PAGES[request.path](context, request, form)
 
 
 def _require_method(request: Request, *methods: str) -> None:
@@ -48,15 +68,24 @@ async def _answer_token_request(context: Context, request: Request) -> Response:
     """200 with a token, or the error of RFC 6749, section 5.2."""
     try:
         form = _read_form(request)
-        client, answer = await grant_token(
-            context.unrestricted, context.clock, form, f"{request.base}/{'/'.join(TOKEN_PATH)}"
-        )
+        who, answer = await _grant(context, request, form)
     except TokenRefused as error:
         status = 401 if error.error == "invalid_client" else 400
         _audit(context, request, "unknown", status)
         return _make_answer(status, {"error": error.error, "error_description": str(error)})
-    _audit(context, request, f"client:{client.id}", 200)
+    _audit(context, request, who, 200)
     return _make_answer(200, answer)
+
+
+async def _grant(context: Context, request: Request, form: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """(who, the answer) by the type of grant. Raises TokenRefused."""
+    if form.get("grant_type") == "authorization_code":
+        return await exchange_code(context.unrestricted, context.clock, form)
+    if form.get("grant_type") == "refresh_token":
+        return await refresh_tokens(context.unrestricted, context.clock, form)
+    url = f"{request.base}/{'/'.join(TOKEN_PATH)}"
+    client, answer = await grant_token(context.unrestricted, context.clock, form, url)
+    return f"client:{client.id}", answer
 
 
 def _read_form(request: Request) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""`fhir-server client`: systems that get their tokens with a key of their own (docs/access.md)."""
+"""`fhir-server client`: systems and apps that get tokens here (docs/access.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -19,7 +19,7 @@ from fhir_server.security.clients import Client, add_client, list_clients, read_
 from fhir_server.settings import read_settings
 from fhir_server.store.protocol import Store, StoreError
 
-client = typer.Typer(no_args_is_help=True, help="Systems that get their tokens with a key of their own.")
+client = typer.Typer(no_args_is_help=True, help="Systems and apps that get tokens here.")
 
 StoreOption = Annotated[str | None, typer.Option("--store", help="Store URI (FHIR_STORE).")]
 NameArgument = Annotated[str, typer.Argument(help="The client's name, its `client_id`.")]
@@ -28,21 +28,26 @@ NameArgument = Annotated[str, typer.Argument(help="The client's name, its `clien
 @client.command()
 def add(
     name: NameArgument,
-    keys: Annotated[Path, typer.Option(help="File of its public keys: a JSON Web Key Set.")],
     scope: Annotated[str, typer.Option(help="The most that it gets, such as 'system/Observation.rs'.")],
+    keys: Annotated[Path | None, typer.Option(help="Of a system: file of its public keys, a JSON Web Key Set.")] = None,
+    redirect: Annotated[list[str] | None, typer.Option(help="Of an app: a URL at which it goes on.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Register a client."""
+    """Register a system, with its keys, or an app, with its URLs."""
 
     async def make(store: Store) -> None:
-        try:
-            public = read_public_keys(orjson.loads(keys.read_bytes()))
-        except orjson.JSONDecodeError as error:
-            raise ValueError(f"`{keys}` is not JSON: {error}.") from None
-        await add_client(store, Client(name, scope, public, int(datetime.now(UTC).timestamp() * 1_000_000)))
+        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        await add_client(store, Client(name, scope, _read_keys(keys), now, redirect or []))
         typer.echo(f"`{name}` gets tokens at [base]/auth/token.")
 
     _run(store, make)
+
+
+def _read_keys(file: Path | None) -> list[dict[str, Any]]:
+    try:
+        return [] if file is None else read_public_keys(orjson.loads(file.read_bytes()))
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"`{file}` is not JSON: {error}.") from None
 
 
 @client.command("list")
@@ -50,10 +55,10 @@ def list_(store: StoreOption = None) -> None:
     """Print the clients with their scopes and the names of their keys."""
 
     async def show(store: Store) -> None:
-        table = Table("client", "scopes", "keys", "since")
+        table = Table("client", "scopes", "keys or URLs", "since")
         for each in await list_clients(store):
             since = datetime.fromtimestamp(each.created / 1_000_000, UTC).strftime("%Y-%m-%d")
-            cells = (each.id, each.scopes, " ".join(key["kid"] for key in each.keys), since)
+            cells = (each.id, each.scopes, " ".join([*(key["kid"] for key in each.keys), *each.redirects]), since)
             table.add_row(*map(make_printable, cells))
         Console().print(table)
 

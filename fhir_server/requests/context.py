@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,10 @@ class Context:
     """The CapabilityStatement for a base URL."""
     partners: Partners
     """By name, with whom messages are exchanged."""
+    roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Name → scopes."""
+    logins: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The turn of a login: the hash of a password takes 64 MiB and a tenth of a second, so one at a time."""
     smart: SmartConfiguration | None = None
     """Where apps get their tokens; None where none are needed."""
     long_work: LongWork = field(default_factory=LongWork)

@@ -1,15 +1,16 @@
 """Clients of the built-in authorization server: who may get tokens, with which keys and scopes (docs/access.md).
 
-The value `client/<id>` holds one. Clients are systems that prove who they are with a key of their own:
-https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html.
+The value `client/<id>` holds one: a system that proves who it is with a key of its own
+(https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html), or an app that people use.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -27,20 +28,31 @@ _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client. `keys`: its public keys, as JSON Web Keys; `scopes`: the most that it gets; times are µs."""
+    """One client. `keys`: a system's public keys, as JSON Web Keys; `redirects`: the URLs at which an app goes on.
+
+    `scopes`: the most that it gets; `created`: µs.
+    """
 
     id: str
     scopes: str
     keys: list[dict[str, Any]]
     created: int
+    redirects: list[str] = field(default_factory=list)
 
 
 async def add_client(store: Store, client: Client) -> None:
     """Keep a client. Raises ValueError for what cannot be."""
     if not _ID.fullmatch(client.id):
         raise ValueError(f"`{client.id}` cannot be a client's name: up to 64 letters, digits and `-._~` can.")
-    if any(scope.level == "patient" for scope in parse_scopes(client.scopes)):
+    if bool(client.keys) == bool(client.redirects):
+        raise ValueError("A client is a system with keys, or an app with the URLs at which it goes on; not both.")
+    levels = {scope.level for scope in parse_scopes(client.scopes)}
+    if client.keys and "patient" in levels:
         raise WrongScope("A client that no person uses has no patient: give it scopes that begin with `system/`.")
+    if client.redirects and "system" in levels:
+        raise WrongScope("An app acts for who uses it: give it scopes that begin with `patient/` or `user/`.")
+    for url in client.redirects:
+        check_redirect(url)
     if not parse_scopes(client.scopes):
         raise WrongScope("The client could get nothing; give it a scope such as `system/Observation.rs`.")
     if len(await list_clients(store)) >= MOST_CLIENTS:
@@ -65,6 +77,14 @@ async def revoke_client(store: Store, id: str) -> bool:
     """Forget a client, whose tokens are then worthless; False when there is none."""
     value = await store.get_value(f"{_PLACE}{id}")
     return value is not None and await store.remove_value_if(f"{_PLACE}{id}", value)
+
+
+def check_redirect(url: str) -> None:
+    """Raise ValueError for a URL at which no app may go on: neither https nor http on the user's own machine."""
+    parts = urlsplit(url)
+    is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not (parts.scheme == "https" or is_local) or not parts.hostname or parts.fragment or not url.isascii():
+        raise ValueError(f"`{url}` cannot be an app's URL: write one with https, or http on this machine, without `#`.")
 
 
 def read_public_keys(document: object) -> list[dict[str, Any]]:

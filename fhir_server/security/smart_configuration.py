@@ -44,12 +44,23 @@ _BY_METHOD: Mapping[str, str] = {
 
 
 _OWN = {
-    "grant_types_supported": ["client_credentials"],
-    "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+    "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+    "response_types_supported": ["code"],
+    "code_challenge_methods_supported": ["S256"],
+    "authorization_response_iss_parameter_supported": True,
+    "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
     "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
-    "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
+    "capabilities": [
+        "launch-standalone",
+        "client-public",
+        "client-confidential-asymmetric",
+        "context-standalone-patient",
+        "permission-offline",
+        "permission-online",
+        *_OF_THIS_SERVER,
+    ],
 }
-"""What the token endpoint of this server does: SMART Backend Services."""
+"""What this server does itself: launches of apps that people use, and SMART Backend Services."""
 
 
 class SmartConfiguration:
@@ -64,10 +75,11 @@ class SmartConfiguration:
         """Whether this server gives out tokens itself: where no issuer is set."""
         return not self._issuers
 
-    async def read(self, token_url: str) -> bytes:
-        """The document; `token_url` is our own token endpoint. Raises Unavailable where the issuer never answered."""
+    async def read(self, base: str) -> bytes:
+        """The document. Raises Unavailable where the issuer never answered."""
         if not self._issuers:
-            return orjson.dumps({**_OWN, "token_endpoint": token_url})
+            own = {"token_endpoint": f"{base}/auth/token", "authorization_endpoint": f"{base}/auth/authorize"}
+            return orjson.dumps({"issuer": base, **own, **_OWN})
         now = self._clock()
         if not self._document or now - self._made > LIFETIME * _SECOND:
             try:

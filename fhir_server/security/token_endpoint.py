@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
-from fhir_server.security.bearer import TokenSource, WrongToken
 from fhir_server.security.clients import Client, find_client
-from fhir_server.security.policy import Grant, Principal
 from fhir_server.security.scopes import ANY_TYPE, PERMISSIONS, ResourceScope, WrongScope, parse_scopes
 from fhir_server.store.protocol import Clock, Store
 
@@ -61,7 +60,7 @@ async def grant_token(store: Store, clock: Clock, form: Mapping[str, str], url: 
         )
     token, scope = PREFIX + secrets.token_urlsafe(32), " ".join(map(str, granted))
     content = orjson.dumps({"client": client.id, "scope": scope, "created": client.created})
-    await store.put_value_if(_name_place(token), content, None, now + LIFETIME * _SECOND)
+    await store.put_value_if(name_access(token), content, None, now + LIFETIME * _SECOND)
     return client, {"access_token": token, "token_type": "bearer", "expires_in": LIFETIME, "scope": scope}
 
 
@@ -127,35 +126,30 @@ def _peek(assertion: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def intersect_scopes(wanted: Iterable[ResourceScope], most: Iterable[ResourceScope]) -> list[ResourceScope]:
-    """What of the wanted scopes is within others: type, letters and search parameters of both."""
-    limits = list(most)
-    return list(dict.fromkeys(scope for each in wanted for scope in _intersect(each, limits)))
+    """What of the wanted scopes is within others: type, letters and search parameters of both.
+
+    What a person may see of everybody may be asked for one patient, and is then of that patient alone; who may see one
+    patient alone, and asks for everybody, gets that patient.
+    """
+    limits, within = list(most), []
+    for each in wanted:
+        same = list(_intersect(each, [limit for limit in limits if limit.level == each.level]))
+        others = [limit for limit in limits if {limit.level, each.level} == {"patient", "user"}]
+        if each.level == "patient" or not same:
+            same += [replace(scope, level="patient") for scope in _intersect(each, others)]
+        within += same
+    return list(dict.fromkeys(within))
 
 
 def _intersect(wanted: ResourceScope, limits: Iterable[ResourceScope]) -> Iterator[ResourceScope]:
     for limit in limits:
         letters = "".join(each for each in PERMISSIONS if each in wanted.permissions and each in limit.permissions)
         types = {wanted.type, limit.type} - {ANY_TYPE} or {ANY_TYPE}
-        if letters and len(types) == 1 and wanted.level == limit.level:
+        if letters and len(types) == 1:
             query = tuple(dict.fromkeys((*wanted.query, *limit.query)))
             yield ResourceScope(wanted.level, types.pop(), letters, query)
 
 
-def accept_access_tokens(store: Store) -> TokenSource:
-    """The source of the tokens given out here; worthless once their client is revoked."""
-
-    async def find_principal(token: str) -> Principal | None:
-        if not token.startswith(PREFIX):
-            return None
-        value = await store.get_value(_name_place(token))
-        content = None if value is None else orjson.loads(value)
-        client = None if content is None else await find_client(store, content["client"])
-        if content is None or client is None or client.created != content["created"]:
-            raise WrongToken("The token is not known here: it is expired, revoked or mistyped.")
-        return Principal(f"client:{client.id}", grant=Grant(parse_scopes(content["scope"]), client=client.id))
-
-    return find_principal
-
-
-def _name_place(token: str) -> str:
+def name_access(token: str) -> str:
+    """The key of an access token's value."""
     return f"access/{sha256(token.encode()).hexdigest()}"

@@ -63,12 +63,12 @@ async def test_it_stays_while_the_issuer_is_down() -> None:
         return answers.pop()
 
     source = SmartConfiguration([ISSUER], clock, fetch)
-    first = await source.read("http://test/fhir/auth/token")
-    assert await source.read("http://test/fhir/auth/token") == first
+    first = await source.read("http://test/fhir")
+    assert await source.read("http://test/fhir") == first
     clock.now += (LIFETIME + 1) * 1_000_000
-    assert await source.read("http://test/fhir/auth/token") == first
+    assert await source.read("http://test/fhir") == first
     with pytest.raises(Unavailable):
-        await SmartConfiguration([ISSUER], clock, fetch).read("http://test/fhir/auth/token")
+        await SmartConfiguration([ISSUER], clock, fetch).read("http://test/fhir")
 
 
 async def test_it_is_answered_without_a_token(known: Knowledge) -> None:
@@ -94,8 +94,10 @@ async def test_without_an_issuer_the_server_gives_tokens_itself(known: Knowledge
         document = (await client.get(".well-known/smart-configuration")).json()
         assert document["token_endpoint"] == "http://test/fhir/auth/token"
         # SMART App Launch 2.2, conformance: what is required of a server for backend services
-        assert document["grant_types_supported"] == ["client_credentials"]
-        assert {"client-confidential-asymmetric", "permission-v2"} <= set(document["capabilities"])
+        assert "client_credentials" in document["grant_types_supported"]
+        assert document["code_challenge_methods_supported"] == ["S256"]
+        assert {"client-confidential-asymmetric", "launch-standalone", "permission-v2"} <= set(document["capabilities"])
+        assert "sso-openid-connect" not in document["capabilities"]
         assert (await client.post(".well-known/smart-configuration")).status_code == 405
 
 
