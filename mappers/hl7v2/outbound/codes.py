@@ -83,18 +83,27 @@ def write_concept(concept: Resource, vocabulary: str, field: str, writing: Writi
         code = find_code(first.get("code", ""), system, vocabulary, field, partner)
         original = next((each for each in codings[1:] if _means(each, first, vocabulary, field, partner)), None)
         if code and original is None:
-            codings.pop(0)
+            _take_coding(codings)
             parts[0], parts[1] = code, first.get("display", "") if code == first.get("code") else ""
         elif original is not None:
             codings.pop(0)
     triples = [triple for triple in ((0, 6, 13), (3, 7, 16), (9, 12, 19)) if not parts[triple[0]]]
     for place, version, oid in triples[: len(codings)]:
-        coding = codings.pop(0)
+        coding = _take_coding(codings)
         name, number = find_name(coding.get("system", ""), partner)
         parts[place], parts[place + 1] = coding.get("code", ""), coding.get("display", "")
         parts[place + 2] = name if parts[place] else ""
         parts[version], parts[oid] = coding.get("version", ""), number
     return _finish_concept(concept, parts)
+
+
+def _take_coding(codings: list[Resource]) -> Resource:
+    """Takes the first coding; what a CWE has no component for, and a system without a code, moves to the end."""
+    coding = codings.pop(0)
+    said = {"code", "display", "version", *(["system"] if coding.get("code") else [])}
+    if rest := {name: value for name, value in coding.items() if name not in said}:
+        codings.append(rest)
+    return coding
 
 
 def _means(coding: Resource, target: Resource, vocabulary: str, field: str, partner: Partner) -> bool:

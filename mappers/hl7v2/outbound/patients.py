@@ -33,6 +33,8 @@ def write_pid(patient: Resource, account: Resource | None, writing: Writing) -> 
     for number, name in ((10, "race"), (22, "ethnicity")):
         _write_race(pid, number, patient, US_CORE + name)
     if account:
+        if not account.get("identifier"):
+            account["identifier"] = [name_resource(account, writing)]
         pid.fill(account, "Account")
     _move_contacts(pid, patient, writing)
     if patient.get("active") is True:
@@ -66,7 +68,7 @@ def _write_race(pid: Fields, number: int, patient: Resource, url: str) -> None:
     shown = ", ".join(coding.get("display") or coding.get("code", "") for coding in codings)
     entries.remove(entry)
     if codings and text != shown:
-        entries.append({"url": f"{url}/text", "valueString": text})
+        entries.append({"url": url, "valueString": text})
 
 
 def write_pd1(patient: Resource, writing: Writing) -> list[Segment]:

@@ -22,11 +22,12 @@ def take_value(quantity: Resource) -> str:
 
 
 def take_unit(quantity: Resource, writing: Writing) -> Composite | None:
-    """Takes the unit as a CWE: code, name, and system; the name alone where there is no code."""
-    unit, code, system = (quantity.pop(name, "") for name in ("unit", "code", "system"))
-    name, oid = find_name(system, writing.receiver.partner) if system else ("", "")
-    if not code:
+    """Takes the unit as a CWE: code, name, and system; the name alone where code or system is missing."""
+    unit = quantity.pop("unit", "")
+    if not quantity.get("code") or not quantity.get("system"):
         return compose(unit)
+    code, system = quantity.pop("code"), quantity.pop("system")
+    name, oid = find_name(system, writing.receiver.partner)
     return compose(code, unit if unit != code else "", name, *[""] * 10, oid)
 
 

@@ -13,7 +13,7 @@ from mappers.hl7v2.issues import refuse
 from mappers.hl7v2.outbound.adt import find_patient, take_visit
 from mappers.hl7v2.outbound.codes import Part, find_code
 from mappers.hl7v2.outbound.fields import Fields
-from mappers.hl7v2.outbound.identifiers import read_type, write_authority
+from mappers.hl7v2.outbound.identifiers import is_current, read_type, write_authority
 from mappers.hl7v2.outbound.leaves import is_derived, tell_leaves
 from mappers.hl7v2.outbound.observations import write_obx
 from mappers.hl7v2.outbound.patients import name_resource, write_pd1, write_pid
@@ -135,7 +135,7 @@ def _take_pair(specimen: Resource, writing: Writing) -> list[Part]:
     partner = writing.receiver.partner
     for identifier in list(specimen.get("identifier", [])):
         index = {"PGN": 0, "FGN": 1, "": 1}.get(read_type(identifier))
-        if index is not None and not pair[index] and not is_derived(identifier, partner):
+        if index is not None and not pair[index] and is_current(identifier, partner):
             default = f"{partner.root}/{('placer-group', 'filler-group')[index]}"
             system = identifier.get("system", "")
             authority = ["", "", ""] if system == default else write_authority(system, partner)

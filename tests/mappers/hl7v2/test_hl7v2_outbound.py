@@ -569,6 +569,27 @@ def test_any_charge_comes_back(
     assert find_lost(fee, written, read_back(written.text)) == []
 
 
+def test_what_a_coding_has_beside_its_code_is_told() -> None:
+    """CWE has no component for userSelected, and none for a system whose code is missing."""
+    language = {"coding": [{"system": "urn:ietf:bcp:47", "code": "en", "userSelected": True}, {"system": "urn:x"}]}
+    patient: Resource = {**find_resource("ada"), "communication": [{"language": language}]}
+    texts = [issue.text for issue in write("ADT^A31", "Patient/ada", replace_resource(patient)).issues]
+    assert "Patient.communication.language.coding.userSelected of Patient/ada has no place in ADT^A31." in texts
+    assert "Patient.communication.language.coding.system of Patient/ada has no place in ADT^A31." in texts
+
+
+def test_a_unit_without_a_system_is_sent_by_its_name() -> None:
+    quantity = {"value": 1, "unit": "grain", "code": "gr"}
+    plain = {**find_resource("hcv"), "valueQuantity": quantity}
+    written = write("ORU^R01", "DiagnosticReport/panel", replace_resource(plain))
+    message = parse_message(written.text).message
+    assert message
+    assert message.all("OBX")[1].raw(6) == "grain"
+    assert "Observation.valueQuantity.code of Observation/hcv has no place in ORU^R01." in [
+        issue.text for issue in written.issues
+    ]
+
+
 def list_members(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of all members of objects and entries of lists."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
