@@ -106,17 +106,26 @@ def write_guarantors(account: Resource | None, patient: Resource, writing: Writi
     """A GT1 for each guarantor of a copy of an Account."""
     segments: list[Segment] = []
     for entry in (account or {}).get("guarantor", []):
-        party = entry.pop("party", None)
-        gt1 = Fields("GT1", writing)
+        gt1 = _write_party(entry.get("party"), patient, writing)
+        if gt1 is None:
+            continue
+        entry.pop("party")
         gt1.put(1, str(len(segments) + 1))
         gt1.fill({"guarantor": [entry]}, "Account")
-        if writing.index.leads_to(party, patient):
-            names = Fields("GT1", writing).fill(writing.open(patient), "Guarantor")
-            gt1.values[3] = names.values.get(3, [])
-            gt1.put(11, "SEL")
-        elif person := writing.follow(party, "RelatedPerson"):
-            gt1.fill(person, "Guarantor")
-        else:
-            gt1.add(21, write_organization(party or {}, writing))
         segments.append(gt1.segment())
     return segments
+
+
+def _write_party(party: Resource | None, patient: Resource, writing: Writing) -> Fields | None:
+    """A GT1 with who guarantees: the patient, a RelatedPerson with a name, or an organization; None for another one."""
+    gt1 = Fields("GT1", writing)
+    if writing.index.leads_to(party, patient):
+        names = Fields("GT1", writing).fill(writing.open(patient), "Guarantor")
+        gt1.values[3] = names.values.get(3, [])
+        gt1.put(11, "SEL")
+        return gt1
+    if person := writing.follow(party, "RelatedPerson"):
+        gt1.fill(person, "Guarantor")
+        return gt1 if gt1.values.get(3) else None
+    gt1.add(21, write_organization(party or {}, writing))
+    return gt1 if gt1 else None

@@ -51,11 +51,11 @@ def _take_status(pv1: Fields, encounter: Resource, writing: Writing) -> None:
 
 
 def write_diagnoses(encounter: Resource | None, writing: Writing) -> list[Segment]:
-    """A DG1 for each diagnosis of a copy of an Encounter whose Condition is given."""
+    """A DG1 for each diagnosis of a copy of an Encounter whose Condition is given and has a code."""
     segments: list[Segment] = []
     for entry in list((encounter or {}).get("diagnosis", [])):
         condition = writing.follow(entry.get("condition"), "Condition")
-        if condition is None:
+        if condition is None or "code" not in condition:
             continue
         segments.append(write_dg1(len(segments) + 1, condition, entry, writing))
         entry.pop("condition")

@@ -569,6 +569,18 @@ def test_any_charge_comes_back(
     assert find_lost(fee, written, read_back(written.text)) == []
 
 
+def test_a_guarantor_without_a_name_and_a_diagnosis_without_a_code_are_told() -> None:
+    """GT1-3 and DG1-3 are required (HL7 2.5.1, 6.5.5 and 6.5.2)."""
+    nameless = {name: each for name, each in find_resource("max").items() if name != "name"}
+    uncoded = {name: each for name, each in find_resource("cold").items() if name != "code"}
+    resources = [nameless if each["id"] == "max" else each for each in replace_resource(uncoded)]
+    written = write("ADT^A04", "Encounter/visit", resources)
+    assert not {"GT1", "DG1"} & {line[:3] for line in written.text.split("\r")}
+    texts = [issue.text for issue in written.issues]
+    assert "Account.guarantor.party.reference of Account/acc has no place in ADT^A04." in texts
+    assert "Encounter.diagnosis.condition.reference of Encounter/visit has no place in ADT^A04." in texts
+
+
 def test_what_a_coding_has_beside_its_code_is_told() -> None:
     """CWE has no component for userSelected, and none for a system whose code is missing."""
     language = {"coding": [{"system": "urn:ietf:bcp:47", "code": "en", "userSelected": True}, {"system": "urn:x"}]}
