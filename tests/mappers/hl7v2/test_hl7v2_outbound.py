@@ -383,6 +383,30 @@ def test_an_event_that_says_a_status_is_about_an_appointment_of_that_status(
     assert (write(f"SIU^{event}", "Appointment/booking", replace_resource(booking)).text == "") is refused
 
 
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        ("S12", "booked", "Booked"),
+        ("S13", "booked", "Booked"),
+        ("S14", "checked-in", "Started"),
+        ("S15", "cancelled", "Cancelled"),
+        ("S17", "entered-in-error", "Deleted"),
+        ("S26", "noshow", "Noshow"),
+    ],
+)
+def test_the_status_of_an_appointment_is_that_of_table_0278(event: str, status: str, code: str) -> None:
+    booking = {**find_resource("booking"), "status": status}
+    if status == "cancelled":
+        booking["cancelationReason"] = {"text": "Ill"}
+    written = write(f"SIU^{event}", "Appointment/booking", replace_resource(booking))
+    message = parse_message(written.text).message
+    assert message
+    assert (message.segment("SCH").text(25), message.header.text(9, 2)) == (code, event)
+    back = read_back(written.text)
+    assert next(each for each in back if each["resourceType"] == "Appointment")["status"] == status
+    assert find_lost(booking, written, back) == []
+
+
 def test_why_nobody_came_goes_and_comes_back() -> None:
     reason = {"url": extension_url("no-show-reason"), "valueCodeableConcept": {"text": "Snow"}}
     booking = {**find_resource("booking"), "status": "noshow", "extension": [reason]}
