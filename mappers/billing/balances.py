@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from mappers.billing.fields import ZERO
-from mappers.billing.ledger import INVOICE, PATIENT, UNBILLED, Books, Entry, Root, list_entries
+from mappers.billing.ledger import INVOICE, PATIENT, UNBILLED, VISITS, Books, Entry, Root, list_entries
 
 
 class Share(NamedTuple):
@@ -20,9 +20,14 @@ class Share(NamedTuple):
 
 
 def share_balances(books: Books, day: date) -> dict[str, Share]:
-    """The open amount of each root, divided: the patient's is what was invoiced and not paid, at most what is open."""
+    """The open amount of each root, divided: the patient's is what was invoiced and not paid, at most what is open.
+
+    Before there is a claim, what was paid ahead for a visit is the patient's; so it was before the charges of the visit
+    were known to belong to it.
+    """
     totals: dict[str, Decimal] = {}
     invoices: dict[str, Decimal] = {}
+    ahead: dict[str, Decimal] = {}
     for entry in books.entries:
         if entry.day > day:
             break
@@ -30,12 +35,17 @@ def share_balances(books: Books, day: date) -> dict[str, Share]:
             invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
             continue
         totals[entry.root] = totals.get(entry.root, ZERO) + entry.amount
+        if entry.line.partition("/")[0] in VISITS:
+            ahead[entry.root] = ahead.get(entry.root, ZERO) + entry.amount
         if entry.reason == INVOICE:
             invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
-    return {
-        name: Share(total, max(min(total, invoices.get(name, ZERO)), ZERO), find_payer(books.roots[name], day))
-        for name, total in totals.items()
-    }
+    shares = {}
+    for name, total in totals.items():
+        payer = find_payer(books.roots[name], day)
+        first = ahead.get(name, ZERO) if payer == UNBILLED else ZERO
+        invoiced = max(min(total - first, invoices.get(name, ZERO)), ZERO)
+        shares[name] = Share(total, invoiced + first, payer)
+    return shares
 
 
 def find_payer(root: Root, day: date) -> str:

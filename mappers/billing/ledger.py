@@ -34,6 +34,8 @@ from mappers.billing.follow_up import read_denied
 
 CHARGE, PAYMENT, ADJUSTMENT, REFUND, INVOICE = "charge", "payment", "adjustment", "refund", "invoice"
 OPENING = "opening"
+VISITS = frozenset({"Appointment", "Encounter"})
+"""What a patient pays ahead for; it is the `line` of such an entry."""
 PATIENT, UNBILLED = "patient", "unbilled"
 """Whose an amount is where no payer has it: the patient's, or nobody's yet, without a claim and without an Invoice."""
 
@@ -275,7 +277,7 @@ def _read_detail(detail: Resource, payment: Resource, day: date, lookup: _Lookup
     root = lookup.find_root(request)
     reason = INVOICE if request.startswith("Invoice/") else find_code(detail.get("type"), codes.DETAIL_TYPE)
     payer, line = find_reference(payment.get("paymentIssuer")) or PATIENT, ""
-    if root.partition("/")[0] in ("Appointment", "Encounter"):
+    if root.partition("/")[0] in VISITS:
         line = root
         root = lookup.root_of_visit.get(root) or find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
     if kind == "adjustment":

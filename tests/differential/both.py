@@ -16,7 +16,7 @@ import pytest
 
 from fhir_server.app import Knowledge, Seams, Server, open_server
 from fhir_server.settings import Settings
-from tests.conftest import faults_only
+from tests.conftest import faults_only, leave_invariants_out
 from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
@@ -102,7 +102,7 @@ async def both(
             as_sent = {"references": "allow", "booking": "off", "encounter_moves_appointment": False}
             settings = Settings(store=store, full_text=full_text, **as_sent, **limits)  # type: ignore[arg-type]
             server = await stack.enter_async_context(
-                open_server(settings, log=faults_only, known=known, seams=Seams(clock=clock), create=True)
+                open_server(settings, faults_only, leave_invariants_out(known), Seams(clock=clock), create=True)
             )
             transport = httpx.ASGITransport(server.api)
             clients.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mappers.billing.balances import share_balances, sum_balances
@@ -387,8 +387,19 @@ def test_the_buckets_are_the_receivables(steps: Steps) -> None:
                 )
 
 
+_ZERO = Decimal(0)
+PAID_AHEAD: Steps = [
+    ("bill", 0, 1, _ZERO, _ZERO, _ZERO),
+    ("bill", 0, 1, _ZERO, _ZERO, _ZERO),
+    ("enter", 0, 1, _ZERO, _ZERO, _ZERO),
+    ("desk", 2, 1, Decimal("0.01"), _ZERO, _ZERO),
+]
+"""A cent is paid at the desk for a visit whose charge has no claim yet."""
+
+
 @settings(max_examples=60)
 @given(STEPS, STEPS)
+@example(PAID_AHEAD, [("claim", 0, 1, _ZERO, _ZERO, _ZERO)])
 def test_what_happens_later_changes_no_earlier_balance(
     first: Steps,
     later: Steps,
