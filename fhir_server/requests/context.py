@@ -86,6 +86,7 @@ class Context:
             functools.partial(policy.criteria_restriction, principal),
             index,
             types,
+            self.long_work.run,
         )
         return Reader(self.unrestricted, restrictions)
 

@@ -115,11 +115,14 @@ class ScopePolicy:
         return self._build(principal.grant, type, permission)
 
     def _build_restriction(self, grant: Grant, type: str, permissions: str) -> Clause:
+        # scopes that differ in their letters alone say the same here
+        alike = {
+            (scope.level, scope.query): scope for scope in reversed(grant.scopes) if scope.covers(type, permissions)
+        }
         clauses = [
             clause
-            for scope in grant.scopes
-            if scope.covers(type, permissions)
-            and (clause := self._build_scope(scope, grant, type, permissions)) is not None
+            for scope in reversed(alike.values())
+            if (clause := self._build_scope(scope, grant, type, permissions)) is not None
         ]
         if not clauses:
             return NOTHING

@@ -22,6 +22,10 @@ _LONGEST = 500
 MOST_SCOPES = 200
 """Scopes that one token may have."""
 
+MOST_QUERIES = 10_000
+"""Characters of the search parameters of the scopes of one token; those of `*` count ten times, as for every type."""
+_WEIGHT_OF_ANY = 10
+
 
 class WrongScope(ValueError):
     """A text is no scope; str says why."""
@@ -72,7 +76,18 @@ def parse_scopes(text: str) -> tuple[ResourceScope, ...]:
     words = text.split()
     if len(words) > MOST_SCOPES:
         raise WrongScope(f"More than {MOST_SCOPES} scopes are more than a token may have.")
-    return tuple(dict.fromkeys(parse_scope(word) for word in words if "/" in word and not _is_other(word)))
+    scopes = tuple(dict.fromkeys(parse_scope(word) for word in words if "/" in word and not _is_other(word)))
+    size = sum(
+        (len(name) + len(value)) * (_WEIGHT_OF_ANY if scope.type == ANY_TYPE else 1)
+        for scope in scopes
+        for name, value in scope.query
+    )
+    if size > MOST_QUERIES:
+        raise WrongScope(
+            f"The search parameters of the scopes have {size:,} characters together, those of `*` counted "
+            f"{_WEIGHT_OF_ANY} times; a token may have {MOST_QUERIES:,}."
+        )
+    return scopes
 
 
 def _is_other(word: str) -> bool:

@@ -5,11 +5,13 @@ The plan asserts the versions that were looked at, so that nothing changes in be
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 from fhir_server.fhir.outcome import FhirError, Forbidden
 from fhir_server.requests.context import Context
+from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
 from fhir_server.search.query import EVERYTHING, NOTHING
 from fhir_server.security.access import matches_restriction
@@ -33,11 +35,14 @@ def check_criteria(context: Context, actions: Sequence[Action], caller: Caller) 
                 raise error.relocate(action.where) if action.where else error from None
 
 
-def check_current(context: Context, targets: Iterable[Target], current: Mapping[str, Stored], caller: Caller) -> None:
+async def check_current(
+    context: Context, targets: Iterable[Target], current: Mapping[str, Stored], caller: Caller
+) -> None:
     """Raise Forbidden, in the same words whatever is there, for a change of what is hidden or may not be changed."""
     if not context.policy.restricts(caller.principal):
         return
     index = functools.partial(context.index.make_entries, base=caller.base)
+    waited_for = 0
     for target in targets:
         stored, permission = current.get(target.reference), _PERMISSIONS.get(target.action.method)
         if target.found or permission is None or stored is None or stored.raw is None:
@@ -45,8 +50,13 @@ def check_current(context: Context, targets: Iterable[Target], current: Mapping[
         clauses = [context.policy.write_restriction(caller.principal, target.action.type, permission)]
         if _must_be_seen(context, target.action, caller):
             clauses.append(context.policy.restriction(caller.principal, target.action.type))
-        if not all(matches_restriction(clause, stored, index) for clause in clauses):
-            raise make_refusal(target)
+        for clause in clauses:
+            if not await context.long_work.run(len(stored.raw), matches_restriction, clause, stored, index):
+                raise make_refusal(target)
+        waited_for += len(stored.raw)
+        if waited_for >= THREAD_FROM:
+            await asyncio.sleep(0)
+            waited_for = 0
 
 
 def _must_be_seen(context: Context, action: Action, caller: Caller) -> bool:

@@ -99,7 +99,7 @@ async def plan(context: Context, actions: Sequence[Action], caller: Caller, bund
     resolved = await resolve_targets(context, actions, caller)
     _refuse_double_writes(resolved)
     found = await _read_current(context, resolved, caller)
-    check_current(context, resolved.targets, found, caller)
+    await check_current(context, resolved.targets, found, caller)
     ruled = any(action.type in context.rules for action in actions)
     pending = PendingWrites() if ruled else None
     draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, pending=pending)
