@@ -170,10 +170,12 @@ class Reader:
 
     async def search(self, query: Query) -> Page:
         """See `Store.search`."""
+        await self._make_clauses([scope.type for scope in query.scopes])
         return await self._store.search(self.restrict(query))
 
     async def count(self, query: Query) -> int:
         """See `Store.count`."""
+        await self._make_clauses([scope.type for scope in query.scopes])
         return await self._store.count(self.restrict(query))
 
     async def find_matching(self, references: Sequence[str], where: Clause) -> frozenset[str]:
@@ -187,6 +189,7 @@ class Reader:
         restrictions = self._restrictions
         if restrictions is None:
             return await self._store.history(query)
+        await self._make_clauses(query.types or restrictions.types)
         types = tuple(each for each in query.types or restrictions.types if restrictions.clause_of(each) != NOTHING)
         if not types:
             horizon = (await self._store.history(HistoryQuery(count=1))).horizon
@@ -207,6 +210,16 @@ class Reader:
                 return HistoryPage(tuple(visible), None, horizon)
             following = replace(following, before=page.next)
         return HistoryPage(tuple(visible), following.before, horizon)
+
+    async def _make_clauses(self, types: Sequence[str]) -> None:
+        """Have the policy make its clauses for many types, which it remembers, with turns for others in between."""
+        if self._restrictions is None:
+            return
+        for position, type in enumerate(types):
+            if position % _IN_A_ROW == _IN_A_ROW - 1:
+                await asyncio.sleep(0)
+            self._restrictions.clause_of(type)
+            self._restrictions.search_clause_of(type)
 
     async def _is_visible_in_turn(self, stored: Stored, position: int) -> bool:
         """As `_is_visible`, for one of many."""

@@ -23,8 +23,8 @@ MOST_SCOPES = 200
 """Scopes that one token may have."""
 
 MOST_QUERIES = 10_000
-"""Characters of the search parameters of the scopes of one token; those of `*` count ten times, as for every type."""
-_WEIGHT_OF_ANY = 10
+"""Characters of the search parameters of a token's scopes; those of `*` count 25 times: they are of every type."""
+_WEIGHT_OF_ANY = 25
 
 
 class WrongScope(ValueError):
