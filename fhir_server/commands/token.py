@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,15 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.app import find_roles, open_store
+from fhir_server.app import find_roles, read_clock
+from fhir_server.commands.on_store import StoreOption, run_on_store
 from fhir_server.commands.terminal import make_printable
 from fhir_server.security.static_tokens import StaticToken, create_token, list_tokens, revoke_token
-from fhir_server.settings import Settings, read_settings
-from fhir_server.store.protocol import Store, StoreError
+from fhir_server.settings import Settings
+from fhir_server.store.protocol import Store
 
 token = typer.Typer(no_args_is_help=True, help="Tokens for interface engines and scripts.")
 
-StoreOption = Annotated[str | None, typer.Option("--store", help="Store URI (FHIR_STORE).")]
 NameOption = Annotated[str, typer.Option("--name", help="A name of your own for it.")]
 
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
@@ -39,12 +37,12 @@ def create(
     """Make a token and print it, once."""
 
     async def make(store: Store, settings: Settings) -> None:
-        now = _read_clock()
+        now = read_clock()
         made = StaticToken(name, scope, role, patient, now, now + _parse_duration(expires))
         typer.echo(await create_token(store, made, find_roles(settings)))
         typer.echo(f"It is good until {_show(made.expires)} and is not shown again.", err=True)
 
-    _run(store, make)
+    run_on_store(store, make)
 
 
 @token.command("list")
@@ -59,7 +57,7 @@ def list_(store: StoreOption = None) -> None:
             table.add_row(*map(make_printable, cells))
         Console().print(table)
 
-    _run(store, show)
+    run_on_store(store, show)
 
 
 @token.command()
@@ -71,11 +69,7 @@ def revoke(name: NameOption, store: StoreOption = None) -> None:
             raise ValueError(f"There is no token `{name}`; `fhir-server token list` prints them.")
         typer.echo(f"The token `{name}` is revoked.")
 
-    _run(store, remove)
-
-
-def _read_clock() -> int:
-    return int(datetime.now(UTC).timestamp() * 1_000_000)
+    run_on_store(store, remove)
 
 
 def _show(moment: int) -> str:
@@ -88,21 +82,3 @@ def _parse_duration(text: str) -> int:
     if match is None:
         raise ValueError(f"`{text}` is no duration; write days or hours, such as `90d` or `12h`.")
     return int(match[1]) * (24 * _HOUR if match[2] == "d" else _HOUR)
-
-
-def _run(store: str | None, work: Callable[[Store, Settings], Awaitable[None]]) -> None:
-    """Do something with a store; an error is a sentence and status 1."""
-
-    async def with_store() -> None:
-        settings = read_settings() if store is None else read_settings(store=store)
-        opened = await open_store(settings.store)
-        try:
-            await work(opened, settings)
-        finally:
-            await opened.close()
-
-    try:
-        asyncio.run(with_store())
-    except (StoreError, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.app import find_roles, open_store
+from fhir_server.app import find_roles, read_clock
+from fhir_server.commands.on_store import StoreOption, run_on_store
 from fhir_server.commands.terminal import make_printable
 from fhir_server.security.users import User, add_user, change_user, list_users
-from fhir_server.settings import Settings, read_settings
-from fhir_server.store.protocol import Store, StoreError
+from fhir_server.settings import Settings
+from fhir_server.store.protocol import Store
 
 user = typer.Typer(no_args_is_help=True, help="People who log in here.")
 
-StoreOption = Annotated[str | None, typer.Option("--store", help="Store URI (FHIR_STORE).")]
 NameArgument = Annotated[str, typer.Argument(help="The name by which the person logs in.")]
 PasswordOption = Annotated[
     str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for where it is not given.")
@@ -37,11 +34,11 @@ def add(
     """Add a person."""
 
     async def make(store: Store, settings: Settings) -> None:
-        now = int(datetime.now(UTC).timestamp() * 1_000_000)
+        now = read_clock()
         await add_user(store, User(name, role, "", now, fhir_user), password, find_roles(settings))
         typer.echo(f"`{name}` can log in.")
 
-    _run(store, make)
+    run_on_store(store, make)
 
 
 @user.command("list")
@@ -55,7 +52,7 @@ def list_(store: StoreOption = None) -> None:
             table.add_row(*map(make_printable, cells))
         Console().print(table)
 
-    _run(store, show)
+    run_on_store(store, show)
 
 
 @user.command()
@@ -66,7 +63,7 @@ def password(name: NameArgument, password: PasswordOption, store: StoreOption = 
         await change_user(store, name, password=password)
         typer.echo(f"`{name}` has another password.")
 
-    _run(store, change)
+    run_on_store(store, change)
 
 
 @user.command()
@@ -77,7 +74,7 @@ def disable(name: NameArgument, store: StoreOption = None) -> None:
         await change_user(store, name, disabled=True)
         typer.echo(f"`{name}` is disabled.")
 
-    _run(store, change)
+    run_on_store(store, change)
 
 
 @user.command()
@@ -88,22 +85,4 @@ def enable(name: NameArgument, store: StoreOption = None) -> None:
         await change_user(store, name, disabled=False)
         typer.echo(f"`{name}` can log in again.")
 
-    _run(store, change)
-
-
-def _run(store: str | None, work: Callable[[Store, Settings], Awaitable[None]]) -> None:
-    """Do something with a store; an error is a sentence and status 1."""
-
-    async def with_store() -> None:
-        settings = read_settings() if store is None else read_settings(store=store)
-        opened = await open_store(settings.store)
-        try:
-            await work(opened, settings)
-        finally:
-            await opened.close()
-
-    try:
-        asyncio.run(with_store())
-    except (StoreError, ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+    run_on_store(store, change)
