@@ -6,7 +6,6 @@ up by its hash (`access/<SHA-256>`), and good for LIFETIME seconds.
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ import orjson
 
 from fhir_server.security.clients import Client, find_client
 from fhir_server.security.scopes import ANY_TYPE, PERMISSIONS, ResourceScope, WrongScope, parse_scopes
+from fhir_server.security.unverified import read_unverified
 from fhir_server.store.protocol import Clock, Store
 
 ALGORITHMS = ("RS384", "ES384")
@@ -66,7 +66,10 @@ async def grant_token(store: Store, clock: Clock, form: Mapping[str, str], url: 
 
 async def _verify_client(store: Store, assertion: str, url: str, now: int) -> Client:
     """The client that an assertion proves. Raises TokenRefused."""
-    header, claims = _peek(assertion)
+    try:
+        header, claims = read_unverified(assertion if len(assertion) <= _LONGEST_TEXT else "")
+    except ValueError:
+        raise TokenRefused("invalid_client", "`client_assertion` is no JSON Web Token.") from None
     client = await find_client(store, str(claims.get("iss")))
     kid = header.get("kid")
     keys = [key for key in client.keys if key["kid"] == kid] if client is not None else []
@@ -108,21 +111,6 @@ def _verify_signature(assertion: str, keys: list[dict[str, Any]]) -> None:
         jwt.decode(assertion, KeySet.import_key_set({"keys": keys}), algorithms=list(ALGORITHMS))
     except (JoseError, ValueError, TypeError, KeyError):
         raise TokenRefused("invalid_client", "The assertion's signature is not that of the client's key.") from None
-
-
-def _peek(assertion: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Header and claims, before anything is verified. Raises TokenRefused."""
-    parts = assertion.split(".")
-    if len(parts) == 3 and len(assertion) <= _LONGEST_TEXT:
-        try:
-            header, claims = (
-                orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2]
-            )
-        except ValueError:
-            header = claims = None
-        if isinstance(header, dict) and isinstance(claims, dict):
-            return header, claims
-    raise TokenRefused("invalid_client", "`client_assertion` is no JSON Web Token.")
 
 
 def intersect_scopes(wanted: Iterable[ResourceScope], most: Iterable[ResourceScope]) -> list[ResourceScope]:
