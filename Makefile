@@ -7,8 +7,8 @@ PORT ?= 8000
 LOADED = $(VENV)/.samples-in-$(subst /,_,$(STORE))
 LOAD = test -e '$(LOADED)' -a -e '$(STORE:sqlite:///%=%)' || \
 	{ echo 'Loading the sample clinic into $(STORE).'; $(BIN)/fhir-server load examples --store '$(STORE)' && touch '$(LOADED)'; }
-COVERAGE ?=
-PYTEST = $(BIN)/python -m pytest -ra $(if $(COVERAGE),--cov --cov-report=)
+PYTEST = $(BIN)/python -m pytest -ra
+QUICK = not long and not external and not slow
 # The tests are compiled once, not in each of their processes each time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -45,7 +45,7 @@ serve-secure: $(VENV)/.runtime
 
 # What to run before each commit: everything that is quick and needs no database and no process of its own.
 check: lint
-	$(PYTEST) -n auto -m 'not long and not external and not slow'
+	$(PYTEST) -n auto -m '$(QUICK)'
 
 test: $(VENV)/.test
 	$(PYTEST) -n auto -m 'not long'
@@ -53,8 +53,9 @@ test: $(VENV)/.test
 test-full: $(VENV)/.test $(VENV)/.x12
 	$(PYTEST) -n auto -m long
 
-# After `make test COVERAGE=yes`.
+# What the tests of `make check` run of the product; to measure all of `make test` would take twice its time.
 coverage: $(VENV)/.test
+	$(PYTEST) -n auto -m '$(QUICK)' --cov --cov-report=
 	$(BIN)/python -m scripts.coverage_table $(VENV)/coverage
 
 lint: $(VENV)/.test
@@ -62,6 +63,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(BIN)/python -m scripts.check_advisories
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -35,6 +35,7 @@ def bench(
     passes: Annotated[int, typer.Option(min=1, max=1000, help="How often ingest posts the folder.")] = 2,
     copies: Annotated[int, typer.Option(min=1, max=1000, help="How often scale posts the folder.")] = 15,
     claims: Annotated[int, typer.Option(min=1, max=1_000_000, help="Claims that money posts.")] = 1_000,
+    mllp: Annotated[list[int] | None, typer.Option(help="Port of `hl7v2 listen`; a second for --against.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="Header for each request, as `Name: value`.")] = None,
@@ -48,7 +49,8 @@ def bench(
         names = _parse_phases(phases, folder)
         if json is not None:
             json.touch()  # a file that cannot be written is better known before the work than after it
-        work = Work(Limits(seconds, requests), read_folder(folder) if folder else None, passes, copies, seed, claims)
+        bundles = read_folder(folder) if folder else None
+        work = Work(Limits(seconds, requests), bundles, passes, copies, seed, claims, mllp or ())
         before = describe_machine()
         measured = run(run_bench(targets, names, work, connections, lambda name: console.print(f"{name} …")))
     except (OSError, ValueError) as error:

@@ -60,7 +60,7 @@ async def _post(lane: Lane, practice: Practice, claims: int, samples: Samples) -
     request = lane.target.request("POST", "$x12", text, _HEADERS)
     answer = await (await get_connection(lane, 0)).exchange(request)
     samples.latencies["taken in"].append(time.perf_counter() - started)
-    if answer.status != 200 or b'"rejected"' in answer.body:
+    if answer.status not in (200, 202) or b'"rejected"' in answer.body:
         samples.wrong(answer.status, f"$x12: {read_text(answer.body)}")
         return
     for each in sets:

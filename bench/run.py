@@ -11,6 +11,7 @@ from bench.claims import measure_claims
 from bench.http import Target
 from bench.ingest import Folder, post_folder
 from bench.measuring import Lane, Limits, Phase, Samples, measure, open_lane
+from bench.messages import Receiver, measure_messages
 from bench.money import measure_aging, measure_posting, prepare_practice
 from bench.phases import CRUD_PATIENTS, READ_PATIENTS, Crud, Read, Transaction, create_patients
 from bench.queries import QUERIES, Query, Search, count_totals, fill, list_queries, read_pools
@@ -22,7 +23,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What to do in each phase: `passes` of ingest, `copies` of scale, `claims` of money, `limits` of the others."""
+    """What to do in each phase: `passes` of ingest, `copies` of scale, `claims` of money, `limits` of the others.
+
+    `ports`: of each server the port of its listener for HL7 v2.
+    """
 
     limits: Limits
     folder: Folder | None = None
@@ -30,6 +34,7 @@ class Work:
     copies: int = 15
     seed: int = 1
     claims: int = 1_000
+    ports: Sequence[int] = ()
 
 
 async def run_bench(
@@ -166,6 +171,17 @@ async def _measure_claims(lanes: Sequence[Lane], work: Work) -> list[PhaseResult
     ]
 
 
+async def _measure_hl7v2(lanes: Sequence[Lane], work: Work) -> list[PhaseResult]:
+    if len(work.ports) != len(lanes):
+        raise ValueError("The phase `hl7v2` needs the port of each server's `hl7v2 listen`: say `--mllp PORT`.")
+    receivers = [Receiver(lane.target.host, port) for lane, port in zip(lanes, work.ports, strict=True)]
+    return [
+        PhaseResult(f"hl7v2, {label}", lane.target.url, samples, "messages")
+        for label, results in (await measure_messages(receivers, work.limits)).items()
+        for lane, samples in zip(lanes, results, strict=True)
+    ]
+
+
 PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]] = {
     "ingest": _measure_ingest,
     "search": _measure_search,
@@ -179,6 +195,7 @@ PHASES: dict[str, Callable[[Sequence[Lane], Work], Awaitable[list[PhaseResult]]]
     "money": _measure_money,
     "aging": _measure_aging,
     "claims": _measure_claims,
+    "hl7v2": _measure_hl7v2,
     "scale": _measure_scale,
 }
 

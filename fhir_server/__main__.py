@@ -18,6 +18,7 @@ from fhir_server.commands.demo import demo
 from fhir_server.commands.deposits import deposits
 from fhir_server.commands.eligibility import eligibility
 from fhir_server.commands.hl7v2 import hl7v2
+from fhir_server.commands.key import key
 from fhir_server.commands.load import load
 from fhir_server.commands.messages import messages
 from fhir_server.commands.partners import partners
@@ -45,6 +46,7 @@ cli.add_typer(client, name="client")
 cli.add_typer(codes, name="codes")
 cli.add_typer(bases, name="bases")
 cli.add_typer(hl7v2, name="hl7v2")
+cli.add_typer(key, name="key")
 cli.add_typer(messages, name="messages")
 cli.add_typer(partners, name="partners")
 cli.add_typer(report, name="report")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from fhir_server.fhir.definitions import Definitions
 from fhir_server.operations import OPERATIONS
+from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import STRICT
 from fhir_server.requests.request import Pairs
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse
 from fhir_server.search.query import Clause
+from fhir_server.search.registry import Registry
 from fhir_server.security.access_tokens import accept_access_tokens
 from fhir_server.security.audit import Audit
 from fhir_server.security.audit_file import open_audit_file
+from fhir_server.security.audit_store import TYPE, Indexing, open_audit_store
 from fhir_server.security.authentication import Authenticate
 from fhir_server.security.bearer import BearerAuthentication
 from fhir_server.security.fetch import fetch, post
@@ -65,8 +68,10 @@ def build_smart_source(settings: Settings, clock: Clock) -> SmartConfiguration |
     return SmartConfiguration(split_list(settings.issuers), clock, fetch)
 
 
-def build_scope_policy(definitions: Definitions, make_criteria: Callable[[str], Criteria]) -> Policy:
-    """What the scopes of tokens allow."""
+def build_scope_policy(
+    settings: Settings, definitions: Definitions, registry: Registry, make_criteria: Callable[[str], Criteria]
+) -> Policy:
+    """What the scopes of tokens allow; the record of the server, where it is resources, only by its name."""
     members = frozenset(list_member_types(definitions, "Patient"))
 
     def parse_restriction(type: str, pairs: Pairs) -> Clause:
@@ -75,12 +80,30 @@ def build_scope_policy(definitions: Definitions, make_criteria: Callable[[str], 
     def enclose(type: str, id: str) -> Clause | None:
         return build_compartment_clause(definitions, "Patient", id, type) if type in members else None
 
+    def list_referrers(type: str) -> Iterator[tuple[str, str]]:
+        for source in registry.types:
+            for parameter in registry.parameters(source).values():
+                if parameter.type == "reference" and type in parameter.targets:
+                    yield source, parameter.code
+
     needs = {code: operation.needs for code, operation in OPERATIONS.items() if operation.needs is not None}
-    return ScopePolicy(needs, parse_restriction, enclose)
+    by_name = frozenset({TYPE} if settings.audit == "resources" else ())
+    return ScopePolicy(needs, parse_restriction, enclose, list_referrers, registry.types, by_name)
 
 
-def open_audit(settings: Settings, store: Store, clock: Clock) -> AbstractAsyncContextManager[Audit | None]:
-    """Where interactions are recorded; None where they are not. Raises OSError."""
-    if settings.authentication == "off" or not settings.audit_folder:
+def open_audit(context: Context) -> AbstractAsyncContextManager[Audit | None]:
+    """Where interactions are recorded; None where they are not. Raises OSError and ValueError."""
+    settings, store = context.settings, context.unrestricted
+    if settings.authentication == "off":
         return nullcontext()
-    return open_audit_file(settings.audit_folder, store, clock)
+    if settings.audit == "resources":
+        if TYPE not in context.types:
+            raise ValueError("`FHIR_AUDIT=resources` needs the type `AuditEvent` in the capability file.")
+        parameters = context.parameters
+        indexing = Indexing(
+            lambda type, tree: parameters.current.index.make_entries(type, tree, settings.base_url),
+            lambda: parameters.current.number,
+            parameters.reload,
+        )
+        return open_audit_store(store, context.clock, context.new_id, indexing)
+    return open_audit_file(settings.audit_folder, store, context.clock) if settings.audit_folder else nullcontext()

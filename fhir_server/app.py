@@ -15,11 +15,12 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from fhir_server import __version__
 from fhir_server.access_control import build_authentication, build_scope_policy, build_smart_source, open_audit
 from fhir_server.api.application import Application, build_application
+from fhir_server.api.authorization import METADATA_PATH, name_metadata_path
+from fhir_server.api.cors import add_cors
 from fhir_server.api.guard import guard
 from fhir_server.api.log import Log, make_log
 from fhir_server.api.request import Receive, Scope
@@ -43,11 +44,13 @@ from fhir_server.search.parameters import Criteria
 from fhir_server.search.registry import Registry, build
 from fhir_server.security.authentication import Authenticate, accept_anybody
 from fhir_server.security.policy import AllowAll, Policy
+from fhir_server.security.request_rate import RequestRate
 from fhir_server.security.roles import read_roles
-from fhir_server.settings import Settings, split_list
+from fhir_server.settings import Settings, read_settings
 from fhir_server.store import memory, sqlite
 from fhir_server.store.protocol import BUDGET, Budget, Clock, Opener, Store, StoreError
 from fhir_server.validation.structure import StructureValidator
+from fhir_server.workers.hl7v2_sending import begin_sends
 from fhir_server.workers.running import Team, run_workers, select_workers
 from fhir_server.workers.table import WORKERS
 from fhir_server.writes.conformance_resources import store_conformance_resources
@@ -211,7 +214,7 @@ def build_context(settings: Settings, known: Knowledge, store: Store, page_key: 
     authenticate, policy = seams.authenticate, seams.policy
     if settings.authentication == "on":
         authenticate = build_authentication(settings, find_roles(settings), store, clock)
-        policy = build_scope_policy(known.definitions, make_criteria)
+        policy = build_scope_policy(settings, known.definitions, known.registry, make_criteria)
     return Context(
         unrestricted=store,
         definitions=known.definitions,
@@ -248,7 +251,7 @@ def _make_capability(
         facts = Facts(INTERACTIONS, OPERATIONS, known.definitions, snapshot.registry, settings, __version__, date)
         return orjson.dumps(build_statement(facts, mark))
 
-    return lambda base: write_statement(parameters.current).replace(orjson.dumps(mark), orjson.dumps(base))
+    return lambda base: write_statement(parameters.current).replace(mark.encode(), orjson.dumps(base)[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +285,15 @@ async def open_server(
             if folder is not None:
                 await store_conformance_resources(context, folder)
         await context.parameters.reload_and_mark_empty_types()
+        await begin_sends(context)
         log = log or make_log(sys.stderr.buffer, settings.log_level)
-        async with open_audit(settings, store, seams.clock) as audit:
+        async with open_audit(context) as audit:
             smart = build_smart_source(settings, seams.clock)
-            context = replace(context, audit=audit, smart=smart, roles=find_roles(settings))
+            rate = RequestRate(settings.request_rate, seams.clock)
+            context = replace(context, audit=audit, smart=smart, roles=find_roles(settings), rate=rate)
             api = build_application(context, log, make_request_ids())
             try:
-                yield Server(_add_cors(api, settings), context)
+                yield Server(add_cors(api, settings, store, seams.clock), context)
             finally:
                 await context.background.close()
                 context.long_work.close()
@@ -296,37 +301,23 @@ async def open_server(
         await store.close()
 
 
-def _add_cors(api: Application, settings: Settings) -> Application:
-    origins = split_list(settings.cors_origins)
-    if not origins:
-        return api
-    cors: Application = CORSMiddleware(  # type: ignore[assignment]
-        api,
-        allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["ETag", "Location", "Last-Modified", "X-Request-Id"],
-    )
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        is_cross_origin = any(name == b"origin" for name, _ in scope["headers"])
-        await (cors if is_cross_origin else api)(scope, receive, send)
-
-    return answer
-
-
 def create_server(known: Knowledge | None = None, check_file: Callable[[], None] = lambda: None) -> Application:
     """The whole server for one process, configured by the environment; the HTTP server calls this.
 
     `check_file` raises StoreError at the start when the file is not the one that the other workers have open.
     """
-    settings = Settings()
+    settings = read_settings()
     around = build_site(__version__, settings.path)
     root, below = settings.path, settings.path.rstrip("/") + "/"
     api: list[Application] = []
 
+    metadata = name_metadata_path(root)
+
     def answer_http(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path: str = scope["path"]
+        if path == metadata:
+            path = below + "/".join(METADATA_PATH)
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         is_fhir = (path.startswith(below) or path == root) and not (root == "/" and is_of_site(path))
         application: Application = api[0] if is_fhir else around  # type: ignore[assignment]
         return application(scope, receive, send)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterable
 from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -74,6 +76,19 @@ class Settings(BaseSettings):
         "", description="Certificate (PEM, with its chain) by which `serve` speaks https; empty: http."
     )
     tls_key: str = Field("", description="Key (PEM) of the certificate; empty: it is in the same file.")
+    request_rate: int = Field(
+        0, ge=0, description="Requests a minute that one token's owner may make, in each process; 0: without end."
+    )
+    break_glass: str = Field(
+        "ETREAT,BTG",
+        description="Purposes for which people whose role allows it may read what is hidden, separated by commas; "
+        "empty: nobody may.",
+    )
+    audit: Literal["files", "resources"] = Field(
+        "files",
+        description="Where it is recorded who saw and changed what: in chained files (`files`) or as AuditEvents in "
+        "the store (`resources`).",
+    )
     audit_folder: str = Field(
         "audit",
         description="Folder of the files that record who saw and changed what, where authentication is on; empty: no "
@@ -279,13 +294,26 @@ class WrongSetting(ValueError):
 def read_settings(**overrides: Any) -> Settings:
     """The settings of the environment, with `overrides`. Raises WrongSetting."""
     try:
-        return Settings(**overrides)
+        return Settings(**{**_read_store_file(), **overrides})
     except ValidationError as error:
         raise WrongSetting(" ".join(map(_explain_fault, error.errors()))) from None
 
 
-COMMAND_VARIABLES = ("FHIR_ALLOW_UNAUTHENTICATED",)
-"""Environment variables that stand for options of commands and are no settings."""
+STORE_FILE = "FHIR_STORE_FILE"
+"""Names a file that has the store's URI, which may hold a password; `FHIR_STORE` wins over it."""
+
+COMMAND_VARIABLES = ("FHIR_ALLOW_UNAUTHENTICATED", STORE_FILE)
+"""Environment variables that stand for options of commands, or for a setting in a file, and are no settings."""
+
+
+def _read_store_file() -> dict[str, str]:
+    path = os.environ.get(STORE_FILE)
+    if not path or "FHIR_STORE" in os.environ:
+        return {}
+    try:
+        return {"store": Path(path).read_text(encoding="utf-8").strip()}
+    except (OSError, ValueError) as error:
+        raise WrongSetting(f"`{STORE_FILE}` names a file that cannot be read: {error}.") from None
 
 
 def find_misspelt(names: Iterable[str]) -> list[str]:

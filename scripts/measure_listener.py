@@ -62,9 +62,11 @@ async def measure(port: int, pid: int, messages: Iterator[bytes], seconds: float
 
 
 def read_processor_time(pid: int) -> float:
-    """Seconds that a process has worked (Linux)."""
+    """Seconds that a process and its workers have worked (Linux)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(read_processor_time(int(each)) for each in children)
 
 
 async def main(seconds: float) -> None:

@@ -1,9 +1,9 @@
-"""R4's definitions and search parameters, read once for all test modules that list them while tests are collected."""
+"""R4's definitions and search parameters, read once for the fixture `known` and all modules that list them."""
 
 from __future__ import annotations
 
-from fhir_server.fhir import definitions
-from fhir_server.search.registry import Registry, build
+from fhir_server.app import load_knowledge
+from fhir_server.settings import Settings
 
-R4 = definitions.load()
-REGISTRY: Registry = build(R4)
+KNOWN = load_knowledge(Settings())
+R4, REGISTRY = KNOWN.definitions, KNOWN.registry

@@ -5,14 +5,17 @@ https://docs.docker.com/reference/dockerfile/, https://www.freedesktop.org/softw
 
 from __future__ import annotations
 
-import ast
 import fnmatch
 import json
 import re
 import shutil
+import ssl
 import subprocess
+import sys
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -21,6 +24,7 @@ from typer.testing import CliRunner
 from fhir_server.__main__ import cli
 from fhir_server.commands.worker_processes import Patience
 from fhir_server.settings import Settings
+from tests.commands.test_tls import make_certificate
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOYMENT = ROOT / "deployment"
@@ -54,7 +58,7 @@ def test_the_image_has_all_that_the_package_is_made_of() -> None:
     needed |= {project["project"]["readme"], *project["project"]["license-files"], "constraints.txt"}
     assert copied == needed
     assert all((ROOT / name).exists() for name in copied)
-    assert any("pip install" in rest and "-c constraints.txt ." in rest for rest in get_all("RUN"))
+    assert any("pip install" in rest and "-c constraints.txt '.[pdf]'" in rest for rest in get_all("RUN"))
 
 
 def test_nothing_else_is_sent_to_the_builder() -> None:
@@ -90,8 +94,11 @@ def test_the_volume_is_the_users_who_runs_the_server() -> None:
     instructions = [name for name, _ in read_dockerfile()]
     (user,), (volume,), (environment,) = get_all("USER"), get_all("VOLUME"), get_all("ENV")
     prepared = next(rest for rest in get_all("RUN") if "useradd" in rest)
-    assert user == "fhir" and re.search(rf"useradd .* {user}\b", prepared)
-    assert re.search(rf"install --directory --owner={user} --mode=0700 {volume}$", prepared.strip())
+    uid, _, gid = user.partition(":")
+    assert uid.isdecimal() and gid.isdecimal() and "0" not in (uid, gid)  # Kubernetes' runAsNonRoot reads numbers alone
+    assert f"groupadd --gid {gid} fhir" in prepared
+    assert re.search(rf"useradd --uid {uid} --gid fhir .* fhir\b", prepared)
+    assert re.search(rf"install --directory --owner=fhir --group=fhir --mode=0700 {volume}$", prepared.strip())
     # what a RUN makes in a volume after VOLUME is lost, and what runs after USER is not root's
     assert instructions.index("VOLUME") > instructions.index("RUN")
     assert "RUN" not in instructions[instructions.index("USER") :]
@@ -115,12 +122,54 @@ def test_the_container_serves_others_only_when_told_so(monkeypatch: pytest.Monke
     assert "FHIR_ALLOW_UNAUTHENTICATED" not in passed.output
 
 
-def test_the_health_check_asks_the_port_that_is_served() -> None:
+class Probed(BaseHTTPRequestHandler):
+    """Answers the health check with the status that a test gave its server."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, ProbedServer)
+        self.server.asked.append(self.path)
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is said of each request."""
+
+
+class ProbedServer(HTTPServer):
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Probed)
+        self.status, self.asked = status, list[str]()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_health_check_tells_whether_the_port_that_is_served_is_ready(
+    status: int, tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (check,) = get_all("HEALTHCHECK")
-    _, _, code = json.loads(check[check.index("[") :])
-    ast.parse(code)
+    _, option, code = json.loads(check[check.index("[") :])
     port = json.loads(get_all("CMD")[0])[-1]
-    assert f"http://127.0.0.1:{port}/readyz" in code and get_all("EXPOSE") == [port]
+    assert f"'127.0.0.1', {port};" in code and get_all("EXPOSE") == [port]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing answers there
+    monkeypatch.delenv("FHIR_TLS_CERTIFICATE", raising=False)
+    server = ProbedServer(status)
+    if tls:
+        certificate, key = make_certificate(tmp_path, "of-another-name")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        monkeypatch.setenv("FHIR_TLS_CERTIFICATE", str(certificate))
+    asked = [sys.executable, option, code.replace(f" {port};", f" {server.server_port};")]
+    with server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert subprocess.run(asked, check=False, timeout=30).returncode == (status != 200)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert server.asked == ["/readyz"]
+    assert subprocess.run(asked, check=False, timeout=30, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_the_unit_starts_and_stops_the_server() -> None:
@@ -155,3 +204,4 @@ def test_compose_builds_this_image_and_says_that_no_one_is_identified() -> None:
         assert "--allow-unauthenticated" in server["command"]
         assert name in Settings(hosts=server["environment"]["FHIR_HOSTS"]).hosts
         assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+        assert server["stop_grace_period"] == f"{read_unit()['TimeoutStopSec'][0]}s"

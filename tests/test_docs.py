@@ -46,7 +46,14 @@ PAGES = sorted(
 BASE = "http://127.0.0.1:8000/fhir"
 INTERACTION_PAGES = sorted((DOCS / "interactions").glob("*.md"))
 OPERATION_PAGES = sorted((DOCS / "operations").glob("*.md"))
-TEST_VARIABLES = {"FHIR_SOAK_MESSAGES", "FHIR_TEST_MONGO_URL", "FHIR_TEST_SHARED"}
+TEST_VARIABLES = {
+    "FHIR_MEMORY_MESSAGES",
+    "FHIR_POSTED_CLAIMS",
+    "FHIR_SENT_CHANGES",
+    "FHIR_SOAK_MESSAGES",
+    "FHIR_TEST_MONGO_URL",
+    "FHIR_TEST_SHARED",
+}
 DECISION_SECTIONS = ["Context", "Decision", "Consequences", "Alternatives"]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fhir_server.app import Knowledge
-from fhir_server.partners import FolderEndpoint, Partner, read_partner
-from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2Section
+from fhir_server.partners import Partner, read_partner
+from fhir_server.partners.endpoints import FolderEndpoint, HttpEndpoint, MllpEndpoint
+from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2OutSection, Hl7v2Section, Hl7v2Send
 from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators
 from fhir_server.requests.request import Caller
 from fhir_server.transports.protocol import Transport
@@ -58,6 +59,10 @@ def test_the_page_has_the_sizes() -> None:
         (FolderEndpoint, "## Folder"),
         (Hl7v2Section, "## HL7 v2\n"),
         (Hl7v2Field, "An entry of `custom_fields`"),
+        (Hl7v2OutSection, "## HL7 v2 out"),
+        (Hl7v2Send, "An entry of `send`"),
+        (MllpEndpoint, "## MLLP"),
+        (HttpEndpoint, "## HTTP"),
         (X12Section, "## X12\n"),
         (X12OwnSide, "## X12 ours"),
         (X12Separators, "## X12 separators"),

@@ -63,7 +63,9 @@ def test_the_wheel_holds_all_that_is_needed(wheel: Path) -> None:
     assert len(tables) >= 5
     assert {"fhir_server/_profiles/capability.json", "fhir_server/py.typed"} <= names
     assert any(name.startswith("fhir_server/_examples/") for name in names)
-    assert (tables | modules | shipped) - names == set()
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fhir_server/api/templates").iterdir()}
+    assert len(templates) >= 4
+    assert (tables | modules | shipped | templates) - names == set()
     assert [name for name in names if name.startswith(("tests/", "bench/", "docs/", "scripts/"))] == []
 
 

@@ -77,7 +77,11 @@ WRONG = {
     "a system that is no URL": (RIGHT.replace("urn:oid:1.2.3", "1.2.3"), 8, "no URL"),
     "a relative path": (RIGHT.replace("/srv", "srv"), 12, "`transports.folder.out`: Write the whole path"),
     "an in without a done": (RIGHT.replace("out =", "in ="), 11, "needs the folders `done` and `failed`"),
-    "a transport that is none": (RIGHT.replace("folder", "pigeon"), 11, "`transports.pigeon`: Keys are folder."),
+    "a transport that is none": (
+        RIGHT.replace("folder", "pigeon"),
+        11,
+        "`transports.pigeon`: Keys are folder, mllp, http.",
+    ),
     "an authority without a system": ('default_authority = "X"\n' + RIGHT, 1, "It has no system"),
     "a number as text": (RIGHT.replace("[systems]", 'retention_days = "x"\n[systems]'), 8, "valid integer"),
     "no TOML": (RIGHT.replace("[systems]", "[systems"), 8, "it is not TOML"),

@@ -26,12 +26,16 @@ PARAMETERS = {
 VOCABULARIES = (
     "fhir_server.workers.message_codes",
     "mappers.billing.codes",
+    "mappers.prescribing.codes",
     "mappers.scheduling.extensions",
+    "mappers.scheduling.waitlist",
     "mappers.x12.codes",
-    "mappers.hl7v2.charges",
     "mappers.hl7v2.context",
+    "mappers.hl7v2.outbound.leaves",
     "mappers.hl7v2.rows",
     "mappers.hl7v2.schedules",
+    "mappers.hl7v2.stamps",
+    "mappers.hl7v2.tasks",
 )
 
 

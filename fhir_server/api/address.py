@@ -22,6 +22,8 @@ _BASE = re.compile(r"https?://(?:[A-Za-z0-9.\-_~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{
 _PORT = re.compile(r":[0-9]+$")
 _LONGEST_HOST = 260
 """Characters of a name with its port: DNS takes 253 (https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)."""
+_MOST_HOPS = 20
+"""Proxies that a request may have come through."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 _FORWARDED = frozenset({"x-forwarded-host", "forwarded", "x-forwarded-proto", "x-forwarded-prefix", "x-forwarded-port"})
@@ -37,8 +39,8 @@ class Address(NamedTuple):
 
 def is_from_proxy(settings: Settings, scope: Scope) -> bool:
     """Whether the connection comes from one of the proxies of the settings."""
-    client = scope.get("client")
-    return bool(settings.proxies and client) and _is_proxy(settings.proxies, client[0])  # type: ignore[index]
+    client = scope.get("client") if settings.proxies else None
+    return client is not None and _is_proxy(settings.proxies, client[0])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -75,20 +77,33 @@ def find_address(settings: Settings, scope: Scope, headers: dict[str, str]) -> A
 
 def find_base_url(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
     """The public base URL: the setting, or what Host and the headers of a known proxy say."""
-    if settings.base_url:
-        return settings.base_url
-    return _build_base_url(find_address(settings, scope, headers), settings.path)
+    return settings.base_url or _build_base_url(*find_address(settings, scope, headers), settings.path)
 
 
 @functools.lru_cache(maxsize=256)
-def _build_base_url(address: Address, path: str) -> str:
-    url = f"{address.scheme}://{address.host}{address.prefix}{path.rstrip('/')}"
+def _build_base_url(scheme: str, host: str, prefix: str, path: str) -> str:
+    url = f"{scheme}://{host}{prefix}{path.rstrip('/')}"
     if _BASE.fullmatch(url):
         return url
     raise Invalid(
         f"`{url}`, the base URL that Host and the forwarded headers make, is no http URL; correct these headers.",
         code="value",
     )
+
+
+def find_network(settings: Settings, scope: Scope, headers: dict[str, str]) -> str:
+    """The IPv4 address or the IPv6 /64 that a request comes from, as proxies of the settings say; "" where unknown."""
+    address = (scope.get("client") or ("",))[0]
+    hops = headers.get("x-forwarded-for", "").split(",")[-_MOST_HOPS:]
+    while address and settings.proxies and _is_proxy(settings.proxies, address):
+        address = hops.pop().strip().removeprefix("[").removesuffix("]") if hops else ""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 def _add_port(scheme: str, host: str, port: str) -> str:

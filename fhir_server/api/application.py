@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from fhir_server.api import binary
-from fhir_server.api.address import find_base_url, is_from_proxy, names_forwarder
+from fhir_server.api.address import find_base_url, find_network, is_from_proxy, names_forwarder
+from fhir_server.api.admission import admit
 from fhir_server.api.authorization import PATHS as AUTHORIZATION_PATHS
 from fhir_server.api.authorization import answer_authorization
 from fhir_server.api.bodies import Bodies, Holding
@@ -37,7 +38,7 @@ from fhir_server.api.request import (
     strip_root,
 )
 from fhir_server.api.response import Send, Style, error_to_response, send
-from fhir_server.fhir.outcome import FhirError, Unauthorized, Unavailable
+from fhir_server.fhir.outcome import FhirError, Unavailable
 from fhir_server.interactions.search import parse_form
 from fhir_server.operations import OPERATIONS
 from fhir_server.operations.operation import Operation
@@ -45,8 +46,8 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.requests.request import FHIR_JSON, Pairs, Request, Response
 from fhir_server.requests.store_errors import store_error_to_fhir_error
-from fhir_server.security.audit import Event
-from fhir_server.security.policy import ANONYMOUS, Principal
+from fhir_server.security.audit import Audit
+from fhir_server.security.policy import ANONYMOUS
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import StoreError
 
@@ -59,6 +60,7 @@ _LONGEST_ID = 64
 _OPEN = frozenset({("metadata",)}) | AUTHORIZATION_PATHS
 """What needs no token."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_READING = frozenset({"GET", "HEAD"})
 # How an error is told before it is known what the client wants, by whether the request is a HEAD.
 _ERROR_STYLE = (Style(FHIR_JSON), Style(FHIR_JSON, head=True))
 _BODY_LATE = (
@@ -163,28 +165,25 @@ async def _read_request(
     style = _choose_style(method, path, headers, query)
     operation = _find_operation(path)
     keyed = operation is not None and operation.keyed
-    principal = ANONYMOUS if keyed or path in _OPEN else await _authenticate(context, headers, request_id)
+    principal = ANONYMOUS
+    if not keyed and path not in _OPEN:
+        principal = await admit(context, method, path, query, headers, request_id)
     body = b""
     if method in _WITH_BODY:
         body = await read_body()
         if path[-1:] == ("_search",) and b"_" in body:
             style = _choose_style(method, path, headers, (*query, *parse_form(body)))
-        body = await context.long_work.run(len(body), _check_body, method, path, headers, body)
+        # only of a Binary is the whole body looked at
+        size = len(body) if path[:1] == ("Binary",) else 0
+        body = await context.long_work.run(size, _check_body, method, path, headers, body)
     base = find_base_url(context.settings, scope, headers)
+    if path in AUTHORIZATION_PATHS:
+        network = find_network(context.settings, scope, headers)
+        return Request(method, path, query, headers, body, base, principal, request_id, network=network), style
     if style.content_type not in FHIR_TYPES:
         media_type, style = style.content_type, style._replace(content_type=FHIR_JSON)
         return Request(method, path, query, headers, body, base, principal, request_id, media_type), style
     return Request(method, path, query, headers, body, base, principal, request_id), style
-
-
-async def _authenticate(context: Context, headers: dict[str, str], request_id: str) -> Principal:
-    """The principal of the request. Raises Unauthorized, which is recorded as well."""
-    try:
-        return await context.authenticate(headers)
-    except Unauthorized as error:
-        if context.audit is not None:
-            context.audit(Event("unknown", "login", None, None, error.status, request_id))
-        raise
 
 
 def _find_operation(path: tuple[str, ...]) -> Operation | None:
@@ -247,10 +246,16 @@ def _check_body(method: str, path: tuple[str, ...], headers: dict[str, str], bod
 async def _answer(context: Context, request: Request, headers: dict[str, str]) -> Response:
     try:
         with context.time_limits.end_after(context.settings.request_timeout):
-            response = await answer_authorization(context, request) or await context.dispatch(context, request)
+            response = None
+            if request.path in AUTHORIZATION_PATHS:
+                response = await answer_authorization(context, request)
+            if response is None:
+                response = await context.dispatch(context, request)
     except StoreError as error:
         raise store_error_to_fhir_error(error) from None
-    await _settle_audit(context, request.method)
+    is_emergency = request.principal.emergency is not None
+    if context.audit is not None and (is_emergency or request.method not in _READING):
+        await _settle_audit(context.audit)
     if request.path[:1] == ("Binary",) and binary.is_native_read(
         request.method, request.path, headers.get("accept"), request.query
     ):
@@ -260,12 +265,10 @@ async def _answer(context: Context, request: Request, headers: dict[str, str]) -
     return response
 
 
-async def _settle_audit(context: Context, method: str) -> None:
+async def _settle_audit(audit: Audit) -> None:
     """Wait until the event of a write is durable. Raises Unavailable where it cannot be."""
-    if context.audit is None or method in ("GET", "HEAD"):
-        return
     try:
-        await context.audit.settle()
+        await audit.settle()
     except OSError as error:
         raise Unavailable(
             f"What was asked may have been done, but the record of it cannot be written ({error.strerror}); ask again "

@@ -10,9 +10,11 @@ them nothing changes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from fhir_server.api.address import find_address, is_from_proxy, is_own_name, is_same_authority
+from fhir_server.api.authorization import PAGES
 from fhir_server.api.log import Log
 from fhir_server.api.request import Receive, Scope, read_headers
 from fhir_server.api.response import Send, Style, error_to_response, send
@@ -86,13 +88,21 @@ def check_origin(settings: Settings, scope: Scope, headers: dict[str, str]) -> N
     allowed = split_list(settings.cors_origins)
     if "*" in allowed or origin in allowed:
         return
-    if origin is not None and not _is_own_origin(settings, scope, headers, origin):
+    if settings.authentication == "on" and scope["path"] not in _list_pages(settings.path):
+        return  # what changes anything comes with a token; `cors.py` knows the pages of registered apps
+    if origin is not None and not is_own_origin(settings, scope, headers, origin):
         raise _make_refusal(f"`{origin}`")
     if site not in _OWN_SITES:
         raise _make_refusal("another site")
 
 
-def _is_own_origin(settings: Settings, scope: Scope, headers: dict[str, str], origin: str) -> bool:
+@lru_cache(maxsize=4)
+def _list_pages(root: str) -> frozenset[str]:
+    return frozenset("/".join((root.rstrip("/"), *path)) for path in PAGES)
+
+
+def is_own_origin(settings: Settings, scope: Scope, headers: dict[str, str], origin: str) -> bool:
+    """Whether an origin is that of this server, by the address that the request names."""
     own = settings.base_url.lower()
     if own and (own == origin.lower() or own.startswith(f"{origin.lower()}/")):
         return True

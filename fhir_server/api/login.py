@@ -13,36 +13,45 @@ from dataclasses import asdict
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-import orjson
-
-from fhir_server.api.login_pages import describe_scope, make_policy, write_consent_page, write_login_page
+from fhir_server.api.launch_context import Chosen, Launching, choose_context, describe_patient
+from fhir_server.api.login_pages import (
+    OTHER_SCOPES,
+    Choice,
+    describe_scope,
+    make_policy,
+    write_consent_page,
+    write_error_page,
+    write_login_page,
+)
 from fhir_server.fhir.outcome import FhirError, Forbidden, Invalid
 from fhir_server.requests.context import Context
-from fhir_server.requests.criteria import parse_criteria
 from fhir_server.requests.request import Caller, Request, Response
 from fhir_server.search.paging import open_token, seal
-from fhir_server.search.query import EVERYTHING, Query, Scope
 from fhir_server.security.audit import Event
-from fhir_server.security.clients import find_client
+from fhir_server.security.clients import Client, find_client
+from fhir_server.security.consents import make_code, make_consent
 from fhir_server.security.launch import (
+    OPENID,
     LaunchRequest,
     RequestRefused,
     list_granted,
-    make_code,
-    make_consent,
     read_launch_request,
 )
+from fhir_server.security.launch_handles import find_launch, use_handle
+from fhir_server.security.logins import Attempt, check_login
 from fhir_server.security.scopes import ResourceScope
-from fhir_server.security.users import User, check_password, find_user
+from fhir_server.security.users import User, find_user
 
 PAGES_LIFETIME = 600
 """Seconds in which a page has to be sent."""
-MOST_PATIENTS = 20
-"""Patients among whom to choose."""
 
 _COOKIE = "smart-launch"
 _SECOND = 1_000_000
-_WRONG = "The name or the password is wrong, or there were too many attempts. Wait a quarter of an hour then."
+_WRONG = (
+    "The name, the password or the code is wrong, or there were too many attempts. Wait a quarter of an hour then; a "
+    "code is good once."
+)
+_ENDED = "The launch from the EHR has ended; begin it there again."
 
 
 async def show_login(context: Context, request: Request) -> Response:
@@ -50,12 +59,13 @@ async def show_login(context: Context, request: Request) -> Response:
     try:
         asked = await read_launch_request(context.unrestricted, _read_once(request.query), request.base)
     except RequestRefused as error:
+        _audit(context, request, "unknown", error.client, 400)
         return _redirect(error.url)
     nonce = secrets.token_urlsafe(24)
     state = _seal(context, {"kind": "login", "asked": asdict(asked), "nonce": nonce})
     secure = "; Secure" if request.base.startswith("https:") else ""
     cookie = ("Set-Cookie", f"{_COOKIE}={nonce}; HttpOnly; SameSite=Strict; Path=/{secure}")
-    return _make_page(write_login_page(asked.client, state), asked, extra=(cookie,))
+    return _make_page(write_login_page(asked.client, state), asked.redirect, extra=(cookie,))
 
 
 async def take_login(context: Context, request: Request, form: Mapping[str, str]) -> Response:
@@ -63,65 +73,81 @@ async def take_login(context: Context, request: Request, form: Mapping[str, str]
     asked, state = _open(context, request, form, "login")
     name = form.get("username", "")
     async with context.logins:
-        user = await check_password(context.unrestricted, context.clock, name, form.get("password", ""))
-    _audit(context, request, f"user:{name[:64]}", asked, 200 if user is not None else 401)
+        attempt = Attempt(name, form.get("password", ""), form.get("code", ""), request.network)
+        user = await check_login(context.unrestricted, context.clock, attempt)
+    _audit(context, request, f"user:{name[:64]}", asked.client, 200 if user is not None else 401)
     if user is None:
         again = _seal(context, {"kind": "login", "asked": asdict(asked), "nonce": state["nonce"]})
-        return _make_page(write_login_page(asked.client, again, _WRONG), asked, 401)
+        return _make_page(write_login_page(asked.client, again, _WRONG, name), asked.redirect, 401)
     granted = await list_granted(context.unrestricted, asked, user, context.roles)
-    if not granted:
-        return _redirect(
-            asked.make_redirect(
-                error="access_denied", error_description="The role allows none of this.", iss=request.base
-            )
-        )
+    if not granted and not asked.asks(OPENID):
+        return _refuse(context, request, asked, user, "The role allows none of this.")
     kept = {"kind": "consent", "asked": asdict(asked), "nonce": state["nonce"], "user": [user.name, user.created]}
-    patients: Sequence[tuple[str, str]] | None = () if _needs_patient(granted, user) else None
-    return _show_consent(context, asked, kept, granted, patients)
+    kept["logged_in"] = context.clock()
+    return await _go_on(context, request, user, kept, {})
 
 
 async def take_consent(context: Context, request: Request, form: Mapping[str, str]) -> Response:
-    """POST `auth/consent`: back to the app with a code or a refusal, or patients to choose from."""
+    """POST `auth/consent`: back to the app with a code or a refusal, or patients and visits to choose from."""
     asked, state = _open(context, request, form, "consent")
     user = await find_user(context.unrestricted, str(state["user"][0]))
-    client = await find_client(context.unrestricted, asked.client)
-    if user is None or user.disabled or user.created != state["user"][1] or client is None:
-        raise Forbidden("The user or the app is no longer there; begin again at the app.")
+    if user is None or user.disabled or user.created != state["user"][1]:
+        raise Forbidden("The user is no longer there; begin again at the app.")
     if form.get("action") == "deny":
-        return _redirect(asked.make_redirect(error="access_denied", iss=request.base))
-    granted = await list_granted(context.unrestricted, asked, user, context.roles)
-    patient = user.patient
-    if _needs_patient(granted, user):
-        caller = Caller(request.base, user.make_principal(context.roles))
-        patient = form.get("patient", "")
-        if form.get("action") == "find":
-            return _show_consent(
-                context, asked, state, granted, await _find_patients(context, caller, form.get("name", ""))
-            )
-        if not patient or await context.reader(caller).read("Patient", patient) is None:
-            found = await _find_patients(context, caller, form.get("name", ""))
-            return _show_consent(context, asked, state, granted, found, "Choose a patient.")
-    consent = make_consent(client, user, granted, asked, patient)
+        return _refuse(context, request, asked, user)
+    return await _go_on(context, request, user, state, form)
+
+
+async def _go_on(
+    context: Context, request: Request, user: User, state: Mapping[str, Any], form: Mapping[str, str]
+) -> Response:
+    """The page of consent, until it comes back with an answer and all that is to be chosen."""
+    store, asked = context.unrestricted, LaunchRequest(**state["asked"])
+    client = await find_client(store, asked.client)
+    if client is None:
+        raise Forbidden("The app is no longer there.")
+    granted = await list_granted(store, asked, user, context.roles)
+    begun = await find_launch(store, asked.launch) if asked.launch else None
+    if asked.launch and begun is None:
+        return _refuse(context, request, asked, user, _ENDED)
+    if begun is not None and begun.user not in ("", user.name):
+        return _refuse(context, request, asked, user, "The launch from the EHR was begun by somebody else.")
+    caller = Caller(request.base, user.make_principal(context.roles))
+    found = await choose_context(context, caller, Launching(asked, user, granted, begun), form)
+    if found is None:
+        return _refuse(context, request, asked, user, "The patient of the launch cannot be seen by who logged in.")
+    if isinstance(found, Choice) or form.get("action") != "allow":
+        choice = found
+        if isinstance(choice, Chosen):
+            choice = Choice(person=await describe_patient(context, caller, choice.patient))
+        return _show_consent(context, asked, state, granted, choice)
+    return await _finish(context, request, (asked, client, user), granted, found, state["logged_in"])
+
+
+async def _finish(
+    context: Context,
+    request: Request,
+    parties: tuple[LaunchRequest, Client, User],
+    granted: Sequence[ResourceScope],
+    chosen: Chosen,
+    logged_in: int,
+) -> Response:
+    """Back to the app with a code."""
+    asked, client, user = parties
+    if asked.launch and not await use_handle(context.unrestricted, asked.launch):
+        return _refuse(context, request, asked, user, _ENDED)
+    consent = make_consent(client, user, granted, asked, logged_in)
+    consent = consent.add_context(asked, chosen.patient, chosen.encounter, chosen.banner)
     code = await make_code(context.unrestricted, context.clock, asked, consent)
-    _audit(context, request, f"user:{user.name}", asked, 200)
+    _audit(context, request, f"user:{user.name}", asked.client, 200)
     return _redirect(asked.make_redirect(code=code, iss=request.base))
 
 
-def _needs_patient(granted: Sequence[ResourceScope], user: User) -> bool:
-    return not user.patient and any(scope.level == "patient" for scope in granted)
-
-
-async def _find_patients(context: Context, caller: Caller, name: str) -> list[tuple[str, str]]:
-    """(id, name and birth date) of patients whom the user may see."""
-    where = await parse_criteria(context, "Patient", (("name", name),), caller) if name.strip() else EVERYTHING
-    page = await context.reader(caller).search(Query((Scope("Patient", where),), count=MOST_PATIENTS))
-    found = []
-    for stored in page.matches:
-        tree: dict[str, Any] = orjson.loads(stored.raw or b"{}")
-        first: dict[str, Any] = next(iter(tree.get("name", ())), {})
-        text = first.get("text") or " ".join([*first.get("given", ()), first.get("family", "")])
-        found.append((stored.id, f"{text} {tree.get('birthDate', '')}".strip() or stored.id))
-    return found
+def _refuse(context: Context, request: Request, asked: LaunchRequest, user: User, sentence: str = "") -> Response:
+    """Back to the app without a code; the person said no where there is no sentence."""
+    _audit(context, request, f"user:{user.name}", asked.client, 403)
+    described = {"error_description": sentence} if sentence else {}
+    return _redirect(asked.make_redirect(error="access_denied", **described, iss=request.base))
 
 
 def _show_consent(
@@ -129,11 +155,11 @@ def _show_consent(
     asked: LaunchRequest,
     state: Mapping[str, Any],
     granted: Sequence[ResourceScope],
-    patients: Sequence[tuple[str, str]] | None,
-    fault: str = "",
+    choice: Choice,
 ) -> Response:
-    words = [describe_scope(scope.level, scope.type, scope.permissions) for scope in granted]
-    return _make_page(write_consent_page(asked.client, _seal(context, state), words, patients, fault), asked)
+    words = [describe_scope(scope) for scope in granted]
+    words += [sentence for scope, sentence in OTHER_SCOPES.items() if asked.asks(scope)]
+    return _make_page(write_consent_page(asked.client, _seal(context, state), words, choice), asked.redirect)
 
 
 def _seal(context: Context, state: Mapping[str, Any]) -> str:
@@ -175,9 +201,14 @@ def _redirect(url: str) -> Response:
     return Response(303, headers=(("Location", url), ("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")))
 
 
-def _make_page(text: str, asked: LaunchRequest, status: int = 200, extra: tuple[tuple[str, str], ...] = ()) -> Response:
+def make_error_page(error: FhirError) -> Response:
+    """The answer to a browser that sent what leads nowhere, for the person before it."""
+    return _make_page(write_error_page(str(error)), "", error.status, error.headers)
+
+
+def _make_page(text: str, redirect: str, status: int = 200, extra: tuple[tuple[str, str], ...] = ()) -> Response:
     headers = (
-        ("Content-Security-Policy", make_policy(asked.redirect)),
+        ("Content-Security-Policy", make_policy(redirect)),
         ("Cache-Control", "no-store"),
         ("Referrer-Policy", "same-origin"),
         ("X-Frame-Options", "DENY"),
@@ -186,6 +217,6 @@ def _make_page(text: str, asked: LaunchRequest, status: int = 200, extra: tuple[
     return Response(status, text.encode(), content_type="text/html; charset=utf-8", headers=headers)
 
 
-def _audit(context: Context, request: Request, who: str, asked: LaunchRequest, status: int) -> None:
+def _audit(context: Context, request: Request, who: str, client: str, status: int) -> None:
     if context.audit is not None:
-        context.audit(Event(who, "login", None, None, status, request.id, client=asked.client))
+        context.audit(Event(who, "login", None, None, status, request.id, client=client))

@@ -1,98 +1,112 @@
-"""The pages that people see when an app asks for access: log in, choose a patient, allow or refuse. No scripts."""
+"""The pages that people see when an app asks for access: log in, choose a patient, allow or refuse. No scripts.
+
+Their text is in the folder `templates` (Jinja2). Whatever is put in is escaped; the style is the one thing that is not.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --link: #0b63b0; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 30rem; margin: 3rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.4rem; } label { display: block; margin: 1rem 0 .2rem; font-weight: 600; }
-input[type=text], input[type=password] { font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; }
-button { font: inherit; padding: .5rem 1.2rem; margin: 1.2rem .6rem 0 0; }
-.fault { border-left: .3rem solid #c0392b; padding: .3rem .8rem; }
-fieldset { border: 1px solid var(--line); margin-top: 1rem; }
-code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; } .choice { font-weight: 400; margin: .3rem 0; }
-"""
+from fhir_server.security.scopes import ResourceScope
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
 
 _WORDS = {"c": "create", "r": "read", "u": "change", "d": "delete", "s": "search"}
+OTHER_SCOPES = {
+    "openid": "know who you are",
+    "offline_access": "keep access for 90 days, also while you are away",
+    "online_access": "keep access for 12 hours",
+    "launch": "know which patient is open here",
+}
+"""Scopes that speak of no resources, in words."""
 
 
-def make_policy(redirect: str) -> str:
-    """The Content-Security-Policy of these pages, whose form leads to this server and from there to the app."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be chosen beside yes and no: rows of an id and a text; None where there is nothing to choose.
+
+    `patient`: the id of the one that is chosen already, "" for none; `person`: their name, once the page is about them.
+    `name`: what patients were searched by; None before the first search. `is_cut`: whether there are more than these.
+    """
+
+    patients: Sequence[tuple[str, str]] | None = None
+    encounters: Sequence[tuple[str, str]] | None = None
+    patient: str = ""
+    person: str = ""
+    name: str | None = None
+    is_cut: bool = False
+    fault: str = ""
+
+
+@lru_cache(maxsize=1)
+def _load_templates() -> Environment:
+    # Imported here, because only a login needs it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(_TEMPLATES)
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@lru_cache(maxsize=1)
+def _read_style() -> str:
+    return (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+
+def _write_page(template: str, **values: object) -> str:
+    from markupsafe import Markup
+
+    return _load_templates().get_template(template).render(style=Markup(_read_style()), **values)
+
+
+def make_policy(redirect: str = "") -> str:
+    """The Content-Security-Policy of these pages, whose form leads to this server and from there to the app.
+
+    A page without a form has no redirect.
+    """
     parts = urlsplit(redirect)
-    style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-{style}'; "
-        f"form-action 'self' {parts.scheme}://{parts.netloc}"
+    style = base64.b64encode(hashlib.sha256(_read_style().encode()).digest()).decode()
+    # a policy cannot name an IPv6 address
+    app = "http:" if ":" in (parts.hostname or "") else f"{parts.scheme}://{parts.netloc}"
+    return f"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-{style}'; " + (
+        f"form-action 'self' {app}" if redirect else "form-action 'none'"
     )
 
 
-def write_login_page(app: str, state: str, fault: str = "") -> str:
-    """The form for name and password. `state`: what comes back with it."""
-    told = f'<p class="fault" role="alert">{escape(fault)}</p>' if fault else ""
-    return _write_page(
-        "Log in",
-        f"""<h1>Log in</h1>
-<p>The app <strong>{escape(app)}</strong> asks for access to health records here.</p>{told}
-<form method="post" action="login">
-<input type="hidden" name="state" value="{escape(state)}">
-<label for="username">Name</label>
-<input type="text" id="username" name="username" autocomplete="username" required autofocus>
-<label for="password">Password</label>
-<input type="password" id="password" name="password" autocomplete="current-password" required>
-<button type="submit">Log in</button>
-</form>""",
-    )
+def write_login_page(app: str, state: str, fault: str = "", name: str = "") -> str:
+    """The form for name and password. `state`: what comes back with it; `name`: what was written there before."""
+    return _write_page("log_in.html", app=app, state=state, fault=fault, name=name)
 
 
-def write_consent_page(
-    app: str, state: str, scopes: Iterable[str], patients: Sequence[tuple[str, str]] | None = None, fault: str = ""
-) -> str:
-    """The form that allows or refuses. `patients`: (id, name) of those to choose from; None: there is no choice."""
-    told = f'<p class="fault" role="alert">{escape(fault)}</p>' if fault else ""
-    listed = "".join(f"<li><code>{escape(scope)}</code></li>" for scope in scopes)
-    picker = "" if patients is None else _write_picker(patients)
-    return _write_page(
-        "Allow access",
-        f"""<h1>Allow access?</h1>
-<p>The app <strong>{escape(app)}</strong> may then do this in your name:</p>
-<ul>{listed}</ul>{told}
-<form method="post" action="consent">
-<input type="hidden" name="state" value="{escape(state)}">{picker}
-<button type="submit" name="action" value="allow">Allow</button>
-<button type="submit" name="action" value="deny">Refuse</button>
-</form>""",
-    )
+def write_consent_page(app: str, state: str, scopes: Iterable[str], choice: Choice) -> str:
+    """The form that allows or refuses."""
+    return _write_page("allow_access.html", app=app, state=state, scopes=scopes, choice=choice)
 
 
-def _write_picker(patients: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(
-        f'<label class="choice"><input type="radio" name="patient" value="{escape(id)}"> {escape(name)}</label>'
-        for id, name in patients
-    )
-    return f"""
-<fieldset><legend>For which patient?</legend>
-<label for="name">Name begins with</label>
-<input type="text" id="name" name="name">
-<button type="submit" name="action" value="find">Find</button>
-{rows or "<p>Nobody is found yet.</p>"}
-</fieldset>"""
+def write_error_page(sentence: str) -> str:
+    """Why a login cannot go on."""
+    return _write_page("refused.html", fault=sentence.replace("`", ""))
 
 
-def describe_scope(level: str, type: str, letters: str) -> str:
-    """A scope in words, such as `read, search: Observation (of one patient)`."""
-    what = "everything" if type == "*" else type
-    whose = " (of one patient)" if level == "patient" else ""
-    return f"{', '.join(_WORDS[letter] for letter in letters)}: {what}{whose}"
-
-
-def _write_page(title: str, body: str) -> str:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>{body}</body></html>'
-    )
+def describe_scope(scope: ResourceScope) -> str:
+    """A scope in words, such as `read, search: Observation (of one patient), only category=laboratory`."""
+    what = "everything" if scope.type == "*" else scope.type
+    whose = " (of one patient)" if scope.level == "patient" else ""
+    only = ", only " + " and ".join(f"{name}={value}" for name, value in scope.query) if scope.query else ""
+    return f"{', '.join(_WORDS[letter] for letter in scope.permissions)}: {what}{whose}{only}"

@@ -24,6 +24,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 _NOSNIFF = b"x-content-type-options", b"nosniff"
+_VARY = b"vary", b"accept, accept-encoding"
 _NO_STORE = b"cache-control", b"no-store"
 """What is answered may be of a patient: no browser and no proxy keeps it, unless the answer says otherwise."""
 
@@ -66,7 +67,8 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
         headers.append((b"last-modified", format_http_date(response.last_updated)))
     if response.location is not None:
         headers.append((b"location", response.location.encode("latin-1", "replace")))
-    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
+    if response.headers:
+        headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in response.headers]
     if not response.headers or not any(name == "Cache-Control" for name, _ in response.headers):
         headers.append(_NO_STORE)
     if body:
@@ -77,7 +79,7 @@ async def send(response: Response, style: Style, request_id: str, send: Send) ->
         if style.gzip and len(body) >= COMPRESS_FROM:
             headers.append((b"content-encoding", b"gzip"))
             body = await _compress(body)
-        headers.append((b"vary", b"accept, accept-encoding"))
+        headers.append(_VARY)
     if response.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

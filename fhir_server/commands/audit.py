@@ -1,4 +1,4 @@
-"""`fhir-server audit verify`: whether the files of audit events are as they were written (docs/audit.md)."""
+"""`fhir-server audit`: what the files of events say, and whether they are as they were written (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 from fhir_server.app import open_store
@@ -37,6 +38,40 @@ def verify(
         typer.echo(fault)
     typer.echo(f"{count} files, {len(faults)} with a fault.")
     raise typer.Exit(1 if faults else 0)
+
+
+@audit.command(name="list")
+def list_events(
+    folder: Annotated[str | None, typer.Option(help="Folder of the files (FHIR_AUDIT_FOLDER).")] = None,
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="Only those of break-glass, refused ones too.")
+    ] = False,
+) -> None:
+    """Print the events, a line each: when, who, what, of what, how it ended, and why the glass was broken."""
+    place = Path(folder or read_settings().audit_folder)
+    try:
+        for path in sorted(place.glob("*.jsonl")):
+            with path.open("rb") as lines:
+                for line in lines:
+                    _print_event(line.rpartition(b"\t")[0], break_glass)
+    except OSError as error:
+        typer.echo(f"The folder `{place}` cannot be read: {error.strerror}.", err=True)
+        raise typer.Exit(1) from None
+
+
+def _print_event(line: bytes, break_glass: bool) -> None:
+    """One event of a file; a line that is none was changed, which `verify` tells."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return
+    codes = [each["code"] for each in event["subtype"]]
+    if break_glass and not event.get("purposeOfEvent") and codes[0] != "break-glass":
+        return
+    about = [each.get("what", {}).get("reference") or each.get("name", "") for each in event["entity"]]
+    why = [f"{each['coding'][0]['code']}: {each['text']}" for each in event.get("purposeOfEvent", ())]
+    who = event["agent"][0]["who"]["identifier"]["value"]
+    typer.echo("  ".join(filter(None, (event["recorded"], who, codes[0], *about, event["outcomeDesc"], *why))))
 
 
 async def _verify(settings: Settings, folder: Path) -> tuple[int, list[str]]:

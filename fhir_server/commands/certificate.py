@@ -1,8 +1,10 @@
-"""TLS of what listens: a certificate and its key, read again when their files change."""
+"""TLS of what listens: a certificate and its key, read again when their files change, and at SIGHUP."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +31,9 @@ def make_tls_context(certificate: Path | None, key: Path | None, authorities: Pa
     return tls
 
 
+RELOAD_SIGNAL = signal.SIGHUP
+
+
 class CertificateWatch:
     """Loads a certificate and its key again once one of their files has changed; new connections then have them."""
 
@@ -39,9 +44,16 @@ class CertificateWatch:
     def check(self) -> None:
         """Look once. What cannot be loaded is told, and the certificate before stays in use."""
         state = self._read_state()
-        if state == self._state:
-            return
-        self._state = state
+        if state != self._state:
+            self.reload()
+
+    def reload_at_signal(self) -> None:
+        """Load the files again whenever the process of this event loop gets RELOAD_SIGNAL."""
+        asyncio.get_running_loop().add_signal_handler(RELOAD_SIGNAL, self.reload)
+
+    def reload(self) -> None:
+        """Load the files, changed or not; see `check`."""
+        self._state = self._read_state()
         try:
             # tried on another context first: a certificate without its key would leave this one with neither
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*self._files)

@@ -29,13 +29,21 @@ def add(
     scope: Annotated[str, typer.Option(help="The most that it gets, such as 'system/Observation.rs'.")],
     keys: Annotated[Path | None, typer.Option(help="Of a system: file of its public keys, a JSON Web Key Set.")] = None,
     redirect: Annotated[list[str] | None, typer.Option(help="Of an app: a URL at which it goes on.")] = None,
+    launch: Annotated[str, typer.Option(help="Of an app: the URL at which an EHR starts it.")] = "",
+    native: Annotated[bool, typer.Option("--native", help="It runs on a person's machine, on any port.")] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an app in the browser: the origin of its pages, https://growth.example."),
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Register a system, with its keys, or an app, with its URLs."""
 
     async def make(store: Store, settings: Settings) -> None:
         now = read_clock()
-        await add_client(store, Client(name, scope, _read_keys(keys), now, redirect or []))
+        await add_client(
+            store, Client(name, scope, _read_keys(keys), now, redirect or [], launch, native, origin or [])
+        )
         typer.echo(f"`{name}` gets tokens at [base]/auth/token.")
 
     run_on_store(store, make)

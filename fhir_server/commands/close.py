@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.app import open_server
+from fhir_server.app import open_server, spare_collections
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.requests.request import Caller
 from fhir_server.settings import read_settings
@@ -38,6 +38,7 @@ def close(
 async def _close(store: str | None, month: str) -> None:
     settings = read_settings() if store is None else read_settings(store=store)
     async with open_server(settings) as server:
+        spare_collections()
         last = read_today(server.context).replace(day=1) - timedelta(days=1)
         day = await close_month(server.context, Caller(settings.base_url), month or last.strftime(MONTH_FORM), _wait)
     typer.echo(f"Closed until {day}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -12,27 +11,21 @@ from typing import Annotated
 
 import typer
 
-from fhir_server.api.log import Log, make_log
-from fhir_server.app import find_partner_folders, open_server, spare_collections
+from fhir_server.app import find_partner_folders
 from fhir_server.commands.certificate import make_tls_context
-from fhir_server.commands.serve import open_listeners
+from fhir_server.commands.hl7v2_workers import Listening, listen_with_workers
+from fhir_server.commands.serve import choose_worker_count, open_listeners
 from fhir_server.partners import Partners, read_partners
-from fhir_server.requests.context import Context
 from fhir_server.settings import read_settings
 from fhir_server.store.protocol import StoreError
-from fhir_server.transports.mllp import BrokenFraming, Connection, Limits, Listener, Take
-from fhir_server.workers.hl7v2_intake import split_answers, split_messages, take_message
+from fhir_server.transports.mllp import BrokenFraming, Connection, Limits
+from fhir_server.workers.hl7v2_intake import split_messages
 from fhir_server.workers.hl7v2_interpreter import read_answer, read_message
 from fhir_server.workers.hl7v2_partners import FORMAT, choose_partner, list_faults, to_mapper_partner
 from mappers.hl7v2.bundle import build_bundle, write_bundle
 from mappers.hl7v2.coverage import write_coverage
 from mappers.hl7v2.mapping import map_message
 from mappers.hl7v2.partner import Partner
-
-try:
-    from uvloop import run
-except ImportError:  # Windows
-    from asyncio import run  # type: ignore[assignment]
 
 hl7v2 = typer.Typer(no_args_is_help=True, help="HL7 v2: take messages by MLLP, send them, convert them.")
 
@@ -50,6 +43,9 @@ def listen(
         Path | None, typer.Option(help="Certificates (PEM) of who may connect: senders then need one.")
     ] = None,
     connections: Annotated[int, typer.Option(min=1, max=10_000, help="Most connections at once.")] = 256,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes on the one store.", show_default="one a core, at most 4")
+    ] = None,
 ) -> None:
     """Take messages by MLLP until SIGTERM or Ctrl-C; what is acknowledged with AA is stored."""
     try:
@@ -58,24 +54,14 @@ def listen(
             raise ValueError("A memory:// store lives in one process; name a file or a database.")
         check_partners(read_partners(find_partner_folders(settings)))
         tls = make_tls_context(certificate, key, authorities)
-        sockets = open_listeners(host, port)
-        log = make_log(sys.stderr.buffer, settings.log_level)
-
-        async def work() -> None:
-            async with open_server(settings) as server:
-                spare_collections()
-                listener = Listener(make_taker(server.context, log), log, Limits(connections=connections))
-                await listener.start(sockets, tls)
-                number = sockets[0].getsockname()[1]
-                typer.echo(f"HL7 v2 by MLLP on {host}:{number} (store {settings.store}).")
-                sys.stdout.flush()
-                await wait_for_signal()
-                await listener.stop()
-
-        run(work())
+        files = None if certificate is None else (certificate, key)
+        listening = Listening(settings, Limits(connections=connections), tls, files)
+        number = choose_worker_count(settings.store, workers)
+        status = listen_with_workers(listening, open_listeners(host, port), number)
     except (StoreError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    raise typer.Exit(status)
 
 
 def check_partners(partners: Partners) -> None:
@@ -85,35 +71,6 @@ def check_partners(partners: Partners) -> None:
     faults = list_faults(partners)
     if faults:
         raise ValueError("\n".join(faults))
-
-
-def make_taker(context: Context, log: Log) -> Take:
-    """What stores the messages of a listener: acknowledgements after the commit, none where nothing was written."""
-
-    async def take(raw: bytes) -> list[bytes] | None:
-        try:
-            received = await take_message(context, context.settings.base_url, raw)
-        except StoreError as error:
-            log("error", "message not stored", error=type(error).__name__)
-            return None
-        return split_answers(received.acknowledgement)
-
-    return take
-
-
-async def wait_for_signal() -> None:
-    """Return at SIGTERM or Ctrl-C; a second one ends the process at once."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-
-    def stop(number: int) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    await stopped.wait()
 
 
 @hl7v2.command()

@@ -1,17 +1,21 @@
 """uvicorn's HTTP protocol with bounds on heads, silence, slow readers and connections (RFC 9112, RFC 6585).
 
-uvicorn bounds none of these with httptools: a head may be endless, and whoever says nothing keeps a connection.
+uvicorn bounds none of these with httptools: a head may be endless, and whoever says nothing keeps a connection. One
+timer serves a connection for as long as it lasts, since one for each request costs more than the rest here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
-from typing import Any
+from typing import cast
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fhir_server.commands.head_buffer import HeadBuffer
+from fhir_server.commands.response_cycle import LateEvent, ResponseCycle
 
 MOST_HEAD = 64 * 1024
 """Bytes of a request's line and header fields together."""
@@ -21,6 +25,9 @@ HEAD_SECONDS = 20.0
 
 READER_SECONDS = 30.0
 """Seconds for which a client may take nothing of what is written to it."""
+
+_EARLY = 0.002
+"""Seconds by which the timer of an event loop may come too early."""
 
 RESERVED_DESCRIPTORS = 64
 """Descriptors of a process that are no connections: the database's files, logs, channels."""
@@ -36,21 +43,21 @@ def most_connections() -> int:
     return max(16, (1 << 20 if soft == resource.RLIM_INFINITY else soft) - RESERVED_DESCRIPTORS)
 
 
-class HeadBufferProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """One connection. `server_state.connections` are those of the process."""
-
-    transport: HeadBuffer  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; where there are too many, one that is idle goes, or else this one."""
         self._in_head = False
         self._part_size = self._head_begin = self._head_rest = 0
         self._silence: asyncio.TimerHandle | None = None
+        self._silent_until = self._wakes = math.inf
+        self._awaits_head = False
         self._unread: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
         self.since = self.loop.time()
         full = self._count_open() >= most_connections() and not self._make_room()
-        super().connection_made(HeadBuffer(transport))  # type: ignore[arg-type]
+        super().connection_made(transport)
         if full:
             self._refuse(503, _TOO_MANY, "retry-after: 5\r\n")
         else:
@@ -58,7 +65,9 @@ class HeadBufferProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
-        self._stop_waiting()
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -91,22 +100,75 @@ class HeadBufferProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the head was too large."""
-        self._in_head = False
-        self._stop_waiting()
+        self._in_head = self._awaits_head = False
+        self._silent_until = math.inf
         if self._head_begin + self._head_rest > MOST_HEAD and self._measure_head() > MOST_HEAD:
             self._refuse(431, _TOO_LARGE)
-            self.cycle = _make_ended_cycle(self)
+            self.cycle = self._make_cycle(keep_alive=False)
+            self.cycle.response_complete = True  # what still comes of this request is not looked at
         elif not self.transport.is_closing():
-            super().on_headers_complete()
+            self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """As uvicorn does, but with our cycle."""
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        version = self.parser.get_http_version()
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = cycle = self._make_cycle(version != "1.0" and self.parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._start_cycle(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _make_cycle(self, keep_alive: bool) -> ResponseCycle:
+        return ResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=cast(asyncio.Event, LateEvent()),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    def _start_cycle(self, cycle: ResponseCycle) -> None:
+        cycle.task = task = self.loop.create_task(self._run_cycle(cycle))
+        self.tasks.add(task)
+
+    async def _run_cycle(self, cycle: ResponseCycle) -> None:
+        """A callback of the task that is done would cost the event loop one more turn."""
+        try:
+            await cycle.run_asgi(self.app)
+        finally:
+            self.tasks.discard(cycle.task)
 
     def _measure_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_response_complete(self) -> None:
         """Begin with what was pipelined, or be idle."""
-        self.transport.flush()  # the head of a response without body
+        self.server_state.total_requests += 1
         self.since = self.loop.time()
-        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_cycle(cast(ResponseCycle, self.pipeline.pop()[0]))
+        elif self._in_head:
+            self._await_head()
+        else:
+            self._allow_silence(self.timeout_keep_alive)
 
     def pause_writing(self) -> None:
         """The client does not take what is written: look again later whether it took anything."""
@@ -132,16 +194,30 @@ class HeadBufferProtocol(HttpToolsProtocol):
             self._watch_reader()
 
     def _await_head(self) -> None:
-        if self._silence is None:
-            self._silence = self.loop.call_later(HEAD_SECONDS, self._end_silence)
+        if not self._awaits_head:
+            self._awaits_head = True
+            self._allow_silence(HEAD_SECONDS)
 
-    def _stop_waiting(self) -> None:
+    def _allow_silence(self, seconds: float) -> None:
+        """Let the timer end the connection so late; one that wakes before stays as it is, and then looks again."""
+        self._silent_until = until = self.loop.time() + seconds
+        if until < self._wakes:
+            self._wake_at(until)
+
+    def _wake_at(self, when: float) -> None:
         if self._silence is not None:
             self._silence.cancel()
-            self._silence = None
+        self._wakes = when
+        self._silence = self.loop.call_at(when, self._look_at_silence)
+
+    def _look_at_silence(self) -> None:
+        self._silence, self._wakes = None, math.inf
+        if self._silent_until <= self.loop.time() + _EARLY:
+            self._end_silence()
+        elif self._silent_until < math.inf:
+            self._wake_at(self._silent_until)
 
     def _end_silence(self) -> None:
-        self._silence = None
         if self._in_head:
             self._refuse(408, _TOO_SLOW)
         elif self.is_idle:
@@ -155,7 +231,7 @@ class HeadBufferProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         """Close the idle connections that have been so for the longest; False when there are none."""
-        ours = [each for each in self.connections if isinstance(each, HeadBufferProtocol)]
+        ours = [each for each in self.connections if isinstance(each, BoundedProtocol)]
         open_ones = [each for each in ours if not each.transport.is_closing()]
         idle = sorted([each for each in open_ones if each.is_idle], key=lambda each: each.since)
         for each in idle[: 1 + len(idle) // 10]:
@@ -176,22 +252,3 @@ class HeadBufferProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\n{fields}"
         self.transport.write(f"{head}content-length: {len(sentence)}\r\nconnection: close\r\n\r\n{sentence}".encode())
         self.transport.close()
-
-
-def _make_ended_cycle(protocol: HeadBufferProtocol) -> Any:
-    """A cycle that is over: what still comes of its request is not looked at."""
-    cycle = RequestResponseCycle(
-        scope=protocol.scope,
-        transport=protocol.transport,  # type: ignore[arg-type]
-        flow=protocol.flow,
-        logger=protocol.logger,
-        access_logger=protocol.access_logger,
-        access_log=False,
-        default_headers=[],
-        message_event=asyncio.Event(),
-        expect_100_continue=False,
-        keep_alive=False,
-        on_response=lambda: None,
-    )
-    cycle.response_complete = True
-    return cycle

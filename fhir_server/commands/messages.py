@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fhir_server.app import open_server
@@ -27,8 +28,10 @@ from fhir_server.workers.message_codes import (
     read_identifier,
 )
 from fhir_server.workers.message_log import Filters, Task, is_intake
+from fhir_server.workers.message_queue import COUNTED, read_feed_lag, read_queue
 from fhir_server.workers.message_states import STATES, read_state
 from fhir_server.workers.messages import Received
+from fhir_server.workers.partner_pauses import pause, resume
 
 LONGEST_SHOWN = 4000
 """Bytes of a text that `show` prints unless it is asked for all."""
@@ -94,30 +97,118 @@ def show(
 
 @messages.command()
 def replay(
-    id: Id,
+    id: Annotated[str, typer.Argument(help="Id of the message's Task; left out: those that the filters select.")] = "",
     store: Store = None,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be stored, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be stored or sent, and write nothing.")] = False,
     again: Annotated[bool, typer.Option(help="Also what was accepted already.")] = False,
+    partner: Annotated[str, typer.Option(help="Name of a partner.")] = "",
+    state: Annotated[str, typer.Option(help="State, such as `parked`.")] = "",
+    since: Annotated[str, typer.Option(help="First arrival at this date or time, or later.")] = "",
+    until: Annotated[str, typer.Option(help="First arrival at this date or time, or before.")] = "",
+    patient: Annotated[str, typer.Option(help="Patient, such as `Patient/1`.")] = "",
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Most messages of the filters.")] = 1000,
 ) -> None:
-    """Interpret a message that came in again; let a delivery that was refused, parked or closed wait again."""
+    """Interpret again what came in; let deliveries that were refused, parked or closed wait again."""
+    filters = Filters(partner, state, since, until, "", patient)
+    if bool(id) == (filters != Filters()) or (state and state not in STATES):
+        typer.echo(f"Name one message, or filters; states are {', '.join(STATES)}.", err=True)
+        raise typer.Exit(2)
+    if id:
+        run_with_store(store, lambda context, caller: _replay_one(context, caller, id, dry_run, again))
+        return
 
-    async def replay_message(context: Context, caller: Caller) -> None:
-        task = await message_log.read_message(context, caller, id)
-        if dry_run:
-            _print_preview(await message_log.preview(context, caller, task, INTERPRETERS))
-            return
-        done = await message_log.replay(context, caller, task, INTERPRETERS, again)
-        if not isinstance(done, Received):
-            typer.echo(f"Task/{id} is {read_state(done)}.")
-            return
-        typer.echo(f"Task/{id} is {done.state}.")
-        for issue in done.issues:
-            typer.echo(f"{issue.severity}: {issue.diagnostics}")
-        if done.state == "refused":
-            typer.echo(done.reason, err=True)
-            raise typer.Exit(1)
+    async def replay_many(context: Context, caller: Caller) -> None:
+        tasks, more = await message_log.find_messages(context, caller, filters, count)
+        await _replay_many(context, caller, tasks[::-1], dry_run, again)
+        if more:
+            typer.echo(f"There are more than {count}; run it again for the others.", err=True)
 
-    run_with_store(store, replay_message)
+    run_with_store(store, replay_many)
+
+
+async def _replay_one(context: Context, caller: Caller, id: str, dry_run: bool, again: bool) -> None:
+    task = await message_log.read_message(context, caller, id)
+    if dry_run:
+        _print_preview(await message_log.preview(context, caller, task, INTERPRETERS))
+        return
+    done = await message_log.replay(context, caller, task, INTERPRETERS, again)
+    if not isinstance(done, Received):
+        typer.echo(f"Task/{id} is {read_state(done)}.")
+        return
+    typer.echo(f"Task/{id} is {done.state}.")
+    for issue in done.issues:
+        typer.echo(f"{issue.severity}: {issue.diagnostics}")
+    if done.state == "refused":
+        typer.echo(done.reason, err=True)
+        raise typer.Exit(1)
+
+
+async def _replay_many(context: Context, caller: Caller, tasks: list[Task], dry_run: bool, again: bool) -> None:
+    """Replay each, oldest first; what fails is said and stops no other."""
+    chosen = [task for task in tasks if message_log.is_replayable(task, again)]
+    if dry_run:
+        Console().print(make_table(chosen) if chosen else "No message is like that.")
+        typer.echo(f"{len(chosen)} would be replayed.")
+        return
+    failed = 0
+    for task in chosen:
+        try:
+            done = await message_log.replay(context, caller, task, INTERPRETERS, again)
+            state = done.state if isinstance(done, Received) else read_state(done)
+            typer.echo(f"Task/{task['id']} is {state}.")
+        except FhirError as error:
+            failed += 1
+            typer.echo(f"Task/{task['id']}: {error}", err=True)
+    typer.echo(f"{len(chosen) - failed} replayed, {failed} failed.")
+    if failed:
+        raise typer.Exit(1)
+
+
+@messages.command()
+def queue(store: Store = None) -> None:
+    """Show what waits to go to each partner, and how far behind the queue is."""
+
+    async def print_queue(context: Context, caller: Caller) -> None:
+        rows = await read_queue(context, caller)
+        table = Table()
+        for title in ("partner", "paused since", *COUNTED):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(row.partner, row.paused, *(str(row.counts[state]) for state in COUNTED))
+        Console().print(table if rows else "There is no partner.")
+        lag = await read_feed_lag(context)
+        typer.echo(
+            "It is not known how far behind the queue is: the worker `sending` has not begun, or walks."
+            if lag is None
+            else f"The queue is {lag} seconds behind what is written."
+        )
+
+    run_with_store(store, print_queue)
+
+
+Name = Annotated[str, typer.Argument(help="Name of the partner.")]
+
+
+@messages.command("pause")
+def pause_partner(partner: Name, store: Store = None) -> None:
+    """Send nothing to a partner; what is on its way is finished, and what is made meanwhile waits."""
+
+    async def pause_it(context: Context, caller: Caller) -> None:
+        await pause(context, partner)
+        typer.echo(f"`{partner}` is paused.")
+
+    run_with_store(store, pause_it)
+
+
+@messages.command("resume")
+def resume_partner(partner: Name, store: Store = None) -> None:
+    """Send to a partner again."""
+
+    async def resume_it(context: Context, caller: Caller) -> None:
+        was = await resume(context, partner)
+        typer.echo(f"`{partner}` is resumed." if was else f"`{partner}` was not paused.")
+
+    run_with_store(store, resume_it)
 
 
 @messages.command()
@@ -137,14 +228,17 @@ def close(
 def make_table(tasks: list[Task]) -> Table:
     """Messages as a table; nothing is cut, and an id stands on one line."""
     table = Table()
-    for title in ("first", "way", "partner", "number", "state", "patient"):
+    reasons = [task.get("statusReason", {}).get("text", "") for task in tasks]
+    for title in ("first", "way", "partner", "number", "state", "patient", *(("reason",) if any(reasons) else ())):
         table.add_column(title, overflow="fold")
     table.add_column("id", no_wrap=True)
-    for task in tasks:
+    for task, reason in zip(tasks, reasons, strict=True):
         way = "in" if is_intake(task) else "out"
         partner, number = read_identifier(task, PARTNER_SYSTEM), read_identifier(task, CONTROL_SYSTEM)
         patient = task.get("for", {}).get("reference", "")
-        table.add_row(task["authoredOn"], way, partner, number, read_state(task) or "unknown", patient, task["id"])
+        told = (escape(reason),) if any(reasons) else ()
+        row = (task["authoredOn"], way, partner, number, read_state(task) or "unknown", patient, *told)
+        table.add_row(*row, task["id"])
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fhir_server.app import find_partner_folders
+from fhir_server.app import find_partner_folders, load_knowledge
 from fhir_server.partners import Partner, Partners, WrongPartner, read_partners
-from fhir_server.settings import WrongSetting, read_settings
+from fhir_server.search.parameters import Criteria
+from fhir_server.settings import Settings, WrongSetting, read_settings
+from fhir_server.workers.hl7v2_partners import list_faults
+from fhir_server.workers.hl7v2_sends import find_out_section, list_send_faults
 
 partners = typer.Typer(no_args_is_help=True, help="With whom messages are exchanged.")
 
@@ -30,8 +34,11 @@ def check(
         typer.echo(f"The folder `{folder}` is not there.", err=True)
         raise typer.Exit(2)
     try:
-        folders = [folder] if folder is not None else find_partner_folders(read_settings())
+        settings = read_settings()
+        folders = [folder] if folder is not None else find_partner_folders(settings)
         found = read_partners(folders)
+        if faults := find_faults(found, settings):
+            raise WrongPartner("\n".join(faults))
     except (WrongPartner, WrongSetting) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -41,6 +48,15 @@ def check(
         typer.echo(sentence, err=True)
     if absent:
         raise typer.Exit(1)
+
+
+def find_faults(found: Partners, settings: Settings) -> list[str]:
+    """What is wrong with the partners beyond the schema of their files; filters by the search parameters that ship."""
+    faults = list_faults(found)
+    if any(find_out_section(partner) for partner in found.values()):
+        known = load_knowledge(settings)
+        faults += list_send_faults(found, known.types, Criteria(known.registry, "", 0, UTC))
+    return faults
 
 
 def find_absent_folders(partner: Partner) -> list[str]:

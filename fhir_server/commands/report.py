@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Screen
 
-from fhir_server.app import open_server
+from fhir_server.app import open_server, spare_collections
 from fhir_server.commands.terminal import make_printable
 from fhir_server.fhir.outcome import FhirError
 from fhir_server.operations.payments.report import make_table
@@ -99,6 +99,7 @@ def _run(store: str | None, csv: bool, name: str, values: dict[str, str]) -> Non
 async def _make(store: str | None, name: str, asked: Parameters) -> Table:
     settings = read_settings() if store is None else read_settings(store=store)
     async with open_server(settings) as server:
+        spare_collections()
         return await make_table(server.context, Caller(settings.base_url), name, asked, None)
 
 

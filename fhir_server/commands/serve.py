@@ -23,8 +23,8 @@ import uvicorn
 from fhir_server.api.application import Application
 from fhir_server.api.log import make_log
 from fhir_server.app import STORES, create_server, hide_secrets, load_knowledge, make_unknown_store_error, open_store
-from fhir_server.commands.certificate import make_tls_context
-from fhir_server.commands.http_protocol import HeadBufferProtocol
+from fhir_server.commands.certificate import RELOAD_SIGNAL, make_tls_context
+from fhir_server.commands.http_protocol import BoundedProtocol
 from fhir_server.commands.single_server import SingleServer
 from fhir_server.commands.worker_processes import Patience, Workers, WorkerServer
 from fhir_server.settings import COMMAND_VARIABLES, Settings, WrongSetting, find_misspelt, read_settings
@@ -142,7 +142,10 @@ def _serve_with_workers(
         return 0
 
     patience = Patience(settings.watchdog_seconds, settings.request_timeout)
-    return Workers(listeners, number, serve_worker, _warnings(settings), patience, announce).run()
+    workers = Workers(listeners, number, serve_worker, _warnings(settings), patience, announce)
+    if settings.tls_certificate:
+        workers.pass_on(RELOAD_SIGNAL)
+    return workers.run()
 
 
 def _warnings(settings: Settings) -> Callable[[str], None]:
@@ -153,7 +156,8 @@ def _make_config(settings: Settings, application: Callable[[], Application]) -> 
     return uvicorn.Config(
         application,
         factory=True,
-        http=HeadBufferProtocol,
+        http=BoundedProtocol,
+        ws="none",
         access_log=False,
         log_config=_make_log_config(settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.request_timeout),

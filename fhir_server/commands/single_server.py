@@ -14,8 +14,20 @@ from types import FrameType
 
 import uvicorn
 
+from fhir_server.commands.certificate import CertificateWatch
+
 TURN_SECONDS = 1.0
 """Seconds between two signs of life of an event loop."""
+
+
+def watch_certificate(config: uvicorn.Config, warn: Callable[[str], None]) -> Callable[[], None]:
+    """What looks whether the certificate of a server has changed; at RELOAD_SIGNAL it is loaded again anyway."""
+    if config.ssl is None:
+        return lambda: None
+    files = (str(config.ssl_certfile), str(config.ssl_keyfile) if config.ssl_keyfile else None)
+    watch = CertificateWatch(config.ssl, files, warn)
+    watch.reload_at_signal()
+    return watch.check
 
 
 class StoppingServer(uvicorn.Server):
@@ -39,10 +51,12 @@ class SingleServer(StoppingServer):
         self._say = say
         self._limit = limit
         self._turns = 0
+        self._check_certificate: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, and watch the loop from a thread."""
         await super().startup(sockets)
+        self._check_certificate = watch_certificate(self.config, self._say)
         if self.started:
             self._announce()
         self._turn()
@@ -50,6 +64,7 @@ class SingleServer(StoppingServer):
 
     def _turn(self) -> None:
         self._turns += 1
+        self._check_certificate()
         asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     def _watch(self) -> None:

@@ -32,13 +32,14 @@ def create(
     role: Annotated[str, typer.Option(help="A role of profiles/roles.json, whose scopes it has as well.")] = "",
     patient: Annotated[str, typer.Option(help="Id of the patient whom `patient/` scopes speak of.")] = "",
     expires: Annotated[str, typer.Option(help="How long it is good: days (90d) or hours (12h).")] = "90d",
+    organization: Annotated[str, typer.Option(help="What `{organization}` is in the role's scopes.")] = "",
     store: StoreOption = None,
 ) -> None:
     """Make a token and print it, once."""
 
     async def make(store: Store, settings: Settings) -> None:
         now = read_clock()
-        made = StaticToken(name, scope, role, patient, now, now + _parse_duration(expires))
+        made = StaticToken(name, scope, role, patient, now, now + _parse_duration(expires), 0, organization)
         typer.echo(await create_token(store, made, find_roles(settings)))
         typer.echo(f"It is good until {_show(made.expires)} and is not shown again.", err=True)
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from fhir_server.app import find_roles, read_clock
 from fhir_server.commands.on_store import StoreOption, run_on_store
 from fhir_server.commands.terminal import make_printable
+from fhir_server.security.totp import make_secret, make_uri
 from fhir_server.security.users import User, add_user, change_user, list_users
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import Store
@@ -29,14 +30,19 @@ def add(
     role: Annotated[str, typer.Option(help="A role of profiles/roles.json.")],
     password: PasswordOption,
     fhir_user: Annotated[str, typer.Option(help="Who it is, such as Practitioner/quill or Patient/ana.")] = "",
+    totp: Annotated[bool, typer.Option("--totp", help="With a second factor, whose secret is printed once.")] = False,
+    organization: Annotated[str, typer.Option(help="For which it works, such as Organization/north.")] = "",
     store: StoreOption = None,
 ) -> None:
     """Add a person."""
 
     async def make(store: Store, settings: Settings) -> None:
         now = read_clock()
-        await add_user(store, User(name, role, "", now, fhir_user), password, find_roles(settings))
+        secret = make_secret() if totp else ""
+        made = User(name, role, "", now, fhir_user, totp=secret, organization=organization)
+        await add_user(store, made, password, find_roles(settings))
         typer.echo(f"`{name}` can log in.")
+        _print_secret(made)
 
     run_on_store(store, make)
 
@@ -48,7 +54,8 @@ def list_(store: StoreOption = None) -> None:
     async def show(store: Store, settings: Settings) -> None:
         table = Table("name", "role", "person", "state")
         for each in await list_users(store):
-            cells = (each.name, each.role, each.fhir_user, "disabled" if each.disabled else "")
+            states = ["disabled"] * each.disabled + ["second factor"] * bool(each.totp)
+            cells = (each.name, each.role, each.fhir_user, ", ".join(states))
             table.add_row(*map(make_printable, cells))
         Console().print(table)
 
@@ -64,6 +71,28 @@ def password(name: NameArgument, password: PasswordOption, store: StoreOption = 
         typer.echo(f"`{name}` has another password.")
 
     run_on_store(store, change)
+
+
+@user.command()
+def totp(
+    name: NameArgument,
+    off: Annotated[bool, typer.Option("--off", help="Without a second factor from now on.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Give a person a second factor, or another one; its secret is printed once."""
+
+    async def change(store: Store, settings: Settings) -> None:
+        changed = await change_user(store, name, totp="" if off else make_secret())
+        typer.echo(f"`{name}` logs in {'without' if off else 'with'} a second factor.")
+        _print_secret(changed)
+
+    run_on_store(store, change)
+
+
+def _print_secret(person: User) -> None:
+    """What the authenticator app of a person needs, where there is a second factor."""
+    if person.totp:
+        typer.echo(f"For the authenticator app, now and never again: {person.totp}\n{make_uri(person, 'fhir-server')}")
 
 
 @user.command()

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fhir_server.api.log import make_log
-from fhir_server.app import open_server
+from fhir_server.app import open_server, spare_collections
 from fhir_server.settings import Settings, read_settings
 from fhir_server.store.protocol import StoreError
 from fhir_server.workers.running import Team, run_workers, select_workers
@@ -45,6 +45,7 @@ async def _work(settings: Settings, workers: tuple[Worker, ...]) -> None:
     if settings.store.startswith("memory:"):
         raise ValueError("A memory:// store lives in one process, whose own workers `serve` runs.")
     async with open_server(settings) as server:
+        spare_collections()
         team = Team(server.context, make_log(sys.stderr.buffer, settings.log_level))
         team.log("info", "workers start", workers=[worker.name for worker in workers], owner=team.owner)
         task = asyncio.create_task(run_workers(team, workers))

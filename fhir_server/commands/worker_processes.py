@@ -24,11 +24,10 @@ from functools import partial
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from fhir_server.commands.certificate import HANDSHAKE_SECONDS, CertificateWatch
-from fhir_server.commands.single_server import TURN_SECONDS, StoppingServer
+from fhir_server.commands.single_server import TURN_SECONDS, StoppingServer, watch_certificate
+from fhir_server.commands.worker_channel import CLOSED, CONNECTION, MOST_WAITING, READY, WorkerChannel
 from fhir_server.requests.describe_error import describe_error
 
-_CONNECTION, _READY, _CLOSED, _TURN = b"c", b"r", b"-", b"t"
 _RETRY_SECONDS = 0.05
 _RESTART_SECONDS = 1.0
 _LONGEST_RESTART_SECONDS = 60.0
@@ -41,8 +40,6 @@ _SLOW_SECONDS = 3.0
 _TRACEBACK_SECONDS = 0.5
 _KILL_SECONDS = 10.0
 _ENDING_PAUSE = 0.02
-_MOST_WAITING = 64
-_MOST_TAKEN = 16
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 TRACEBACK_SIGNAL = signal.SIGUSR1
@@ -57,84 +54,31 @@ class WorkerServer(StoppingServer):
 
     def __init__(self, config: uvicorn.Config, channel: socket.socket, warn: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._channel, self._warn = channel, warn
-        self._opening: set[asyncio.Task[object]] = set()
-        self._certificate: CertificateWatch | None = None
+        self._socket, self._warn = channel, warn
+        self._channel: WorkerChannel | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then take connections."""
         await super().startup(sockets=[])
-        if self.config.ssl is not None:
-            files = (str(self.config.ssl_certfile), str(self.config.ssl_keyfile) if self.config.ssl_keyfile else None)
-            self._certificate = CertificateWatch(self.config.ssl, files, self._warn)
-        self._channel.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._channel, self._take)
-        self._say(_READY)
-        self._turn()
-
-    def _turn(self) -> None:
-        """Tell that the loop turns."""
-        self._say(_TURN)
-        if self._certificate is not None:
-            self._certificate.check()
-        asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
+        check = watch_certificate(self.config, self._warn)
+        self._channel = WorkerChannel(self._socket, self._make_protocol, self.config.ssl, self._end, check)
+        self._channel.open()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what was handed over already, and stop."""
-        self._take(_MOST_WAITING * _MOST_TAKEN)
-        asyncio.get_running_loop().remove_reader(self._channel)
-        await asyncio.gather(*self._opening, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close()
         await super().shutdown(sockets=[])
 
-    def _take(self, most: int = _MOST_TAKEN) -> None:
-        """On the loop: begin to serve the connections that lie in the channel."""
-        loop = asyncio.get_running_loop()
-        for _ in range(most):  # what is closed to make room for them is closed when the loop goes on
-            try:
-                data, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                data, descriptors = b"", []
-            if not data:  # the accepting process stops, or is gone
-                loop.remove_reader(self._channel)
-                self.should_exit = True
-                return
-            for descriptor in descriptors:
-                connection = socket.socket(fileno=descriptor)
-                connection.setblocking(False)
-                handshake = HANDSHAKE_SECONDS if self.config.ssl else None
-                opening = loop.create_task(
-                    loop.connect_accepted_socket(
-                        self._protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=handshake
-                    )
-                )
-                self._opening.add(opening)
-                opening.add_done_callback(self._finish_opening)
+    def _end(self) -> None:
+        self.should_exit = True
 
-    def _finish_opening(self, opening: asyncio.Task[object]) -> None:
-        self._opening.discard(opening)
-        if opening.cancelled() or opening.exception() is not None:
-            self._say(_CLOSED)
-
-    def _protocol(self) -> asyncio.Protocol:
+    def _make_protocol(self) -> asyncio.Protocol:
         kind = self.config.http_protocol_class
         made: asyncio.Protocol = kind(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        lost = made.connection_lost
-
-        def connection_lost(exc: Exception | None) -> None:
-            lost(exc)
-            self._say(_CLOSED)
-
-        made.connection_lost = connection_lost  # type: ignore[method-assign]
         return made
-
-    def _say(self, what: bytes) -> None:
-        # The other side reads nothing any more while it stops; then there is nothing to say.
-        with suppress(OSError):
-            self._channel.send(what)
 
 
 @dataclass(slots=True)
@@ -190,6 +134,11 @@ class Workers:
         self._told_at = 0.0
         self._listens = self._stops = False
         self._status = 0
+        self._passed: set[signal.Signals] = set()
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Give a signal that this process gets to all workers; before they have a handler for it they ignore it."""
+        self._passed.add(number)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and finish what is in flight. The exit status: 0, or that of a failed start."""
@@ -198,6 +147,8 @@ class Workers:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._stop)
+        for number in self._passed:
+            signal.signal(number, self._tell_workers)
         self._selector.register(woken, selectors.EVENT_READ, partial(woken.recv, 64))
         while not self._stops:
             self._start_those_due()
@@ -215,6 +166,10 @@ class Workers:
             for worker in self._workers:
                 _signal(worker, signal.SIGKILL)
         self._stops = True
+
+    def _tell_workers(self, number: int, *_: object) -> None:
+        for worker in self._workers:
+            _signal(worker, number)
 
     def _patience(self) -> float | None:
         """Seconds until something is due that no descriptor tells of."""
@@ -270,6 +225,8 @@ class Workers:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, lambda *_: sys.exit(0))
+            for number in self._passed:
+                signal.signal(number, signal.SIG_IGN)
             faulthandler.register(TRACEBACK_SIGNAL)
             self._selector.close()
             for each in others:  # kept open here, they would never end for whoever reads them
@@ -293,8 +250,8 @@ class Workers:
         except OSError:
             said = b""
         worker.silent = 0.0
-        worker.open -= said.count(_CLOSED)
-        if _READY in said:
+        worker.open -= said.count(CLOSED)
+        if READY in said:
             worker.ready = True
             self._listen()
         if not said:
@@ -335,7 +292,7 @@ class Workers:
             self._announce()
 
     def _accept(self, listener: socket.socket) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING:
             return
         try:
             connection, _ = listener.accept()
@@ -358,7 +315,7 @@ class Workers:
         ready = [each for each in self._workers if each.ready]
         for worker in sorted(ready, key=lambda each: (each.silent > _SLOW_SECONDS, each.open)):
             try:
-                socket.send_fds(worker.channel, [_CONNECTION], [connection.fileno()])
+                socket.send_fds(worker.channel, [CONNECTION], [connection.fileno()])
             except OSError:
                 continue
             worker.open += 1

@@ -185,6 +185,12 @@ class Unprocessable(FhirError):
     status, code = 422, "business-rule"
 
 
+class TooManyRequests(FhirError):
+    """A principal asks more often than it may."""
+
+    status, code = 429, "throttled"
+
+
 class NotImplementedHere(FhirError):
     """What this installation lacks: a library of an extra that is not installed."""
 

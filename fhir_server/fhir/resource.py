@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -43,23 +43,31 @@ class Text:
     raises Invalid as `parse` does.
     """
 
-    __slots__ = ("_tree", "raw")
+    __slots__ = ("raw", "tree")
+
+    tree: dict[str, Any]
+    """The parsed object."""
 
     def __init__(self, raw: bytes, tree: dict[str, Any] | None = None) -> None:
         self.raw = raw
-        self._tree = tree
+        if tree is not None:
+            self.tree = tree
 
-    @property
-    def tree(self) -> dict[str, Any]:
-        """The parsed object."""
-        if self._tree is None:
-            self._tree = parse(self.raw)._tree
-        assert self._tree is not None
-        return self._tree
+    if not TYPE_CHECKING:  # for mypy any attribute would be there
+
+        def __getattr__(self, name: str) -> Any:
+            # Python asks here only while `tree` is not set, so that reading it costs no call afterwards.
+            if name != "tree":
+                raise AttributeError(name)
+            self.tree = _parse_tree(self.raw)
+            return self.tree
 
     def forget_tree(self) -> None:
         """Release the tree; `tree` would parse again. The next tree reuses the memory while the CPU has it cached."""
-        self._tree = None
+        try:
+            del self.tree
+        except AttributeError:  # it was never parsed
+            return
 
     @property
     def type(self) -> str:
@@ -82,7 +90,12 @@ def parse(raw: bytes) -> Text:
 
     Raises TooCostly for too many values.
     """
-    check_number_of_values(raw)
+    return Text(raw, _parse_tree(raw))
+
+
+def _parse_tree(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MOST_VALUES:
+        check_number_of_values(raw)
     try:
         tree = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -92,7 +105,7 @@ def parse(raw: bytes) -> Text:
             f"The body must be one JSON object (a FHIR resource), but it is {name_json_type(tree)}.", code="structure"
         )
     check_tree(raw, tree)
-    return Text(raw, tree)
+    return tree
 
 
 def check_tree(raw: bytes, tree: Any) -> None:

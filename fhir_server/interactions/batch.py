@@ -10,6 +10,7 @@ from fhir_server.fhir.bundle import write_bundle
 from fhir_server.fhir.outcome import FhirError, Invalid, NotSupported, TimedOut
 from fhir_server.interactions.answer_size import Answer
 from fhir_server.interactions.entries import Posted, parse_bundle, read_entry
+from fhir_server.interactions.provenance import refuse_provenance
 from fhir_server.interactions.response_entries import error_to_entry, response_to_entry
 from fhir_server.interactions.transaction import transaction
 from fhir_server.interactions.write_requests import check_write_request
@@ -30,6 +31,7 @@ _READS = frozenset({"GET", "HEAD"})
 async def batch_or_transaction(context: Context, request: Request) -> Response:
     """What a Bundle posted to the base URL asks for, by its type. Preconditions belong into its entries."""
     check_write_request(request)
+    refuse_provenance(request)
     if "if-none-exist" in request.headers:
         raise NotSupported("`If-None-Exist` has no meaning for a whole Bundle; give its entries `ifNoneExist`.")
     posted = await context.long_work.run(len(request.body), parse_bundle, context, request)

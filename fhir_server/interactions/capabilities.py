@@ -85,7 +85,7 @@ def build_statement(facts: Facts, base: str) -> dict[str, Any]:
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
         "patchFormat": ["application/json-patch+json", "application/merge-patch+json", "application/fhir+json"],
-        "rest": [_build_rest(facts)],
+        "rest": [_build_rest(facts, base)],
     }
 
 
@@ -105,11 +105,22 @@ _SECURITY = {
 }
 
 
-def _build_rest(facts: Facts) -> dict[str, Any]:
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+
+
+def _build_security(facts: Facts, base: str) -> dict[str, Any]:
+    """With where tokens are to be had from this server, for apps that do not read `smart-configuration` (SMART 1.0)."""
+    if facts.settings.issuers:
+        return _SECURITY
+    urls = [{"url": name, "valueUri": f"{base}/auth/{name}"} for name in ("authorize", "token", "introspect", "revoke")]
+    return {"extension": [{"url": _OAUTH_URIS, "extension": urls}], **_SECURITY}
+
+
+def _build_rest(facts: Facts, base: str) -> dict[str, Any]:
     return {
         "mode": "server",
         "documentation": "\n".join(_document_common_parts(facts)),
-        **({"security": _SECURITY} if facts.settings.authentication == "on" else {}),
+        **({"security": _build_security(facts, base)} if facts.settings.authentication == "on" else {}),
         "resource": [_build_resource(facts, type) for type in facts.registry.types],
         "interaction": [{"code": code} for code in _list_codes(facts, "system")],
         "searchParam": [

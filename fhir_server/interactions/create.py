@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from fhir_server.interactions.provenance import commit_with_provenance
 from fhir_server.interactions.summary import FORMAT_PARAMETERS
 from fhir_server.interactions.write_requests import build_write_response, check_write_request, parse_body
 from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_if_none_exist
 from fhir_server.requests.request import Request, Response
 from fhir_server.writes.action import Action
-from fhir_server.writes.commit import commit
 
 
 def _has_criteria(context: Context, request: Request, type: str) -> bool:
@@ -36,4 +36,4 @@ async def create(context: Context, request: Request) -> Response:
         criteria=criteria,
         text=await parse_body(context, request, type),
     )
-    return build_write_response(context, request, await commit(context, action, request.caller))
+    return build_write_response(context, request, await commit_with_provenance(context, request, action))

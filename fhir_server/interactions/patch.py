@@ -11,12 +11,12 @@ from fhir_server.fhir import fhirpath_patch, json_patch, merge_patch
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Invalid, TooCostly, UnsupportedMediaType
 from fhir_server.fhir.resource import check_number_of_values, check_tree
+from fhir_server.interactions.provenance import commit_with_provenance
 from fhir_server.interactions.write_requests import build_write_response, check_write_request
 from fhir_server.requests.context import Context
 from fhir_server.requests.headers import parse_if_match
 from fhir_server.requests.request import FHIR_JSON, Request, Response
 from fhir_server.writes.action import Action, Patch
-from fhir_server.writes.commit import commit
 from fhir_server.writes.identity import check_id
 
 JSON_PATCH = "application/json-patch+json"
@@ -38,7 +38,7 @@ async def patch(context: Context, request: Request) -> Response:
         patch_size=len(request.body),
         if_match=parse_if_match(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.caller))
+    return build_write_response(context, request, await commit_with_provenance(context, request, action))
 
 
 async def conditional_patch(context: Context, request: Request) -> Response:
@@ -54,7 +54,7 @@ async def conditional_patch(context: Context, request: Request) -> Response:
         patch_size=len(request.body),
         if_match=parse_if_match(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.caller))
+    return build_write_response(context, request, await commit_with_provenance(context, request, action))
 
 
 async def _parse_patch(context: Context, request: Request) -> Patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.interactions.provenance import commit_with_provenance
 from fhir_server.interactions.write_requests import (
     build_write_response,
     check_write_request,
@@ -12,7 +13,6 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import parse_if_match
 from fhir_server.requests.request import Request, Response
 from fhir_server.writes.action import Action
-from fhir_server.writes.commit import commit
 from fhir_server.writes.identity import check_id
 
 
@@ -31,7 +31,7 @@ async def update(context: Context, request: Request) -> Response:
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.caller))
+    return build_write_response(context, request, await commit_with_provenance(context, request, action))
 
 
 async def conditional_update(context: Context, request: Request) -> Response:
@@ -47,4 +47,4 @@ async def conditional_update(context: Context, request: Request) -> Response:
         if_match=parse_if_match(request),
         absent=parse_if_none_match_star(request),
     )
-    return build_write_response(context, request, await commit(context, action, request.caller))
+    return build_write_response(context, request, await commit_with_provenance(context, request, action))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhir_server.operations.audit_rule import AUDIT_RULES
 from fhir_server.operations.billing.claim_rule import CLAIM_RULES
 from fhir_server.operations.charges.rule import CHARGE_RULES
 from fhir_server.operations.payments.rule import PAYMENT_RULES
@@ -15,4 +16,6 @@ _ALWAYS = (BOOKING_RULES, PAYMENT_RULES, CLAIM_RULES, CHARGE_RULES)
 
 def list_rules(settings: Settings) -> Rules:
     """Resource type → its business rule; a type whose rule is switched off pays nothing for it."""
-    return join_rules(*_ALWAYS, *((PRESCRIBING_RULES,) if settings.prescribing == "enforce" else ()))
+    recorded = settings.authentication == "on" and settings.audit == "resources"
+    switched = ((PRESCRIBING_RULES, settings.prescribing == "enforce"), (AUDIT_RULES, recorded))
+    return join_rules(*_ALWAYS, *(rules for rules, is_on in switched if is_on))

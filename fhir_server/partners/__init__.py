@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2Section, Hl7v2Side
+from fhir_server.partners.endpoints import FolderEndpoint, HttpEndpoint, MllpEndpoint, Transports
+from fhir_server.partners.hl7v2 import Hl7v2Field, Hl7v2OutSection, Hl7v2Section, Hl7v2Send, Hl7v2Side
 from fhir_server.partners.section import Section, Text
 from fhir_server.partners.x12 import X12OwnSide, X12Section, X12Separators, X12Side
 
@@ -28,51 +30,6 @@ _TOML_PLACE = re.compile(r"\s*\(at line (\d+), column \d+\)|\s*\(at end of docum
 
 class WrongPartner(ValueError):
     """A partner's file is wrong; str has a line for each fault: file, line, key and reason."""
-
-
-class FolderEndpoint(Section):
-    """Where files come in and go out. All four are absolute paths; those of one partner on one file system."""
-
-    incoming: Text | None = Field(None, alias="in")
-    done: Text | None = None
-    failed: Text | None = None
-    out: Text | None = None
-    suffix: Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")] = ".txt"
-    quiet_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
-
-    @field_validator("incoming", "done", "failed", "out")
-    @classmethod
-    def _absolute(cls, path: str | None) -> str | None:
-        if path is not None and not Path(path).is_absolute():
-            raise ValueError("Write the whole path, from the root on.")
-        return path
-
-    @model_validator(mode="after")
-    def _complete(self) -> FolderEndpoint:
-        if self.incoming is None and self.out is None:
-            raise ValueError("Name the folder `in`, the folder `out`, or both.")
-        if self.incoming is not None and (self.done is None or self.failed is None):
-            raise ValueError("The folder `in` needs the folders `done` and `failed`, into which files are moved.")
-        paths = [path for path in (self.incoming, self.done, self.failed, self.out) if path is not None]
-        if len(set(paths)) < len(paths):
-            raise ValueError("Each of the folders needs a path of its own.")
-        return self
-
-    def to_endpoint(self) -> dict[str, str]:
-        """The keys that `transports/folder.py` takes."""
-        paths = {"in": self.incoming, "done": self.done, "failed": self.failed, "out": self.out}
-        return {**{key: path for key, path in paths.items() if path is not None}, "suffix": self.suffix}
-
-
-class Transports(Section):
-    """How the partner is reached: a table for each transport."""
-
-    folder: FolderEndpoint | None = None
-
-    def find_endpoint(self, name: str) -> dict[str, str] | None:
-        """What the transport of a name takes; None where the partner does not have it."""
-        section = getattr(self, name) if name in type(self).model_fields else None
-        return None if section is None else dict(section.to_endpoint())
 
 
 class Translation(Section):
@@ -97,6 +54,9 @@ class Partner(Section):
     transports: Transports = Transports()
     hl7v2: Hl7v2Section | None = None
     x12: X12Section | None = None
+
+    _path: Path | None = PrivateAttr(None)
+    """The file that says it."""
 
     @field_validator("name")
     @classmethod
@@ -145,6 +105,21 @@ class Partner(Section):
             raise ValueError("`x12.answers` go to the folder `out`: name it in `transports.folder`, or leave them out.")
         return self
 
+    @model_validator(mode="after")
+    def _can_send(self) -> Partner:
+        out = self.hl7v2.out if self.hl7v2 is not None else None
+        if out is not None and self.transports.find_endpoint(out.transport, sends=True) is None:
+            raise ValueError(
+                f"`hl7v2.out` sends by `{out.transport}`, for which `transports.{out.transport}` has to say where to."
+            )
+        return self
+
+    def locate(self, *keys: str | int) -> str:
+        """File and line of a key, as faults are told; "" for a partner of no file."""
+        if self._path is None:
+            return ""
+        return f"`{self._path}`, line {find_line(self._path.read_text(encoding='utf-8'), keys)}: "
+
 
 Partners = Mapping[str, Partner]
 
@@ -152,10 +127,16 @@ _TABLES: Mapping[tuple[str | int, ...], type[Section]] = {
     (): Partner,
     ("transports",): Transports,
     ("transports", "folder"): FolderEndpoint,
+    ("transports", "mllp"): MllpEndpoint,
+    ("transports", "http"): HttpEndpoint,
     ("hl7v2",): Hl7v2Section,
     ("hl7v2", "senders"): Hl7v2Side,
     ("hl7v2", "receivers"): Hl7v2Side,
     ("hl7v2", "custom_fields"): Hl7v2Field,
+    ("hl7v2", "out"): Hl7v2OutSection,
+    ("hl7v2", "out", "sending"): Hl7v2Side,
+    ("hl7v2", "out", "receiving"): Hl7v2Side,
+    ("hl7v2", "out", "send"): Hl7v2Send,
     ("x12",): X12Section,
     ("x12", "ours"): X12OwnSide,
     ("x12", "theirs"): X12Side,
@@ -210,7 +191,7 @@ def read_partner(path: Path) -> Partner:
     except UnicodeDecodeError:
         raise WrongPartner(f"`{path}`: it is not UTF-8 text.") from None
     try:
-        return Partner.model_validate(tomllib.loads(text))
+        partner = Partner.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"line (\d+)", str(error))
         line = place[1] if place else str(text.count("\n") + 1)
@@ -218,6 +199,8 @@ def read_partner(path: Path) -> Partner:
         raise WrongPartner(f"`{path}`, line {line}: it is not TOML: {reason}.") from None
     except ValidationError as error:
         raise WrongPartner("\n".join(_describe(path, text, fault) for fault in error.errors())) from None
+    partner._path = path
+    return partner
 
 
 def _describe(path: Path, text: str, fault: Any) -> str:
@@ -251,10 +234,14 @@ def find_line(text: str, keys: tuple[str | int, ...]) -> int:
     """
     deepest, line, header = 0, 1, ""
     statement: list[str] = []
+    tables: Counter[str] = Counter()
     for number, written in enumerate(text.splitlines(), 1):
         statement.append(written)
         if len(statement) == 1 and written.lstrip().startswith("["):
-            header, statement = written, [""]
+            tables[written] += 1
+            # the tables of a list stand below headers that are equal: the third is told by three of them
+            header = "\n".join([written] * (tables[written] if written.lstrip().startswith("[[") else 1))
+            statement = [""]
         try:
             tree = tomllib.loads("\n".join((header, *statement)))
         except tomllib.TOMLDecodeError:  # it goes on in the next line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fhir_server.partners.section import Section, Text
 
@@ -39,6 +39,43 @@ class Hl7v2Field(Section):
     vocabulary: str = ""
 
 
+class Hl7v2Send(Section):
+    """Which changes are sent, as what: versions of a type that a search matches, and the event of their message.
+
+    `change`: `new` where the version before was not matched or is not there, `later` where it was, `any` for both.
+    `leave_out`: segments of the message that the partner is not to have.
+    """
+
+    type: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]+$")]
+    filter: str = ""
+    change: Literal["any", "new", "later"] = "any"
+    event: Annotated[str, Field(pattern=r"^[A-Z]{3}\^[A-Z][0-9]{2}$")]
+    leave_out: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}$")], ...] = ()
+
+    @field_validator("leave_out")
+    @classmethod
+    def _optional(cls, segments: tuple[str, ...]) -> tuple[str, ...]:
+        if fixed := {"MSH", "EVN", "PID"}.intersection(segments):
+            raise ValueError(f"Every message has {' and '.join(sorted(fixed))}.")
+        return segments
+
+
+class Hl7v2OutSection(Section):
+    """What is sent to a partner: the way, MSH-3 to MSH-6, MSH-11, MSH-12, and the changes, of which the first counts.
+
+    `tries`: how often a message goes that is refused, before a person has to look; `retry_seconds` between them.
+    """
+
+    transport: Literal["mllp", "http", "folder"]
+    sending: Hl7v2Side
+    receiving: Hl7v2Side
+    version: Literal["2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1", "2.8.2"] = "2.5.1"
+    processing: Literal["P", "T", "D"] = "P"
+    tries: Annotated[int, Field(ge=1, le=100)] = 3
+    retry_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    send: Annotated[tuple[Hl7v2Send, ...], Field(min_length=1)]
+
+
 class Hl7v2Section(Section):
     """How HL7 v2 is exchanged with a partner.
 
@@ -59,3 +96,4 @@ class Hl7v2Section(Section):
     patient_to_insured: bool = False
     severity_is_criticality: bool = True
     acknowledgements: Literal["as-asked", "original"] = "as-asked"
+    out: Hl7v2OutSection | None = None

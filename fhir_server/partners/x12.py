@@ -86,7 +86,3 @@ class X12Section(Section):
         if self.envelope == "direct" and not self.payers:
             raise ValueError("An envelope that goes to a payer itself needs the payer's id in `payers`.")
         return self
-
-    def takes_payer(self, payer: str) -> bool:
-        """Whether what concerns a payer (by its id) goes to this partner."""
-        return not self.payers or payer in self.payers

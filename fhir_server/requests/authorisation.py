@@ -22,9 +22,10 @@ def audit(context: Context, request: Request, interaction: str, status: int) -> 
     if context.audit is not None:
         type, id = _find_subject(context, request)
         principal, grant = request.principal, request.principal.grant or NO_GRANT
-        names = tuple(dict.fromkeys(name for name, _ in request.query))[:MOST_NAMES]
-        event = Event(principal.name, interaction, type, id, status, request.id, names)
-        context.audit(event._replace(client=grant.client, user=grant.user, patient=grant.patient))
+        query = request.query
+        names = tuple(dict.fromkeys([name for name, _ in query]))[:MOST_NAMES] if query else ()
+        who = principal.name, interaction, type, id, status, request.id, names
+        context.audit(Event(*who, grant.client, grant.user, grant.patient, *(principal.emergency or ())))
 
 
 def _find_subject(context: Context, request: Request) -> tuple[str | None, str | None]:

@@ -22,7 +22,10 @@ from fhir_server.search.registry import Registry
 from fhir_server.security.access import Reader, Restrictions
 from fhir_server.security.audit import Audit
 from fhir_server.security.authentication import Authenticate
+from fhir_server.security.bounded_cache import BoundedCache
+from fhir_server.security.check import LinkedCheck, compile_linked_check, weigh_check
 from fhir_server.security.policy import Policy
+from fhir_server.security.request_rate import RequestRate
 from fhir_server.security.smart_configuration import SmartConfiguration
 from fhir_server.settings import Settings
 from fhir_server.store.protocol import Clock, Store
@@ -62,6 +65,8 @@ class Context:
     """Name → scopes."""
     logins: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a login: the hash of a password takes 64 MiB and a tenth of a second, so one at a time."""
+    rate: RequestRate | None = None
+    """How often a principal may ask."""
     smart: SmartConfiguration | None = None
     """Where apps get their tokens; None where none are needed."""
     long_work: LongWork = field(default_factory=LongWork)
@@ -70,25 +75,54 @@ class Context:
     """Those of the requests that are being answered."""
     snapshots: dict[str, Any] = field(default_factory=dict)
     """What a domain read of the store and brings up to date before each use, by the domain's name."""
+    checks: BoundedCache[LinkedCheck] = field(default_factory=lambda: BoundedCache(4096, 200_000, weigh_check))
+    """By grant and type, what is asked of a resource before it is shown."""
+    answers: BoundedCache[bool] = field(default_factory=lambda: BoundedCache(20_000, 20_000, lambda *_: 1))
+    """By grant and version, whether it may be shown: neither ever changes."""
+    restrictions: BoundedCache[Restrictions] = field(default_factory=lambda: BoundedCache(1024, 1024, lambda *_: 1))
+    """By grant, operation, emergency and base URL, what a caller may read."""
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The turn of a long plan: one at a time is made, the next while the one before is written."""
 
     def reader(self, caller: Caller) -> Reader:
         """What the caller may read."""
+        restricted = self.policy.restricts(caller.principal)
+        return Reader(self.unrestricted, self._find_restrictions(caller) if restricted else None)
+
+    def _find_restrictions(self, caller: Caller) -> Restrictions:
+        base, principal = caller
+        if principal.grant is None:
+            return self._build_restrictions(caller)
+        key = (principal.grant, principal.operation, principal.emergency, base, self.parameters.current.number)
+        restrictions = self.restrictions.recall(key)
+        if restrictions is None:
+            restrictions = self._build_restrictions(caller)
+            self.restrictions.keep(key, restrictions)
+        return restrictions
+
+    def _build_restrictions(self, caller: Caller) -> Restrictions:
         policy, principal = self.policy, caller.principal
-        if not policy.restricts(principal):
-            return Reader(self.unrestricted, None)
-        index = functools.partial(self.index.make_entries, base=caller.base)
-        types = self.registry.types
-        restrictions = Restrictions(
-            functools.partial(policy.restriction, principal),
+        index = functools.partial(self.index.make_some_entries, base=caller.base)
+        restriction = functools.partial(policy.restriction, principal)
+
+        def find_check(type: str) -> LinkedCheck:
+            def make() -> LinkedCheck:
+                return compile_linked_check(restriction(type))
+
+            # a grant is never changed; what a principal without one may see, a policy may change its mind about
+            return make() if principal.grant is None else self.checks.find((principal.grant, type), make)
+
+        return Restrictions(
+            restriction,
             functools.partial(policy.search_restriction, principal),
             functools.partial(policy.criteria_restriction, principal),
             index,
-            types,
+            self.registry.types,
             self.long_work.run,
+            find_check,
+            principal.grant and (principal.grant, caller.base, self.parameters.current.number),
+            self.answers,
         )
-        return Reader(self.unrestricted, restrictions)
 
     @property
     def registry(self) -> Registry:

@@ -85,6 +85,15 @@ def _follow(survivor: str, direct: Mapping[str, Iterable[str]]) -> set[str]:
     return found
 
 
+def find_merged(patient: str, priors: Priors) -> tuple[str, ...]:
+    """A patient, and all whom merges that are under way make one with them, survivors and priors alike."""
+    merged = {patient}
+    for survivor, others in priors.items():
+        if patient == survivor or patient in others:
+            merged |= {survivor, *others}
+    return tuple(sorted(merged))
+
+
 async def include_priors(reader: Reader, clause: Clause, priors: Priors) -> Clause:
     """The clause that finds what names a survivor, or one of its priors; chains through a survivor do the same."""
     chained = {each: await _find_chained(reader, each, priors) for each in _list_chains(clause)}

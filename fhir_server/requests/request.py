@@ -51,6 +51,9 @@ class Request(NamedTuple):
     job: bool = False
     """Whether a worker carries it out, for which the bounds of a request do not hold."""
 
+    network: str = ""
+    """Where a login comes from: an IPv4 address or an IPv6 /64; empty where it is not known, and for other requests."""
+
     @property
     def caller(self) -> Caller:
         """Who asks, by which base URL."""

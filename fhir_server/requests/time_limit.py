@@ -37,6 +37,7 @@ class TimeLimits:
 
     def __init__(self) -> None:
         self._deadlines: dict[TimeLimit, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._next = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,6 +47,13 @@ class TimeLimits:
         `sentence` is what the error tells, `{:g}` the seconds in it.
         """
         return TimeLimit(self, seconds, deadline, sentence)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop, asked for once: each time costs a call of the system (in CPython below 3.12)."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def add(self, limit: TimeLimit, deadline: float) -> None:
         """A limit comes into force."""
@@ -61,12 +69,12 @@ class TimeLimits:
         if self._timer is not None:
             self._timer.cancel()
         self._next = deadline
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._end_late)
+        self._timer = self.loop.call_at(deadline, self._end_late)
 
     def _end_late(self) -> None:
         """End what is late, and wait for the next deadline."""
         self._next, self._timer = math.inf, None
-        late = asyncio.get_running_loop().time() + _EARLY
+        late = self.loop.time() + _EARLY
         for limit in [limit for limit, deadline in self._deadlines.items() if deadline <= late]:
             self.remove(limit)
             limit.end()
@@ -90,12 +98,13 @@ class TimeLimit:
         self._is_over = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = self._limits.loop
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
         self._token = _limit.set(self)
         deadline = self._deadline
-        self._limits.add(self, asyncio.get_running_loop().time() + self._seconds if deadline is None else deadline)
+        self._limits.add(self, loop.time() + self._seconds if deadline is None else deadline)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,7 +14,7 @@ from fhir_server.requests.context import Context
 from fhir_server.scheduling.site import site_of
 from fhir_server.scheduling.surroundings import Wanted, read_all, read_surroundings
 from fhir_server.security.access import Reader
-from mappers.scheduling.calendars import Calendar, Practice, list_open_of, owner_of, patient_calendar, takes_time
+from mappers.scheduling.calendars import Calendar, Practice, list_open_of, patient_calendar, takes_time
 from mappers.scheduling.elements import Resource, list_types, members, reference_of
 from mappers.scheduling.free_times import (
     FreeTime,
@@ -194,9 +194,3 @@ def list_healthcare(schedule: Resource) -> set[str]:
     """The HealthcareServices that a Schedule names."""
     actors = (actor.get("reference", "") for actor in members(schedule, "actor"))
     return {actor for actor in actors if actor.startswith("HealthcareService/")}
-
-
-def is_provider(schedule: Resource, practice: Practice) -> bool:
-    """Whether the Schedule is a person's and is not switched off."""
-    owner = owner_of(schedule, practice.directory)
-    return owner.startswith("Practitioner") and schedule.get("active", True) is not False

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import orjson
 
 from fhir_server.fhir.json_tree import decode
 from fhir_server.fhir.outcome import Issue, Unprocessable
-from fhir_server.fhir.resource import parse
-from fhir_server.scheduling.surroundings import Surroundings, Wanted, read_surroundings, tag
-from fhir_server.search.query import Equals
+from fhir_server.fhir.resource import Text
+from fhir_server.scheduling.surroundings import Surroundings, Wanted, read_days, tag
+from fhir_server.search.query import Equals, Query
 from fhir_server.writes.action import Action
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Practice, longest_buffer
@@ -27,6 +27,8 @@ from mappers.scheduling.life_cycle import frees_slots
 from mappers.scheduling.locks import name_locks
 from mappers.scheduling.occupied import OCCUPYING, Taking, is_request, list_takings, occupies, reserve
 from mappers.scheduling.slots import SlotChanges, SlotContext, derive_slots, release_slots
+
+_KEPT = "booking answers are kept"
 
 MOST_PARTICIPANTS = 1000
 """Participants of an Appointment that takes time: whose Schedule it is depends on all of them, for each of them."""
@@ -82,9 +84,9 @@ async def settle(state: State, visit: Visit) -> Settled:
     if isinstance(names, Issue):
         return Settled(visit, (Refusal("time", "", (), names),), Surroundings())
     state.lock(names)
-    window = _widen(fresh, visit)
     actors = [each.actor for each in fresh]
-    around = await read_surroundings(partial(find, state), actors, window, visit.practice, now)
+    look = _Look(state, reference_of(new))
+    around = await read_days(look, partial(find, state), actors, _widen(fresh, visit), visit.practice, now)
     return Settled(visit, tuple(await _hide_names(state, _list_refusals(visit, fresh, around, past))), around)
 
 
@@ -113,6 +115,20 @@ async def find(state: State, wanted: Wanted) -> Sequence[Resource]:
     """
     found = await state.search_types(wanted, asserted=("Appointment",), brief=True)
     return [dict(each.tree) for each in found]
+
+
+class _Look:
+    """Looks at days for one visit. Appointments are asserted, Slots are not, as in `find`."""
+
+    def __init__(self, state: State, own: str) -> None:
+        self._state, self._own = state, own
+        # where answers are not kept for the next booking, one search for all actors costs less than one for each
+        self.apart = state.context.snapshots.get(_KEPT, True) or state.count_pending("Appointment") > 1
+
+    async def ask(self, query: Query) -> Sequence[Resource] | None:
+        found = await self._state.look(query, ("Appointment",), self._own)
+        self._state.context.snapshots[_KEPT] = self._state.seen is not None
+        return cast("Sequence[Resource] | None", found)  # nothing here changes a resource that it was given
 
 
 def _list_refusals(visit: Visit, fresh: Sequence[Taking], around: Surroundings, past: bool) -> Iterable[Refusal]:
@@ -216,6 +232,8 @@ async def _read_slots(
             stored = await state.read("Slot", name.partition("/")[2])
             if stored is not None:
                 slots[name] = dict(stored.tree)
+    if not slots and not named:
+        return (), frozenset()
     before = tuple(target_of(slot) for slot in members(old, "slot"))
     appointments = list(around.appointments)
     if before:
@@ -226,13 +244,17 @@ async def _read_slots(
 
 
 def write_resource(new: Resource, old: Resource | None) -> Action:
-    """A new resource under its id, or the change of a stored one that leaves its other members as they are written."""
+    """A new resource under its id, or the change of a stored one that leaves its other members as they are written.
+
+    A new busy Slot has nothing of the client but times that were read, and is valid; one that is held has the expiry as
+    the client wrote it.
+    """
     type, id = new["resourceType"], new["id"]
     if old is None:
-        text = parse(orjson.dumps(new))
+        text = Text(orjson.dumps(new), new)
         if type == "Schedule":  # two writers make the same one, and the second is to find it
             return Action("PUT", type, id, id=id, text=text, decided=True)
-        return Action("POST", type, id, text=text, decided=True)
+        return Action("POST", type, id, text=text, decided=True, is_valid=type == "Slot" and new["status"] == "busy")
     changed = {name: new[name] for name in new if old.get(name) != new[name]}
     gone = old.keys() - new.keys()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
 
 import orjson
 
@@ -16,7 +18,7 @@ from fhir_server.fhir.urls import code_system_url
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or, Query, Scope
 from fhir_server.security.access import Reader
-from mappers.scheduling.calendars import Practice
+from mappers.scheduling.calendars import Practice, longest_buffer
 from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
 from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
@@ -26,6 +28,10 @@ _USUAL = 2 * 60 * MINUTE
 LONGEST = 366 * DAY
 MOST_READ = 100_000
 """Resources of a type that one request may read."""
+_MOST_A_DAY = 500
+"""Appointments and Slots of an actor's day that are looked at as a whole."""
+_MOST_APART = 8
+"""Actors that are asked about one by one."""
 _PAGE, _PAGE_BYTES = 20_000, 32 * 1024 * 1024
 _SYSTEM, _LONG, _MADE, _PUBLISHED = code_system_url("booking"), "long", "made", "published"
 _OURS = (_LONG, _MADE, _PUBLISHED)
@@ -39,6 +45,16 @@ Wanted = Mapping[str, Clause]
 
 Find = Callable[[Wanted], Awaitable[Sequence[Resource]]]
 """All resources that match, of each type, out of one state of the store."""
+
+
+class Look(Protocol):
+    """Asks for all that matches a query; `apart`: actor by actor, as each is asked for again and again."""
+
+    apart: bool
+
+    async def ask(self, query: Query) -> Sequence[Resource] | None:
+        """All that match, out of one state of the store; None where these are more than the query counts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +116,78 @@ async def read_surroundings(
 ) -> Surroundings:
     """All Appointments and Slots of the actors that overlap the window; `stored`: as in `list_occupied`."""
     people = list(dict.fromkeys(actors))
-    schedules = list_schedules(people, practice)
-    near = Equals("actor", list_references(people, practice))
-    wanted: dict[str, Clause] = {"Appointment": And((near, _overlapping("date", window)))}
+    found = await find(_build_wanted(list_references(people, practice), list_schedules(people, practice), window))
+    return await _complete(find, found, practice, now, window, stored)
+
+
+def _build_wanted(references: tuple[str, ...], schedules: tuple[str, ...], window: Interval) -> dict[str, Clause]:
+    wanted: dict[str, Clause] = {"Appointment": And((Equals("actor", references), _overlapping("date", window)))}
     if schedules:
         # the Slots that bookings made say nothing beside their Appointments
         others = Not(Equals("_tag", (f"{_MADE}{SEPARATOR}{_SYSTEM}",)))
-        wanted["Slot"] = And((Equals("schedule", schedules), _overlapping("start", window), others))
-    found = await find(wanted)
-    appointments = [each for each in found if each["resourceType"] == "Appointment"]
-    slots = [each for each in found if each["resourceType"] == "Slot"]
+        wanted["Slot"] = And((others, Equals("schedule", schedules), _overlapping("start", window)))
+    return wanted
+
+
+@lru_cache(4096)
+def _build_query(references: tuple[str, ...], schedules: tuple[str, ...], start: int, end: int) -> Query:
+    """What is looked for of an actor from one midnight to another; built once, as it is asked often."""
+    wanted = _build_wanted(references, schedules, Interval(start, end))
+    scopes = tuple(Scope(type, where) for type, where in wanted.items())
+    return Query(scopes, count=_MOST_A_DAY, brief=True)
+
+
+async def _complete(
+    find: Find, found: Iterable[Resource], practice: Practice, now: int, window: Interval, stored: bool
+) -> Surroundings:
+    """With the Appointments that name the busy Slots, and what all of them occupy."""
+    appointments: list[Resource] = []
+    slots: list[Resource] = []
+    for each in found:
+        (slots if each["resourceType"] == "Slot" else appointments).append(each)
     if bare := _list_bare(slots, appointments):
         known = {reference_of(each) for each in appointments}
         naming = await find({"Appointment": Equals("slot", bare)})
         appointments += [each for each in naming if reference_of(each) not in known]
     occupied = list_occupied(appointments, slots, practice, now, window, stored)
     return Surroundings(tuple(appointments), tuple(slots), occupied)
+
+
+async def read_days(
+    look: Look, find: Find, actors: Iterable[str], window: Interval, practice: Practice, now: int
+) -> Surroundings:
+    """As `read_surroundings`, but each actor's whole days are looked at, which many bookings ask for alike.
+
+    Days on which there is more than may be looked at are narrowed to the window.
+    """
+    people = list(dict.fromkeys(actors))
+    groups = [(each,) for each in people] if look.apart and len(people) <= _MOST_APART else [tuple(people)]
+    start, end = window.start // DAY * DAY, -(-window.end // DAY) * DAY
+    found: list[Resource] = []
+    for group in groups:
+        query = _build_query(list_references(group, practice), list_schedules(group, practice), start, end)
+        trees = await look.ask(query)
+        if trees is None:
+            return await read_surroundings(find, people, window, practice, now)
+        found += trees
+    if len(groups) > 1:
+        found = list({reference_of(tree): tree for tree in found}.values())
+    near = _list_near(found, window, longest_buffer(practice) * MINUTE)
+    return await _complete(find, near, practice, now, window, stored=True)
+
+
+def _list_near(found: Sequence[Resource], window: Interval, buffer: int) -> list[Resource]:
+    """The Slots that touch the window; of Appointments those that do with a buffer, all where there are such Slots."""
+    slots = [each for each in found if each["resourceType"] == "Slot" and _touches(each, window)]
+    if slots:
+        return [*slots, *(each for each in found if each["resourceType"] == "Appointment")]
+    wide = Interval(window.start - buffer, window.end + buffer)
+    return [each for each in found if each["resourceType"] == "Appointment" and _touches(each, wide)]
+
+
+def _touches(resource: Resource, window: Interval) -> bool:
+    times = read_times(resource)
+    return isinstance(times, Interval) and times.overlaps(window)
 
 
 def _list_bare(slots: Iterable[Resource], appointments: Iterable[Resource]) -> tuple[str, ...]:

@@ -188,14 +188,20 @@ async def _resolve_links(
             near = await _filter_matches(where, siblings, family, store)
             far = await _find_stored_matches(referred, where, store)
             return q.Equals(parameter, (*sorted(far), *(each.name for each in near)))
+        case q.Every(parameter, scopes):
+            chains = tuple(q.Chain(parameter, scope.type, scope.where) for scope in scopes)
+            inside = await _resolve_links(q.Or(chains), candidates, family, store)
+            found = {term for each in q.iterate_children(inside) if isinstance(each, q.Equals) for term in each.terms}
+            terms = {term for each in candidates for term in each.entries.terms.get(parameter, ())}
+            return q.Not(q.Equals(parameter, tuple(sorted(terms - found))))
         case q.Lineage(parameter, _, "below"):
             # Below something is what refers to it, or to what is below it.
             referred = set(_list_references(candidates, parameter, candidates[0].type))
             return q.Equals(parameter, tuple(sorted(await _find_stored_matches(referred, clause, store))))
         case q.CanonicalChain(parameter, type, where):
             terms = {term for each in candidates for term in each.entries.terms.get(parameter, ()) if SEPARATOR in term}
-            scopes = {term: q.Scope(type, q.And((build_canonical_clause(term), where))) for term in sorted(terms)}
-            pages = {term: await store.search(q.Query((scope,), count=1)) for term, scope in scopes.items()}
+            named = {term: q.Scope(type, q.And((build_canonical_clause(term), where))) for term in sorted(terms)}
+            pages = {term: await store.search(q.Query((scope,), count=1)) for term, scope in named.items()}
             return q.Equals(parameter, tuple(term for term, page in pages.items() if page.matches))
         case q.Has() | q.CanonicalHas() | q.Lineage():
             return q.NOTHING

@@ -88,6 +88,9 @@ def _describe_structure(clause: q.Clause) -> str:
             return f"`{parameter}` of a {source} names it by its URL where {describe_clause(where)}"
         case q.Within(parameter, where):
             return f"one element of `{parameter}` has {describe_clause(where)}"
+        case q.Every(parameter, scopes):
+            allowed = " or ".join(f"a {scope.type} where {describe_clause(scope.where)}" for scope in scopes)
+            return f"every `{parameter}` refers to {allowed or 'nothing'}"
         case q.Lineage(parameter, ids, direction):
             return f"by `{parameter}` it is {direction} {_list_terms(ids)}, or one of these"
         case q.Not(inner):

@@ -16,7 +16,7 @@ from fhir_server.search import query as q
 from fhir_server.search.chains import build_chain
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.filter_grammar import TERMINOLOGY, Comparison, expand_system_names
-from fhir_server.search.parameter_clause import ChainPosition, find_parameters, parse_parameter
+from fhir_server.search.parameter_clause import ChainPosition, ask_parts, find_parameters, parse_parameter
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.parameters.coded import implies
 from fhir_server.search.parameters.criteria import make_or, reject
@@ -125,7 +125,7 @@ def _convert_test(parameter: Parameter, operator: str, value: str, criteria: Cri
             f"`{operator}` does not apply to `{parameter.base}.{parameter.code}`, a {parameter.type} parameter. "
             f"Valid operators: {listed}."
         )
-    return possible[operator](parameter, operator, value, criteria)
+    return ask_parts(possible[operator](parameter, operator, value, criteria), parameter)
 
 
 def _compare_by_prefix(parameter: Parameter, operator: str, value: str, criteria: Criteria) -> q.Clause:

@@ -59,6 +59,10 @@ _PSEUDO_PARAMETERS: Mapping[str, Sequence[tuple[str, Mapping[str, Extractor], in
 """By parameter type, the pseudo-parameters that its elements are also indexed by: suffix, extractors, kind."""
 
 
+_MOST_SOME_WALKS = 500
+"""Sets of search parameters by which resources are indexed for a policy."""
+
+
 class Index:
     """Makes the entries of resources, with their texts where `full_text` is on.
 
@@ -83,12 +87,15 @@ class Index:
         self._strings: dict[str, frozenset[str]] = {}
         self._references: dict[str, tuple[str, ...]] = {}
         self._walks: dict[str, Walk] = {}
+        self._some_walks: dict[tuple[str, frozenset[str]], Walk] = {}
+        self._registry, self._planter = registry, Planter(definitions.properties)
         self._add_types(registry, definitions, registry.types)
 
     def replace_types(self, registry: Registry, definitions: Definitions, types: Iterable[str]) -> Index:
         """A copy of this index with the parameters that another registry has for these types."""
         other = copy(self)
         other._strings, other._references, other._walks = dict(self._strings), dict(self._references), dict(self._walks)
+        other._some_walks, other._registry = {}, registry
         other._add_types(registry, definitions, types)
         return other
 
@@ -134,6 +141,29 @@ class Index:
         siblings = contained if "contained" in resource else ()
         index = partial(self.make_entries, base=base, siblings=siblings)
         return add_nested_entries(type, entries, by_reference, NestedIndexer(index, self._references))
+
+    def make_some_entries(
+        self, type: str, resource: dict[str, Any], codes: frozenset[str] | None, base: str = ""
+    ) -> Entries:
+        """The entries of `make_entries`, or of some search parameters alone: then none of what it contains."""
+        parameters = self._registry.parameters(type)
+        if codes is None or not codes <= parameters.keys():
+            return self.make_entries(type, resource, base)
+        walk = self._some_walks.get((type, codes))
+        if walk is None:
+            if len(self._some_walks) >= _MOST_SOME_WALKS:
+                self._some_walks.clear()
+            walk = unroll(_build_trie(self._planter, type, [parameters[code] for code in sorted(codes)]))
+            self._some_walks[type, codes] = walk
+        sinks: Sinks = ({}, {}, {})
+        around = Surroundings(
+            self._zone, self._include_bases(base), self._types, resource, resource.get("contained", ())
+        )
+        try:
+            walk(resource, sinks, around)
+        except ValueError as error:
+            raise Invalid(f"A date in this {type} cannot be indexed: {error}") from None
+        return Entries(*({code: tuple(values) for code, values in sink.items()} for sink in sinks))  # type: ignore[arg-type]
 
     def _list_bundle_resources(self, bundle: dict[str, Any], base: BaseUrls) -> dict[str, dict[str, Any]]:
         """The resources of a Bundle by the terms of references to them.
@@ -187,7 +217,7 @@ def _build_trie(planter: Planter, type: str, parameters: Iterable[Parameter]) ->
     root = Node()
     composites: dict[Path, list[Parameter]] = {}
     for parameter in parameters:
-        if parameter.type == "special" or parameter.code in BY_STORE:
+        if parameter.type == "special" or parameter.code in BY_STORE or parameter.parts:
             continue
         for branch in parse_for(parameter.expression, type):
             if parameter.type == "composite":

@@ -55,7 +55,8 @@ def compile_predicate(clause: q.Clause, resources: CurrentResources) -> Predicat
     """The clause as a function of a candidate; valid as long as `resources` do not change."""
     match clause:
         case q.Equals(parameter, terms):
-            return _require_term(parameter, frozenset(terms).__contains__)
+            excluded = frozenset(terms).isdisjoint
+            return lambda candidate: not excluded(candidate.entries.terms.get(parameter, ()))
         case q.StartsWith(parameter, prefix):
             return _require_term(parameter, lambda term: term.startswith(prefix))
         case q.Contains(parameter, text):
@@ -67,9 +68,7 @@ def compile_predicate(clause: q.Clause, resources: CurrentResources) -> Predicat
         case q.Words():
             return lambda candidate: has_words(clause, candidate.entries.texts)
         case q.DateRange(parameter, bounds):
-            return lambda candidate: any(
-                _passes(bounds, *entry) for entry in candidate.entries.dates.get(parameter, ())
-            )
+            return _require_date(parameter, bounds)
         case q.NumberRange(parameter):
             return lambda candidate: any(_fits(clause, entry) for entry in candidate.entries.numbers.get(parameter, ()))
         case q.Near(parameter):
@@ -88,14 +87,28 @@ def compile_predicate(clause: q.Clause, resources: CurrentResources) -> Predicat
     return _compile_link(clause, resources)
 
 
+def _require_all(parts: Sequence[Predicate]) -> Predicate:
+    if len(parts) == 2:  # most of them, and asked of every write that a kept answer may have
+        first, second = parts
+        return lambda candidate: first(candidate) and second(candidate)
+    return lambda candidate: all(holds(candidate) for holds in parts)
+
+
+def _require_any(parts: Sequence[Predicate]) -> Predicate:
+    if len(parts) == 2:
+        first, second = parts
+        return lambda candidate: first(candidate) or second(candidate)
+    return lambda candidate: any(holds(candidate) for holds in parts)
+
+
 _COMBINATIONS: Mapping[type, Callable[[Sequence[Predicate]], Predicate]] = {
-    q.And: lambda parts: lambda candidate: all(holds(candidate) for holds in parts),
-    q.Or: lambda parts: lambda candidate: any(holds(candidate) for holds in parts),
+    q.And: _require_all,
+    q.Or: _require_any,
     q.Not: lambda parts: lambda candidate: not parts[0](candidate),
 }
 
 
-def _compile_link(clause: q.Link | q.Lineage, resources: CurrentResources) -> Predicate:
+def _compile_link(clause: q.Link | q.Every | q.Lineage, resources: CurrentResources) -> Predicate:
     match clause:
         case q.Chain():
             return _compile_chain(clause, resources)
@@ -105,6 +118,8 @@ def _compile_link(clause: q.Link | q.Lineage, resources: CurrentResources) -> Pr
             return _compile_canonical_chain(clause, resources)
         case q.Within():
             return _compile_within(clause, resources)
+        case q.Every():
+            return _compile_every(clause, resources)
         case q.Lineage(parameter, ids, direction):
             return _compile_lineage(parameter, frozenset(ids), direction, resources)
 
@@ -141,6 +156,22 @@ def select_page(query: q.Query, matches: Iterable[Candidate]) -> tuple[list[Cand
 
 def _require_term(parameter: str, holds: Callable[[str], bool]) -> Predicate:
     return lambda candidate: any(map(holds, candidate.entries.terms.get(parameter, ())))
+
+
+def _require_date(parameter: str, bounds: tuple[q.Bound, ...]) -> Predicate:
+    if [(bound.end, bound.comparison) for bound in bounds] == [("low", "ge"), ("low", "lt")]:
+        return _require_beginning(parameter, bounds[0].value, bounds[1].value)
+    return lambda candidate: any(_passes(bounds, *entry) for entry in candidate.entries.dates.get(parameter, ()))
+
+
+def _require_beginning(parameter: str, least: float, end: float) -> Predicate:
+    def begins_within(candidate: Candidate) -> bool:
+        for low, _ in candidate.entries.dates.get(parameter, ()):  # noqa: SIM110  # a generator takes as long again
+            if least <= low < end:
+                return True
+        return False
+
+    return begins_within
 
 
 def _get_text(term: str) -> str:
@@ -209,6 +240,17 @@ def _compile_within(clause: q.Chain | q.Within, resources: CurrentResources) -> 
         return any(compile_predicate(nest_clause(clause, number), resources)(candidate) for number in numbers)
 
     return has_match_within
+
+
+def _compile_every(clause: q.Every, resources: CurrentResources) -> Predicate:
+    wheres = {scope.type: compile_predicate(scope.where, resources) for scope in clause.scopes}
+
+    def leads_outside(reference: str) -> bool:
+        target = resources.resolve(reference)
+        return target is None or target.type not in wheres or not wheres[target.type](target)
+
+    has_outside = _require_term(clause.parameter, leads_outside)
+    return lambda candidate: not has_outside(candidate)
 
 
 def _compile_canonical_chain(clause: q.CanonicalChain, resources: CurrentResources) -> Predicate:

@@ -67,7 +67,7 @@ def _rename_parameters(clause: q.Clause, name: str) -> q.Clause:
             return q.Equals(name, ids)
         case q.LastUpdated():
             return clause
-        case q.Has() | q.CanonicalHas() | q.Lineage() | q.Words():
+        case q.Has() | q.CanonicalHas() | q.Every() | q.Lineage() | q.Words():
             return q.NOTHING
         case _:
             return replace(clause, parameter=f"{name}.{clause.parameter}")

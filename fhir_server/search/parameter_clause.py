@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from fhir_server.fhir.outcome import Invalid, TooCostly
 from fhir_server.search.chains import build_chain, build_reverse_chain
 from fhir_server.search.escapes import split
 from fhir_server.search.parameters import TYPES, Criteria
-from fhir_server.search.query import EVERYTHING, NOTHING, Clause, Not, Or, Present
+from fhir_server.search.query import EVERYTHING, NOTHING, Clause, Not, Or, Present, rewrite_clause
 from fhir_server.search.registry import Parameter
 from fhir_server.search.simplify import simplify_or
 
@@ -152,7 +153,7 @@ def _parse_missing(parameter: Parameter, position: ChainPosition, value: str) ->
         raise Invalid(f"`{position.name}` takes `true` or `false`, not `{value}`.")
     if parameter.code in ("_id", "_lastUpdated"):  # every stored resource has both
         return NOTHING if value == "true" else EVERYTHING
-    present: Clause = Present(parameter.code)
+    present = ask_parts(Present(parameter.code), parameter)
     if parameter.type == "reference":  # a reference by identifier alone is indexed under a name of its own
         present = Or((present, Present(f"{parameter.code}:identifier")))
     return Not(present) if value == "true" else present
@@ -173,7 +174,20 @@ def _parse_alternatives(
             "possible. Search in several steps."
         )
     clause = simplify_or(kind.parse_clause(parameter, modifier or None, text, criteria) for text in alternatives)
+    clause = ask_parts(clause, parameter)
     return Not(clause) if modifier in kind.negating_modifiers else clause
+
+
+def ask_parts(clause: Clause, parameter: Parameter) -> Clause:
+    """The clause of a criterion by a parameter, with its parts in its place where it has any: one of them matches."""
+    if not parameter.parts:
+        return clause
+    code, colon, suffix = getattr(clause, "parameter", "").partition(":")
+    if code != parameter.code:
+        return rewrite_clause(clause, lambda child: ask_parts(child, parameter))
+    leaf = cast(Any, clause)
+    asked: list[Clause] = [replace(leaf, parameter=part + colon + suffix) for part in parameter.parts]
+    return asked[0] if len(asked) == 1 else Or(tuple(asked))
 
 
 def _check_type_modifier(parameter: Parameter, modifier: str, criteria: Criteria) -> None:

@@ -203,6 +203,17 @@ class Within:
 
 
 @dataclass(frozen=True, slots=True)
+class Every:
+    """Every term of `parameter` refers to a current resource of one of `scopes` (distinct types); also without terms.
+
+    What is absent, deleted or elsewhere is of no scope.
+    """
+
+    parameter: str
+    scopes: tuple[Scope, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """The resource is one of `ids`, or below (above) one of them over any number of references of `parameter`.
 
@@ -253,6 +264,7 @@ Clause = (
     | Ids
     | LastUpdated
     | Link
+    | Every
     | Lineage
     | And
     | Or
@@ -271,6 +283,8 @@ def iterate_children(clause: Clause) -> tuple[Clause, ...]:
             return (child,)
         case Within(where=child):
             return (child,)
+        case Every(scopes=scopes):
+            return tuple(scope.where for scope in scopes)
     return ()
 
 
@@ -283,6 +297,8 @@ def rewrite_clause(clause: Clause, function: Callable[[Clause], Clause]) -> Clau
             return Not(function(child))
         case Chain() | Has() | CanonicalChain() | CanonicalHas() | Within():
             return replace(clause, where=function(clause.where))
+        case Every(scopes=scopes):
+            return replace(clause, scopes=tuple(Scope(scope.type, function(scope.where)) for scope in scopes))
     return clause
 
 

@@ -34,6 +34,7 @@ class Parameter:
     `coded`: the official paths (`ContactPoint.system`) of those of type code, and `boolean` for all booleans, sorted.
     `edition`: which version of which stored SearchParameter says so, "" for those of R4. `pending`: resources written
     before it are not indexed by it yet, so that no search may use it.
+    `parts`: the parameters whose values together are those of this one, which is not indexed then (`find_parts`).
     """
 
     code: str
@@ -49,6 +50,7 @@ class Parameter:
     coded: tuple[str, ...] = ()
     edition: str = ""
     pending: bool = False
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,46 @@ def build(definitions: Definitions, types: Sequence[str] | None = None) -> Regis
         components = find_components(facts, by_url)
         for type in iterate_bases(facts, served):
             tables[type][facts.code] = build_parameter(definitions, facts, type, components)
+    for table in tables.values():
+        for code, parts in find_parts(table).items():
+            table[code] = replace(table[code], parts=parts)
     return Registry(tables)
+
+
+_DIVISIBLE = frozenset({"token", "quantity", "composite", "string"})
+"""References and URIs are not, since includes, chains and canonicals go by the code of the parameter."""
+
+
+def find_parts(table: Mapping[str, Parameter]) -> dict[str, tuple[str, ...]]:
+    """By code, the parameters that look at some elements of this one, and together at all: the parts of `combo-code`.
+
+    Of two that look at the same elements, such as `name` and `phonetic`, the shorter code has its own entries.
+    """
+    branches = {code: _list_branches(each) for code, each in table.items() if each.type in _DIVISIBLE}
+    found: dict[str, tuple[str, ...]] = {}
+    for code, own in branches.items():
+        parts = [
+            other for other in branches if _is_part(other, code, branches) and _is_alike(table[other], table[code])
+        ]
+        if parts and frozenset().union(*[branches[part] for part in parts]) == own:
+            found[code] = tuple(parts)
+    return {code: tuple([part for part in parts if part not in found]) for code, parts in found.items()}
+
+
+def _list_branches(parameter: Parameter) -> frozenset[tuple[Path, object]]:
+    return frozenset((branch.steps, branch.truth) for branch in parse_for(parameter.expression, parameter.base))
+
+
+def _is_part(other: str, code: str, branches: Mapping[str, frozenset[tuple[Path, object]]]) -> bool:
+    if branches[other] == branches[code]:
+        return (len(other), other) < (len(code), code)
+    return branches[other] < branches[code]
+
+
+def _is_alike(one: Parameter, other: Parameter) -> bool:
+    """Whether both make the same entries of the same element."""
+    components = [[(each.type, parse(each.expression)) for each in parameter.components] for parameter in (one, other)]
+    return one.type == other.type and components[0] == components[1]
 
 
 def add_custom(

@@ -1,20 +1,18 @@
 """Reading as a principal: all that is read for an answer is read through a `Reader`, which applies the access policy.
 
 What the policy hides is absent: a search does not find it, a chain does not lead through it, a read answers as if it
-had never been stored. Restrictions speak of the resource itself; they hold no chains.
+had never been stored. Restrictions speak of the resource itself, and at most of what refers to it or of all that it
+refers to.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
 
-from fhir_server.search.entries import Entries
-from fhir_server.search.match import Candidate, matches
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
@@ -23,17 +21,15 @@ from fhir_server.search.query import (
     CanonicalHas,
     Chain,
     Clause,
-    Equals,
+    Every,
     Has,
-    Not,
     Query,
     Scope,
     rewrite_clause,
 )
+from fhir_server.security.bounded_cache import BoundedCache
+from fhir_server.security.check import IndexEntries, LinkedCheck
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Page, Store, Stored
-
-IndexEntries = Callable[[str, dict[str, Any]], Entries]
-"""(type, resource) → its index entries."""
 
 Run = Callable[..., Awaitable[bool]]
 """(size in bytes, function, arguments) → what the function gives; where the size is large, out of a thread."""
@@ -43,16 +39,6 @@ _IN_A_ROW = 20
 
 HISTORY_PAGES = 20
 """Pages of hidden versions that one history request skips before it answers with a shorter page."""
-
-
-class _NoNeighbours:
-    """No other resources: a restriction is about the resource itself and follows no reference."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +52,33 @@ class Restrictions:
     index: IndexEntries
     types: tuple[str, ...]
     run: Run
+    find_check: Callable[[str], LinkedCheck]
+    """Type → the check of what may be read."""
+    key: Hashable = None
+    """What else the answer of a check depends on, beside the version; None where it cannot be remembered."""
+    answers: BoundedCache[bool] | None = None
 
-    async def shows(self, stored: Stored) -> bool:
-        """Whether the content of a version (not a deletion) may be seen."""
-        clause = self.clause_of(stored.type)
-        return await self.run(len(stored.raw or b""), matches_restriction, clause, stored, self.index)
+    def recall(self, stored: Stored) -> bool | None:
+        """Whether a version may be seen, where that is known and depends on no other resource."""
+        if self.answers is None:
+            return None
+        return self.answers.recall((self.key, stored.type, stored.id, stored.version, None))
+
+    async def shows(self, stored: Stored, is_linked: bool | None) -> bool:
+        """Whether the content of a version (not a deletion) may be seen.
+
+        `is_linked`: whether its links hold now; None where the policy is not about others.
+        """
+        key = (self.key, stored.type, stored.id, stored.version, is_linked)
+        known = self.answers.recall(key) if self.answers is not None else None
+        if known is not None:
+            return known
+        check = self.find_check(stored.type)
+        check_now = check.otherwise if is_linked is False else check.if_linked
+        allowed = await self.run(len(stored.raw or b""), check_now.allows, stored, self.index)
+        if self.answers is not None and self.key is not None:
+            self.answers.keep(key, allowed)
+        return allowed
 
     def restrict(self, scope: Scope) -> Scope:
         """The scope without what is hidden, which is neither found nor followed by a chain."""
@@ -82,32 +90,6 @@ class Restrictions:
         if isinstance(restricted, Chain | Has | CanonicalChain | CanonicalHas):
             return replace(restricted, where=conjoin(restricted.where, self.search_clause_of(restricted.type)))
         return restricted
-
-
-def matches_restriction(clause: Clause, stored: Stored, index: IndexEntries) -> bool:
-    """Whether the content of a version matches a clause of a policy."""
-    if clause in (EVERYTHING, NOTHING):
-        return clause == EVERYTHING
-    if not may_be_labelled(stored.raw or b"") and asks_for_no_label(clause):
-        return True
-    return allows_entries(clause, stored.type, stored.id, index(stored.type, orjson.loads(stored.raw or b"{}")))
-
-
-def may_be_labelled(raw: bytes) -> bool:
-    """Whether a resource's text may hold `security`; names may be written with escapes as well."""
-    return b'"security"' in raw or b"\\u" in raw
-
-
-def asks_for_no_label(clause: Clause) -> bool:
-    """Whether all that a clause says is that the resource has none of some security labels."""
-    if isinstance(clause, And):
-        return all(map(asks_for_no_label, clause.clauses))
-    return isinstance(clause, Not) and isinstance(clause.clause, Equals) and clause.clause.parameter == "_security"
-
-
-def allows_entries(clause: Clause, type: str, id: str, entries: Entries) -> bool:
-    """Whether a resource with these index entries matches a clause of a policy."""
-    return matches(clause, Candidate(type, id, 0, entries), _NoNeighbours())
 
 
 def conjoin(clause: Clause, restriction: Clause) -> Clause:
@@ -133,21 +115,30 @@ class Reader:
     async def read(self, type: str, id: str) -> Stored | None:
         """See `Store.read`; None for what is hidden."""
         stored = await self._store.read(type, id)
-        return stored if stored is None or self._restrictions is None or await self._is_visible(stored) else None
+        if stored is None or self._restrictions is None:
+            return stored
+        known = self._restrictions.recall(stored) if stored.raw is not None else None
+        visible = known if known is not None else await self._is_visible(stored)
+        return stored if visible else None
 
     async def vread(self, type: str, id: str, version: int) -> Stored | None:
         """See `Store.vread`; None for a version whose content is hidden."""
         stored = await self._store.vread(type, id, version)
         return stored if stored is None or self._restrictions is None or await self._is_visible(stored) else None
 
+    async def shows(self, stored: Stored) -> bool:
+        """Whether a version that was read from the store may be seen."""
+        return await self._is_visible(stored)
+
     async def read_many(self, references: Iterable[str], deletions: bool = False) -> Mapping[str, Stored]:
         """See `Store.read_many`; without what is hidden."""
         found = await self._store.read_many(references, deletions)
         if self._restrictions is None:
             return found
+        linked = await self._find_linked(found.values())
         visible: dict[str, Stored] = {}
         for position, (reference, stored) in enumerate(found.items()):
-            if await self._is_visible_in_turn(stored, position):
+            if await self._is_visible_in_turn(stored, position, linked):
                 visible[reference] = stored
         return visible
 
@@ -199,8 +190,9 @@ class Reader:
         for _ in range(HISTORY_PAGES):
             page = await self._store.history(following)
             horizon = horizon or page.horizon
+            linked = await self._find_linked(page.versions)
             for position, version in enumerate(page.versions):
-                if await self._is_visible_in_turn(version, position):
+                if await self._is_visible_in_turn(version, position, linked):
                     visible.append(version)
                 if len(visible) == query.count and (page.next is not None or position + 1 < len(page.versions)):
                     return HistoryPage(
@@ -221,20 +213,74 @@ class Reader:
             self._restrictions.clause_of(type)
             self._restrictions.search_clause_of(type)
 
-    async def _is_visible_in_turn(self, stored: Stored, position: int) -> bool:
+    async def _find_linked(self, versions: Iterable[Stored]) -> frozenset[str]:
+        """Of what has a policy that is about other resources, too, that for which it holds.
+
+        References where others refer to it; `_name_version` where it refers to others.
+        """
+        restrictions = self._restrictions
+        by_type: dict[str, list[Stored]] = {}
+        for version in versions:
+            by_type.setdefault(version.type, []).append(version)
+        found: set[str] = set()
+        for type, alike in by_type.items():
+            check = None if restrictions is None else restrictions.find_check(type)
+            if check is None:
+                continue
+            if check.links is not None:
+                found |= await self._store.find_matching(sorted({each.reference for each in alike}), check.links)
+            if check.every is not None:
+                found |= await self._find_supported(check.every, alike)
+        return frozenset(found)
+
+    async def _find_supported(self, every: Every, versions: Iterable[Stored]) -> set[str]:
+        """Those of the versions, deletions aside, all of whose references of a parameter lead to visible resources."""
+        restrictions = self._restrictions
+        terms: dict[str, tuple[str, ...]] = {}
+        for version in versions:
+            if version.raw is not None and restrictions is not None:
+                tree = orjson.loads(version.raw)
+                entries = restrictions.index(version.type, tree, frozenset({every.parameter}))
+                terms[_name_version(version)] = entries.terms.get(every.parameter, ())
+        wanted = sorted({term for each in terms.values() for term in each})
+        visible: set[str] = set()
+        for scope in every.scopes:
+            references = [term for term in wanted if term.startswith(f"{scope.type}/")]
+            if references:
+                visible |= await self._store.find_matching(references, scope.where)
+        return {name for name, each in terms.items() if visible.issuperset(each)}
+
+    async def _is_visible_in_turn(self, stored: Stored, position: int, linked: frozenset[str]) -> bool:
         """As `_is_visible`, for one of many."""
         if position % _IN_A_ROW == _IN_A_ROW - 1:
             await asyncio.sleep(0)
-        return await self._is_visible(stored)
+        return await self._is_visible(stored, linked)
 
-    async def _is_visible(self, stored: Stored) -> bool:
-        """Whether a version may be seen; a deletion where the version before it may."""
+    async def _is_visible(self, stored: Stored, linked: frozenset[str] | None = None) -> bool:
+        """Whether a version may be seen; a deletion where the version before it may. `linked`: where known."""
         restrictions = self._restrictions
         if restrictions is None:
             return True
         content: Stored | None = stored
-        if stored.raw is None:
+        if stored.raw is not None:
+            known = restrictions.recall(stored)
+            if known is not None:
+                return known
+        else:
             if restrictions.clause_of(stored.type) in (EVERYTHING, NOTHING):
                 return restrictions.clause_of(stored.type) == EVERYTHING
             content = await self._store.vread(stored.type, stored.id, stored.version - 1)
-        return content is not None and content.raw is not None and await restrictions.shows(content)
+        if content is None or content.raw is None:
+            return False
+        check = restrictions.find_check(stored.type)
+        if check.links is None and check.every is None:
+            return await restrictions.shows(content, None)
+        if linked is None or (check.every is not None and content is not stored):
+            linked = await self._find_linked((content,))
+        return await restrictions.shows(
+            content, (content.reference if check.every is None else _name_version(content)) in linked
+        )
+
+
+def _name_version(stored: Stored) -> str:
+    return f"{stored.reference}/_history/{stored.version}"

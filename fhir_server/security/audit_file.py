@@ -18,15 +18,12 @@ from pathlib import Path
 
 import orjson
 
-from fhir_server.security.audit import Event
+from fhir_server.security.audit import PAUSE, Event, run_beside
 from fhir_server.security.audit_event import event_to_audit_event
 from fhir_server.store.protocol import Clock, Store, StoreError
 
 KEY = "audit/key"
 HEADS = "audit/head/"
-PAUSE = 1.0
-"""Seconds after which events that nobody waits for are written."""
-
 BEGINNING = "0" * 64
 """What the first line of a file is chained to."""
 
@@ -40,16 +37,25 @@ async def read_key(store: Store) -> bytes:
         await store.put_value_if(KEY, secrets.token_bytes(32), None)
 
 
-def chain(key: bytes, before: str, line: bytes) -> str:
-    """The hash of a line after the one whose hash is `before`."""
-    return hmac.new(key, before.encode() + line, "sha256").hexdigest()
+class Chain:
+    """The keyed hashes (HMAC with SHA-256) that chain the lines of a file."""
+
+    def __init__(self, key: bytes) -> None:
+        # copied for each line, which costs less than to begin with the key again
+        self._begun = hmac.new(key, digestmod="sha256")
+
+    def compute_hash(self, before: str, line: bytes) -> str:
+        """The hash of a line after the one whose hash is `before`."""
+        begun = self._begun.copy()
+        begun.update(before.encode() + line)
+        return begun.hexdigest()
 
 
 class AuditFile:
     """`Audit` into one file; what is taken is written in groups, one fsync for each."""
 
     def __init__(self, path: Path, key: bytes, store: Store, clock: Clock) -> None:
-        self._path, self._key, self._store, self._clock = path, key, store, clock
+        self._path, self._chain, self._store, self._clock = path, Chain(key), store, clock
         self._waiting: list[bytes] = []
         self._count, self._hash, self._head = 0, BEGINNING, b""
         self._writing = asyncio.Lock()
@@ -58,7 +64,7 @@ class AuditFile:
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        self._waiting.append(orjson.dumps(event_to_audit_event(event, self._clock())))
+        self._waiting.append(event_to_audit_event(event, self._clock()))
 
     async def settle(self) -> None:
         """Return once every event that was taken is in the file and synced; many wait for one sync."""
@@ -75,7 +81,7 @@ class AuditFile:
     def _write(self, lines: list[bytes]) -> None:
         text, digest = bytearray(), self._hash
         for line in lines:
-            digest = chain(self._key, digest, line)
+            digest = self._chain.compute_hash(digest, line)
             text += line + b"\t" + digest.encode() + b"\n"
         size = os.fstat(self._file).st_size
         try:
@@ -125,27 +131,24 @@ async def open_audit_file(folder: str, store: Store, clock: Clock) -> AsyncItera
     audit = AuditFile(path, await read_key(store), store, clock)
     # the store knows of the file before anything is in it, so that a missing one is missed
     await audit.keep_head()
-    following = asyncio.create_task(audit.follow())
     try:
-        yield audit
+        async with run_beside(audit.follow()):
+            yield audit
     finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
         await audit.close()
 
 
 def find_faults(path: Path, key: bytes, head: bytes) -> list[str]:
     """What is wrong with a file that the store knows; a sentence each. `head`: the value that the store has of it."""
     known = orjson.loads(head)
-    digest, count, passed = BEGINNING, 0, known["count"] == 0
+    chain, digest, count, passed = Chain(key), BEGINNING, 0, known["count"] == 0
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         return [f"`{path.name}` cannot be read: {error.strerror}; it had {known['count']} events."]
     for number, text in enumerate(lines[:-1], 1):
         line, _, told = text.rpartition(b"\t")
-        digest = chain(key, digest, line)
+        digest = chain.compute_hash(digest, line)
         if told.decode("ascii", "replace") != digest:
             return [f"`{path.name}`, line {number}: it was changed, or lines before it were changed, moved or removed."]
         count = number

@@ -23,6 +23,9 @@ MOST_KEYS = 10
 
 _PLACE = "client/"
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:[/?].*)?)", re.ASCII)
+"""The URL of an app on the person's own machine: place and path without the port."""
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
 
 
@@ -30,7 +33,9 @@ _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
 class Client:
     """One client. `keys`: a system's public keys, as JSON Web Keys; `redirects`: the URLs at which an app goes on.
 
-    `scopes`: the most that it gets; `created`: µs.
+    `scopes`: the most that it gets; `created`: µs; `launch`: the URL at which an EHR starts the app, "" for none;
+    `native`: whether it runs on the person's own machine, on any port there. `origins`: those of its web pages,
+    which may use the API from a browser.
     """
 
     id: str
@@ -38,6 +43,17 @@ class Client:
     keys: list[dict[str, Any]]
     created: int
     redirects: list[str] = field(default_factory=list)
+    launch: str = ""
+    native: bool = False
+    origins: list[str] = field(default_factory=list)
+
+    def may_go_on_at(self, url: str) -> bool:
+        """Whether it is one of the app's URLs; at `127.0.0.1` and `[::1]` a native app has any port (RFC 8252, 7.3)."""
+        if url in self.redirects:
+            return True
+        place = _LOOPBACK.fullmatch(url) if self.native else None
+        kept = filter(None, map(_LOOPBACK.fullmatch, self.redirects))
+        return place is not None and place.groups() in [each.groups() for each in kept]
 
 
 async def add_client(store: Store, client: Client) -> None:
@@ -51,8 +67,13 @@ async def add_client(store: Store, client: Client) -> None:
         raise WrongScope("A client that no person uses has no patient: give it scopes that begin with `system/`.")
     if client.redirects and "system" in levels:
         raise WrongScope("An app acts for who uses it: give it scopes that begin with `patient/` or `user/`.")
-    for url in client.redirects:
+    for url in (*client.redirects, *filter(None, [client.launch])):
         check_redirect(url)
+    if client.native and not any(map(_LOOPBACK.fullmatch, client.redirects)):
+        raise ValueError("A native app goes on at `http://127.0.0.1` or `http://[::1]`: give it such a URL.")
+    for origin in client.origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"`{origin[:200]}` is no origin: write one such as `https://app.example`, with no path.")
     if not parse_scopes(client.scopes):
         raise WrongScope("The client could get nothing; give it a scope such as `system/Observation.rs`.")
     if len(await list_clients(store)) >= MOST_CLIENTS:

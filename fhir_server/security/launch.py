@@ -1,56 +1,54 @@
-"""SMART App Launch for people: an authorization request, the code that it leads to, and the tokens for the code.
+"""SMART App Launch for people: the authorization request of an app, and what of it can be granted.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html, RFC 6749, 7636 (PKCE, always S256), 9207 (`iss`).
-What is given out is random and looked up by its hash: `code/`, `refresh/` and `access/<SHA-256>`. All of one consent
-are a family (`family/<id>`): when a code or a refresh token comes a second time, the family ends, and all its tokens.
 """
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
-import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from hashlib import sha256
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import urlencode
-
-import orjson
 
 from fhir_server.fhir.outcome import Invalid
 from fhir_server.security.clients import Client, find_client
+from fhir_server.security.launch_handles import find_launch
 from fhir_server.security.scopes import ResourceScope, WrongScope, parse_scopes
-from fhir_server.security.token_endpoint import PREFIX, TokenRefused, intersect_scopes, name_access
-from fhir_server.security.users import Roles, User, find_user
-from fhir_server.store.protocol import Clock, Store
+from fhir_server.security.token_endpoint import intersect_scopes
+from fhir_server.security.users import Roles, User
+from fhir_server.store.protocol import Store
 
-CODE_LIFETIME = 60
-ACCESS_LIFETIME = 3600
-REFRESH_LIFETIME = 90 * 24 * 3600
-"""Seconds."""
+LONGEST_NONCE = 500
+"""Characters."""
+OPENID = "openid"
 
-_SECOND = 1_000_000
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
-_KEPT = frozenset({"offline_access", "online_access"})
-"""Scopes that lead to a refresh token."""
+_NOT_SUPPORTED = {"request": "request_not_supported", "request_uri": "request_uri_not_supported"}
+"""Parameters of OpenID Connect that are refused → with which error."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """What an app asks for. `scope`: as it asked; `state`: what it gets back."""
+    """What an app asks for. `scope`: as it asked; `state`: what it gets back; `nonce`: what its ID token holds.
+
+    `launch`: the handle of the EHR that began it; "" for a standalone launch.
+    """
 
     client: str
     redirect: str
     scope: str
     state: str
     challenge: str
+    nonce: str = ""
+    launch: str = ""
 
     def list_scopes(self) -> tuple[ResourceScope, ...]:
         """The resource scopes among them."""
         return parse_scopes(self.scope)
+
+    def asks(self, word: str) -> bool:
+        """Whether a scope that is no resource scope is among them, such as `openid`."""
+        return word in self.scope.split()
 
     def make_redirect(self, **parameters: str) -> str:
         """The URL at which the app goes on."""
@@ -60,11 +58,19 @@ class LaunchRequest:
 
 
 class RequestRefused(Exception):
-    """The app is told that its request cannot be granted: at `url`, its own."""
+    """The app of the name `client` is told that its request cannot be granted: at `url`, its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, client: str) -> None:
         super().__init__(url)
-        self.url = url
+        self.url, self.client = url, client
+
+
+class _Fault(Exception):
+    """A request cannot be granted; `error` is a code of RFC 6749, section 4.1.2.1, or of OpenID Connect."""
+
+    def __init__(self, error: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.error = error
 
 
 async def read_launch_request(store: Store, query: Mapping[str, str], base: str) -> LaunchRequest:
@@ -74,32 +80,60 @@ async def read_launch_request(store: Store, query: Mapping[str, str], base: str)
     """
     client = await find_client(store, query.get("client_id", ""))
     redirect = query.get("redirect_uri", "")
-    if client is None or redirect not in client.redirects:
+    if client is None or not client.may_go_on_at(redirect):
         raise Invalid("This app is not known here, or not with this `redirect_uri`: ask who runs it.")
-    asked = LaunchRequest(
-        client.id, redirect, query.get("scope", ""), query.get("state", ""), query.get("code_challenge", "")
-    )
-
-    def refuse(error: str, sentence: str) -> RequestRefused:
-        return RequestRefused(asked.make_redirect(error=error, error_description=sentence, iss=base))
-
-    if query.get("response_type") != "code":
-        raise refuse("unsupported_response_type", "response_type must be code.")
-    if query.get("code_challenge_method") != "S256" or not _CHALLENGE.fullmatch(asked.challenge):
-        raise refuse("invalid_request", "PKCE is needed: code_challenge with code_challenge_method S256.")
-    if query.get("aud", "").rstrip("/") != base:
-        raise refuse("invalid_request", f"aud must be {base}.")
-    if not asked.state:
-        raise refuse("invalid_request", "state is needed.")
-    if "launch" in asked.scope.split() or query.get("launch"):
-        raise refuse("invalid_scope", "A launch from an EHR is not possible here; launch standalone.")
+    names = ("scope", "state", "code_challenge", "nonce", "launch")
+    asked = LaunchRequest(client.id, redirect, *(query.get(name, "") for name in names))
     try:
-        possible = intersect_scopes(asked.list_scopes(), parse_scopes(client.scopes))
-    except WrongScope as error:
-        raise refuse("invalid_scope", str(error)) from None
-    if not possible:
-        raise refuse("invalid_scope", "The app may have none of these scopes.")
+        _check_form(query, asked, base)
+        _check_scopes(asked, client.scopes)
+        await _check_launch(store, asked, client)
+    except _Fault as fault:
+        url = asked.make_redirect(error=fault.error, error_description=str(fault), iss=base)
+        raise RequestRefused(url, client.id) from None
     return asked
+
+
+def _check_form(query: Mapping[str, str], asked: LaunchRequest, base: str) -> None:
+    """Raise _Fault for parameters that this server cannot follow."""
+    for name, error in _NOT_SUPPORTED.items():
+        if name in query:
+            raise _Fault(error, f"{name} is not supported.")
+    if query.get("response_type") != "code":
+        raise _Fault("unsupported_response_type", "response_type must be code.")
+    if query.get("response_mode", "query") != "query":
+        raise _Fault("invalid_request", "response_mode must be query.")
+    if query.get("code_challenge_method") != "S256" or not _CHALLENGE.fullmatch(asked.challenge):
+        raise _Fault("invalid_request", "PKCE is needed: code_challenge with code_challenge_method S256.")
+    if query.get("aud", "").rstrip("/") != base:
+        raise _Fault("invalid_request", f"aud must be {base}.")
+    if not asked.state:
+        raise _Fault("invalid_request", "state is needed.")
+    if len(asked.nonce) > LONGEST_NONCE:
+        raise _Fault("invalid_request", f"nonce has at most {LONGEST_NONCE} characters.")
+    if query.get("prompt") == "none":  # nobody stays logged in here
+        raise _Fault("login_required", "Each launch needs a login.")
+
+
+def _check_scopes(asked: LaunchRequest, limits: str) -> None:
+    """Raise _Fault where the app could get nothing of what it asks."""
+    try:
+        possible = intersect_scopes(asked.list_scopes(), parse_scopes(limits))
+    except WrongScope as error:
+        raise _Fault("invalid_scope", str(error)) from None
+    if not possible and not asked.asks(OPENID):
+        raise _Fault("invalid_scope", "The app may have none of these scopes.")
+
+
+async def _check_launch(store: Store, asked: LaunchRequest, client: Client) -> None:
+    """Raise _Fault for a handle that no EHR got for this app, or whose time is over."""
+    if asked.asks("launch") != bool(asked.launch):
+        raise _Fault("invalid_scope", "A launch from an EHR needs both the scope launch and the parameter launch.")
+    if not asked.launch:
+        return
+    begun = await find_launch(store, asked.launch)
+    if begun is None or (begun.client, begun.created) != (client.id, client.created):
+        raise _Fault("invalid_request", "The launch is not known: it is expired, was used before or is of another app.")
 
 
 async def list_granted(store: Store, asked: LaunchRequest, user: User, roles: Roles) -> list[ResourceScope]:
@@ -109,125 +143,3 @@ async def list_granted(store: Store, asked: LaunchRequest, user: User, roles: Ro
         return []
     within = intersect_scopes(asked.list_scopes(), parse_scopes(client.scopes))
     return intersect_scopes(within, user.list_scopes(roles))
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What a user has allowed an app. `scope`: resource scopes and those of _KEPT; `patient`: an id, or ""."""
-
-    client: str
-    client_created: int
-    user: str
-    user_created: int
-    scope: str
-    patient: str
-    family: str
-
-
-async def make_code(store: Store, clock: Clock, asked: LaunchRequest, consent: Consent) -> str:
-    """A code for what was allowed, good once and for CODE_LIFETIME seconds."""
-    code, now = secrets.token_urlsafe(32), clock()
-    content = orjson.dumps({**asdict(consent), "redirect": asked.redirect, "challenge": asked.challenge})
-    await store.put_value_if(f"family/{consent.family}", b"1", None, now + REFRESH_LIFETIME * _SECOND)
-    await store.put_value_if(f"code/{_hash(code)}", content, None, now + CODE_LIFETIME * _SECOND)
-    return code
-
-
-async def exchange_code(store: Store, clock: Clock, form: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """(who, the answer of the token endpoint) for a code. Raises TokenRefused."""
-    digest = _hash(form.get("code", ""))
-    value = await store.get_value(f"code/{digest}")
-    content = await _spend(store, clock, f"code/{digest}", value)
-    challenge, redirect = str(content.pop("challenge")), str(content.pop("redirect"))
-    verifier = form.get("code_verifier", "")
-    computed = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    if (
-        form.get("client_id") != content["client"]
-        or form.get("redirect_uri") != redirect
-        or not _VERIFIER.fullmatch(verifier)
-        or not hmac.compare_digest(computed, challenge)
-    ):
-        raise TokenRefused("invalid_grant", "The code was made for another client, redirect_uri or code_verifier.")
-    return await _give_tokens(store, clock, Consent(**content))
-
-
-async def refresh_tokens(store: Store, clock: Clock, form: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """(who, the answer) for a refresh token, which is worthless then. Raises TokenRefused."""
-    digest = _hash(form.get("refresh_token", ""))
-    value = await store.get_value(f"refresh/{digest}")
-    content = await _spend(store, clock, f"refresh/{digest}", value)
-    if form.get("client_id") != content["client"]:
-        raise TokenRefused("invalid_grant", "The refresh token was made for another client.")
-    return await _give_tokens(store, clock, Consent(**content))
-
-
-async def _spend(store: Store, clock: Clock, key: str, value: bytes | None) -> dict[str, Any]:
-    """The content of a code or refresh token that comes for the first time. The second time, its family ends."""
-    content: dict[str, Any] | None = None if value is None else orjson.loads(value)
-    spent = f"spent/{key}"
-    if content is not None:
-        until = clock() + REFRESH_LIFETIME * _SECOND
-        if await store.put_value_if(spent, content["family"].encode(), None, until):
-            return content
-    family = await store.get_value(spent)
-    if family is not None:
-        await _end_family(store, family.decode())
-    raise TokenRefused("invalid_grant", "The code or refresh token is not good: expired, used before or mistyped.")
-
-
-async def _end_family(store: Store, family: str) -> None:
-    value = await store.get_value(f"family/{family}")
-    if value is not None:
-        await store.remove_value_if(f"family/{family}", value)
-
-
-async def _give_tokens(store: Store, clock: Clock, consent: Consent) -> tuple[str, dict[str, Any]]:
-    if not await is_alive(store, consent):
-        raise TokenRefused("invalid_grant", "The app, the user or what it was allowed is no longer there.")
-    now, token = clock(), PREFIX + secrets.token_urlsafe(32)
-    content = orjson.dumps(asdict(consent))
-    await store.put_value_if(name_access(token), content, None, now + ACCESS_LIFETIME * _SECOND)
-    answer: dict[str, Any] = {
-        "access_token": token,
-        "token_type": "bearer",
-        "expires_in": ACCESS_LIFETIME,
-        "scope": consent.scope,
-    }
-    if consent.patient:
-        answer["patient"] = consent.patient
-    if _KEPT & set(consent.scope.split()):
-        refresh = secrets.token_urlsafe(32)
-        await store.put_value_if(f"refresh/{_hash(refresh)}", content, None, now + REFRESH_LIFETIME * _SECOND)
-        answer["refresh_token"] = refresh
-    return f"user:{consent.user}", answer
-
-
-async def is_alive(store: Store, consent: Consent) -> bool:
-    """Whether app, user and family of a consent are still the same and allowed."""
-    client, user = await find_client(store, consent.client), await find_user(store, consent.user)
-    return (
-        _is_same(client, consent.client_created)
-        and _is_same(user, consent.user_created)
-        and user is not None
-        and not user.disabled
-        and await store.get_value(f"family/{consent.family}") is not None
-    )
-
-
-def _is_same(kept: Client | User | None, created: int) -> bool:
-    return kept is not None and kept.created == created
-
-
-def make_consent(
-    client: Client, user: User, granted: list[ResourceScope], asked: LaunchRequest, patient: str
-) -> Consent:
-    """What a user allows by saying yes."""
-    kept = [word for word in asked.scope.split() if word in _KEPT]
-    if any(scope.level == "patient" for scope in granted) and "launch/patient" in asked.scope.split():
-        kept.append("launch/patient")
-    scope = " ".join([*map(str, granted), *kept])
-    return Consent(client.id, client.created, user.name, user.created, scope, patient, secrets.token_urlsafe(16))
-
-
-def _hash(text: str) -> str:
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import astuple, dataclass, replace
+from typing import Literal, NamedTuple, Protocol
 
 from fhir_server.search.query import EVERYTHING, Clause
 from fhir_server.security.scopes import ResourceScope
@@ -27,18 +27,27 @@ class Grant:
     client: str = ""
 
 
+class Emergency(NamedTuple):
+    """Why somebody reads what the scopes hide: `purpose` is a code of v3-ActReason such as `ETREAT`."""
+
+    purpose: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who makes the request. `partner`: whose message it is, by the name of the partner's file; "" for a request.
 
     `grant`: what its token allows; None for the server itself, and for everybody where no token is needed.
     `operation`: the code of the operation that is carried out for it; "" for an interaction.
+    `emergency`: why `grant` says more than the token does, for this request.
     """
 
     name: str = "anonymous"
     partner: str = ""
     grant: Grant | None = None
     operation: str = ""
+    emergency: Emergency | None = None
 
     def compute_fingerprint(self) -> str:
         """A short text that differs between two principals who may see different things; "" without a grant."""
@@ -46,6 +55,12 @@ class Principal:
             return ""
         text = "\n".join((self.name, self.grant.patient, *sorted(map(str, self.grant.scopes))))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def may_the_same(self, other: Principal) -> bool:
+        """Whether they differ in nothing: two grants are never equal, but may say the same."""
+        if self.grant is None or other.grant is None:
+            return self == other
+        return replace(other, grant=self.grant) == self and astuple(self.grant) == astuple(other.grant)
 
 
 ANONYMOUS = Principal()
@@ -66,7 +81,7 @@ class Policy(Protocol):
         ...
 
     def restriction(self, principal: Principal, type: str) -> Clause:
-        """The clause that every visible resource of `type` matches; it has no chains.
+        """The clause that every visible resource of `type` matches; no chains, one Or of Has or one Every at most.
 
         `search.query.EVERYTHING` hides nothing, `NOTHING` the whole type. `access.Reader` applies it to every read.
         """

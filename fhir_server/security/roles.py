@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from fhir_server.security.scopes import WrongScope, parse_scope
+from fhir_server.security.scopes import BREAK_GLASS, WrongScope, check_placeholders, parse_scope
 
 
 def read_roles(files: Iterable[Path]) -> Mapping[str, tuple[str, ...]]:
@@ -34,7 +34,15 @@ def _read_file(file: Path) -> Mapping[str, tuple[str, ...]]:
         if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
             raise ValueError(f"The role `{name}` in `{file}` must be a list of scopes.")
         try:
-            roles[name] = tuple(str(parse_scope(scope)) for scope in scopes)
+            roles[name] = tuple(_read_word(scope) for scope in scopes)
         except WrongScope as error:
             raise ValueError(f"The role `{name}` in `{file}`: {error}") from None
     return roles
+
+
+def _read_word(word: str) -> str:
+    """A scope in its usual form; with `break-glass:` before it, one of emergencies. Raises WrongScope."""
+    text = word.removeprefix(BREAK_GLASS)
+    scope = parse_scope(text)
+    check_placeholders(scope)
+    return f"{word.removesuffix(text)}{scope}"

@@ -6,7 +6,8 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html; the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -16,11 +17,18 @@ ANY_TYPE = "*"
 PERMISSIONS = "cruds"
 """create, read, update, delete, search: the letters of version 2, in the order in which a scope has them."""
 
+BREAK_GLASS = "break-glass:"
+"""What a scope of a role begins with that counts in an emergency alone; elsewhere it says nothing."""
+
 _VERSION_1 = {"read": "rs", "write": "cud", "*": PERMISSIONS}
 _SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]{1,63})\.(read|write|\*|c?r?u?d?s?)(?:\?(.+))?")
 _LONGEST = 500
 MOST_SCOPES = 200
 """Scopes that one token may have."""
+
+PLACEHOLDERS = frozenset({"patient", "fhirUser", "organization"})
+"""What stands in braces in the search parameters of a role's scopes, and is filled in for who has the role."""
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 MOST_QUERIES = 10_000
 """Characters of the search parameters of a token's scopes; those of `*` count 25 times: they are of every type."""
@@ -92,4 +100,30 @@ def parse_scopes(text: str) -> tuple[ResourceScope, ...]:
 
 def _is_other(word: str) -> bool:
     """Whether a scope with a slash speaks of no resources: a launch context or a URL of another system."""
-    return word.startswith("launch/") or "://" in word.partition("?")[0]
+    return word.startswith(("launch/", BREAK_GLASS)) or "://" in word.partition("?")[0]
+
+
+def check_placeholders(scope: ResourceScope) -> None:
+    """Raise WrongScope for a scope of a role with braces around anything but PLACEHOLDERS."""
+    unknown = {name for _, value in scope.query for name in _PLACEHOLDER.findall(value)} - PLACEHOLDERS
+    if unknown:
+        known = ", ".join(f"`{{{name}}}`" for name in sorted(PLACEHOLDERS))
+        raise WrongScope(f"`{{{min(unknown)}}}` in the scope `{scope}` is none of {known}.")
+
+
+def fill_scopes(scopes: Iterable[ResourceScope], values: Mapping[str, str]) -> tuple[ResourceScope, ...]:
+    """A role's scopes for one of its holders. `values`: by placeholder, "" where the holder has none.
+
+    A scope with a placeholder for which there is nothing is left out: it would be about nobody, or about everybody.
+    """
+    return tuple(filled for scope in scopes if (filled := _fill_scope(scope, values)) is not None)
+
+
+def _fill_scope(scope: ResourceScope, values: Mapping[str, str]) -> ResourceScope | None:
+    needed = {name for _, value in scope.query for name in _PLACEHOLDER.findall(value)}
+    if not needed:
+        return scope
+    if not all(values.get(name) for name in needed):
+        return None
+    query = ((name, _PLACEHOLDER.sub(lambda match: values[match[1]], value)) for name, value in scope.query)
+    return replace(scope, query=tuple(query))

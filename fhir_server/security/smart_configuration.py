@@ -12,6 +12,7 @@ import orjson
 
 from fhir_server.fhir.outcome import Unavailable
 from fhir_server.security.issuer_configuration import Fetch, fetch_configuration
+from fhir_server.security.own_configuration import build_own_smart_configuration
 from fhir_server.store.protocol import Clock
 
 PATH = (".well-known", "smart-configuration")
@@ -43,26 +44,6 @@ _BY_METHOD: Mapping[str, str] = {
 }
 
 
-_OWN = {
-    "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
-    "response_types_supported": ["code"],
-    "code_challenge_methods_supported": ["S256"],
-    "authorization_response_iss_parameter_supported": True,
-    "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
-    "token_endpoint_auth_signing_alg_values_supported": ["RS384", "ES384"],
-    "capabilities": [
-        "launch-standalone",
-        "client-public",
-        "client-confidential-asymmetric",
-        "context-standalone-patient",
-        "permission-offline",
-        "permission-online",
-        *_OF_THIS_SERVER,
-    ],
-}
-"""What this server does itself: launches of apps that people use, and SMART Backend Services."""
-
-
 class SmartConfiguration:
     """The document: for the first of the issuers, which is the one that apps are sent to, or for this server."""
 
@@ -78,8 +59,7 @@ class SmartConfiguration:
     async def read(self, base: str) -> bytes:
         """The document. Raises Unavailable where the issuer never answered."""
         if not self._issuers:
-            own = {"token_endpoint": f"{base}/auth/token", "authorization_endpoint": f"{base}/auth/authorize"}
-            return orjson.dumps({"issuer": base, **own, **_OWN})
+            return orjson.dumps(build_own_smart_configuration(base))
         now = self._clock()
         if not self._document or now - self._made > LIFETIME * _SECOND:
             try:

@@ -14,7 +14,8 @@ import orjson
 
 from fhir_server.security.bearer import TokenSource, WrongToken
 from fhir_server.security.policy import Grant, Principal
-from fhir_server.security.scopes import parse_scopes
+from fhir_server.security.scopes import fill_scopes, parse_scopes
+from fhir_server.security.users import check_organization
 from fhir_server.store.protocol import Clock, Store
 
 PREFIX = "fhs_"
@@ -32,7 +33,7 @@ _USED_EVERY = 60 * 1_000_000
 class StaticToken:
     """What a token allows: `scopes` (a text) and those of a `role`, for a `patient` (an id) where they say `patient/`.
 
-    Times are µs since 1970; `used` 0: never.
+    Times are µs since 1970; `used` 0: never. `organization`: a reference that is filled in in the role's scopes.
     """
 
     name: str
@@ -42,12 +43,14 @@ class StaticToken:
     created: int = 0
     expires: int = 0
     used: int = 0
+    organization: str = ""
 
 
 async def create_token(store: Store, token: StaticToken, roles: Roles) -> str:
     """Keep a token under a new secret, which is returned. Raises ValueError for what cannot be."""
     if token.role and token.role not in roles:
         raise ValueError(f"There is no role `{token.role}`; roles are {', '.join(sorted(roles))}.")
+    check_organization(token.organization)
     scopes = parse_scopes(" ".join(list_scopes(token, roles)))
     if not scopes:
         raise ValueError("The token would allow nothing; give it a scope such as `system/Observation.rs`, or a role.")
@@ -87,6 +90,12 @@ async def _remove(store: Store, key: str, value: bytes | None) -> bool:
     return False
 
 
+async def find_static_token(store: Store, secret: str) -> StaticToken | None:
+    """The token of a secret, if it is good now."""
+    value = await store.get_value(_name_place(secret)) if secret.startswith(PREFIX) else None
+    return None if value is None else _read(value)
+
+
 def accept_static_tokens(store: Store, clock: Clock, roles: Roles) -> TokenSource:
     """The source of the tokens in a store."""
 
@@ -109,7 +118,9 @@ def accept_static_tokens(store: Store, clock: Clock, roles: Roles) -> TokenSourc
 
 def list_scopes(token: StaticToken, roles: Roles) -> list[str]:
     """The scopes of a token, those of its role included as it is now."""
-    return [*token.scopes.split(), *roles.get(token.role, ())]
+    of_role = parse_scopes(" ".join(roles.get(token.role, ())))
+    values = {"patient": token.patient, "organization": token.organization}
+    return [*token.scopes.split(), *map(str, fill_scopes(of_role, values))]
 
 
 def _name_place(secret: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from fhir_server.security.clients import Client, find_client
+from fhir_server.security.scope_policy import LABELS, WHATEVER_TARGET, Pairs, names_label
 from fhir_server.security.scopes import ANY_TYPE, PERMISSIONS, ResourceScope, WrongScope, parse_scopes
 from fhir_server.security.unverified import read_unverified
 from fhir_server.store.protocol import Clock, Store
@@ -45,10 +46,8 @@ async def grant_token(store: Store, clock: Clock, form: Mapping[str, str], url: 
     """The client, and the answer of RFC 6749, section 5.1. `url`: that of the token endpoint. Raises TokenRefused."""
     if form.get("grant_type") != "client_credentials":
         raise TokenRefused("unsupported_grant_type", "`grant_type` must be `client_credentials`.")
-    if form.get("client_assertion_type") != _ASSERTION_TYPE:
-        raise TokenRefused("invalid_request", f"`client_assertion_type` must be `{_ASSERTION_TYPE}`.")
     now = clock()
-    client = await _verify_client(store, form.get("client_assertion", ""), url, now // _SECOND)
+    client = await verify_client(store, form, url, now // _SECOND)
     try:
         wanted = parse_scopes(form.get("scope", ""))
     except WrongScope as error:
@@ -59,13 +58,17 @@ async def grant_token(store: Store, clock: Clock, form: Mapping[str, str], url: 
             "invalid_scope", f"`{client.id}` may have none of these scopes; it may have {client.scopes}."
         )
     token, scope = PREFIX + secrets.token_urlsafe(32), " ".join(map(str, granted))
-    content = orjson.dumps({"client": client.id, "scope": scope, "created": client.created})
-    await store.put_value_if(name_access(token), content, None, now + LIFETIME * _SECOND)
+    ends = now + LIFETIME * _SECOND
+    content = orjson.dumps({"client": client.id, "scope": scope, "created": client.created, "ends": ends})
+    await store.put_value_if(name_access(token), content, None, ends)
     return client, {"access_token": token, "token_type": "bearer", "expires_in": LIFETIME, "scope": scope}
 
 
-async def _verify_client(store: Store, assertion: str, url: str, now: int) -> Client:
-    """The client that an assertion proves. Raises TokenRefused."""
+async def verify_client(store: Store, form: Mapping[str, str], url: str, now: int) -> Client:
+    """The client that the assertion of a form proves. `url`: of the token endpoint; `now`: s. Raises TokenRefused."""
+    if form.get("client_assertion_type") != _ASSERTION_TYPE:
+        raise TokenRefused("invalid_request", f"`client_assertion_type` must be `{_ASSERTION_TYPE}`.")
+    assertion = form.get("client_assertion", "")
     try:
         header, claims = read_unverified(assertion if len(assertion) <= _LONGEST_TEXT else "")
     except ValueError:
@@ -134,8 +137,15 @@ def _intersect(wanted: ResourceScope, limits: Iterable[ResourceScope]) -> Iterat
         letters = "".join(each for each in PERMISSIONS if each in wanted.permissions and each in limit.permissions)
         types = {wanted.type, limit.type} - {ANY_TYPE} or {ANY_TYPE}
         if letters and len(types) == 1:
-            query = tuple(dict.fromkeys((*wanted.query, *limit.query)))
-            yield ResourceScope(wanted.level, types.pop(), letters, query)
+            yield ResourceScope(wanted.level, types.pop(), letters, _join_queries(wanted.query, limit.query))
+
+
+def _join_queries(one: Pairs, other: Pairs) -> Pairs:
+    """The parameters of both; what only one of them lifts, restricted labels or hidden targets, stays as it is."""
+    joined = dict.fromkeys((*one, *other))
+    if names_label(one) != names_label(other):
+        joined |= dict.fromkeys(LABELS)
+    return tuple(pair for pair in joined if pair != WHATEVER_TARGET or (pair in one and pair in other))
 
 
 def name_access(token: str) -> str:

@@ -92,8 +92,10 @@ def check_registry(expected: int | None, number: int) -> None:
 
 
 def check_matches(assertion: Matches, page: Page) -> None:
-    """Raises AssertionFailed when the page that `assertion.first_page` asks for has other ids."""
+    """Raises AssertionFailed when the page that `assertion.first_page` asks for has other ids or versions."""
     if tuple([match.id for match in page.matches]) != assertion.ids:
+        raise AssertionFailed(assertion)
+    if assertion.versions not in (None, tuple([match.version for match in page.matches])):
         raise AssertionFailed(assertion)
 
 

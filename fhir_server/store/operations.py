@@ -52,11 +52,13 @@ class Matches:
     """The first `len(ids) + 1` ids that `query` (unsorted, one scope) finds are exactly `ids`; () asserts no match.
 
     `seen`: `Page.seen` of the page that found all of them; the store may look at what was written since alone.
+    `versions`: those of the ids, where these have to be as they were found.
     """
 
     query: Query
     ids: tuple[str, ...]
     seen: int | None = None
+    versions: tuple[int, ...] | None = None
 
     @property
     def first_page(self) -> Query:

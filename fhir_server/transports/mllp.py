@@ -150,6 +150,11 @@ class Listener:
                 await asyncio.start_server(self._serve, sock=each, ssl=tls, limit=_PIECE, ssl_handshake_timeout=seconds)
             )
 
+    def make_protocol(self) -> asyncio.Protocol:
+        """What serves a connection that was accepted elsewhere."""
+        reader = asyncio.StreamReader(limit=_PIECE, loop=asyncio.get_running_loop())
+        return asyncio.StreamReaderProtocol(reader, self._serve)
+
     async def stop(self, seconds: float = 10.0) -> None:
         """Accept no more; what is being stored is stored and answered, within so many seconds."""
         self._stopping = True
@@ -295,6 +300,11 @@ class Connection:
         """Connect. Raises OSError, TimeoutError among them."""
         return cls(*await asyncio.wait_for(asyncio.open_connection(host, port, ssl=tls), seconds))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it, as far as is known here, and nothing has come that was not asked for."""
+        return not (self._reader.at_eof() or self._writer.is_closing() or self._frames.size)
+
     async def exchange(self, message: bytes, seconds: float = 30.0) -> bytes:
         """Send a message and give what answers it. After any error the connection has to be closed.
 
@@ -312,6 +322,10 @@ class Connection:
                 raise ConnectionResetError("The receiver closed the connection without an acknowledgement.")
             self._frames.feed(data)
         return frame.message
+
+    def abort(self) -> None:
+        """End the connection at once, whatever is on its way."""
+        self._writer.transport.abort()
 
     async def close(self) -> None:
         """End the connection."""

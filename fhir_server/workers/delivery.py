@@ -1,246 +1,190 @@
-"""Deliveries that have an outside effect: claim, mark as sent-unanswered, send, write the answer.
+"""Deliveries that have an outside effect go out: partners beside each other, those about one patient in their order.
 
-Each is a Task (https://hl7.org/fhir/R4/task.html). Its status is the state: `requested` waits, `accepted` is claimed,
-`in-progress` is sent and unanswered, `completed` acknowledged, `rejected` refused, `on-hold` is parked for a person.
-Every change asserts the version before it, so that of two processes one goes on. After a death, what was claimed goes
-out; of what was sent and unanswered, the transport says whether it is sent again, under the same control number.
+What stays open holds back the later ones of its patient; a partner that cannot be reached, or leaves two in a row
+without an answer, is left alone for a while, longer each time. Neither holds up another partner.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-import orjson
-
-from fhir_server.fhir.outcome import FhirError
-from fhir_server.requests.context import Context
 from fhir_server.requests.criteria import parse_criteria
-from fhir_server.requests.describe_error import describe_error
-from fhir_server.requests.request import Pairs
 from fhir_server.search.query import Query, Scope
-from fhir_server.store.protocol import Stored, StoreError
-from fhir_server.transports.protocol import DeliveryResult, Endpoint, Transport
-from fhir_server.workers.lease import LeaseLost
-from fhir_server.workers.message_codes import PARTNER_SYSTEM, read_identifier
-from fhir_server.workers.message_states import STATE_OF_STATUS, move_task, read_state
-from fhir_server.workers.worker import Step, StepResult, Stopping, Turn
-from fhir_server.writes.action import Action
-from fhir_server.writes.deciding import Decision, decide_and_commit
-from fhir_server.writes.pending_writes import Tree
-from fhir_server.writes.state import State
+from fhir_server.workers.delivery_item import Attempt, Group, Item, Outbox, deliver_or_park, read_item
+from fhir_server.workers.lease import Lease
+from fhir_server.workers.worker import Step, StepResult, Turn
 
 OPEN = "requested,accepted,in-progress"
 PAGE = 100
 
-Status = Literal["requested", "accepted", "in-progress", "completed", "rejected", "on-hold"]
+LOOK_AGAIN = 1.0
+"""Seconds after which partners that had nothing to be sent are looked at again while another one takes its time."""
+
+LONGEST_STEP = 60.0
+"""Seconds after which no partner is looked at again in the same step, so that the step ends and tells what it did."""
+
+LONGEST_WAIT = 60.0
+"""Seconds of the longest wait after attempts without an answer."""
+
+MOST_UNANSWERED = 2
+"""Attempts without an answer, one after the other, after which it is the partner that is not there."""
 
 
-class Outgoing(NamedTuple):
-    """What a delivery Task sends, and where."""
+class Count(NamedTuple):
+    """Deliveries that came to an end, and those that stay open."""
 
-    transport: Transport
-    endpoint: Endpoint
-    control_number: str
-    payload: bytes
+    ended: int
+    waiting: int
 
 
-class Answer(NamedTuple):
-    """How a delivery ended: its status and reason, what joins `Task.output`, and what else is written with it."""
+@dataclass(slots=True)
+class Waits:
+    """Which partners and lanes are left alone until when (seconds of the event loop), and how often they failed."""
 
-    status: Literal["completed", "rejected", "on-hold"]
-    reason: str = ""
-    outputs: Sequence[dict[str, Any]] = ()
-    actions: Sequence[Action] = ()
+    until: dict[str, float] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
 
+    def holds(self, name: str) -> bool:
+        """Whether a partner or a lane is left alone now."""
+        return self.until.get(name, 0.0) > asyncio.get_running_loop().time()
 
-@dataclass(frozen=True, slots=True)
-class Outbox:
-    """What the deliveries of one kind have of their own.
+    def set(self, name: str, seconds: float) -> None:
+        """Leave it alone for so long."""
+        self.until[name] = asyncio.get_running_loop().time() + seconds
 
-    `criteria`: the search that finds their Tasks, without status. `prepare`: what a Task sends. `read_answer`: what
-    came back, `delivered` or `refused`, as the Task shows it.
-    """
+    def fail(self, name: str) -> None:
+        """Leave it alone for longer with each failure; after the first one, until the next step."""
+        self.failures[name] += 1
+        self.set(name, min(LONGEST_WAIT, 2.0 ** min(self.failures[name] - 2, 10)) if self.failures[name] > 1 else 0.0)
 
-    criteria: Pairs
-    prepare: Callable[[Context, Tree], Awaitable[Outgoing]]
-    read_answer: Callable[[Context, Tree, DeliveryResult], Answer]
-
-
-class TaskChanged(Exception):
-    """Somebody else has written the Task since it was read; it is left to them."""
-
-
-class _Item(NamedTuple):
-    task: Tree
-    version: int
-
-    @property
-    def id(self) -> str:
-        return str(self.task["id"])
-
-    @property
-    def partner(self) -> str:
-        return read_identifier(self.task, PARTNER_SYSTEM) or str(self.task.get("owner", {}).get("reference", ""))
-
-    @property
-    def lane(self) -> str:
-        """Deliveries of one lane go one after the other: those about one patient to one partner."""
-        return f"{self.partner} {self.task.get('for', {}).get('reference', '')}"
+    def clear(self, name: str) -> None:
+        """It has answered."""
+        self.until.pop(name, None)
+        self.failures.pop(name, None)
 
 
 def run_deliveries(outbox: Outbox) -> Step:
-    """The step of a worker that delivers all that is open, by the id of the Task, partners beside each other."""
+    """The step of a worker that delivers all that is open."""
+    all_waits: WeakKeyDictionary[Lease, Waits] = WeakKeyDictionary()
 
     async def step(turn: Turn) -> StepResult:
-        pairs = (*outbox.criteria, ("status", OPEN))
-        where = await parse_criteria(turn.context, "Task", pairs, turn.caller)
-        reader, blocked = turn.context.reader(turn.caller), set[str]()
-        query = Query((Scope("Task", reader.restrict_clause("Task", where)),), count=PAGE)
-        ended = waiting = 0
-        while True:
-            page = await reader.search(query)
-            partners = defaultdict(list)
-            for item in map(_to_item, page.matches):
-                partners[item.partner].append(item)
-            count = await _deliver_beside(turn, outbox, partners.values(), blocked)
-            ended += count
-            waiting += len(page.matches) - count
-            if page.next is None:
-                # at once again only for what came meanwhile: what is blocked waits for the pause
-                return StepResult(ended if not waiting else 0, f"{ended} delivered, {waiting} open", waiting)
-            query = Query(query.scopes, count=PAGE, after=page.next)
+        waits = all_waits.setdefault(turn.lease, Waits())
+        groups = outbox.list_groups(turn.context)
+        ended = 0
+        waiting: dict[int, int] = {}
+        running: dict[int, asyncio.Task[Count]] = {}
+        loop = asyncio.get_running_loop()
+        again_until = loop.time() + LONGEST_STEP
+        try:
+            starts: Sequence[int] = range(len(groups))
+            while starts or running:
+                for number in starts:
+                    running[number] = asyncio.create_task(_Round(turn, outbox, groups[number], waits).run())
+                await asyncio.wait(running.values(), timeout=LOOK_AGAIN)
+                done = {number: task for number, task in running.items() if task.done()}
+                running = {number: task for number, task in running.items() if number not in done}
+                if any(task.exception() for task in done.values()):
+                    await asyncio.wait(running.values()) if running else None
+                for number, task in done.items():
+                    count = task.result()
+                    ended += count.ended
+                    waiting[number] = count.waiting
+                starts = [number for number in done if running and loop.time() < again_until]
+        finally:
+            for task in running.values():
+                task.cancel()
+            await asyncio.gather(*running.values(), return_exceptions=True)
+        left = sum(waiting.values())
+        # at once again only for what came meanwhile: what is blocked waits for the pause
+        return StepResult(ended if not left else 0, f"{ended} delivered, {left} open", left)
 
     return step
 
 
-async def _deliver_beside(turn: Turn, outbox: Outbox, partners: Iterable[Sequence[_Item]], blocked: set[str]) -> int:
-    """Deliver to several partners at a time; how many ended. What stops one is raised when all have come to an end."""
-    tasks = [_deliver_all(turn, outbox, items, blocked) for items in partners]
-    counts = await asyncio.gather(*tasks, return_exceptions=True)
-    for count in counts:
-        if isinstance(count, BaseException):
-            raise count
-    return sum(count for count in counts if isinstance(count, int))
+class _Round:
+    """One walk over what is open of a group, in the order of the ids."""
 
-
-def _to_item(stored: Stored) -> _Item:
-    return _Item(orjson.loads(stored.raw or b"{}"), stored.version)
-
-
-async def _deliver_all(turn: Turn, outbox: Outbox, items: Sequence[_Item], blocked: set[str]) -> int:
-    """Deliver in order; one that stays open blocks its lane. How many ended."""
-    ended = 0
-    for item in items:
-        if item.lane in blocked:
-            continue
-        await turn.check()
-        if await _deliver_or_park(turn, outbox, item):
-            ended += 1
-        else:
-            blocked.add(item.lane)
-    return ended
-
-
-async def _deliver_or_park(turn: Turn, outbox: Outbox, item: _Item) -> bool:
-    """Whether the item ended. An error of its own parks it; errors of the store and a lost lease go on upwards."""
-    writer = _Writer(turn, item)
-    try:
-        return await _deliver(turn, outbox, writer)
-    except TaskChanged:
-        return False
-    except (StoreError, LeaseLost, Stopping):
-        raise
-    except Exception as error:
-        turn.log("error", "item parked", worker=turn.lease.name, item=f"Task/{item.id}", error=describe_error(error))
-        try:
-            reason = f"The delivery failed ({type(error).__name__}); the log of the server has more under this Task."
-            await writer.put("on-hold", reason)
-        except (TaskChanged, FhirError) as refusal:
-            turn.log("error", "item cannot be parked", worker=turn.lease.name, item=f"Task/{item.id}")
-            return isinstance(refusal, FhirError)
-        return True
-
-
-async def _deliver(turn: Turn, outbox: Outbox, writer: _Writer) -> bool:
-    task = writer.item.task
-    outgoing = await outbox.prepare(turn.context, task)
-    transport, endpoint, number, payload = outgoing
-    if task["status"] != "in-progress":
-        await writer.put("accepted", f"Claimed by {turn.claim}.")
-    elif not transport.repeats:
-        return await _settle(turn, outbox, writer, outgoing)
-    else:
-        turn.log("warning", "sent again", worker=turn.lease.name, item=f"Task/{task['id']}")
-    await turn.check()
-    # its moment makes each sending a version of its own, so that the history counts them
-    await writer.put("in-progress", f"Sent at {turn.context.clock()} by {turn.claim}; no answer yet.")
-    result = await transport.deliver(endpoint, number, payload)
-    if result.outcome in ("delivered", "refused"):
-        await writer.finish(outbox.read_answer(turn.context, task, result))
-        return True
-    if result.outcome == "unsent":
-        await writer.put("requested", result.reason)
-    turn.log("warning", "not delivered", worker=turn.lease.name, item=f"Task/{task['id']}", outcome=result.outcome)
-    return False
-
-
-async def _settle(turn: Turn, outbox: Outbox, writer: _Writer, outgoing: Outgoing) -> bool:
-    """What was sent and may not be sent again: delivered if it is found there, else a person has to look."""
-    if await outgoing.transport.find_delivered(outgoing.endpoint, outgoing.control_number):
-        await writer.finish(outbox.read_answer(turn.context, writer.item.task, DeliveryResult("delivered")))
-    else:
-        reason = (
-            f"It is not known whether `{outgoing.control_number}` was delivered, and this way out sends nothing twice. "
-            "Look for it at the partner, then close this Task or request it again."
-        )
-        await writer.finish(Answer("on-hold", reason))
-    return True
-
-
-class _Writer:
-    """Writes the states of one Task, each on the version before it."""
-
-    def __init__(self, turn: Turn, item: _Item) -> None:
-        self.item = item
+    def __init__(self, turn: Turn, outbox: Outbox, group: Group, waits: Waits) -> None:
         self._turn = turn
-        self._version = item.version
+        self._outbox = outbox
+        self._group = group
+        self._waits = waits
+        self._blocked: set[str] = set()
+        """Partners and lanes that are left alone for the rest of this round."""
+        self._parked: dict[str, str] | None = None
+        """Lane → the id of its first parked delivery, which holds back those behind it."""
+        self._unanswered = 0
+        self._ended = 0
 
-    async def put(self, status: Status, reason: str) -> None:
-        """A new status and its reason."""
-        await self._write(status, reason, (), ())
+    async def run(self) -> Count:
+        """Deliver until the end, or until the partner of the group is left alone."""
+        query = await self._build_query(("status", OPEN))
+        reader = self._turn.context.reader(self._turn.caller)
+        while not (self._group.partner and self._leaves(self._group.partner)):
+            page = await reader.search(query)
+            if page.matches and self._parked is None:
+                self._parked = await self._read_parked()
+            for item in map(read_item, page.matches):
+                await self._offer(item)
+            if page.next is None:
+                break
+            query = Query(query.scopes, count=PAGE, after=page.next)
+        return Count(self._ended, await reader.count(Query(query.scopes)))
 
-    async def finish(self, answer: Answer) -> None:
-        """The status that ends the delivery, with all that its answer brings."""
-        await self._write(answer.status, answer.reason, answer.outputs, answer.actions)
+    async def _build_query(self, *pairs: tuple[str, str]) -> Query:
+        turn, all_pairs = self._turn, (*self._outbox.criteria, *self._group.criteria, *pairs)
+        where = await parse_criteria(turn.context, "Task", all_pairs, turn.caller)
+        return Query((Scope("Task", turn.context.reader(turn.caller).restrict_clause("Task", where)),), count=PAGE)
 
-    async def _write(
-        self, status: Status, reason: str, outputs: Sequence[dict[str, Any]], actions: Sequence[Action]
-    ) -> None:
-        """Raises TaskChanged when the version is not the one that this writer knows."""
-        id = self.item.id
+    async def _read_parked(self) -> dict[str, str]:
+        parked: dict[str, str] = {}
+        query = await self._build_query(("status", "on-hold"))
+        while True:
+            page = await self._turn.context.reader(self._turn.caller).search(query)
+            for item in map(read_item, page.matches):
+                if self._outbox.holds(item.task):
+                    parked.setdefault(item.lane, item.id)
+            if page.next is None:
+                return parked
+            query = Query(query.scopes, count=PAGE, after=page.next)
 
-        def patch(tree: Any) -> Any:
-            if read_state(tree) is None:
-                tree["status"] = status
-                tree.pop("statusReason", None)
-                if reason:
-                    tree["statusReason"] = {"text": reason}
-            else:
-                tree = move_task(tree, STATE_OF_STATUS[status], self._turn.context.clock(), reason)
-            if outputs:
-                tree["output"] = [*tree.get("output", ()), *outputs]
-            return tree
+    def _leaves(self, name: str) -> bool:
+        return name in self._blocked or self._waits.holds(name)
 
-        async def decide(state: State) -> Decision[None]:
-            task = await state.read("Task", id)
-            if task is None or task.version != self._version:
-                raise TaskChanged
-            action = Action("PATCH", "Task", id, id=id, patch=patch, full_url=f"urn:uuid:{id}")
-            return Decision(None, (action, *actions))
+    async def _offer(self, item: Item) -> None:
+        """Deliver one, unless its partner is left alone, or something holds its lane."""
+        parked = (self._parked or {}).get(item.lane)
+        if self._leaves(item.partner) or self._leaves(item.lane) or (parked is not None and parked < item.id):
+            self._blocked.add(item.lane)  # a wait may end before the next one of the lane is looked at
+            return
+        if item.partner in await self._outbox.read_paused(self._turn.context):
+            self._blocked.add(item.partner)
+            return
+        await self._turn.check()
+        self._note(item, await deliver_or_park(self._turn, self._outbox, item))
 
-        outcome = await decide_and_commit(self._turn.context, self._turn.caller, decide)
-        self._version = outcome.results[0].version
+    def _note(self, item: Item, attempt: Attempt) -> None:
+        """What an attempt means for those behind it."""
+        if attempt.end in ("ended", "parked"):
+            self._ended += 1
+        if attempt.end in ("ended", "parked", "refused"):
+            self._unanswered = 0
+            self._waits.clear(item.partner)
+            self._waits.clear(item.lane)
+        if attempt.end == "parked" and self._outbox.holds(item.task) and self._parked is not None:
+            self._parked.setdefault(item.lane, item.id)
+        if attempt.end in ("refused", "unsent", "unanswered", "changed"):
+            self._blocked.add(item.lane)
+        if attempt.end == "refused":
+            self._waits.set(item.lane, attempt.seconds)
+        if attempt.end == "unanswered":
+            self._waits.fail(item.lane)
+            self._unanswered += 1
+        if attempt.end == "unsent" or self._unanswered >= MOST_UNANSWERED:
+            self._blocked.add(item.partner)
+            self._waits.fail(item.partner)

@@ -14,7 +14,7 @@ import orjson
 
 from fhir_server.requests.describe_error import describe_error
 from fhir_server.search.query import Query, Scope, SortKey
-from fhir_server.store.protocol import Expired, HistoryQuery, Stored, StoreError
+from fhir_server.store.protocol import Clock, Expired, HistoryQuery, Store, Stored, StoreError
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.worker import Step, StepResult, Stopping, Turn
 
@@ -49,8 +49,8 @@ class Position:
     parked_count: int = 0
 
 
-def read_feed(name: str, take: Take) -> Step:
-    """The step of a worker that hands the feed to `take`, batch by batch."""
+def read_feed(name: str, take: Take, take_current: Take | None = None) -> Step:
+    """The step of a worker that hands the feed to `take`, batch by batch; current resources of a walk to another."""
 
     async def step(turn: Turn) -> StepResult:
         text = await turn.context.unrestricted.get_value(f"feed/{name}")
@@ -60,7 +60,8 @@ def read_feed(name: str, take: Take) -> Step:
         except Expired:
             turn.log("warning", "feed expired: current resources are read", worker=turn.lease.name, feed=name)
             read, versions, after = 1, (), await _begin_walk(turn, before)
-        parked = await _hand_over(turn, take, versions)
+        chosen = take if before.walk is None or take_current is None else take_current
+        parked = await _hand_over(turn, chosen, versions)
         now = turn.context.clock()
         # a token that is never renewed grows too old even where nothing is written
         if read or (after != before and abs(now - before.saved) > RENEW_TOKEN):
@@ -73,9 +74,30 @@ def read_feed(name: str, take: Take) -> Step:
             )
             await _save(turn, name, text, after)
         waits = f", {after.parked_count} parked" if after.parked_count else ""
-        return StepResult(read, f"{after.seen} versions{waits}", None if read else 0)
+        return StepResult(read, f"{after.seen} versions{waits}", _compute_lag(now, versions) if read else 0)
 
     return step
+
+
+def _compute_lag(now: int, versions: Sequence[Stored]) -> int | None:
+    """Seconds from the last version that was read to now; None where none was."""
+    return max(0, now - versions[-1].last_updated) // 1_000_000 if versions else None
+
+
+async def read_lag(store: Store, name: str, clock: Clock) -> int | None:
+    """Seconds since the first version was written that the feed has not read, 0 for none; None where that is not known.
+
+    It is not before the feed has begun, nor while it walks.
+    """
+    text = await store.get_value(f"feed/{name}")
+    position = _decode(text) if text else Position()
+    if position.token is None or position.walk is not None:
+        return None
+    try:
+        changes = await store.read_changes(position.token, 1)
+    except Expired:
+        return None
+    return max(0, clock() - changes.versions[0].last_updated) // 1_000_000 if changes.versions else 0
 
 
 async def _read_batch(turn: Turn, before: Position) -> tuple[int, Sequence[Stored], Position]:

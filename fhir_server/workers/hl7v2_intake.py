@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
@@ -59,9 +58,3 @@ def split_messages(raw: bytes) -> list[bytes]:
 def split_answers(acknowledgement: bytes) -> list[bytes]:
     """The acknowledgements of one message, in the order in which they are sent; none, one or two."""
     return [each for each in _NEXT_MESSAGE.split(acknowledgement) if each]
-
-
-async def take_batch(context: Context, base: str, raw: bytes, partner: str = "") -> AsyncIterator[Received]:
-    """What came of each message of a file, in their order."""
-    for each in split_messages(raw):
-        yield await take_message(context, base, each, partner)

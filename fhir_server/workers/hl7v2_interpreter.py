@@ -132,8 +132,7 @@ def _describe_stranger(message: Message) -> Issue:
         f"No partner's file names the sender `{header.raw(3)[:80]}` at `{header.raw(4)[:80]}` (MSH-3, MSH-4); the "
         "message is kept and not read."
     )
-    issue = refuse("207", text, header.place(3))
-    return Issue(issue.severity, issue.condition, issue.text, issue.location, True)
+    return refuse("207", text, header.place(3), rejected=True)
 
 
 def _to_entry(entry: Entry, looked_up: AbstractSet[str]) -> Entry:

@@ -67,7 +67,7 @@ async def _read_matches(state: State, needs: Sequence[Need]) -> Matches:
     matches: Matches = {}
     absent = {type: dict(keys) for type, keys in wanted.items()}
     clauses = {type: _identify(keys) for type, keys in wanted.items()}
-    resources = await state.search_types(clauses, ()) if clauses else ()
+    resources = await state.search_types(clauses, (), brief=True) if clauses else ()
     seen = state.seen
     for tree, version in resources:
         resource, type = dict(tree), tree["resourceType"]

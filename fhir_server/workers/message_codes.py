@@ -21,10 +21,12 @@ UNKNOWN = "unknown"
 INTAKE = "message-intake"
 DELIVERY = "message-delivery"
 
-Part = Literal["text", "beginning", "format", "transport", "about", "result", "deletion", "acknowledgement", "issues"]
+Part = Literal[
+    "text", "beginning", "format", "transport", "about", "result", "deletion", "acknowledgement", "issues", "tries"
+]
 """What an input or output of a Task holds: the Binary with the raw bytes, the first bytes of a text that was too large,
 the name of the format and of the transport, a resource that is sent, one that was made or changed, the request of a
-deletion, the bytes of the acknowledgement, the OperationOutcome that is contained."""
+deletion, the bytes of the acknowledgement, the OperationOutcome that is contained, how often it was refused."""
 
 LONGEST_NUMBER = 199
 """Characters of a control number (HL7 v2: MSH-10 has at most 199) that are kept; what is longer is cut off."""
@@ -51,10 +53,15 @@ def make_part(part: Part, **value: object) -> dict[str, Any]:
     return {"type": {"coding": [{"system": PART_SYSTEM, "code": part}]}, **value}
 
 
+def list_codes(part: Mapping[str, Any]) -> list[str]:
+    """The codes of an input or output."""
+    return [str(coding.get("code", "")) for coding in part["type"].get("coding", ())]
+
+
 def find_parts(task: Mapping[str, Any], part: Part) -> list[dict[str, Any]]:
     """The inputs and outputs of one kind."""
     parts = [*task.get("input", ()), *task.get("output", ())]
-    return [each for each in parts if any(coding.get("code") == part for coding in each["type"].get("coding", ()))]
+    return [each for each in parts if part in list_codes(each)]
 
 
 def read_identifier(task: Mapping[str, Any], system: str) -> str:

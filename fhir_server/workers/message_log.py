@@ -15,6 +15,8 @@ from fhir_server.requests.parse_search import parse_search
 from fhir_server.requests.request import Caller, Pairs
 from fhir_server.search.escapes import escape
 from fhir_server.search.result_parameters import Options
+from fhir_server.workers.hl7v2_intake import ER7
+from fhir_server.workers.hl7v2_sending import write_again
 from fhir_server.workers.interpreters import Interpretation, Interpreter, Refusal
 from fhir_server.workers.message_codes import (
     CONTROL_SYSTEM,
@@ -24,10 +26,13 @@ from fhir_server.workers.message_codes import (
     STATE_SYSTEM,
     TASK_SYSTEM,
     find_parts,
+    list_codes,
+    make_part,
     read_identifier,
 )
-from fhir_server.workers.message_states import move_task, read_state
-from fhir_server.workers.message_tasks import IncomingMessage, put
+from fhir_server.workers.message_deliveries import is_change
+from fhir_server.workers.message_states import MessageState, move_task, read_state
+from fhir_server.workers.message_tasks import IncomingMessage, make_binary, put
 from fhir_server.workers.messages import ACCEPTED, Received, receive
 from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
@@ -106,12 +111,12 @@ async def read_incoming(context: Context, caller: Caller, task: Task) -> Incomin
 async def replay(
     context: Context, caller: Caller, task: Task, interpreters: Mapping[str, Interpreter], again: bool = False
 ) -> Received | Task:
-    """What came in is interpreted again; a delivery waits again to be sent.
+    """What came in is interpreted again; a delivery waits again to be sent, in its place and with its control number.
 
     Raises Conflict for what was accepted, unless `again` says that it is meant.
     """
     if not is_intake(task):
-        return await _change(context, caller, task["id"], "waiting", "")
+        return await _send_again(context, caller, task, again)
     if read_state(task) in ACCEPTED and not again:
         raise Conflict(
             f"The message `Task/{task['id']}` was accepted. Interpreted again, it creates once more what its entries "
@@ -120,6 +125,28 @@ async def replay(
     message = await read_incoming(context, caller, task)
     interpreter = find_interpreter(interpreters, message.format)
     return await receive(context, caller, message, interpreter, again=True)
+
+
+async def _send_again(context: Context, caller: Caller, task: Task, again: bool) -> Task:
+    """The delivery as it waits; its message is written where it could not be before. Raises Unprocessable."""
+    if read_state(task) == "acknowledged" and not again:
+        raise Conflict(f"The message `Task/{task['id']}` was acknowledged; say --again to send it once more.")
+    if find_parts(task, "text") or not is_change(task):
+        return await _change(context, caller, task["id"], "waiting", "")
+    payload = await write_again(context, caller, task, lambda *_, **__: None)
+    if payload.reason:
+        raise Unprocessable(payload.reason)
+    return await _change(context, caller, task["id"], "waiting", "", payload.payload)
+
+
+def is_replayable(task: Task, again: bool) -> bool:
+    """Whether a replay of many takes a message: what was not accepted, and with `again` what was."""
+    state = read_state(task)
+    return (
+        state in ("refused", "closed")
+        or (state == "parked" and not is_intake(task))
+        or (again and state == "acknowledged")
+    )
 
 
 async def preview(
@@ -151,13 +178,23 @@ async def close(context: Context, caller: Caller, id: str, reason: str) -> Task:
     return await _change(context, caller, id, "closed", reason)
 
 
-async def _change(context: Context, caller: Caller, id: str, state: Any, reason: str) -> Task:
+async def _change(
+    context: Context, caller: Caller, id: str, state: MessageState, reason: str, text: bytes = b""
+) -> Task:
+    """The message in another state; `text`: what it sends from now on."""
+
     async def decide(reads: State) -> Decision[Task]:
         current = await reads.read("Task", id)
         if current is None:
             raise NotFound(f"`Task/{id}` does not exist any more.")
         members = {key: value for key, value in current.tree.items() if key != "meta"}
         moved = move_task(members, state, context.clock(), reason)
-        return Decision(moved, (put(moved),))
+        if state == "waiting" and "output" in moved:  # its tries are counted anew
+            moved["output"] = [each for each in moved["output"] if "tries" not in list_codes(each)]
+            moved = {key: value for key, value in moved.items() if value != []}
+        if not text:
+            return Decision(moved, (put(moved),))
+        moved["input"] = [make_part("text", valueReference={"reference": f"Binary/{id}"}), *moved["input"]]
+        return Decision(moved, (make_binary(id, ER7, text), put(moved)))
 
     return (await decide_and_commit(context, caller, decide)).answer

@@ -40,7 +40,7 @@ STATES: Mapping[MessageState, StateRow] = {
     "acknowledged": StateRow(
         "completed",
         "taken by its receiver; of what came in, by us",
-        ("acknowledged", "refused", "expired"),
+        ("acknowledged", "refused", "waiting", "expired"),
         removable=True,
     ),
     "refused": StateRow(

@@ -102,10 +102,16 @@ def make_binary(id: str, content_type: str, raw: bytes) -> Action:
     return put({"resourceType": "Binary", "id": id, "contentType": content_type, **data})
 
 
+def make_issues(issues: Sequence[Issue]) -> dict[str, Any]:
+    """The OperationOutcome that a Task contains; {} without issues."""
+    remarks = [replace(each, diagnostics=clean_text(each.diagnostics)) for each in issues]
+    return {**build_operation_outcome(remarks), "id": "issues"} if remarks else {}
+
+
 def make_intake_task(message: IncomingMessage, outcome: Outcome, received: str, now: int, keeps_text: bool) -> Action:
     """The Task of a message. `received`: when it first came; `now` (µs): when it was last tried."""
-    remarks = [replace(each, diagnostics=clean_text(each.diagnostics)) for each in outcome.issues]
-    issues = {"contained": [{**build_operation_outcome(remarks), "id": "issues"}]} if remarks else {}
+    remarks = make_issues(outcome.issues)
+    issues = {"contained": [remarks]} if remarks else {}
     outputs = [
         *(make_part("result", valueReference={"reference": each}) for each in outcome.made),
         *(make_part("deletion", valueString=clean_text(each)) for each in outcome.deletions),

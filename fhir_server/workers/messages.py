@@ -58,7 +58,10 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Received(NamedTuple):
-    """What came of a message. `repeated`: it had been accepted before, and nothing was written."""
+    """What came of a message. `repeated`: it had been accepted before, and nothing was written.
+
+    `made`: the references of what it has made now.
+    """
 
     id: str
     state: MessageState
@@ -66,6 +69,7 @@ class Received(NamedTuple):
     reason: str = ""
     issues: tuple[Issue, ...] = ()
     repeated: bool = False
+    made: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +120,12 @@ async def _accept(intake: Intake, groups: EntryGroups) -> Received:
         attempts += 1
         groups.authorised.clear()
         log = State(context, intake.caller)
-        task = await read_task(log, message.id)
+        is_new = attempts == 1 and not intake.again and await _is_new(log, message)
+        task = None if is_new else await read_task(log, message.id)
         accepted = task is not None and read_state(task) in ACCEPTED
         if task is not None and accepted and not intake.again:
             return Decision(_recall(task))
-        hopes = attempts == 1 and task is None
-        reused = await _find_reuse(log, message, intake.caller, hopes)
+        reused = None if is_new else await _find_reuse(log, message, intake.caller)
         actions: list[Action] = []
         if reused is not None and message.refuse_reused:
             said: Interpretation | Refusal = await _write_refusal(intake, reused.diagnostics, reused=True)
@@ -130,7 +134,7 @@ async def _accept(intake: Intake, groups: EntryGroups) -> Received:
         outcome = _conclude(said, actions, () if reused is None else (reused,))
         if accepted and outcome.state == "refused":
             return Decision(_answer(message, outcome))
-        actions += _log(intake, outcome, task, keeps_text=True)
+        actions += _log(intake, outcome, task, keeps_text=True, is_new=is_new)
         return Decision(_answer(message, outcome), actions, log.assertions, tuple(log.locks))
 
     return (await decide_and_commit(context, intake.caller, decide)).answer
@@ -176,20 +180,33 @@ def _recall(task: Mapping[str, Any]) -> Received:
 
 
 def _answer(message: IncomingMessage, outcome: Outcome) -> Received:
-    return Received(message.id, outcome.state, outcome.acknowledgement, outcome.reason, tuple(outcome.issues))
+    issues, made = tuple(outcome.issues), tuple(outcome.made)
+    return Received(message.id, outcome.state, outcome.acknowledgement, outcome.reason, issues, made=made)
 
 
-async def _find_reuse(log: State, message: IncomingMessage, caller: Caller, hopes: bool) -> Issue | None:
-    """What is to be said of another message with the same control number; its lock keeps two from passing at once.
+async def _is_new(log: State, message: IncomingMessage) -> bool:
+    """Whether no message with the control number has come, as hardly ever one has; then this is asserted."""
+    if not message.number:
+        return False
+    where = StartsWith("identifier", name_message(message.partner, message.number, ""))
+    page = await log.context.unrestricted.search(Query((Scope("Task", where),), count=1, brief=True))
+    if page.matches:
+        return False
+    _lock_number(log, message)
+    log.assert_none("Task", where, page.seen)
+    return True
 
-    `hopes`: that there is none is asserted without a look, since there hardly ever is one; the next try looks.
-    """
+
+def _lock_number(log: State, message: IncomingMessage) -> None:
+    """Keep two messages with one control number from passing at once."""
+    log.lock((f"message {message.partner} {message.number}",))
+
+
+async def _find_reuse(log: State, message: IncomingMessage, caller: Caller) -> Issue | None:
+    """What is to be said of another message with the same control number."""
     if not message.number:
         return None
-    log.lock((f"message {message.partner} {message.number}",))
-    if hopes:
-        log.assert_none("Task", StartsWith("identifier", name_message(message.partner, message.number, "")))
-        return None
+    _lock_number(log, message)
     pairs = [
         ("code", f"{TASK_SYSTEM}|{INTAKE}"),
         ("group-identifier", f"{PARTNER_SYSTEM}|{escape(message.partner)}"),
@@ -272,8 +289,10 @@ def _describe_deletion(action: Action) -> str:
     return f"DELETE {action.type}?{criteria}" if criteria else f"DELETE {action.type}/{action.id}"
 
 
-def _log(intake: Intake, outcome: Outcome, task: Mapping[str, Any] | None, keeps_text: bool) -> list[Action]:
-    """The Binary, the Task and, of what was accepted, the Provenance."""
+def _log(
+    intake: Intake, outcome: Outcome, task: Mapping[str, Any] | None, keeps_text: bool, is_new: bool = False
+) -> list[Action]:
+    """The Binary, the Task and, of what was accepted, the Provenance. `is_new`: none of them is there."""
     message, now = intake.message, intake.context.clock()
     received = task["authoredOn"] if task is not None else format_instant(now)
     actions = [make_intake_task(message, outcome, received, now, keeps_text)]
@@ -281,7 +300,7 @@ def _log(intake: Intake, outcome: Outcome, task: Mapping[str, Any] | None, keeps
         actions.insert(0, make_binary(message.id, message.content_type, message.raw))
     if outcome.state == "acknowledged":
         actions.append(make_provenance(message, outcome, now))
-    return actions
+    return [each._replace(is_new=True) for each in actions] if is_new else actions
 
 
 def _audit(intake: Intake, groups: EntryGroups, status: int) -> None:

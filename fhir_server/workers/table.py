@@ -5,6 +5,7 @@ from __future__ import annotations
 from fhir_server.workers.delivery import run_deliveries
 from fhir_server.workers.folders import watch_folders
 from fhir_server.workers.formats import FILE_FORMATS
+from fhir_server.workers.hl7v2_sending import step_sending
 from fhir_server.workers.holds import tidy_holds
 from fhir_server.workers.jobs import JobStep, run_jobs
 from fhir_server.workers.merges import step_merges
@@ -26,6 +27,7 @@ WORKERS: dict[str, Worker] = {
         Worker("holds", "Cancels holds of appointments that have expired.", tidy_holds, seconds=60.0),
         Worker("slots", "Keeps free Slots for Schedules that ask for them.", keep_free_slots, seconds=30.0),
         Worker("waitlist", "Offers times that became free to patients who wait.", offer_freed_times, seconds=5.0),
+        Worker("sending", "Makes the messages of changes that partners are sent.", step_sending),
         Worker("deliveries", "Sends the messages that wait to go to partners.", run_deliveries(OUTBOX)),
         Worker("folders", "Takes in the files that partners put into their folders.", watch_folders(FILE_FORMATS)),
         Worker("postings", "Posts the remittances that were taken in.", step_postings, seconds=2.0),

@@ -23,7 +23,9 @@ class Action(NamedTuple):
     `headers.ANY_VERSION`.
     `absent`: `If-None-Match: *`, nothing may be there. `where`: `Bundle.entry[n]`, or "". `purge`: the
     deletion that comes before a physical removal. `decided`: the operation that chose it has applied the rule of the
-    type itself, so that it is not asked. `patch_size`: bytes of the patch's text.
+    type itself, so that it is not asked. `patch_size`: bytes of the patch's text. `is_new`: it is asserted, without a
+    look, that nothing has the `id`. `is_valid`: its resource was made so that it is right, which is not
+    checked again.
     """
 
     method: Method
@@ -40,6 +42,8 @@ class Action(NamedTuple):
     purge: bool = False
     patch_size: int = 0
     decided: bool = False
+    is_new: bool = False
+    is_valid: bool = False
 
 
 class WriteResult(NamedTuple):

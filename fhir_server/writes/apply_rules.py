@@ -11,7 +11,7 @@ from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
 from fhir_server.writes.pending_writes import PendingWrites
-from fhir_server.writes.plan import Plan, plan_target
+from fhir_server.writes.plan import Plan, index_late, plan_target
 from fhir_server.writes.resolve_targets import Target
 from fhir_server.writes.resolve_texts import apply_patch
 from fhir_server.writes.rules import MOST_FURTHER_ACTIONS, Change, Ruling, Verb, build_refusal
@@ -32,9 +32,10 @@ async def apply_rules(context: Context, draft: Plan) -> None:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
                 if ruling.elements:
                     current = found.get(target.reference)
-                    content = draft.writes[step].content
-                    size = 0 if content is None else len(content.head) + len(content.tail)
+                    size = _size_of(draft, step)
                     await context.long_work.run(size, set_elements, context, draft, number, ruling.elements, current)
+                elif draft.late:
+                    await context.long_work.run(_size_of(draft, step), index_late, context, draft, number)
                 if ruling.actions:
                     found.update(await _add_actions(context, draft, ruling.actions))
             except FhirError as error:
@@ -44,6 +45,11 @@ async def apply_rules(context: Context, draft: Plan) -> None:
             if len(draft.steps) - planned > MOST_FURTHER_ACTIONS:
                 raise TooCostly(f"The rules of this write lead to more than {MOST_FURTHER_ACTIONS} further writes.")
         number += 1
+
+
+def _size_of(draft: Plan, position: int) -> int:
+    content = draft.writes[position].content
+    return 0 if content is None else len(content.head) + len(content.tail)
 
 
 def _is_asked(target: Target) -> bool:

@@ -14,7 +14,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
 from fhir_server.search.query import EVERYTHING, NOTHING
-from fhir_server.security.access import matches_restriction
+from fhir_server.security.check import compile_check
 from fhir_server.security.policy import Permission
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.action import Action
@@ -41,18 +41,18 @@ async def check_current(
     """Raise Forbidden, in the same words whatever is there, for a change of what is hidden or may not be changed."""
     if not context.policy.restricts(caller.principal):
         return
-    index = functools.partial(context.index.make_entries, base=caller.base)
+    index = functools.partial(context.index.make_some_entries, base=caller.base)
+    reader = context.reader(caller)
     waited_for = 0
     for target in targets:
         stored, permission = current.get(target.reference), _PERMISSIONS.get(target.action.method)
         if target.found or permission is None or stored is None or stored.raw is None:
             continue
-        clauses = [context.policy.write_restriction(caller.principal, target.action.type, permission)]
-        if _must_be_seen(context, target.action, caller):
-            clauses.append(context.policy.restriction(caller.principal, target.action.type))
-        for clause in clauses:
-            if not await context.long_work.run(len(stored.raw), matches_restriction, clause, stored, index):
-                raise make_refusal(target)
+        clause = context.policy.write_restriction(caller.principal, target.action.type, permission)
+        if not await context.long_work.run(len(stored.raw), compile_check(clause).allows, stored, index):
+            raise make_refusal(target)
+        if _must_be_seen(context, target.action, caller) and not await reader.shows(stored):
+            raise make_refusal(target)
         waited_for += len(stored.raw)
         if waited_for >= THREAD_FROM:
             await asyncio.sleep(0)

@@ -76,7 +76,8 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
 
     A decision without actions commits nothing. Its assertions are not checked then.
     """
-    deadline = asyncio.get_running_loop().time() + _RETRYING * context.settings.request_timeout
+    loop = context.time_limits.loop
+    deadline = loop.time() + _RETRYING * context.settings.request_timeout
     attempt = 0
     while True:
         draft: Plan | None = None
@@ -92,7 +93,7 @@ async def decide_and_commit(context: Context, caller: Caller, decide: Decide[T])
         except (AssertionFailed, RegistryChanged, WriteConflict) as error:
             if isinstance(error, RegistryChanged):
                 await context.parameters.reload()
-            if isinstance(error, LastingConflict) or asyncio.get_running_loop().time() > deadline:
+            if isinstance(error, LastingConflict) or loop.time() > deadline:
                 raise Conflict(
                     "Other writes kept changing what this one depends on; nothing was written. Try again."
                 ) from None

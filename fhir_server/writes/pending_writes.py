@@ -9,7 +9,8 @@ from typing import Any
 from fhir_server.fhir.resource import Text
 from fhir_server.search.entries import Entries
 from fhir_server.search.match import Candidate
-from fhir_server.search.query import Clause
+from fhir_server.search.query import Clause, Query
+from fhir_server.store.protocol import Page
 from fhir_server.writes.identity import build_stored_tree
 from fhir_server.writes.pending_index import PendingIndex
 
@@ -25,7 +26,8 @@ class _OfType:
     """By reference; a text is parsed when it is first looked at. None for a deletion."""
     waiting: dict[str, Entries | None] = field(default_factory=dict)
     """By reference, the entries (None: not made yet) of what the index does not have as it is."""
-    index: PendingIndex = field(default_factory=PendingIndex)
+    index: PendingIndex | None = None
+    """Made when the type is searched first."""
 
     def read(self, reference: str) -> Tree | None:
         """The resource; None for a deletion and for what is not written."""
@@ -43,6 +45,8 @@ class PendingWrites:
 
     def __init__(self, trees: Mapping[str, Tree | None] | None = None) -> None:
         self._types: dict[str, _OfType] = {}
+        self.pages: dict[int, tuple[Query, Page]] = {}
+        """By the identity of the query, what decisions of the plan have looked at in the store, and asserted."""
         for reference, tree in (trees or {}).items():
             self.put(reference, tree)
 
@@ -70,6 +74,10 @@ class PendingWrites:
         written = map(self._of_type, types)
         return {reference: each.read(reference) for each in written for reference in each.trees}
 
+    def holds_only(self, type: str, reference: str) -> bool:
+        """Whether nothing of a type is written but that one, if any."""
+        return self._of_type(type).trees.keys() <= {reference}
+
     def count(self, types: Iterable[str]) -> int:
         """How many resources of these types are written."""
         return sum(len(self._of_type(type).trees) for type in types)
@@ -79,14 +87,15 @@ class PendingWrites:
         writes = self._types.get(type)
         if writes is None:
             return {}
+        index = writes.index = writes.index or PendingIndex()
         for reference, entries in writes.waiting.items():
             tree, id = writes.read(reference), reference.partition("/")[2]
             if tree is None:
-                writes.index.remove(id)
+                index.remove(id)
             else:
-                writes.index.put(Candidate(type, id, 0, entries or make_entries(type, tree)))
+                index.put(Candidate(type, id, 0, entries or make_entries(type, tree)))
         writes.waiting.clear()
-        found = (f"{type}/{id}" for id in writes.index.find_matches(where))
+        found = (f"{type}/{id}" for id in index.find_matches(where))
         return {reference: tree for reference in found if (tree := writes.read(reference)) is not None}
 
     def _of_type(self, type: str) -> _OfType:

@@ -26,6 +26,7 @@ from fhir_server.requests.context import Context
 from fhir_server.requests.headers import ANY_VERSION
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.requests.request import Caller
+from fhir_server.search.entries import Entries
 from fhir_server.store.operations import Assertion, Content, Transaction, VersionIs, Write
 from fhir_server.store.protocol import SEARCH_PARAMETER, Stored, WriteConflict
 from fhir_server.writes.action import Action, WriteResult
@@ -65,6 +66,8 @@ class Plan:
     """What is written as rules see it; only where a rule will be asked."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
+    late: dict[int, Text] | None = None
+    """By number of the step, the texts that are indexed after their rule, which may set elements; None: none is."""
     positions: dict[str, int] = field(default_factory=dict)
     """By reference, the positions of the first writes, as far as `find_position` has looked."""
 
@@ -103,6 +106,8 @@ async def plan(context: Context, actions: Sequence[Action], caller: Caller, bund
     ruled = any(action.type in context.rules for action in actions)
     pending = PendingWrites() if ruled else None
     draft = Plan(caller, registry, found, resolved.assertions, resolved.locks, pending=pending)
+    if ruled and len(resolved.targets) == 1 and not context.policy.restricts(caller.principal):
+        draft.late = {}
     # Long plans in turn, in the order they came: worked on by turns they would all be done at the end of the last, and
     # nothing could be written meanwhile.
     async with context.planning if len(actions) > SLICE else nullcontext():
@@ -162,7 +167,9 @@ def _refuse_double_writes(resolved: ResolvedTargets) -> None:
 async def _read_current(context: Context, resolved: ResolvedTargets, caller: Caller) -> Mapping[str, Stored]:
     """The latest versions of what is updated, patched, or answers a conditional create; deletions too."""
     wanted = [
-        target for target in resolved.targets if target.found or _relies_on_current(context, target.action, caller)
+        target
+        for target in resolved.targets
+        if target.found or (_relies_on_current(context, target.action, caller) and not target.action.is_new)
     ]
     references = [target.reference for target in wanted if target.id]
     found: dict[str, Stored] = {}
@@ -229,6 +236,8 @@ def _find_answer(draft: Plan, target: Target, current: Stored | None) -> Stored 
 
 def _check_preconditions(context: Context, draft: Plan, target: Target, current: Stored | None) -> None:
     action = target.action
+    if action.method == "POST" and action.if_match is None:
+        return
     if action.absent and current is not None and current.raw is not None:
         raise PreconditionFailed(
             f"`{target.reference}` exists (version {current.version}), but `If-None-Match: *` asks that it does not."
@@ -269,7 +278,7 @@ def _plan_write(
     tree = build_stored_tree(text.tree, check_id(target.id))
     # criteria of this bundle have looked at it, and no reference in it was rewritten since
     entries = target.entries if text is action.text else None
-    if entries is None and (issues := context.validator.find_issues(tree)):
+    if entries is None and not action.is_valid and (issues := context.validator.find_issues(tree)):
         raise Invalid(issues=issues)
     if action.type == SEARCH_PARAMETER:
         check_search_parameter(context, tree, draft.parameters)
@@ -277,17 +286,47 @@ def _plan_write(
     if current is not None and is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
-    entries = entries or context.index.make_entries(action.type, tree, caller.base)
-    if len(text.raw) >= COUNTED_FROM:
-        check_resource(entries, context.settings, target.reference)
-    if context.settings.references == "enforce" and action.type not in REFERENCE_EXEMPT:
-        for reference in entries.references:
-            draft.required.setdefault(reference, (target, text))
     draft.steps.append((target, len(draft.writes)))
+    asked = action.type in context.rules
+    if draft.late is not None and draft.pending is not None and asked and not action.decided:
+        draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail)))
+        draft.late[len(draft.steps) - 1] = text
+        draft.pending.put(target.reference, tree)
+        return
+    entries = entries or context.index.make_entries(action.type, tree, caller.base)
+    _require_targets(context, draft, target, text, entries)
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     if draft.pending is not None:
-        draft.pending.put(target.reference, tree if action.type in context.rules else text, entries)
+        draft.pending.put(target.reference, tree if asked else text, entries)
     text.forget_tree()
+
+
+def add_entries(context: Context, draft: Plan, number: int, text: Text, entries: Entries) -> None:
+    """Give a planned write its index entries, and the plan the references that have to be there."""
+    target, position = draft.steps[number]
+    assert isinstance(position, int)
+    _require_targets(context, draft, target, text, entries)
+    draft.writes[position] = draft.writes[position]._replace(entries=entries)
+
+
+def _require_targets(context: Context, draft: Plan, target: Target, text: Text, entries: Entries) -> None:
+    """Add the references that have to be there. Raises TooCostly for a resource with too many entries."""
+    if len(text.raw) >= COUNTED_FROM:
+        check_resource(entries, context.settings, target.reference)
+    if entries.references and context.settings.references == "enforce" and target.action.type not in REFERENCE_EXEMPT:
+        for reference in entries.references:
+            draft.required.setdefault(reference, (target, text))
+
+
+def index_late(context: Context, draft: Plan, number: int) -> None:
+    """Index a write whose rule has set nothing in it."""
+    target = draft.steps[number][0]
+    text = draft.late.pop(number, None) if draft.late else None
+    tree = draft.pending.get(target.reference) if draft.pending is not None else None
+    if text is not None and tree is not None:
+        entries = context.index.make_entries(target.action.type, dict(tree), draft.caller.base)
+        add_entries(context, draft, number, text, entries)
+        text.forget_tree()
 
 
 def is_unchanged(current: Stored, head: bytes, tail: bytes) -> bool:

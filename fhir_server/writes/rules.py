@@ -42,9 +42,10 @@ class Ruling:
     """What a rule says of a change.
 
     Issues of severity `error` and `fatal` refuse the whole transaction (409 where all of them have the code `conflict`,
-    else 422); others go with the result. `actions` are written in the same transaction (each is asked about by its own
-    type's rule); `assertions` and `locks` are added to those of the state that the rule read. `elements` are set in the
-    resource itself: top-level name → value, None takes the element out.
+    else 422), and those of `information` say what to do instead; others go with the result. `actions` are written in
+    the same transaction (each is asked about by its own type's rule); `assertions` and `locks` are added to those of
+    the state that the rule read. `elements` are set in the resource itself: top-level name → value, None takes the
+    element out.
     """
 
     issues: tuple[Issue, ...] = ()
@@ -90,4 +91,6 @@ def build_refusal(issues: tuple[Issue, ...]) -> FhirError | None:
     errors = tuple(issue for issue in issues if issue.severity in ("error", "fatal"))
     if not errors:
         return None
-    return (Conflict if all(issue.code == "conflict" for issue in errors) else Unprocessable)(issues=errors)
+    advice = tuple(issue for issue in issues if issue.severity == "information")
+    kind = Conflict if all(issue.code == "conflict" for issue in errors) else Unprocessable
+    return kind(issues=(*errors, *advice))

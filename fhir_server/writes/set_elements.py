@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fhir_server.fhir.json_tree import encode
-from fhir_server.fhir.resource import join_members, parse, split_at_version, split_members
+from fhir_server.fhir.resource import Text, join_members, parse, split_at_version, split_members
 from fhir_server.requests.context import Context
-from fhir_server.store.operations import Content
+from fhir_server.store.operations import Content, Write
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.identity import build_stored_tree
-from fhir_server.writes.plan import Plan, is_unchanged
+from fhir_server.writes.pending_writes import Tree
+from fhir_server.writes.plan import Plan, add_entries, is_unchanged
+
+_SET_FIRST = frozenset(("resourceType", "id", "meta"))
 
 
 def set_elements(
@@ -22,12 +25,9 @@ def set_elements(
     assert isinstance(position, int) and draft.pending is not None
     write = draft.writes[position]
     assert write.content is not None
-    parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
-    parts |= {name: encode(value) for name, value in elements.items()}
-    text = parse(join_members({name: part for name, part in parts.items() if elements.get(name, part) is not None}))
-    tree = build_stored_tree(text.tree, target.id)
-    head, tail = split_at_version(text, write.type, write.id)
-    if current is not None and is_unchanged(current, head, tail):
+    tree, content = _set(write, draft.pending.get(target.reference) or {}, elements)
+    received = draft.late.pop(number, None) if draft.late else None
+    if current is not None and is_unchanged(current, content.head, content.tail):
         draft.pending.put(target.reference, tree)
         _drop_write(draft, number, position, current)
         return
@@ -36,7 +36,23 @@ def set_elements(
         if reference in draft.required and draft.required[reference][0] is target:
             del draft.required[reference]
     draft.pending.put(target.reference, tree, entries)
-    draft.writes[position] = write._replace(content=Content(head, tail), entries=entries)
+    draft.writes[position] = write._replace(content=content, entries=entries)
+    if received is not None:
+        add_entries(context, draft, number, received, entries)
+        received.forget_tree()
+
+
+def _set(write: Write, tree: Tree, elements: Mapping[str, Any]) -> tuple[dict[str, Any], Content]:
+    """The tree and the text with the elements."""
+    assert write.content is not None
+    head, tail = write.content
+    if all(value is not None and name not in tree and name not in _SET_FIRST for name, value in elements.items()):
+        added = b"".join([b',"%b":%b' % (name.encode(), encode(value)) for name, value in elements.items()])
+        return {**tree, **elements}, Content(head, tail[: tail.rindex(b"}")] + added + b"}")
+    parts: dict[str, Any] = dict(split_members(write.content.build_text(1, 0)))
+    parts |= {name: encode(value) for name, value in elements.items()}
+    text: Text = parse(join_members({n: part for n, part in parts.items() if elements.get(n, part) is not None}))
+    return build_stored_tree(text.tree, write.id), Content(*split_at_version(text, write.type, write.id))
 
 
 def _drop_write(draft: Plan, number: int, position: int, current: Stored) -> None:

@@ -7,7 +7,7 @@ that must not overlap name a lock in common (`State.lock`).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -19,11 +19,14 @@ from fhir_server.search.entries import Entries
 from fhir_server.search.query import Clause, Query, Scope
 from fhir_server.security.access import Reader
 from fhir_server.store.operations import Assertion, Matches, VersionIs
-from fhir_server.store.protocol import Stored
+from fhir_server.store.protocol import Page, Stored
 from fhir_server.writes.pending_writes import PendingWrites, Tree
 
 MOST_READ = 2000
 """Resources that one search of a decision may find."""
+
+MOST_PARSED = 5000
+"""Resources that stay parsed between looks, some 15 MB."""
 
 
 class Resource(NamedTuple):
@@ -58,6 +61,10 @@ class State:
     def lock(self, names: Iterable[str]) -> None:
         """Name locks: transactions that name one in common follow each other on every store."""
         self.locks.update(names)
+
+    def count_pending(self, type: str) -> int:
+        """How many resources of a type the plan writes."""
+        return self._pending.count((type,))
 
     def list_pending(self, types: frozenset[str]) -> dict[str, Tree | None]:
         """The plan's own writes of these types, `Type/id` → tree, None for a deletion."""
@@ -95,25 +102,52 @@ class State:
         limit = most + self._pending.count(wanted)
         most_bytes = self.context.settings.max_answer
         page = await self._reader.search(Query(scopes, count=limit + 1, most_bytes=most_bytes, brief=brief))
-        self.seen = page.seen
         if page.next is not None or len(page.matches) > limit:
             types = " and ".join(f"`{type}`" for type in wanted)
             number = f"{most} resources"
             if len(page.matches) <= limit:
                 number = f"{most_bytes:,} bytes (setting `max_answer`)"
             raise TooCostly(f"More than {number} of type {types} would have to be looked at; narrow the request.")
-        for scope in scopes:
-            if scope.type in asserted:
-                ids = tuple(match.id for match in page.matches if match.type == scope.type)
-                self.assertions.append(Matches(Query((scope,), count=limit + 1), ids, page.seen))
+        self._assert_page(scopes, page, asserted)
         stored = [match for match in page.matches if match.reference not in self._pending]
-        self.assertions += [VersionIs(each.type, each.id, each.version) for each in stored if each.type in asserted]
         resources = await self.context.long_work.run_each(_to_resource, stored)
         found = dict(zip((match.reference for match in stored), resources, strict=True))
         for type, where in wanted.items():
             own = self._pending.find_matches(type, where, self._make_entries)
             found |= {reference: Resource(tree, 0) for reference, tree in own.items()}
         return [found[reference] for reference in sorted(found)]
+
+    async def look(self, query: Query, asserted: Container[str], beside: str = "") -> Sequence[Tree] | None:
+        """As `search_types` for a brief query that one plan asks often; None where more matches than it counts.
+
+        `beside`: a write of the plan that is not looked for. What is found is shared: it must not be changed.
+        """
+        _, page = self._pending.pages.get(id(query), (query, None))
+        if page is None:
+            page = await self._reader.search(query)
+            if page.next is not None:
+                return None
+            self._pending.pages[id(query)] = query, page
+            self._assert_page(query.scopes, page, asserted)
+        self.seen = page.seen
+        found: Sequence[Stored] = page.matches
+        others = [scope for scope in query.scopes if not self._pending.holds_only(scope.type, beside)]
+        own_id = beside.partition("/")[2]
+        if others or any(match.id == own_id for match in found):
+            found = [match for match in found if match.reference not in self._pending]
+        trees = await _parse_each(self.context, found)
+        for scope in others:
+            own = self._pending.find_matches(scope.type, scope.where, self._make_entries)
+            trees += [tree for reference, tree in own.items() if reference != beside]
+        return trees
+
+    def _assert_page(self, scopes: Iterable[Scope], page: Page, asserted: Container[str]) -> None:
+        self.seen = page.seen
+        for scope in scopes:
+            if scope.type in asserted:
+                found = [match for match in page.matches if match.type == scope.type]
+                ids, versions = tuple([each.id for each in found]), tuple([each.version for each in found])
+                self.assertions.append(Matches(Query((scope,)), ids, page.seen, versions))
 
     def assert_none(self, type: str, where: Clause, seen: int | None = None) -> None:
         """Assert that nothing of a type matches. `seen`: that of the search that showed it, as in `Matches`."""
@@ -125,4 +159,24 @@ class State:
 
 
 def _to_resource(stored: Stored) -> Resource:
-    return Resource(orjson.loads(stored.raw or b"{}"), stored.version)
+    return Resource(_parse(stored), stored.version)
+
+
+def _parse(stored: Stored) -> Tree:
+    tree: Tree = orjson.loads(stored.raw or b"{}")
+    return tree
+
+
+async def _parse_each(context: Context, found: Sequence[Stored]) -> list[Tree]:
+    """The resources as trees; those of the last versions that were looked at are parsed once."""
+    parsed: dict[tuple[str, str, int, int], Tree] = context.snapshots.setdefault("parsed", {})
+    keys = [stored[:4] for stored in found]
+    missing = [stored for key, stored in zip(keys, found, strict=True) if key not in parsed]
+    if missing:
+        trees = await context.long_work.run_each(_parse, missing)
+        if len(parsed) + len(missing) > MOST_PARSED:
+            parsed.clear()
+            if len(missing) < len(found):
+                return await _parse_each(context, found)
+        parsed.update(zip((stored[:4] for stored in missing), trees, strict=True))
+    return [parsed[key] for key in keys]

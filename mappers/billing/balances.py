@@ -28,17 +28,15 @@ def share_balances(books: Books, day: date) -> dict[str, Share]:
     totals: dict[str, Decimal] = {}
     invoices: dict[str, Decimal] = {}
     ahead: dict[str, Decimal] = {}
-    for entry in books.entries:
-        if entry.day > day:
+    for kind, amount, counted, root, line, _, reason in books.entries:
+        if counted > day:
             break
-        if entry.kind == INVOICE:
-            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
-            continue
-        totals[entry.root] = totals.get(entry.root, ZERO) + entry.amount
-        if entry.line.partition("/")[0] in VISITS:
-            ahead[entry.root] = ahead.get(entry.root, ZERO) + entry.amount
-        if entry.reason == INVOICE:
-            invoices[entry.root] = invoices.get(entry.root, ZERO) + entry.amount
+        if kind != INVOICE:
+            totals[root] = totals.get(root, ZERO) + amount
+            if line.startswith(VISITS):
+                ahead[root] = ahead.get(root, ZERO) + amount
+        if kind == INVOICE or reason == INVOICE:
+            invoices[root] = invoices.get(root, ZERO) + amount
     shares = {}
     for name, total in totals.items():
         payer = find_payer(books.roots[name], day)
@@ -53,8 +51,10 @@ def find_payer(root: Root, day: date) -> str:
 
     What a patient has paid ahead is the patient's.
     """
-    nobody = PATIENT if root.name.startswith("Patient/") else UNBILLED
-    return next((payer for since, payer in reversed(root.payers) if since <= day), nobody)
+    for since, payer in reversed(root.payers):
+        if since <= day:
+            return payer
+    return PATIENT if root.name.startswith("Patient/") else UNBILLED
 
 
 _KEYS: dict[str, Callable[[Books, Entry], str]] = {

@@ -1,35 +1,25 @@
-"""Of each resource the elements that the books are made of: the others would take most of the memory of a report.
+"""The text of a resource as its row of the books: of what is written alike in many resources the value is kept.
 
-What is read so gives the same books as the whole resources (https://hl7.org/fhir/R4/financial-module.html).
+What is read so gives the same books as the whole resources (`book_rows.read_rows`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import msgspec
 
-from mappers.billing import codes
-from mappers.billing.adjustment_classes import DENIAL
-from mappers.billing.fields import Resource
+from mappers.billing.book_rows import ELEMENTS, BookRows
+
+BOOKED = ("PaymentReconciliation", "ClaimResponse", "Invoice", "Claim", "ChargeItem")
+"""The types that the books are made of, each before those that it names."""
+
+_MOST_KNOWN = 50_000
 
 
 class _Reference(TypedDict, total=False):
     reference: Any
-
-
-class _Amount(TypedDict, total=False):
-    value: Any
-
-
-class _Coding(TypedDict, total=False):
-    system: Any
-    code: Any
-
-
-class _Concept(TypedDict, total=False):
-    coding: list[_Coding]
 
 
 class _Period(TypedDict, total=False):
@@ -43,56 +33,35 @@ class _Resource(TypedDict, total=False):
     status: str
 
 
-class _Adjudication(TypedDict, total=False):
-    category: _Concept
-    reason: _Concept
-    amount: _Amount
-    value: Any
-    extension: list[Any]
-
-
 class _AnsweredLine(TypedDict, total=False):
     itemSequence: Any
-    adjudication: list[_Adjudication]
+    adjudication: msgspec.Raw
 
 
 class _ClaimResponse(_Resource, total=False):
     identifier: list[Any]
     request: _Reference
-    total: list[_Adjudication]
+    total: msgspec.Raw
     item: list[_AnsweredLine]
     addItem: list[_AnsweredLine]
-    adjudication: list[_Adjudication]
+    adjudication: msgspec.Raw
 
 
 class _PaymentReconciliation(_Resource, total=False):
+    created: Any
     extension: list[Any]
     paymentIssuer: _Reference
     detail: list[Any]
 
 
-class _PriceComponent(TypedDict, total=False):
-    amount: _Amount
-
-
 class _InvoiceLine(TypedDict, total=False):
-    priceComponent: list[_PriceComponent]
+    priceComponent: msgspec.Raw
     chargeItemReference: _Reference
 
 
 class _Invoice(_Resource, total=False):
     extension: list[Any]
     lineItem: list[_InvoiceLine]
-
-
-class _Member(TypedDict, total=False):
-    provider: _Reference
-    role: _Concept
-
-
-class _Insurance(TypedDict, total=False):
-    focal: Any
-    coverage: _Reference
 
 
 class _Related(TypedDict, total=False):
@@ -109,33 +78,33 @@ class _ClaimLine(TypedDict, total=False):
 
 class _Claim(_Resource, total=False):
     created: Any
-    patient: _Reference
-    insurer: _Reference
-    insurance: list[_Insurance]
-    careTeam: list[_Member]
-    provider: _Reference
-    facility: _Reference
+    patient: msgspec.Raw
+    insurer: msgspec.Raw
+    insurance: msgspec.Raw
+    careTeam: msgspec.Raw
+    provider: msgspec.Raw
+    facility: msgspec.Raw
     related: list[_Related]
     item: list[_ClaimLine]
 
 
-class _Performer(TypedDict, total=False):
-    actor: _Reference
-
-
 class _ChargeItem(_Resource, total=False):
     enteredDate: Any
-    priceOverride: _Amount
+    priceOverride: msgspec.Raw
     occurrenceDateTime: Any
     occurrencePeriod: _Period
-    performer: list[_Performer]
-    account: list[_Reference]
-    subject: _Reference
-    quantity: _Amount
+    performer: msgspec.Raw
+    account: msgspec.Raw
+    subject: msgspec.Raw
+    quantity: msgspec.Raw
 
 
 class _Encounter(_Resource, total=False):
     appointment: list[_Reference]
+
+
+class _Coverage(_Resource, total=False):
+    payor: msgspec.Raw
 
 
 _DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
@@ -145,26 +114,31 @@ _DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
     "Claim": msgspec.json.Decoder(_Claim),
     "ChargeItem": msgspec.json.Decoder(_ChargeItem),
     "Encounter": msgspec.json.Decoder(_Encounter),
+    "Coverage": msgspec.json.Decoder(_Coverage),
 }
-
-BOOKED = ("PaymentReconciliation", "ClaimResponse", "Invoice", "Claim", "ChargeItem")
-"""The types that the books are made of, each before those that it names."""
+_decode = msgspec.json.decode
 
 
-def read_for_books(type: str, text: bytes) -> Resource:
-    """The elements of a stored resource that count in the books."""
-    resource = cast(Resource, _DECODERS[type].decode(text))
-    if type == "ClaimResponse":
-        for part in (resource, *resource.get("item", ()), *resource.get("addItem", ())):
-            if "adjudication" in part:
-                part["adjudication"] = [each for each in part["adjudication"] if _counts(each)]
-    return resource
+class BookReader:
+    """Reads the resources of one report into rows."""
 
+    def __init__(self) -> None:
+        self.rows = BookRows()
+        self._known: dict[str, dict[bytes, Any]] = {name: {} for name in ELEMENTS}
 
-def _counts(entry: Resource) -> bool:
-    """Whether an adjudication is a payment, a denial, or wrote something off."""
-    for each in entry.get("extension", ()):
-        if each["url"] == codes.POSTED or (each["url"] == codes.CLASS and each.get("valueCode") == DENIAL):
-            return True
-    codings = entry.get("category", {}).get("coding", ())
-    return any(each.get("code") == "benefit" and each.get("system") == codes.ADJUDICATION for each in codings)
+    def read(self, type: str, text: bytes) -> str:
+        """Add the row of a stored resource; its id."""
+        tree = _DECODERS[type].decode(text)
+        self.rows.add(type, tree, self._take)
+        return str(tree["id"])
+
+    def _take(self, name: str, element: Any) -> Any:
+        """The value of an element, the same object for all that are written alike."""
+        if element is None:
+            return ELEMENTS[name](None)
+        known, text = self._known[name], bytes(element)
+        if text not in known:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[text] = ELEMENTS[name](_decode(text))
+        return known[text]

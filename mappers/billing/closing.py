@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
-from mappers.billing.fields import ZERO, Resources
+from mappers.billing.book_rows import BookRows
+from mappers.billing.fields import ZERO
 from mappers.billing.ledger import (
     CHARGE,
     INVOICE,
     OPENING,
     UNBILLED,
+    VISITS,
     Books,
     Entry,
     Root,
     find_first_answers,
-    make_books,
+    make_books_of_rows,
 )
 
 _LOOK_BACK = timedelta(days=366)
+_CLAIM = "Claim/"
 
 
 def close_books(books: Books, day: date) -> Books:
-    """One entry an open line, one a claim for its Invoices; charges of the year before as sums of days.
+    """One entry an open claim (or line without one), one for its Invoices; charges of the year before as sums of days.
 
     The result can be stored as JSON. Balances from that day on, and reports of later periods, come out the same.
     """
@@ -60,8 +62,12 @@ def close_books(books: Books, day: date) -> Books:
 
 
 def _find_parts(entry: Entry) -> list[tuple[str, str]]:
-    """(kind, line) under which an entry goes on: in the balance, and in what is invoiced."""
-    parts = [] if entry.kind == INVOICE else [(OPENING, entry.line)]
+    """(kind, line) under which an entry goes on: in the balance, and in what is invoiced.
+
+    The lines of a claim stay with it, so that what is paid ahead for its visit alone is told from the rest.
+    """
+    line = "" if entry.root.startswith(_CLAIM) and not entry.line.startswith(VISITS) else entry.line
+    parts = [] if entry.kind == INVOICE else [(OPENING, line)]
     return [*parts, (INVOICE, "")] if INVOICE in (entry.kind, entry.reason) else parts
 
 
@@ -69,24 +75,21 @@ def _date_root(root: Root, entered: date | None, day: date) -> Root:
     """The root with the day of its first charge, from which it is unbilled until a claim is made."""
     if entered is None or any(since <= day for since, _ in root.payers):
         return root
-    return replace(root, payers=((entered, UNBILLED), *root.payers))
+    return root._replace(payers=((entered, UNBILLED), *root.payers))
 
 
-def continue_books(opening: Books, resources: Resources, day: date) -> Books:
-    """Books from the closing of a day on. `resources`: what came after it, with what it names; more does no harm."""
-    later = make_books(resources, opening)
+def continue_books(opening: Books, rows: BookRows, day: date) -> Books:
+    """Books from the closing of a day on. `rows`: what came after it, with what it names; more does no harm."""
+    later = make_books_of_rows(rows, opening)
     entries = tuple(entry for entry in later.entries if entry.day > day)
     charges: dict[str, list[str]] = {}
     for charge, of in opening.root_of_charge.items():
-        charges.setdefault(of, []).append(charge)
+        if not of.startswith(_CLAIM):
+            charges.setdefault(of, []).append(charge)
     renamed = [_rename(entry, charges.get(entry.root, ()), later) for entry in opening.entries]
-    roots = dict(later.roots)
-    for old, new in sorted({(old.root, new.root) for old, new in zip(opening.entries, renamed, strict=True)}):
-        if old == new or not old.startswith("Patient/"):
-            roots[new] = _merge(new, opening.roots[old], roots.get(new))
     return Books(
         entries=(*renamed, *entries),
-        roots=roots,
+        roots=_continue_roots(opening, renamed, later),
         answers=(*opening.answers, *(each for each in later.answers if each.day > day)),
         provider_adjustments=(
             *opening.provider_adjustments,
@@ -101,13 +104,28 @@ def continue_books(opening: Books, resources: Resources, day: date) -> Books:
     )
 
 
+def _continue_roots(opening: Books, renamed: Sequence[Entry], later: Books) -> dict[str, Root]:
+    """The roots of both; most claims of the opening are as they were, so that only the others are looked at closely."""
+    pairs = zip(opening.entries, renamed, strict=True)
+    moved = {(old.root, new.root) for old, new in pairs if not old.root.startswith(_CLAIM)}
+    known = later.roots.keys() | {new for _, new in moved}
+    roots = {name: root for name, root in opening.roots.items() if name.startswith(_CLAIM) and name not in known}
+    roots |= later.roots
+    moved |= {(name, name) for name in known & opening.roots.keys() if name.startswith(_CLAIM)}
+    for old, new in sorted(moved):
+        if old == new or not old.startswith("Patient/"):
+            roots[new] = _merge(new, opening.roots[old], roots.get(new))
+    return roots
+
+
 def _rename(entry: Entry, charges: Iterable[str], later: Books) -> Entry:
     """The entry under the claim or Invoice that was made of its charges or visit since. `charges`: of its root."""
-    kind = entry.root.partition("/")[0]
-    if kind == "Claim":
+    if entry.root.startswith(_CLAIM):
         return entry
-    names = (entry.line, entry.root, *charges)
-    new = later.root_of_visit.get(entry.line) if kind == "Patient" else _find_first(names, later.root_of_charge)
+    if entry.root.startswith("Patient/"):
+        new = later.root_of_visit.get(entry.line)
+    else:
+        new = _find_first((entry.line, entry.root, *charges), later.root_of_charge)
     return entry._replace(root=new or entry.root)
 
 
@@ -121,7 +139,7 @@ def _merge(name: str, before: Root, later: Root | None) -> Root:
     A claim that was made of charges since says who rendered them, and where. Of equal payers the last one counts.
     """
     if later is None:
-        return replace(before, name=name)
+        return before if before.name == name else before._replace(name=name)
     first_known, then_known = (before, later) if before.name == name else (later, before)
     last_first = dict.fromkeys(reversed((*before.payers, *later.payers)))
     payers = list(reversed(last_first))

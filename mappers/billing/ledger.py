@@ -7,35 +7,30 @@ PaymentReconciliation; an Invoice moves an amount from the payers to the patient
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 
-from mappers.billing import codes
-from mappers.billing.adjudications import Adjustment, read_amount
-from mappers.billing.claim_responses import read_posted
-from mappers.billing.fields import (
-    ZERO,
-    Resource,
-    Resources,
-    find_code,
-    find_extension,
-    find_identifier,
-    find_reference,
-    find_serviced_days,
-    make_reference,
-    resolve,
-    sum_amounts,
-    to_amount,
-    to_day,
+from mappers.billing.adjudications import Adjustment
+from mappers.billing.book_rows import (
+    BookRows,
+    ChargeRow,
+    ClaimRow,
+    DetailRow,
+    InvoiceRow,
+    LineAnswer,
+    PaymentRow,
+    ResponseRow,
+    read_rows,
 )
-from mappers.billing.follow_up import read_denied
+from mappers.billing.fields import ZERO, Resources, to_day
 
 CHARGE, PAYMENT, ADJUSTMENT, REFUND, INVOICE = "charge", "payment", "adjustment", "refund", "invoice"
 OPENING = "opening"
-VISITS = frozenset({"Appointment", "Encounter"})
-"""What a patient pays ahead for; it is the `line` of such an entry."""
+VISITS = ("Appointment/", "Encounter/")
+"""How the reference of what a patient pays ahead for begins; it is the `line` of such an entry."""
 PATIENT, UNBILLED = "patient", "unbilled"
 """Whose an amount is where no payer has it: the patient's, or nobody's yet, without a claim and without an Invoice."""
 
@@ -57,8 +52,7 @@ class Entry(NamedTuple):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """A claim with its successors to other payers, or a charge without a claim; `payers`: (day, payer)."""
 
     name: str
@@ -99,7 +93,7 @@ class Books:
     answers: tuple[Answer, ...] = ()
     provider_adjustments: tuple[HeldBack, ...] = ()
     unapplied: tuple[HeldBack, ...] = ()
-    charges: Resources = field(default_factory=dict)
+    charges: dict[str, ChargeRow] = field(default_factory=dict)
     root_of_charge: dict[str, str] = field(default_factory=dict)
     root_of_claim: dict[str, str] = field(default_factory=dict)
     root_of_visit: dict[str, str] = field(default_factory=dict)
@@ -108,20 +102,22 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    resources: Resources
+    rows: BookRows
     root_of_claim: dict[str, str]
     root_of_charge: dict[str, str]
-    responses: dict[str, Resource]
+    responses: dict[str, ResponseRow]
     root_of_visit: dict[str, str]
 
     def find_root(self, reference: str) -> str:
         """The root of a Claim, Invoice or ChargeItem; another reference is its own."""
-        resource = self.resources.get(reference)
-        if resource is not None and resource["resourceType"] == "Invoice":
-            charges = (find_reference(each.get("chargeItemReference")) for each in resource.get("lineItem", ()))
-            claim = find_reference(find_extension(resource, codes.CLAIM_REFERENCE))
-            reference = next((each for each in charges if each in self.root_of_charge), claim or reference)
+        if reference.startswith("Invoice/") and (invoice := self.rows.invoices.get(reference)) is not None:
+            charges = (charge for charge, _ in invoice.lines if charge in self.root_of_charge)
+            reference = next(charges, invoice.claim or reference)
         return self.root_of_claim.get(reference) or self.root_of_charge.get(reference) or reference
+
+    def find_response(self, detail: DetailRow) -> ResponseRow | None:
+        """The ClaimResponse of a detail, by its reference or its key."""
+        return self.rows.responses.get(detail.response) or self.responses.get(detail.response_key)
 
 
 def make_books(resources: Resources, opening: Books | None = None) -> Books:
@@ -129,38 +125,54 @@ def make_books(resources: Resources, opening: Books | None = None) -> Books:
 
     `opening` only tells the claims of charges entered before; `closing.continue_books` adds its entries.
     """
-    by_type: dict[str, list[Resource]] = {}
-    for each in resources.values():
-        by_type.setdefault(each["resourceType"], []).append(each)
-    charges = [e for e in by_type.get("ChargeItem", ()) if e.get("status") in ("billable", "billed")]
-    claims = sorted(by_type.get("Claim", ()), key=lambda e: (str(e.get("created", "")), make_reference(e)))
-    lookup = _look_up(claims, by_type, resources, opening)
-    entries = [entry for each in charges if (entry := _read_charge(each, lookup))]
-    entries += [entry for each in by_type.get("Invoice", ()) for entry in _read_invoice(each, lookup)]
+    return make_books_of_rows(read_rows(resources.values()), opening)
+
+
+def make_books_of_rows(rows: BookRows, opening: Books | None = None) -> Books:
+    """The same of what is read of the resources."""
+    claims = sorted(rows.claims.values(), key=_order_of)
+    charges = {name: each for name, each in rows.charges.items() if each.counts}
+    lookup = _look_up(claims, rows, opening)
+    entries = [
+        Entry(CHARGE, each.amount, each.day, lookup.find_root(name), name, "")
+        for name, each in charges.items()
+        if each.day is not None
+    ]
+    for invoice in rows.invoices.values():
+        entries += _read_invoice(invoice, lookup)
     answers: list[Answer] = []
     plb: list[HeldBack] = []
     unapplied: list[HeldBack] = []
-    for each in by_type.get("PaymentReconciliation", ()):
-        day = find_posting_day(each)
-        if each.get("status") == "active" and day is not None:
-            for detail in each.get("detail", ()):
-                entries += _read_detail(detail, each, day, lookup)
-                _sort_detail(detail, each, day, (plb, unapplied))
-                answers += _read_answer(detail, each, day, lookup)
-    entries.sort(key=lambda entry: entry.day)
-    answers.sort(key=lambda answer: answer.day)
-    roots = _make_roots(claims, charges, entries, lookup)
+    # of one day's entries, a payment stands before what gives it back
+    for payment in sorted(rows.payments.values(), key=_order_of):
+        day = payment.day
+        if day is None or not payment.active:
+            continue
+        for detail in payment.details:
+            response = lookup.find_response(detail) if detail.response or detail.response_key else None
+            entries += _read_detail(detail, response, payment, lookup)
+            _sort_detail(detail, payment, (plb, unapplied))
+            if response is not None and not response.reversal:
+                root = lookup.find_root(response.claim)
+                answers.append(Answer(root, day, payment.issuer, response.submitted, response.list_denied()))
+    entries.sort(key=attrgetter("day"))
+    answers.sort(key=attrgetter("day"))
     return Books(
         entries=tuple(entries),
-        roots=roots,
+        roots=_make_roots(claims, charges.values(), entries, lookup),
         answers=tuple(answers),
         provider_adjustments=tuple(plb),
         unapplied=tuple(unapplied),
-        charges={make_reference(each): each for each in charges},
+        charges=charges,
         root_of_charge=lookup.root_of_charge,
         root_of_claim=lookup.root_of_claim,
         root_of_visit=lookup.root_of_visit,
     )
+
+
+def _order_of(row: ClaimRow | PaymentRow) -> tuple[str, str]:
+    """When it was made, and its reference."""
+    return row.created, row.reference
 
 
 def find_root(books: Books, claim: str) -> str:
@@ -176,192 +188,133 @@ def find_first_answers(books: Books) -> list[Answer]:
     return list(seen.values())
 
 
-def find_posting_day(resource: Resource) -> date | None:
-    """The day of the extension `posting-date`; without it a resource is another system's and not in the ledger."""
-    return to_day(str(find_extension(resource, codes.POSTING_DATE) or ""))
-
-
-def _look_up(
-    claims: Iterable[Resource], by_type: Mapping[str, list[Resource]], resources: Resources, opening: Books | None
-) -> _Lookup:
+def _look_up(claims: Iterable[ClaimRow], rows: BookRows, opening: Books | None) -> _Lookup:
     """Roots: the first claim that is in force with a charge, else the Invoice that has it, else the charge."""
     root_of_claim: dict[str, str] = {}
     known = opening.root_of_charge if opening else {}
     root_of_charge = {charge: root for charge, root in known.items() if root.startswith("Claim/")}
     for claim in claims:
-        name = make_reference(claim)
-        linked = [find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in claim.get("item", ())]
-        root = next((root_of_charge[each] for each in linked if each in root_of_charge), name)
-        root_of_claim[name] = root
-        if claim.get("status") not in ("cancelled", "entered-in-error"):
+        linked = [charge for _, charge in claim.lines if charge]
+        root = next((root_of_charge[each] for each in linked if each in root_of_charge), claim.reference)
+        root_of_claim[claim.reference] = root
+        if not claim.ended:
             for each in linked:
                 root_of_charge.setdefault(each, root)
-    for invoice in by_type.get("Invoice", ()):
-        for line in invoice.get("lineItem", ()):
-            root_of_charge.setdefault(find_reference(line.get("chargeItemReference")), make_reference(invoice))
+    for invoice in rows.invoices.values():
+        for charge, _ in invoice.lines:
+            root_of_charge.setdefault(charge, invoice.reference)
     root_of_charge.pop("", None)
-    by_key = {find_identifier(each, codes.RESPONSE_KEY): each for each in by_type.get("ClaimResponse", ())}
-    visits = _look_up_visits(claims, root_of_claim, by_type.get("Encounter", ()))
-    return _Lookup(resources, root_of_claim, root_of_charge, by_key, visits)
+    by_key = {each.key: each for each in rows.responses.values()}
+    return _Lookup(rows, root_of_claim, root_of_charge, by_key, _look_up_visits(claims, root_of_claim, rows.visits))
 
 
 def _look_up_visits(
-    claims: Iterable[Resource], root_of_claim: Mapping[str, str], encounters: Iterable[Resource]
+    claims: Iterable[ClaimRow], root_of_claim: Mapping[str, str], visits: Mapping[str, Iterable[str]]
 ) -> dict[str, str]:
     """Encounters, and the Appointments of those at hand, to the root of the first claim in force that bills them."""
     roots: dict[str, str] = {}
     for claim in claims:
-        if claim.get("status") not in ("cancelled", "entered-in-error"):
-            for item in claim.get("item", ()):
-                for each in item.get("encounter", ()):
-                    roots.setdefault(find_reference(each), root_of_claim[make_reference(claim)])
-    for encounter in encounters:
-        if root := roots.get(make_reference(encounter)):
-            for each in encounter.get("appointment", ()):
-                roots.setdefault(find_reference(each), root)
+        for each in claim.encounters if not claim.ended else ():
+            roots.setdefault(each, root_of_claim[claim.reference])
+    for encounter, appointments in visits.items():
+        if root := roots.get(encounter):
+            for each in appointments:
+                roots.setdefault(each, root)
     return roots
 
 
-def _read_charge(charge: Resource, lookup: _Lookup) -> Entry | None:
-    day = to_day(str(charge.get("enteredDate", "")))
-    if day is None:
-        return None
-    name = make_reference(charge)
-    return Entry(CHARGE, to_amount(charge.get("priceOverride")), day, lookup.find_root(name), name, "")
-
-
-def _read_invoice(invoice: Resource, lookup: _Lookup) -> Iterator[Entry]:
-    day = find_posting_day(invoice)
-    if day is None or invoice.get("status") not in ("issued", "balanced"):
+def _read_invoice(invoice: InvoiceRow, lookup: _Lookup) -> Iterator[Entry]:
+    if invoice.day is None or not invoice.in_force:
         return
-    root = lookup.find_root(make_reference(invoice))
-    for line in invoice.get("lineItem", ()):
-        amount = sum_amounts(to_amount(each.get("amount")) for each in line.get("priceComponent", ()))
-        charge = find_reference(line.get("chargeItemReference"))
-        yield Entry(INVOICE, amount, day, lookup.find_root(charge) if charge else root, charge, PATIENT)
+    root = lookup.find_root(invoice.reference)
+    for charge, amount in invoice.lines:
+        yield Entry(INVOICE, amount, invoice.day, lookup.find_root(charge) if charge else root, charge, PATIENT)
 
 
-def _find_response(detail: Resource, lookup: _Lookup) -> Resource | None:
-    pointer = detail.get("response") or {}
-    resource = resolve(pointer, lookup.resources)
-    return resource or lookup.responses.get((pointer.get("identifier") or {}).get("value", ""))
-
-
-def _is_provider_adjustment(detail: Resource) -> bool:
-    return bool(find_code(detail.get("type"), codes.PROVIDER_REASON))
-
-
-def _sort_detail(detail: Resource, payment: Resource, day: date, books: tuple[list[HeldBack], list[HeldBack]]) -> None:
+def _sort_detail(detail: DetailRow, payment: PaymentRow, books: tuple[list[HeldBack], list[HeldBack]]) -> None:
     plb, unapplied = books
-    payer = find_reference(payment.get("paymentIssuer"))
-    reference = str(
-        find_extension(detail, codes.PROVIDER_REFERENCE) or (detail.get("identifier") or {}).get("value", "")
-    )
-    amount = to_amount(detail.get("amount"))
-    if _is_provider_adjustment(detail):
-        plb.append(HeldBack(find_code(detail["type"], codes.PROVIDER_REASON), reference, amount, day, payer))
-    elif find_code(detail.get("type")) == "unapplied" and amount:
-        unapplied.append(HeldBack("unapplied", reference, amount, day, payer))
+    assert payment.day is not None
+    if detail.provider_reason:
+        plb.append(HeldBack(detail.provider_reason, detail.name, detail.amount, payment.day, payment.issuer))
+    elif detail.type == "unapplied" and detail.amount:
+        unapplied.append(HeldBack("unapplied", detail.name, detail.amount, payment.day, payment.issuer))
 
 
-def _read_detail(detail: Resource, payment: Resource, day: date, lookup: _Lookup) -> Iterator[Entry]:
+def _read_detail(
+    detail: DetailRow, response: ResponseRow | None, payment: PaymentRow, lookup: _Lookup
+) -> Iterable[Entry]:
     """The entries of one detail: a payer's adjudication, the patient's money, or an adjustment by hand."""
-    kind, amount = find_code(detail.get("type"), codes.PAYMENT_TYPE), to_amount(detail.get("amount"))
-    if not kind or _is_provider_adjustment(detail):
-        return
-    response = _find_response(detail, lookup)
+    assert payment.day is not None
+    if not detail.kind or detail.provider_reason:
+        return ()
     if response is not None:
-        yield from _read_response(response, amount, day, find_reference(payment.get("paymentIssuer")), lookup)
-        return
-    request = find_reference(detail.get("request"))
-    root = lookup.find_root(request)
-    reason = INVOICE if request.startswith("Invoice/") else find_code(detail.get("type"), codes.DETAIL_TYPE)
-    payer, line = find_reference(payment.get("paymentIssuer")) or PATIENT, ""
-    if root.partition("/")[0] in VISITS:
+        return _read_response(response, detail.amount, payment, lookup)
+    root = lookup.find_root(detail.request)
+    reason = INVOICE if detail.request.startswith("Invoice/") else detail.reason
+    line = ""
+    if root.startswith(VISITS):
         line = root
-        root = lookup.root_of_visit.get(root) or find_reference(find_extension(payment, codes.PAYMENT_PATIENT)) or root
-    if kind == "adjustment":
-        yield Entry(ADJUSTMENT, -amount, day, root, line, payer, reason)
-    else:
-        yield Entry(PAYMENT if amount >= 0 else REFUND, -amount, day, root, line, payer, reason)
+        root = lookup.root_of_visit.get(root) or payment.patient or root
+    usual = PAYMENT if detail.amount >= 0 else REFUND
+    kind = ADJUSTMENT if detail.kind == "adjustment" else usual
+    return (Entry(kind, -detail.amount, payment.day, root, line, payment.issuer or PATIENT, reason),)
 
 
-def _read_response(response: Resource, paid: Decimal, day: date, payer: str, lookup: _Lookup) -> Iterator[Entry]:
+def _read_response(response: ResponseRow, paid: Decimal, payment: PaymentRow, lookup: _Lookup) -> list[Entry]:
     """Line by line; what is paid or written off without a line stands at the claim and is never spread."""
-    claim = find_reference(response.get("request"))
-    root = lookup.find_root(claim)
-    items = (lookup.resources.get(claim) or {}).get("item", ())
-    charges = {item.get("sequence"): find_reference(find_extension(item, codes.CHARGE_ITEM)) for item in items}
-    rest = paid
-    for line in response.get("item", ()):
-        entries = line.get("adjudication", ())
-        amount = read_amount(entries, "benefit") or ZERO
-        rest -= amount
-        yield from _make_entries(amount, entries, (day, root, charges.get(line.get("itemSequence"), ""), payer))
-    others = [entry for line in response.get("addItem", ()) for entry in line.get("adjudication", ())]
-    yield from _make_entries(rest, [*response.get("adjudication", ()), *others], (day, root, "", payer))
+    claim = lookup.rows.claims.get(response.claim)
+    charges = dict(claim.lines) if claim is not None else {}
+    assert payment.day is not None
+    root, entries, rest = lookup.find_root(response.claim), [], paid
+    for sequence, answer in response.lines:
+        rest -= answer.paid
+        entries += _make_entries(answer.paid, answer, payment, root, charges.get(sequence, ""))
+    for answer in response.others:
+        entries += _make_entries(rest, answer, payment, root, "")
+        rest = ZERO
+    return entries
 
 
-def _make_entries(
-    paid: Decimal, adjudication: Iterable[Resource], where: tuple[date, str, str, str]
-) -> Iterator[Entry]:
-    if paid:
-        yield Entry(PAYMENT, -paid, *where)
-    for entry in adjudication:
-        if written_off := read_posted(entry):
-            yield Entry(ADJUSTMENT, -written_off, *where, find_code(entry.get("reason"), codes.CARC))
-
-
-def _read_answer(detail: Resource, payment: Resource, day: date, lookup: _Lookup) -> Iterator[Answer]:
-    response = _find_response(detail, lookup)
-    if response is not None and not find_identifier(response, codes.REVERSED_KEY):
-        root = lookup.find_root(find_reference(response.get("request")))
-        charge = read_amount(response.get("total", ()), "submitted") or ZERO
-        yield Answer(root, day, find_reference(payment.get("paymentIssuer")), charge, tuple(read_denied(response)))
+def _make_entries(paid: Decimal, answer: LineAnswer, payment: PaymentRow, root: str, line: str) -> list[Entry]:
+    day, issuer = payment.day, payment.issuer
+    assert day is not None
+    entries = [Entry(ADJUSTMENT, -off, day, root, line, issuer, reason) for off, reason in answer.written_off]
+    return [Entry(PAYMENT, -paid, day, root, line, issuer), *entries] if paid else entries
 
 
 def _make_roots(
-    claims: Iterable[Resource], charges: Iterable[Resource], entries: Iterable[Entry], lookup: _Lookup
+    claims: Iterable[ClaimRow], charges: Iterable[ChargeRow], entries: Iterable[Entry], lookup: _Lookup
 ) -> dict[str, Root]:
-    roots: dict[str, Root] = {}
+    first: dict[str, ClaimRow] = {}
+    payers: dict[str, tuple[tuple[date, str], ...]] = {}
     for claim in claims:
-        if claim.get("status") in ("cancelled", "entered-in-error"):
+        if claim.ended:
             continue
-        name = lookup.find_root(make_reference(claim))
-        earlier = roots.get(name) or _claim_to_root(name, claim, lookup)
-        payer, day = _find_payer(claim, lookup), to_day(str(claim.get("created", "")))
-        roots[name] = replace(earlier, payers=(*earlier.payers, (day, payer))) if payer and day else earlier
+        name = lookup.root_of_claim[claim.reference]
+        first.setdefault(name, claim)
+        payer, day = lookup.rows.payors.get(claim.coverage) or claim.insurer, to_day(claim.created)
+        if payer and day:
+            payers[name] = (*payers.get(name, ()), (day, payer))
+    unbilled: dict[str, ChargeRow] = {}
+    accounts: dict[str, str] = {}
     for charge in charges:
-        name = lookup.find_root(make_reference(charge))
-        account = find_reference((charge.get("account") or [None])[0])
-        if name not in roots:
-            day = to_day(
-                str(charge.get("occurrenceDateTime") or (charge.get("occurrencePeriod") or {}).get("start", ""))
-            )
-            performer = (charge.get("performer") or [{}])[0]
-            who = find_reference(performer.get("actor"))
-            roots[name] = Root(name, find_reference(charge.get("subject")), account, who, "", day)
-        elif account and not roots[name].account:
-            roots[name] = replace(roots[name], account=account)
+        name = lookup.find_root(charge.reference)
+        if charge.account:
+            accounts.setdefault(name, charge.account)
+        if name not in first:
+            unbilled.setdefault(name, charge)
+    roots = {
+        name: Root(
+            name, each.patient, accounts.get(name, ""), each.provider, each.location, each.served, payers.get(name, ())
+        )
+        for name, each in first.items()
+    }
+    for name, each in unbilled.items():
+        roots[name] = Root(name, each.patient, accounts.get(name, ""), each.provider, "", to_day(each.served))
     for entry in entries:
-        roots.setdefault(entry.root, Root(entry.root, entry.root if entry.root.startswith("Patient/") else ""))
+        if entry.root not in roots:
+            roots[entry.root] = Root(entry.root, entry.root if entry.root.startswith("Patient/") else "")
     return roots
-
-
-def _claim_to_root(name: str, claim: Resource, lookup: _Lookup) -> Root:
-    team = [each for each in claim.get("careTeam", ()) if find_code(each.get("role")) in ("primary", "")]
-    provider = find_reference((team[0] if team else claim).get("provider"))
-    days = [day for item in claim.get("item", ()) if (day := find_serviced_days(item)[0])]
-    patient, place = find_reference(claim.get("patient")), find_reference(claim.get("facility"))
-    return Root(name, patient, "", provider, place, min(days, default=None))
-
-
-def _find_payer(claim: Resource, lookup: _Lookup) -> str:
-    for each in claim.get("insurance", ()):
-        if each.get("focal"):
-            coverage = resolve(each.get("coverage"), lookup.resources) or {}
-            return find_reference((coverage.get("payor") or [None])[0]) or find_reference(claim.get("insurer"))
-    return find_reference(claim.get("insurer"))
 
 
 def list_entries(books: Books, day: date) -> Iterator[Entry]:

@@ -147,7 +147,7 @@ def _find_refusal(remittance: Remittance, payment: ClaimPayment, match: ClaimMat
         return NOT_POSTED.get(payment.status, f"Claim status `{payment.status}` is not known. Post it by hand.")
     if match.claim is None:
         others = ", ".join(f"`{make_reference(each)}`" for each in match.candidates)
-        advice = f"It may be {others}: choose, then post by hand." if others else "Find it, then post by hand."
+        advice = f"It may be {others}: choose." if others else "Find it."
         return f"No claim has the number `{payment.control_number}`. {advice}"
     if payment.status == REVERSAL:
         lacks = find_reversed(payment, earlier) is None
@@ -161,7 +161,9 @@ def _find_refusal(remittance: Remittance, payment: ClaimPayment, match: ClaimMat
         )
     if payment.paid < 0:
         return "The payer takes money back without a reversal. Ask for the reversal (claim status 22)."
-    by_hand = [each for each in earlier if find_extension(each, codes.POSTED_BY) and _is_same(each, payment)]
+    gone = {find_identifier(each, codes.REVERSED_KEY) for each in earlier}
+    standing = (each for each in earlier if find_identifier(each, codes.RESPONSE_KEY) not in gone)
+    by_hand = [each for each in standing if find_extension(each, codes.POSTED_BY) and _is_same(each, payment)]
     if by_hand:
         return (
             f"It was already posted by hand, by {find_extension(by_hand[0], codes.POSTED_BY)}. Reverse one of the two."
@@ -220,9 +222,10 @@ def _leave_unapplied(
     """The money of a claim that does not post stays in the reconciliation, unapplied."""
     payment = remittance.claims[number]
     focus = make_reference(claim) if claim is not None else ""
-    amount = f" {payment.paid:.2f} stay unapplied." if payment.paid else ""
+    amount = f"{payment.paid:.2f} stay unapplied. " if payment.paid else ""
+    advice = f"{amount}`PaymentReconciliation/$post` with this Task applies it."
     task = make_task(
-        "unapplied-payment", f"{remittance.make_key()}:{number}", focus, settings.created, f"{text}{amount}"
+        "unapplied-payment", f"{remittance.make_key()}:{number}", focus, settings.created, f"{text} {advice}"
     )
     return ClaimEntry(None, (task,))
 

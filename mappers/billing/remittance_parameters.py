@@ -103,10 +103,25 @@ def parameters_to_remittance(parameters: Iterable[Resource]) -> Remittance | Iss
     except _Wrong as wrong:
         return Issue("error", "value", str(wrong.args[0]), (str(wrong.args[1]),))
     if len(values.get("claims", ())) > MOST_CLAIMS:
-        text = f"A remittance that is typed has at most {MOST_CLAIMS} claims; send the 835, or several remittances."
-        return Issue("error", "too-costly", text, ("claim",))
+        return _refuse_many()
     made = Remittance(**values)
     return replace(made, digest=made.make_digest())
+
+
+def parameters_to_claims(parameters: Iterable[Resource]) -> tuple[ClaimPayment, ...] | Issue:
+    """The claims of the parts `claim` of a Parameters, none where there are none; or the first Issue."""
+    try:
+        claims: tuple[ClaimPayment, ...] = _read_parts(parameters, {"claim": REMITTANCE["claim"]}, "$post").get(
+            "claims", ()
+        )
+    except _Wrong as wrong:
+        return Issue("error", "value", str(wrong.args[0]), (str(wrong.args[1]),))
+    return _refuse_many() if len(claims) > MOST_CLAIMS else claims
+
+
+def _refuse_many() -> Issue:
+    text = f"A remittance that is typed has at most {MOST_CLAIMS} claims; send the 835, or several remittances."
+    return Issue("error", "too-costly", text, ("claim",))
 
 
 def _read_parts(parts: Iterable[Resource], table: Mapping[str, _Part], where: str) -> dict[str, Any]:

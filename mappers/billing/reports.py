@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from mappers.billing.adjudications import Adjustment
 from mappers.billing.balances import share_balances
-from mappers.billing.charges import find_quantity
-from mappers.billing.fields import ZERO, find_reference, to_day
+from mappers.billing.fields import ZERO, to_day
 from mappers.billing.ledger import (
     ADJUSTMENT,
     CHARGE,
@@ -46,17 +45,21 @@ def age_receivables(books: Books, day: date, by: str = "service", group: str = "
 
     Age counts from the first service of the claim, or from the day when it became the payer's or the patient's to pay.
     """
-    since = find_responsibility(books, day)
-    rows: dict[str, dict[str, Decimal]] = {}
-    for name, share in share_balances(books, day).items():
+    since = find_responsibility(books, day) if by != "service" else {}
+    sums: dict[tuple[str, date], Decimal] = {}
+    name_group = _GROUPS[group]
+    for name, (total, patient, payer) in share_balances(books, day).items():
         root = books.roots[name]
-        for payer, amount in ((share.payer, share.total - share.patient), (PATIENT, share.patient)):
-            if not amount:
-                continue
-            served = root.service_day or day
-            start = served if by == "service" else since.get((name, payer == PATIENT), served)
-            row = rows.setdefault(_GROUPS[group](root, payer), dict.fromkeys((bucket for bucket, _ in BUCKETS), ZERO))
-            row[find_bucket((day - start).days)] += amount
+        served = root.service_day or day
+        for whose, amount in ((payer, total - patient), (PATIENT, patient)):
+            if amount:
+                start = since.get((name, whose == PATIENT), served)
+                key = (name_group(root, whose), start)
+                sums[key] = sums.get(key, ZERO) + amount
+    rows: dict[str, dict[str, Decimal]] = {}
+    for (whose, start), amount in sums.items():
+        row = rows.setdefault(whose, dict.fromkeys((bucket for bucket, _ in BUCKETS), ZERO))
+        row[find_bucket((day - start).days)] += amount
     return [AgingRow(key, rows[key]) for key in sorted(rows)]
 
 
@@ -204,11 +207,8 @@ def _sum_over_90(books: Books, day: date) -> Decimal:
 
 def _charge_lags(books: Books, within: Iterable[Entry]) -> Iterable[int]:
     for entry in within:
-        charge = books.charges.get(entry.line) or {}
-        served = to_day(
-            str(charge.get("occurrenceDateTime") or (charge.get("occurrencePeriod") or {}).get("start", ""))
-        )
-        if entry.kind == CHARGE and served:
+        charge = books.charges.get(entry.line) if entry.kind == CHARGE else None
+        if charge is not None and (served := to_day(charge.served)):
             yield (entry.day - served).days
 
 
@@ -279,17 +279,13 @@ def measure_productivity(books: Books, start: date, end: date) -> list[Productiv
     for entry in books.entries:
         if not start <= entry.day <= end or entry.kind == INVOICE:
             continue
-        charge = books.charges.get(entry.line) or {}
-        performer = (charge.get("performer") or [{}])[0]
-        provider = find_reference(performer.get("actor")) or books.roots[entry.root].provider
+        charge = books.charges.get(entry.line)
+        provider = (charge.provider if charge is not None else "") or books.roots[entry.root].provider
         row = sums.setdefault(provider, {})
         row[entry.kind] = row.get(entry.kind, ZERO) + entry.amount
-        if entry.kind == CHARGE:
-            row["units"] = row.get("units", Decimal(0)) + find_quantity(charge)
-            served = str(charge.get("occurrenceDateTime") or (charge.get("occurrencePeriod") or {}).get("start", ""))[
-                :10
-            ]
-            visits.setdefault(provider, set()).add((find_reference(charge.get("subject")), served))
+        if entry.kind == CHARGE and charge is not None:
+            row["units"] = row.get("units", Decimal(0)) + charge.quantity
+            visits.setdefault(provider, set()).add((charge.patient, charge.served))
     rows = [_make_row(name, len(visits.get(name, ())), sums[name]) for name in sorted(sums)]
     return [row for row in rows if any((row.visits, row.units, row.charges, row.payments, row.adjustments))]
 

@@ -10,8 +10,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from mappers.hl7v2.changes import CHOICES, Change, Resource
-from mappers.hl7v2.rows import SOURCE_EXTENSION
+from mappers.hl7v2.changes import Change, Resource, find_choice
+from mappers.hl7v2.rows import find_source
 
 WHOLE = frozenset({"coding", "reference", "value", "text", "display"})
 """Members by which an object is one value; other objects, such as periods, are completed member by member."""
@@ -77,7 +77,7 @@ def _delete(tree: Resource, path: str) -> Resource:
     elif url is not None and isinstance(present, list):
         _set(result, name, [each for each in present if each.get("url") != url])
     elif source and isinstance(present, list):
-        _set(result, name, [each for each in present if _find_source(each) != source])
+        _set(result, name, [each for each in present if find_source(each) != source])
     else:
         _set(result, name, None)
     return result
@@ -91,22 +91,15 @@ def _set(result: Resource, name: str, value: Any) -> None:
         result.pop(f"_{name}", None)
 
 
-def _find_source(entry: Any) -> str:
-    extensions = entry.get("extension", []) if isinstance(entry, dict) else []
-    return next((str(each.get("valueString")) for each in extensions if each.get("url") == SOURCE_EXTENSION), "")
-
-
 def _is_of(entry: Any, sources: frozenset[str]) -> bool:
-    source = _find_source(entry)
+    source = find_source(entry)
     return bool(source) and source in sources
 
 
 def _drop_other_choices(result: Resource, name: str, addition: Resource) -> None:
-    for prefix in CHOICES:
-        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1].isupper():
-            for other in [each for each in result if each.lstrip("_").startswith(prefix) and each not in addition]:
-                if other.lstrip("_")[len(prefix) : len(prefix) + 1].isupper():
-                    del result[other]
+    if choice := find_choice(name):
+        for other in [each for each in result if find_choice(each.lstrip("_")) == choice and each not in addition]:
+            del result[other]
 
 
 def _drop_contradicted(result: Resource, name: str) -> None:
@@ -141,7 +134,7 @@ def _join_lists(present: list[Any], value: list[Any], name: str, change: Change,
         keys = {_find_key(each) for each in value}
         others = [each for each in present if _find_key(each) not in keys]
         return others if mode == "remove" else [*others, *value]
-    if any(_find_source(each) for each in value):
+    if any(find_source(each) for each in value):
         return [each for each in present if not _is_of(each, sources)] + value
     return value
 
@@ -160,13 +153,14 @@ def _join_extensions(present: list[Resource], value: list[Resource]) -> list[Res
 
 def _join_identifiers(present: list[Resource], value: list[Resource]) -> list[Resource]:
     """The identifiers told take the place of those that they are; a number that a merge retired stays retired."""
-    uses = {(each.get("system"), each.get("value")): each.get("use") for each in present}
-    told = {(each.get("system"), each.get("value")) for each in value}
-    retired = {key for key in told if uses.get(key) == "old"}
-    others = [each for each in present if (each.get("system"), each.get("value")) not in told]
-    return others + [
-        {"use": "old", **each} if (each.get("system"), each.get("value")) in retired else each for each in value
-    ]
+    uses = {_name(each): each.get("use") for each in present}
+    told = {_name(each) for each in value}
+    others = [each for each in present if _name(each) not in told]
+    return others + [{"use": "old", **each} if uses.get(_name(each)) == "old" else each for each in value]
+
+
+def _name(identifier: Resource) -> tuple[str | None, str | None]:
+    return identifier.get("system"), identifier.get("value")
 
 
 def _find_key(entry: Any) -> str:

@@ -6,6 +6,7 @@ with it, a change is applied to the current resource and goes by id with the ver
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class _Builder:
         current = self.current.get(change.url)
         may = self._may(change)
         if current is not None:
-            self._update(Change(**{**_list_members(change), "resource": resource}), current, may)
+            self._update(replace(change, resource=resource), current, may)
         elif not may:
             text = f"{self.context.message} messages of this partner may not create a {change.type}; it is left out."
             self.issues.append(tell(text))
@@ -129,9 +130,8 @@ class _Builder:
 
     def _update(self, change: Change, current: Resource, may: str) -> None:
         if change.credit and current.get("status") in BILLED:
-            self._add_task(
-                "credit-of-billed-charge", "A charge that is billed already is undone.", change.identity, current
-            )
+            text = "A charge that is billed already is undone."
+            self._add_task("credit-of-billed-charge", text, change.identity, current)
             return
         if may == CHANGE and self._is_newer(current):
             return
@@ -143,9 +143,8 @@ class _Builder:
         if updated is current:
             return
         if change.type == "ChargeItem" and current.get("status") in BILLED:
-            self.issues.append(
-                warn("0", f"The charge {current['id']} is billed already; the message does not change it.")
-            )
+            text = f"The charge {current['id']} is billed already; the message does not change it."
+            self.issues.append(warn("0", text))
             return
         if may != CHANGE:
             text = f"{self.context.message} messages of this partner do not change a known {change.type}; it stays."
@@ -263,13 +262,19 @@ class _Builder:
 
     def _link(self, value: Any) -> Any:
         """The value with literal references to known resources; the same object where there are none."""
-        if isinstance(value, list):
-            items = [self._link(each) if isinstance(each, dict | list) else each for each in value]
-            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
-        known = self.references.get(reference) if isinstance(reference := value.get("reference"), str) else None
-        changed = {} if known is None else {"reference": None, **known}
+        link = self._link
+        if type(value) is list:
+            items: list[Any] | None = None
+            for place, each in enumerate(value):
+                if (type(each) is dict or type(each) is list) and (linked := link(each)) is not each:
+                    items = items or list(value)
+                    items[place] = linked
+            return items or value
+        changed: Resource = {}
+        if "reference" in value and type(reference := value["reference"]) is str and reference in self.references:
+            changed = {"reference": None, **self.references[reference]}
         for name, each in value.items():
-            if isinstance(each, dict | list) and (linked := self._link(each)) is not each:
+            if (type(each) is dict or type(each) is list) and (linked := link(each)) is not each:
                 changed[name] = linked
         if not changed:
             return value
@@ -279,19 +284,19 @@ class _Builder:
         """The bundle, its Provenance last with every other entry as target; none where an issue forbids storing."""
         if has_errors(self.issues):
             return Built(None, tuple(self.issues))
-        entries = list(self.entries.values())
-        sources = [each for each in entries if each["resource"]["resourceType"] == "Provenance"]
-        others = [each for each in entries if each["resource"]["resourceType"] != "Provenance"]
-        targets = [{"reference": _find_place(each) or each["fullUrl"]} for each in others]
-        for each in sources if targets else ():
-            each["resource"] = {**each["resource"], "target": targets}
-            others.append(each)
-        for each in others:
-            if each["request"]["method"] == "PUT" and _find_place(each):
-                each["fullUrl"] = f"urn:fhir-server:{_find_place(each)}"
+        entries, sources, targets = [], [], []
+        for entry in self.entries.values():
+            if entry["resource"]["resourceType"] == "Provenance":
+                sources.append(entry)
+                continue
+            place = _find_place(entry)
+            targets.append({"reference": place or entry["fullUrl"]})
+            entries.append({**entry, "fullUrl": f"urn:fhir-server:{place}"} if place else entry)
+        for entry in sources if targets else ():
+            entries.append({**entry, "resource": {**entry["resource"], "target": targets}})
         bundle: Resource = {"resourceType": "Bundle", "type": "transaction"}
-        if others:
-            bundle["entry"] = others
+        if entries:
+            bundle["entry"] = entries
         return Built(bundle, tuple(self.issues), self._find_patient())
 
     def _find_patient(self) -> str:
@@ -305,10 +310,6 @@ def _find_place(entry: Resource) -> str:
     """`Patient/1` of an entry that updates by id, else ""."""
     url = str(entry["request"]["url"])
     return url if "/" in url and "?" not in url else ""
-
-
-def _list_members(change: Change) -> dict[str, Any]:
-    return {name: getattr(change, name) for name in Change.__slots__}
 
 
 def write_bundle(bundle: Resource, indent: bool = False) -> bytes:

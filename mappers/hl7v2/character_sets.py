@@ -48,8 +48,7 @@ def decode_message(octets: bytes, default: str = "") -> Decoded:
     if name and name not in CHARACTER_SETS:
         names = ", ".join(CHARACTER_SETS)
         text = f"The character set `{name}` of MSH-18 is not read here. Send one of {names}."
-        issue = refuse("103", text, PLACE)
-        return Decoded(None, (Issue(issue.severity, issue.condition, issue.text, issue.location, True),))
+        return Decoded(None, (refuse("103", text, PLACE, rejected=True),))
     codec = CHARACTER_SETS.get(name, "utf-8")
     try:
         return Decoded(octets.decode(codec), ())

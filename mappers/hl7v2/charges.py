@@ -7,54 +7,68 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.changes import Change, Resource
-from mappers.hl7v2.clinical import pr1_to_procedure
+from mappers.hl7v2.clinical import dg1_to_condition, pr1_to_procedure
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import cwe_to_organization
 from mappers.hl7v2.datatypes.quantities import mo_to_money, read_number
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.issues import refuse, tell, warn
-from mappers.hl7v2.orders import Subject
-from mappers.hl7v2.patients import find_key, read_concept
+from mappers.hl7v2.insurance import in1_to_coverage
+from mappers.hl7v2.merges import Merge
+from mappers.hl7v2.patients import Subject, find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill
-from mappers.hl7v2.tasks import code_task
+from mappers.hl7v2.subjects import map_subject
+from mappers.hl7v2.tasks import write_task
 
-UNIT_PRICE = extension_url("unit-price")
+PAYMENT_FIELDS = (("transaction date", 4), ("transaction code", 7), ("charge", 31))
+"""Fields of FT1 that the Task of a payment tells."""
+
 CHARGES, PAYMENTS = frozenset({"CG", "CD"}), frozenset({"PY", "AJ"})
 
 
-def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, context: Context) -> None:
+def map_dft(root: Group, context: Context) -> list[Merge]:
+    """Patient, visit and insurance, then the charges."""
+    if not root.holds("PID") or not root.list_children("FINANCIAL"):
+        context.refuse("100", "The message needs the segments PID and FT1.", Segment("FT1", ()).place())
+        return []
+    subject = map_subject(root, root, context)
+    for group in root.list_children("FINANCIAL"):
+        ft1_to_charge_item(group, subject, context)
+        for diagnosis in group.all("DG1"):
+            dg1_to_condition(diagnosis, subject, context)
+        for insurance in group.list_children("FINANCIAL_INSURANCE"):
+            in1_to_coverage(insurance, subject.patient, context)
+    return []
+
+
+def ft1_to_charge_item(group: Group, subject: Subject, context: Context) -> None:
     """Adds what one FINANCIAL group says: a charge, the undoing of one (CD), or a payment (PY, AJ)."""
     segment = group.segment("FT1")
     kind = segment.text(6).upper()
     if kind in PAYMENTS:
-        _add_payment(segment, kind, subject, context)
+        _add_payment(segment, kind, subject.patient, context)
         return
     if kind not in CHARGES:
-        text = f"FT1-6 is `{kind[:20]}`; it must be CG, CD, PY or AJ."
-        context.issues.append(refuse("103", text, segment.place(6)))
+        context.refuse("103", f"FT1-6 is `{kind[:20]}`; it must be CG, CD, PY or AJ.", segment.place(6))
         return
     draft = Draft({"resourceType": "ChargeItem", "subject": subject.patient.reference})
     fill(draft, segment, "ChargeItem", context)
     charge = draft.resource
     if "code" not in charge:
-        text = "FT1-25 and FT1-7 are empty: a charge needs a code."
-        context.issues.append(refuse("101", text, segment.place(25)))
+        context.refuse("101", "FT1-25 and FT1-7 are empty: a charge needs a code.", segment.place(25))
         return
     if subject.encounter:
         charge["context"] = subject.encounter.reference
-    if account:
-        charge["account"] = [account.reference]
+    if subject.account:
+        charge["account"] = [subject.account.reference]
     _set_price(charge, segment, context)
     if organization := cwe_to_organization(segment.first(13), Cell(context, segment.place(13))):
         charge["performingOrganization"] = organization
-    identifier = _identify(segment, kind, charge, (*find_key(subject.patient), *find_key(account)), context)
-    charge["identifier"] = [identifier]
+    charge["identifier"] = [_identify(segment, kind, subject, context)]
     _add_details(charge, group, subject, context)
-    change = context.changes.add(charge, read_identity(identifier))
+    change = context.changes.add(charge, read_identity(charge["identifier"][0]))
     if kind == "CG":
         change.on_create = {"status": "billable"}
     else:
@@ -62,13 +76,14 @@ def ft1_to_charge_item(group: Group, subject: Subject, account: Change | None, c
         change.credit = True
 
 
-def _identify(segment: Segment, kind: str, charge: Resource, owner: tuple[str, ...], context: Context) -> Resource:
+def _identify(segment: Segment, kind: str, subject: Subject, context: Context) -> Resource:
     """FT1-2, and for a credit the charge that FT1-31 names; else account, time, code, modifiers, performer, ordinal."""
     number = (segment.text(31) if kind != "CG" else "") or segment.text(2)
     if number:
         return build_identifier(number, f"{context.partner.root}/transaction")
     text = "FT1-2 is empty: the charge is known by account, time, code, modifiers and performer."
-    context.issues.append(warn("101", text, segment.place(2)))
+    context.warn("101", text, segment.place(2))
+    owner = (*find_key(subject.patient), *find_key(subject.account))
     parts = (*owner, segment.text(4), segment.raw(25) or segment.raw(7), segment.raw(26), segment.text(20))
     ordinal = context.changes.count("charge", *parts)
     return derive_identifier("charge", (*parts, str(ordinal)), context.partner)
@@ -93,7 +108,7 @@ def _add_details(charge: Resource, group: Group, subject: Subject, context: Cont
     procedures = [
         procedure
         for inner in group.list_children("FINANCIAL_PROCEDURE")
-        if (procedure := pr1_to_procedure(inner.segment("PR1"), subject.patient, subject.encounter, context))
+        if (procedure := pr1_to_procedure(inner.segment("PR1"), subject, context))
     ]
     if procedures:
         charge["service"] = [each.reference for each in procedures]
@@ -102,29 +117,18 @@ def _add_details(charge: Resource, group: Group, subject: Subject, context: Cont
         charge["reason"] = [each for each in reasons if each]
 
 
-def _add_payment(segment: Segment, kind: str, subject: Subject, context: Context) -> None:
+def _add_payment(segment: Segment, kind: str, patient: Change, context: Context) -> None:
     """A Task that lists money which is not posted yet."""
     what = "payment" if kind == "PY" else "adjustment"
     amount = mo_to_money(segment.first(11), Cell(context, segment.place(11)))
     number = segment.text(2) or f"{context.changes.seed} {segment.sequence}"
     identifier = build_identifier(number, f"{context.partner.root}/transaction")
-    task: Resource = {
-        "resourceType": "Task",
-        "identifier": [identifier],
-        "status": "requested",
-        "intent": "order",
-        "code": code_task("payment-not-posted"),
-        "description": f"A {what} came by HL7 v2 and is not posted.",
-        "for": subject.patient.reference,
-    }
-    inputs: list[Resource] = []
-    if amount:
-        inputs.append({"type": {"text": "amount"}, "valueMoney": amount})
-    inputs.append({"type": {"text": "transaction type"}, "valueString": kind})
-    for number_, title in ((4, "transaction date"), (7, "transaction code"), (31, "charge")):
-        if text := segment.text(number_):
-            inputs.append({"type": {"text": title}, "valueString": text})
-    task["input"] = inputs
+    task = write_task("payment-not-posted", f"A {what} came by HL7 v2 and is not posted.", identifier)
+    task["for"] = patient.reference
+    inputs: list[Resource] = [{"type": {"text": "amount"}, "valueMoney": amount}] if amount else []
+    texts = [("transaction type", kind)]
+    texts += [(title, segment.text(number)) for title, number in PAYMENT_FIELDS]
+    task["input"] = inputs + [{"type": {"text": title}, "valueString": text} for title, text in texts if text]
     context.changes.add(task, read_identity(identifier))
     text = f"The {what} of FT1-2 `{number[:40]}` is listed by a Task and waits to be posted."
-    context.issues.append(tell(text, segment.place(6)))
+    context.tell(text, segment.place(6))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes import quantities
 from mappers.hl7v2.datatypes.codes import build_concept, cwe_to_codeable_concept, st_to_string
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, ei_to_identifier, read_identity
+from mappers.hl7v2.datatypes.identifiers import add_derived, ei_to_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xad_to_address
 from mappers.hl7v2.datatypes.times import add_minutes, dr_to_period, put_primitive, tm_to_time, ts_to_date_time
 from mappers.hl7v2.er7 import Composite, Segment
-from mappers.hl7v2.issues import warn
-from mappers.hl7v2.patients import choose_identity, find_key
+from mappers.hl7v2.patients import Subject, add_draft, find_key
 from mappers.hl7v2.rows import Draft, fill, warn_missing
 from mappers.hl7v2.vocabulary import translate
 
@@ -29,60 +29,51 @@ RANGE = re.compile(r"\s*([+-]?[\d.]{1,20})\s*-\s*([+-]?[\d.]{1,20})\s*", re.ASCI
 LIMIT = re.compile(r"\s*(<=?|>=?)\s*([+-]?[\d.]{1,20})\s*", re.ASCII)
 
 
-def dg1_to_condition(segment: Segment, patient: Change, encounter: Change | None, context: Context) -> Change | None:
+def dg1_to_condition(segment: Segment, subject: Subject, context: Context) -> None:
     """Adds a Condition and its place among the diagnoses of the Encounter."""
-    draft = Draft({"resourceType": "Condition", "subject": patient.reference})
+    patient, encounter, _ = subject
+    draft = Draft({"resourceType": "Condition", **subject.links})
     fill(draft, segment, "Condition", context)
     resource = draft.resource
     if "code" not in resource and "identifier" not in resource:
         warn_missing(segment, 3, context)
-        return None
-    if encounter:
-        resource["encounter"] = encounter.reference
-    if segment.text(21) == "D":
+        return
+    deleted = segment.text(21) == "D"
+    if deleted:
         resource["verificationStatus"] = build_concept(VERIFICATION, "entered-in-error")
     if parent := ei_to_identifier(segment.first(22), Cell(context, segment.place(22))):
         due_to = {"url": DUE_TO, "valueReference": {"type": "Condition", "identifier": parent}}
         resource.setdefault("extension", []).append(due_to)
-    parts = (*find_key(patient), *find_key(encounter), segment.text(3, 3), segment.text(3) or segment.text(4))
-    change = _add(draft, "condition", parts, context)
-    if encounter and segment.text(21) != "D":
+    parts = (*find_key(patient), *find_key(encounter), segment.text(3, 3), _name_code(segment))
+    change = add_draft(draft, "condition", parts, context)
+    if encounter and not deleted:
         _add_diagnosis(segment, change, encounter, context)
-    return change
 
 
-def _add(draft: Draft, kind: str, parts: tuple[str, ...], context: Context) -> Change:
-    """Adds a resource known by its own identifier, or else by one that is derived."""
-    identity = choose_identity(draft.resource)
-    if identity is None:
-        identifier = derive_identifier(kind, parts, context.partner)
-        draft.resource.setdefault("identifier", []).append(identifier)
-        identity = read_identity(identifier)
-    change = context.changes.add(draft.resource, identity)
-    change.delete += draft.delete
-    return change
+def _name_code(segment: Segment) -> str:
+    """What tells a diagnosis or procedure of one visit from another: its code, else its text, wherever that stands."""
+    return segment.text(3) or segment.text(4) or segment.text(3, 2) or segment.text(3, 9)
 
 
 def _add_diagnosis(segment: Segment, condition: Change, encounter: Change, context: Context) -> None:
     entry: Resource = {"condition": condition.reference}
     kind = segment.text(6)
     target = translate(kind, "DiagnosisType", "DG1-6", context.partner) if kind else None
-    if target:
-        entry["use"] = build_concept(target.system, target.code, target.display)
-    elif kind:
-        entry["use"] = build_concept("v2-0052", kind)
+    if kind:
+        entry["use"] = build_concept(*((target.system, target.code, target.display) if target else ("v2-0052", kind)))
     if rank := quantities.nm_to_integer(segment.first(15), Cell(context, segment.place(15))):
         entry["rank"] = rank
     encounter.resource.setdefault("diagnosis", []).append(entry)
 
 
-def al1_to_allergy_intolerance(segment: Segment, patient: Change, context: Context) -> Change | None:
+def al1_to_allergy_intolerance(segment: Segment, subject: Subject, context: Context) -> None:
     """Adds an AllergyIntolerance."""
+    patient = subject.patient
     draft = Draft({"resourceType": "AllergyIntolerance", "patient": patient.reference})
     fill(draft, segment, "AllergyIntolerance", context)
     if "code" not in draft.resource:
         warn_missing(segment, 3, context)
-        return None
+        return
     reaction = draft.resource.get("reaction")
     severity = segment.text(4)
     if reaction and severity and not context.partner.severity_is_criticality:
@@ -91,37 +82,40 @@ def al1_to_allergy_intolerance(segment: Segment, patient: Change, context: Conte
         if target:
             reaction[0]["severity"] = target.code
     parts = (*find_key(patient), segment.text(3, 3), segment.text(3) or segment.text(3, 2))
-    change = _add(draft, "allergy", parts, context)
+    change = add_draft(draft, "allergy", parts, context)
     change.on_create = {"clinicalStatus": build_concept("allergyintolerance-clinical", "active")}
-    return change
 
 
-def pr1_to_procedure(segment: Segment, patient: Change, encounter: Change | None, context: Context) -> Change | None:
+def pr1_to_procedure(segment: Segment, subject: Subject, context: Context) -> Change | None:
     """Adds a Procedure; PR1-7 minutes make its time a period."""
-    draft = Draft({"resourceType": "Procedure", "subject": patient.reference})
+    draft = Draft({"resourceType": "Procedure", **subject.links})
     fill(draft, segment, "Procedure", context)
     resource = draft.resource
     if "code" not in resource:
         warn_missing(segment, 3, context)
         return None
-    if encounter:
-        resource["encounter"] = encounter.reference
     start = ts_to_date_time(segment.first(5), Cell(context, segment.place(5)))
     value = getattr(start, "value", start)
     minutes = quantities.read_minutes(segment.text(7), "min")
-    if minutes and isinstance(value, str) and "T" in value and not value.startswith("9999"):
-        resource["performedPeriod"] = {"start": value, "end": add_minutes(value, minutes)}
+    if end := add_minutes(value, minutes) if isinstance(value, str) and "T" in value else "":
+        resource["performedPeriod"] = {"start": value, "end": end}
     else:
         put_primitive(resource, "performedDateTime", start)
-    parts = (*find_key(patient), *find_key(encounter), segment.text(3), segment.text(5))
-    change = _add(draft, "procedure", parts, context)
+    parts = (*find_key(subject.patient), *find_key(subject.encounter), _name_code(segment), segment.text(5))
+    change = add_draft(draft, "procedure", parts, context)
     change.on_create = {"status": "completed"}
     return change
 
 
-def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Context) -> Change:
-    """Adds an Observation; `parts` is what it is known by beside OBX-3 and OBX-4."""
-    draft = Draft({"resourceType": "Observation"})
+def obx_to_finding(segment: Segment, subject: Subject, context: Context) -> None:
+    """Adds an Observation about a patient and a visit; those of the same code, sub-id and time are counted."""
+    parts = (*find_key(subject.patient), *find_key(subject.encounter), segment.text(14))
+    obx_to_observation(segment, parts, subject.links, context)
+
+
+def obx_to_observation(segment: Segment, owner: tuple[str, ...], links: Resource, context: Context) -> Change:
+    """Adds an Observation with `links`, known by its owner, OBX-3 and OBX-4; those that share these are counted."""
+    draft = Draft({"resourceType": "Observation", **links})
     fill(draft, segment, "Observation", context)
     resource = draft.resource
     if "code" not in resource:
@@ -139,10 +133,9 @@ def obx_to_observation(segment: Segment, parts: tuple[str, ...], context: Contex
             component["referenceRange"] = resource["referenceRange"]
     _add_device(resource, segment, context)
     _add_performer_address(resource, segment, context)
-    key = (*parts, segment.text(3), segment.text(4))
-    derived = derive_identifier("observation", key, context.partner)
-    resource.setdefault("identifier", []).append(derived)
-    return context.changes.add(resource, read_identity(derived))
+    ordinal = context.changes.count("observation", *owner, segment.text(3), segment.text(4))
+    key = (*owner, str(ordinal), segment.text(3), segment.text(4))
+    return add_derived(resource, "observation", key, context)
 
 
 def _add_device(resource: Resource, segment: Segment, context: Context) -> None:
@@ -171,7 +164,7 @@ def _add_values(resource: Resource, segment: Segment, context: Context) -> None:
     for number, repetition in enumerate(segment.repetitions(5), 1):
         if repetition:
             found = read_value(segment, repetition, Cell(context, segment.place(5, number)))
-            values += [found] if found and found[1] not in (None, {}, "") else []
+            values += [found] if found[1] not in (None, {}, "") else []
     if segment.text(2) in ("FT", "TX", "ST", "") and len(values) > 1:
         values = [("valueString", "\n".join(str(value) for _, value in values))]
     if len(values) == 1:
@@ -190,46 +183,22 @@ def place(target: Resource, name: str, value: Any) -> None:
         put_primitive(target, name, value)
 
 
-def read_value(segment: Segment, value: Composite, cell: Cell) -> tuple[str, Any] | None:
-    """The name and value of value[x]; what does not fit its type is told and kept as a text."""
-    kind = segment.text(2)
-    unit = quantities.read_units(segment.first(6), cell)
-    if kind == "NM":
-        number = quantities.read_number(value.text())
-        if number is not None:
-            return "valueQuantity", {"value": number, **unit}
-        text = f"OBX-5 is `{value.text()[:40]}`, which is no number as OBX-2 says; it is kept as text."
-        cell.context.issues.append(warn("102", text, cell.location))
-    elif kind in ("CE", "CWE", "CNE", "CF", "IS", "ID"):
-        return "valueCodeableConcept", cwe_to_codeable_concept(value, cell)
-    elif kind == "SN":
-        return quantities.sn_to_value(value, unit)
-    elif kind in ("DT", "DTM", "TS"):
-        return "valueDateTime", ts_to_date_time(value, cell)
-    elif kind == "TM":
-        return "valueTime", tm_to_time(value, cell)
-    elif kind == "DR":
-        return "valuePeriod", dr_to_period(value, cell)
-    elif kind == "NR":
-        return "valueRange", quantities.nr_to_range(value, unit)
-    elif kind == "NA":
-        return "valueSampledData", quantities.na_to_sampled_data(value, unit)
-    elif kind in ("ED", "RP"):
-        return "valueAttachment", ed_to_attachment(value, kind)
-    elif kind == "VR":
-        return "valueString", "-".join(text for text in (value.text(1), value.text(2)) if text)
-    return "valueString", st_to_string(value, cell)
+def vr_to_string(value: Composite, cell: Cell) -> str:
+    """The two ends of a VR as one text."""
+    return "-".join(text for text in (value.text(1), value.text(2)) if text)
 
 
-def ed_to_attachment(value: Composite, kind: str) -> Resource:
-    """An Attachment of an ED (Base64 alone is data; other text is its title) or of a RP, which points at a file.
+def rp_to_attachment(value: Composite, cell: Cell) -> Resource:
+    """An Attachment of a RP, which points at a file."""
+    return {"url": "".join(value.text(1).split())}
+
+
+def ed_to_attachment(value: Composite, cell: Cell) -> Resource:
+    """An Attachment of an ED: Base64 alone is data; other text is its title.
 
     Data without a type are `application/octet-stream`: R4 wants one beside them (att-1).
     """
     attachment: Resource = {}
-    if kind == "RP":
-        attachment["url"] = "".join(value.text(1).split())
-        return attachment
     types, subtype, encoding, text = value.text(2), value.text(3), value.text(4), value.text(5)
     if types and subtype:
         attachment["contentType"] = f"{types}/{subtype}"
@@ -240,6 +209,43 @@ def ed_to_attachment(value: Composite, kind: str) -> Resource:
     elif text:
         attachment["title"] = text
     return attachment
+
+
+VALUES: dict[str, tuple[str, Callable[[Composite, Cell], Any]]] = {
+    **dict.fromkeys(("CE", "CWE", "CNE", "CF", "IS", "ID"), ("valueCodeableConcept", cwe_to_codeable_concept)),
+    **dict.fromkeys(("DT", "DTM", "TS"), ("valueDateTime", ts_to_date_time)),
+    "TM": ("valueTime", tm_to_time),
+    "DR": ("valuePeriod", dr_to_period),
+    "ED": ("valueAttachment", ed_to_attachment),
+    "RP": ("valueAttachment", rp_to_attachment),
+    "VR": ("valueString", vr_to_string),
+}
+"""By OBX-2 the name of value[x], and what makes it; other types are texts."""
+
+MEASURED: dict[str, tuple[str, Callable[[Composite, Resource], Any]]] = {
+    "NR": ("valueRange", quantities.nr_to_range),
+    "NA": ("valueSampledData", quantities.na_to_sampled_data),
+}
+"""The same for what has the unit of OBX-6."""
+
+
+def read_value(segment: Segment, value: Composite, cell: Cell) -> tuple[str, Any]:
+    """The name and value of value[x]; what does not fit its type is told and kept as a text."""
+    kind = segment.text(2)
+    unit = quantities.read_units(segment.first(6), cell)
+    if kind == "SN":
+        return quantities.sn_to_value(value, unit)
+    if kind in MEASURED:
+        name, measure = MEASURED[kind]
+        return name, measure(value, unit)
+    if kind == "NM":
+        number = quantities.read_number(value.text())
+        if number is not None:
+            return "valueQuantity", {"value": number, **unit}
+        text = f"OBX-5 is `{value.text()[:40]}`, which is no number as OBX-2 says; it is kept as text."
+        cell.warn("102", text)
+    name, convert = VALUES.get(kind, ("valueString", st_to_string))
+    return name, convert(value, cell)
 
 
 def _is_base64(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.fhir.urls import extension_url
 from mappers.hl7v2.changes import Changes
-from mappers.hl7v2.issues import NOWHERE, Issue, Location
+from mappers.hl7v2.issues import NOWHERE, Issue, Location, refuse, tell, warn
 from mappers.hl7v2.partner import Partner
 
 TEXT_EXTENSION = extension_url("hl7v2-text")
@@ -26,6 +26,18 @@ class Context:
     changes: Changes
     issues: list[Issue] = field(default_factory=list)
 
+    def tell(self, text: str, location: Location = NOWHERE) -> None:
+        """Adds something that is kept with the message and mapped to nothing."""
+        self.issues.append(tell(text, location))
+
+    def warn(self, condition: str, text: str, location: Location = NOWHERE) -> None:
+        """Adds something that had to be decided or left out."""
+        self.issues.append(warn(condition, text, location))
+
+    def refuse(self, condition: str, text: str, location: Location = NOWHERE) -> None:
+        """Adds something for which nothing of the message can be stored."""
+        self.issues.append(refuse(condition, text, location))
+
 
 class Cell(NamedTuple):
     """A conversion's second argument: the context, the place of the value, and what its row says."""
@@ -34,6 +46,10 @@ class Cell(NamedTuple):
     location: Location = NOWHERE
     vocabulary: str = ""
     argument: str = ""
+
+    def warn(self, condition: str, text: str) -> None:
+        """Adds a warning about the value."""
+        self.context.warn(condition, text, self.location)
 
 
 class Primitive(NamedTuple):

@@ -26,8 +26,7 @@ LONGEST_REMEMBERED = 1000
 """Characters of a field that is split once only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Composite:
+class Composite(NamedTuple):
     """One repetition of a field, or one component of it: parts counted from 1, each a list of sub-components."""
 
     parts: tuple[tuple[str, ...], ...]
@@ -104,8 +103,27 @@ class Segment:
         return Location(self.name, self.sequence, number, repetition, component)
 
 
+class Segments:
+    """What holds segments, `segments`, in their order."""
+
+    __slots__ = ()
+    segments: Sequence[Segment]
+
+    def all(self, name: str) -> list[Segment]:
+        """The segments of a name."""
+        return [segment for segment in self.segments if segment.name == name]
+
+    def segment(self, name: str) -> Segment:
+        """The first segment of a name; one without fields where there is none."""
+        return next((segment for segment in self.segments if segment.name == name), Segment(name, ()))
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a segment of this name."""
+        return any(segment.name == name for segment in self.segments)
+
+
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(Segments):
     """A message: its header and all its segments in their order, MSH first, and what is wrong with its text."""
 
     segments: tuple[Segment, ...]
@@ -115,14 +133,6 @@ class Message:
     @property
     def header(self) -> Segment:
         return self.segments[0]
-
-    def all(self, name: str) -> tuple[Segment, ...]:
-        """The segments of a name."""
-        return tuple(segment for segment in self.segments if segment.name == name)
-
-    def segment(self, name: str) -> Segment:
-        """The first segment of a name; one without fields where the message has none."""
-        return next((segment for segment in self.segments if segment.name == name), Segment(name, ()))
 
 
 class Parsed(NamedTuple):

@@ -12,30 +12,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from mappers.hl7v2.er7 import Message, Segment
+from mappers.hl7v2.er7 import Message, Segment, Segments
 from mappers.hl7v2.issues import Issue, tell
 from mappers.hl7v2.tables import read_table
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Group(Segments):
     """An instance of a group: its own segments, and the groups inside it, in the order of the message."""
 
     name: str
     segments: list[Segment] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
-
-    def segment(self, name: str) -> Segment:
-        """The first segment of a name in this group itself; one without fields where there is none."""
-        return next((each for each in self.segments if each.name == name), Segment(name, ()))
-
-    def all(self, name: str) -> list[Segment]:
-        """The segments of a name in this group itself."""
-        return [each for each in self.segments if each.name == name]
-
-    def holds(self, name: str) -> bool:
-        """Whether a segment of this name is in this group itself."""
-        return any(each.name == name for each in self.segments)
 
     def list_children(self, *names: str) -> list[Group]:
         """The groups of these names directly inside this one."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import build_concept
-from mappers.hl7v2.datatypes.identifiers import build_identifier, cwe_to_identifier, derive_identifier, read_identity
+from mappers.hl7v2.datatypes.identifiers import add_derived, build_identifier, cwe_to_identifier
 from mappers.hl7v2.datatypes.people import xon_to_organization
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.patients import add_related_person, choose_identity, find_key, read_concept
+from mappers.hl7v2.patients import Subject, add_draft, add_related_person, choose_identity, find_key, read_concept
 from mappers.hl7v2.rows import Draft, fill, tell_unmapped
 
 SELF = frozenset({"SEL", "18"})
@@ -38,9 +38,7 @@ def in1_to_coverage(group: Group, patient: Change, context: Context) -> Change |
         resource["policyHolder"] = holder.reference
     _add_subscriber(resource, (in1, in2), patient, context)
     parts = (*find_key(patient), in1.text(2), in1.text(3), in2.text(61) or in1.text(36) or in1.text(49) or in1.text(1))
-    identifier = derive_identifier("coverage", parts, context.partner)
-    resource.setdefault("identifier", []).append(identifier)
-    change = context.changes.add(resource, read_identity(identifier))
+    change = add_derived(resource, "coverage", parts, context)
     change.on_create = {"status": "active"}
     change.delete += draft.delete
     return change
@@ -60,16 +58,10 @@ def _add_organization(kind: str, segments: tuple[Segment, ...], context: Context
     draft = Draft({"resourceType": "Organization"})
     for segment in segments:
         fill(draft, segment, kind, context)
-    resource = draft.resource
-    identity = choose_identity(resource)
-    if identity is None:
-        name = resource.get("name")
-        if not name:
-            return None
-        identifier = derive_identifier("organization-name", (str(name).upper(),), context.partner)
-        resource["identifier"] = [identifier]
-        identity = read_identity(identifier)
-    return context.changes.add(resource, identity)
+    name = draft.resource.get("name")
+    if not name and not choose_identity(draft.resource):
+        return None
+    return add_draft(draft, "organization-name", (str(name).upper(),), context)
 
 
 def _add_subscriber(resource: Resource, segments: tuple[Segment, ...], patient: Change, context: Context) -> None:
@@ -94,8 +86,9 @@ def _add_subscriber(resource: Resource, segments: tuple[Segment, ...], patient: 
         resource["subscriber"] = add_related_person(draft, patient, context).reference
 
 
-def gt1_to_guarantor(segment: Segment, patient: Change, account: Change | None, context: Context) -> None:
+def gt1_to_guarantor(segment: Segment, subject: Subject, context: Context) -> None:
     """Adds a guarantor to the Account: the patient, an organization, or a RelatedPerson."""
+    patient, _, account = subject
     if account is None:
         tell_unmapped([segment], "without PID-18 there is no account that it guarantees.", context)
         return

@@ -84,9 +84,9 @@ def warn(condition: str, text: str, location: Location = NOWHERE) -> Issue:
     return Issue("warning", condition, text, location)
 
 
-def refuse(condition: str, text: str, location: Location = NOWHERE) -> Issue:
-    """Something for which nothing of the message can be stored."""
-    return Issue("error", condition, text, location, condition in REJECTING)
+def refuse(condition: str, text: str, location: Location = NOWHERE, *, rejected: bool = False) -> Issue:
+    """Something for which nothing of the message can be stored; `rejected`: with AR, though its condition means AE."""
+    return Issue("error", condition, text, location, rejected or condition in REJECTING)
 
 
 def has_errors(issues: tuple[Issue, ...] | list[Issue]) -> bool:

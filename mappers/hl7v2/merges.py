@@ -11,7 +11,6 @@ from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.context import Context
 from mappers.hl7v2.datatypes.identifiers import read_identity
 from mappers.hl7v2.er7 import Segment
-from mappers.hl7v2.issues import refuse
 from mappers.hl7v2.rows import Draft, fill
 
 MERGES = {
@@ -25,8 +24,8 @@ MERGES = {
 }
 """What each event merges."""
 
-PRIOR_FIELDS = {"Patient": 1, "Account": 3, "Encounter": 5}
-SURVIVOR_FIELDS = {"Patient": ("PID", 3), "Account": ("PID", 18), "Encounter": ("PV1", 19)}
+FIELDS = {"Patient": (1, "PID-3"), "Account": (3, "PID-18"), "Encounter": (5, "PV1-19")}
+"""The field of MRG that names the prior, and that which names the survivor."""
 
 
 class Merge(NamedTuple):
@@ -46,16 +45,16 @@ def mrg_to_merges(segment: Segment, survivors: dict[str, Change | None], context
         identifiers = draft.resource.get("identifier", [])
         identities = tuple(identity for each in identifiers if (identity := read_identity(each)))
         survivor = survivors.get(kind)
-        place, number = SURVIVOR_FIELDS[kind]
+        number, surviving = FIELDS[kind]
         if not identities or not survivor:
-            where = f"MRG-{PRIOR_FIELDS[kind]}" if not identities else f"{place}-{number}"
+            where = surviving if identities else f"MRG-{number}"
             text = f"{where} is empty: a merge needs the surviving and the prior number."
-            context.issues.append(refuse("101", text, segment.place(PRIOR_FIELDS[kind])))
+            context.refuse("101", text, segment.place(number))
             continue
         own = {read_identity(each) for each in survivor.resource.get("identifier", [])}
         if own & set(identities):
             text = "The surviving and the prior number are the same: nothing can be merged."
-            context.issues.append(refuse("204", text, segment.place(PRIOR_FIELDS[kind])))
+            context.refuse("204", text, segment.place(number))
             continue
         survivor.resource.setdefault("identifier", []).extend(retire(each) for each in identifiers)
         merges.append(Merge(kind, survivor, identities))

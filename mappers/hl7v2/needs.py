@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -42,13 +43,14 @@ class State:
 
 def write_criteria(identities: Sequence[Identity]) -> str:
     """The search criteria that find a resource by any of its identities."""
-    return "identifier=" + ",".join(quote(f"{_escape(s)}|{_escape(v)}", safe="") for s, v in identities)
+    return "identifier=" + ",".join(f"{_quote(s)}%7C{_quote(v)}" for s, v in identities)
 
 
-def _escape(text: str) -> str:
+@lru_cache(maxsize=1024)
+def _quote(text: str) -> str:
     for mark in ("\\", "|", ",", "$"):
         text = text.replace(mark, f"\\{mark}")
-    return text
+    return quote(text, safe="")
 
 
 def find_needs(mapping: Mapping) -> tuple[Need, ...]:

@@ -39,6 +39,8 @@ OWN_TYPES: Mapping[str, frozenset[str]] = {
     ),
     "SIU": frozenset({"Appointment", "Slot", "ServiceRequest"}),
     "DFT": frozenset({"ChargeItem", "Procedure", "Condition", "Task"}),
+    "OMP": frozenset({"MedicationRequest"}),
+    "RDE": frozenset({"MedicationRequest"}),
     "ORU": frozenset({"DiagnosticReport", "Observation", "Specimen", "ServiceRequest"}),
 }
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mappers.hl7v2.changes import Change, Identity, Resource
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import build_concept, cwe_to_codeable_concept
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
+from mappers.hl7v2.datatypes.identifiers import add_derived, read_identity
 from mappers.hl7v2.er7 import Segment
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.issues import refuse, warn
 from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill
 
 US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
@@ -20,6 +19,20 @@ CATEGORIES = frozenset({"1002-5", "2028-9", "2054-5", "2076-8", "2106-3", "2135-
 
 CONTACT_ONLY = frozenset({"EMR", "E", "F", "I", "S"})
 """Codes of NK1-3 and NK1-7 that name no person related to the patient: employer, agencies, insurer."""
+
+
+class Subject(NamedTuple):
+    """Whom an order, a charge or a finding is for."""
+
+    patient: Change
+    encounter: Change | None
+    account: Change | None = None
+
+    @property
+    def links(self) -> dict[str, dict[str, str]]:
+        """The elements `subject` and `encounter` of what is said of them."""
+        found = {"subject": self.patient.reference}
+        return found | ({"encounter": self.encounter.reference} if self.encounter else {})
 
 
 def pid_to_patient(group: Group, context: Context) -> Change:
@@ -34,8 +47,11 @@ def pid_to_patient(group: Group, context: Context) -> Change:
         if extension := _read_race(segment, number, name, context):
             draft.resource.setdefault("extension", []).append(extension)
     identity = choose_identity(draft.resource)
-    if identity is None:
-        _tell_unidentified(segment, context)
+    if identity is None and context.message == "ADT":
+        text = "PID-3 is empty: without an identifier it is not known whom the message is about."
+        context.refuse("101", text, segment.place(3))
+    elif identity is None:
+        context.warn("101", "PID-3 is empty: the patient cannot be found again and is created.", segment.place(3))
     change = context.changes.add(draft.resource, identity)
     change.delete += draft.delete
     change.sources += draft.sources
@@ -57,15 +73,6 @@ def list_identities(resource: Resource) -> list[Identity]:
 def _read_type(identifier: Resource) -> str:
     codings: list[Resource] = identifier.get("type", {}).get("coding", [{}])
     return str(codings[0].get("code", ""))
-
-
-def _tell_unidentified(segment: Segment, context: Context) -> None:
-    if context.message == "ADT":
-        text = "PID-3 is empty: without an identifier it is not known whom the message is about."
-        context.issues.append(refuse("101", text, segment.place(3)))
-    else:
-        text = "PID-3 is empty: the patient cannot be found again and is created."
-        context.issues.append(warn("101", text, segment.place(3)))
 
 
 def _read_race(segment: Segment, number: int, name: str, context: Context) -> Resource | None:
@@ -98,16 +105,16 @@ def _add_mother(segment: Segment, patient: Change, context: Context) -> None:
         context.changes.add(draft.resource, identity)
 
 
-def nk1_to_related_person(segment: Segment, patient: Change, context: Context) -> None:
+def nk1_to_related_person(segment: Segment, subject: Subject, context: Context) -> None:
     """Adds a contact of the Patient, and a RelatedPerson unless NK1 names an employer, insurer or agency."""
+    patient = subject.patient
     contact = Draft({})
     fill(contact, segment, "contact", context)
     organization = Draft({"resourceType": "Organization"})
     fill(organization, segment, "contact-organization", context)
-    if contact.resource.get("organization") and len(organization.resource) > 1:
-        known = context.changes.find(contact.resource["organization"])
-        if known:
-            known.resource.setdefault("contact", []).extend(organization.resource["contact"])
+    known = context.changes.find(contact.resource.get("organization"))
+    if known and len(organization.resource) > 1:
+        known.resource.setdefault("contact", []).extend(organization.resource["contact"])
     if contact.resource:
         source = f"{context.partner.name} NK1"
         contact.resource["extension"] = [{"url": SOURCE_EXTENSION, "valueString": source}]
@@ -125,23 +132,26 @@ def nk1_to_related_person(segment: Segment, patient: Change, context: Context) -
 
 def add_related_person(draft: Draft, patient: Change, context: Context) -> Change:
     """Adds a RelatedPerson, known by its identifiers or else by patient, name and relationship."""
-    identity = choose_identity(draft.resource)
-    if identity is None:
-        names = draft.resource.get("name", [{}])[0]
-        codes = [_read_first_code(each) for each in draft.resource.get("relationship", [])[:1]]
-        parts = (*find_key(patient), names.get("family", ""), " ".join(names.get("given", [])), *codes)
-        identifier = derive_identifier("related-person", tuple(part.upper() for part in parts), context.partner)
-        draft.resource.setdefault("identifier", []).append(identifier)
-        identity = read_identity(identifier)
-    change = context.changes.add(draft.resource, identity)
-    change.delete += draft.delete
-    change.sources += draft.sources
-    return change
+    names = draft.resource.get("name", [{}])[0]
+    codes = [_read_first_code(each) for each in draft.resource.get("relationship", [])[:1]]
+    parts = (*find_key(patient), names.get("family", ""), " ".join(names.get("given", [])), *codes)
+    return add_draft(draft, "related-person", tuple(part.upper() for part in parts), context)
 
 
 def _read_first_code(concept: Any) -> str:
     codings = concept.get("coding", [])
     return str(codings[0].get("code", "")) if codings else str(concept.get("text", ""))
+
+
+def add_draft(draft: Draft, kind: str, parts: tuple[str, ...], context: Context) -> Change:
+    """Adds a resource known by a number of its own, or else by one of a kind that is made of `parts`."""
+    if identity := choose_identity(draft.resource):
+        change = context.changes.add(draft.resource, identity)
+    else:
+        change = add_derived(draft.resource, kind, parts, context)
+    change.delete += draft.delete
+    change.sources += draft.sources
+    return change
 
 
 def find_key(change: Change | None) -> tuple[str, ...]:

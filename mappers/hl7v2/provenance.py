@@ -9,7 +9,7 @@ from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import build_concept
 from mappers.hl7v2.datatypes.identifiers import build_identifier
 from mappers.hl7v2.datatypes.people import xcn_to_practitioner
-from mappers.hl7v2.datatypes.times import read_moment
+from mappers.hl7v2.datatypes.times import Moment, read_moment
 from mappers.hl7v2.er7 import Message
 from mappers.hl7v2.rows import Draft, fill
 
@@ -25,7 +25,8 @@ def msh_to_provenance(message: Message, received: datetime, context: Context) ->
     fill(draft, header, "Provenance", context)
     fill(draft, event, "Provenance", context)
     provenance = draft.resource
-    provenance["recorded"] = _find_time(message, received, context)
+    recorded = find_recorded(message, context)
+    provenance["recorded"] = recorded.value if recorded else received.astimezone(UTC).isoformat(timespec="seconds")
     occurred = read_moment(header.text(7), context.zone)
     if occurred and "_occurredDateTime" not in provenance:
         provenance.setdefault("occurredDateTime", occurred.value)
@@ -49,19 +50,10 @@ def msh_to_provenance(message: Message, received: datetime, context: Context) ->
     context.changes.add(provenance, None)
 
 
-def _find_time(message: Message, received: datetime, context: Context) -> str:
-    """EVN-2, else MSH-7, else the time of receipt: an instant needs a time of day."""
+def find_recorded(message: Message, context: Context) -> Moment | None:
+    """When the event was recorded, EVN-2 or MSH-7, by which messages are ordered; None without a time of day."""
     for text in (message.segment("EVN").text(2), message.header.text(7)):
         moment = read_moment(text, context.zone) if text else None
         if moment and moment.instant:
-            return moment.value
-    return received.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def find_instant(message: Message, context: Context) -> datetime | None:
-    """When the event was recorded, EVN-2 or MSH-7, by which messages are ordered; None where neither is a time."""
-    for text in (message.segment("EVN").text(2), message.header.text(7)):
-        moment = read_moment(text, context.zone) if text else None
-        if moment and moment.instant:
-            return moment.instant
+            return moment
     return None

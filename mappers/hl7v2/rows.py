@@ -21,11 +21,12 @@ from mappers.hl7v2.datatypes import CONVERSIONS, Convert
 from mappers.hl7v2.datatypes.codes import build_concept
 from mappers.hl7v2.datatypes.times import put_primitive
 from mappers.hl7v2.er7 import DELETE, Segment
-from mappers.hl7v2.issues import tell, warn
+from mappers.hl7v2.events import read_events
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.tables import read_table
 
-FILES = ("patient", "visit", "insurance", "clinical", "orders", "schedule", "charges", "message")
+FILES = tuple(dict.fromkeys(name for row in read_table("families.tsv") for name in row[2].split()))
+"""The field tables, `.tsv` left out."""
 
 SOURCE_EXTENSION = extension_url("hl7v2-source")
 """Names the partner and field that an entry of a list came from, so that a later message replaces only its own."""
@@ -60,6 +61,8 @@ class Row(NamedTuple):
     conditions: tuple[Condition, ...]
     also: tuple[tuple[tuple[Step, ...], str], ...]
     name: str
+    repeats: bool
+    """Whether each repetition of the field has a place."""
 
 
 class Draft:
@@ -114,7 +117,10 @@ def read_row(cells: Iterable[str]) -> tuple[str, str, Row | None]:
     conditions = tuple(read_condition(each) for each in when.split())
     steps = read_steps(path)
     convert_ = CONVERSIONS[convert]
-    row = Row(int(whole), int(component or 0), steps, convert_, vocabulary, argument, conditions, beside, field)
+    repeats = any(step.mode == "+" for step in steps)
+    row = Row(
+        int(whole), int(component or 0), steps, convert_, vocabulary, argument, conditions, beside, field, repeats
+    )
     return resource, segment, row
 
 
@@ -128,12 +134,6 @@ def read_rows() -> dict[tuple[str, str], tuple[Row, ...]]:
             if row:
                 found.setdefault((resource, segment), []).append(row)
     return {key: tuple(rows) for key, rows in found.items()}
-
-
-@cache
-def read_fields() -> frozenset[str]:
-    """Every field that a row names, whoever fills it."""
-    return frozenset(cells[1].partition(".")[0] for name in FILES for cells in read_table(f"{name}.tsv"))
 
 
 def find_rows(resource: str, segment: str, partner: Partner) -> tuple[Row, ...]:
@@ -153,12 +153,16 @@ def fill(draft: Draft, segment: Segment, kind: str, context: Context, beside: tu
     def find(name: str) -> Segment:
         return next((each for each in (segment, *beside) if each.name == name), Segment(name, ()))
 
-    for row in find_rows(kind, segment.name, context.partner):
-        raw = segment.raw(row.field)
-        if not raw or row.name in context.partner.ignored or not all(holds(find) for holds in row.conditions):
+    partner, raw_of = context.partner, segment.raw
+    for row in find_rows(kind, segment.name, partner):
+        raw = raw_of(row.field)
+        if not raw or row.name in partner.ignored:
             continue
-        source = f"{context.partner.name} {row.name}" if kind in SOURCED else ""
-        draft.sources.append(source)
+        if row.conditions and not all(holds(find) for holds in row.conditions):
+            continue
+        source = f"{partner.name} {row.name}" if kind in SOURCED else ""
+        if source:
+            draft.sources.append(source)
         if raw == DELETE:
             draft.delete.append(write_deletion(row.steps, source))
             continue
@@ -178,12 +182,11 @@ def write_deletion(steps: tuple[Step, ...], source: str) -> str:
 
 
 def _fill_row(resource: Resource, segment: Segment, row: Row, context: Context, source: str) -> None:
-    repeats = any(step.mode == "+" for step in row.steps)
     for number, repetition in enumerate(segment.repetitions(row.field), 1):
         location = segment.place(row.field, number, row.component)
-        if number > 1 and not repeats:
+        if number > 1 and not row.repeats:
             text = f"{row.name} may not repeat here; only its first value is mapped, the others stay with the message."
-            context.issues.append(tell(text, location))
+            context.tell(text, location)
             return
         value = repetition.part(row.component) if row.component else repetition
         result = row.convert(value, Cell(context, location, row.vocabulary, row.argument))
@@ -198,9 +201,9 @@ def _fill_row(resource: Resource, segment: Segment, row: Row, context: Context, 
 
 def place_value(target: Resource, steps: tuple[Step, ...], value: Any) -> Resource:
     """Puts a value at a path, and gives the innermost list entry on the way to it, or what holds it."""
-    owner = target
+    owner, final = target, len(steps) - 1
     for index, step in enumerate(steps):
-        last = index == len(steps) - 1
+        last = index == final
         if step.url:
             target = _find_extension(target, step)
         elif step.mode:
@@ -243,9 +246,15 @@ def _place_beside(owner: Resource, steps: tuple[Step, ...], text: str, segment: 
     place_value(owner, steps, value)
 
 
-def list_unmapped(segments: Iterable[Segment], known: frozenset[str], context: Context) -> None:
-    """Adds an issue for each segment of which nothing is mapped, and for each field that no row names."""
-    fields = read_fields()
+def find_source(entry: Any) -> str:
+    """The partner and field that an entry of a list came from, "" where that is not told."""
+    extensions = entry.get("extension", []) if isinstance(entry, dict) else []
+    return next((str(each.get("valueString")) for each in extensions if each.get("url") == SOURCE_EXTENSION), "")
+
+
+def list_unmapped(segments: Iterable[Segment], context: Context) -> None:
+    """Adds an issue for each segment of which nothing is mapped, and for each field that no row of the family names."""
+    event = read_events()[context.message, context.event]
     custom = {custom.field for custom in context.partner.custom_fields}
     ignored = context.partner.ignored
     for segment in segments:
@@ -253,24 +262,24 @@ def list_unmapped(segments: Iterable[Segment], known: frozenset[str], context: C
         if name in ignored:
             continue
         site = {field for field in custom if field.startswith(f"{name}-")}
-        if name not in known and not site:
+        if name not in event.segments and not site:
             text = f"Nothing of the segment {name} is mapped; it is kept with the message."
-            context.issues.append(tell(text, segment.place()))
+            context.tell(text, segment.place())
             continue
         for number in segment.numbers():
             field = f"{name}-{number}"
-            if field not in fields and field not in site and field not in ignored:
+            if field not in event.fields and field not in site and field not in ignored:
                 text = f"The field {field} is not mapped; it is kept with the message."
-                context.issues.append(tell(text, segment.place(number)))
+                context.tell(text, segment.place(number))
 
 
 def tell_unmapped(segments: Iterable[Segment], why: str, context: Context) -> None:
     """Adds an issue for each segment that a function leaves out; `why` is a sentence."""
     for segment in segments:
-        context.issues.append(tell(f"{segment.name} is kept with the message: {why}", segment.place()))
+        context.tell(f"{segment.name} is kept with the message: {why}", segment.place())
 
 
 def warn_missing(segment: Segment, number: int, context: Context) -> None:
     """Adds a warning for a field that the standard requires."""
     text = f"{segment.name}-{number} is required and empty."
-    context.issues.append(warn("101", text, segment.place(number)))
+    context.warn("101", text, segment.place(number))

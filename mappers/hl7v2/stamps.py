@@ -14,7 +14,7 @@ ALWAYS_STAMPED = frozenset({"Patient", "Encounter", "Appointment", "DiagnosticRe
 """Types whose stamp moves although the message says what is there already; others keep theirs then."""
 
 ORDERED = ALWAYS_STAMPED | {"RelatedPerson", "Coverage", "Account", "Condition", "AllergyIntolerance"}
-ORDERED |= {"Observation", "Specimen", "Procedure", "ServiceRequest", "Slot"}
+ORDERED |= {"Observation", "Specimen", "Procedure", "ServiceRequest", "MedicationRequest", "Slot"}
 """Types to which messages are applied in the order in which they were recorded."""
 
 

@@ -10,22 +10,22 @@ from mappers.hl7v2.partner import Partner
 TASKS = code_system_url("task")
 
 
-def code_task(code: str) -> Resource:
-    """The CodeableConcept of a Task."""
-    return {"coding": [{"system": TASKS, "code": code}]}
+def write_task(code: str, text: str, identifier: Resource) -> Resource:
+    """A Task that is not done yet."""
+    return {
+        "resourceType": "Task",
+        "identifier": [identifier],
+        "status": "requested",
+        "intent": "order",
+        "code": {"coding": [{"system": TASKS, "code": code}]},
+        "description": text,
+    }
 
 
 def make_task(code: str, text: str, key: tuple[str, ...], partner: Partner) -> Change:
     """A Task that is not done yet; the same code and key are the same Task, whichever message brings them."""
     key = (code, *key)
     identifier = derive_identifier("task", key, partner)
-    task: Resource = {
-        "resourceType": "Task",
-        "identifier": [identifier],
-        "status": "requested",
-        "intent": "order",
-        "code": code_task(code),
-        "description": text,
-    }
+    task = write_task(code, text, identifier)
     url = f"urn:uuid:{derive_identifier('entry', key, partner)['value']}"
     return Change("Task", url, read_identity(identifier), task)

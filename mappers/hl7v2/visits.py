@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from mappers.hl7v2.changes import Change, Identity, Resource
+from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import build_concept, st_to_string
-from mappers.hl7v2.datatypes.identifiers import derive_identifier, read_identity
 from mappers.hl7v2.datatypes.people import xad_to_address
 from mappers.hl7v2.er7 import DELETE, Segment
+from mappers.hl7v2.events import read_events
 from mappers.hl7v2.groups import Group
-from mappers.hl7v2.issues import warn
-from mappers.hl7v2.patients import choose_identity, find_key
-from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill, tell_unmapped, warn_missing
-from mappers.hl7v2.tables import read_table
+from mappers.hl7v2.patients import Subject, add_draft, choose_identity, find_key
+from mappers.hl7v2.rows import SOURCE_EXTENSION, Draft, fill, find_source, tell_unmapped, warn_missing
 from mappers.hl7v2.vocabulary import translate
 
 UNKNOWN_CLASS = {"system": "http://terminology.hl7.org/CodeSystem/v3-NullFlavor", "code": "UNK", "display": "unknown"}
 TEMPORARY = {"url": "http://hl7.org/fhir/StructureDefinition/subject-locationClassification"}
+BED_STATUS = "http://terminology.hl7.org/CodeSystem/v2-0116"
 PROTECTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R", "display": "restricted"}
 
 
@@ -40,16 +39,17 @@ def pv1_to_encounter(group: Group, patient: Change, account: Change | None, cont
     if account:
         resource["account"] = [account.reference]
     _finish(resource, segment, group.segment("PV2"), context)
-    change = context.changes.add(resource, _identify(draft, segment, patient, account, context))
+    if not choose_identity(resource):
+        text = "PV1-19 is empty: the visit is known by its patient, account and admission time."
+        context.warn("101", text, segment.place(19))
+    change = add_draft(draft, "visit", (*find_key(patient), *find_key(account), segment.text(44)), context)
     change.on_create = {"status": _find_initial_status(segment, context), "class": UNKNOWN_CLASS}
-    change.delete += draft.delete
-    change.sources += draft.sources
     return change
 
 
 def _find_status(segment: Segment, context: Context) -> str:
     """The status that the event gives; PV1-45 ends a visit that the event does not cancel or re-open."""
-    told = next((row[3] for row in read_table("events.tsv") if row[:2] == (context.message, context.event)), "")
+    told = read_events()[context.message, context.event].status
     if context.message != "ADT":
         return ""
     if segment.text(45) and told not in ("cancelled", "planned") and context.event != "A13":
@@ -74,36 +74,15 @@ def _finish(resource: Resource, pv1: Segment, pv2: Segment, context: Context) ->
         resource["text"] = {"status": "additional", "div": div}
     if pv2.text(22) == "Y":
         resource["meta"] = {"security": [PROTECTED]}
+    places = resource.get("location", [])
     target = translate(pv1.text(40), "BedStatus", "PV1-40", context.partner) if pv1.text(40) else None
-    if target and pv1.text(3, 3):
-        first = next(iter(resource.get("location", ())), None)
-        bed = context.changes.find(first["location"] if first else None)
-        if bed:
-            bed.resource["operationalStatus"] = {
-                "system": target.system or "http://terminology.hl7.org/CodeSystem/v2-0116",
-                "code": target.code,
-            }
-    for entry in resource.get("location", []):
-        source = next(
-            (each["valueString"] for each in entry.get("extension", []) if each["url"] == SOURCE_EXTENSION), ""
-        )
-        if source.endswith(" PV1-11"):
+    bed = context.changes.find(places[0]["location"]) if places and pv1.text(3, 3) else None
+    if target and bed:
+        bed.resource["operationalStatus"] = {"system": target.system or BED_STATUS, "code": target.code}
+    for entry in places:
+        if find_source(entry).endswith(" PV1-11"):
             concept = build_concept("http://hl7.org/fhir/ValueSet/subject-location", "temporary")
             entry["extension"].insert(0, {**TEMPORARY, "valueCodeableConcept": concept})
-
-
-def _identify(
-    draft: Draft, segment: Segment, patient: Change, account: Change | None, context: Context
-) -> Identity | None:
-    identity = choose_identity(draft.resource)
-    if identity:
-        return identity
-    text = "PV1-19 is empty: the visit is known by its patient, account and admission time."
-    context.issues.append(warn("101", text, segment.place(19)))
-    parts = (*find_key(patient), *find_key(account), segment.text(44))
-    identifier = derive_identifier("visit", parts, context.partner)
-    draft.resource.setdefault("identifier", []).append(identifier)
-    return read_identity(identifier)
 
 
 def pid_to_account(segment: Segment, patient: Change, context: Context) -> Change | None:
@@ -118,7 +97,7 @@ def pid_to_account(segment: Segment, patient: Change, context: Context) -> Chang
     return change
 
 
-def rol_to_practitioner_role(segment: Segment, patient: Change, encounter: Change | None, context: Context) -> None:
+def rol_to_practitioner_role(segment: Segment, subject: Subject, context: Context) -> None:
     """Adds a PractitionerRole: the general practitioner for role PP, else a participant of the Encounter."""
     draft = Draft({"resourceType": "PractitionerRole"})
     fill(draft, segment, "PractitionerRole", context)
@@ -127,22 +106,18 @@ def rol_to_practitioner_role(segment: Segment, patient: Change, encounter: Chang
         warn_missing(segment, 4, context)
         return
     _add_address(segment, resource, context)
-    identity = choose_identity(resource)
-    if identity is None or not segment.text(1, 2):
-        people = [resource.get(name, {}).get("reference", "") for name in ("practitioner", "organization")]
-        parts = (*people, segment.text(3))
-        identifier = derive_identifier("practitioner-role", parts, context.partner)
-        resource["identifier"] = [identifier]
-        identity = read_identity(identifier)
-    role = context.changes.add(resource, identity)
+    if not segment.text(1, 2):  # a number without authority is that of this message alone
+        resource.pop("identifier", None)
+    people = [resource.get(name, {}).get("reference", "") for name in ("practitioner", "organization")]
+    role = add_draft(draft, "practitioner-role", (*people, segment.text(3)), context)
     source = {"url": SOURCE_EXTENSION, "valueString": f"{context.partner.name} ROL"}
     if segment.text(3) == "PP":
         reference = {**role.reference, "extension": [source]}
-        practitioners = patient.resource.setdefault("generalPractitioner", [])
+        practitioners = subject.patient.resource.setdefault("generalPractitioner", [])
         if reference not in practitioners:
             practitioners.append(reference)
-            patient.sources.append(source["valueString"])
-    elif encounter:
+            subject.patient.sources.append(source["valueString"])
+    elif encounter := subject.encounter:
         entry: Resource = {"individual": role.reference, "extension": [source]}
         if resource.get("code"):
             entry["type"] = resource["code"][:1]

@@ -228,6 +228,9 @@ def patient_calendar(patient: str, zone: tzinfo = UTC) -> Calendar:
 
 def list_open_of(calendar: Calendar, window: Interval, opened: Iterable[Interval] = ()) -> list[Interval]:
     """When the calendar is open in a window: by one of its ways, or by a free Slot of the site."""
+    opened = list(opened)
+    if len(calendar.ways) == 1 and not opened and not calendar.horizon:  # most: united already
+        return list(list_open_of_all(calendar.ways[0], window))
     hours = [part for way in calendar.ways for part in list_open_of_all(way, window)]
     hours += [Interval(max(each.start, window.start), min(each.end, window.end)) for each in opened]
     found = unite(hours)

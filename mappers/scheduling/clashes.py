@@ -59,6 +59,8 @@ def find_clashes(
 def _find_clash(taking: Taking, others: Iterable[Occupation]) -> Refusal | None:
     rule, reserved = taking.parameters, reserve(taking.time, taking.parameters)
     near = [each for each in others if each.low < reserved.end and reserved.start < each.high]
+    if not near:
+        return None
     blocks = [each for each in find_full(near, rule.capacity) if each.overlaps(reserved)]
     if not blocks:
         return None

@@ -127,6 +127,9 @@ def read_period(period: Any, zone: tzinfo = UTC) -> Interval | None:
 
 def read_times(resource: Resource) -> Interval | Issue:
     """Start and end of an Appointment or Slot, or what is wrong with them."""
+    span = _read_span(resource.get("start"), resource.get("end"))
+    if span is not None:
+        return span
     kind = resource.get("resourceType", "Appointment")
     start, end = _read_moment(resource.get("start")), _read_moment(resource.get("end"))
     if start is None or end is None:
@@ -141,6 +144,16 @@ def read_times(resource: Resource) -> Interval | Issue:
         text = f"The end `{resource['end']}` is not after the start `{resource['start']}`."
         return Issue("error", "value", text, (f"{kind}.end",))
     return Interval(start, end)
+
+
+def _read_span(start: Any, end: Any) -> Interval | None:
+    return _parse_span(start, end) if isinstance(start, str) and isinstance(end, str) else None
+
+
+@lru_cache(4096)
+def _parse_span(start: str, end: str) -> Interval | None:
+    low, high = _read_moment(start), _read_moment(end)
+    return None if low is None or high is None or high <= low else Interval(low, high)
 
 
 def hold_expired(resource: Resource, now: int) -> bool:

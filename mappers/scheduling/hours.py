@@ -157,9 +157,10 @@ def list_open(hours: Hours, window: Interval) -> tuple[Interval, ...]:
     return tuple(subtract(opened, hours.closed) if hours.closed else opened)
 
 
-def list_open_of_all(every: Sequence[Hours], window: Interval) -> list[Interval]:
+@lru_cache(4096)
+def list_open_of_all(every: tuple[Hours, ...], window: Interval) -> tuple[Interval, ...]:
     """When all of these hours are open."""
-    opened = [window]
+    opened = [window] if window.start < window.end else []
     for hours in every:
         opened = intersect(opened, list_open(hours, window))
-    return opened
+    return tuple(opened)

@@ -67,8 +67,3 @@ def subtract(left: Sequence[Interval], right: Sequence[Interval]) -> list[Interv
         if start < end:
             rest.append(Interval(start, end))
     return rest
-
-
-def clip(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
-    """What lies inside the window."""
-    return intersect(list(intervals), [window])

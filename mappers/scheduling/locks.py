@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
-
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.elements import Resource, read_times
 from mappers.scheduling.intervals import DAY, Interval
 from mappers.scheduling.occupied import list_takings, reserve
-from mappers.scheduling.wall_clock import to_local
+from mappers.scheduling.wall_clock import write_day
 
 _LONGEST = 366 * DAY
 
@@ -45,9 +43,4 @@ def check_length(time: Interval) -> Issue | None:
 
 def lock_names(actor: str, time: Interval) -> list[str]:
     """The locks of one actor for a time, such as that of a Slot."""
-    day, last = to_local(time.start, UTC).date(), to_local(time.end - 1, UTC).date()
-    names = []
-    while day <= last:
-        names.append(f"booking {actor} {day.isoformat()}")
-        day += timedelta(days=1)
-    return names
+    return [f"booking {actor} {write_day(day)}" for day in range(time.start // DAY, (time.end - 1) // DAY + 1)]

@@ -218,7 +218,9 @@ def _recall(appointment: Resource, practice: Practice) -> _Occupying | None:
     """What a stored version takes, worked out once for a practice as it is now."""
     remembered: dict[object, _Occupying | None] = practice.memo.setdefault(_REMEMBERED, {})
     meta = appointment.get("meta") or {}
-    key = (appointment.get("id"), meta.get("versionId"), meta.get("lastUpdated"))
+    if "versionId" not in meta:  # about to be written
+        return _read_occupying(appointment, practice)
+    key = (appointment.get("id"), meta["versionId"], meta.get("lastUpdated"))
     if key not in remembered:
         if len(remembered) >= _MOST_REMEMBERED:
             remembered.clear()
@@ -232,7 +234,7 @@ def _read_occupying(appointment: Resource, practice: Practice) -> _Occupying | N
         return None
     reference, firm = reference_of(appointment), not is_request(appointment)
     entries = []
-    for actor, time, _, parameters, _, types in list_takings(appointment, practice):
+    for actor, time, _, parameters, _, types in _list_takings(appointment, practice):
         low, high = reserve(time, parameters)
         entries.append((actor, Occupation(*time, low, high, parameters.capacity, reference, types, firm)))
     until = read_instant(extension_value(appointment, HOLD_EXPIRES)) if code_of(appointment) == "pending" else None

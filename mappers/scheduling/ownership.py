@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mappers.scheduling.calendars import Practice
 from mappers.scheduling.clashes import Refusal
@@ -22,13 +22,15 @@ def read_owner(schedule: Resource) -> str:
 
 
 def split_by_owner(
-    refusals: Iterable[Refusal], appointment: Resource, practice: Practice, partner: str
+    refusals: Sequence[Refusal], appointment: Resource, practice: Practice, partner: str
 ) -> tuple[list[Refusal], list[Refusal]]:
     """(refusals that remain, those that the message of a partner sets aside); without a partner all remain.
 
     Set aside is what is in the way of an actor whose Schedule the partner keeps; and of one without a Schedule, such
     as the patient, where no Schedule of the visit is another's.
     """
+    if not refusals:
+        return [], []
     owners = {each.actor: each.schedule and read_owner(each.schedule) for each in list_takings(appointment, practice)}
     free = all(owner in (None, partner) for owner in owners.values())
     remaining: list[Refusal] = []

@@ -50,10 +50,10 @@ def read_zone(name: str, expression: str) -> ZoneInfo | Issue:
         return Issue("error", "value", text, (expression,))
 
 
-def to_micros(moment: datetime) -> int:
-    """µs since 1970 UTC of a moment with an offset."""
-    since = moment - _EPOCH
-    return since.days * DAY + since.seconds * SECOND + since.microseconds
+@lru_cache(maxsize=8192)
+def write_day(number: int) -> str:
+    """The date of a UTC day, counted from 1970; of the first and last days of the calendar, that of the nearest one."""
+    return date.fromordinal(_EPOCH_ORDINAL + min(max(number, _FIRST // DAY), _LAST // DAY)).isoformat()
 
 
 def to_local(micros: int, zone: tzinfo) -> datetime:

@@ -51,7 +51,6 @@ BENEFIT_INFORMATION = f"{X12}/eligibility-or-benefit-information-codes"
 
 PAYER_ID = f"{OURS}/identifier/payer"
 PATIENT_CONTROL_NUMBER = f"{OURS}/identifier/patient-control-number"
-LINE_CONTROL_NUMBER = f"{OURS}/identifier/line-control-number"
 PAYER_CONTROL_NUMBER = f"{OURS}/identifier/payer-control-number"
 PAYMENT_NUMBER = f"{OURS}/identifier/payment"
 DETAIL_KEY = f"{OURS}/identifier/payment-detail"

@@ -86,6 +86,27 @@ async def test_the_names_of_the_server(monkeypatch: pytest.MonkeyPatch, known: K
                 assert (await client.get(path, headers={"Host": host})).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/fhir", "/", "/a/b"])
+async def test_the_metadata_of_an_issuer_is_where_rfc_8414_looks(
+    monkeypatch: pytest.MonkeyPatch, known: Knowledge, path: str
+) -> None:
+    """RFC 8414, section 3.1: the well-known part comes between host and path of the issuer."""
+    async with whole_server(monkeypatch, known, authentication="on", audit_folder="", path=path) as http:
+        root = path.rstrip("/")
+        found = await http.get(
+            f"/.well-known/oauth-authorization-server{root}", headers={"origin": "https://a.example"}
+        )
+        assert (found.status_code, found.json()["issuer"]) == (200, f"http://127.0.0.1:8000{root}")
+        assert found.headers["access-control-allow-origin"] == "*"
+        assert found.json() == (await http.get(f"{root}/.well-known/oauth-authorization-server")).json()
+        assert (await http.get(f"/.well-known/oauth-authorization-server{root}/x")).status_code in (401, 404)
+
+
+async def test_without_authentication_there_is_no_issuer(monkeypatch: pytest.MonkeyPatch, known: Knowledge) -> None:
+    async with whole_server(monkeypatch, known) as http:
+        assert (await http.get("/.well-known/oauth-authorization-server/fhir")).status_code == 404
+
+
 async def test_the_host_of_the_base_url_is_a_name(monkeypatch: pytest.MonkeyPatch, known: Knowledge) -> None:
     async with whole_server(monkeypatch, known, base_url="https://fhir.clinic.example:8443/r4") as client:
         assert (await client.get("/fhir/Patient", headers={"Host": "fhir.clinic.example"})).status_code == 200

@@ -267,7 +267,7 @@ async def test_search_forms_may_hold_format_and_pretty(client: Client) -> None:
 async def test_the_statement_offers_operations_only_where_they_are(client: Client) -> None:
     rest = (await client.fhir("GET", "/metadata")).json()["rest"][0]
     reports = {"ar-aging", "financial-summary", "denials", "productivity", "provider-adjustments"}
-    system = {"reindex", "job", "hl7v2", "bulk-publish", "x12", "meta", *reports}  # the others are of instances
+    system = {"reindex", "job", "hl7v2", "bulk-publish", "x12", "meta", "launch", *reports}
     assert {each["name"] for each in rest["operation"]} == system
     named = {each["type"]: {each["name"] for each in each["operation"]} for each in rest["resource"]}
     common = {"meta", "meta-add", "meta-delete", "reindex"}

@@ -199,7 +199,7 @@ async def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 async def test_the_types_served_limit_it(limited: dict[str, Any]) -> None:
     assert {path.split("/")[1] for path in limited["paths"]} == {
         *("", "Observation", "Patient", "_history", "_search", "metadata"),
-        *("$bulk-publish", "$hl7v2", "$job", "$meta", "$reindex", "$x12"),
+        *("$bulk-publish", "$hl7v2", "$job", "$launch", "$meta", "$reindex", "$x12"),
         *("$ar-aging", "$denials", "$financial-summary", "$productivity", "$provider-adjustments"),
     }
     schemas = limited["components"]["schemas"]

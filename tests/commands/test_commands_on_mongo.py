@@ -49,9 +49,9 @@ def table(output: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def uri(new_mongo_uri: Callable[[], str]) -> str:
+def uri(fresh_mongo_uri: Callable[[], str]) -> str:
     """A database that holds the sample clinic."""
-    uri = new_mongo_uri()
+    uri = fresh_mongo_uri()
     loaded = fhir_server("load", "examples", "--store", uri)
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
     expected = {**examples(), "all": examples().total()}
@@ -129,7 +129,7 @@ def test_backup_leaves_mongodb_to_its_own_way(uri: str, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     refused = fhir_server("backup", str(target), "--store", with_password(uri))
     assert refused.returncode == 1
-    shown = uri.partition("://")[2].partition("?")[0]
+    shown = uri.partition("://")[2].rpartition("@")[2].partition("?")[0]
     assert f"mongodb://{shown} has its own way of backup" in refused.stderr
     assert "copies SQLite stores" in refused.stderr
     assert "hunter2" not in refused.stdout + refused.stderr

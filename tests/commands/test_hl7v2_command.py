@@ -7,10 +7,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ from typer.testing import CliRunner, Result
 
 from fhir_server.__main__ import cli
 from fhir_server.app import open_store
+from fhir_server.transports.mllp import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "hl7v2"
@@ -33,10 +37,11 @@ def run(*arguments: str, **settings: str) -> Result:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder of profiles with the sample partner."""
+    """A folder of profiles with the sample partner, and an empty store in it."""
     (tmp_path / "partners").mkdir()
     text = (ROOT / "profiles" / "partners" / "ehr.toml.sample").read_text()
     (tmp_path / "partners" / "ehr.toml").write_text(text)
+    asyncio.run(make_store(f"sqlite:///{tmp_path}/fhir.db"))
     return tmp_path
 
 
@@ -48,7 +53,6 @@ async def make_store(uri: str) -> None:
 @contextmanager
 def listening(site: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A listener on an SQLite file, and its port."""
-    asyncio.run(make_store(f"sqlite:///{site}/fhir.db"))
     command = [sys.executable, "-m", "fhir_server", "hl7v2", "listen", "--port", "0", *options]
     store = ["--store", f"sqlite:///{site}/fhir.db"]
     environment = {**os.environ, "FHIR_PROFILES": str(site)}
@@ -110,11 +114,48 @@ def test_a_refused_message_makes_send_end_with_one(site: Path, tmp_path: Path) -
     assert nobody.exit_code == 1 and f"127.0.0.1:{port}" in nobody.output
 
 
-def test_messages_go_over_tls(site: Path) -> None:
-    certificate, key = str(site / "certificate.pem"), str(site / "key.pem")
+def test_sighup_gives_a_listener_the_certificate_that_lies_there_now(site: Path) -> None:
+    first, key = make_certificate(site)
+    (site / "new").mkdir()
+    second, second_key = make_certificate(site / "new")
+
+    async def connect(port: int, authority: str) -> None:
+        tls = ssl.create_default_context(cafile=authority)
+        await (await Connection.open("localhost", port, tls)).close()
+
+    kept = str(site / "kept.pem")
+    shutil.copy(first, kept)
+    with listening(site, "--certificate", first, "--key", key, "--workers", "2") as (process, port):
+        asyncio.run(connect(port, kept))
+        # as if nothing had changed: time and size of each file are those from before
+        for mine, new in ((first, second), (key, second_key)):
+            before = Path(mine).stat()
+            Path(mine).write_text(Path(new).read_text().ljust(before.st_size, "\n"))
+            os.utime(mine, ns=(before.st_mtime_ns, before.st_mtime_ns))
+        process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                for _ in range(4):  # of both workers
+                    asyncio.run(connect(port, second))
+                break
+            except ssl.SSLCertVerificationError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        assert process.poll() is None
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    """A certificate of `localhost` that is its own authority, and its key."""
+    certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
     wanted = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
     subprocess.run(["openssl", *wanted.split(), *names], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_messages_go_over_tls(site: Path) -> None:
+    certificate, key = make_certificate(site)
     options = ("--certificate", certificate, "--key", key)
     message = str(EXAMPLES / "registration.hl7")
     with listening(site, *options) as (_, port):
@@ -123,6 +164,26 @@ def test_messages_go_over_tls(site: Path) -> None:
         secure = ("--host", "localhost", "--port", str(port), "--authorities", certificate)
         sent = run("send", message, *secure)
         assert sent.exit_code == 0 and "MSA|AA|N1001" in sent.output, sent.output
+
+
+def test_with_authorities_senders_need_a_certificate(site: Path) -> None:
+    certificate, key = make_certificate(site)
+    message = (EXAMPLES / "registration.hl7").read_bytes()
+
+    async def send(port: int, *own: str) -> bytes:
+        tls = ssl.create_default_context(cafile=certificate)
+        if own:
+            tls.load_cert_chain(*own)
+        connection = await Connection.open("localhost", port, tls)
+        try:
+            return await connection.exchange(message, 20)
+        finally:
+            await connection.close()
+
+    with listening(site, "--certificate", certificate, "--key", key, "--authorities", certificate) as (_, port):
+        with pytest.raises(OSError, match=r"without an acknowledgement|CERTIFICATE_REQUIRED|reset|alert"):
+            asyncio.run(send(port))
+        assert b"MSA|AA|N1001" in asyncio.run(send(port, certificate, key))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from fhir_server.app import Knowledge
 from fhir_server.commands import messages as command
 from fhir_server.requests.request import Caller
 from fhir_server.workers.messages import receive
+from fhir_server.workers.table import WORKERS
 from tests.conftest import serving
 from tests.workers.plain_messages import INTERPRETERS, PLAIN, message
+from tests.workers.stub_partner import Stub, stub_partner, write_partner
+from tests.workers.teams import take_turn
+from tests.workers.test_hl7v2_sending import person, put, queue
 
 TEXTS = {"1": "patient 1 Keller\nweight 1 70", "2": "refuse this", "3": "refuse \x1b[2Jthat"}
 
@@ -101,3 +106,52 @@ def test_a_message_is_closed_with_a_reason(store: str) -> None:
     assert "reason: Sent by mistake." in run(store, "show", id_of("2")).output
     again = run(store, "close", id_of("1"), "--reason", "x")
     assert again.exit_code == 1 and "cannot become `closed`" in again.output
+
+
+@pytest.fixture
+def outgoing(known: Knowledge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store with two changes that the partner `north` has refused, and one that could not be written."""
+    write_partner(tmp_path, "north", 8211, out="tries = 1")
+    uri, stub = f"sqlite:///{tmp_path}/sent.db", Stub(lambda number: "AE")
+    monkeypatch.setenv("FHIR_PROFILES", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "250")
+
+    async def fill() -> None:
+        async with stub_partner(stub) as port:
+            write_partner(tmp_path, "north", port, out="tries = 1")
+            async with serving(known, store=uri, profiles=str(tmp_path)) as client:
+                for name in ("ada", "bob"):
+                    await put(client, person(name))
+                await queue(client)
+                await WORKERS["deliveries"].step(await take_turn(client.server.context, "deliveries", "a"))
+
+    asyncio.run(fill())
+    return uri
+
+
+def test_dead_letters_are_listed_with_the_partners_own_sentence_and_replayed(outgoing: str) -> None:
+    listed = run(outgoing, "list", "--state", "parked").output
+    assert listed.count("The receiver answered AE: No bed is free.") == 2, listed
+    assert "2 would be replayed." in run(outgoing, "replay", "--state", "parked", "--dry-run").output
+    assert run(outgoing, "list", "--state", "parked").output == listed
+    one = run(outgoing, "replay", "--state", "parked", "--patient", "Patient/ada")
+    assert "1 replayed, 0 failed." in one.output, one.output
+    assert "1 replayed, 0 failed." in run(outgoing, "replay", "--partner", "north").output
+    shown = run(outgoing, "queue").output
+    assert "north" in shown and re.search(r"The queue is \d+ seconds behind", shown), shown
+    assert "No message is like that." in run(outgoing, "list", "--state", "parked").output
+
+
+@pytest.mark.parametrize("arguments", [(), ("one", "--partner", "north"), ("--state", "lost")])
+def test_a_replay_names_one_message_or_filters(store: str, arguments: tuple[str, ...]) -> None:
+    result = run(store, "replay", *arguments)
+    assert result.exit_code == 2 and "Name one message, or filters" in result.output
+
+
+def test_a_partner_is_paused_and_resumed(outgoing: str) -> None:
+    assert "`north` is paused." in run(outgoing, "pause", "north").output
+    assert "20" in run(outgoing, "queue").output.split("north")[1].split("│")[1]
+    assert "`north` is resumed." in run(outgoing, "resume", "north").output
+    assert "`north` was not paused." in run(outgoing, "resume", "north").output
+    wrong = run(outgoing, "pause", "nort")
+    assert wrong.exit_code == 1 and "partners are `north`" in wrong.output

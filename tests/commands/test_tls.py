@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -82,14 +83,45 @@ def test_it_speaks_https_alone_and_takes_a_new_certificate(tmp_path: Path) -> No
 
         key.write_bytes(other_key.read_bytes())
         certificate.write_bytes(other.read_bytes())
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                assert httpx.get(f"{base}/Patient", verify=trust(other)).status_code == 200
-                break
-            except httpx.ConnectError:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+        wait_until_trusted(f"{base}/Patient", other)
+
+
+def find_process(folder: Path) -> int:
+    """The process that serves the folder's file: the parent of the worker that logged its start."""
+    (worker,) = re.findall(r"Started server process \[(\d+)\]", (folder / "out").read_text())
+    return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_sighup_loads_the_certificate_again(tmp_path: Path) -> None:
+    """Also where the files look as before, as after a copy that keeps times: SIGHUP alone tells of the change."""
+    certificate, key = make_certificate(tmp_path, "one")
+    other, other_key = make_certificate(tmp_path, "two")
+    # of one size and one time: what watches the files sees no change
+    size = max(each.stat().st_size for each in (certificate, key, other, other_key))
+    for each in (certificate, key, other, other_key):
+        each.write_text(each.read_text().ljust(size, "\n"))
+    with serving(tmp_path, certificate, key) as base:
+        assert httpx.get(f"{base}/Patient", verify=trust(certificate), timeout=PATIENCE).status_code == 200
+        for mine, theirs in ((certificate, other), (key, other_key)):
+            times = mine.stat().st_mtime_ns
+            mine.write_bytes(theirs.read_bytes())
+            os.utime(mine, ns=(times, times))
+        time.sleep(2.5)
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{base}/Patient", verify=trust(other), timeout=PATIENCE)
+        os.kill(find_process(tmp_path), signal.SIGHUP)
+        wait_until_trusted(f"{base}/Patient", other)
+
+
+def wait_until_trusted(url: str, certificate: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            assert httpx.get(url, verify=trust(certificate), timeout=PATIENCE).status_code == 200
+            return
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,13 @@ def test_a_person_is_added_listed_and_disabled(store: str) -> None:
     assert run("enable", "quill", "--store", store).exit_code == 0
     assert "disabled" not in run("list", "--store", store).stdout
     assert run("password", "quill", "--password", "another long one", "--store", store).exit_code == 0
+    told = run("totp", "quill", "--store", store).stdout
+    assert "otpauth://totp/fhir-server:quill?secret=" in told
+    secret = told.partition("secret=")[2].partition("&")[0]
+    assert "second factor" in (listed := run("list", "--store", store).stdout) and secret not in listed
+    assert "otpauth" not in run("totp", "quill", "--off", "--store", store).stdout
+    other = run("add", "reed", *options, "--totp", "--password", PASSWORD)
+    assert "otpauth://totp/fhir-server:reed?secret=" in other.stdout and secret not in other.stdout
     assert "no user `x`" in run("disable", "x", "--store", store).output
 
 

@@ -16,7 +16,7 @@ from fhir_server.operations.core import everything, lastn
 from fhir_server.requests.long_work import THREAD_FROM, LongWork
 from fhir_server.search.contained import list_contained
 from tests.conftest import Client, serving
-from tests.cost.test_conditional_creates import JSON
+from tests.cost.measuring import JSON
 
 pytestmark = pytest.mark.anyio
 

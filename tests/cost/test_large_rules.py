@@ -14,7 +14,7 @@ from fhir_server.operations.payments.ledger import SIZE_OF_ONE
 from fhir_server.requests.long_work import THREAD_FROM
 from fhir_server.writes import apply_rules, state
 from tests.conftest import serving
-from tests.cost.test_conditional_creates import JSON
+from tests.cost.measuring import JSON
 from tests.cost.test_large_answers import overhear
 from tests.cost.test_limits import refused
 from tests.operations.billing.claims_clinic import claims_clinic

@@ -14,7 +14,7 @@ import pytest
 from fhir_server.app import Knowledge
 from fhir_server.store.sqlite.writer import Writer
 from tests.conftest import serving
-from tests.cost.test_conditional_creates import JSON
+from tests.cost.measuring import JSON
 
 pytestmark = pytest.mark.anyio
 

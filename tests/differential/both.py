@@ -21,7 +21,7 @@ from tests.corpora.corpus import JSON, Sent, entries, examples, files, rewritten
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": lambda request: f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('store')}/fhir.db",
-    "mongodb": lambda request: request.getfixturevalue("new_mongo_uri")(),
+    "mongodb": lambda request: request.getfixturevalue("fresh_mongo_uri")(),
 }
 IN_THE_LONG_RUN = ["sqlite", pytest.param("mongodb", marks=pytest.mark.long)]
 """Parameters of a fixture: SecantusDB takes half a minute to be loaded, so MongoDB is compared in the long run."""

@@ -30,7 +30,7 @@ from tests.r4 import R4, REGISTRY
 
 BASE = "http://fhir.example"
 NOW = 1_795_420_800_000_000  # 2026-11-23T08:00:00Z in µs
-EXAMPLES, MANY, ON_MONGO = 15, 250, 25
+EXAMPLES, MANY, ON_MONGO = 15, 125, 25
 SEARCHES = 12
 
 INDEX = Index(REGISTRY, R4, UTC)

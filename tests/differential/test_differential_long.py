@@ -11,7 +11,7 @@ from tests.differential.test_differential import SEED, compare, walks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
-ASKED: dict[str, tuple[int, int, int]] = {"sqlite": (34, 1500, 60), "mongodb": (16, 100, 4)}
+ASKED: dict[str, tuple[int, int, int]] = {"sqlite": (34, 1000, 40), "mongodb": (8, 100, 4)}
 """Store → (bundles, random searches, page walks). SecantusDB would take a quarter of an hour for all the bundles."""
 
 

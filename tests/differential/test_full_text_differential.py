@@ -13,7 +13,7 @@ from tests.differential.both import IN_THE_LONG_RUN, Ask, Both, answer, both, co
 pytestmark = pytest.mark.anyio
 
 SEED = 20260107
-FEW, MANY = 60, 250
+FEW, MANY = 60, 150
 """Searches of the fast run, and of the long one."""
 
 

@@ -332,7 +332,7 @@ QUANTITY = Kind(
         "Observation": _asked(("value-quantity", "combo-value-quantity", "component-value-quantity"), _wanted_quantity)
         | _missing("value-quantity", "combo-value-quantity")
     },
-    ("value-quantity", "combo-value-quantity"),
+    ("value-quantity", "component-value-quantity"),
 )
 
 _uris = _any(

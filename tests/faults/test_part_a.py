@@ -3,6 +3,7 @@
 Two workers on SQLite get every input that once stopped them. A read may wait twice as long as `orjson.loads` takes for
 the largest body in the same run, and 250 ms beside bodies of up to 1 MB; a small write 2 s. These times are of an idle
 machine that counts to ten million in 0.8 s: how long that takes at the time, beside all else, is measured before.
+What is beyond its bound is measured again, up to three times: what keeps others waiting does so each time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import httpx
 import orjson
 import pytest
 
+from tests.cost.measuring import REPEATS
 from tests.faults.process import Process, serving_process, workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -33,8 +35,8 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 READ_SECONDS, WRITE_SECONDS = 0.25, 2.0
 COUNT_SECONDS = 0.8
-MEGABYTES = 1600
-"""Most of a worker, with bodies of up to 14 MB: the worst of docs/limits.md is for 100 MB."""
+MEGABYTES = 650
+"""Most of a worker, with bodies of up to 14 MB (367 were measured): the worst of docs/limits.md is for 100 MB."""
 
 Sent = tuple[str, str, bytes, dict[str, str]]
 """Method, path, body, headers."""
@@ -48,35 +50,35 @@ def bundle(kind: str, entries: list[dict[str, Any]]) -> bytes:
     return orjson.dumps({"resourceType": "Bundle", "type": kind, "entry": entries})
 
 
-def many_members() -> list[Sent]:
+def many_members(repeat: int) -> list[Sent]:
     body = gzip.compress(b"") * 250_000 + gzip.compress(b'{"resourceType":"Patient"}')
     return [("POST", "/Patient", body, {**JSON, "content-encoding": "gzip"})] * 2
 
 
-def many_values() -> list[Sent]:
+def many_values(repeat: int) -> list[Sent]:
     names = [patient(name=[{"family": f"f{n}"} for n in range(count)]) for count in (10_000, 40_000, 120_000)]
     given = patient(name=[{"given": [f"g{n}" for n in range(1_000_000)]}])
     long = patient(name=[{"family": base64.b64encode(bytes(range(256)) * 300).decode()}])
     return [("PUT", "/Patient/big", body, JSON) for body in (*names, given, long)]
 
 
-def conditional_creates() -> list[Sent]:
+def conditional_creates(repeat: int) -> list[Sent]:
     entries = [
         {
             "resource": {
                 "resourceType": "Observation",
                 "status": "final",
                 "code": {"text": "x"},
-                "identifier": [{"system": "urn:a3", "value": str(number)}],
+                "identifier": [{"system": f"urn:a3:{repeat}", "value": str(number)}],
             },
-            "request": {"method": "POST", "url": "Observation", "ifNoneExist": f"identifier=urn:a3|{number}"},
+            "request": {"method": "POST", "url": "Observation", "ifNoneExist": f"identifier=urn:a3:{repeat}|{number}"},
         }
         for number in range(2000)
     ]
     return [("POST", "", bundle("transaction", entries), JSON)]
 
 
-def patches() -> list[Sent]:
+def patches(repeat: int) -> list[Sent]:
     contacts = patient(contact=[{"name": {"family": "f"}, "gender": "male"}] * 1000)
     path = "Patient.contact.where(" + "name.where(family='f').family='f' and " * 25 + "gender='female')"
     part = [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": path}]
@@ -95,7 +97,7 @@ def patches() -> list[Sent]:
     ]
 
 
-def products() -> list[Sent]:
+def products(repeat: int) -> list[Sent]:
     """Lists that multiply inside one small resource."""
     codes = {"coding": [{"system": "u", "code": f"c{n}"} for n in range(10_000)]}
     observation = {"resourceType": "Observation", "status": "final", "code": codes, "valueCodeableConcept": codes}
@@ -111,7 +113,7 @@ def products() -> list[Sent]:
     ]
 
 
-def large_answers() -> list[Sent]:
+def large_answers(repeat: int) -> list[Sent]:
     binary = {
         "resourceType": "Binary",
         "id": "big",
@@ -128,7 +130,7 @@ def large_answers() -> list[Sent]:
     ]
 
 
-def searches() -> list[Sent]:
+def searches(repeat: int) -> list[Sent]:
     parameter = {
         "resourceType": "SearchParameter",
         "url": "http://example.org/many",
@@ -148,7 +150,7 @@ def searches() -> list[Sent]:
     ]
 
 
-PART_A: dict[str, Callable[[], list[Sent]]] = {
+PART_A: dict[str, Callable[[int], list[Sent]]] = {
     "A1": many_members,
     "A2": many_values,
     "A2, what multiplies": products,
@@ -243,36 +245,47 @@ async def test_part_a_keeps_nobody_else_waiting(tmp_path: Path) -> None:
             await fill(client, 5000)
             async with Watch(process) as quiet:
                 await asyncio.sleep(3)
-            report: dict[str, dict[str, Any]] = {}
             for name, build in PART_A.items():
-                sent = build()
-                largest = max(
-                    (body for _, _, body, headers in sent if "content-encoding" not in headers), key=len, default=b""
-                )
-                pace = max(1.0, count_to_ten_million() / COUNT_SECONDS)
-                began = time.perf_counter()
-                if largest.startswith(b"{"):
-                    orjson.loads(largest)
-                parse = time.perf_counter() - began
-                async with Watch(process) as others:
-                    answers = await send_all(client, sent)
-                report[name] = {
-                    "read": others.longest[0],
-                    "write": others.longest[1],
-                    "parse": round(parse, 3),
-                    "pace": round(pace, 2),
-                    "answers": answers,
-                    "peak": round(resident(process)),
-                }
-                print(name, json.dumps(report[name]))
-            for name, row in report.items():
-                assert min(row["read"], row["write"]) > 0, (name, row)
-                read, write = quiet.longest  # what clients wait for each other
-                assert row["read"] <= read + max(READ_SECONDS * row["pace"], 2 * row["parse"]), (name, row)
-                assert row["write"] <= write + WRITE_SECONDS * row["pace"], (name, row)
-                assert all(status < 500 for status, _ in row["answers"]), (name, row)
-                assert row["peak"] <= MEGABYTES, (name, row)
+                for repeat in range(REPEATS):
+                    row = await measure(process, client, build(repeat))
+                    print(name, json.dumps(row))
+                    assert min(row["read"], row["write"]) > 0, (name, row)
+                    assert all(status < 500 for status, _ in row["answers"]), (name, row)
+                    assert row["peak"] <= MEGABYTES, (name, row)
+                    if is_within_bounds(row, quiet.longest):
+                        break
+                else:
+                    raise AssertionError((name, row, quiet.longest))
         assert "Traceback" not in process.log.read_text()
+
+
+async def measure(process: Process, client: httpx.AsyncClient, sent: list[Sent]) -> dict[str, Any]:
+    """What others wait while these are sent, and what it is compared with."""
+    largest = max((body for _, _, body, headers in sent if "content-encoding" not in headers), key=len, default=b"")
+    pace = max(1.0, count_to_ten_million() / COUNT_SECONDS)
+    began = time.perf_counter()
+    if largest.startswith(b"{"):
+        orjson.loads(largest)
+    parse = time.perf_counter() - began
+    async with Watch(process) as others:
+        answers = await send_all(client, sent)
+    return {
+        "read": others.longest[0],
+        "write": others.longest[1],
+        "parse": round(parse, 3),
+        "pace": round(pace, 2),
+        "answers": answers,
+        "peak": round(resident(process)),
+    }
+
+
+def is_within_bounds(row: dict[str, Any], quiet: tuple[float, float]) -> bool:
+    """Beside what clients wait for each other."""
+    read, write = quiet
+    return bool(
+        row["read"] <= read + max(READ_SECONDS * row["pace"], 2 * row["parse"])
+        and row["write"] <= write + WRITE_SECONDS * row["pace"]
+    )
 
 
 def count_to_ten_million() -> float:

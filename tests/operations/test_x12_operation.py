@@ -19,7 +19,7 @@ from mappers.x12.structure import check_interchange
 from tests.conftest import Client, serving
 from tests.mappers.x12.test_x12_oracles import validate_by_pyx12
 from tests.mappers.x12.test_x12_tokenizer import isa
-from tests.workers.x12_files import file, group, pick, post, remittance, wrap, write_plan
+from tests.workers.x12_files import X12, file, group, pick, post, remittance, wrap, write_plan
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def find(client: Client, search: str) -> list[dict[str, Any]]:
 async def test_an_835_is_drafted_and_answered_with_a_999(client: Client) -> None:
     """IK5 A and AK9 A: 005010X231A1; the envelope's sides are exchanged."""
     answer = await post(client, file(group(remittance())))
-    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "application/EDI-X12")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (202, "application/EDI-X12")
     assert check_interchange(answer.text) == ()
     assert answer.text[35:69].split("*")[0].strip() == "RECEIVER" and "*ZZ*SENDER         *" in answer.text
     assert pick(answer, "TA1", "AK1", "AK2", "IK5", "AK9") == [
@@ -180,6 +180,33 @@ async def test_what_was_refused_is_read_again_by_a_replay_under_its_own_task(cli
     assert (received.id, received.state) == (task["id"], "acknowledged")
     assert received.acknowledgement.endswith(b"IK5*A~")
     assert {each["paymentIdentifier"]["value"] for each in await find(client, "PaymentReconciliation")} == {"T1", "T2"}
+
+
+@pytest.mark.parametrize("accept", [X12, FHIR])
+async def test_202_says_where_the_posting_of_an_835_goes_on(client: Client, accept: str) -> None:
+    """202 for the request that drafts it, 200 for the same again; what posts nothing is 200 as well."""
+    first = await post(client, file(group(remittance())), accept)
+    assert first.status_code == 202 and first.headers["location"] == first.headers["content-location"]
+    draft = (await client.get(first.headers["location"])).json()
+    assert (draft["resourceType"], draft["status"], draft["outcome"]) == ("PaymentReconciliation", "draft", "queued")
+    again = await post(client, file(group(remittance())), accept)
+    elsewhere = await post(client, file(group(remittance("0007"), number="7"), number="000000007"), accept)
+    unbalanced = await post(client, file(group(remittance("0002", amount="81", trace="T2"))), accept)
+    for answer in (again, elsewhere, unbalanced):
+        assert answer.status_code == 200 and "content-location" not in answer.headers
+
+
+async def test_202_of_several_835s_is_a_search_of_them(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [remittance(f"000{n}", trace=f"T{n}") for n in (1, 2, 3)]
+    answer = await post(client, file(group(*sets, remittance("0004", amount="81", trace="T4"))))
+    assert answer.status_code == 202 and "location" not in answer.headers
+    found = (await client.get(answer.headers["content-location"])).json()["entry"]
+    assert sorted(each["resource"]["paymentIdentifier"]["value"] for each in found) == ["T1", "T2", "T3"]
+    monkeypatch.setattr("fhir_server.operations.x12.x12._MOST_NAMED", 1)
+    more = [remittance(f"000{n}", trace=f"U{n}") for n in (1, 2)]
+    answer = await post(client, file(group(*more, number="2"), number="000000002"))
+    found = (await client.get(answer.headers["content-location"])).json()["entry"]
+    assert len(found) == 5 and all(each["resource"]["outcome"] == "queued" for each in found)
 
 
 async def test_a_number_that_stands_twice_in_its_group_refuses_the_second(client: Client) -> None:

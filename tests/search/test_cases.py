@@ -63,7 +63,7 @@ Opener = Callable[[pytest.FixtureRequest, Clock], Awaitable[Store]]
 STORES: dict[str, Opener] = {
     "memory": lambda request, clock: memory.open_store("memory://", clock),
     "sqlite": lambda request, clock: sqlite.open_store(f"sqlite:///{_folder(request)}/cases.db", clock),
-    "mongodb": lambda request, clock: mongo.open_store(request.getfixturevalue("new_mongo_uri")(), clock),
+    "mongodb": lambda request, clock: mongo.open_store(request.getfixturevalue("fresh_mongo_uri")(), clock),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from fhir_server.search.custom import read_facts
 from fhir_server.search.index import BY_STORE, Index
 from fhir_server.search.parameters.composite import find_kind
+from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.registry import Component, CustomParameter, Registry, add_custom, build, remove_custom
 from tests.r4 import R4, REGISTRY
 
@@ -99,6 +100,27 @@ def test_a_shared_parameter_keeps_only_the_branches_of_the_type(
 )
 def test_whether_a_parameter_repeats(registry: Registry, type: str, code: str, repeats: bool) -> None:
     assert registry.parameters(type)[code].repeats is repeats
+
+
+def test_parameters_whose_values_are_those_of_others(registry: Registry) -> None:
+    """By their expressions in R4: https://hl7.org/fhir/R4/observation.html#search, the names in patient.html#search."""
+    divided = {code: each.parts for code, each in registry.parameters("Observation").items() if each.parts}
+    assert {code: parts for code, parts in divided.items() if code.startswith("combo-")} == {
+        "combo-code": ("code", "component-code"),
+        "combo-code-value-concept": ("code-value-concept", "component-code-value-concept"),
+        "combo-code-value-quantity": ("code-value-quantity", "component-code-value-quantity"),
+        "combo-data-absent-reason": ("component-data-absent-reason", "data-absent-reason"),
+        "combo-value-concept": ("component-value-concept", "value-concept"),
+        "combo-value-quantity": ("component-value-quantity", "value-quantity"),
+    }
+    assert registry.parameters("Patient")["phonetic"].parts == ("name",)
+    for type in registry.types:
+        table = registry.parameters(type)
+        named = {code: list_element_names(each) for code, each in table.items() if each.expression}
+        for code, parts in ((code, each.parts) for code, each in table.items() if each.parts):
+            elements = {name for other, names in named.items() if other != code for name in names}
+            assert code not in elements, "entries of an element would pass for those of the parameter"
+            assert not any(table[part].parts or table[part].type == "reference" for part in parts)
 
 
 def test_targets_and_components(registry: Registry) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -12,18 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwt
-from joserfc.jwk import ECKey, KeyParameters, RSAKey
 
 from fhir_server.security.bearer import WrongToken
 from fhir_server.security.claims import SKEW
 from fhir_server.security.jwt_tokens import KEYS_LIFETIME, RETRY_AFTER, accept_issuers
 from fhir_server.security.policy import Principal
+from tests.security.issuer import AUDIENCE, ISSUER, SmallIssuer
+from tests.security.smart import NOW, Key, make_key
 
 pytestmark = pytest.mark.anyio
 
-ISSUER = "https://login.clinic.example"
-AUDIENCE = "https://fhir.clinic.example/fhir"
-NOW = 1_795_000_000
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
     "aud": AUDIENCE,
@@ -34,26 +32,6 @@ CLAIMS: dict[str, Any] = {
     "patient": "ada",
     "fhirUser": "https://fhir.clinic.example/fhir/Practitioner/quill",
 }
-Key = RSAKey | ECKey
-
-
-@dataclass
-class SmallIssuer:
-    """What an issuer publishes, and how often it is asked."""
-
-    keys: list[Key] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    is_down: bool = False
-    issuer: str = ISSUER
-
-    async def fetch(self, url: str) -> bytes:
-        self.asked.append(url)
-        if self.is_down:
-            raise OSError("down")
-        if url == f"{ISSUER}/.well-known/openid-configuration":
-            return orjson.dumps({"issuer": self.issuer, "jwks_uri": f"{ISSUER}/keys"})
-        assert url == f"{ISSUER}/keys"
-        return orjson.dumps({"keys": [key.as_dict(private=False) for key in self.keys]})
 
 
 class Trust:
@@ -71,11 +49,6 @@ class Trust:
     async def refuse(self, token: str, word: str) -> None:
         with pytest.raises(WrongToken, match=word):
             await self.find(token)
-
-
-def make_key(kid: str, kind: str = "RSA") -> Key:
-    parameters: KeyParameters = {"kid": kid, "use": "sig"}
-    return RSAKey.generate_key(2048, parameters) if kind == "RSA" else ECKey.generate_key(kind, parameters)
 
 
 KEY = make_key("one")
@@ -229,6 +202,45 @@ async def test_a_new_key_is_found_and_an_unknown_one_is_not_asked_for_again_and_
     await trust.accept(sign(CLAIMS, new))
     await trust.refuse(sign(CLAIMS), "signature")
     assert len(trust.issuer.asked) == 4
+
+
+async def test_tokens_that_come_while_keys_are_fetched_wait_for_them() -> None:
+    trust = Trust(KEY)
+    token = sign(CLAIMS)
+    await asyncio.gather(*(trust.accept(token) for _ in range(6)))
+    new = make_key("two")
+    trust.issuer.keys.append(new)
+    trust.now += RETRY_AFTER + 1
+    tokens = [token if number % 2 else sign(CLAIMS, new) for number in range(6)]
+    await asyncio.gather(*map(trust.accept, tokens))
+    assert len(trust.issuer.asked) == 4
+
+
+async def test_a_signature_is_verified_once_for_the_keys_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    trust, token = Trust(KEY), sign(CLAIMS)
+    looks: list[Any] = []
+    decode = jwt.decode
+
+    def look(*arguments: Any, **options: Any) -> Any:
+        looks.append(arguments)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr("fhir_server.security.jwt_tokens.jwt.decode", look)
+    first = await trust.accept(token)
+    assert await trust.accept(token) is first and len(looks) == 1
+    # other claims, or another signature, are another token
+    header, _, signature = token.split(".")
+    await trust.refuse(f"{header}.{encode(change(patient='bo'))}.{signature}", "signature")
+    # its time is looked at each time
+    trust.now = NOW + 300 + SKEW
+    await trust.refuse(token, "expired")
+    # keys that were fetched again no longer have the one that signed it
+    trust.now = NOW
+    trust.issuer.keys = [make_key("two")]
+    later = sign(change(exp=NOW + 2 * KEYS_LIFETIME))
+    await trust.accept(later)
+    trust.now += KEYS_LIFETIME + 1
+    await trust.refuse(later, "signature")
 
 
 async def test_keys_stay_good_while_the_issuer_is_down() -> None:

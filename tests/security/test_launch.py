@@ -8,139 +8,42 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator
 from hashlib import sha256
-from html import unescape
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
-from fhir_server.app import Knowledge, Seams
-from fhir_server.security.clients import Client as App
-from fhir_server.security.clients import add_client, check_redirect, revoke_client
-from fhir_server.security.launch import ACCESS_LIFETIME, CODE_LIFETIME
-from fhir_server.security.users import MOST_FAILURES, PAUSE, User, add_user, change_user
-from tests.conftest import Client, serving
+from fhir_server.security.clients import check_redirect, revoke_client
+from fhir_server.security.consents import ACCESS_LIFETIME, CODE_LIFETIME
+from fhir_server.security.logins import MOST_FAILURES, PAUSE
+from fhir_server.security.users import change_user
+from tests.conftest import Client
+from tests.security.smart import (
+    APP,
+    CHALLENGE,
+    PASSWORD,
+    VERIFIER,
+    allow,
+    authorize,
+    exchange,
+    is_good,
+    launch,
+    log_in,
+    make_request,
+    read_code,
+    read_state,
+    refresh,
+    wait,
+)
 
 pytestmark = pytest.mark.anyio
-
-NOW = 1_795_000_000
-BASE = "http://test/fhir"
-APP = "https://app.example/callback?tab=1"
-PASSWORD = "correct horse battery"
-# The example of RFC 7636, appendix B.
-VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-
-
-class Clock:
-    now = NOW * 1_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-async def client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
-    """Two patients with an Observation each, an app, the patient Ada, a clinician and a front desk."""
-    seams = Seams(clock=Clock(), definitions=None)
-    async with serving(known, seams, store=store_uri, authentication="on", audit_folder="") as client:
-        context = client.server.context
-        store, roles = context.unrestricted, context.roles
-        scopes = "patient/*.rs user/*.cruds"
-        await add_client(store, App("app", scopes, [], NOW, [APP, "http://127.0.0.1:7000/done"]))
-        for name, role, person in (
-            ("ada", "patient", "Patient/ada"),
-            ("quill", "clinician", "Practitioner/quill"),
-            ("desk", "front-desk", ""),
-        ):
-            await add_user(store, User(name, role, "", NOW, person), PASSWORD, roles)
-        await fill(client)
-        yield client
-
-
-async def fill(client: Client) -> None:
-    """Written by the clinician, over a token that was got as every other."""
-    tokens = await launch(client, "quill", "user/*.cruds")
-    headers = authorize(tokens)
-    for id, family in (("ada", "Quill"), ("bo", "Pine")):
-        patient = {"resourceType": "Patient", "id": id, "name": [{"family": family, "given": [id.title()]}]}
-        observation = {
-            "resourceType": "Observation",
-            "id": id,
-            "status": "final",
-            "code": {"text": "x"},
-            "subject": {"reference": f"Patient/{id}"},
-        }
-        for resource in (patient, observation):
-            answer = await client.put(f"{resource['resourceType']}/{id}", json=resource, headers=headers)
-            assert answer.status_code == 201, answer.text
-
-
-def authorize(tokens: dict[str, Any]) -> dict[str, str]:
-    return {"authorization": f"Bearer {tokens['access_token']}"}
-
-
-def make_request(**changes: str) -> dict[str, str]:
-    request = {
-        "response_type": "code",
-        "client_id": "app",
-        "redirect_uri": APP,
-        "scope": "patient/*.rs",
-        "state": "s 1&2",
-        "aud": BASE,
-        "code_challenge": CHALLENGE,
-        "code_challenge_method": "S256",
-        **changes,
-    }
-    return {name: value for name, value in request.items() if value}
-
-
-def read_state(page: httpx.Response) -> str:
-    (state,) = re.findall(r'name="state" value="([^"]*)"', page.text)
-    return unescape(state)
-
-
-async def log_in(client: Client, name: str, **changes: str) -> httpx.Response:
-    """The answer to the login form: the page of consent."""
-    client.cookies.clear()
-    page = await client.get("auth/authorize", params=make_request(**changes))
-    assert page.status_code == 200, page.text
-    form = {"state": read_state(page), "username": name, "password": PASSWORD}
-    return await client.post("auth/login", data=form)
-
-
-async def allow(client: Client, page: httpx.Response, **form: str) -> httpx.Response:
-    assert page.status_code == 200, page.text
-    return await client.post("auth/consent", data={"state": read_state(page), "action": "allow", **form})
-
-
-def read_code(answer: httpx.Response) -> str:
-    assert answer.status_code == 303, answer.text
-    given = parse_qs(urlsplit(answer.headers["location"]).query)
-    assert (given["state"], given["iss"]) == (["s 1&2"], [BASE])
-    return given["code"][0]
-
-
-async def exchange(client: Client, given: str, **changes: str) -> httpx.Response:
-    form = {"grant_type": "authorization_code", "code": given, "redirect_uri": APP, "client_id": "app"}
-    return await client.post("auth/token", data={**form, "code_verifier": VERIFIER, **changes})
-
-
-async def launch(client: Client, name: str, scope: str, **consent: str) -> dict[str, Any]:
-    code = read_code(await allow(client, await log_in(client, name, scope=scope), **consent))
-    answer = await exchange(client, code)
-    assert answer.status_code == 200, answer.text
-    tokens: dict[str, Any] = answer.json()
-    return tokens
 
 
 async def test_a_patient_launches_an_app_and_it_sees_that_patient_alone(client: Client) -> None:
     tokens = await launch(client, "ada", "openid launch/patient patient/*.rs offline_access")
     assert (tokens["patient"], tokens["expires_in"], tokens["token_type"]) == ("ada", ACCESS_LIFETIME, "bearer")
-    assert set(tokens["scope"].split()) == {"patient/*.rs", "launch/patient", "offline_access"}
+    assert set(tokens["scope"].split()) == {"patient/*.rs", "openid", "launch/patient", "offline_access"}
     found = (await client.get("Observation", headers=authorize(tokens))).json()
     assert [entry["resource"]["id"] for entry in found["entry"]] == ["ada"]
     assert (await client.get("Patient/bo", headers=authorize(tokens))).status_code == 404
@@ -157,6 +60,13 @@ async def test_a_clinician_chooses_the_patient(client: Client) -> None:
     assert tokens["patient"] == "bo"
     found = (await client.get("Observation", headers=authorize(tokens))).json()
     assert [entry["resource"]["id"] for entry in found["entry"]] == ["bo"]
+
+
+async def test_an_app_of_many_patients_may_ask_for_one_to_begin_with(client: Client) -> None:
+    page = await log_in(client, "quill", scope="launch/patient user/Observation.rs")
+    tokens = (await exchange(client, read_code(await allow(client, page, patient="bo")))).json()
+    assert (tokens["patient"], tokens["scope"]) == ("bo", "user/Observation.rs launch/patient")
+    assert len((await client.get("Observation", headers=authorize(tokens))).json()["entry"]) == 2
 
 
 async def test_the_role_limits_what_an_app_gets(client: Client) -> None:
@@ -207,8 +117,14 @@ async def test_nobody_is_sent_to_a_url_that_is_not_the_apps(client: Client, chan
         ({"state": ""}, "invalid_request"),
         ({"scope": "system/*.rs"}, "invalid_scope"),
         ({"scope": "patient/Patient.zz"}, "invalid_scope"),
-        ({"scope": "openid"}, "invalid_scope"),
+        ({"scope": "fhirUser"}, "invalid_scope"),
+        ({"prompt": "none"}, "login_required"),
+        ({"nonce": "n" * 501}, "invalid_request"),
+        ({"response_mode": "fragment"}, "invalid_request"),
+        ({"request": "e30.e30."}, "request_not_supported"),
+        ({"request_uri": "https://evil.example/request"}, "request_uri_not_supported"),
         ({"launch": "x"}, "invalid_scope"),
+        ({"scope": "launch patient/*.rs"}, "invalid_scope"),
     ],
 )
 async def test_a_request_that_cannot_be_granted_goes_back(client: Client, changes: dict[str, str], error: str) -> None:
@@ -222,8 +138,6 @@ async def test_a_parameter_that_comes_twice_is_refused(client: Client) -> None:
 
 
 async def test_a_wrong_password_is_told_and_throttled(client: Client) -> None:
-    clock = client.server.context.clock
-    assert isinstance(clock, Clock)
     for name in ("ada", "nobody"):
         page = await client.get("auth/authorize", params=make_request())
         form = {"state": read_state(page), "username": name, "password": "wrong"}
@@ -234,7 +148,7 @@ async def test_a_wrong_password_is_told_and_throttled(client: Client) -> None:
         assert len(texts) == 1 and next(iter(texts))[0] == 401
         right = await client.post("auth/login", data={**form, "password": PASSWORD})
         assert right.status_code == 401
-    clock.now += PAUSE * 1_000_000
+    wait(client, PAUSE)
     assert (await log_in(client, "ada")).status_code == 200
 
 
@@ -252,9 +166,7 @@ async def test_a_form_of_another_browser_or_page_is_refused(client: Client) -> N
     assert (await client.post("auth/login", data={**form, "state": "x"})).status_code == 400
     consent = await client.post("auth/login", data=form)
     assert (await client.post("auth/login", data={**form, "state": read_state(consent)})).status_code == 400
-    clock = client.server.context.clock
-    assert isinstance(clock, Clock)
-    clock.now += 601 * 1_000_000
+    wait(client, 601)
     assert (await allow(client, consent)).status_code == 400
 
 
@@ -289,18 +201,8 @@ async def test_a_code_with_anything_wrong_gets_nothing(client: Client, changes: 
 
 async def test_a_code_ends(client: Client) -> None:
     code = read_code(await allow(client, await log_in(client, "ada")))
-    clock = client.server.context.clock
-    assert isinstance(clock, Clock)
-    clock.now += CODE_LIFETIME * 1_000_000
+    wait(client, CODE_LIFETIME)
     assert (await exchange(client, code)).json()["error"] == "invalid_grant"
-
-
-async def is_good(client: Client, tokens: dict[str, Any]) -> bool:
-    """Whether a token is taken, once what is remembered of it is old."""
-    clock = client.server.context.clock
-    assert isinstance(clock, Clock)
-    clock.now += 6_000_000
-    return (await client.get("Patient", headers=authorize(tokens))).status_code == 200
 
 
 async def test_a_code_that_comes_twice_ends_what_the_first_one_got(client: Client) -> None:
@@ -318,11 +220,6 @@ async def test_in_a_race_for_a_code_at_most_one_gets_tokens_and_they_are_dead(cl
     assert len(given) <= 1
     for tokens in given:
         assert not await is_good(client, tokens)
-
-
-async def refresh(client: Client, tokens: dict[str, Any], client_id: str = "app") -> httpx.Response:
-    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], "client_id": client_id}
-    return await client.post("auth/token", data=form)
 
 
 async def test_a_refresh_token_is_good_once_and_its_reuse_ends_the_family(client: Client) -> None:

@@ -97,11 +97,18 @@ async def test_without_an_issuer_the_server_gives_tokens_itself(known: Knowledge
         assert "client_credentials" in document["grant_types_supported"]
         assert document["code_challenge_methods_supported"] == ["S256"]
         assert {"client-confidential-asymmetric", "launch-standalone", "permission-v2"} <= set(document["capabilities"])
-        assert "sso-openid-connect" not in document["capabilities"]
+        assert "sso-openid-connect" in document["capabilities"]
         assert (await client.post(".well-known/smart-configuration")).status_code == 405
+        statement = (await client.get("metadata")).json()
+        (uris,) = statement["rest"][0]["security"]["extension"]
+        found = {each["url"]: each["valueUri"] for each in uris["extension"]}
+        assert found["token"] == document["token_endpoint"] and found["authorize"] == document["authorization_endpoint"]
+        assert found["revoke"] == document["revocation_endpoint"]
+        assert found["introspect"] == document["introspection_endpoint"]
 
 
 async def test_without_authentication_there_is_none(known: Knowledge) -> None:
     async with serving(known, authentication="off", store="memory://") as client:
-        for method, url in (("GET", ".well-known/smart-configuration"), ("POST", "auth/token")):
+        closed = [("GET", url) for url in (".well-known/smart-configuration", "auth/jwks", "auth/userinfo")]
+        for method, url in (*closed, ("POST", "auth/token")):
             assert (await client.request(method, url)).status_code == 404

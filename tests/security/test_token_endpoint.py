@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from joserfc import jwt
-from joserfc.jwk import ECKey, KeyParameters, RSAKey
 
 from fhir_server.app import Knowledge, Seams
 from fhir_server.security.clients import Client as Registered
@@ -19,69 +17,26 @@ from fhir_server.security.clients import add_client, read_public_keys, revoke_cl
 from fhir_server.security.scopes import parse_scopes
 from fhir_server.security.token_endpoint import LIFETIME, LONGEST_ASSERTION, SKEW, intersect_scopes
 from tests.conftest import Client, serving
+from tests.security.smart import NOW, TOKEN_URL, Clock, Key, ask_by_assertion, make_claims, make_key, register_lab, sign
 
 pytestmark = pytest.mark.anyio
 
-NOW = 1_795_000_000
-URL = "http://test/fhir/auth/token"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-Key = RSAKey | ECKey
-
-
-def make_key(kid: str, kind: str = "RSA") -> Key:
-    parameters: KeyParameters = {"kid": kid, "use": "sig"}
-    return RSAKey.generate_key(2048, parameters) if kind == "RSA" else ECKey.generate_key("P-384", parameters)
-
-
-KEY, OTHER, CURVE = make_key("one"), make_key("one"), make_key("two", "EC")
-
-
-class Clock:
-    now = NOW * 1_000_000
-
-    def __call__(self) -> int:
-        return self.now
+KEY, OTHER, CURVE = make_key("one"), make_key("one"), make_key("two", "P-384")
 
 
 @pytest.fixture
-async def client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
+async def client(known: Knowledge, any_store_uri: str) -> AsyncIterator[Client]:
     """A server with the client `lab`, which may read and search Observations and Patients."""
     seams = Seams(clock=Clock(), definitions=None)
-    async with serving(known, seams, store=store_uri, authentication="on", audit_folder="") as client:
-        keys = [key.as_dict(private=False) for key in (KEY, CURVE)]
-        registered = Registered("lab", "system/Observation.rs system/Patient.rs", keys, NOW)
-        await add_client(client.server.context.unrestricted, registered)
+    async with serving(known, seams, store=any_store_uri, authentication="on", audit_folder="") as client:
+        await register_lab(client, KEY, CURVE, scopes="system/Observation.rs system/Patient.rs")
         yield client
-
-
-_jti = iter(range(10_000))
-
-
-def make_claims(**changes: Any) -> dict[str, Any]:
-    claims = {"iss": "lab", "sub": "lab", "aud": URL, "exp": NOW + 240, "jti": f"jti-{next(_jti)}", **changes}
-    return {name: value for name, value in claims.items() if value is not None}
-
-
-def sign(claims: dict[str, Any], key: Key = KEY, algorithm: str = "RS384", **header: Any) -> str:
-    return jwt.encode({"alg": algorithm, "kid": key.kid, **header}, claims, key, algorithms=[algorithm])
-
-
-async def ask(client: Client, assertion: str, **changes: str) -> tuple[int, dict[str, Any]]:
-    form = {
-        "grant_type": "client_credentials",
-        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        "client_assertion": assertion,
-        "scope": "system/*.rs",
-        **changes,
-    }
-    answer = await client.post("auth/token", data=form)
-    assert answer.headers["cache-control"] == "no-store"
-    return answer.status_code, answer.json()
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(KEY, "RS384"), (CURVE, "ES384")])
 async def test_an_assertion_becomes_a_token_that_works(client: Client, key: Key, algorithm: str) -> None:
-    status, answer = await ask(client, sign(make_claims(), key, algorithm))
+    status, answer = await ask_by_assertion(client, sign(make_claims(), key, algorithm))
     assert (status, answer["token_type"], answer["expires_in"]) == (200, "bearer", LIFETIME)
     assert answer["scope"] == "system/Observation.rs system/Patient.rs"
     headers = {"authorization": f"Bearer {answer['access_token']}"}
@@ -90,7 +45,7 @@ async def test_an_assertion_becomes_a_token_that_works(client: Client, key: Key,
 
 
 async def test_a_token_ends_by_itself_and_with_its_client(client: Client) -> None:
-    _, answer = await ask(client, sign(make_claims()))
+    _, answer = await ask_by_assertion(client, sign(make_claims(), KEY))
     headers = {"authorization": f"Bearer {answer['access_token']}"}
     assert (await client.get("Patient", headers=headers)).status_code == 200
     context = client.server.context
@@ -99,7 +54,7 @@ async def test_a_token_ends_by_itself_and_with_its_client(client: Client) -> Non
     clock.now += LIFETIME * 1_000_000
     assert (await client.get("Patient", headers=headers)).status_code == 401
     clock.now = NOW * 1_000_000
-    _, answer = await ask(client, sign(make_claims()))
+    _, answer = await ask_by_assertion(client, sign(make_claims(), KEY))
     headers = {"authorization": f"Bearer {answer['access_token']}"}
     assert await revoke_client(context.unrestricted, "lab")
     assert (await client.get("Patient", headers=headers)).status_code == 401
@@ -113,15 +68,15 @@ async def test_a_token_ends_by_itself_and_with_its_client(client: Client) -> Non
 BYPASSES: dict[str, tuple[str, str]] = {
     "another key under the same name": (sign(make_claims(), OTHER), "invalid_client"),
     "a key that is not the client's": (sign(make_claims(), make_key("three")), "invalid_client"),
-    "an unknown client": (sign(make_claims(iss="x", sub="x")), "invalid_client"),
-    "a client that speaks for another": (sign(make_claims(sub="other")), "invalid_client"),
-    "for another server": (sign(make_claims(aud="https://other.example/token")), "invalid_client"),
-    "for two servers": (sign(make_claims(aud=[URL, "https://other.example/token"])), "invalid_client"),
-    "for the base URL": (sign(make_claims(aud="http://test/fhir")), "invalid_client"),
-    "expired": (sign(make_claims(exp=NOW - SKEW)), "invalid_client"),
-    "for too long": (sign(make_claims(exp=NOW + LONGEST_ASSERTION + SKEW + 1)), "invalid_client"),
-    "without an end": (sign(make_claims(exp=None)), "invalid_client"),
-    "without a jti": (sign(make_claims(jti=None)), "invalid_client"),
+    "an unknown client": (sign(make_claims(iss="x", sub="x"), KEY), "invalid_client"),
+    "a client that speaks for another": (sign(make_claims(sub="other"), KEY), "invalid_client"),
+    "for another server": (sign(make_claims(aud="https://other.example/token"), KEY), "invalid_client"),
+    "for two servers": (sign(make_claims(aud=[TOKEN_URL, "https://other.example/token"]), KEY), "invalid_client"),
+    "for the base TOKEN_URL": (sign(make_claims(aud="http://test/fhir"), KEY), "invalid_client"),
+    "expired": (sign(make_claims(exp=NOW - SKEW), KEY), "invalid_client"),
+    "for too long": (sign(make_claims(exp=NOW + LONGEST_ASSERTION + SKEW + 1), KEY), "invalid_client"),
+    "without an end": (sign(make_claims(exp=None), KEY), "invalid_client"),
+    "without a jti": (sign(make_claims(jti=None), KEY), "invalid_client"),
     "by another algorithm": (sign(make_claims(), KEY, "RS256"), "invalid_client"),
     "with a key of its own": (sign(make_claims(), OTHER, jwk=OTHER.as_dict(private=False)), "invalid_client"),
     "with a key from elsewhere": (sign(make_claims(), OTHER, jku="https://evil.example/keys"), "invalid_client"),
@@ -134,7 +89,7 @@ BYPASSES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("kind", BYPASSES)
 async def test_an_assertion_that_is_not_good_gets_nothing(client: Client, kind: str) -> None:
     assertion, error = BYPASSES[kind]
-    status, answer = await ask(client, assertion)
+    status, answer = await ask_by_assertion(client, assertion)
     assert (status, answer["error"], "access_token" in answer) == (401, error, False)
 
 
@@ -152,18 +107,18 @@ async def test_an_assertion_that_is_not_good_gets_nothing(client: Client, kind: 
     ],
 )
 async def test_a_request_that_is_not_good_gets_nothing(client: Client, changes: dict[str, str], error: str) -> None:
-    status, answer = await ask(client, sign(make_claims()), **changes)
+    status, answer = await ask_by_assertion(client, sign(make_claims(), KEY), **changes)
     assert (status, answer["error"], "access_token" in answer) == (400, error, False)
 
 
 async def test_an_assertion_is_good_once_however_many_send_it_at_once(client: Client) -> None:
-    assertion = sign(make_claims())
-    answers = await asyncio.gather(*(ask(client, assertion) for _ in range(8)))
+    assertion = sign(make_claims(), KEY)
+    answers = await asyncio.gather(*(ask_by_assertion(client, assertion) for _ in range(8)))
     assert sorted(status for status, _ in answers) == [200, *[401] * 7]
     # the same jti of another client is another one; of the same client in another assertion it is used up
     claims = make_claims()
-    assert (await ask(client, sign(claims)))[0] == 200
-    assert (await ask(client, sign({**claims, "exp": NOW + 100})))[0] == 401
+    assert (await ask_by_assertion(client, sign(claims, KEY)))[0] == 200
+    assert (await ask_by_assertion(client, sign({**claims, "exp": NOW + 100}, KEY)))[0] == 401
 
 
 async def test_the_endpoint_takes_a_form_by_post_alone(client: Client) -> None:
@@ -192,6 +147,21 @@ def test_granted_scopes_are_within_both() -> None:
     narrow = "system/Observation.rs?category=laboratory"
     assert intersect("system/Observation.rs", narrow) == narrow
     assert intersect("system/Observation.rs?status=final", narrow).endswith("?status=final&category=laboratory")
+
+
+def test_what_one_side_lifts_stays() -> None:
+    """Nobody gets labelled resources, or Provenances of what is hidden, by asking for them by name."""
+
+    def intersect(wanted: str, most: str) -> str:
+        return str(intersect_scopes(parse_scopes(wanted), parse_scopes(most))[0])
+
+    label = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality|"
+    for wanted, most in ((f"?_security={label}R", ""), ("", f"?_security={label}R"), ("?_security:not=x", "")):
+        granted = intersect(f"user/Observation.rs{wanted}", f"user/Observation.rs{most}")
+        assert f"_security:not={label}R" in granted and f"_security:not={label}V" in granted
+    free = "user/Provenance.rs?target:missing=false"
+    assert intersect(free, "user/*.rs") == "user/Provenance.rs"
+    assert intersect(free, free) == free
 
 
 WRONG_KEYS: list[object] = [

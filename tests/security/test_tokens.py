@@ -77,8 +77,8 @@ CLINIC: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-async def client(known: Knowledge, store_uri: str) -> AsyncIterator[Client]:
-    async with guarding(known, store_uri) as client:
+async def client(known: Knowledge, any_store_uri: str) -> AsyncIterator[Client]:
+    async with guarding(known, any_store_uri) as client:
         yield client
 
 
@@ -276,9 +276,9 @@ async def test_page_links_are_good_for_their_own_token(client: Client) -> None:
     assert (refused.status_code, "another token" in refused.text) == (400, True)
 
 
-async def test_a_token_ends(known: Knowledge, store_uri: str) -> None:
+async def test_a_token_ends(known: Knowledge, any_store_uri: str) -> None:
     clock = Clock()
-    async with guarding(known, store_uri, clock) as client:
+    async with guarding(known, any_store_uri, clock) as client:
         headers = await act_as(client, "user/Patient.rs")
         assert (await client.get("Patient", headers=headers)).status_code == 200
         names = {token.name for token in await list_tokens(client.server.context.unrestricted)}
@@ -308,3 +308,31 @@ async def test_operations_need_what_their_row_says(client: Client) -> None:
 
 async def test_every_operation_says_what_it_needs() -> None:
     assert [code for code, operation in OPERATIONS.items() if operation.needs is None] == []
+
+
+async def test_who_is_referred_to_is_visible_and_nobody_makes_others_so(client: Client) -> None:
+    for id in ("pine", "quill"):
+        assert (await client.put(f"Practitioner/{id}", json={"resourceType": "Practitioner", "id": id})).is_success
+    await client.put("Observation/ada-lab", json=observation("ada-lab", "ada", "1", **_made_by("Practitioner/pine")))
+    headers = await act_as(client, "patient/*.rs patient/Observation.cu user/Practitioner.u", "ada")
+    found = (await client.get("Practitioner", headers=headers)).json()
+    assert [entry["resource"]["id"] for entry in found["entry"]] == ["pine"]
+    assert (await client.get("Practitioner/pine", headers=headers)).status_code == 200
+    assert (await client.get("Practitioner/pine/_history/1", headers=headers)).status_code == 200
+    hidden = await client.get("Practitioner/quill", headers=headers)
+    assert hidden.status_code == (await client.get("Practitioner/none", headers=headers)).status_code == 404
+    for reference in ("Practitioner/quill", "Practitioner/quill/_history/1", "Practitioner/none/_history/1"):
+        told = observation("mine", "ada", "2", **_made_by(reference))
+        assert (await client.put("Observation/mine", json=told, headers=headers)).status_code in (403, 422)
+    assert (await client.get("Practitioner/quill", headers=headers)).status_code == 404
+    allowed = observation("mine", "ada", "2", **_made_by("Practitioner/pine"))
+    assert (await client.put("Observation/mine", json=allowed, headers=headers)).status_code == 201
+    # once nobody refers to them, they are hidden again
+    for id in ("ada-lab", "mine"):
+        await client.put(f"Observation/{id}", json=observation(id, "ada", "1"))
+    assert (await client.get("Practitioner/pine", headers=headers)).status_code == 404
+    assert "entry" not in (await client.get("Practitioner", headers=headers)).json()
+
+
+def _made_by(reference: str) -> dict[str, Any]:
+    return {"performer": [{"reference": reference}]}

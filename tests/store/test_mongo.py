@@ -16,7 +16,7 @@ from fhir_server.store.protocol import Clock, Store
 
 class TestMongo(StoreContract, DurableContract, Differential):
     examples = 10  # SecantusDB is slow
-    many = 60
+    many = 40
     slow = frozenset(  # 4 to 25 s each on SecantusDB
         {
             "test_a_failure_leaves_nothing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from pymongo.errors import OperationFailure
 from fhir_server.search.sorts import SORTS
 from fhir_server.store.contract.case import START, Ticks, put, write
 from fhir_server.store.mongo import open_store
+from fhir_server.store.mongo.compile import match_all
+from fhir_server.store.mongo.history import _match_after
 from fhir_server.store.mongo.indexes import (
     ARRAY_FIELDS,
     FIXED_INDEXES,
@@ -28,7 +31,11 @@ from fhir_server.store.mongo.indexes import (
     list_indexes,
 )
 from fhir_server.store.mongo.sortkeys import list_sorts
+from fhir_server.store.mongo.watermark import NEWEST_BY_TYPE
 from fhir_server.store.protocol import StoreUnavailable
+from tests.r4 import REGISTRY
+
+REAL = "FHIR_TEST_MONGO_URL" in os.environ
 
 ALL = {"Basic": list_indexes("Basic"), **{type: list_indexes(type) for type in SORTS}, **FIXED_INDEXES}
 
@@ -84,9 +91,39 @@ def test_the_indexes_are_made(mongo_uri: str) -> None:
 
 def test_an_index_of_another_shape_is_refused(mongo_uri: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](mongo_uri) as client:
-        client.get_default_database()[HISTORY].create_index([("something", 1)], name="system")
+        client.get_default_database()[HISTORY].create_index([("something", 1)], name="type")
     with pytest.raises(StoreUnavailable, match="An index of the collection `history` is not the one"):
         asyncio.run(open_store(mongo_uri, Ticks()))
+
+
+@pytest.mark.skipif(not REAL, reason="SecantusDB has no planner to ask; set FHIR_TEST_MONGO_URL")
+def test_the_history_of_all_types_is_a_merge_of_theirs(mongo_uri: str) -> None:
+    """SORT_MERGE of a scan for each type, of as many as R4 has, and DISTINCT_SCAN for the newest of each."""
+    types = list(REGISTRY.types)
+    with pymongo.MongoClient[dict[str, Any]](mongo_uri) as client:
+        database = client.get_default_database()
+        history = database[HISTORY]
+        history.create_indexes([index.build_model() for index in FIXED_INDEXES[HISTORY]])
+        named = ((n, types[n % len(types)]) for n in range(20 * len(types)))
+        history.insert_many([{"_id": f"{type}/{n} 0000000001", "type": type, "updated": n} for n, type in named])
+        for before in (None, (1_000, f"{types[7]}/3", 1)):
+            wanted = match_all(({"type": {"$in": types}}, _match_after(before)))
+            find = {"find": HISTORY, "filter": wanted, "sort": {"updated": -1, "_id": 1}, "limit": 21}
+            told = database.command("explain", find, verbosity="executionStats")["executionStats"]
+            assert "SORT_MERGE" in str(told) and "'SORT'" not in str(told)
+            assert told["totalKeysExamined"] < 2 * len(types) and told["totalDocsExamined"] <= 30
+        newest = {"aggregate": HISTORY, "pipeline": list(NEWEST_BY_TYPE), "cursor": {}}
+        told = database.command("explain", newest, verbosity="executionStats")
+        (counted,) = _list_values(told, "totalDocsExamined")
+        assert "DISTINCT_SCAN" in str(told) and counted == 0
+
+
+def _list_values(told: Any, name: str) -> list[Any]:
+    """What stands at a key, at any depth, each value once."""
+    if isinstance(told, dict):
+        own = [told[name]] if name in told else []
+        return sorted({*own, *(each for value in told.values() for each in _list_values(value, name))})
+    return sorted({each for value in told for each in _list_values(value, name)}) if isinstance(told, list) else []
 
 
 @pytest.mark.parametrize("code", [46, 117])

@@ -143,8 +143,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def mix_uri(new_mongo_uri: Callable[[], str]) -> str:
-    return new_mongo_uri()
+def mix_uri(fresh_mongo_uri: Callable[[], str]) -> str:
+    return fresh_mongo_uri()
 
 
 @pytest.fixture(scope="module")

@@ -273,7 +273,7 @@ class TestBounded(Differential):
     """Every search with one criterion left to the planner: the answers are those of the oracle."""
 
     examples = 10
-    many = 60
+    many = 20
 
     @pytest.fixture(autouse=True)
     def _server(self, mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -12,7 +12,7 @@ import pytest
 from pymongo import monitoring
 from pymongo.errors import OperationFailure
 
-from fhir_server.search.query import Chain, Contains, Equals, Has, Lineage, Near, Query, Sort
+from fhir_server.search.query import Chain, Contains, Equals, Has, Lineage, Near, Query, Scope, Sort
 from fhir_server.store.contract.case import Ticks, delete, ids, post, put, query, terms, token, write
 from fhir_server.store.mongo import deployment, open_store
 from fhir_server.store.operations import Matches
@@ -216,6 +216,19 @@ def test_searches(sent: Sent) -> None:
     assert sent(lambda store: store.count(query("Observation", code))) == ["aggregate Observation"]
 
 
+def test_a_search_of_many_types_asks_those_that_are_stored(sent: Sent) -> None:
+    """As `_contained=true`, `_revinclude=*` and `Patient/id/*` do; few types are asked at once."""
+
+    def build_query(*types: str) -> Query:
+        return Query(tuple(Scope(type, Equals("code", (token("a"),))) for type in types))
+
+    many = build_query("Observation", "Account", "Goal", "Patient", "Basic")
+    assert sent(lambda store: store.search(many)) == ["listCollections", "aggregate Observation", "aggregate Patient"]
+    assert sent(lambda store: store.count(many)) == ["listCollections", "aggregate Observation", "aggregate Patient"]
+    few = build_query("Account", "Goal", "Observation")
+    assert sent(lambda store: store.count(few)) == [f"aggregate {scope.type}" for scope in few.scopes]
+
+
 async def _search(query: Query, store: Store) -> None:
     await store.search(query)
 
@@ -272,5 +285,7 @@ def test_included_resources_are_one_query_per_type(sent: Sent) -> None:
 
 
 def test_history(sent: Sent) -> None:
-    """The newest version and the writers give the horizon, then one page."""
-    assert sent(lambda store: store.history(HistoryQuery())) == ["find history", "find writers", "find history"]
+    """The newest version and the writers give the horizon, then one page; of the whole system also the types."""
+    horizon = ["aggregate history", "find writers"]
+    assert sent(lambda store: store.history(HistoryQuery(("Patient",)))) == [*horizon, "find history"]
+    assert sent(lambda store: store.history(HistoryQuery())) == [*horizon, "listCollections", "find history"]

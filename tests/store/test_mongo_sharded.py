@@ -263,7 +263,7 @@ class TestSharded(Differential):
     """The answers behind `mongos` are those of the oracle too."""
 
     examples = 5
-    many = 30
+    many = 15
 
     @pytest.fixture(autouse=True)
     def _server(self, mongo_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

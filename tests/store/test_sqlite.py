@@ -43,6 +43,7 @@ class TestAnyPlan(_OpensSqlite, Differential):
     """Whatever way a search is found by, it finds the same: a small database would always choose the same one."""
 
     examples = 25
+    many = 100
 
     @pytest.fixture(autouse=True)
     def _choose_any_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:

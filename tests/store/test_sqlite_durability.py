@@ -235,7 +235,7 @@ def test_another_process_in_its_turn_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_up: type[Exception]
 ) -> None:
     """A process that keeps its turn hangs no request for ever; what the store or its caller gave up is not written."""
-    monkeypatch.setattr("fhir_server.store.sqlite.writer.WAIT_SECONDS", 0.3 if given_up is StoreUnavailable else 30)
+    monkeypatch.setattr("fhir_server.store.sqlite.waiting.WAIT_SECONDS", 0.3 if given_up is StoreUnavailable else 30)
     path = tmp_path / "a.db"
     hold = (
         f"import fcntl, os, sys, time; lock = os.open({str(path) + '.lock'!r}, os.O_RDWR); "

@@ -15,7 +15,6 @@ from fhir_server.store.operations import Matches, Transaction, Write
 from fhir_server.store.protocol import AssertionFailed
 from fhir_server.store.sqlite import open_store
 from fhir_server.store.sqlite import store as sqlite_store
-from fhir_server.store.sqlite.search import Search
 
 pytestmark = pytest.mark.anyio
 
@@ -38,20 +37,6 @@ async def look(store: sqlite_store.SqliteStore) -> tuple[tuple[str, ...], int]:
 
 def patient(id: str, mark: str = "x") -> Write:
     return put(f"Patient/{id}", terms(mark=[mark]))
-
-
-@pytest.fixture
-def searches(monkeypatch: pytest.MonkeyPatch) -> list[Query]:
-    """The pages that were searched for."""
-    asked: list[Query] = []
-    find_page = Search.find_page
-
-    def note(self: Search, query: Query) -> object:
-        asked.append(query)
-        return find_page(self, query)
-
-    monkeypatch.setattr(Search, "find_page", note)
-    return asked
 
 
 async def test_what_this_process_wrote_since_is_enough_to_check(

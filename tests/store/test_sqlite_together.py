@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,38 @@ async def test_each_has_its_own_outcome(tmp_path: Path) -> None:
         assert (await store.read("Patient", "c0")) is not None
     finally:
         await store.close()
+
+
+async def test_writes_of_one_turn_of_the_loop_share_a_commit(tmp_path: Path) -> None:
+    path = tmp_path / "fhir.db"
+    store = await open_store(f"sqlite:///{path}", read_clock)
+    entries = Entries(terms={"family": ("jones\x1fJones",)})
+    try:
+        await store.transact(Transaction(writes=(put("Patient/first", entries),)))  # numbers the parameter
+        before = _count_commits(path)
+        await asyncio.gather(*(store.transact(Transaction(writes=(put(f"Patient/{n}", entries),))) for n in range(8)))
+        assert _count_commits(path) - before == 1
+    finally:
+        await store.close()
+
+
+def _count_commits(path: Path) -> int:
+    """The commits in the write-ahead log: frames with the size of the database (https://www.sqlite.org/fileformat2.html#walformat)."""
+    log = path.with_name(f"{path.name}-wal").read_bytes()
+    (page_size,) = struct.unpack_from(">I", log, 8)
+    sizes = [struct.unpack_from(">I", log, start + 4)[0] for start in range(32, len(log), 24 + page_size)]
+    return sum(size > 0 for size in sizes)
+
+
+async def test_what_was_about_to_begin_is_written_before_the_store_closes(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/fhir.db"
+    store = await open_store(uri, read_clock)
+    write = asyncio.ensure_future(store.transact(Transaction(writes=(put("Patient/last", Entries()),))))
+    await asyncio.sleep(0)  # it is submitted, and not begun
+    await store.close()
+    assert (await write).written[0].version == 1
+    again = await open_store(uri, read_clock)
+    try:
+        assert await again.read("Patient", "last") is not None
+    finally:
+        await again.close()

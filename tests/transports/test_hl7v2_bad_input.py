@@ -20,7 +20,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.app import Knowledge, Seams
-from fhir_server.commands.hl7v2 import make_taker
+from fhir_server.commands.hl7v2_workers import make_taker
 from fhir_server.transports.mllp import Connection, Limits, Listener, write_frame
 from fhir_server.workers.hl7v2_intake import read_header, split_answers
 from fhir_server.workers.message_tasks import LARGEST_MESSAGE, IncomingMessage

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from fhir_server.app import Seams, open_server
-from fhir_server.commands.hl7v2 import make_taker, wait_for_signal
+from fhir_server.commands.hl7v2_workers import make_taker, wait_for_end
 from fhir_server.settings import Settings
 from fhir_server.transports.mllp import Listener
 
@@ -32,7 +32,7 @@ async def main(database: str, profiles: str) -> None:
         listener = Listener(store, lambda *_, **__: None)
         await listener.start([bound])
         print(bound.getsockname()[1], flush=True)
-        await wait_for_signal()
+        await wait_for_end(asyncio.Event())
         await listener.stop()
 
 

@@ -13,7 +13,8 @@ import pytest
 from fhir_server.app import Knowledge
 from fhir_server.requests.context import Context
 from fhir_server.transports.protocol import DeliveryResult, Endpoint, Transport
-from fhir_server.workers.delivery import Answer, Outbox, Outgoing, run_deliveries
+from fhir_server.workers.delivery import run_deliveries
+from fhir_server.workers.delivery_item import Answer, Outbox, Outgoing
 from fhir_server.workers.lease import LeaseLost
 from fhir_server.workers.worker import StepResult
 from fhir_server.writes.pending_writes import Tree

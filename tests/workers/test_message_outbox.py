@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,13 +126,13 @@ def test_an_answer_that_refuses_is_kept_with_its_reason(monkeypatch: pytest.Monk
     reads = PLAIN._replace(read_answer=lambda answer: "The lab says no." if answer == b"AE" else "")
     monkeypatch.setattr(message_outbox, "INTERPRETERS", {"plain": reads})
     task = {"input": [{"type": {"coding": [{"code": "format"}]}, "valueCode": "plain"}]}
-    read = message_outbox.read_answer
-    refused = read(None, task, DeliveryResult("delivered", b"AE"))  # type: ignore[arg-type]
+    read, context = message_outbox.read_answer, SimpleNamespace(partners={})
+    refused = read(context, task, DeliveryResult("delivered", b"AE"))  # type: ignore[arg-type]
     assert (refused.status, refused.reason) == ("rejected", "The lab says no.")
     assert read_acknowledgement({"output": refused.outputs}) == b"AE"
-    accepted = read(None, task, DeliveryResult("delivered", b"AA"))  # type: ignore[arg-type]
+    accepted = read(context, task, DeliveryResult("delivered", b"AA"))  # type: ignore[arg-type]
     assert (accepted.status, accepted.reason) == ("completed", "")
-    unread = read(None, task, DeliveryResult("refused", b"", "The file is there."))  # type: ignore[arg-type]
+    unread = read(context, task, DeliveryResult("refused", b"", "The file is there."))  # type: ignore[arg-type]
     assert (unread.status, unread.reason, unread.outputs) == ("rejected", "The file is there.", [])
 
 

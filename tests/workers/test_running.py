@@ -183,6 +183,13 @@ async def test_serve_and_work_are_two_processes_with_one_lease(tmp_path: Path) -
     with serving_process(database) as server:
         held = lease_owner(server.base)["jobs"]
         assert held["here"] is True  # type: ignore[index]
+        await until(lambda: all("step" in each for each in lease_owner(server.base).values() if each["here"]))  # type: ignore[operator, index]
+        told = lease_owner(server.base)
+        assert set(told) == set(WORKERS)
+        first_step = {name: each["step"] for name, each in told.items() if each["here"]}  # type: ignore[index]
+        assert (told["jobs"]["position"], told["jobs"]["lag"]) == ("0 running", 0)  # type: ignore[index]
+        assert told["deliveries"]["position"] == "0 delivered, 0 open"  # type: ignore[index]
+        await until(lambda: lease_owner(server.base)["jobs"]["step"] > first_step["jobs"])  # type: ignore[index]
         other = work(database, "jobs")
         first = await asyncio.to_thread(other.stderr.readline)  # type: ignore[union-attr]
         assert json.loads(first)["workers"] == ["jobs"]

@@ -80,6 +80,33 @@ async def test_overlapping_bookings_give_exactly_the_capacity(contexts: list[Con
     assert count_overlaps(await stored_appointments(contexts[0])) == capacity
 
 
+async def test_of_decisions_that_take_an_id_for_new_one_makes_it_and_the_others_look(contexts: list[Context]) -> None:
+    """`Action.is_new`: each of eight believes at first that nothing has the id, half of them after it is stored."""
+    tries: list[int] = []
+
+    def make(number: int) -> Any:
+        attempts = 0
+
+        async def decide(state: State) -> Decision[int]:
+            nonlocal attempts
+            attempts += 1
+            tries.append(number)
+            known = None if attempts == 1 else await state.read("Basic", "counter")
+            if known is not None:
+                return Decision(int(known.tree["code"]["text"]))
+            return Decision(number, [put_counter(number)._replace(is_new=attempts == 1)])
+
+        return decide
+
+    deciding = [decide_and_commit(contexts[number % 2], CALLER, make(number)) for number in range(4)]
+    first = {each.answer for each in await asyncio.gather(*deciding)}
+    later = [await decide_and_commit(contexts[number % 2], CALLER, make(number)) for number in range(4, 8)]
+    assert len(first) == 1 and {each.answer for each in later} == first
+    assert [tries.count(number) for number in range(4, 8)] == [2, 2, 2, 2]
+    stored = await contexts[0].unrestricted.read("Basic", "counter")
+    assert stored is not None and stored.version == 1
+
+
 async def test_a_decision_is_made_anew_when_its_ground_has_changed(contexts: list[Context]) -> None:
     """Counters in a Basic: each of 40 increments reads, adds one and writes; none is lost."""
     await commit_bundle(contexts[0], [put_counter(0)], CALLER, Decision(None).reads)

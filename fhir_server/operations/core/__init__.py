@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.core import everything, job, lastn, meta, purge, reindex
+from fhir_server.operations.core import everything, job, lastn, launch, meta, purge, reindex
 from fhir_server.operations.operation import ANY, Operation
 from fhir_server.requests.request import FHIR_JSON
 
@@ -43,6 +43,15 @@ CORE: tuple[Operation, ...] = (
         purge.purge,
         setting="purge",
         needs={"*": "d"},
+    ),
+    Operation(
+        "launch",
+        ("POST",),
+        operation_url("launch"),
+        "Begins the launch of an app with the patient and the visit that are open in an EHR.",
+        launch.launch,
+        at={ANY: ("system",)},
+        needs={"Patient": "r"},
     ),
     Operation(
         "reindex",

@@ -112,6 +112,12 @@ def _is_same(before: Resource, payment: Resource) -> bool:
     return same and to_amount(one["amount"]) == to_amount(other["amount"]) and one["type"] == other["type"]
 
 
+def complete_task(task: Resource, payment: Resource) -> Action:
+    """A Task of which a payment was made, as done."""
+    output = {"type": {"text": "payment"}, "valueReference": {"reference": make_reference(payment)}}
+    return put({**task, "status": "completed", "output": [*task.get("output", ()), output]})
+
+
 async def answer(context: Context, request: Request, decide: Callable[[State], Awaitable[Decision[Made]]]) -> Response:
     """201 with the PaymentReconciliation that was made, 200 with the one that the same key made before."""
     outcome = await decide_and_commit(context, request.caller, decide)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from fhir_server.fhir.outcome import Conflict, FhirError, Invalid, Issue, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.parameters import refuse_parameters
+from fhir_server.operations.payments.apply import apply_task
 from fhir_server.operations.payments.post_task import post_task
+from fhir_server.operations.scheduling.parameters import read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers.posting.remittances import Taken, post_at_once
@@ -15,13 +19,15 @@ from fhir_server.writes.deciding import Decision, decide_and_commit
 from fhir_server.writes.state import State
 from mappers.billing.remittance import Remittance, check_balance
 from mappers.billing.remittance_parameters import parameters_to_remittance
+from mappers.billing.unapplied import find_detail_key
 
 
 async def post(context: Context, request: Request) -> Response:
     """201 with the active PaymentReconciliation, 200 with the one that the same Parameters made before."""
     refuse_parameters(request)
     if _names_task(request):
-        return await post_task(context, request)
+        waits = await _is_unapplied(context, request)
+        return await (apply_task if waits else post_task)(context, request)
     remittance, by = _read(context, request)
 
     async def decide(state: State) -> Decision[Taken]:
@@ -46,6 +52,14 @@ async def post(context: Context, request: Request) -> Response:
 def _names_task(request: Request) -> bool:
     parts = parse(request.body).tree.get("parameter")
     return any(isinstance(each, dict) and each.get("name") == "task" for each in parts or ())
+
+
+async def _is_unapplied(context: Context, request: Request) -> bool:
+    """Whether the Task that is named is about a detail of a remittance, and not about money that came by HL7 v2."""
+    names = ("task", "request", "reason", "method", "claim", "posted-by")
+    reference = read_parameters(context, request, names).reference("task")
+    found = (await context.reader(request.caller).read_many([reference])).get(reference)
+    return found is not None and found.raw is not None and bool(find_detail_key(orjson.loads(found.raw)))
 
 
 def _read(context: Context, request: Request) -> tuple[Remittance, str]:

@@ -9,6 +9,7 @@ from fhir_server.operations.payments.adjust import find_open
 from fhir_server.operations.payments.asked import (
     Made,
     answer,
+    complete_task,
     find_patient,
     need,
     refuse,
@@ -19,8 +20,7 @@ from fhir_server.operations.scheduling.parameters import Parameters, read_parame
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
 from fhir_server.workers.posting.closings import read_posting_day
-from fhir_server.workers.posting.writes import copy, name, put, read_now
-from fhir_server.writes.action import Action
+from fhir_server.workers.posting.writes import copy, name, read_now
 from fhir_server.writes.deciding import Decision
 from fhir_server.writes.state import State
 from mappers.billing.fields import Resource, find_code, find_reference, make_reference, to_amount
@@ -50,7 +50,7 @@ async def post_task(context: Context, request: Request) -> Response:
         occasion = Occasion(f"{reference}/$post", read_now(state.context), day, patient)
         payment = await _make(state, values, target, asked, occasion)
         further = await balance_invoice(state, target, payment) if target["resourceType"] == "Invoice" else ()
-        return await store_once(state, payment, (_complete(task, payment), *further))
+        return await store_once(state, payment, (complete_task(task, payment), *further))
 
     return await answer(context, request, decide)
 
@@ -92,8 +92,3 @@ async def _make(
     if isinstance(made, Issue):
         raise refuse(made)
     return name(made)
-
-
-def _complete(task: Resource, payment: Resource) -> Action:
-    output = {"type": {"text": "payment"}, "valueReference": {"reference": make_reference(payment)}}
-    return put({**task, "status": "completed", "output": [*task.get("output", ()), output]})

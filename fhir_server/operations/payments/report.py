@@ -58,13 +58,14 @@ async def report(context: Context, request: Request) -> Response:
 async def make_table(context: Context, caller: Caller, name: str, asked: Parameters, most: int | None) -> Table:
     """A report of at most so many resources. Raises Invalid for what it cannot be asked, TooCostly."""
     until, compute = _REPORTS[name](context, asked)
-    practice = await read_practice(context, caller, until, most)
-    claims = (each for each in practice.resources if each.startswith("Claim/")) if name in _ABOUT_SENDING else ()
+    about_sending = name in _ABOUT_SENDING
+    practice = await read_practice(context, caller, until, most, answers=about_sending)
+    claims = practice.rows.claims if about_sending else ()
     sendings = await read_sendings(context, caller, claims)
     if most is None:  # the thread of long work is that of requests, which would wait
         table = await asyncio.to_thread(_make, compute, practice, sendings)
     else:
-        table = await context.long_work.run(SIZE_OF_ONE * len(practice.resources), _make, compute, practice, sendings)
+        table = await context.long_work.run(SIZE_OF_ONE * practice.rows.count(), _make, compute, practice, sendings)
     stored = await context.reader(caller).read_many([key for key, _ in table.rows if "/" in key])
     directory = {key: orjson.loads(each.raw) for key, each in stored.items() if each.raw is not None}
     return replace(table, names={key: name_whole(key, directory) for key in directory})
@@ -133,6 +134,7 @@ _REPORTS: Mapping[str, Read] = {
     "productivity": _read_productivity,
 }
 _ABOUT_SENDING = ("financial-summary",)
+"""Reports of the whole way of a claim: when it was sent, and what the first answer to it was."""
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "ar-aging": ("date", "age-from", "by"),
     "provider-adjustments": ("date", "by"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.fhir.urls import operation_url
-from fhir_server.operations.operation import Level, Operation
+from fhir_server.operations.operation import ANY, Level, Operation
 from fhir_server.operations.prescribing.activate import activate
 from fhir_server.operations.prescribing.discontinue import discontinue
 from fhir_server.operations.prescribing.new_rx import JSON, new_rx
@@ -27,8 +27,8 @@ PRESCRIBING: tuple[Operation, ...] = (
         operation_url("medicationrequest-renew"),
         "A draft that continues a prescription, which answers its refill requests.",
         renew,
-        at=_ON_ONE,
-        needs={"MedicationRequest": "cr"},
+        at={**_ON_ONE, "Task": ("instance",)},
+        needs={"MedicationRequest": "cr", ANY: "r"},
     ),
     Operation(
         "discontinue",

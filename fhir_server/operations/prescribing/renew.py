@@ -1,4 +1,4 @@
-"""`MedicationRequest/id/$renew`: a draft that continues a prescription, which answers its refill requests."""
+"""`$renew` of a MedicationRequest or of a refill request: a draft that continues it, and answers what was asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fhir_server.fhir.json_tree import decode, encode
 from fhir_server.fhir.outcome import Conflict, Invalid, NotFound, Unprocessable
 from fhir_server.fhir.resource import parse
 from fhir_server.operations.prescribing.changes import TYPE, make_provenance, respond
-from fhir_server.operations.prescribing.surroundings import MOST_OTHERS
+from fhir_server.operations.prescribing.surroundings import MOST_OTHERS, find_local
 from fhir_server.operations.scheduling.parameters import Parameters, read_parameters
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Request, Response
@@ -24,6 +24,7 @@ from fhir_server.writes.state import State
 from mappers.billing.fields import Resource
 from mappers.prescribing.codes import REFILL_REQUEST, TASK
 from mappers.prescribing.life_cycle import RENEWABLE
+from mappers.prescribing.refills import find_renewal, is_refill_request
 from mappers.prescribing.renewal import OPEN, complete_request, derive_renewal_id, make_renewal
 from mappers.scheduling.elements import code_of
 
@@ -39,9 +40,15 @@ async def renew(context: Context, request: Request) -> Response:
     requester = _read_requester(asked)
 
     async def decide(state: State) -> Decision[str]:
-        prior, version = await _read_prior(context, request)
-        reference = f"{TYPE}/{prior['id']}"
         blind = State(context, request.caller)
+        if request.path[0] == "Task":
+            named, answer = await _read_task(state, request)
+            if answer:
+                return Decision(answer)
+        else:
+            named = request.path[1]
+        prior, version = await _read_prior(context, request, named)
+        reference = f"{TYPE}/{prior['id']}"
         blind.assertions.append(VersionIs(TYPE, prior["id"], version))
         id, is_new = await _find_draft(blind, reference)
         now, renewal = read_now(context), f"{TYPE}/{id}"
@@ -64,11 +71,34 @@ def _read_requester(asked: Parameters) -> Resource | None:
     return {"reference": reference} if reference else None
 
 
-async def _read_prior(context: Context, request: Request) -> tuple[Resource, int]:
-    """The prescription of the URL with its numbers as they are written, and its version. Raises what is in the way."""
-    stored = await context.reader(request.caller).read(TYPE, request.path[1])
+async def _read_task(state: State, request: Request) -> tuple[str, str]:
+    """The id of the prescription that a refill request is about, and the renewal that has answered it, "" without one.
+
+    Raises NotFound, and Unprocessable for a Task that asks for no drug, or was answered otherwise.
+    """
+    name = f"Task/{request.path[1]}"
+    found = await state.read("Task", request.path[1])
+    if found is None:
+        raise NotFound(f"`{name}` does not exist on this server.")
+    task = dict(found.tree)
+    asked = find_local(state, task.get("focus"))
+    if not is_refill_request(task) or not asked.startswith(f"{TYPE}/"):
+        text = f"`{name}` is no refill request: its code is `{REFILL_REQUEST}`, and its focus a {TYPE} of this server."
+        raise Unprocessable(text, expression=("Task.code",))
+    answer = find_local(state, {"reference": find_renewal(task)})
+    if code_of(task) == "completed" and answer.startswith(f"{TYPE}/"):
+        return asked.partition("/")[2], answer
+    if code_of(task) not in OPEN:
+        text = f"`{name}` is `{code_of(task)}`: it was answered. Renew `{asked}` itself, or ask anew."
+        raise Unprocessable(text, expression=("Task.status",))
+    return asked.partition("/")[2], ""
+
+
+async def _read_prior(context: Context, request: Request, id: str) -> tuple[Resource, int]:
+    """The prescription with its numbers as they are written, and its version. Raises what is in the way."""
+    stored = await context.reader(request.caller).read(TYPE, id)
     if stored is None or stored.raw is None:
-        raise NotFound(f"`{TYPE}/{request.path[1]}` does not exist on this server.")
+        raise NotFound(f"`{TYPE}/{id}` does not exist on this server.")
     prior = decode(stored.raw)
     if code_of(prior) not in RENEWABLE:
         allowed = ", ".join(f"`{each}`" for each in sorted(RENEWABLE))

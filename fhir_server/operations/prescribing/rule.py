@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fhir_server.operations.prescribing.changes import TYPE
+from fhir_server.operations.prescribing.refill_rule import refill_rule
 from fhir_server.operations.prescribing.surroundings import read_prescription
 from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
 from fhir_server.writes.state import State
@@ -49,4 +50,4 @@ def _is_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return code_of(old) == "active" and all(old.get(name) == new.get(name) for name in _CHECKED)
 
 
-PRESCRIBING_RULES: Rules = {TYPE: prescription_rule}
+PRESCRIBING_RULES: Rules = {TYPE: prescription_rule, "Task": refill_rule}

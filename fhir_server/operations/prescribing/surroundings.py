@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from fhir_server.fhir.outcome import TooCostly, Unprocessable
 from fhir_server.fhir.references import parse
+from fhir_server.requests.merges import find_merged, read_priors
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Clause, Equals, Or, StartsWith
 from fhir_server.writes.state import State
@@ -49,9 +50,15 @@ async def read_prescription(state: State, request: Mapping[str, object]) -> Pres
 
 
 async def _read_of_patient(state: State, patient: str, own: str) -> tuple[list[Resource], list[Resource]]:
-    """The patient's prescriptions that are active or on hold but for its own, and the allergies."""
-    state.lock((f"prescriptions of {patient}",))
-    of_patient = Equals("patient", (patient,))
+    """The patient's prescriptions that are active or on hold but for its own, and the allergies.
+
+    While a merge is under way, those of whom the patient was merged with count too. The version of the Patient is
+    asserted before it is asked for merges: one that begins meanwhile changes it.
+    """
+    await read(state, patient)
+    merged = find_merged(patient, await read_priors(state.context))
+    state.lock(f"prescriptions of {each}" for each in merged)
+    of_patient = Equals("patient", merged)
     others = await _search(state, "MedicationRequest", And((of_patient, _CURRENT)))
     allergies = await _search(state, "AllergyIntolerance", of_patient)
     return [each for each in others if make_reference(each) != own], allergies

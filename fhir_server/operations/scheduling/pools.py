@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhir_server.operations.scheduling.parameters import Parameters
-from fhir_server.scheduling.availability import is_provider, list_healthcare
+from fhir_server.scheduling.availability import list_healthcare
 from mappers.scheduling.calendars import Practice, owner_of, takes_time
 from mappers.scheduling.elements import Resource, list_codings, list_types, members, person_of, target_of
 
@@ -16,16 +16,19 @@ def select_providers(asked: Parameters, practice: Practice, types: frozenset[str
     organizations = set(asked.references("organization"))
     specialties = frozenset(each for codes in asked.codes("specialty") for each in codes)
     chosen = []
-    for schedule in (each for own in practice.schedules.values() for each in own if is_provider(each, practice)):
+    named_schedules = ((owner, each) for owner, own in practice.schedules.items() for each in own)
+    for owner, schedule in named_schedules:
+        if not owner.startswith("Practitioner") or schedule.get("active", True) is False:
+            continue  # no person's, or switched off
         actors = {target_of(actor) for actor in members(schedule, "actor")}
-        owner = owner_of(schedule, practice.directory)
         own = list_types(schedule)
         if (people and owner not in people) or (types and own and not own & types):
             continue
         named = {each for each in roles if person_of(each, practice.directory) == owner}
         if named and any(each.startswith("PractitionerRole/") for each in actors) and not named & actors:
             continue
-        if _fits(schedule, actors, practice, (specialties, organizations, places)):
+        wanted = (specialties, organizations, places)
+        if not any(wanted) or _fits(schedule, actors, practice, wanted):
             chosen.append(schedule)
     return chosen
 

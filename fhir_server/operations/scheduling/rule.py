@@ -11,6 +11,7 @@ from datetime import UTC
 
 from fhir_server.fhir.outcome import Issue
 from fhir_server.operations.scheduling.followers import encounter_rule, response_rule
+from fhir_server.scheduling.availability import explain_alternatives, list_alternatives
 from fhir_server.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
 from fhir_server.scheduling.site import read_site
 from fhir_server.scheduling.surroundings import LONGEST, tag
@@ -53,7 +54,11 @@ async def appointment_rule(state: State, change: Change) -> Ruling:
     remaining, aside = split_by_owner(settled.refusals, new, practice, partner)
     issues = _weigh([*wrong, *(refusal.issue for refusal in remaining)], mode)
     issues += _weigh((refusal.issue for refusal in aside), "warn")
-    if any(issue.severity == "error" for issue in issues):
+    errors = [issue for issue in issues if issue.severity == "error"]
+    if errors and all(issue.code == "conflict" for issue in errors):
+        times = await list_alternatives(state.context, new, practice)
+        return Ruling((*issues, explain_alternatives(times)))
+    if errors:
         return Ruling(issues)
     return await _write(state, settled, issues)
 

@@ -14,9 +14,13 @@ from fhir_server.workers.x12_answers import answer_interchange
 from fhir_server.workers.x12_intake import EDI_X12, Source, TakenInterchange, read_file, take_interchange
 from mappers.x12.fault import fault_to_issue
 
+_REMITTANCE = "835"
+_MOST_NAMED = 50
+"""Drafts whose ids a header names; a line of more than some kilobytes is refused on the way."""
+
 
 async def x12(context: Context, request: Request) -> Response:
-    """200 with the Tasks of the sets as a Bundle, or with TA1 and 999, 204 where X12 has nothing to say.
+    """The Tasks of the sets as a Bundle, or TA1 and 999: 200, 202 where an 835 is posted from now on, 204 for nothing.
 
     What is refused is told in them. Raises Invalid for an unknown partner and for bytes that are in no interchange.
     """
@@ -26,11 +30,29 @@ async def x12(context: Context, request: Request) -> Response:
         raise Invalid(issues=[fault_to_issue(each) for each in found.outside])
     source = Source(context, request.base, partner)
     taken = [await take_interchange(source, request.body, each) for each in found.interchanges]
+    drafts = _list_drafts(taken)
+    status, headers = (202, _locate(request.base, drafts)) if drafts else (200, ())
     if request.media_type != EDI_X12:
-        return Response(200, await _write_tasks(context, request, taken))
+        return Response(status, await _write_tasks(context, request, taken), headers=headers)
     answers = [await answer_interchange(context, each) for each in taken]
     body = b"".join(each.text for each in answers if each is not None)
-    return Response(200 if body else 204, body, content_type=EDI_X12 if body else None)
+    return Response(status if body or drafts else 204, body, content_type=EDI_X12 if body else None, headers=headers)
+
+
+def _list_drafts(taken: Sequence[TakenInterchange]) -> list[str]:
+    """The ids of the PaymentReconciliations that were drafted by this request, and wait for the worker that posts."""
+    sets = (each for one in taken for group in one.groups for each in group.sets if each.set.code == _REMITTANCE)
+    made = (each.partition("/") for one in sets for each in one.received.made)
+    return [id for type, _, id in made if type == "PaymentReconciliation"]
+
+
+def _locate(base: str, drafts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Where it is seen how far posting is: at the draft, at some by their ids, or at all that are being posted."""
+    if len(drafts) == 1:
+        url = f"{base}/PaymentReconciliation/{drafts[0]}"
+        return ("Location", url), ("Content-Location", url)
+    which = f"_id={','.join(drafts)}" if len(drafts) <= _MOST_NAMED else "outcome=queued,partial"
+    return (("Content-Location", f"{base}/PaymentReconciliation?{which}"),)
 
 
 def _read_partner(context: Context, request: Request) -> str:

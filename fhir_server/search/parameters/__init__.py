@@ -44,4 +44,7 @@ def make_sort(parameter: Parameter, descending: bool) -> Sort:
     kind = TYPES[parameter.type].sort_kind
     if kind is None:
         raise Invalid(f"`_sort={parameter.code}`: a {parameter.type} parameter has no order; sort by another one.")
-    return Sort(parameter.code, kind, descending)
+    if len(parameter.parts) > 1:
+        parts = ", ".join(f"`{part}`" for part in parameter.parts)
+        raise Invalid(f"`_sort={parameter.code}`: its values are those of {parts} together; sort by one of these.")
+    return Sort(parameter.parts[0] if parameter.parts else parameter.code, kind, descending)

@@ -15,6 +15,7 @@ from typing import Any
 
 from fhir_server.fhir.letters import list_letters
 from fhir_server.fhir.path import Member, Path, parse_for
+from fhir_server.fhir.short_cache import cache_short
 from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.escapes import unescape
 from fhir_server.search.parameters.criteria import (
@@ -57,8 +58,9 @@ def normalise(text: str) -> str:
     return " ".join(plain.casefold().split())
 
 
+@cache_short(4096)
 def make_term(text: str) -> str:
-    """The term of a string."""
+    """The term of a string. Names, cities and states come again and again."""
     return f"{normalise(text)}{SEPARATOR}{text}"
 
 

@@ -20,6 +20,7 @@ from fhir_server.store.contract.case import (
 from fhir_server.store.contract.expectations import (
     CODE_A,
     COMBINED,
+    EVERY,
     FEMALE,
     FOLLOWED,
     NAMED,
@@ -45,7 +46,7 @@ class ClauseContract(Case):
 
     @run_on_store
     async def test_chains(self, store: Store, clock: Ticks) -> None:
-        await _check(store, FOLLOWED + NAMED + WITHIN)
+        await _check(store, FOLLOWED + EVERY + NAMED + WITHIN)
 
     @run_on_store
     async def test_and_or_not(self, store: Store, clock: Ticks) -> None:
@@ -107,6 +108,7 @@ class ClauseContract(Case):
         await write(store, delete("Patient/ann"), delete("Observation/s3"))
         assert await ids(store, "Observation", q.Chain("subject", "Patient", q.EVERYTHING)) == ["s2"]
         assert await ids(store, "Observation", q.Chain("subject", "Patient", FEMALE)) == []
+        assert await ids(store, "Observation", q.Not(q.Every("subject", (q.Scope("Patient"),)))) == ["s1", "s2", "s4"]
         assert await ids(store, "Patient", q.Has("Observation", "subject", q.EVERYTHING)) == ["bob"]
         assert await ids(store, "Patient", q.Has("Observation", "subject", CODE_A)) == []
 
@@ -135,6 +137,8 @@ class ClauseContract(Case):
         assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann", "Patient/bob"}
         assert await store.find_matching(given, q.EVERYTHING) == {"Patient/ann", "Patient/bob", "Patient/dan"}
         assert await store.find_matching(given, q.Has("Observation", "subject", CODE_A)) == {"Patient/ann"}
+        every = q.Every("link", (q.Scope("Patient"),))
+        assert await store.find_matching(given, q.And((q.Present("name"), every))) == {"Patient/ann", "Patient/bob"}
         assert await store.find_matching([], q.EVERYTHING) == frozenset()
         await write(store, delete("Patient/bob"))
         assert await store.find_matching(given, q.Present("gender")) == {"Patient/ann"}

@@ -20,7 +20,7 @@ class Differential(Case):
     """Subclass it beside `StoreContract`; `examples` is the size of the quick run, `many` that of the long one."""
 
     examples: ClassVar[int] = 60
-    many: ClassVar[int] = 600
+    many: ClassVar[int] = 300
 
     def test_does_what_the_oracle_does(self) -> None:
         """The same examples in every run."""

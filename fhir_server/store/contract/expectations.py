@@ -249,6 +249,31 @@ FOLLOWED: tuple[Expectation, ...] = (
     ("Observation", q.Chain("subject", "Patient", q.Has("Observation", "performer", q.EVERYTHING)), "s2"),
 )
 
+_SUBJECT = q.Present("subject")
+
+
+def _every(parameter: str, **wheres: q.Clause) -> q.Clause:
+    return q.Every(parameter, tuple(q.Scope(type, where) for type, where in wheres.items()))
+
+
+EVERY: tuple[Expectation, ...] = (
+    ("Observation", _every("subject", Patient=q.EVERYTHING), "n1 n2 n3 n4 s1 s2 s3"),
+    ("Observation", _every("subject"), "n1 n2 n3 n4"),
+    ("Observation", _every("subject", Group=q.EVERYTHING, Patient=q.EVERYTHING), "n1 n2 n3 n4 s1 s2 s3"),
+    ("Observation", q.And((_SUBJECT, _every("subject", Patient=FEMALE))), "s1"),
+    ("Observation", q.And((_SUBJECT, _every("subject", Patient=q.Not(_name("bob"))))), "s1 s3"),
+    ("Observation", q.And((_SUBJECT, _every("subject", Patient=q.NOTHING))), ""),
+    ("Observation", q.Not(_every("subject", Patient=q.EVERYTHING)), "s4"),
+    ("Observation", q.Or((_every("subject", Patient=q.NOTHING), CODE_A)), "n1 n2 n3 n4 s1 s3 s4"),
+    ("Observation", q.And((CODE_A, q.Or((q.Ids(("s4",)), _every("subject", Patient=FEMALE))))), "s1 s4"),
+    ("Observation", _every("part", Observation=_every("subject", Patient=FEMALE)), "n1 n2 n3 n4 s2 s3 s4"),
+    ("Observation", q.And((_SUBJECT, _every("subject", Patient=q.Has("Patient", "link", q.EVERYTHING)))), "s1 s2"),
+    ("Patient", q.Has("Observation", "subject", _every("subject", Patient=FEMALE)), "ann"),
+    ("Patient", q.And((q.Present("link"), _every("link", Patient=q.EVERYTHING, Encounter=q.EVERYTHING))), ""),
+    ("Patient", _every("link", Patient=q.EVERYTHING), "ann ann2 bob"),
+    ("Practitioner", _every("link"), ""),
+)
+
 _ONE, _TWO = q.Equals("name", (string("one"),)), q.Equals("name", (string("two"),))
 _A, _B = q.Equals("status", (token("a"),)), q.Equals("status", (token("b"),))
 
@@ -311,4 +336,4 @@ COMBINED: tuple[Expectation, ...] = (
     ("Patient", q.And((q.Ids(("ann", "bob")), q.Not(q.Ids(("bob",))))), "ann"),
 )
 
-CLAUSES = TERMS + RANGES + FOLLOWED + NAMED + WITHIN + COMBINED
+CLAUSES = TERMS + RANGES + FOLLOWED + EVERY + NAMED + WITHIN + COMBINED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_server.store.checks import SOURCES_SHOWN
 from fhir_server.store.contract.case import Case, Ticks, delete, put, run_on_store, terms, write
 from fhir_server.store.operations import Transaction, Write
 from fhir_server.store.protocol import StillReferenced, Store, TargetsMissing
@@ -96,6 +97,24 @@ class IntegrityContract(Case):
         await write(store, refer("Observation/1", "Patient/p"), refer("Observation/2", "Patient/p"))
         await write_released(store, delete("Patient/p"), delete("Observation/1"), refer("Observation/2", "Patient/q"))
         assert await sources(store, delete("Patient/q")) == {"Patient/q": {"Observation/2"}}
+
+    @run_on_store
+    async def test_what_a_parameter_holds_is_no_reference_by_itself(self, store: Store, clock: Ticks) -> None:
+        """A version-specific reference is found by its parameter, and its target may go."""
+        await write(store, put("Patient/p"), put("Patient/q"), put("Encounter/e"))
+        loose = terms(subject=["Patient/p"], encounter=["Encounter/e"], references=["Encounter/e"])
+        held = terms(subject=["Patient/q"], encounter=["Encounter/e"], references=["Encounter/e", "Patient/q"])
+        both = terms(subject=["Patient/p", "Patient/q"], references=["Patient/q"])
+        await write(store, *(put(f"Observation/{n:02}", loose) for n in range(2 * SOURCES_SHOWN)))
+        await write(store, put("Observation/held", held), put("Observation/two", both))
+        found = await sources(store, delete("Patient/p"), delete("Patient/q"))
+        assert found == {"Patient/q": {"Observation/held", "Observation/two"}}
+        assert set(await sources(store, delete("Patient/p"), delete("Encounter/e"))) == {"Encounter/e"}
+        await write_released(store, delete("Patient/p"))
+        await write(
+            store, put("Patient/p"), put("Observation/zz", terms(subject=["Patient/p"], references=["Patient/p"]))
+        )
+        assert await sources(store, delete("Patient/p")) == {"Patient/p": {"Observation/zz"}}
 
     @run_on_store
     async def test_only_current_versions_refer(self, store: Store, clock: Ticks) -> None:

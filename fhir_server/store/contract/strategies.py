@@ -130,6 +130,7 @@ _leaves: st.SearchStrategy[q.Clause] = st.one_of(
 def _branches(parts: st.SearchStrategy[q.Clause]) -> st.SearchStrategy[q.Clause]:
     type, pointer = st.sampled_from(TYPES), st.sampled_from(_POINTERS)
     several = st.lists(parts, max_size=3).map(tuple)
+    scopes = st.lists(st.builds(q.Scope, type, parts), max_size=2, unique_by=lambda scope: scope.type).map(tuple)
     return st.one_of(
         st.builds(q.And, several),
         st.builds(q.Or, several),
@@ -138,6 +139,7 @@ def _branches(parts: st.SearchStrategy[q.Clause]) -> st.SearchStrategy[q.Clause]
         st.builds(q.Has, type, pointer, parts),
         st.builds(q.CanonicalChain, pointer, type, parts),
         st.builds(q.CanonicalHas, type, pointer, parts),
+        st.builds(q.Every, pointer, scopes),
     )
 
 

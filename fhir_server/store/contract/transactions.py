@@ -108,7 +108,10 @@ class TransactionContract(Case):
         nothing = Matches(query("Patient", Equals("mark", ("x",))), ())
         await write(store, put("Patient/a", marked), assertions=(VersionIs("Patient", "a", 0), nothing))
         one = Matches(nothing.query, ("a",))
-        await write(store, put("Patient/a"), put("Patient/b", marked), assertions=(VersionIs("Patient", "a", 1), one))
+        await _fails(store, Matches(nothing.query, ("a",), versions=(2,)))
+        first = Matches(nothing.query, ("a",), versions=(1,))
+        same = (VersionIs("Patient", "a", 1), one, first)
+        await write(store, put("Patient/a"), put("Patient/b", marked), assertions=same)
         assert await ids(store, "Patient", Equals("mark", ("x",))) == ["b"]
 
     @run_on_store

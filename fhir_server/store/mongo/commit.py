@@ -16,7 +16,7 @@ from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches
+from fhir_server.store.checks import Checks, changes_registry, check_matches
 from fhir_server.store.mongo.causal import start_session_behind
 from fhir_server.store.mongo.documents import (
     PROJECTION,
@@ -28,6 +28,7 @@ from fhir_server.store.mongo.documents import (
 from fhir_server.store.mongo.errors import is_duplicate
 from fhir_server.store.mongo.indexes import HISTORY, LOCKS, META, Database, Document, is_type
 from fhir_server.store.mongo.locks import touch
+from fhir_server.store.mongo.referring import build_sources_pipeline
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, purge, raise_registry
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
@@ -36,6 +37,8 @@ from fhir_server.store.protocol import SEARCH_PARAMETER, Committed, Stored, Stor
 
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
 _IDS_PER_READ = 10_000
+_TARGETS_PER_READ = 250
+"""Of deleted resources: each is up to ten texts of at most 100 bytes for every type, and a command has 16 MB."""
 
 READ_MS = 20_000
 """How long a transaction waits for the state of what it names, and for what refers to what it deletes, each."""
@@ -304,26 +307,15 @@ async def find_sources(
     """
     types = sorted(set(filter(is_type, await database.list_collection_names())).difference(transaction.exempt))
     written = group_by_type(writes)
-    pipelines = [(type, _build_sources_pipeline(type, transaction.released, written.get(type, []))) for type in types]
-    if not pipelines:
-        return []
-    (first, stages), *rest = pipelines
-    united = [{"$unionWith": {"coll": type, "pipeline": pipeline}} for type, pipeline in rest]
-    with refuse_slow_reads():
-        async with await database[first].aggregate([*stages, *united], session=session, maxTimeMS=READ_MS) as cursor:
-            return [(text[1:], document["source"]) async for document in cursor for text in document["targets"]]
-
-
-def _build_sources_pipeline(type: str, targets: Sequence[str], ignored: Sequence[str]) -> list[Document]:
-    texts = [f"={target}" for target in targets]
-    return [
-        {"$match": {"terms": {"$in": texts}, "_id": {"$nin": list(ignored)}}},
-        {"$limit": SOURCES_SHOWN * len(targets)},
-        {
-            "$project": {
-                "_id": 0,
-                "source": {"$concat": [f"{type}/", "$_id"]},
-                "targets": {"$setIntersection": ["$terms", texts]},
-            }
-        },
-    ]
+    found: set[tuple[str, str]] = set()
+    for start in range(0, len(transaction.released) if types else 0, _TARGETS_PER_READ):
+        targets = transaction.released[start : start + _TARGETS_PER_READ]
+        pipelines = [(type, build_sources_pipeline(type, targets, written.get(type, []))) for type in types]
+        (first, stages), *rest = pipelines
+        united = [{"$unionWith": {"coll": type, "pipeline": pipeline}} for type, pipeline in rest]
+        asked = database[first].aggregate([*stages, *united], session=session, maxTimeMS=READ_MS)
+        with refuse_slow_reads():
+            async with await asked as cursor:
+                async for document in cursor:
+                    found.update((text.partition("=")[2], document["source"]) for text in document["targets"])
+    return sorted(found)

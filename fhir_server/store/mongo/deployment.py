@@ -17,7 +17,11 @@ from fhir_server.store.mongo.errors import translate_error
 from fhir_server.store.mongo.indexes import META, Database, Document
 from fhir_server.store.protocol import StoreUnavailable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: references that a parameter holds have no term of their own (`referring.py`), texts in `history` are packed.
+
+A database of 1 becomes one of 2 when it is opened, and holds documents of both.
+"""
 
 WAIT_MS = 15_000
 """How long a start waits for the server, an operation for a primary or a connection, unless the URI says otherwise."""
@@ -100,8 +104,8 @@ async def read_lifetime(client: AsyncMongoClient[Document]) -> float:
 
 
 async def check_schema(database: Database) -> None:
-    """Note the schema version in a new database; refuse another one. Raises StoreUnavailable."""
-    change = {"$setOnInsert": {"version": SCHEMA_VERSION}}
+    """Note the schema version in a new or an earlier database; refuse a later one. Raises StoreUnavailable."""
+    change = {"$max": {"version": SCHEMA_VERSION}}
     await database[META].update_one({"_id": "schema"}, change, upsert=True)
     found = await database[META].find_one({"_id": "schema"})
     version = found["version"] if found else None

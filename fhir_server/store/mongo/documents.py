@@ -1,11 +1,13 @@
 """Resources as MongoDB documents: the current one in its type's collection, every version in `history`.
 
-    current   _id, version, updated (µs), order, live, method, raw, terms, dates, numbers, sort, texts; a deletion: to
-              method
-    history   _id `Type/id 0000000007`, type, updated, order, method, raw, transaction; a deletion has no raw
+    current   _id, version, updated (µs), order, live, method, raw, terms, loose, dates, numbers, sort, texts; a
+              deletion: to method
+    history   _id `Type/id 0000000007`, type, updated, order, method, transaction, and raw or packed (raw by zlib); a
+              deletion has neither
 
 `terms` holds `parameter=value` texts, `parameter~abc` for the trigrams of strings (`trigrams.py`), `=Type/id` for every
-literal reference and `_content=word` for every word of a text, so that one multikey index answers them all
+literal reference that no parameter holds (`referring.py`, `loose` too) and `_content=word` for every word of a text, so
+that one multikey index answers them all
 (https://www.mongodb.com/docs/manual/core/indexes/index-types/index-multikey/). `sort`: see `sortkeys.py`. The blank
 before the version sorts below every character of an id: the ids of `history` are in the order of reference, then
 version.
@@ -13,12 +15,13 @@ version.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from bson import Int64, ObjectId, encode
 
 from fhir_server.search.entries import Entries
-from fhir_server.store.mongo import trigrams
+from fhir_server.store.mongo import referring, trigrams
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.sortkeys import FIELD, build_fields
 from fhir_server.store.operations import Write
@@ -33,6 +36,10 @@ LARGEST_DOCUMENT = 16 * 1024 * 1024
 # Below this size no entries make a document too large; above it the document is measured exactly.
 _SMALL_TEXT = 4 * 1024 * 1024
 _FEW_ENTRIES = 20_000
+
+_FASTEST = 1
+_MOST_PACKED = 64 * 1024
+"""Bytes: about a millisecond. What is larger holds attachments as a rule, which zlib hardly makes smaller."""
 
 PROJECTION = {"version": 1, "updated": 1, "method": 1, "raw": 1, "live": 1}
 """The projection of a current document that `parse_current` needs."""
@@ -58,13 +65,15 @@ def parse_version(document: Document) -> Stored:
     """A document of `history`."""
     reference, _, version = document["_id"].rpartition(" ")
     type, _, id = reference.partition("/")
-    return Stored(type, id, int(version), document["updated"], document["method"], document.get("raw"))
+    packed = document.get("packed")
+    raw = zlib.decompress(packed) if packed else document.get("raw")
+    return Stored(type, id, int(version), document["updated"], document["method"], raw)
 
 
 def build_entry_fields(type: str, entries: Entries) -> Document:
     """The fields that a resource is found by; empty ones are left out."""
     terms = [f"{parameter}={value}" for parameter, values in entries.terms.items() for value in values]
-    terms += [f"={reference}" for reference in entries.references]
+    terms += referring.build_terms(type, entries)
     if entries.strings:
         terms += trigrams.build_terms(entries)
     for parameter, text in entries.texts.items():
@@ -80,6 +89,7 @@ def build_entry_fields(type: str, entries: Entries) -> Document:
         for key, low, high, unit in values
     ]
     found: dict[str, Any] = {"terms": terms, "dates": dates, "numbers": numbers, FIELD: build_fields(type, entries)}
+    found[referring.LOOSE] = referring.list_loose(type, entries)
     if entries.texts:
         found["texts"] = dict(entries.texts)
     return {name: values for name, values in found.items() if values}
@@ -93,10 +103,20 @@ def build_documents(stored: Stored, order: int, transaction: ObjectId, write: Wr
     version: Document = {"_id": build_version_id(stored.reference, stored.version), "type": stored.type, **common}
     version["transaction"] = transaction
     if stored.raw is not None:
-        current["raw"] = version["raw"] = stored.raw
+        current["raw"] = stored.raw
+        version.update(_pack(stored.raw))
         current.update(build_entry_fields(stored.type, write.entries))
         _check_size(current, stored)
     return current, version
+
+
+def _pack(raw: bytes) -> Document:
+    """The text of a version, which is read far less often than it is written, copied, logged and kept in the cache."""
+    if len(raw) <= _MOST_PACKED:
+        packed = zlib.compress(raw, _FASTEST)
+        if len(packed) < len(raw):
+            return {"packed": packed}
+    return {"raw": raw}
 
 
 def _check_size(document: Document, stored: Stored) -> None:

@@ -20,7 +20,7 @@ from fhir_server.search.nested_index import (
     name_overflow,
     nest_clause,
 )
-from fhir_server.store.mongo.aggregation import Aggregations, Stage
+from fhir_server.store.mongo.aggregation import FEW, Aggregations, Stage
 from fhir_server.store.mongo.compile import (
     LIVE,
     Filter,
@@ -31,7 +31,7 @@ from fhir_server.store.mongo.compile import (
 )
 from fhir_server.store.mongo.indexes import Document
 from fhir_server.store.mongo.patterns import build_condition, build_prefix_range
-from fhir_server.store.mongo.plans import compile_bounded
+from fhir_server.store.mongo.plans import compile_bounded, iterate_parts
 from fhir_server.store.mongo.trigrams import widen_clause
 from fhir_server.store.protocol import BudgetExceeded
 
@@ -46,7 +46,7 @@ class Follower:
 
     async def build_filter(self, where: q.Clause, type: str, among: Filter | None = None) -> Filter:
         """The filter of the current resources of `type` that match; `among` narrows it. Raises BudgetExceeded."""
-        followed = await self.follow(where, type)
+        followed = await self.follow(where, type, among)
         widest = widen_clause(followed)
         if widest != followed:
             await self.aggregations.check_rows(type, await self._compile(widest, type, among))
@@ -56,13 +56,27 @@ class Follower:
         compiled = await compile_bounded(clause, lambda part: self.aggregations.count_matches(type, part))
         return match_current(clause, compiled, among)
 
-    async def follow(self, clause: q.Clause, type: str) -> q.Clause:
-        """The clause on resources of `type` without the clauses about other ones. Raises BudgetExceeded."""
+    async def follow(self, clause: q.Clause, type: str, among: Filter | None = None) -> q.Clause:
+        """The clause on resources of `type`, those of `among`, without the clauses about other ones.
+
+        Raises BudgetExceeded.
+        """
         match clause:
+            case q.And() if _asks_of_every(clause):
+                return await self._follow_narrowed(clause, type, among)
+            case q.Or(clauses) if sum(isinstance(each, q.Has) for each in clauses) > FEW:
+                wanted = [
+                    each
+                    for each in clauses
+                    if not isinstance(each, q.Has) or await self.aggregations.has_type(each.type)
+                ]
+                return q.Or(tuple([await self.follow(part, type, among) for part in wanted]))
             case q.And(clauses) | q.Or(clauses):
-                return replace(clause, clauses=tuple([await self.follow(part, type) for part in clauses]))
+                return replace(clause, clauses=tuple([await self.follow(part, type, among) for part in clauses]))
             case q.Not(negated):
-                return q.Not(await self.follow(negated, type))
+                return q.Not(await self.follow(negated, type, among))
+            case q.Every():
+                return await self._follow_every(clause, type, among)
             case q.Chain():
                 return await self._follow_chain(clause, type)
             case q.Within():
@@ -85,6 +99,25 @@ class Follower:
         direct = q.Equals(clause.parameter, tuple(f"{clause.type}/{id}" for id in ids))
         within = await self._follow_nested(clause, type)
         return q.Or((direct, *within)) if within else direct
+
+    async def _follow_narrowed(self, clause: q.And, type: str, among: Filter | None) -> q.Clause:
+        """The parts that ask of every reference after the others, so that they look at the matches of those alone."""
+        parts = list(iterate_parts(clause))
+        plain = q.And(tuple([await self.follow(part, type, among) for part in parts if not _asks_of_every(part)]))
+        left = await self._compile(plain, type, among)
+        return q.And((plain, *[await self.follow(part, type, left) for part in parts if _asks_of_every(part)]))
+
+    async def _follow_every(self, clause: q.Every, type: str, among: Filter | None) -> q.Clause:
+        """The references of the resources in question are listed, and those that lead elsewhere are forbidden."""
+        targets = await self._find_targets(type, match_all((among or {}, LIVE)), f"{clause.parameter}=")
+        outside = set(targets)
+        for scope in clause.scopes:
+            prefix = f"{scope.type}/"
+            ids = [target[len(prefix) :] for target in targets if target.startswith(prefix)]
+            if ids:
+                where = await self.build_filter(scope.where, scope.type, match_one_of("_id", ids))
+                outside -= {f"{prefix}{id}" for id in await self._find_ids(scope.type, where)}
+        return q.Not(q.Equals(clause.parameter, tuple(sorted(outside)))) if outside else q.EVERYTHING
 
     async def _follow_nested(self, clause: q.Chain | q.Within, type: str) -> list[q.Clause]:
         """The clause once for each element in which the resources of the type nest others (`nested_index.py`)."""
@@ -196,6 +229,12 @@ class Follower:
         if self.aggregations.budget.rows < MOST:
             return self.aggregations.budget.build_rows_error()
         return BudgetExceeded(f"{what} more than the {MOST:,} resources that one search may name. Add criteria to it.")
+
+
+def _asks_of_every(clause: q.Clause) -> bool:
+    return isinstance(clause, q.Every) or (
+        isinstance(clause, q.And | q.Or | q.Not) and any(map(_asks_of_every, q.iterate_children(clause)))
+    )
 
 
 def _group_terms(found: Iterable[str]) -> dict[str, tuple[str, ...]]:

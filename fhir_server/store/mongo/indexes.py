@@ -14,6 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from fhir_server.store.mongo.referring import LOOSE
 from fhir_server.store.mongo.sortkeys import FIELD, build_path, list_sorts
 from fhir_server.store.protocol import StoreUnavailable
 
@@ -82,7 +83,6 @@ def list_indexes(type: str) -> tuple[Index, ...]:
 
 FIXED_INDEXES: Mapping[str, tuple[Index, ...]] = {
     HISTORY: (
-        Index("system", (("updated", -1), ("_id", 1))),
         Index("type", (("type", 1), ("updated", -1), ("_id", 1))),
         Index("order", (("order", 1), ("_id", 1))),
     ),
@@ -94,7 +94,7 @@ FIXED_INDEXES: Mapping[str, tuple[Index, ...]] = {
 ARRAY_FIELDS = frozenset({"terms", "dates", "numbers"})
 """The fields of a current document that are arrays."""
 
-ENTRY_FIELDS = ARRAY_FIELDS | {FIELD, "texts"}
+ENTRY_FIELDS = ARRAY_FIELDS | {FIELD, LOOSE, "texts"}
 """The fields of a current document that its index entries make."""
 
 

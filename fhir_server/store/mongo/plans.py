@@ -89,16 +89,16 @@ async def compile_bounded(clause: q.Clause, count: Count) -> Filter:
         return compile_clause(clause)
     if isinstance(clause, q.Or):
         return match_any([_compile_branch(each) for each in clause.clauses])
-    parts = list(dict.fromkeys(_iterate_parts(clause)))
+    parts = list(dict.fromkeys(iterate_parts(clause)))
     chosen = await _choose(parts, count)
     return _compile_parts(parts, chosen)
 
 
-def _iterate_parts(clause: q.Clause) -> Iterator[q.Clause]:
+def iterate_parts(clause: q.Clause) -> Iterator[q.Clause]:
     """The clauses that all have to hold."""
     if isinstance(clause, q.And):
         for each in clause.clauses:
-            yield from _iterate_parts(each)
+            yield from iterate_parts(each)
     else:
         yield clause
 
@@ -140,6 +140,6 @@ def _compile_branch(clause: q.Clause) -> Filter:
         return match_any([_compile_branch(each) for each in clause.clauses])
     if not isinstance(clause, q.And):
         return compile_clause(clause)
-    parts = list(dict.fromkeys(_iterate_parts(clause)))
+    parts = list(dict.fromkeys(iterate_parts(clause)))
     able = [part for part in parts if count_plans(part)]
     return _compile_parts(parts, [min(able, key=_get_rank)] if able else [])

@@ -50,7 +50,7 @@ class Search:
             return compare_keys(query.sort, left[0], right[0])
 
         with translate_limits(self._budget):
-            for scope in sorted(query.scopes, key=lambda scope: scope.type):
+            for scope in await aggregations.list_stored(query.scopes):
                 wanted = query.count + 1 if query.sort else query.count + 1 - len(found)
                 if wanted > 0:
                     found += await _search_scope(aggregations, scope, query, wanted)
@@ -63,7 +63,7 @@ class Search:
         total = 0
         aggregations = self._start_aggregations(None)
         with translate_limits(self._budget):
-            for scope in query.scopes:
+            for scope in await aggregations.list_stored(query.scopes):
                 wanted = await Follower(aggregations).build_filter(scope.where, scope.type)
                 left = aggregations.compute_remaining_ms()
                 total += await self._database[scope.type].count_documents(wanted, maxTimeMS=left)

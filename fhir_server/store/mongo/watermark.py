@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from bson import Int64, ObjectId
 from pymongo.errors import PyMongoError
@@ -45,6 +46,13 @@ SKEW = 1_000_000
 
 PURGED = "purged"
 """The `_id` in `writers` that keeps the newest time ever purged: what was visible once stays a floor."""
+
+NEWEST_BY_TYPE: tuple[Mapping[str, Any], ...] = (
+    {"$sort": {"type": 1, "updated": -1}},
+    {"$group": {"_id": "$type", "updated": {"$first": "$updated"}}},
+)
+"""The newest time of each type: DISTINCT_SCAN, a seek in the index `type` for each
+(https://www.mongodb.com/docs/manual/reference/operator/aggregation/group/#optimization-to-return-the-first-or-last-document-of-each-group)."""
 
 
 class CommitWatermark:
@@ -136,8 +144,8 @@ class CommitWatermark:
         return max(newest, purged["newest"] if purged else 0)
 
     async def _read_newest_version(self) -> int:
-        found = await self._history.find_one({}, {"_id": 0, "updated": 1}, sort=[("updated", -1), ("_id", 1)])
-        return int(found["updated"]) if found else 0
+        async with await self._history.aggregate(list(NEWEST_BY_TYPE)) as cursor:
+            return max([int(found["updated"]) async for found in cursor], default=0)
 
     async def _publish(self) -> None:
         """Make the document, then take no time below the newest version that is visible afterwards."""

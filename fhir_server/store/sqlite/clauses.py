@@ -26,7 +26,7 @@ def implies_current(clause: q.Clause) -> bool:
             return any(map(implies_current, clauses))
         case q.Or(clauses):
             return all(map(implies_current, clauses))
-        case q.Not() | q.Ids() | q.LastUpdated() | q.Has() | q.Lineage():
+        case q.Not() | q.Ids() | q.LastUpdated() | q.Has() | q.Every() | q.Lineage():
             return False
         case _:
             return True
@@ -38,7 +38,7 @@ def has_index(clause: q.Clause) -> bool:
         return bool(clause.clauses) and all(map(has_index, clause.clauses))
     if isinstance(clause, q.And):
         return any(map(has_index, clause.clauses))
-    return not isinstance(clause, q.Not)
+    return not isinstance(clause, q.Not | q.Every)
 
 
 # By which clause a nested search enters, where nothing is counted: the rarer kind of match first.

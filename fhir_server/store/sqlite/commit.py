@@ -21,7 +21,7 @@ from fhir_server.store.operations import Matches, Method, Transaction, VersionIs
 from fhir_server.store.protocol import AssertionFailed, Committed, Page, Stored
 from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
 from fhir_server.store.sqlite.interned_names import Names
-from fhir_server.store.sqlite.recent import RecentWrites, WrittenEntries
+from fhir_server.store.sqlite.recent import Position, RecentWrites, WrittenEntries
 from fhir_server.store.sqlite.schema import REFERENCES
 from fhir_server.store.sqlite.search import Search
 
@@ -37,11 +37,6 @@ _COLUMNS = (
     "SELECT json_group_array(json_array(e.rid, e.quick, e.terms, e.numbers))"
     " FROM json_each(?) j CROSS JOIN entries e WHERE e.rid = j.value"
 )
-_NEXT = (
-    "SELECT (SELECT max(rid) FROM resource), (SELECT max(seq) FROM version), (SELECT max(updated) FROM version),"
-    " (SELECT value FROM meta WHERE key = 'purged_seq'), (SELECT value FROM meta WHERE key = 'purged_updated'),"
-    " (SELECT value FROM meta WHERE key = 'registry')"
-)
 _SOURCES = (
     "SELECT r.ref FROM link l CROSS JOIN resource r WHERE l.tp = ? AND l.target = ? AND r.rid = l.rid"
     " AND r.type NOT IN (SELECT value FROM json_each(?)) AND r.ref NOT IN (SELECT value FROM json_each(?)) LIMIT ?"
@@ -49,12 +44,13 @@ _SOURCES = (
 
 
 class Draft(NamedTuple):
-    """A write with its entries as keys and columns; made before the lock is taken."""
+    """A write with its entries as keys and columns, and the numbers of its type; made before the lock is taken."""
 
     write: Write
     reference: str
     keys: rows.Keys
     columns: rows.Columns
+    codes: rows.Codes
 
 
 _NO_KEYS = rows.Keys()
@@ -67,14 +63,15 @@ def make_draft(write: Write, names: Names) -> Draft:
     keys, columns = _NO_KEYS, _NO_COLUMNS
     if write.content is not None:
         keys, columns = rows.entries_to_keys(write.entries, codes)
-    return Draft(write, f"{write.type}/{write.id}", keys, columns)
+    return Draft(write, f"{write.type}/{write.id}", keys, columns, codes)
 
 
 @dataclass(slots=True)
 class State:
     """A resource as the group sees it; `new`: it has no row in `resource` yet.
 
-    `stored`, `columns`: its entries in the file and after the writes; `texts`: those of its entries.
+    `stored`, `columns`: its entries in the file and after the writes; `codes`: the numbers of its type, once it is
+    written; `texts`: those of its entries.
     """
 
     rid: int
@@ -86,6 +83,7 @@ class State:
     stored: rows.Columns | None = None
     columns: rows.Columns | None = None
     keys: rows.Keys = _NO_KEYS
+    codes: rows.Codes | None = None
     texts: Mapping[TextParameter, str] | None = None
     method: Method = "POST"
     raw: bytes | None = None
@@ -130,15 +128,27 @@ class Group:
         self.written: list[WrittenEntries] = []
         self._names = names
         self._search = search
-        rid, seq, updated, purged_seq, purged_updated, self._registry = connection.execute(_NEXT).fetchone()
-        self._rid = rid or 0
-        self._seq = max(seq or 0, purged_seq or 0)
-        recent.begin(self._seq, connection.execute("PRAGMA data_version").fetchone()[0])
+        position = recent.begin(connection)
+        self._rid, self._seq, _, self._registry, self._upkeep = position
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
-        self._now = max(now // MILLISECOND * MILLISECOND, updated or 0, purged_updated or 0)
+        self._now = max(now // MILLISECOND * MILLISECOND, position.updated)
+        self._newest = position.updated
         self._states: dict[str, State] = {}
         self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
+        self._flushed: list[tuple[Any, ...]] = []
+
+    @property
+    def position(self) -> Position:
+        """Where the file stands once this is committed."""
+        return Position(self._rid, self._seq, self._newest, self._registry, self._upkeep)
+
+    def list_stored(self) -> list[Stored]:
+        """The versions of `written`, once they are flushed."""
+        return [
+            Stored(write.type, write.id, version, updated, method, raw)
+            for write, (_, _, version, _, updated, method, raw) in zip(self.written, self._flushed, strict=True)
+        ]
 
     def load(self, prepared: Sequence[tuple[Transaction, Sequence[Draft]]]) -> None:
         """Read the state of every resource that transactions and their drafts name or link to; number the new ones."""
@@ -215,16 +225,17 @@ class Group:
         created = content is not None and not state.live
         updated = max(self._now, state.updated + MILLISECOND)
         self._seq += 1
+        self._newest = max(self._newest, updated)
         state.version, state.updated, state.seq = state.version + 1, updated, self._seq
         state.live, state.method = content is not None, write.method
         self._dirty[draft.reference] = state
-        state.keys, state.columns, state.texts, state.raw = draft.keys, draft.columns, None, None
+        state.keys, state.columns, state.codes = draft.keys, draft.columns, draft.codes
+        state.texts = state.raw = None
         if content is not None:
             state.texts = write.entries.texts
             state.raw = content.build_text(state.version, updated)
-        type = self._names.get_codes(write.type)[""]
         self.written.append(WrittenEntries(self._seq, write.type, write.id, write.entries if content else None))
-        self._versions.append((self._seq, state.rid, state.version, type, updated, write.method, state.raw))
+        self._versions.append((self._seq, state.rid, state.version, draft.codes[""], updated, write.method, state.raw))
         return Written(write.type, write.id, state.version, updated, created)
 
     def _read(self, reference: str) -> Stored:
@@ -259,7 +270,8 @@ class Group:
         dirty, self._dirty = self._dirty, {}
         for reference, state in dirty.items():
             state.new = False
-            codes = self._names.get_codes(reference.partition("/")[0])
+            codes = state.codes
+            assert codes is not None
             row = (state.rid, reference, codes[""], state.version, state.updated, state.seq, int(not state.live))
             resources.append(row)
             if state.texts or state.stored is not None:
@@ -273,6 +285,7 @@ class Group:
         statements.insert(connection, "resource", sorted(resources, key=itemgetter(1)))
         statements.insert(connection, "version", self._versions)
         write_index(connection, sorted(entries), removed, added, texts)
+        self._flushed += self._versions
         self._versions = []
 
     def _make_absent_rows(self, linked: Iterable[str]) -> list[tuple[Any, ...]]:

@@ -182,6 +182,19 @@ def _probe_canonical_has(clause: q.CanonicalHas, type: str, alias: str, context:
     return text, (context.find_code(clause.type, clause.parameter), *values)
 
 
+def _probe_every(clause: q.Every, type: str, alias: str, context: Context) -> Sql:
+    target = f"{alias}t"
+    scopes: list[Sql] = [("?", (0,))]
+    for scope in clause.scopes:
+        where, values = probe_clause(scope.where, scope.type, target, context)
+        scopes.append((f"({target}.type = ? AND {where})", (context.find_code(scope.type), *values)))
+    inside, values = join(scopes, "OR")
+    found = f"SELECT 1 FROM resource {target} WHERE {target}.ref = j.value AND {target}.deleted = 0 AND ({inside})"
+    outside = _probe_json("l", clause, alias, (f"NOT EXISTS ({found})", values))
+    text, all_values = join((outside, _probe_json("t", clause, alias, ("1", ()))), "OR")
+    return f"NOT ({text})", all_values
+
+
 def _probe_list(clause: q.Near | q.Lineage, type: str, alias: str, context: Context) -> Sql:
     """Reads all that the clause matches, once for all resources that are tested."""
     matches = (
@@ -371,6 +384,7 @@ _COMPILERS: Mapping[type, tuple[Callable[..., Sql], Callable[..., Sql | None] | 
     q.Has: (_probe_has, _select_has),
     q.CanonicalChain: (_probe_canonical_chain, _select_canonical_chain),
     q.CanonicalHas: (_probe_canonical_has, _select_canonical_has),
+    q.Every: (_probe_every, None),
     q.Lineage: (_probe_list, select_lineage),
     q.And: (_probe_and, _select_and),
     q.Or: (_probe_or, _select_or),

@@ -24,7 +24,7 @@ _MOST_VALUES = 100
 # how many a whole one may take beside the statement: what is deeper is searched first, and its ids stand for it.
 _DEPTHS: Mapping[object, int] = {
     q.Chain: 14, q.Has: 14, q.CanonicalChain: 14, q.CanonicalHas: 14, q.Or: 14, q.And: 7, q.Not: 4, q.Lineage: 22,
-    q.Contains: 22, q.Ids: 8,
+    q.Every: 28, q.Contains: 22, q.Ids: 8,
 }  # fmt: skip
 _LEAF_DEPTH, _MOST_DEPTH = 12, 66
 _MOST_IDS = 50_000
@@ -73,8 +73,14 @@ def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Claus
             return q.Not(_expand(child, type, context, within))
         case q.Chain() | q.Within():
             return _expand_nested(clause, type, context, room)
+        case q.Has() if not context.names.has_code(clause.type, clause.parameter):
+            return q.Ids(())  # nothing was ever stored with the parameter
         case q.Has() | q.CanonicalChain() | q.CanonicalHas():
             return replace(clause, where=_expand(clause.where, clause.type, context, within))
+        case q.Every(parameter, scopes):
+            stored = [scope for scope in scopes if context.names.has_code(scope.type, "")]
+            expanded = [q.Scope(each.type, _expand(each.where, each.type, context, within)) for each in stored]
+            return q.Every(parameter, tuple(expanded))
         case _:
             return clause
 
@@ -132,7 +138,7 @@ def _expand_inside(chain: q.Chain | q.Within, type: str, context: Context) -> li
 
 
 def _has_links(clause: q.Clause) -> bool:
-    return isinstance(clause, q.Link) or any(map(_has_links, q.iterate_children(clause)))
+    return isinstance(clause, q.Link | q.Every) or any(map(_has_links, q.iterate_children(clause)))
 
 
 def _find_ids(clause: q.Clause, type: str, context: Context) -> q.Ids:

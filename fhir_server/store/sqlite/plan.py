@@ -29,7 +29,7 @@ _READABLE_WHOLE = (
 _TEST_COSTS: Mapping[type, float] = {
     q.Equals: 0.8, q.NumberRange: 0.8, q.Near: 2.0, q.Lineage: 2.0, q.Ids: 0.2, q.LastUpdated: 0.5, q.DateRange: 2.0,
     q.StartsWith: 3.3, q.TermRange: 3.3, q.Contains: 3.5, q.EndsWith: 3.5, q.Words: 2.0, q.Present: 2.3, q.Chain: 2.0,
-    q.Has: 2.0, q.CanonicalChain: 6.0, q.CanonicalHas: 6.0,
+    q.Has: 2.0, q.CanonicalChain: 6.0, q.CanonicalHas: 6.0, q.Every: 6.0,
 }  # fmt: skip
 # How many resources refer to one by a parameter, at a guess.
 _SOURCES: Mapping[type, int] = {q.Has: 5, q.CanonicalHas: 5}

@@ -1,12 +1,13 @@
 """What this process wrote last, by which an assertion about a search is checked without running the search.
 
-The assertion names the state in which the search found its matches (`Matches.seen`). When no other process has written
-meanwhile, everything that was written since is known: the assertion holds when each of these writes matches exactly
-where the assertion names it.
+The assertion names the state in which the search found its matches (`Matches.seen`). Everything that was written since
+is known, what other processes wrote is read first: the assertion holds when each of these writes matches exactly where
+the assertion names it.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import chain, takewhile
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
-from fhir_server.search.match import Candidate, CurrentResources, compile_predicate
+from fhir_server.search.match import Candidate, CurrentResources, Predicate, compile_predicate
 from fhir_server.store.operations import Matches
+from fhir_server.store.sqlite.catch_up import read_versions
 
 _KEPT = 1000
 """Writes that are kept."""
@@ -31,6 +33,31 @@ class WrittenEntries(NamedTuple):
     type: str
     id: str
     entries: Entries | None
+
+
+class Position(NamedTuple):
+    """Where the file stands: the largest number of a resource, and of a version with its time (µs), those purged since
+    included; the number of the registry, and how often something else than a version changed what searches find.
+    """
+
+    rid: int
+    seq: int
+    updated: int
+    registry: int
+    upkeep: int
+
+
+_NEXT = (
+    "SELECT (SELECT max(rid) FROM resource), (SELECT max(seq) FROM version), (SELECT max(updated) FROM version),"
+    " (SELECT value FROM meta WHERE key = 'purged_seq'), (SELECT value FROM meta WHERE key = 'purged_updated'),"
+    " (SELECT value FROM meta WHERE key = 'registry'), (SELECT value FROM meta WHERE key = 'upkeep')"
+)
+
+
+def _read_position(connection: sqlite3.Connection) -> Position:
+    rid, seq, updated, purged_seq, purged_updated, registry, upkeep = connection.execute(_NEXT).fetchone()
+    newest = max(updated or 0, purged_updated or 0)
+    return Position(rid or 0, max(seq or 0, purged_seq or 0), newest, registry, upkeep or 0)
 
 
 class _NoOthers:
@@ -52,24 +79,41 @@ class RecentWrites:
     def __init__(self) -> None:
         self._writes: deque[WrittenEntries] = deque()
         self._before = 0
+        self._position = Position(0, 0, 0, 0, 0)
         self._data_version: int | None = None
 
-    def begin(self, newest: int, data_version: int) -> None:
-        """Note the number of the newest version in the file; what came before is forgotten where others changed it.
+    def begin(self, connection: sqlite3.Connection) -> Position:
+        """In the open transaction: add what others wrote, and tell where the file stands.
 
-        `data_version`: the number of https://www.sqlite.org/pragma.html#pragma_data_version for the writing connection.
+        What came before is forgotten where that is much, or where something else than a version changed
+        (`upkeep.COUNT_UPKEEP`).
         """
-        if data_version != self._data_version:
+        # changes where another connection wrote: https://www.sqlite.org/pragma.html#pragma_data_version
+        data_version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        if data_version == self._data_version:
+            return self._position
+        position = _read_position(connection)
+        unknown = self._data_version is None or position.upkeep != self._position.upkeep
+        others = None if unknown else read_versions(connection, self._position.seq, position.seq)
+        if others is None:
             self._writes.clear()
             # a purge leaves the newest number as it was: what was seen under that number is not known either
-            self._before, self._data_version = newest + 1, data_version
+            self._before = position.seq + 1
+        else:
+            self._add(WrittenEntries(seq, stored.type, stored.id, entries) for seq, stored, entries in others)
+        self._data_version, self._position = data_version, position
+        return position
 
     def forget(self) -> None:
         """Know nothing: resources were removed or indexed anew."""
         self._data_version = None
 
-    def add(self, writes: Iterable[WrittenEntries]) -> None:
-        """Add what was committed."""
+    def add(self, writes: Iterable[WrittenEntries], position: Position) -> None:
+        """Add what was committed, and where the file stands since."""
+        self._add(writes)
+        self._position = position
+
+    def _add(self, writes: Iterable[WrittenEntries]) -> None:
         self._writes.extend(writes)
         while len(self._writes) > _KEPT:
             self._before = self._writes.popleft().seq
@@ -79,13 +123,14 @@ class RecentWrites:
         (scope,) = assertion.query.scopes
         if self._data_version is None or assertion.seen is None or assertion.seen < self._before:
             return False
-        return _is_plain(scope.where)
+        return compile_plain(scope.where) is not None
 
     def holds(self, assertion: Matches, own: Sequence[WrittenEntries]) -> bool:
         """Whether an assertion certainly holds; `own`: what the open transaction has written."""
-        if not self.can_check(assertion):
-            return False
         (scope,) = assertion.query.scopes
+        matches = compile_plain(scope.where)
+        if matches is None or not self.can_check(assertion):
+            return False
         seen = assertion.seen or 0
         latest: dict[str, Entries | None] = {}
         for write in takewhile(lambda each: each.seq > seen, chain(reversed(own), reversed(self._writes))):
@@ -93,11 +138,30 @@ class RecentWrites:
                 latest.setdefault(write.id, write.entries)
         if not latest:
             return True
-        matches, ids = compile_predicate(scope.where, _NO_OTHERS), frozenset(assertion.ids)
+        ids = frozenset(assertion.ids)
+        if assertion.versions is not None and not ids.isdisjoint(latest):
+            return False  # what matched has another version now
         return all(
             (entries is not None and matches(Candidate(scope.type, id, 0, entries))) == (id in ids)
             for id, entries in latest.items()
         )
+
+
+def compile_plain(clause: q.Clause) -> Predicate | None:
+    """The clause as a function of a candidate; None where the entries of one resource alone do not tell.
+
+    The same clause is asked about several times in one booking: it is known by what it is, as hashing it takes longer.
+    """
+    known = _compiled.get(id(clause))
+    if known is None or known[0] is not clause:
+        if len(_compiled) >= _MOST_COMPILED:
+            _compiled.clear()
+        known = _compiled[id(clause)] = clause, compile_predicate(clause, _NO_OTHERS) if _is_plain(clause) else None
+    return known[1]
+
+
+_MOST_COMPILED = 4096
+_compiled: dict[int, tuple[q.Clause, Predicate | None]] = {}
 
 
 def _is_plain(clause: q.Clause) -> bool:

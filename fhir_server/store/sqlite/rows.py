@@ -19,6 +19,8 @@ from fhir_server.store.sqlite.schema import REFERENCES
 
 _DOUBLE = struct.Struct("<d")
 _INTEGER = struct.Struct("<q")
+_DOUBLES = struct.Struct("<dd")
+_INTEGERS = struct.Struct("<qq")
 _MANTISSA = 2**63 - 1
 
 _LOCAL = re.compile(r"[A-Z][A-Za-z]*/[A-Za-z0-9\-.]{1,64}").fullmatch
@@ -84,64 +86,86 @@ def _subtract(minuend: Sequence[Any], subtrahend: Sequence[Any]) -> list[Any]:
 
 def entries_to_keys(entries: Entries, codes: Codes) -> tuple[Keys, Columns]:
     """The keys and the columns of entries. Raises KeyError for a parameter that has no number yet."""
-    numbers = {name: [_to_integers(value) for value in values] for name, values in entries.numbers.items() if values}
-    dates, references = {name: values for name, values in entries.dates.items() if values}, entries.references
-    keys = _build_keys(entries.terms.items(), dates, numbers, references, codes)
-    if not entries.strings.isdisjoint(entries.terms):
-        keys = keys._replace(strings=frozenset([codes[name] for name in entries.strings.intersection(entries.terms)]))
-    linked = {tp for tp, _ in keys.links}
-    texts, links = {}, {}
-    for name, values in entries.terms.items():
-        if codes[name] not in linked:
-            if values:
-                texts[name] = values
-        elif any(SEPARATOR in value for value in values):  # canonicals, some of which are addresses here
-            texts[name], links[name] = values, tuple(filter(is_local, values))
-        else:
-            links[name] = values
-    quick = _format_json(("d", dates), ("l", links))
-    return keys, (quick, _format_json(("t", texts), ("r", references)), _format_json(("n", numbers)))
+    strings = entries.strings.intersection(entries.terms)
+    dates = {name: values for name, values in entries.dates.items() if values}
+    numbers = {name: list(map(_to_integers, values)) for name, values in entries.numbers.items() if values}
+    terms, links, texts, linked = _split_terms(entries.terms, entries.references, codes)
+    keys = Keys(
+        terms,
+        links,
+        _build_date_keys(dates, codes) if dates else (),
+        _build_number_keys(numbers, codes) if numbers else (),
+        frozenset([codes[name] for name in strings]) if strings else _NO_STRINGS,
+    )
+    quick = _format_json("d", dates, "l", linked)
+    return keys, (quick, _format_json("t", texts, "r", entries.references), _format_json("n", numbers, "", ()))
+
+
+_NO_STRINGS: frozenset[int] = frozenset()
 
 
 def columns_to_keys(columns: Columns, codes: Codes) -> Keys:
     """The keys of stored columns. Raises KeyError for a parameter whose number this process does not know yet."""
     quick, texts, numbers = map(orjson.loads, columns)
-    terms = {**quick.get("l", {}), **texts.get("t", {})}  # what is in both is whole in the second
-    return _build_keys(terms.items(), quick.get("d", {}), numbers.get("n", {}), texts.get("r", ()), codes)
+    # what is in both is whole in the second
+    terms, links, _, _ = _split_terms({**quick.get("l", {}), **texts.get("t", {})}, texts.get("r", ()), codes)
+    return Keys(
+        terms, links, _build_date_keys(quick.get("d", {}), codes), _build_number_keys(numbers.get("n", {}), codes)
+    )
 
 
-def _build_keys(
-    terms: Iterable[tuple[str, Iterable[str]]],
-    dates: Mapping[str, Iterable[Any]],
-    numbers: Mapping[str, Iterable[Any]],
-    references: Iterable[str],
-    codes: Codes,
-) -> Keys:
-    texts: list[tuple[int, str]] = []
+_Terms = dict[str, Sequence[str]]
+
+
+def _split_terms(
+    terms: Mapping[str, Sequence[str]], references: Iterable[str], codes: Codes
+) -> tuple[list[tuple[int, str]], list[tuple[int, str]], _Terms, _Terms]:
+    """The keys of terms that are texts and of those that are links, and both for the columns."""
+    text_keys: list[tuple[int, str]] = []
     links = [(REFERENCES, reference) for reference in references]
-    for name, values in terms:
-        tp = codes[name]
+    texts: _Terms = {}
+    linked: _Terms = {}
+    for name, values in terms.items():
+        tp, before = codes[name], len(links)
         for value in values:
             if "/" in value and _LOCAL(value):
                 links.append((tp, value))
             else:
-                texts.append((tp, value))
-    return Keys(
-        texts,
-        links,
-        [(codes[name], low, high) for name, values in dates.items() for low, high in values],
-        [(codes[name], key, low, high, unit) for name, values in numbers.items() for key, low, high, unit in values],
-    )
+                text_keys.append((tp, value))
+        if len(links) == before:
+            if values:
+                texts[name] = values
+        elif SEPARATOR in "".join(values):  # canonicals, some of which are addresses here
+            texts[name], linked[name] = values, tuple(filter(is_local, values))
+        else:
+            linked[name] = values
+    return text_keys, links, texts, linked
+
+
+def _build_date_keys(dates: Mapping[str, Iterable[Any]], codes: Codes) -> list[tuple[int, int, int]]:
+    return [(codes[name], low, high) for name, values in dates.items() for low, high in values]
+
+
+def _build_number_keys(numbers: Mapping[str, Iterable[Any]], codes: Codes) -> list[tuple[int, str, int, int, str]]:
+    return [(codes[name], key, low, high, unit) for name, values in numbers.items() for key, low, high, unit in values]
 
 
 def _to_integers(entry: NumberEntry) -> tuple[str, int, int, str]:
+    """The entry with integers as `float_to_integer` makes them."""
     key, low, high, unit = entry
-    first = float_to_integer(low)
-    return key, first, first if high == low else float_to_integer(high), unit
+    first, last = _INTEGERS.unpack(_DOUBLES.pack(low + 0.0, high + 0.0))
+    return key, first if first >= 0 else -(first & _MANTISSA), last if last >= 0 else -(last & _MANTISSA), unit
 
 
-def _format_json(*parts: tuple[str, Any]) -> str:
-    return orjson.dumps({part: values for part, values in parts if values}).decode()
+def _format_json(name: str, values: Any, other_name: str, other_values: Any) -> str:
+    """The JSON object of two members, without those that are empty."""
+    if other_values:
+        members = {name: values, other_name: other_values} if values else {other_name: other_values}
+    elif values:
+        members = {name: values}
+    else:
+        return "{}"
+    return orjson.dumps(members).decode()
 
 
 Row = tuple[Any, ...]
@@ -164,7 +188,11 @@ class IndexRows:
     def add(self, keys: Keys, targets: Mapping[str, int], rid: int) -> None:
         """Add the rows of a resource; `targets`: the numbers (`rid`) of what it links to."""
         self.strings |= keys.strings
-        self.term += [(tp, value, rid) for tp, value in keys.terms]
-        self.link += [(tp, targets[target], rid) for tp, target in keys.links]
-        self.date += [(tp, low, high, rid) for tp, low, high in keys.dates]
-        self.number += [(tp, key, rid, low, high, unit) for tp, key, low, high, unit in keys.numbers]
+        if keys.terms:
+            self.term += [(tp, value, rid) for tp, value in keys.terms]
+        if keys.links:
+            self.link += [(tp, targets[target], rid) for tp, target in keys.links]
+        if keys.dates:
+            self.date += [(tp, low, high, rid) for tp, low, high in keys.dates]
+        if keys.numbers:
+            self.number += [(tp, key, rid, low, high, unit) for tp, key, low, high, unit in keys.numbers]

@@ -104,13 +104,14 @@ class Search:
         Raises BudgetExceeded.
         """
         with self.limit():
-            where = expand_clause(scope.where, scope.type, self._context)
-            simple = isinstance(where, q.Equals | q.StartsWith)
-            rids = select_clause(where, scope.type, self._context) if simple else None
-            if rids is None:
-                return bool(self._find(q.Query((scope,)), 1))
-            # Index rows exist for current resources only: nothing else needs a look.
-            return bool(self._fetch_number(f"SELECT EXISTS ({rids[0]})", rids[1]))
+            found = self._glance(expand_clause(scope.where, scope.type, self._context), scope.type)
+            return bool(self._find(q.Query((scope,)), 1)) if found is None else found
+
+    def _glance(self, where: q.Clause, type: str) -> bool | None:
+        """Whether the index has anything for a clause, without a plan; None for one that this does not tell."""
+        rids = select_clause(where, type, self._context) if isinstance(where, q.Equals | q.StartsWith) else None
+        # Index rows exist for current resources only: nothing else needs a look.
+        return None if rids is None else bool(self._fetch_number(f"SELECT EXISTS ({rids[0]})", rids[1]))
 
     @contextmanager
     def limit(self) -> Iterator[None]:
@@ -154,6 +155,8 @@ class Search:
         return matches[:limit]
 
     def _find_in_type(self, where: q.Clause, type: str, query: q.Query, limit: int) -> list[Match]:
+        if query.brief and self._glance(where, type) is False:
+            return []
         chosen = plan(where, type, limit, self._context, self._sizes, bool(query.sort))
         run = _Run(self._connection, chosen, type, query, self._find_in_type)
         if any(key.kind == "score" for key in query.sort):

@@ -132,6 +132,7 @@ class SqliteStore:
         self._writing = writing
         checkpoints = None if readonly else Checkpoints(path)
         self._writer = Writer(writing, path, self._names, clock, budget, checkpoints)
+        self._standing = self._writer.standing
         self._closed = False
 
     async def transact(self, transaction: Transaction) -> Committed:
@@ -160,9 +161,22 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise convert_error(error) from error
 
-    def _read_history_at_once(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
-        with self._glance.limit():
-            return read_history(self._reading, self._names, query)
+    def _read_brief_history(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
+        """The page of a brief history as it was kept, else as it is read now."""
+        page = self._standing.find_history(query, self._reading)
+        if page is None:
+            with self._glance.limit():
+                page = read_history(self._reading, self._names, query)
+            self._standing.keep_history(query, page)
+        return page
+
+    def _find_brief(self, query: Query) -> protocol.Page:
+        """The page of a brief query as it was kept, else as it is searched for now."""
+        page = self._standing.find(query, self._reading)
+        if page is None:
+            page = self._glance.find_page(query)
+            self._standing.keep(query, page)
+        return page
 
     def _try_at_once(self, work: Callable[[], T]) -> T | None:
         """The result of what is probably short, on the event loop; None when it turns out to be long."""
@@ -186,7 +200,7 @@ class SqliteStore:
 
     async def search(self, query: Query) -> protocol.Page:
         """See `protocol.Store.search`; a brief one runs on the event loop."""
-        page = self._try_at_once(lambda: self._glance.find_page(query)) if query.brief else None
+        page = self._try_at_once(lambda: self._find_brief(query)) if query.brief else None
         if page is not None:
             return page
         return await self._run_search(lambda _, search: search.find_page(query))
@@ -207,7 +221,7 @@ class SqliteStore:
 
     async def history(self, query: protocol.HistoryQuery) -> protocol.HistoryPage:
         """See `protocol.Store.history`; a brief one runs on the event loop."""
-        page = self._try_at_once(lambda: self._read_history_at_once(query)) if query.brief else None
+        page = self._try_at_once(lambda: self._read_brief_history(query)) if query.brief else None
         if page is not None:
             return page
         return await self._run_read(lambda connection, _: read_history(connection, self._names, query))

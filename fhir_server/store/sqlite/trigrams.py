@@ -33,11 +33,12 @@ _UNUSED = f"SELECT json_group_array(j.key) FROM json_each(?) j WHERE {_INDEXED} 
 
 def update_trigrams(connection: sqlite3.Connection, removed: IndexRows, added: IndexRows) -> None:
     """Bring the table `gram` to the values in use, after these rows were removed from `term` and added to it."""
-    fresh = _pair_first_trigrams((tp, value) for tp, value, _ in added.term if tp in added.strings)
+    strings = added.strings
+    fresh = _pair_first_trigrams([(tp, value) for tp, value, _ in added.term if tp in strings]) if strings else None
     if fresh:
         unknown = [fresh[at] for at in statements.read_json(connection, _UNKNOWN, fresh)]
         statements.insert(connection, "gram", sorted(row for tp, _, value in unknown for row in _build_rows(tp, value)))
-    gone = _pair_first_trigrams((tp, value) for tp, value, _ in removed.term)
+    gone = _pair_first_trigrams([(tp, value) for tp, value, _ in removed.term]) if removed.term else None
     if gone:
         unused = [gone[at] for at in statements.read_json(connection, _UNUSED, gone)]
         statements.delete(connection, "gram", sorted(row for tp, _, value in unused for row in _build_rows(tp, value)))

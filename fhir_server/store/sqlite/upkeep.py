@@ -37,6 +37,8 @@ _TARGETS = (
 )
 
 REGISTRY = "SELECT value FROM meta WHERE key = 'registry'"
+COUNT_UPKEEP = "INSERT INTO meta VALUES ('upkeep', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+"""Tells every process that something else than a new version has changed what searches find (`standing.py`)."""
 
 
 def reindex(
@@ -60,6 +62,7 @@ def reindex(
             table_rows.add(difference, _number_targets(connection, difference.targets), rid)
         changed.append((rid, *columns))
     write_index(connection, changed, removed, added, texts)
+    connection.execute(COUNT_UPKEEP)
     return Reindexed(len(batch), str(batch[-1][0]) if len(batch) == protocol.REINDEXED_AT_ONCE else None)
 
 
@@ -110,6 +113,7 @@ def purge(connection: sqlite3.Connection, reference: str) -> None:
         connection.execute(f"INSERT INTO meta {highest} ON CONFLICT (key) {better}", (key,))
     if reference.startswith(f"{protocol.SEARCH_PARAMETER}/"):
         connection.execute(RAISE_REGISTRY)
+    connection.execute(COUNT_UPKEEP)
     connection.execute("DELETE FROM entries WHERE rid = ?", (rid,))
     connection.execute("DELETE FROM version WHERE rid = ?", (rid,))
     if connection.execute(_LINKED, (REFERENCES, rid, rid)).fetchone()[0]:

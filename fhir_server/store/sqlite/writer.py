@@ -12,10 +12,8 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +28,11 @@ from fhir_server.store.sqlite.commit import Draft, Group, make_draft
 from fhir_server.store.sqlite.file_watch import FileWatch
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.process_lock import WAIT_SECONDS, Turnstile
-from fhir_server.store.sqlite.recent import RecentWrites, WrittenEntries
-from fhir_server.store.sqlite.schema import BUSY_MS, begin_write, convert_error, roll_back
+from fhir_server.store.sqlite.recent import Position, RecentWrites, WrittenEntries
+from fhir_server.store.sqlite.schema import BUSY_MS, begin_write, roll_back
 from fhir_server.store.sqlite.search import Search
-from fhir_server.store.uninterrupted import outcome_of
+from fhir_server.store.sqlite.standing import StandingAnswers
+from fhir_server.store.sqlite.waiting import Job, Outcome, WaitingJobs, Work
 
 _MOST_WRITES = 2000
 """Writes after which a commit takes no more transactions."""
@@ -50,26 +49,6 @@ _REFUSALS = (
     *(protocol.StillReferenced, protocol.ReadFailed),
 )
 """Errors of one transaction, raised before it has changed anything."""
-
-Work = Callable[[sqlite3.Connection], Any]
-"""What runs inside a database transaction of its own."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A transaction or other work, and who waits for it. Whoever acquires `claim` settles the job: writer or clock.
-
-    `drafts`: those of the writes of a transaction, once they are made.
-    """
-
-    task: Transaction | Work
-    future: asyncio.Future[Any]
-    claim: threading.Lock = field(default_factory=threading.Lock)
-    drafts: Sequence[Draft] | None = None
-
-
-Outcome = Any
-"""A result, or the exception to raise."""
 
 Outcomes = list[tuple[Job, Outcome]]
 
@@ -98,11 +77,12 @@ class Writer:
         self.has_failed = False
         self._search = Search(connection, names, Sizes(), budget)
         self._recent = RecentWrites()
-        self._uncommitted: list[WrittenEntries] = []
+        self.standing = StandingAnswers()
+        self._uncommitted: tuple[list[WrittenEntries], Position] = [], Position(0, 0, 0, 0, 0)
         self._loop = asyncio.get_running_loop()
         self._turnstile = Turnstile(path)
-        self._waiting: deque[Job] = deque()
-        self._busy = self._closed = self._has_turn = False
+        self._waiting = WaitingJobs(self._loop)
+        self._busy = self._begins = self._closed = self._has_turn = False
         self._works: queue.SimpleQueue[Callable[[], Outcomes] | None] = queue.SimpleQueue()
         connection.execute("PRAGMA busy_timeout = 0")  # only the thread may wait
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -113,34 +93,37 @@ class Writer:
 
         When the caller is cancelled before the turn of the task came, it is never run; after that the caller waits.
         """
-        job = Job(task, self._loop.create_future())
+        drafts = None
         if isinstance(task, Transaction) and len(task.writes) > _MOST_ON_LOOP:
             # not on the writing thread, where others' writes would wait for it
-            await self._loop.run_in_executor(None, self._try_to_prepare, job)
+            drafts = await self._loop.run_in_executor(None, self._try_to_make_drafts, task)
         if self._closed:
             raise StoreUnavailable("The database is closed; nothing was written.")
-        limit = self._loop.call_later(WAIT_SECONDS, _expire, job)
-        self._waiting.append(job)
-        self._start()
-        try:
-            return await asyncio.shield(job.future)
-        except asyncio.CancelledError:
-            # Given up before its turn came: written later, it would surprise whoever looked meanwhile.
-            if job.claim.acquire(False):
-                raise
-            # Its turn has come, and only the database knows by now what comes of it.
-            return await outcome_of(job.future)
-        finally:
-            limit.cancel()
+        job = self._waiting.add(task)
+        job.drafts = drafts
+        if not (self._busy or self._begins):
+            # after the other requests that have their turn now: what they write goes into the same commit
+            self._begins = True
+            self._loop.call_soon(self._begin)
+        return await self._waiting.wait_for(job)
 
-    def _try_to_prepare(self, job: Job) -> None:
+    def _begin(self) -> None:
+        self._begins = False
+        self._start()
+
+    def _try_to_make_drafts(self, task: Transaction) -> list[Draft] | None:
         with suppress(Exception):  # done again in the turn, where the error is told
-            self._prepare((job,))
+            return self._make_drafts(task)
+        return None
+
+    def _make_drafts(self, task: Transaction) -> list[Draft]:
+        return [make_draft(write, self._names) for write in task.writes]
 
     async def close(self) -> None:
         """Finish what waits and stop the thread; left to itself is one that waits for a turn that does not come."""
         if not self._closed:
             self._closed = True
+            self._start()  # what was about to begin
             if not self._busy:
                 self._works.put(None)
         await self._loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
@@ -169,7 +152,7 @@ class Writer:
         """On the loop: tell the outcomes and go on with the jobs that came meanwhile."""
         self._busy = False
         for job, outcome in outcomes:
-            _complete(job, outcome)
+            job.complete(outcome)
         self._start()
         if self._closed and not self._busy:
             self._works.put(None)
@@ -180,7 +163,7 @@ class Writer:
         None when another process has its turn, when something may take long, and after an error: the thread then does
         it again and tells the error.
         """
-        jobs = [job for job in self._waiting if not job.claim.locked()]
+        jobs = self._waiting.list_unclaimed()
         transactions = [job.task for job in jobs if isinstance(job.task, Transaction) and self._is_short(job.task)]
         if len(transactions) < len(jobs) or sum(len(each.writes) for each in transactions) > _MOST_ON_LOOP:
             return None
@@ -195,21 +178,20 @@ class Writer:
             roll_back(self._connection)
             self._turnstile.leave()
             return None
-        for job in jobs:
-            job.claim.acquire()
-        self._waiting.clear()
+        self._waiting.claim(jobs)
         return list(zip(jobs, results, strict=True))
 
     def _is_short(self, transaction: Transaction) -> bool:
         """Whether it only looks up and writes rows: queries may take long, and so may finding references."""
-        searches = any(
-            isinstance(each, Matches) and not self._recent.can_check(each) for each in transaction.assertions
-        )
-        if searches or transaction.queries or transaction.released or transaction.purged:
+        if transaction.queries or transaction.released or transaction.purged or len(transaction.writes) > _MOST_ON_LOOP:
             return False
-        if len(transaction.writes) > _MOST_ON_LOOP:
-            return False
-        return all(write.content is None or len(write.content.tail) < _LARGEST_ON_LOOP for write in transaction.writes)
+        for each in transaction.assertions:
+            if isinstance(each, Matches) and not self._recent.can_check(each):
+                return False
+        for write in transaction.writes:  # a generator would take longer than the look
+            if write.content is not None and len(write.content.tail) >= _LARGEST_ON_LOOP:
+                return False
+        return True
 
     def _run(self) -> None:
         while (work := self._works.get()) is not None:
@@ -226,12 +208,13 @@ class Writer:
         try:
             self._connection.execute("COMMIT")
         except BaseException:
+            self.standing.withdraw()
             roll_back(self._connection)
             with self._allow_waiting():
                 return self._settle([job for job, _ in written])
         finally:
             self._turnstile.leave()
-        self._recent.add(self._uncommitted)
+        self._note_committed()
         self._count_writes(job.task for job, _ in written)
         return written
 
@@ -241,17 +224,17 @@ class Writer:
         outcomes: Outcomes = []
         try:
             with suppress(Exception):  # done again in the turn, each job by itself, where the error is told
-                self._prepare(tuple(self._waiting))  # while other processes write
+                self._prepare(self._waiting.list_unclaimed())  # while other processes write
             with self._turnstile.wait_for_turn(), self._allow_waiting():
                 self._has_turn = True
-                jobs = self._claim_jobs()
+                jobs = self._waiting.claim_first(_MOST_WRITES)
                 self.watch.check_before_write()
                 if self._checkpoints is not None:
                     self._checkpoints.finish_if_due(self._connection)
                 outcomes = self._settle(jobs)
         except BaseException as error:
             settled = {job for job, _ in outcomes}
-            outcomes += [(job, error) for job in jobs or self._claim_jobs() if job not in settled]
+            outcomes += [(job, error) for job in jobs or self._waiting.claim_first(_MOST_WRITES) if job not in settled]
         return outcomes
 
     @contextmanager
@@ -262,18 +245,6 @@ class Writer:
             yield
         finally:
             self._connection.execute("PRAGMA busy_timeout = 0")
-
-    def _claim_jobs(self) -> list[Job]:
-        """The waiting jobs that have not expired, as many as one commit should hold."""
-        jobs: list[Job] = []
-        writes = 0
-        with suppress(IndexError):
-            while writes < _MOST_WRITES:
-                job = self._waiting.popleft()
-                if job.claim.acquire(False):
-                    jobs.append(job)
-                    writes += len(job.task.writes) if isinstance(job.task, Transaction) else _MOST_WRITES
-        return jobs
 
     def _settle(self, jobs: Sequence[Job]) -> Outcomes:
         """Commit transactions together, purges and other work by themselves; what fails together is tried alone.
@@ -317,7 +288,7 @@ class Writer:
         """Make the drafts that are not made yet. Raises KeyError when a type or parameter has no number."""
         for job in jobs:
             if job.drafts is None and isinstance(job.task, Transaction):
-                job.drafts = [make_draft(write, self._names) for write in job.task.writes]
+                job.drafts = self._make_drafts(job.task)
 
     def _commit(self, jobs: Sequence[Job]) -> list[Committed | Exception]:
         """One database transaction for those of the jobs. A refusal is an outcome; other errors are raised."""
@@ -327,15 +298,18 @@ class Writer:
             writes = (write for job in jobs if isinstance(job.task, Transaction) for write in job.task.writes)
             self._names.intern(self._connection, self._names.find_missing(writes))
             self._prepare(jobs)
-        with begin_write(self._connection):
-            outcomes = self._write(jobs)
-        if all(_is_ordinary(job.task) for job in jobs):
-            self._recent.add(self._uncommitted)
-        else:
-            self._recent.forget()
+        try:
+            with begin_write(self._connection):
+                outcomes = self._write(jobs)
+        except BaseException:
+            self.standing.withdraw()
+            raise
+        self._note_committed()
         self._count_writes(job.task for job in jobs)
-        if self._checkpoints is not None and not all(_is_ordinary(job.task) for job in jobs):
-            self._checkpoints.empty_log()
+        if not all(_is_ordinary(job.task) for job in jobs):
+            self._recent.forget()
+            if self._checkpoints is not None:
+                self._checkpoints.empty_log()
         return outcomes
 
     def _write(self, jobs: Sequence[Job], searches: bool = True) -> list[Committed | Exception]:
@@ -353,14 +327,19 @@ class Writer:
             except _REFUSALS as refusal:
                 outcomes.append(refusal)
         group.flush()
-        self._uncommitted = group.written
+        self._uncommitted = group.written, group.position
         for (transaction, _), outcome in zip(prepared, outcomes, strict=True):
             for reference in transaction.purged if isinstance(outcome, Committed) else ():
                 upkeep.purge(self._connection, reference)
+        self.standing.announce(group.written, group.list_stored)
         return outcomes
 
+    def _note_committed(self) -> None:
+        self._recent.add(*self._uncommitted)
+        self.standing.confirm()
+
     def _count_writes(self, tasks: Iterable[Transaction | Work]) -> None:
-        if self._checkpoints is not None:
+        if self._checkpoints:
             self._checkpoints.count_writes(sum(len(task.writes) for task in tasks if isinstance(task, Transaction)))
 
 
@@ -370,20 +349,3 @@ def _is_ordinary(task: Transaction | Work) -> bool:
 
 def _is_locked(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
-
-
-def _expire(job: Job) -> None:
-    if job.claim.acquire(False) and not job.future.done():
-        sentence = f"The database has been locked by another process for {WAIT_SECONDS:g} seconds; nothing was written."
-        job.future.set_exception(StoreUnavailable(f"{sentence} Try again."))
-
-
-def _complete(job: Job, outcome: Outcome) -> None:
-    if job.future.done():
-        return
-    if isinstance(outcome, sqlite3.Error):
-        outcome = convert_error(outcome)
-    if isinstance(outcome, BaseException):
-        job.future.set_exception(outcome)
-    else:
-        job.future.set_result(outcome)

@@ -1,12 +1,14 @@
 """Months that are closed: the books of their last day, kept with the store, from which reports go on (docs/reports.md).
 
-`closing/until` has the last closed day. `closing/month/<month>` says how many parts the books of a month have,
-`closing/books/<month>/<part>` are they: JSON, compressed and cut.
+`closing/until` has the last closed day. `closing/kept/<month>` says how many parts a month has: of the balances
+(`closing/balances/<month>/<part>`), and of the first answers to claims (`closing/answers/<month>/<part>`). A part is of
+JSON, compressed and cut. Answers are of all claims ever and only some reports ask for them, so that they stand apart.
 """
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from datetime import date, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
@@ -16,11 +18,13 @@ import orjson
 from fhir_server.requests.context import Context
 from fhir_server.store.protocol import Store
 from fhir_server.workers.posting.writes import read_today
-from mappers.billing.ledger import Books
+from mappers.billing.ledger import Answer, Books
 
 _UNTIL = "closing/until"
-_MONTHS = "closing/month/"
+_MONTHS = "closing/kept/"
 _PART = 4 * 1024 * 1024
+_QUICK = 1
+"""The level of compression: a closing is read often."""
 MONTH_FORM = "%Y-%m"
 
 
@@ -53,11 +57,13 @@ async def shut(context: Context, day: date) -> None:
         before = await store.get_value(_UNTIL)
 
 
-async def find_closing(context: Context, until: date) -> Closing | None:
-    """The latest closing of a day until this one."""
+async def find_closing(context: Context, until: date, answers: bool = True) -> Closing | None:
+    """The latest closing of a day until this one; `answers`: with the first answers to claims."""
     store = context.unrestricted
     days = [day for month in await list_months(context) if (day := find_last_day(month)) <= until]
-    return Closing(max(days), await _read_books(store, max(days).strftime(MONTH_FORM))) if days else None
+    if not days:
+        return None
+    return Closing(max(days), await _read_books(store, max(days).strftime(MONTH_FORM), answers))
 
 
 async def list_months(context: Context) -> list[str]:
@@ -73,11 +79,19 @@ async def list_months(context: Context) -> list[str]:
 
 async def keep_closing(context: Context, month: str, books: Books) -> None:
     """Keep the books of a month; the last write makes them count, and the first who keeps them is right."""
-    store, text = context.unrestricted, zlib.compress(msgspec.json.encode(books), 6)
+    store = context.unrestricted
+    kept = {"balances": replace(books, answers=()), "answers": books.answers}
+    numbers = {name: await _keep(store, f"closing/{name}/{month}", value) for name, value in kept.items()}
+    await store.put_value_if(f"{_MONTHS}{month}", orjson.dumps(numbers), None)
+
+
+async def _keep(store: Store, key: str, value: object) -> int:
+    """Keep a value in parts; their number."""
+    text = zlib.compress(msgspec.json.encode(value), _QUICK)
     parts = [text[start : start + _PART] for start in range(0, len(text), _PART)]
     for number, part in enumerate(parts):
-        await _put(store, f"closing/books/{month}/{number:06}", part)
-    await store.put_value_if(f"{_MONTHS}{month}", orjson.dumps({"parts": len(parts)}), None)
+        await _put(store, f"{key}/{number:06}", part)
+    return len(parts)
 
 
 async def _put(store: Store, key: str, value: bytes) -> None:
@@ -85,11 +99,19 @@ async def _put(store: Store, key: str, value: bytes) -> None:
         pass
 
 
-async def _read_books(store: Store, month: str) -> Books:
-    head = await store.get_value(f"{_MONTHS}{month}")
-    numbers = range(orjson.loads(head or b"{}").get("parts", 0))
-    parts = [await store.get_value(f"closing/books/{month}/{number:06}") for number in numbers]
-    return msgspec.json.decode(zlib.decompress(b"".join(each or b"" for each in parts)), type=Books)
+async def _read_books(store: Store, month: str, answers: bool) -> Books:
+    numbers = orjson.loads(await store.get_value(f"{_MONTHS}{month}") or b"{}")
+    text = await _read_parts(store, f"closing/balances/{month}", numbers.get("balances", 0))
+    books = msgspec.json.decode(text, type=Books)
+    if not answers:
+        return books
+    text = await _read_parts(store, f"closing/answers/{month}", numbers.get("answers", 0))
+    return replace(books, answers=msgspec.json.decode(text, type=tuple[Answer, ...]))
+
+
+async def _read_parts(store: Store, key: str, number: int) -> bytes:
+    parts = [await store.get_value(f"{key}/{n:06}") for n in range(number)]
+    return zlib.decompress(b"".join(each or b"" for each in parts))
 
 
 def find_last_day(month: str) -> date:

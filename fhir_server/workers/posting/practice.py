@@ -20,13 +20,12 @@ from fhir_server.workers.posting.closings import (
     list_months,
     shut,
 )
-from fhir_server.workers.posting.reading import cut, find_by, find_texts, list_paid_visits, read_named
+from fhir_server.workers.posting.reading import cut, find_texts
 from fhir_server.workers.posting.writes import find_zone, read_today
-from mappers.billing import codes
-from mappers.billing.book_elements import BOOKED, read_for_books
+from mappers.billing.book_elements import BOOKED, BookReader
+from mappers.billing.book_rows import BookRows
 from mappers.billing.closing import close_books, continue_books
-from mappers.billing.fields import Resource, find_extension, find_reference, make_reference
-from mappers.billing.ledger import Books, make_books
+from mappers.billing.ledger import Books, make_books_of_rows
 
 MOST = 200_000
 """Resources that a report may read."""
@@ -44,33 +43,44 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class Practice(NamedTuple):
-    """What a report is made of: the closing that it begins with, if there is one, and resources by reference."""
+    """What a report is made of: the closing that it begins with, if there is one, and what was read."""
 
     closing: Closing | None
-    resources: dict[str, Resource]
+    read: BookReader
+
+    @property
+    def rows(self) -> BookRows:
+        return self.read.rows
 
     def make_books(self) -> Books:
         """The books until now."""
         if self.closing is None:
-            return make_books(self.resources)
-        return continue_books(self.closing.books, self.resources, self.closing.day)
+            return make_books_of_rows(self.rows)
+        return continue_books(self.closing.books, self.rows, self.closing.day)
 
 
-async def read_practice(context: Context, caller: Caller, until: date, most: int | None = MOST) -> Practice:
+async def read_practice(
+    context: Context, caller: Caller, until: date, most: int | None = MOST, answers: bool = True
+) -> Practice:
     """All that the books are made of, as somebody sees it, from the latest closing until a day on.
 
-    Who may not see all begins without a closing, which is of all. Raises TooCostly for more than `most` resources.
+    `answers`: with the first answers to claims that the closing knows. Who may not see all begins without a closing,
+    which is of all. Raises TooCostly for more than `most` resources.
     """
     reader = context.reader(caller)
-    closing = None if context.policy.restricts(caller.principal) else await find_closing(context, until)
-    practice = Practice(closing, {})
+    closing = None if context.policy.restricts(caller.principal) else await find_closing(context, until, answers)
+    practice = Practice(closing, BookReader())
     # in this order, since each kind is stored after those that it names: what an active payment names is there, then
     for type in BOOKED:
         where = EVERYTHING if closing is None else _find_later(context, type, closing.day)
-        await _add(practice.resources, reader, type, where, most)
+        await _add(practice, reader, type, where, most)
     if closing is not None:
         await _add_older(practice, reader, most)
-    practice.resources.update(await read_named(find_by(reader), practice.resources.values()))
+    coverages = {each.coverage for each in practice.rows.claims.values() if each.coverage}
+    for part in cut(sorted(each.removeprefix("Coverage/") for each in coverages)):
+        await _add(practice, reader, "Coverage", Ids(part), None)
+    for part in cut(sorted(_list_paid_visits(practice.rows))):
+        await _add(practice, reader, "Encounter", Equals("appointment", part), None)
     return practice
 
 
@@ -82,38 +92,39 @@ def _find_later(context: Context, type: str, day: date) -> Clause:
     return LastUpdated((Bound("low", "ge", find_instant(day - _MARGIN, zone)),))
 
 
-async def _add(found: dict[str, Resource], reader: Reader, type: str, where: Clause, most: int | None) -> None:
+async def _add(practice: Practice, reader: Reader, type: str, where: Clause, most: int | None) -> None:
+    count = practice.rows.count()
     async for raw in find_texts(reader, type, where):
-        each = read_for_books(type, raw)
-        found[make_reference(each)] = each
-        if most is not None and len(found) > most:
+        practice.read.read(type, raw)
+        count += 1
+        if most is not None and count > most:
             text = f"The report would read more than {most} resources. Run it as `fhir-server report` on the server."
             raise TooCostly(text)
 
 
 async def _add_older(practice: Practice, reader: Reader, most: int | None) -> None:
     """What is older and named by what came since: claims, answers, charges, Invoices, and the claims of paid visits."""
-    found, opening = practice.resources, practice.closing.books if practice.closing else None
-    lines = {entry.line for entry in opening.entries} if opening else set()
-    appointments = [each for each in lines if each.startswith("Appointment/")]
-    appointments += list_paid_visits(found.values())
-    for part in cut(sorted(set(appointments))):
-        await _add(found, reader, "Encounter", Equals("appointment", part), most)
-    visits = {name for each in found.values() for name in _list_named(each) if name.startswith("Encounter/")}
-    visits |= {name for name in found if name.startswith("Encounter/")}
+    found, opening = practice.rows, practice.closing.books if practice.closing else None
+    appointments = {e.line for e in opening.entries if e.line.startswith("Appointment/")} if opening else set()
+    for part in cut(sorted(appointments | _list_paid_visits(found))):
+        await _add(practice, reader, "Encounter", Equals("appointment", part), most)
+    visits = {name for name in _list_named(found) if name.startswith("Encounter/")} | set(found.visits)
     for part in cut(sorted(visits)):
-        await _add(found, reader, "Claim", Equals("encounter", part), most)
+        await _add(practice, reader, "Claim", Equals("encounter", part), most)
     for _ in range(_AGAIN):
-        named = {name for each in found.values() for name in _list_named(each)}
-        missing = sorted(name for name in named - found.keys() if name.partition("/")[0] in BOOKED)
-        if not missing:
-            return
-        before = len(found)
+        missing = sorted({name for name in _list_named(found) if not found.has(name)})
+        before = found.count()
         for type in BOOKED:
             for part in cut([each.partition("/")[2] for each in missing if each.startswith(f"{type}/")]):
-                await _add(found, reader, type, Ids(part), most)
-        if len(found) == before:
+                await _add(practice, reader, type, Ids(part), most)
+        if found.count() == before:
             return
+
+
+def _list_paid_visits(rows: BookRows) -> set[str]:
+    """The Appointments that payments by hand name."""
+    requests = (detail.request for each in rows.payments.values() if each.by_hand for detail in each.details)
+    return {each for each in requests if each.startswith("Appointment/")}
 
 
 async def close_month(context: Context, caller: Caller, month: str, pause: Pause) -> date:
@@ -132,7 +143,7 @@ async def close_month(context: Context, caller: Caller, month: str, pause: Pause
     await shut(context, day)
     await pause(context.settings.request_timeout + _LONGEST_COMMIT)
     practice = await read_practice(context, caller, day - _MARGIN, most=None)
-    books = await context.long_work.run(len(practice.resources) * 512, _close, practice, day)
+    books = await context.long_work.run(practice.rows.count() * 512, _close, practice, day)
     await keep_closing(context, month, books)
     return day
 
@@ -141,18 +152,16 @@ def _close(practice: Practice, day: date) -> Books:
     return close_books(practice.make_books(), day)
 
 
-def _list_named(resource: Resource) -> Iterator[str]:
+def _list_named(rows: BookRows) -> Iterator[str]:
     """The references by which the books tell what belongs together."""
-    match resource["resourceType"]:
-        case "PaymentReconciliation":
-            for detail in resource.get("detail", ()):
-                yield from (find_reference(detail.get("response")), find_reference(detail.get("request")))
-        case "ClaimResponse":
-            yield find_reference(resource.get("request"))
-        case "Invoice":
-            yield find_reference(find_extension(resource, codes.CLAIM_REFERENCE))
-            yield from (find_reference(each.get("chargeItemReference")) for each in resource.get("lineItem", ()))
-        case "Claim":
-            yield from (find_reference(each.get("claim")) for each in resource.get("related", ()))
-            for item in resource.get("item", ()):
-                yield find_reference(find_extension(item, codes.CHARGE_ITEM))
+    for payment in rows.payments.values():
+        for detail in payment.details:
+            yield from (detail.response, detail.request)
+    for response in rows.responses.values():
+        yield response.claim
+    for invoice in rows.invoices.values():
+        yield invoice.claim
+        yield from (charge for charge, _ in invoice.lines)
+    for claim in rows.claims.values():
+        yield from claim.related
+        yield from (charge for _, charge in claim.lines)

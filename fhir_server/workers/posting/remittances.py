@@ -58,11 +58,16 @@ async def take_remittance(state: State, remittance: Remittance, source: str = ""
         return Taken(task=name(make_task("remittance", key, "", created, " ".join(balance.transaction))))
     payer, payer_id = await find_payer(state, remittance)
     settings = PostingSettings(created, str(await read_posting_day(state.context)), payer, payer_id, posted_by)
+    return Taken(draft=make_draft(remittance, settings, source), warnings=balance.warnings)
+
+
+def make_draft(remittance: Remittance, settings: PostingSettings, source: str = "") -> Resource:
+    """The PaymentReconciliation of which nothing counts yet."""
     draft = make_reconciliation(remittance, [], settings)
     draft["extension"] = [each for each in draft["extension"] if each["url"] != codes.POSTING_DATE]
     draft |= {"outcome": "queued", **({"request": {"reference": source}} if source else {})}
     del draft["detail"]
-    return Taken(draft=draft, warnings=balance.warnings)
+    return draft
 
 
 def _compare(remittance: Remittance, known: Resource, created: str, posted_by: str) -> Taken:
@@ -156,14 +161,29 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     taken = await take_remittance(state, remittance, posted_by=posted_by)
     if taken.draft is None:
         return Decision(taken, [] if taken.task is None else await write_new(state, [taken.task]))
+    posted = await post_draft(state, remittance, taken.draft)
+    return Decision(taken._replace(draft=posted.active), (put(posted.active), *posted.further))
+
+
+class PostedAtOnce(NamedTuple):
+    """A remittance as it posts in one transaction: as active, the number of ClaimResponses, Tasks, all other writes."""
+
+    active: Resource
+    responses: int
+    tasks: Sequence[Resource]
+    further: Sequence[Action]
+
+
+async def post_draft(state: State, remittance: Remittance, draft: Resource) -> PostedAtOnce:
+    """What a draft and its claims become, with all that follows."""
     _, payer_id = await find_payer(state, remittance)
-    settings = await read_settings(state, taken.draft, payer_id)
+    settings = await read_settings(state, draft, payer_id)
     drafted = await draft_slice(state, remittance, range(len(remittance.claims)), settings)
     day = str(await read_posting_day(state.context))
     # as they would come back from the store: amounts are numbers
     responses = [dict(each.text.tree) for each in drafted.actions if each.type == "ClaimResponse" and each.text]
     details = list_details(remittance, range(len(remittance.claims)), responses)
-    active = {**activate(remittance, taken.draft, details, day), "outcome": "complete"}
+    active = {**activate(remittance, draft, details, day), "outcome": "complete"}
     responses = [turn_active(each, day) for each in responses]
     ids = sorted({find_reference(each["request"]).removeprefix("Claim/") for each in responses})
     claims = [dict(each.tree) for each in await state.search("Claim", Ids(tuple(ids)))] if ids else []
@@ -171,5 +191,5 @@ async def post_at_once(state: State, remittance: Remittance, posted_by: str) -> 
     further = await follow_claims(state, claims, pending) if responses else []
     others: list[Action] = [each for each in drafted.actions if each.type != "ClaimResponse"]
     moved = await settle_claims(state, claims, pending) if responses else []
-    writes = [put(active), *map(put, responses), *others, *further, *moved]
-    return Decision(taken._replace(draft=active), writes)
+    tasks = [dict(each.text.tree) for each in others if each.type == "Task" and each.text]
+    return PostedAtOnce(active, len(responses), tasks, [*map(put, responses), *others, *further, *moved])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mappers.hl7v2.context import Cell
-from mappers.hl7v2.datatypes import codes, identifiers, people, places, quantities, times
+from mappers.hl7v2.datatypes import codes, doses, identifiers, people, places, quantities, times
 from mappers.hl7v2.er7 import Composite
 
 Convert = Callable[[Composite, Cell], Any]
@@ -18,10 +18,12 @@ CONVERSIONS: Mapping[str, Convert] = {
     "concept": codes.cwe_to_codeable_concept,
     "coding": codes.cwe_to_coding,
     "contact": people.xtn_to_contact_point,
+    "count": quantities.nm_to_count,
     "cx": identifiers.cx_to_identifier,
     "date": times.ts_to_date,
     "dateTime": times.ts_to_date_time,
     "dln": identifiers.dln_to_identifier,
+    "duration": doses.cq_to_duration,
     "ei": identifiers.ei_to_identifier,
     "first": codes.st_to_code,
     "visit": identifiers.cx_to_visit_number,
@@ -52,4 +54,5 @@ CONVERSIONS: Mapping[str, Convert] = {
     "codeText": codes.cwe_to_text,
     "time": times.tm_to_time,
     "timeOfBirth": times.ts_to_time_of_birth,
+    "unit": doses.cwe_to_unit,
 }

@@ -9,7 +9,6 @@ from typing import Any
 
 from mappers.hl7v2.context import Cell
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.issues import tell, warn
 from mappers.hl7v2.vocabulary import TERMINOLOGY, find_system, translate
 
 TRIPLES = ((1, 7, 14), (4, 8, 17), (10, 13, 20))
@@ -25,6 +24,8 @@ def cwe_to_codeable_concept(value: Composite, cell: Cell) -> dict[str, Any] | No
     """A CodeableConcept with every coding of the CWE; an unknown code of a vocabulary stays and is told."""
     codings: list[dict[str, Any]] = []
     for first, version, oid in TRIPLES:
+        if len(value.parts) < first:
+            break
         coding = _read_coding(value, (first, version, oid), cell)
         if coding and coding not in codings:
             codings.append(coding)
@@ -68,7 +69,7 @@ def _write_coding(code: str, system: str, display: str) -> dict[str, Any]:
 def _tell_unknown(code: str, cell: Cell) -> None:
     table = cell.vocabulary or name_field(cell)
     text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {table}; it is kept as it is."
-    cell.context.issues.append(tell(text, cell.location))
+    cell.context.tell(text, cell.location)
 
 
 def cwe_to_coding(value: Composite, cell: Cell) -> dict[str, Any] | None:
@@ -87,7 +88,7 @@ def cwe_to_code(value: Composite, cell: Cell) -> str | None:
     target = translate(code, cell.vocabulary, name_field(cell), cell.context.partner)
     if target is None:
         text = f"The code `{code[:40]}` of {name_field(cell)} is not in the table {cell.vocabulary}; it is left out."
-        cell.context.issues.append(warn("103", text, cell.location))
+        cell.warn("103", text)
         return None
     return target.code or None
 
@@ -123,7 +124,7 @@ def id_to_boolean(value: Composite, cell: Cell) -> bool | None:
         return code == "Y"
     if code:
         text = f"The field says `{code[:20]}` where only Y and N are known; it is left out."
-        cell.context.issues.append(warn("103", text, cell.location))
+        cell.warn("103", text)
     return None
 
 

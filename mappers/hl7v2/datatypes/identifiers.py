@@ -7,12 +7,11 @@ identifier, or a URI below the partner's root; without any it is the partner's d
 from __future__ import annotations
 
 from urllib.parse import quote
-from uuid import uuid5
 
-from mappers.hl7v2.changes import NAMESPACE, Identity, Resource
-from mappers.hl7v2.context import Cell
+from mappers.hl7v2.changes import Change, Identity, Resource, derive_uuid
+from mappers.hl7v2.context import Cell, Context
 from mappers.hl7v2.datatypes.codes import build_concept
-from mappers.hl7v2.datatypes.times import put_primitive, ts_to_date_time
+from mappers.hl7v2.datatypes.times import NONE, read_period
 from mappers.hl7v2.er7 import Composite
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.vocabulary import OBJECT_IDENTIFIERS, OID, URI, UUID
@@ -66,10 +65,7 @@ def cx_to_identifier(value: Composite, cell: Cell) -> Resource | None:
     extensions = [(CHECK_DIGIT, value.text(2)), (CHECK_SCHEME, value.text(3))]
     if found := [{"url": url, "valueString": text} for url, text in extensions if text]:
         identifier["extension"] = found
-    period: Resource = {}
-    put_primitive(period, "start", ts_to_date_time(value.part(7), cell))
-    put_primitive(period, "end", ts_to_date_time(value.part(8), cell))
-    if period:
+    if period := read_period(value, (7, 8, NONE), cell):
         identifier["period"] = period
     if assigner := value.part(6).text(1) or value.part(9).text(2):
         identifier["assigner"] = {"display": assigner}
@@ -117,9 +113,7 @@ def dln_to_identifier(value: Composite, cell: Cell) -> Resource | None:
         return None
     system = hd_to_system(Composite((value.parts[1],)) if value.text(2) else Composite(()), cell.context.partner)
     identifier = build_identifier(number, system or cell.context.partner.system(), "DL")
-    period: Resource = {}
-    put_primitive(period, "end", ts_to_date_time(value.part(3), cell))
-    if period:
+    if period := read_period(value, (NONE, 3, NONE), cell):
         identifier["period"] = period
     return identifier
 
@@ -147,5 +141,14 @@ def derive_identifier(kind: str, parts: tuple[str, ...], partner: Partner) -> Re
     Places and names stay readable; what speaks of a patient becomes a UUID.
     """
     text = "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
-    value = text if kind in READABLE else str(uuid5(NAMESPACE, f"{kind}|{text}"))
+    value = text if kind in READABLE else derive_uuid(f"{kind}|{text}")
     return build_identifier(value, f"{partner.root}/{kind}")
+
+
+def add_derived(
+    resource: Resource, kind: str, parts: tuple[str, ...], context: Context, *, create_only: bool = False
+) -> Change:
+    """Adds a resource that is known by an identifier made of `parts`."""
+    identifier = derive_identifier(kind, parts, context.partner)
+    resource.setdefault("identifier", []).append(identifier)
+    return context.changes.add(resource, read_identity(identifier), create_only=create_only)

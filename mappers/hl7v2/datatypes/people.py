@@ -11,9 +11,8 @@ from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.context import Cell
 from mappers.hl7v2.datatypes.codes import cwe_to_text
 from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, read_identity
-from mappers.hl7v2.datatypes.times import dr_to_period, put_primitive, ts_to_date_time
+from mappers.hl7v2.datatypes.times import NONE, read_period
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.issues import tell
 from mappers.hl7v2.vocabulary import read_concepts, translate
 
 STRUCTURES = "http://hl7.org/fhir/StructureDefinition/"
@@ -29,17 +28,8 @@ def _read_code(code: str, vocabulary: str, cell: Cell) -> str:
     target = translate(code, vocabulary, "", cell.context.partner)
     if target is None:
         text = f"The code `{code[:40]}` is not in the table {vocabulary}; it is left out."
-        cell.context.issues.append(tell(text, cell.location))
+        cell.context.tell(text, cell.location)
     return target.code if target else ""
-
-
-def _read_period(value: Composite, numbers: tuple[int, int, int], cell: Cell) -> Resource:
-    """A Period from two components, else from a range in a third."""
-    start, end, both = numbers
-    period: Resource = {}
-    put_primitive(period, "start", ts_to_date_time(value.part(start), cell))
-    put_primitive(period, "end", ts_to_date_time(value.part(end), cell))
-    return period or dr_to_period(value.part(both), cell) or {}
 
 
 def xpn_to_human_name(value: Composite, cell: Cell) -> Resource | None:
@@ -48,38 +38,25 @@ def xpn_to_human_name(value: Composite, cell: Cell) -> Resource | None:
     if not name:
         return None
     use = _read_code(value.text(7), "NameType", cell) or cell.argument
-    period = _read_period(value, (12, 13, 10), cell)
+    period = read_period(value, (12, 13, 10), cell)
     order = _read_code(value.text(11), "NameAssemblyOrder", cell)
     extension = [{"url": ASSEMBLY_ORDER, "valueCode": order}] if order else []
-    return _complete_name(
-        name, use=use, period=period, extension=extension, suffix=[value.text(14)] if value.text(14) else []
-    )
+    return _complete_name(name, value.text(14), use=use, period=period, extension=extension)
 
 
 def _read_name(value: Composite, cell: Cell) -> Resource:
     """Family, given, prefix and suffix, which stand in the same places of XPN and of XCN from its second part on."""
-    own = value.part(1)
-    given = [each for each in (value.text(2), value.text(3)) if each]
-    suffix = [each for each in (value.text(4), value.text(6)) if each]
-    name: Resource = {}
-    if family := own.text(1):
-        name["family"] = family
-    if given:
-        name["given"] = given
-    if prefix := value.text(5):
-        name["prefix"] = [prefix]
+    given, suffix = ([text for number in pair if (text := value.text(number))] for pair in ((2, 3), (4, 6)))
+    prefix = [value.text(5)] if value.text(5) else []
+    pairs = (("family", value.part(1).text(1)), ("given", given), ("prefix", prefix), ("suffix", suffix))
+    return {name: found for name, found in pairs if found}
+
+
+def _complete_name(name: Resource, suffix: str, **more: Any) -> Resource:
+    """A name with what else is told of it, and one more suffix."""
+    name |= {key: value for key, value in more.items() if value}
     if suffix:
-        name["suffix"] = suffix
-    return name
-
-
-def _complete_name(name: Resource, **more: Any) -> Resource:
-    """A name with what else is told of it."""
-    for key, value in more.items():
-        if key == "suffix" and value:
-            name["suffix"] = [*name.get("suffix", []), *value]
-        elif value:
-            name[key] = value
+        name["suffix"] = [*name.get("suffix", []), suffix]
     return name
 
 
@@ -109,7 +86,7 @@ def xad_to_address(value: Composite, cell: Cell) -> Resource | None:
             address[name] = text
     if not set(address) - {"use", "type"}:
         return None
-    if period := _read_period(value, (13, 14, 12), cell):
+    if period := read_period(value, (13, 14, 12), cell):
         address["period"] = period
     if tract := cwe_to_text(value.part(10), cell):
         address["extension"] = [{"url": CENSUS_TRACT, "valueString": tract}]
@@ -133,7 +110,7 @@ def xtn_to_contact_point(value: Composite, cell: Cell) -> Resource | None:
     rank = value.text(18)
     if rank.isascii() and rank.isdigit() and int(rank[:9]) > 0:
         point["rank"] = int(rank[:9])
-    if period := _read_period(value, (13, 14, 99), cell):
+    if period := read_period(value, (13, 14, NONE), cell):
         point["period"] = period
     extensions = [] if online else [(name, value.text(part)) for part, name in PHONE_PARTS]
     if told := [{"url": f"{STRUCTURES}contactpoint-{name}", "valueString": text} for name, text in extensions if text]:
@@ -156,31 +133,21 @@ def xcn_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
     name = _read_name(Composite(value.parts[1:7]), cell)
     if not number and not name.keys() & {"family", "given"}:
         return None
-    resource = _build_practitioner(value, number, name, cell)
+    resource: Resource = {"resourceType": "Practitioner", "identifier": [_identify_practitioner(value, name, cell)]}
+    if name:
+        use = _read_code(value.text(10), "NameType", cell)
+        period = read_period(value, (19, 20, 17), cell)
+        resource["name"] = [_complete_name(name, value.text(21), use=use, period=period)]
     return cell.context.changes.add(resource, read_identity(resource["identifier"][0])).reference
 
 
-def _identify_practitioner(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
+def _identify_practitioner(value: Composite, name: Resource, cell: Cell) -> Resource:
     partner = cell.context.partner
-    if not number:
+    if not (number := value.text(1)):
         parts = (name.get("family", ""), *name.get("given", []), *name.get("suffix", []))
         return derive_identifier("practitioner-name", tuple(part.upper() for part in parts), partner)
     system = hd_to_system(value.part(9), partner) or hd_to_system(value.part(14), partner) or partner.system()
     return build_identifier(number, system, "".join(value.text(13).split()))
-
-
-def _build_practitioner(value: Composite, number: str, name: Resource, cell: Cell) -> Resource:
-    resource: Resource = {
-        "resourceType": "Practitioner",
-        "identifier": [_identify_practitioner(value, number, name, cell)],
-    }
-    if name:
-        use = _read_code(value.text(10), "NameType", cell)
-        suffix = [value.text(21)] if value.text(21) else []
-        resource["name"] = [
-            _complete_name(name, use=use, period=_read_period(value, (19, 20, 17), cell), suffix=suffix)
-        ]
-    return resource
 
 
 def ndl_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
@@ -194,12 +161,23 @@ def ndl_to_practitioner(value: Composite, cell: Cell) -> Resource | None:
 def xon_to_organization(value: Composite, cell: Cell) -> Resource | None:
     """A reference to an Organization, which is added; without a number the name is the identity."""
     partner = cell.context.partner
-    name, number = value.text(1), value.text(10) or value.text(3)
+    system = hd_to_system(value.part(6), partner) or hd_to_system(value.part(8), partner)
+    kind = "".join(value.text(7).split())
+    return _add_organization(value.text(1), value.text(10) or value.text(3), system, kind, cell)
+
+
+def cwe_to_organization(value: Composite, cell: Cell) -> Resource | None:
+    """A reference to the Organization that a coded id such as OBX-15 names."""
+    system = hd_to_system(Composite(((value.text(3),),)), cell.context.partner)
+    return _add_organization(value.text(2), value.text(1), system, "", cell)
+
+
+def _add_organization(name: str, number: str, system: str, kind: str, cell: Cell) -> Resource | None:
+    partner = cell.context.partner
     if not name and not number:
         return None
     if number:
-        system = hd_to_system(value.part(6), partner) or hd_to_system(value.part(8), partner) or partner.system()
-        identifier = build_identifier(number, system, "".join(value.text(7).split()))
+        identifier = build_identifier(number, system or partner.system(), kind)
     else:
         identifier = derive_identifier("organization-name", (name.upper(),), partner)
     resource: Resource = {"resourceType": "Organization", "identifier": [identifier]}
@@ -211,36 +189,3 @@ def xon_to_organization(value: Composite, cell: Cell) -> Resource | None:
 def xon_to_text(value: Composite, cell: Cell) -> str | None:
     """The name of an organization, else its number."""
     return value.text(1) or value.text(10) or value.text(3) or None
-
-
-def hd_to_organization(value: Composite, cell: Cell) -> Resource | None:
-    """A reference to the Organization that an HD names."""
-    partner = cell.context.partner
-    namespace, universal, kind = value.text(1), value.text(2), value.text(3)
-    if not namespace and not universal:
-        return None
-    identifiers = [build_identifier(namespace, f"{partner.root}/organization")] if namespace else []
-    if universal:
-        schemes = {"ISO": "urn:oid:", "UUID": "urn:uuid:"}
-        system = "urn:ietf:rfc:3986" if kind in schemes else f"{partner.root}/organization"
-        identifiers.insert(0, build_identifier(schemes.get(kind, "") + universal, system))
-    resource: Resource = {"resourceType": "Organization", "identifier": identifiers}
-    if namespace:
-        resource["name"] = namespace
-    return cell.context.changes.add(resource, read_identity(identifiers[0])).reference
-
-
-def cwe_to_organization(value: Composite, cell: Cell) -> Resource | None:
-    """A reference to the Organization that a coded id such as OBX-15 names."""
-    number, name, scheme = value.text(1), value.text(2), value.text(3)
-    if not number and not name:
-        return None
-    partner = cell.context.partner
-    if number:
-        identifier = build_identifier(number, hd_to_system(Composite(((scheme,),)), partner) or partner.system())
-    else:
-        identifier = derive_identifier("organization-name", (name.upper(),), partner)
-    resource: Resource = {"resourceType": "Organization", "identifier": [identifier]}
-    if name:
-        resource["name"] = name
-    return cell.context.changes.add(resource, read_identity(identifier)).reference

@@ -9,7 +9,13 @@ from __future__ import annotations
 from mappers.hl7v2.changes import Change, Resource
 from mappers.hl7v2.context import Cell
 from mappers.hl7v2.datatypes.codes import build_concept
-from mappers.hl7v2.datatypes.identifiers import build_identifier, derive_identifier, hd_to_system, read_identity
+from mappers.hl7v2.datatypes.identifiers import (
+    add_derived,
+    build_identifier,
+    derive_identifier,
+    hd_to_system,
+    read_identity,
+)
 from mappers.hl7v2.er7 import Composite
 
 LEVELS = ((4, "si"), (7, "bu"), (1, "wa"), (8, "lvl"), (2, "ro"), (3, "bd"))
@@ -45,6 +51,4 @@ def dld_to_location(value: Composite, cell: Cell) -> Resource | None:
     name = value.part(1).text(2) or value.text(1)
     if not name:
         return None
-    identifier = derive_identifier("location", (f"to:{name}",), cell.context.partner)
-    location = {"resourceType": "Location", "identifier": [identifier], "name": name}
-    return cell.context.changes.add(location, read_identity(identifier)).reference
+    return add_derived({"resourceType": "Location", "name": name}, "location", (f"to:{name}",), cell.context).reference

@@ -1,4 +1,4 @@
-"""NM, SN, CQ, CP, MO, NR, NA and TQ's durations become Quantity, Range, Ratio, Money, SampledData and Duration.
+"""NM, SN, CQ, CP, MO, NR, NA and TQ's durations become Quantity, Range, Ratio, Money, SampledData and minutes.
 
 https://www.hl7.eu/HL7v2x/v28/std28/ch02A.html. Numbers are Decimals; their digits stay as they were sent.
 """
@@ -12,25 +12,27 @@ from typing import Any
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.context import Cell
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.issues import warn
 from mappers.hl7v2.vocabulary import find_system
 
 NUMBER = re.compile(r"[+-]?(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})", re.ASCII)
 COMPARATORS = frozenset({"<", "<=", ">=", ">"})
-MINUTES = {
-    "s": 1 / 60,
-    "sec": 1 / 60,
-    "m": 1,
-    "min": 1,
-    "minute": 1,
-    "minutes": 1,
-    "h": 60,
-    "hr": 60,
-    "hour": 60,
-    "hours": 60,
-}
-MINUTES |= {"d": 1440, "day": 1440, "days": 1440}
+MINUTES = {"s": 1 / 60, "min": 1.0, "h": 60.0, "d": 1440.0}
 LENGTH = re.compile(r"([SMHDWL])(\d{1,6})", re.ASCII)
+
+NAMES = {
+    name: unit
+    for unit, names in {
+        "s": "s sec second seconds",
+        "min": "m min minute minutes",
+        "h": "h hr hour hours",
+        "d": "d day days",
+        "wk": "w wk week weeks",
+        "mo": "l mo month months",
+        "a": "a y yr year years ann",
+    }.items()
+    for name in names.split()
+}
+"""Names of units of time as senders write them, with the code of UCUM."""
 
 
 def read_number(text: str) -> Decimal | int | None:
@@ -46,20 +48,25 @@ def read_amount(value: Composite, cell: Cell) -> Decimal | int | None:
     text = value.text()
     number = read_number(text)
     if number is None and text:
-        cell.context.issues.append(warn("102", f"`{text[:40]}` is no number; it is left out.", cell.location))
+        cell.warn("102", f"`{text[:40]}` is no number; it is left out.")
     return number
 
 
-def nm_to_integer(value: Composite, cell: Cell) -> int | None:
-    """A whole number above 0."""
+def nm_to_integer(value: Composite, cell: Cell, least: int = 1) -> int | None:
+    """A whole number, of `least` or more."""
     number = read_amount(value, cell)
     if number is None:
         return None
-    if not 0 < number < 2**31 or number != int(number):
-        text = f"`{value.text()[:40]}` is no whole number above 0; it is left out."
-        cell.context.issues.append(warn("102", text, cell.location))
+    if not least <= number < 2**31 or number != int(number):
+        text = f"`{value.text()[:40]}` is no whole number above {least - 1}; it is left out."
+        cell.warn("102", text)
         return None
     return int(number)
+
+
+def nm_to_count(value: Composite, cell: Cell) -> int | None:
+    """A whole number, 0 included."""
+    return nm_to_integer(value, cell, 0)
 
 
 def read_units(value: Composite, cell: Cell) -> Resource:
@@ -92,6 +99,11 @@ def cq_to_quantity(value: Composite, cell: Cell) -> Resource | None:
     return {"value": number, **read_units(value.part(2), cell)}
 
 
+def read_unit(*names: str) -> str:
+    """The UCUM code of a unit of time by the first name that is known, "" without one."""
+    return next((NAMES[name.lower()] for name in names if name.lower() in NAMES), "")
+
+
 def mo_to_money(value: Composite, cell: Cell) -> Resource | None:
     """Money from a CP or MO: amount and currency, which is US dollars where none is told."""
     price = value.part(1)
@@ -100,7 +112,7 @@ def mo_to_money(value: Composite, cell: Cell) -> Resource | None:
         return None
     number = read_number(text)
     if number is None:
-        cell.context.issues.append(warn("102", f"`{text[:40]}` is no amount; it is left out.", cell.location))
+        cell.warn("102", f"`{text[:40]}` is no amount; it is left out.")
         return None
     currency = price.text(2) or value.text(2)
     return {"value": number, "currency": currency if re.fullmatch("[A-Z]{3}", currency) else "USD"}
@@ -144,7 +156,7 @@ def na_to_sampled_data(value: Composite, unit: Resource) -> Resource | None:
 def read_minutes(amount: str, unit: str) -> float | None:
     """A duration in minutes; seconds, minutes, hours and days are known, and minutes are meant without unit."""
     number = read_number(amount)
-    factor = MINUTES.get(unit.lower(), None) if unit else 1
+    factor = MINUTES.get(read_unit(unit)) if unit else 1
     if number is None or factor is None or not 0 < number < 10**6:
         return None
     return float(number) * factor

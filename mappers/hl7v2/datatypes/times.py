@@ -13,13 +13,18 @@ from typing import Any, NamedTuple
 
 from mappers.hl7v2.context import Cell, Primitive, keep_text
 from mappers.hl7v2.er7 import Composite
-from mappers.hl7v2.issues import warn
 from mappers.hl7v2.partner import find_zone
 
 DTM = re.compile(
     r"(\d{4})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(?:(\d{2})(\.\d{1,9})?)?)?)?)?)?([+-]\d{4})?", re.ASCII
 )
 TM = re.compile(r"(\d{2})(?:(\d{2})(?:(\d{2})(\.\d{1,9})?)?)?(?:[+-]\d{4})?", re.ASCII)
+
+
+AMBIGUITIES = {"gap": "falls into the hour that the clock leaves out", "overlap": "exists twice; the earlier is meant"}
+
+NONE = 99
+"""The number of a component that no data type has."""
 
 
 class Moment(NamedTuple):
@@ -98,37 +103,26 @@ def _read(text: str, cell: Cell) -> Moment | None:
     """Reads a time and warns where it is none, or its local time does not exist or exists twice."""
     moment = read_moment(text, cell.context.zone)
     if moment is None:
-        cell.context.issues.append(warn("102", f"`{text[:40]}` is no date or time; it is kept as text.", cell.location))
+        cell.warn("102", f"`{text[:40]}` is no date or time; it is kept as text.")
     elif moment.ambiguous:
-        why = (
-            "falls into the hour that the clock leaves out"
-            if moment.ambiguous == "gap"
-            else "exists twice; the earlier is meant"
-        )
-        cell.context.issues.append(warn("102", f"The local time `{text[:40]}` {why}.", cell.location))
+        cell.warn("102", f"The local time `{text[:40]}` {AMBIGUITIES[moment.ambiguous]}.")
     return moment
 
 
-def ts_to_date_time(value: Composite, cell: Cell) -> Any:
+def ts_to_date_time(value: Composite, cell: Cell, *, with_hours: bool = False) -> Any:
     """A dateTime; a Primitive with the text where it had to be completed or is no time."""
     text = value.text()
     if not text:
         return None
     moment = _read(text, cell)
-    if moment is None:
+    if moment is None or (with_hours and moment.instant is None):
         return Primitive(None, keep_text(text))
     return moment.value if moment.exact else Primitive(moment.value, keep_text(text))
 
 
 def ts_to_instant(value: Composite, cell: Cell) -> Any:
     """An instant, which needs hours; a time without them gives only the text."""
-    text = value.text()
-    if not text:
-        return None
-    moment = _read(text, cell)
-    if moment is None or moment.instant is None:
-        return Primitive(None, keep_text(text))
-    return moment.value if moment.exact else Primitive(moment.value, keep_text(text))
+    return ts_to_date_time(value, cell, with_hours=True)
 
 
 def ts_to_date(value: Composite, cell: Cell) -> Any:
@@ -151,7 +145,7 @@ def tm_to_time(value: Composite, cell: Cell) -> Any:
     text = value.text()
     found = TM.fullmatch(text)
     if not found or int(found[1]) > 23 or int(found[2] or 0) > 59 or int(found[3] or 0) > 59:
-        cell.context.issues.append(warn("102", f"`{text[:40]}` is no time of day; it is kept as text.", cell.location))
+        cell.warn("102", f"`{text[:40]}` is no time of day; it is kept as text.")
         return Primitive(None, keep_text(text))
     written = f"{found[1]}:{found[2] or '00'}:{found[3] or '00'}{found[4] or ''}"
     return written if found[3] else Primitive(written, keep_text(text))
@@ -159,10 +153,18 @@ def tm_to_time(value: Composite, cell: Cell) -> Any:
 
 def dr_to_period(value: Composite, cell: Cell) -> dict[str, Any] | None:
     """A Period from a range of two times."""
+    return read_period(value, (1, 2, NONE), cell) or None
+
+
+def read_period(value: Composite, numbers: tuple[int, int, int], cell: Cell) -> dict[str, Any]:
+    """A Period from two components, else from a range in a third; `NONE` stands for a component that is not there."""
+    *ends, both = numbers
     period: dict[str, Any] = {}
-    for name, number in (("start", 1), ("end", 2)):
+    if len(value.parts) < min(numbers):
+        return period
+    for name, number in zip(("start", "end"), ends, strict=True):
         put_primitive(period, name, ts_to_date_time(value.part(number), cell))
-    return period or None
+    return period or dr_to_period(value.part(both), cell) or {}
 
 
 def dr_to_date_time(value: Composite, cell: Cell) -> Any:
@@ -186,7 +188,8 @@ def put_primitive(target: dict[str, Any], name: str, value: Any) -> None:
         target[name] = value
 
 
-def add_minutes(moment: str, minutes: float) -> str:
-    """A FHIR dateTime with an offset, moved by minutes."""
-    moved = datetime.fromisoformat(moment) + timedelta(minutes=minutes)
-    return moved.isoformat()
+def add_minutes(moment: str, minutes: float | None) -> str:
+    """A FHIR dateTime with an offset, moved by minutes; "" without minutes, and in the last year that there is."""
+    if not minutes or moment.startswith("9999"):
+        return ""
+    return (datetime.fromisoformat(moment) + timedelta(minutes=minutes)).isoformat()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mappers.hl7v2.changes import Resource
 from mappers.hl7v2.er7 import Segment
+from mappers.hl7v2.events import PERSON
 from mappers.hl7v2.issues import refuse
-from mappers.hl7v2.mapping import PERSON
 from mappers.hl7v2.outbound.fields import Fields
 from mappers.hl7v2.outbound.identifiers import is_current, write_cx, write_old_cx
 from mappers.hl7v2.outbound.insurance import write_guarantors, write_insurance

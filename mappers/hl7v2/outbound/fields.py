@@ -70,6 +70,7 @@ WRITES: dict[str, Write] = {
     "address": _plain(people.write_address),
     "boolean": lambda spot, row, writing: codes.write_boolean(spot.get()),
     "code": _vocabulary(codes.write_code),
+    "count": lambda spot, row, writing: codes.compose(str(spot.get())),
     "codeText": lambda spot, row, writing: codes.compose("", str(spot.get())),
     "closedPeriod": _plain(times.write_period),
     "coding": _vocabulary(codes.write_coding),
@@ -80,6 +81,7 @@ WRITES: dict[str, Write] = {
     "dateTime": _date_time,
     "discharge": _plain(people.write_discharge_place),
     "ei": _ei,
+    "duration": lambda spot, row, writing: quantities.write_quantity(spot.get(), writing),
     "first": lambda spot, row, writing: codes.compose(str(spot.get())),
     "instant": _date_time,
     "integer": lambda spot, row, writing: codes.compose(str(spot.get())),
@@ -89,6 +91,7 @@ WRITES: dict[str, Write] = {
     "name": _plain(people.write_name),
     "nameText": lambda spot, row, writing: codes.compose([str(spot.get())]),
     "ndl": _plain(people.write_ndl),
+    "number": lambda spot, row, writing: codes.compose(quantities.write_decimal(spot.get())),
     "openDateTime": _date_time,
     "organization": _plain(people.write_organization),
     "organizationText": lambda spot, row, writing: codes.compose(str(spot.get())),
@@ -99,6 +102,7 @@ WRITES: dict[str, Write] = {
     "text": lambda spot, row, writing: codes.compose(str(spot.get())),
     "textConcept": lambda spot, row, writing: codes.compose(spot.get().pop("text", "")),
     "timeOfBirth": _date_time,
+    "unit": _plain(quantities.take_unit),
     "visit": _visit,
 }
 """The reverse of the conversions of `datatypes.CONVERSIONS`."""

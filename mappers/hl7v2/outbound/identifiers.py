@@ -13,7 +13,7 @@ from mappers.hl7v2.outbound.leaves import is_derived
 from mappers.hl7v2.outbound.receiver import Writing
 from mappers.hl7v2.outbound.times import take_period
 from mappers.hl7v2.partner import Partner
-from mappers.hl7v2.vocabulary import OBJECT_IDENTIFIERS, OID
+from mappers.hl7v2.vocabulary import OBJECT_IDENTIFIERS, OID, UUID
 
 SOCIAL_SECURITY = "http://hl7.org/fhir/sid/us-ssn"
 
@@ -26,10 +26,11 @@ def write_authority(system: str, partner: Partner) -> list[str]:
     if name:
         return ["", name, "ISO"] if OID.fullmatch(name) else [name, "", ""]
     oid = next((key for key, uri in OBJECT_IDENTIFIERS.items() if uri == system), "")
-    if oid or system.startswith("urn:oid:"):
+    if oid or (system.startswith("urn:oid:") and OID.fullmatch(system.removeprefix("urn:oid:"))):
         return ["", oid or system.removeprefix("urn:oid:"), "ISO"]
-    if system.startswith("urn:uuid:"):
-        return ["", system.removeprefix("urn:uuid:"), "UUID"]
+    uuid = system.removeprefix("urn:uuid:")  # what is no UUID of small letters is read back as it is as a URI alone
+    if uuid != system and UUID.fullmatch(uuid) and uuid == uuid.lower():
+        return ["", uuid, "UUID"]
     own = f"{partner.root}/"
     if system.startswith(own) and "/" not in system.removeprefix(own):
         return [unquote(system.removeprefix(own)), "", ""]

@@ -41,7 +41,7 @@ DERIVED = frozenset(
         "practitioner-name",
         "organization-name",
     }
-    | {"allergy", "procedure"}
+    | {"allergy", "procedure", "medication", "medicationrequest"}
 )
 """Kinds of identifiers that `derive_identifier` makes."""
 

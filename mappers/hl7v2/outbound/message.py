@@ -12,6 +12,7 @@ from mappers.hl7v2.outbound.adt import write_adt
 from mappers.hl7v2.outbound.appointments import write_siu
 from mappers.hl7v2.outbound.charges import write_dft
 from mappers.hl7v2.outbound.fields import Fields
+from mappers.hl7v2.outbound.medications import write_prescription
 from mappers.hl7v2.outbound.receiver import Envelope, Index, Receiver, Writing
 from mappers.hl7v2.outbound.results import write_oru
 from mappers.hl7v2.outbound.times import write_moment
@@ -23,6 +24,8 @@ FAMILIES: dict[str, Callable[[Resource, Writing], list[Segment]]] = {
     "SIU": write_siu,
     "ORU": write_oru,
     "DFT": write_dft,
+    "RDE": write_prescription,
+    "OMP": write_prescription,
 }
 """What writes the segments after MSH."""
 
@@ -30,6 +33,8 @@ EVENTS = {
     "ADT": frozenset({"A04", "A08", "A28", "A31", "A40"}),
     "ORU": frozenset({"R01"}),
     "DFT": frozenset({"P03"}),
+    "RDE": frozenset({"O11", "O25"}),
+    "OMP": frozenset({"O09"}),
     "SIU": frozenset({"S12", "S13", "S14", "S15", "S17", "S26"}),
 }
 """The events that are written."""
@@ -55,7 +60,7 @@ def write_event(
     """
     name, code = event
     index = Index(resources)
-    writing = Writing(receiver, index, name, code, find_zone(receiver.partner.zone))
+    writing = Writing(receiver, index, name, code, find_zone(receiver.partner.zone), envelope)
     resource = index.find({"reference": focus})
     if code not in EVENTS.get(name, ()):
         known = ", ".join(f"{family}^{each}" for family, events in EVENTS.items() for each in sorted(events))

@@ -30,13 +30,18 @@ def write_obx(number: int, observation: Resource, counts: Counter[str], writing:
     counts[code] += 1
     if counts[code] > 1:
         obx.put(4, str(counts[code]))
+    return [obx.segment(), *write_notes(observation, writing)]
+
+
+def write_notes(resource: Resource, writing: Writing) -> list[Segment]:
+    """An NTE for each note of a resource."""
     notes = []
-    for index, note in enumerate(observation.get("note", []), 1):
+    for index, note in enumerate(resource.get("note", []), 1):
         nte = Fields("NTE", writing)
         nte.put(1, str(index))
         nte.put(3, note.pop("text", ""))
         notes.append(nte.fill(note, "note").segment())
-    return [obx.segment(), *notes]
+    return notes
 
 
 def _take_status(obx: Fields, observation: Resource, writing: Writing) -> None:
@@ -159,10 +164,10 @@ def _take_range(obx: Fields, observation: Resource) -> None:
     for name in ("low", "high"):
         if name in said and name in entry and write_decimal(said[name]["value"]) == _show(entry, name):
             entry[name].pop("value")
-            _take_same_unit(entry[name], unit)
+            take_same_unit(entry[name], unit)
 
 
-def _take_same_unit(quantity: Resource, unit: Composite | None) -> None:
+def take_same_unit(quantity: Resource, unit: Composite | None) -> None:
     """The unit of a range is that of OBX-6: its code or name there is said."""
     told = {value for part in (unit.parts if unit else ()) for value in part}
     if quantity.get("code", quantity.get("unit")) in told:

@@ -29,10 +29,16 @@ class Receiver:
 
 
 class Envelope(NamedTuple):
-    """What tells one message from others: MSH-10, and the aware instant at which it is written."""
+    """What tells one message from others: MSH-10, and the aware instant at which it is written.
+
+    `earlier`: the status of the resource that the receiver was told before, "" where it was not told of it. `answer`:
+    ORC-1 of a prescription by which a request for a refill is answered.
+    """
 
     control: str
     clock: datetime
+    earlier: str = ""
+    answer: str = ""
 
 
 class Index:
@@ -75,6 +81,7 @@ class Writing:
     message: str
     event: str
     zone: tzinfo
+    envelope: Envelope
     issues: list[Issue] = field(default_factory=list)
     copies: list[tuple[Resource, Resource]] = field(default_factory=list)
     """Each copy of a resource that the message speaks of, with the resource as it was given."""

@@ -58,7 +58,8 @@ def _write_order(report: Resource, writing: Writing) -> list[Segment]:
         report.setdefault("identifier", []).append(own)
     obr.fill(report, "DiagnosticReport")
     status = find_code(report.get("status", ""), "", "ResultStatus[Non-Queries]", "OBR-25", writing.receiver.partner)
-    obr.put(25, status)
+    # HL70123 has no code for what was wrong: "no results available" is what is left of it, and the status is told
+    obr.put(25, "X" if report.get("status") == "entered-in-error" and not status else status)
     if status or report.get("status") == "unknown":
         report.pop("status")
     request = next(iter(report.get("basedOn", [])), None)
@@ -120,7 +121,7 @@ def _write_specimens(report: Resource, writing: Writing) -> list[Segment]:
         reference.clear()
         spm = Fields("SPM", writing)
         spm.put(1, str(len(segments) + 1))
-        spm.put(2, *_take_pair(specimen, writing))
+        spm.put(2, *take_pair(specimen, writing))
         spm.fill(specimen, "Specimen")
         for name in ("subject", "request"):
             specimen.pop(name, None)
@@ -129,16 +130,16 @@ def _write_specimens(report: Resource, writing: Writing) -> list[Segment]:
     return segments
 
 
-def _take_pair(specimen: Resource, writing: Writing) -> list[Part]:
-    """The placer's and the filler's number of a Specimen, an EIP; one without a type is the filler's."""
+def take_pair(resource: Resource, writing: Writing) -> list[Part]:
+    """The placer's and the filler's number of a resource, an EIP; one without a type is the filler's."""
     pair: list[Part] = ["", ""]
     partner = writing.receiver.partner
-    for identifier in list(specimen.get("identifier", [])):
+    for identifier in list(resource.get("identifier", [])):
         index = {"PGN": 0, "FGN": 1, "": 1}.get(read_type(identifier))
         if index is not None and not pair[index] and is_current(identifier, partner):
             default = f"{partner.root}/{('placer-group', 'filler-group')[index]}"
             system = identifier.get("system", "")
             authority = ["", "", ""] if system == default else write_authority(system, partner)
             pair[index] = [identifier.get("value", ""), *authority]
-            specimen["identifier"].remove(identifier)
+            resource["identifier"].remove(identifier)
     return pair

@@ -1,47 +1,40 @@
-"""What is read of a resource for the books gives the same books as all of it."""
+"""What is read of the text of a resource for the books is what is read of the whole resource."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 
 from mappers.billing import codes
-from mappers.billing.book_elements import BOOKED, read_for_books
-from mappers.billing.ledger import Books, make_books
-from mappers.billing.reports import measure_productivity
-from tests.mappers.billing.histories import day
+from mappers.billing.adjudications import Adjustment
+from mappers.billing.book_elements import BookReader
+from mappers.billing.book_rows import BookRows, LineAnswer, read_rows
 from tests.mappers.billing.test_billing_ledger import STEPS, Steps, play
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
+BOOKED = ("PaymentReconciliation", "ClaimResponse", "Invoice", "Claim", "ChargeItem", "Coverage", "Encounter")
 
 
-def read_whole(resources: dict[str, Any]) -> dict[str, Any]:
-    return {name: msgspec.json.decode(encode(each)) for name, each in resources.items()}
+def read_whole(resources: dict[str, Any]) -> BookRows:
+    return read_rows(msgspec.json.decode(encode(each)) for each in resources.values())
 
 
-def read_elements(resources: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: read_for_books(each["resourceType"], encode(each)) if each["resourceType"] in BOOKED else each
-        for name, each in resources.items()
-    }
-
-
-def without_charges(books: Books) -> Books:
-    """The charges of the books are the resources as they were read."""
-    return replace(books, charges={})
+def read_texts(resources: dict[str, Any]) -> BookRows:
+    reader = BookReader()
+    for each in resources.values():
+        if each["resourceType"] in BOOKED:
+            reader.read(each["resourceType"], encode(each))
+    return reader.rows
 
 
 @settings(max_examples=60)
 @given(STEPS)
-def test_the_elements_give_the_books_of_the_whole_resources(steps: Steps) -> None:
+def test_the_texts_give_the_rows_of_the_whole_resources(steps: Steps) -> None:
     resources = play(steps).practice.resources
-    whole, elements = make_books(read_whole(resources)), make_books(read_elements(resources))
-    assert without_charges(elements) == without_charges(whole)
-    start, end = day("01-01"), day("12-31")
-    assert measure_productivity(elements, start, end) == measure_productivity(whole, start, end)
+    assert read_texts(resources) == read_whole(resources)
 
 
 def test_a_denial_and_a_remark_of_a_line_that_the_claim_does_not_have() -> None:
@@ -60,8 +53,7 @@ def test_a_denial_and_a_remark_of_a_line_that_the_claim_does_not_have() -> None:
         "addItem": [{"productOrService": {"text": "x"}, "adjudication": [submitted, benefit, denial]}],
         "text": {"status": "empty"},
     }
-    assert read_for_books("ClaimResponse", encode(response)) == {
-        "resourceType": "ClaimResponse",
-        "id": "1",
-        "addItem": [{"adjudication": [benefit, denial]}],
-    }
+    (row,) = read_texts({"ClaimResponse/1": response}).responses.values()
+    denied = (Adjustment("CO", "16", Decimal("4.5")),)
+    assert row.others == (LineAnswer(Decimal("0.00"), (), ()), LineAnswer(Decimal("4.5"), (), denied))
+    assert row.list_denied() == denied and row.lines == ()

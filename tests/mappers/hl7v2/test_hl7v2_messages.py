@@ -118,6 +118,34 @@ def test_events_about_a_person_never_touch_a_visit(event: str) -> None:
     assert resources(build(msh(f"ADT^{event}") + PID + VISIT), "Encounter") == []
 
 
+@pytest.mark.parametrize(
+    ("event", "order", "told", "not_told"),
+    [
+        # ORC-7 and ORC-10 are of prescriptions, ORC-38 and TQ1-2 of results
+        ("ORU^R01", "ORC|RE|P1|F1||||^^^20240305|||7^WREN{blank}X38\r", ("ORC-7", "ORC-10"), ("ORC-38",)),
+        ("RDE^O11", "ORC|NW|P1|F1||||^^^20240305|||7^WREN{blank}X38\r", ("ORC-38",), ("ORC-7", "ORC-10")),
+        ("SIU^S12", "TQ1|1|2^TAB|Q6H|||||20240401093000|R\r", ("TQ1-2", "TQ1-3"), ("TQ1-1", "TQ1-8", "TQ1-9")),
+        ("ORU^R01", "TQ1|1|2^TAB|Q6H||||20240401090000||R\r", ("TQ1-3",), ("TQ1-1", "TQ1-2", "TQ1-9")),
+        ("RDE^O11", "TQ1|1|2^TAB|Q6H||||20240401090000||R\r", (), ("TQ1-1", "TQ1-2", "TQ1-3", "TQ1-9")),
+    ],
+)
+def test_a_field_that_only_another_family_reads_is_told(
+    event: str, order: str, told: tuple[str, ...], not_told: tuple[str, ...]
+) -> None:
+    """https://www.hl7.eu/HL7v2x/v251/std251/ch04.html#Heading25 (ORC), #Heading35 (TQ1)."""
+    texts = {
+        "ORU^R01": PID + "{orc}OBR|1|P1|F1|1^x^LN\r{tq1}OBX|1|ST|2^y^LN||a||||||F\r",
+        "RDE^O11": PID + "{orc}RXE||7980^Penicillin^RXNORM|1||TAB\r{tq1}RXR|PO\r",
+        "SIU^S12": "SCH|A1|A2|||||||30|min|^^^20240401090000^20240401093000\r{tq1}" + PID,
+    }
+    name = order[:3]
+    orders = {"ORC": "ORC|RE|P1|F1\r", "TQ1": "", name: order.replace("{blank}", "|" * 28)}
+    issues = read(msh(event) + texts[event].format(orc=orders["ORC"], tq1=orders["TQ1"])).issues
+    places = {f"{each.location.segment}-{each.location.field}" for each in issues if "is not mapped" in each.text}
+    assert places >= set(told)
+    assert places.isdisjoint(not_told)
+
+
 def test_a29_makes_a_person_inactive() -> None:
     (patient,) = resources(build(msh("ADT^A29") + PID), "Patient")
     assert patient["active"] is False
@@ -131,7 +159,7 @@ def test_the_event_may_stand_in_evn_before_2_3() -> None:
     ("text", "condition", "sentence"),
     [
         (msh("ADT^A99") + PID, "201", "The event `A99` of ADT is not supported; A01, A02"),
-        (msh("RDE^O11") + PID, "200", "Messages of type `RDE` are not supported; ADT, DFT, ORU, SIU are."),
+        (msh("ORM^O01") + PID, "200", "Messages of type `ORM` are not supported; ADT, DFT, OMP, ORU, RDE, SIU are."),
         (msh("ADT^A01", "3.0") + PID, "203", "Version `3.0` is not supported"),
         (msh("ADT^A01").replace("|P|2", "|D|2") + PID, "202", "The processing id `D` is not accepted here; P is."),
         (msh("ADT^A01").replace("|C9|", "||") + PID, "101", "MSH-10 is empty"),

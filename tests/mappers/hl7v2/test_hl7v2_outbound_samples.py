@@ -13,13 +13,15 @@ import pytest
 from mappers.hl7v2.bundle import build_bundle
 from mappers.hl7v2.character_sets import decode_message
 from mappers.hl7v2.er7 import Message, parse_message
-from mappers.hl7v2.mapping import PERSON, find_event, map_message
+from mappers.hl7v2.events import PERSON
+from mappers.hl7v2.mapping import find_event, map_message
 from mappers.hl7v2.outbound.message import EVENTS, Written
 from mappers.hl7v2.partner import Partner
 from tests.mappers.hl7v2.outbound_trips import RECEIVER, Resource, find_lost, read_back, write
 
 PARTNER = Partner(processing=frozenset({"P", "T", "D", ""}))
 FOCUS = {"ADT": ("Encounter", "Patient"), "SIU": ("Appointment",), "ORU": ("DiagnosticReport",), "DFT": ("ChargeItem",)}
+FOCUS |= {"RDE": ("MedicationRequest",), "OMP": ("MedicationRequest",)}
 
 MENTIONED = frozenset({"Practitioner", "PractitionerRole", "Organization", "Location", "Device"})
 NOT_SENT = frozenset({"Provenance", "Schedule", "Slot"})
@@ -43,6 +45,8 @@ SAME = {
     "OBR": ("4", "7", "16", "24", "25"),
     "OBX": ("3", "8", "11", "14"),
     "SPM": ("4",),
+    "RXE": ("2", "3", "6", "10", "12", "23", "25"),
+    "RXR": ("2", "4"),
 }
 """Fields whose first component, or the one that is named, is the same text in both messages."""
 

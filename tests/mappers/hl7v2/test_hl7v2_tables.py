@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from mappers.hl7v2.coverage import find_coverage, write_coverage
-from mappers.hl7v2.mapping import FAMILIES, find_known
+from mappers.hl7v2.events import read_events
+from mappers.hl7v2.mapping import FAMILIES
 from mappers.hl7v2.partner import Partner
 from mappers.hl7v2.rows import FILES, read_rows, read_steps
 from mappers.hl7v2.tables import read_table
@@ -17,7 +18,9 @@ DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 SUPPORTED = """ADT: A01 A02 A03 A04 A05 A06 A07 A08 A09 A10 A11 A12 A13 A14 A18 A28 A29 A31 A34 A35 A36 A40 A41 A42
 DFT: P03 P11
+OMP: O09
 ORU: R01
+RDE: O11 O25
 SIU: S12 S13 S14 S15 S16 S17 S18 S19 S20 S21 S22 S23 S24 S26"""
 
 # Maps of the guide for what is mapped; the others are about resources that no family makes.
@@ -43,7 +46,8 @@ def test_every_row_can_be_read_and_names_a_field() -> None:
 
 def test_every_segment_of_a_table_is_read_by_a_family() -> None:
     segments = {cells[1][:3] for file in FILES for cells in read_table(f"{file}.tsv")}
-    assert segments - frozenset().union(*map(find_known, FAMILIES)) == set()
+    assert segments - frozenset().union(*(event.segments for event in read_events().values())) == set()
+    assert {name for name, _ in read_events()} == set(FAMILIES)
 
 
 def test_coverage_counts_the_official_rows() -> None:
@@ -73,6 +77,6 @@ def test_the_pages_name_every_event() -> None:
 
 def test_the_page_of_the_mapper_names_the_tables_and_the_configuration() -> None:
     text = (DOCS / "mappers" / "hl7v2.md").read_text(encoding="utf-8")
-    names = {"events", "structures", "families", "concepts", "official", "decisions", *FILES}
+    names = {"events", "structures", "timings", "families", "concepts", "official", "decisions", *FILES}
     assert {name for name in names if f"`{name}.tsv`" not in text} == set()
     assert {each.name for each in fields(Partner) if f"`{each.name}`" not in text} == set()

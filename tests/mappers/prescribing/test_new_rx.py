@@ -11,7 +11,6 @@ from mappers.prescribing.new_rx import Order, find_missing, order_to_new_rx
 from tests.mappers.prescribing.prescriptions import DEA, NPI, Tree, practitioner, prescription
 
 NDC = {"system": "http://hl7.org/fhir/sid/ndc", "code": "0093-3109-01", "display": "Amoxicillin 500 mg capsule"}
-SORE_THROAT = {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "J02.9"}
 RXNORM = {"system": "http://www.nlm.nih.gov/research/umls/rxnorm", "code": "308191"}
 MR = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]}
 ADDRESS = {"line": ["1 Elm St", "Apt 2"], "city": "Chicago", "state": "IL", "postalCode": "60601", "country": "US"}

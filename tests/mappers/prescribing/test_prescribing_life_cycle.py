@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from mappers.prescribing.life_cycle import TRANSITIONS, check_transition, find_end
+from mappers.prescribing.refills import REFILL_TRANSITIONS
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "prescribing.md"
 
 
-def test_the_page_shows_the_table() -> None:
-    rows = re.findall(
-        r"^\| `([a-z-]+)` \| ((?:`[a-z-]+`(?:, )?)+|none) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE
-    )
+@pytest.mark.parametrize(("heading", "table"), [("Life cycle", TRANSITIONS), ("Refill requests", REFILL_TRANSITIONS)])
+def test_the_page_shows_the_table(heading: str, table: Mapping[str, tuple[str, ...]]) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z-]+)` \| ((?:`[a-z-]+`(?:, )?)+|none) \|", section, re.MULTILINE)
     shown = {status: tuple(re.findall(r"`([a-z-]+)`", cell)) for status, cell in rows}
-    assert shown == dict(TRANSITIONS)
+    assert shown == dict(table)
+
+
+def test_a_refill_request_has_the_statuses_of_a_task() -> None:
+    """http://hl7.org/fhir/R4/valueset-task-status.html: what has ended can only be an error."""
+    statuses = {"draft", "requested", "received", "accepted", "rejected", "ready", "cancelled", "in-progress"}
+    statuses |= {"on-hold", "failed", "completed", "entered-in-error"}
+    assert set(REFILL_TRANSITIONS) == statuses
+    for status, following in REFILL_TRANSITIONS.items():
+        assert set(following) <= statuses - {status}
+        assert "requested" not in following or status == "draft"
 
 
 def test_it_has_the_statuses_of_r4() -> None:

@@ -88,7 +88,7 @@ def test_all_hours_together_are_their_intersection() -> None:
     one = hours_of(role("r", "Practitioner/p", ("08:00:00", "12:00:00")))
     two = hours_of(role("s", "Practitioner/p", ("10:00:00", "14:00:00")))
     window = Interval(at("2026-01-05T00:00:00-06:00"), at("2026-01-06T00:00:00-06:00"))
-    assert list_open_of_all([one, two], window) == [
+    assert list(list_open_of_all((one, two), window)) == [
         Interval(at("2026-01-05T10:00:00-06:00"), at("2026-01-05T12:00:00-06:00"))
     ]
 

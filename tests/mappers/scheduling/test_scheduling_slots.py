@@ -12,7 +12,7 @@ import pytest
 from fhir_server.fhir.outcome import Issue
 from mappers.scheduling.calendars import Practice, read_practice
 from mappers.scheduling.elements import Resource, extension_value, reference_of, slot_origin
-from mappers.scheduling.extensions import HOLD_EXPIRES, SLOT_ORIGIN
+from mappers.scheduling.extensions import HOLD_EXPIRES
 from mappers.scheduling.life_cycle import TRANSITIONS, check_transition, list_next
 from mappers.scheduling.parameters import SchedulingParameters
 from mappers.scheduling.slots import (
@@ -27,7 +27,6 @@ from mappers.scheduling.slots import (
 from tests.mappers.scheduling.scheduling_resources import appointment, at, parameters, role, schedule, slot
 
 START, END, NOW = "2026-03-02T16:00:00Z", "2026-03-02T16:30:00Z", at("2026-03-01T00:00:00Z")
-MADE = {"url": SLOT_ORIGIN, "valueCode": "booking"}
 PRACTICE, _ = read_practice(
     [
         role("r", "Practitioner/pine"),

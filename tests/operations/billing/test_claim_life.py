@@ -92,7 +92,7 @@ async def test_a_claim_from_its_making_to_its_payment(known: Knowledge, tmp_path
         assert (await read_balance(client, "a00000"))["balance"] == 2 * PRICE
         remittance = make_835("100", clp(first, "1", "120", "100", "CAS*CO*45*20")).replace(b"20260302", b"20261120")
         answer = await post(client, remittance)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 202, answer.text
         await post_all(client)
         assert await read_state(client, one["reference"]) == "closed", "120 less 100 paid and 20 written off"
         assert (await read_balance(client, "a00000"))["balance"] == PRICE

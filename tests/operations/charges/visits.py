@@ -19,7 +19,6 @@ from tests.operations.scheduling.booking_clinic import Clock
 Tree = dict[str, Any]
 
 US = "Organization/us"
-_PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
 
 def concept(system: str, code: str) -> Tree:

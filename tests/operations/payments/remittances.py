@@ -14,6 +14,7 @@ from fhir_server.workers.postings import step_postings
 from fhir_server.workers.worker import Turn
 from fhir_server.workers.x12_interpreter import X12
 from tests.conftest import Client
+from tests.corpora.corpus import walk
 from tests.mappers.x12.test_x12_tokenizer import isa
 
 D = Decimal
@@ -81,10 +82,9 @@ async def take(client: Client, text: bytes, number: str = "1") -> None:
 
 
 async def find(client: Client, query: str) -> list[dict[str, Any]]:
-    """The resources of a search, all of them."""
-    answer = await client.fhir("GET", f"{query}{'&' if '?' in query else '?'}_count=500")
-    assert answer.status_code == 200, answer.text
-    return [each["resource"] for each in answer.json().get("entry", [])]
+    """The resources of a search, all of them: large ones come on several pages."""
+    pages: list[dict[str, Any]] = await walk(client, f"{query}{'&' if '?' in query else '?'}_count=500")
+    return [each["resource"] for page in pages for each in page.get("entry", ())]
 
 
 async def list_tasks(client: Client) -> dict[str, str]:

@@ -257,3 +257,18 @@ async def test_what_would_read_too_much_says_so(known: Knowledge, monkeypatch: p
         await bill(client, "03-01", "A1", "1", "2", "3")
         refused = await client.fhir("GET", url)
         assert refused.status_code == 413 and "More than 2 resources of type `ChargeItem`" in sentence(refused)
+
+
+async def test_what_gives_money_back_stands_after_the_payment_of_that_day(known: Knowledge, store_uri: str) -> None:
+    clock = Clock("2026-03-02T12:00:00Z")
+    async with practice(known, store_uri, clock) as client:
+        await bill(client, "03-01", "A1", "100")
+        for n in range(4):
+            clock.set(f"2026-03-02T12:0{n}:00Z")
+            paid = await call(client, "Patient/a/$pay", amount=10 + n, request="Claim/a1", key=f"k{n}")
+            clock.set(f"2026-03-02T12:0{n}:30Z")
+            await call(client, f"PaymentReconciliation/{paid.json()['id']}/$refund", amount=1 + n, key="r")
+        table = (await client.get("Account/a/$ledger", headers={"accept": "text/csv"})).text.splitlines()[2:]
+        assert [line.split(",")[1:3] for line in table if line] == [
+            row for n in range(4) for row in (["payment", f"-{10 + n}.00"], ["refund", f"{1 + n}.00"])
+        ]

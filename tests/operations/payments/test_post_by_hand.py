@@ -75,6 +75,17 @@ async def test_the_same_eob_many_times_at_once_posts_once(known: Knowledge, stor
         assert len(await find(client, "PaymentReconciliation")) == len(await find(client, "ClaimResponse")) == 1
 
 
+async def test_what_was_typed_and_reversed_may_be_paid_again(known: Knowledge) -> None:
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100")
+        assert (await client.fhir("POST", POST, json=eob(60, claim("A1", "1", 100, 60, ("CO", "45", 40))))).is_success
+        back = clp("A1", "22", "-100", "-60", "CAS*CO*45*-40", icn="")
+        await take(client, make_835("0", back + clp("A1", "1", "100", "60", "CAS*PR*2*40"), trace="T2"))
+        assert "unapplied-payment" not in await list_tasks(client)
+        balance = await read_balance(client, "a")
+        assert (balance["balance"], balance["patient-balance"], balance["payments"]) == (40, 40, 60)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [

@@ -243,6 +243,19 @@ async def test_bad_input_is_a_task_and_nothing_is_half_posted(known: Knowledge, 
             assert total == D(str(posted["paymentAmount"]["value"])) == D(amount)
 
 
+async def test_money_of_another_currency_posts_nothing(known: Knowledge) -> None:
+    """CUR02 behind TRN: the books are in US dollars."""
+    async with practice(known) as client:
+        await bill(client, "03-01", "A1", "100")
+        text = make_835("60", clp("A1", "1", "100", "60", "CAS*CO*45*40")).decode()
+        count = text.partition("~SE*")[2].partition("*")[0]
+        text = text.replace("~DTM*405", "~CUR*PR*EUR~DTM*405").replace(f"~SE*{count}*", f"~SE*{int(count) + 1}*")
+        await take(client, text.encode())
+        assert await find(client, "PaymentReconciliation") == await find(client, "ClaimResponse") == []
+        assert "EUR" in (await list_tasks(client))["remittance"]
+        assert (await read_balance(client, "a"))["balance"] == 100
+
+
 async def test_a_remittance_that_is_older_than_the_claim_is_a_task(known: Knowledge) -> None:
     async with practice(known) as client:
         await bill(client, "03-20", "A1", "100")

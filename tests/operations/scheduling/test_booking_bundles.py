@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.search.query import Query
+from fhir_server.security.access import Reader
+from fhir_server.store.protocol import Page
 from tests.conftest import Client
-from tests.operations.scheduling.booking_clinic import Tree, diagnostics, entries, post, practice, visit
+from tests.operations.scheduling.booking_clinic import PATIENTS, Tree, diagnostics, entries, post, practice, visit
 
 pytestmark = pytest.mark.anyio
 
-PINE = "Practitioner/pine"
+PINE, ELM = "Practitioner/pine", "Practitioner/elm"
 
 
 async def send(client: Client, resources: Sequence[Tree]) -> httpx.Response:
@@ -68,3 +71,40 @@ async def test_what_a_transaction_moves_or_cancels_is_not_in_the_way_where_it_wa
         assert refused.status_code == 409 and "`Practitioner/pine`" in diagnostics(refused), refused.text
         accepted = await send(clinic, [later, off, *new])
         assert accepted.status_code == 200, accepted.text
+
+
+async def test_a_transaction_asks_for_each_actor_and_day_once(
+    known: Knowledge, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with practice(known, store_uri) as clinic:
+        await check_looks(clinic, monkeypatch)
+
+
+async def test_a_transaction_asks_for_each_actor_and_day_once_on_mongo(
+    known: Knowledge, new_mongo_uri: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with practice(known, new_mongo_uri()) as clinic:
+        await check_looks(clinic, monkeypatch)
+
+
+async def check_looks(clinic: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve visits of two doctors, four patients and two days, two of them of one patient at one time."""
+    asked: list[Query] = []
+    search = Reader.search
+
+    async def note(self: Reader, query: Query) -> Page:
+        asked.append(query)
+        return await search(self, query)
+
+    monkeypatch.setattr(Reader, "search", note)
+    entry = []
+    for number in range(12):
+        start = f"2026-03-{2 + number % 2:02d}T{10 + number // 2}:00:00-06:00"
+        end = f"2026-03-{2 + number % 2:02d}T{10 + number // 2}:30:00-06:00"
+        people = ((PINE, ELM)[number // 2 % 2], f"Patient/{PATIENTS[number % 4]}")
+        entry.append({"resource": visit(start, end, *people), "request": {"method": "POST", "url": "Appointment"}})
+    body = {"resourceType": "Bundle", "type": "transaction", "entry": entry}
+    assert (await clinic.post("", json=body)).status_code == 200
+    looks = [query for query in asked if any(scope.type == "Appointment" for scope in query.scopes)]
+    assert len(looks) == 2 * 2 + 4  # each patient comes on one day only
+    assert (await clinic.post("", json=body)).status_code == 409

@@ -42,6 +42,20 @@ async def test_s2_two_requests_for_one_time_are_not_both_confirmed(clinic: Clien
     assert (await clinic.get(f"Appointment/{second['id']}")).json()["meta"]["versionId"] == "1"
 
 
+async def test_a_refused_plain_write_tells_the_next_free_times(clinic: Client) -> None:
+    await post(clinic, visit("10:00", "10:30", PINE))
+    await post(clinic, visit("10:30", "11:15", ELM, ADA))
+    refused = await clinic.fhir("POST", "Appointment", json=visit("10:15", "10:45", PINE, ADA))
+    assert refused.status_code == 409
+    taken = [issue["code"] for issue in refused.json()["issue"] if issue["severity"] == "error"]
+    assert taken == ["conflict", "conflict"]
+    # until 10:30 the doctor is taken, and from then until 11:15 the patient
+    assert "Free instead: 2026-03-02T17:15:00.000Z (Schedule/pine)" in diagnostics(refused)
+    entry = {"resource": visit("10:15", "10:45", PINE), "request": {"method": "POST", "url": "Appointment"}}
+    answer = await clinic.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]})
+    assert answer.status_code == 409 and "Free instead: 2026-03-02T16:30:00.000Z" in diagnostics(answer)
+
+
 async def answer_for(client: Client, appointment: Tree, actor: str, status: str) -> httpx.Response:
     response = {
         "resourceType": "AppointmentResponse",
@@ -178,6 +192,17 @@ async def test_a_slot_of_the_site_becomes_busy_and_free_again(clinic: Client) ->
     assert (await clinic.get("Slot/s")).json()["status"] == "free"
 
 
+async def test_a_slot_of_the_site_that_an_earlier_visit_names_leaves_the_rest_of_its_time_free(clinic: Client) -> None:
+    """The visit is far from the second one, and only it tells that the Slot is no taken time."""
+    site = {"resourceType": "Slot", "id": "morning", "schedule": {"reference": "Schedule/pine"}, "status": "free"}
+    times = {"start": "2026-03-02T09:00:00-06:00", "end": "2026-03-02T12:00:00-06:00"}
+    await clinic.put("Slot/morning", json={**site, **times})
+    first = await post(clinic, visit("09:00", "09:30", PINE))
+    assert first["slot"] == [{"reference": "Slot/morning"}]
+    await post(clinic, visit("11:30", "12:00", PINE))
+    await post(clinic, visit("11:45", "12:15", PINE), 409)
+
+
 async def test_a_put_without_the_slots_keeps_them_and_makes_no_version(clinic: Client) -> None:
     sent = {**visit("10:00", "10:30", PINE, ADA), "id": "a"}
     first = await clinic.put("Appointment/a", json=sent)
@@ -306,3 +331,29 @@ async def test_other_members_keep_their_bytes(clinic: Client) -> None:
         headers=JSON_PATCH,
     )
     assert '"valueDecimal":1.10}' in patched.text and '"slot"' in patched.text
+
+
+async def test_the_slots_that_the_rule_makes_are_valid_though_nobody_checks_them(known: Knowledge) -> None:
+    lengths = (("10:00", "10:30"), ("10:15:30.5", "14:20"), ("09:00", "2026-03-04T09:00:00+05:45"))
+    async with practice(known, set_booking="warn") as clinic:
+        await clinic.put("Device/scanner", json={"resourceType": "Device", "id": "scanner"})
+        for status in ("booked", "arrived", "checked-in", "fulfilled", "pending"):
+            for start, end in lengths:  # each at the same time as those before, so that Slots are overbooked
+                times = [text if "T" in text or text.count(":") == 1 else _at(text) for text in (start, end)]
+                await post(clinic, visit(*times, PINE, ADA, "Location/room-1", "Device/scanner", status=status))
+        made = await entries(clinic, "Slot?_count=100")
+    assert len(made) == 45 and any("overbooked" in slot for slot in made)
+    assert [issue for slot in made for issue in known.validator.find_issues(slot)] == []
+
+
+def _at(time: str) -> str:
+    return f"2026-03-02T{time}-06:00"
+
+
+async def test_a_hold_whose_expiry_is_no_instant_makes_no_slot(clinic: Client) -> None:
+    hold = {"url": "https://fhir-server.example/StructureDefinition/hold-expires", "valueString": "2099 or so"}
+    refused = await clinic.fhir(
+        "POST", "Appointment", json=visit("10:00", "10:30", PINE, status="pending", extension=[hold])
+    )
+    assert refused.status_code == 400, refused.text
+    assert await entries(clinic, "Slot") == [] and await entries(clinic, "Appointment") == []

@@ -10,6 +10,7 @@ import pytest
 from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.index import Index
 from fhir_server.search.match import Candidate, matches
+from fhir_server.search.parameter_clause import ask_parts
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.query import Clause
 from fhir_server.search.registry import Registry
@@ -51,12 +52,13 @@ def criteria(registry: Registry) -> Criteria:
 def clause_of(criteria: Criteria) -> ClauseOf:
     """(type, `code` or `code:modifier`, value) → the clause of one alternative."""
 
-    def clause(type: str, name: str, value: str) -> Clause:
+    def parse(type: str, name: str, value: str) -> Clause:
         code, _, modifier = name.partition(":")
         parameter = criteria.registry.parameters(type)[code]
-        return TYPES[parameter.type].parse_clause(parameter, modifier or None, value, criteria)
+        clause = TYPES[parameter.type].parse_clause(parameter, modifier or None, value, criteria)
+        return ask_parts(clause, parameter)
 
-    return clause
+    return parse
 
 
 @pytest.fixture(scope="session")
