@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import pytest
 
@@ -17,18 +18,22 @@ def exchanged(*pieces: bytes, method: str = "GET", close: bool = False, time_lim
     """What the client makes of an answer that arrives in these pieces."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-        if close:
-            writer.close()
+        with closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            if not close:
+                await reader.read()
 
     async def ask(url: str) -> Answer:
         target = parse_target(url)
         connection = await connect(target, time_limit)
-        return await connection.exchange(target.request(method, "metadata"))
+        try:
+            return await connection.exchange(target.request(method, "metadata"))
+        finally:
+            connection.close()
 
     return _with_server(serve, ask)
 

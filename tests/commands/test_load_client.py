@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import httpx
 import pytest
@@ -101,8 +102,8 @@ def test_what_is_no_base_url_is_told_with_the_likely_one() -> None:
 
 def test_a_silent_server_is_given_up() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with closing(writer):
+            await reader.read()
 
     with pytest.raises(TimeoutError, match=r"did not answer within 0\.2 s"):
         send_to(serve, "metadata", time_limit=0.2)
