@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fhir_server.store.operations import Matches, Transaction, VersionIs, Write, Written
+from fhir_server.store.operations import Matches, Transaction, ValueIs, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     SEARCH_PARAMETER,
     AssertionFailed,
@@ -89,6 +89,12 @@ def check_registry(expected: int | None, number: int) -> None:
     """Raises RegistryChanged when the registry's number is not the expected one (None: any)."""
     if expected not in (None, number):
         raise RegistryChanged(f"the registry is {number}, not {expected}")
+
+
+def check_value(assertion: ValueIs, value: bytes | None) -> None:
+    """Raises AssertionFailed when what is under the key is another value."""
+    if value != assertion.value:
+        raise AssertionFailed(assertion)
 
 
 def check_matches(assertion: Matches, page: Page) -> None:

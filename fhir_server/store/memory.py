@@ -17,8 +17,15 @@ from fhir_server.search.explain import describe_clause
 from fhir_server.search.match import Candidate, compile_predicate, compute_sort_key, select_page
 from fhir_server.search.query import Clause, Query
 from fhir_server.search.words import MAX_SCORED, describe_too_many_scored
-from fhir_server.store.checks import Checks, changes_registry, check_distinct, check_matches, check_registry
-from fhir_server.store.operations import Transaction, VersionIs, Write, Written
+from fhir_server.store.checks import (
+    Checks,
+    changes_registry,
+    check_distinct,
+    check_matches,
+    check_registry,
+    check_value,
+)
+from fhir_server.store.operations import Transaction, ValueIs, VersionIs, Write, Written
 from fhir_server.store.protocol import (
     REINDEXED_AT_ONCE,
     SEARCH_PARAMETER,
@@ -187,6 +194,9 @@ class MemoryStore:
 
     async def get_value(self, key: str) -> bytes | None:
         """What is under the key."""
+        return self._get_value(key)
+
+    def _get_value(self, key: str) -> bytes | None:
         value, expires = self._values.get(key, _NO_VALUE)
         return value if expires is None or expires > self._clock() else None
 
@@ -251,6 +261,8 @@ class MemoryStore:
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
+            elif isinstance(assertion, ValueIs):
+                check_value(assertion, self._get_value(assertion.key))
             else:
                 check_matches(assertion, self._find_page(assertion.first_page))
         checks.check_required()

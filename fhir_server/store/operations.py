@@ -66,7 +66,19 @@ class Matches:
         return replace(self.query, sort=(), after=None, count=len(self.ids) + 1)
 
 
-Assertion = VersionIs | Matches
+@dataclass(frozen=True, slots=True)
+class ValueIs:
+    """The value under `key` (`Store.get_value`) is `value`; None: there is none.
+
+    On a store with snapshot isolation a value that is put while the transaction runs is not seen by it: who puts one
+    waits for open transactions then.
+    """
+
+    key: str
+    value: bytes | None
+
+
+Assertion = VersionIs | Matches | ValueIs
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fhir_server.store.contract.case import START, Case, Ticks, run_on_store
-from fhir_server.store.protocol import VALUES_PER_PAGE, Store
+import pytest
+
+from fhir_server.store.contract.case import START, Case, Ticks, put, query, run_on_store, write
+from fhir_server.store.operations import Transaction, ValueIs
+from fhir_server.store.protocol import VALUES_PER_PAGE, AssertionFailed, Store
 
 SECOND = 1_000_000
 
@@ -33,6 +36,45 @@ class ValueContract(Case):
         both = await asyncio.gather(*(store.put_value_if("job", b"%d" % number, b"one") for number in range(8)))
         assert sum(both) == 1
         assert await store.get_value("other") is None
+
+    @run_on_store
+    async def test_a_transaction_asserts_a_value(self, store: Store, clock: Ticks) -> None:
+        await store.put_value_if("job", b"one", None)
+        await store.put_value_if("brief", b"one", None, expires=START - SECOND)
+        there: dict[str, bytes | None] = {"job": b"one", "brief": None, "none": None}
+        for key, value in there.items():
+            held, other = ValueIs(key, value), ValueIs(key, b"other")
+            await store.transact(Transaction(assertions=(held,)))
+            await write(store, put(f"Patient/{key}"), assertions=(held, held))
+            for assertions in ((other,), (held, other)):
+                with pytest.raises(AssertionFailed) as failure:
+                    await write(store, put("Patient/z"), assertions=assertions)
+                assert failure.value.assertion == other
+        assert await store.put_value_if("job", b"two", b"one")
+        with pytest.raises(AssertionFailed):
+            await store.transact(Transaction((put("Patient/z"),), assertions=(ValueIs("job", b"one"),)))
+        assert await store.read("Patient", "z") is None
+
+    @run_on_store
+    async def test_what_begins_after_a_value_was_put_sees_it(self, store: Store, clock: Ticks) -> None:
+        """Whoever puts a value and waits for open transactions knows that none commits on the value before."""
+
+        async def write_until_refused(number: int) -> int:
+            for turn in range(100):
+                try:
+                    await write(store, put(f"Patient/{number}-{turn}"), assertions=(ValueIs("open", b"yes"),))
+                except AssertionFailed:
+                    return turn
+                await asyncio.sleep(0)
+            return 100
+
+        await store.put_value_if("open", b"yes", None)
+        writers = [asyncio.ensure_future(write_until_refused(number)) for number in range(3)]
+        await asyncio.sleep(0.01)
+        assert await store.put_value_if("open", b"no", b"yes")
+        await store.wait_for_open_transactions()
+        before = await store.count(query("Patient"))
+        assert before == sum(await asyncio.gather(*writers)) == await store.count(query("Patient"))
 
     @run_on_store
     async def test_removing_compares_with_what_is_there(self, store: Store, clock: Ticks) -> None:

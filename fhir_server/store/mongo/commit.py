@@ -16,7 +16,7 @@ from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from fhir_server.store.checks import Checks, changes_registry, check_matches
+from fhir_server.store.checks import Checks, changes_registry, check_matches, check_value
 from fhir_server.store.mongo.causal import start_session_behind
 from fhir_server.store.mongo.documents import (
     PROJECTION,
@@ -31,8 +31,9 @@ from fhir_server.store.mongo.locks import touch
 from fhir_server.store.mongo.referring import build_sources_pipeline
 from fhir_server.store.mongo.search import Search
 from fhir_server.store.mongo.upkeep import check_registry, purge, raise_registry
+from fhir_server.store.mongo.values import get_value
 from fhir_server.store.mongo.watermark import MILLISECOND, CommitWatermark
-from fhir_server.store.operations import Transaction, VersionIs, Write, Written
+from fhir_server.store.operations import Matches, Transaction, ValueIs, VersionIs, Write, Written
 from fhir_server.store.protocol import SEARCH_PARAMETER, Committed, Stored, StoreUnavailable
 
 _STATE = {"version": 1, "updated": 1, "order": 1, "live": 1}
@@ -106,8 +107,9 @@ class Attempt:
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
-            else:
+            elif isinstance(assertion, Matches):
                 check_matches(assertion, await self.context.search.find_page(assertion.first_page, self.session))
+        await self._check_values()
         checks.check_required()
         # After the checks: whoever changed what they saw touched a lock in common, and this write meets it.
         if writes and self.work.locks:
@@ -124,6 +126,13 @@ class Attempt:
             await purge(self.context.database, reference, self.session)
         return Committed(written, found, tuple(pages))
 
+    async def _check_values(self) -> None:
+        """Raises AssertionFailed; each is checked once, as many writes of a transaction assert the same."""
+        asserted = {each: None for each in self.work.transaction.assertions if isinstance(each, ValueIs)}
+        now = self.context.watermark.read_clock() if asserted else 0
+        for each in asserted:
+            check_value(each, await get_value(self.context.database, each.key, now, self.session))
+
     async def look_again(self) -> None:
         """Read outside the transaction what its checks were made on.
 
@@ -137,7 +146,7 @@ class Attempt:
             async with self.context.database[type].find(wanted, {"_id": 1}, max_time_ms=READ_MS) as found:
                 await found.to_list()
         for assertion in transaction.assertions:
-            if not isinstance(assertion, VersionIs):
+            if isinstance(assertion, Matches):
                 await self.context.search.find_page(assertion.first_page)
 
     def list_written(self) -> dict[str, list[str]]:

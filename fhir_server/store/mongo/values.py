@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import Binary, Int64
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
 from fhir_server.store.mongo.indexes import META, Database, Document
@@ -21,9 +22,9 @@ _PREFIX, _END = "kept ", "kept!"  # the sign after a blank: all keys are below i
 _LONGEST = timedelta(days=36_500)
 
 
-async def get_value(database: Database, key: str, now: int) -> bytes | None:
-    """What is under a key."""
-    found = await database[META].find_one({"_id": f"{_PREFIX}{key}", **_match_unexpired(now)})
+async def get_value(database: Database, key: str, now: int, session: AsyncClientSession | None = None) -> bytes | None:
+    """What is under a key; in the state that a session's transaction sees, where one is given."""
+    found = await database[META].find_one({"_id": f"{_PREFIX}{key}", **_match_unexpired(now)}, session=session)
     return bytes(found["value"]) if found else None
 
 

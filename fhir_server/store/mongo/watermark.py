@@ -73,6 +73,10 @@ class CommitWatermark:
         self._renewing = asyncio.Lock()
         self._heartbeat: asyncio.Task[None] | None = None
 
+    def read_clock(self) -> int:
+        """The time by the clock of the store."""
+        return self._clock()
+
     async def renew_if_stale(self) -> None:
         """Publish the floor where that is not done or too long ago for a transaction to start."""
         if not self._is_fresh():

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from fhir_server.search.entries import TextParameter
 from fhir_server.search.query import Query
-from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches, check_registry
-from fhir_server.store.operations import Matches, Method, Transaction, VersionIs, Write, Written
+from fhir_server.store.checks import SOURCES_SHOWN, Checks, changes_registry, check_matches, check_registry, check_value
+from fhir_server.store.operations import Matches, Method, Transaction, ValueIs, VersionIs, Write, Written
 from fhir_server.store.protocol import AssertionFailed, Committed, Page, Stored
-from fhir_server.store.sqlite import fulltext, rows, statements, trigrams
+from fhir_server.store.sqlite import fulltext, rows, statements, trigrams, values
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.recent import Position, RecentWrites, WrittenEntries
 from fhir_server.store.sqlite.schema import REFERENCES
@@ -133,6 +133,8 @@ class Group:
         # Never below what any reader has seen: otherwise `_since` the newest version known could miss this one.
         self._now = max(now // MILLISECOND * MILLISECOND, position.updated)
         self._newest = position.updated
+        self._clock_now = now
+        self._values: dict[str, bytes | None] = {}
         self._states: dict[str, State] = {}
         self._dirty: dict[str, State] = {}
         self._versions: list[tuple[Any, ...]] = []
@@ -191,6 +193,8 @@ class Group:
         for assertion in transaction.assertions:
             if isinstance(assertion, VersionIs):
                 checks.check_version(assertion)
+            elif isinstance(assertion, ValueIs):
+                check_value(assertion, self._read_value(assertion.key))
             elif not self._recent.holds(assertion, self.written):
                 if not searches:
                     raise Unsure
@@ -216,6 +220,12 @@ class Group:
             values = (REFERENCES, state.rid if state else None, exempt, references, SOURCES_SHOWN)
             for (source,) in self._connection.execute(_SOURCES, values).fetchall():
                 yield target, source
+
+    def _read_value(self, key: str) -> bytes | None:
+        """What is under a key, which nothing changes in this database transaction."""
+        if key not in self._values:
+            self._values[key] = values.read_value(self._connection, key, self._clock_now)
+        return self._values[key]
 
     def _write(self, draft: Draft) -> Written:
         write, state = draft.write, self._states[draft.reference]

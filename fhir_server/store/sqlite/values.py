@@ -16,7 +16,7 @@ def put_value_if(
     connection: sqlite3.Connection, key: str, value: bytes, before: bytes | None, expires: int | None, now: int
 ) -> bool:
     """Put a value under a key if `before` is there, in the open transaction; False if not. Removes expired values."""
-    if _read_value(connection, key, now) != before:
+    if read_value(connection, key, now) != before:
         return False
     connection.execute("DELETE FROM value WHERE expires <= ?", (now,))
     connection.execute("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", (key, value, expires))
@@ -25,12 +25,13 @@ def put_value_if(
 
 def remove_value_if(connection: sqlite3.Connection, key: str, before: bytes, now: int) -> bool:
     """Remove the value under a key if it is `before`, in the open transaction; False if not."""
-    if _read_value(connection, key, now) != before:
+    if read_value(connection, key, now) != before:
         return False
     connection.execute("DELETE FROM value WHERE key = ?", (key,))
     return True
 
 
-def _read_value(connection: sqlite3.Connection, key: str, now: int) -> bytes | None:
+def read_value(connection: sqlite3.Connection, key: str, now: int) -> bytes | None:
+    """What is under a key; None where there is nothing."""
     row = connection.execute(GET, (key, now)).fetchone()
     return bytes(row[0]) if row else None
