@@ -121,6 +121,18 @@ class PageContract(Case):
                     assert await walk(store, replace(asked, count=count)) == whole, (sort, count)
 
     @run_on_store
+    async def test_large_and_small_resources_of_a_page(self, store: Store, clock: Ticks) -> None:
+        """What is read of a page apart, as it is large, stands in its place."""
+        sizes = [10, 3000, 10, 10, 70_000, 0, 500, 3000, 10, 20_000, 3000, 10] * 3
+        await write(store, *(put(f"Basic/{n:02}", text=f"{n:02}" * (size // 2)) for n, size in enumerate(sizes)))
+        for sort in ((), (ID_DOWN,), (Sort("_lastUpdated", "lastUpdated"),)):
+            asked = Query((Scope("Basic"),), sort=sort, count=100)
+            whole = list((await store.search(asked)).matches)
+            assert len(whole) == len(sizes)
+            for most in (1, 4000, 50_000, 100_000, 10**7):
+                assert await walk(store, replace(asked, most_bytes=most)) == whole, (sort, most)
+
+    @run_on_store
     async def test_pages_end_by_their_size(self, store: Store, clock: Ticks) -> None:
         """A page of large resources is shorter, has one at least, and the walk misses none; so has a history."""
         references = [f"{type}/p{number:02}" for type in ("Basic", "Patient") for number in range(15)]

@@ -35,7 +35,7 @@ from fhir_server.store.sqlite.statements import begin_snapshot, format_json
 # Index rows of a walk by terms that are looked at together, at first and at most.
 _STRETCH, _LONGEST_STRETCH = 256, 4096
 
-# Resources that are read with their texts whatever their size; of more the sizes are looked at first.
+# Resources that are read with their texts whatever their size; of more, large texts are read apart.
 _READ_TOGETHER = 21
 _TEXTS = "SELECT CAST(group_concat(v.raw, '') AS BLOB) FROM json_each(?) j CROSS JOIN version v WHERE v.seq = j.value"
 
@@ -329,35 +329,59 @@ class _Run:
         )
         values = [value for key in keys for value in key.expression[1]]
         values += [*source[1], *where[1], *by[1], limit]
-        if self._query.most_bytes is None or limit <= _READ_TOGETHER:
+        most = self._query.most_bytes
+        if most is None or limit <= _READ_TOGETHER:
             text = f"SELECT {rows}, CAST(group_concat(v.raw, '') AS BLOB){found}"
             listed_rows, raw = self._connection.execute(text, values).fetchone()
-            return self._split_rows(orjson.loads(listed_rows), raw or b"", len(keys))
+            return self._build_matches(orjson.loads(listed_rows), raw or b"", len(keys))
         begin_snapshot(self._connection)
-        ((listed_rows,),) = self._connection.execute(f"SELECT {rows}{found}", values)
-        return self._split_rows(*self._read_some(orjson.loads(listed_rows), self._query.most_bytes), len(keys))
+        # All that is small comes with the rows: together it is not more than `most` bytes.
+        text = f"SELECT {rows}, CAST(group_concat(CASE WHEN length(v.raw) <= ? THEN v.raw END, '') AS BLOB){found}"
+        listed_rows, raw = self._connection.execute(text, (most // limit, *values)).fetchone()
+        return self._build_matches(orjson.loads(listed_rows), raw or b"", len(keys), most // limit)
 
-    def _read_some(self, rows: list[list[Any]], most: int) -> tuple[list[list[Any]], bytes]:
-        """The rows, and the texts of the first of them, one more than make `most` bytes; the others have no length."""
-        size, wanted = 0, []
-        for row in rows:
-            if size > most:
-                row[-1] = None
-            else:
-                size += row[-1]
-                wanted.append(row[-2])
-        ((raw,),) = self._connection.execute(_TEXTS, (format_json(wanted),))
-        return rows, raw or b""
-
-    def _split_rows(self, rows: list[list[Any]], raw: bytes, width: int) -> list[Match]:
+    def _build_matches(self, rows: list[list[Any]], raw: bytes, width: int, largest: int | None = None) -> list[Match]:
+        """The matches of rows that begin with `width` sort values; `raw` has the texts of up to `largest` bytes."""
+        texts = _split_texts([row[-1] for row in rows], raw, largest)
+        if largest is not None:
+            self._add_large(rows, texts, self._query.most_bytes or 0)
+        type, skipped = self._type, len(self._type) + 1
+        if not self._sort:
+            return [
+                ((row[width],), Stored(type, row[width][skipped:], row[-5], row[-4], row[-3], text))
+                for row, text in zip(rows, texts, strict=True)
+            ]
         matches: list[Match] = []
-        start, skipped = 0, len(self._type) + 1
-        for row in rows:
-            reference, version, updated, method, _, length = row[width:]
-            keys = tuple([order.sql_to_value(sort, value) for sort, value in zip(self._sort, row[:width], strict=True)])
-            text = None if length is None else raw[start : start + length]
-            matches.append(
-                ((*keys, reference), Stored(self._type, reference[skipped:], version, updated, method, text))
-            )
-            start += length or 0
+        for row, text in zip(rows, texts, strict=True):
+            reference, version, updated, method, _, _ = row[width:]
+            keys = [order.sql_to_value(sort, value) for sort, value in zip(self._sort, row[:width], strict=True)]
+            matches.append(((*keys, reference), Stored(type, reference[skipped:], version, updated, method, text)))
         return matches
+
+    def _add_large(self, rows: list[list[Any]], texts: list[bytes | None], most: int) -> None:
+        """Read the texts that are missing, up to one more than make `most` bytes; take away those that come later."""
+        size, missing = 0, []
+        for place, row in enumerate(rows):
+            if size > most:
+                texts[place] = None
+            elif texts[place] is None:
+                missing.append(place)
+            size += row[-1]
+        if missing:
+            ((raw,),) = self._connection.execute(_TEXTS, (format_json([rows[place][-2] for place in missing]),))
+            found = _split_texts([rows[place][-1] for place in missing], raw, None)
+            for place, text in zip(missing, found, strict=True):
+                texts[place] = text
+
+
+def _split_texts(lengths: Sequence[int], raw: bytes, largest: int | None) -> list[bytes | None]:
+    """The texts that are joined in `raw`, in which those of more than `largest` bytes are not (None: all are)."""
+    texts: list[bytes | None] = []
+    start = 0
+    for length in lengths:
+        if largest is not None and length > largest:
+            texts.append(None)
+        else:
+            texts.append(raw[start : start + length])
+            start += length
+    return texts
