@@ -33,15 +33,15 @@ def share_balances(books: Books, day: date) -> dict[str, Share]:
             break
         if kind != INVOICE:
             totals[root] = totals.get(root, ZERO) + amount
-            if line.startswith(VISITS):
+            if line and line.startswith(VISITS):
                 ahead[root] = ahead.get(root, ZERO) + amount
         if kind == INVOICE or reason == INVOICE:
             invoices[root] = invoices.get(root, ZERO) + amount
-    shares = {}
+    shares, roots = {}, books.roots
     for name, total in totals.items():
-        payer = find_payer(books.roots[name], day)
-        first = ahead.get(name, ZERO) if payer == UNBILLED else ZERO
-        invoiced = max(min(total - first, invoices.get(name, ZERO)), ZERO)
+        payer = find_payer(roots[name], day)
+        first = ahead.get(name, ZERO) if ahead and payer == UNBILLED else ZERO
+        invoiced = max(min(total - first, invoices[name]), ZERO) if name in invoices else ZERO
         shares[name] = Share(total, invoiced + first, payer)
     return shares
 

@@ -5,7 +5,7 @@ What is read so gives the same books as the whole resources (`book_rows.read_row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import msgspec
@@ -126,11 +126,9 @@ class BookReader:
         self.rows = BookRows()
         self._known: dict[str, dict[bytes, Any]] = {name: {} for name in ELEMENTS}
 
-    def read(self, type: str, text: bytes) -> str:
-        """Add the row of a stored resource; its id."""
-        tree = _DECODERS[type].decode(text)
-        self.rows.add(type, tree, self._take)
-        return str(tree["id"])
+    def read_all(self, type: str, texts: Iterable[bytes]) -> None:
+        """Add the rows of stored resources of a type; of two texts of one resource the last counts."""
+        self.rows.add(type, map(_DECODERS[type].decode, texts), self._take)
 
     def _take(self, name: str, element: Any) -> Any:
         """The value of an element, the same object for all that are written alike."""

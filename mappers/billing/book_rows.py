@@ -24,7 +24,6 @@ from mappers.billing.fields import (
     find_identifier,
     find_reference,
     find_serviced_days,
-    make_reference,
     sum_amounts,
     to_amount,
     to_day,
@@ -157,10 +156,20 @@ class BookRows:
         found: dict[str, Any] = getattr(self, _PLACES[type])
         return found
 
-    def add(self, type: str, tree: Resource, take: Take) -> None:
-        """The row of a resource."""
-        reference = make_reference(tree)
-        self.get_rows(type)[reference] = _READERS[type](reference, tree, take)
+    def add(self, type: str, trees: Iterable[Resource], take: Take) -> None:
+        """The rows of resources of a type; of two of one id the last counts."""
+        rows, read = self.get_rows(type), _READERS[type]
+        for tree in trees:
+            reference = f"{type}/{tree.get('id', '')}"
+            rows[reference] = read(reference, tree, take)
+
+    def sort(self) -> None:
+        """Put the rows in the order of their references, in whatever order they were read."""
+        for type in _PLACES:
+            rows = self.get_rows(type)
+            ordered = {reference: rows[reference] for reference in sorted(rows)}
+            rows.clear()
+            rows.update(ordered)
 
     def count(self) -> int:
         """The number of resources."""
@@ -177,7 +186,7 @@ def read_rows(resources: Iterable[Resource]) -> BookRows:
     rows = BookRows()
     for each in resources:
         if each["resourceType"] in _READERS:
-            rows.add(each["resourceType"], each, take_value)
+            rows.add(each["resourceType"], (each,), take_value)
     return rows
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from mappers.billing.adjudications import Adjustment
@@ -84,6 +84,9 @@ class HeldBack(NamedTuple):
     payer: str
 
 
+_DAY_OF, _ROOT_OF = itemgetter(Entry._fields.index("day")), itemgetter(Entry._fields.index("root"))
+
+
 @dataclass(frozen=True, slots=True)
 class Books:
     """Entries in the order of their days, roots by name, adjudications, provider adjustments, unapplied money."""
@@ -133,10 +136,9 @@ def make_books_of_rows(rows: BookRows, opening: Books | None = None) -> Books:
     claims = sorted(rows.claims.values(), key=_order_of)
     charges = {name: each for name, each in rows.charges.items() if each.counts}
     lookup = _look_up(claims, rows, opening)
+    pairs = [(each, lookup.root_of_charge.get(name) or name) for name, each in charges.items()]
     entries = [
-        Entry(CHARGE, each.amount, each.day, lookup.find_root(name), name, "")
-        for name, each in charges.items()
-        if each.day is not None
+        Entry(CHARGE, each.amount, each.day, root, each.reference, "") for each, root in pairs if each.day is not None
     ]
     for invoice in rows.invoices.values():
         entries += _read_invoice(invoice, lookup)
@@ -155,11 +157,11 @@ def make_books_of_rows(rows: BookRows, opening: Books | None = None) -> Books:
             if response is not None and not response.reversal:
                 root = lookup.find_root(response.claim)
                 answers.append(Answer(root, day, payment.issuer, response.submitted, response.list_denied()))
-    entries.sort(key=attrgetter("day"))
+    entries.sort(key=_DAY_OF)
     answers.sort(key=attrgetter("day"))
     return Books(
         entries=tuple(entries),
-        roots=_make_roots(claims, charges.values(), entries, lookup),
+        roots=_make_roots(claims, pairs, entries, lookup),
         answers=tuple(answers),
         provider_adjustments=tuple(plb),
         unapplied=tuple(unapplied),
@@ -195,7 +197,11 @@ def _look_up(claims: Iterable[ClaimRow], rows: BookRows, opening: Books | None) 
     root_of_charge = {charge: root for charge, root in known.items() if root.startswith("Claim/")}
     for claim in claims:
         linked = [charge for _, charge in claim.lines if charge]
-        root = next((root_of_charge[each] for each in linked if each in root_of_charge), claim.reference)
+        root = claim.reference
+        for each in linked:
+            if each in root_of_charge:
+                root = root_of_charge[each]
+                break
         root_of_claim[claim.reference] = root
         if not claim.ended:
             for each in linked:
@@ -226,9 +232,9 @@ def _look_up_visits(
 def _read_invoice(invoice: InvoiceRow, lookup: _Lookup) -> Iterator[Entry]:
     if invoice.day is None or not invoice.in_force:
         return
-    root = lookup.find_root(invoice.reference)
     for charge, amount in invoice.lines:
-        yield Entry(INVOICE, amount, invoice.day, lookup.find_root(charge) if charge else root, charge, PATIENT)
+        root = lookup.find_root(charge or invoice.reference)
+        yield Entry(INVOICE, amount, invoice.day, root, charge, PATIENT)
 
 
 def _sort_detail(detail: DetailRow, payment: PaymentRow, books: tuple[list[HeldBack], list[HeldBack]]) -> None:
@@ -283,8 +289,9 @@ def _make_entries(paid: Decimal, answer: LineAnswer, payment: PaymentRow, root: 
 
 
 def _make_roots(
-    claims: Iterable[ClaimRow], charges: Iterable[ChargeRow], entries: Iterable[Entry], lookup: _Lookup
+    claims: Iterable[ClaimRow], charges: Iterable[tuple[ChargeRow, str]], entries: Iterable[Entry], lookup: _Lookup
 ) -> dict[str, Root]:
+    """`charges`: each with the name of its root."""
     first: dict[str, ClaimRow] = {}
     payers: dict[str, tuple[tuple[date, str], ...]] = {}
     for claim in claims:
@@ -297,8 +304,7 @@ def _make_roots(
             payers[name] = (*payers.get(name, ()), (day, payer))
     unbilled: dict[str, ChargeRow] = {}
     accounts: dict[str, str] = {}
-    for charge in charges:
-        name = lookup.find_root(charge.reference)
+    for charge, name in charges:
         if charge.account:
             accounts.setdefault(name, charge.account)
         if name not in first:
@@ -311,9 +317,9 @@ def _make_roots(
     }
     for name, each in unbilled.items():
         roots[name] = Root(name, each.patient, accounts.get(name, ""), each.provider, "", to_day(each.served))
-    for entry in entries:
-        if entry.root not in roots:
-            roots[entry.root] = Root(entry.root, entry.root if entry.root.startswith("Patient/") else "")
+    for name in dict.fromkeys(map(_ROOT_OF, entries)):
+        if name not in roots:
+            roots[name] = Root(name, name if name.startswith("Patient/") else "")
     return roots
 
 

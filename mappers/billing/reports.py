@@ -47,13 +47,15 @@ def age_receivables(books: Books, day: date, by: str = "service", group: str = "
     """
     since = find_responsibility(books, day) if by != "service" else {}
     sums: dict[tuple[str, date], Decimal] = {}
-    name_group = _GROUPS[group]
+    name_group, roots = _GROUPS[group], books.roots
     for name, (total, patient, payer) in share_balances(books, day).items():
-        root = books.roots[name]
+        if not total and not patient:
+            continue
+        root = roots[name]
         served = root.service_day or day
         for whose, amount in ((payer, total - patient), (PATIENT, patient)):
             if amount:
-                start = since.get((name, whose == PATIENT), served)
+                start = since.get((name, whose == PATIENT), served) if since else served
                 key = (name_group(root, whose), start)
                 sums[key] = sums.get(key, ZERO) + amount
     rows: dict[str, dict[str, Decimal]] = {}

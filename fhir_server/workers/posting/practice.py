@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
 from datetime import date, timedelta
 from typing import NamedTuple
 
 from fhir_server.fhir.outcome import TooCostly, Unprocessable
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
-from fhir_server.search.query import EVERYTHING, Bound, Clause, DateRange, Equals, Ids, LastUpdated
+from fhir_server.search.query import EVERYTHING, Bound, Clause, DateRange, Equals, Ids, LastUpdated, Sort
 from fhir_server.security.access import Reader
 from fhir_server.workers.posting.closings import (
     Closing,
@@ -20,7 +21,7 @@ from fhir_server.workers.posting.closings import (
     list_months,
     shut,
 )
-from fhir_server.workers.posting.reading import cut, find_texts
+from fhir_server.workers.posting.reading import BY_CHANGE, PAGE, cut, find_pages
 from fhir_server.workers.posting.writes import find_zone, read_today
 from mappers.billing.book_elements import BOOKED, BookReader
 from mappers.billing.book_rows import BookRows
@@ -54,9 +55,29 @@ class Practice(NamedTuple):
 
     def make_books(self) -> Books:
         """The books until now."""
+        self.rows.sort()
         if self.closing is None:
             return make_books_of_rows(self.rows)
         return continue_books(self.closing.books, self.rows, self.closing.day)
+
+
+class _Reading(NamedTuple):
+    """What is read as somebody sees it, at most so many resources, and where it goes."""
+
+    reader: Reader
+    practice: Practice
+    most: int | None
+
+    async def add(self, type: str, where: Clause, most: int | None, sort: tuple[Sort, ...] = ()) -> None:
+        """Read the rows of a type. Raises TooCostly where they and those before are more than `most`."""
+        count = self.practice.rows.count()
+        async with aclosing(find_pages(self.reader, type, where, sort)) as pages:
+            async for texts in pages:
+                count += len(texts)
+                if most is not None and count > most:
+                    text = f"The report would read more than {most} resources. Run `fhir-server report` on the server."
+                    raise TooCostly(text)
+                self.practice.read.read_all(type, texts)
 
 
 async def read_practice(
@@ -67,20 +88,20 @@ async def read_practice(
     `answers`: with the first answers to claims that the closing knows. Who may not see all begins without a closing,
     which is of all. Raises TooCostly for more than `most` resources.
     """
-    reader = context.reader(caller)
     closing = None if context.policy.restricts(caller.principal) else await find_closing(context, until, answers)
     practice = Practice(closing, BookReader())
+    reading = _Reading(context.reader(caller), practice, most)
     # in this order, since each kind is stored after those that it names: what an active payment names is there, then
     for type in BOOKED:
         where = EVERYTHING if closing is None else _find_later(context, type, closing.day)
-        await _add(practice, reader, type, where, most)
+        await reading.add(type, where, most, () if isinstance(where, DateRange) else BY_CHANGE)
     if closing is not None:
-        await _add_older(practice, reader, most)
+        await _add_older(reading, closing.books)
     coverages = {each.coverage for each in practice.rows.claims.values() if each.coverage}
-    for part in cut(sorted(each.removeprefix("Coverage/") for each in coverages)):
-        await _add(practice, reader, "Coverage", Ids(part), None)
+    for part in cut(sorted(each.removeprefix("Coverage/") for each in coverages), PAGE):
+        await reading.add("Coverage", Ids(part), None)
     for part in cut(sorted(_list_paid_visits(practice.rows))):
-        await _add(practice, reader, "Encounter", Equals("appointment", part), None)
+        await reading.add("Encounter", Equals("appointment", part), None)
     return practice
 
 
@@ -92,31 +113,21 @@ def _find_later(context: Context, type: str, day: date) -> Clause:
     return LastUpdated((Bound("low", "ge", find_instant(day - _MARGIN, zone)),))
 
 
-async def _add(practice: Practice, reader: Reader, type: str, where: Clause, most: int | None) -> None:
-    count = practice.rows.count()
-    async for raw in find_texts(reader, type, where):
-        practice.read.read(type, raw)
-        count += 1
-        if most is not None and count > most:
-            text = f"The report would read more than {most} resources. Run it as `fhir-server report` on the server."
-            raise TooCostly(text)
-
-
-async def _add_older(practice: Practice, reader: Reader, most: int | None) -> None:
+async def _add_older(reading: _Reading, opening: Books) -> None:
     """What is older and named by what came since: claims, answers, charges, Invoices, and the claims of paid visits."""
-    found, opening = practice.rows, practice.closing.books if practice.closing else None
-    appointments = {e.line for e in opening.entries if e.line.startswith("Appointment/")} if opening else set()
+    found, most = reading.practice.rows, reading.most
+    appointments = {entry.line for entry in opening.entries if entry.line.startswith("Appointment/")}
     for part in cut(sorted(appointments | _list_paid_visits(found))):
-        await _add(practice, reader, "Encounter", Equals("appointment", part), most)
+        await reading.add("Encounter", Equals("appointment", part), most)
     visits = {name for name in _list_named(found) if name.startswith("Encounter/")} | set(found.visits)
     for part in cut(sorted(visits)):
-        await _add(practice, reader, "Claim", Equals("encounter", part), most)
+        await reading.add("Claim", Equals("encounter", part), most)
     for _ in range(_AGAIN):
         missing = sorted({name for name in _list_named(found) if not found.has(name)})
         before = found.count()
         for type in BOOKED:
-            for part in cut([each.partition("/")[2] for each in missing if each.startswith(f"{type}/")]):
-                await _add(practice, reader, type, Ids(part), most)
+            for part in cut([each.partition("/")[2] for each in missing if each.startswith(f"{type}/")], PAGE):
+                await reading.add(type, Ids(part), most)
         if found.count() == before:
             return
 

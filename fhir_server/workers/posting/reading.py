@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import orjson
 
 from fhir_server.fhir.outcome import TooCostly
-from fhir_server.search.query import Clause, Equals, Ids, Query, Scope
+from fhir_server.search.query import Clause, Equals, Ids, Query, Scope, Sort
 from fhir_server.security.access import Reader
+from fhir_server.store.protocol import Page
 from fhir_server.writes.state import State
 from mappers.billing import codes
 from mappers.billing.fields import Resource, find_extension, find_reference, make_reference
 
 PAGE = 500
 _BYTES = 16 * 1024 * 1024
+BY_CHANGE = (Sort("_lastUpdated", "lastUpdated"),)
+"""An order in which what follows lies side by side in the database; what is changed meanwhile comes again."""
 _TERMS = 200
 MOST_READ = 50_000
 """Resources of one kind that an answer about one patient or account may take, and of all kinds those of an account."""
@@ -41,6 +46,29 @@ async def find_texts(reader: Reader, type: str, where: Clause) -> AsyncIterator[
             yield match.raw or b"{}"
         after = page.next
         query = Query((Scope(type, where),), count=PAGE, after=after, most_bytes=_BYTES) if after is not None else None
+
+
+async def find_pages(
+    reader: Reader, type: str, where: Clause, sort: tuple[Sort, ...] = ()
+) -> AsyncGenerator[list[bytes], None]:
+    """All resources of a type that match, as they are written, by page; the next is read while one is looked at.
+
+    To be closed (`contextlib.aclosing`) by who does not go on to the end.
+    """
+    query = Query((Scope(type, where),), sort, count=PAGE, most_bytes=_BYTES)
+    following: asyncio.Future[Page] | None = asyncio.ensure_future(reader.search(query))
+    try:
+        while following is not None:
+            page = await following
+            following = None
+            if page.next is not None:
+                following = asyncio.ensure_future(reader.search(replace(query, after=page.next)))
+                await asyncio.sleep(0)  # so that it has begun
+            yield [match.raw or b"{}" for match in page.matches]
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 async def find_all(reader: Reader, type: str, where: Clause, most: int | None = None) -> list[Resource]:
@@ -125,9 +153,9 @@ def list_paid_visits(resources: Iterable[Resource]) -> set[str]:
     return {each for each in requests if each.startswith("Appointment/")}
 
 
-def cut(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def cut(names: Sequence[str], most: int = _TERMS) -> Iterator[tuple[str, ...]]:
     """The names in parts that a search takes at once."""
-    return (tuple(names[start : start + _TERMS]) for start in range(0, len(names), _TERMS))
+    return (tuple(names[start : start + most]) for start in range(0, len(names), most))
 
 
 async def list_patients(find: Find, account: Resource) -> list[str]:

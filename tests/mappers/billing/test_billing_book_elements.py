@@ -26,7 +26,7 @@ def read_texts(resources: dict[str, Any]) -> BookRows:
     reader = BookReader()
     for each in resources.values():
         if each["resourceType"] in BOOKED:
-            reader.read(each["resourceType"], encode(each))
+            reader.read_all(each["resourceType"], [encode(each)])
     return reader.rows
 
 
