@@ -185,7 +185,7 @@ async def _activate(turn: Turn, remittance: Remittance, draft: Resource) -> Reso
         current = await state.read("PaymentReconciliation", draft["id"])
         if current is None or current.tree.get("status") != "draft":
             return Decision(dict(current.tree) if current is not None else draft)
-        day = str(await read_posting_day(state.context))
+        day = str(await read_posting_day(state))
         active = activate(remittance, dict(current.tree), details, day)
         return Decision(active, (put(active),))
 

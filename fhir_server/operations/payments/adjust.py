@@ -44,7 +44,7 @@ async def adjust(context: Context, request: Request) -> Response:
             text = f"`{claim}` is `{found.get('status')}`; only what was billed can be written off."
             raise Unprocessable(text, expression=("Claim.status",))
         patient = find_reference(found.get("patient"))
-        occasion = await find_occasion(context, asked, f"{claim}/$adjust", patient)
+        occasion = await find_occasion(state, asked, f"{claim}/$adjust", patient)
         state.lock((f"money {claim}",))
         open_amount = await find_open(state, claim, patient, occasion.key)
         made = make_adjustment(claim, amount, reason, open_amount, occasion)

@@ -117,9 +117,7 @@ async def _post(state: State, remittance: Remittance, payment: Resource, asked: 
     if faults := [each.sentence for n, claim in enumerate(remittance.claims) for each in check_claim(n, claim)]:
         raise _refuse_all(faults)
     issuer = find_reference(payment.get("paymentIssuer"))
-    settings = PostingSettings(
-        read_now(state.context), str(await read_posting_day(state.context)), issuer, posted_by=asked.by
-    )
+    settings = PostingSettings(read_now(state.context), str(await read_posting_day(state)), issuer, posted_by=asked.by)
     posted = await post_draft(state, remittance, make_draft(remittance, settings))
     if posted.responses < len(remittance.claims):
         raise _refuse_all([find_reason(each) for each in posted.tasks if find_detail_key(each)])

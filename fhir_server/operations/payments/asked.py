@@ -54,9 +54,9 @@ def read_key(asked: Parameters) -> str:
     return key
 
 
-async def find_occasion(context: Context, asked: Parameters, scope: str, patient: str) -> Occasion:
+async def find_occasion(state: State, asked: Parameters, scope: str, patient: str) -> Occasion:
     """Key, clock, day of posting, patient. `scope`: what the key is unique for, such as `Patient/1/$pay`."""
-    return Occasion(f"{scope}/{read_key(asked)}", read_now(context), str(await read_posting_day(context)), patient)
+    return Occasion(f"{scope}/{read_key(asked)}", read_now(state.context), str(await read_posting_day(state)), patient)
 
 
 def refuse(issue: Issue) -> Exception:

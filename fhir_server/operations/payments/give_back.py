@@ -65,7 +65,7 @@ async def _give_back(context: Context, request: Request, asked: Parameters, make
         on = find_reference(payment["detail"][0]["request"])
         state.lock((f"money {on}",))
         found = await state.search("PaymentReconciliation", Equals("detail-request", (on,)))
-        occasion = await find_occasion(context, asked, f"{reference}/{operation}", patient)
+        occasion = await find_occasion(state, asked, f"{reference}/{operation}", patient)
         others = [dict(each.tree) for each in found if find_identifier(dict(each.tree), codes.REMITTANCE_KEY)]
         own = [each for each in others if find_identifier(each, codes.REMITTANCE_KEY) == occasion.key]
         made = make(payment, [each for each in others if each not in own], occasion)

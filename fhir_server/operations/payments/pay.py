@@ -38,7 +38,7 @@ async def pay(context: Context, request: Request) -> Response:
         raise Invalid(text, code="required", expression=("request",))
 
     async def decide(state: State) -> Decision[Made]:
-        occasion = await find_occasion(context, asked, f"{patient}/$pay", patient)
+        occasion = await find_occasion(state, asked, f"{patient}/$pay", patient)
         payment = make_payment(amount, on, occasion, asked.text("method"))
         if isinstance(payment, Issue):
             raise refuse(payment)

@@ -46,7 +46,7 @@ async def post_task(context: Context, request: Request) -> Response:
             text = f"`{on}` is of `{find_patient(target) or 'nobody'}`, and `{reference}` of `{patient or 'nobody'}`."
             raise Unprocessable(text, expression=("request",))
         state.lock((f"money {on}",))
-        day = str(await read_posting_day(state.context))
+        day = str(await read_posting_day(state))
         occasion = Occasion(f"{reference}/$post", read_now(state.context), day, patient)
         payment = await _make(state, values, target, asked, occasion)
         further = await balance_invoice(state, target, payment) if target["resourceType"] == "Invoice" else ()

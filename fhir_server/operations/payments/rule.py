@@ -91,7 +91,7 @@ async def charge_rule(state: State, change: Change) -> Ruling:
     old, new = change.current or {}, change.new or {}
     if not _counts(old) and not _counts(new):
         return ALLOWED
-    closed = await read_closed(state.context)
+    closed = await read_closed(state)
     is_closed = closed is not None and _counts(old) and _read_entered(old) <= closed
     if is_closed and not _is_kept(old, new):
         return _refuse_closed(change, _read_entered(old))
@@ -99,7 +99,7 @@ async def charge_rule(state: State, change: Change) -> Ruling:
         return ALLOWED
     elements: dict[str, Any] = {}
     if "enteredDate" not in new:
-        elements["enteredDate"] = old.get("enteredDate") or str(await read_posting_day(state.context))
+        elements["enteredDate"] = old.get("enteredDate") or str(await read_posting_day(state))
     elif closed is not None and not is_closed and _read_entered(new) <= closed:
         return _refuse_closed(change, _read_entered(new))
     if "priceOverride" not in new:

@@ -16,8 +16,10 @@ import msgspec
 import orjson
 
 from fhir_server.requests.context import Context
+from fhir_server.store.operations import ValueIs
 from fhir_server.store.protocol import Store
 from fhir_server.workers.posting.writes import read_today
+from fhir_server.writes.state import State
 from mappers.billing.ledger import Answer, Books
 
 _UNTIL = "closing/until"
@@ -35,26 +37,31 @@ class Closing(NamedTuple):
     books: Books
 
 
-async def read_closed(context: Context) -> date | None:
-    """The last day that is closed: nothing is posted on it or before it any more."""
-    text = await context.unrestricted.get_value(_UNTIL)
+async def read_closed(state: State) -> date | None:
+    """The last day that is closed: nothing is posted on it or before it any more.
+
+    What is decided by it is stored only as long as it stays the last one.
+    """
+    text = await state.context.unrestricted.get_value(_UNTIL)
+    state.assertions.append(ValueIs(_UNTIL, text))
     return None if text is None else date.fromisoformat(text.decode())
 
 
-async def read_posting_day(context: Context) -> date:
+async def read_posting_day(state: State) -> date:
     """The day on which something counts that is posted now: today, where today is not closed."""
-    today, closed = read_today(context), await read_closed(context)
+    today, closed = read_today(state.context), await read_closed(state)
     return today if closed is None or closed < today else closed + timedelta(days=1)
 
 
 async def shut(context: Context, day: date) -> None:
-    """From now on nothing begins to be posted on this day or before it."""
+    """From now on nothing is posted on this day or before it: what was decided otherwise is decided again."""
     store = context.unrestricted
     before = await store.get_value(_UNTIL)
     while before is None or date.fromisoformat(before.decode()) < day:
         if await store.put_value_if(_UNTIL, str(day).encode(), before):
-            return
+            break
         before = await store.get_value(_UNTIL)
+    await store.wait_for_open_transactions()
 
 
 async def find_closing(context: Context, until: date, answers: bool = True) -> Closing | None:

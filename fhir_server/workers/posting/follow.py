@@ -56,7 +56,7 @@ async def follow_claims(state: State, claims: Sequence[Resource], pending: Pendi
         return []
     invoices = await read_invoices(state, claims)
     paid = await read_desk_payments(state, claims, pending.payments)
-    settings = FollowUpSettings(read_now(state.context), str(await read_posting_day(state.context)))
+    settings = FollowUpSettings(read_now(state.context), str(await read_posting_day(state)))
     made: list[Resource] = []
     for claim in claims:
         reference = make_reference(claim)

@@ -141,7 +141,7 @@ def _list_paid_visits(rows: BookRows) -> set[str]:
 async def close_month(context: Context, caller: Caller, month: str, pause: Pause) -> date:
     """Close a month that is over, with those before it; what was closed stays. Its last day.
 
-    `pause` waits so many seconds: what had begun to be written when the month was shut is stored then.
+    `pause` waits so many seconds, shortly after the end of the month: what was dated in it by the clock is stored then.
     Raises Unprocessable for a month that is not over.
     """
     day = find_last_day(month)
@@ -152,7 +152,11 @@ async def close_month(context: Context, caller: Caller, month: str, pause: Pause
     if month in await list_months(context):
         return day
     await shut(context, day)
-    await pause(context.settings.request_timeout + _LONGEST_COMMIT)
+    # a write may have been dated on the last day of the month before it was over, and be stored so long after that
+    ended = find_instant(day + timedelta(days=1), find_zone(context)) / 1_000_000
+    remaining = ended + context.settings.request_timeout + _LONGEST_COMMIT - context.clock() / 1_000_000
+    if remaining > 0:
+        await pause(remaining)
     practice = await read_practice(context, caller, day - _MARGIN, most=None)
     books = await context.long_work.run(practice.rows.count() * 512, _close, practice, day)
     await keep_closing(context, month, books)

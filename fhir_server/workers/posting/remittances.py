@@ -57,7 +57,7 @@ async def take_remittance(state: State, remittance: Remittance, source: str = ""
     if balance.transaction:
         return Taken(task=name(make_task("remittance", key, "", created, " ".join(balance.transaction))))
     payer, payer_id = await find_payer(state, remittance)
-    settings = PostingSettings(created, str(await read_posting_day(state.context)), payer, payer_id, posted_by)
+    settings = PostingSettings(created, str(await read_posting_day(state)), payer, payer_id, posted_by)
     return Taken(draft=make_draft(remittance, settings, source), warnings=balance.warnings)
 
 
@@ -89,7 +89,7 @@ async def read_settings(state: State, draft: Resource, payer_id: str) -> Posting
     """The settings by which the claims of a draft are posted."""
     payer = find_reference(draft.get("paymentIssuer"))
     by = str(find_extension(draft, codes.POSTED_BY) or "")
-    return PostingSettings(str(draft["created"]), str(await read_posting_day(state.context)), payer, payer_id, by)
+    return PostingSettings(str(draft["created"]), str(await read_posting_day(state)), payer, payer_id, by)
 
 
 async def draft_slice(
@@ -179,7 +179,7 @@ async def post_draft(state: State, remittance: Remittance, draft: Resource) -> P
     _, payer_id = await find_payer(state, remittance)
     settings = await read_settings(state, draft, payer_id)
     drafted = await draft_slice(state, remittance, range(len(remittance.claims)), settings)
-    day = str(await read_posting_day(state.context))
+    day = str(await read_posting_day(state))
     # as they would come back from the store: amounts are numbers
     responses = [dict(each.text.tree) for each in drafted.actions if each.type == "ClaimResponse" and each.text]
     details = list_details(remittance, range(len(remittance.claims)), responses)

@@ -8,7 +8,10 @@ import pytest
 
 from fhir_server.app import Knowledge
 from fhir_server.fhir.outcome import Unprocessable
+from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
+from fhir_server.store.operations import Transaction
+from fhir_server.store.protocol import Committed
 from fhir_server.workers.posting import practice as reading
 from fhir_server.workers.posting.closings import find_last_day, list_months, shut
 from fhir_server.workers.posting.practice import close_month, read_practice
@@ -164,6 +167,56 @@ async def test_charges_of_a_closed_month_stand(known: Knowledge, change: dict[st
         assert refused.status_code == 422 and "leave `enteredDate` out" in sentence(refused)
         assert (await client.put("ChargeItem/b12", json={**old, "status": "planned"})).status_code == 201
         assert (await client.put("ChargeItem/b12", json={**old, "enteredDate": "2026-04-01"})).status_code == 200
+
+
+class Shutting:
+    """A store in which a month is shut between the decision of a write and its commit."""
+
+    def __init__(self, context: Context, month: str) -> None:
+        self._context, self._store, self._month = context, context.unrestricted, month
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        if transaction.writes:
+            object.__setattr__(self._context, "unrestricted", self._store)
+            await shut(self._context, find_last_day(self._month))
+        return await self._store.transact(transaction)
+
+
+async def test_what_was_decided_before_its_month_was_shut_is_decided_again(known: Knowledge, store_uri: str) -> None:
+    async with money_clinic.practice(known, store_uri, clock := Clock("2026-03-05T12:00:00Z")) as client:
+        context = client.server.context
+        await bill(client, "03-05", "A1", "100")
+        await store(client, map(complete, Practice().enter("03-05", "B1", "100")))
+        charge = (await client.get("ChargeItem/b11")).json()
+        clock.set("2026-03-31T23:59:58Z")
+        object.__setattr__(context, "unrestricted", Shutting(context, "2026-02"))
+        february = {**charge, "id": "b12", "enteredDate": "2026-02-27"}
+        refused = await client.put("ChargeItem/b12", json=february)
+        assert refused.status_code == 422 and "that month is closed" in sentence(refused)
+        object.__setattr__(context, "unrestricted", Shutting(context, "2026-03"))
+        paid = await call(client, "Patient/a/$pay", amount=5, request="Claim/a1", key="k")
+        days = [each["valueDate"] for each in paid.json()["extension"] if each["url"] == POSTING_DATE]
+        assert paid.status_code == 201 and days == ["2026-04-01"]
+
+
+@pytest.mark.parametrize(
+    ("now", "waits"), [("2026-04-01T00:00:10Z", [80]), ("2026-04-01T00:01:30Z", []), ("2026-04-20T12:00:00Z", [])]
+)
+async def test_it_waits_for_what_was_dated_before_the_end_of_the_month_and_for_nothing_else(
+    known: Knowledge, now: str, waits: list[int]
+) -> None:
+    """`request_timeout` and 30 s more are 90 s."""
+    async with money_clinic.practice(known, clock=Clock(now)) as client:
+        waited: list[float] = []
+
+        async def pause(seconds: float) -> None:
+            waited.append(round(seconds))
+
+        await close_month(client.server.context, CALLER, "2026-03", pause)
+        assert waited == waits
 
 
 async def test_a_month_is_closed_once_it_is_over_and_after_a_death_again(known: Knowledge, store_uri: str) -> None:
