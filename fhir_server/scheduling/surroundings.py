@@ -19,7 +19,7 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Not, Or, Query, Scope
 from fhir_server.security.access import Reader
 from mappers.scheduling.calendars import Practice, longest_buffer
-from mappers.scheduling.elements import Resource, code_of, members, read_times, reference_of, slot_origin, target_of
+from mappers.scheduling.elements import Resource, code_of, members, read_span, reference_of, slot_origin, target_of
 from mappers.scheduling.intervals import DAY, MINUTE, Interval
 from mappers.scheduling.occupied import OCCUPYING, Occupied, list_occupied
 
@@ -68,12 +68,14 @@ class Surroundings:
 
 def tag(resource: Resource) -> Resource:
     """An Appointment or Slot with the tags by which it is found: `long`, and for our own Slots `made`, `published`."""
-    times = read_times(resource) if "start" in resource and "end" in resource else None
-    wanted = {_LONG} if isinstance(times, Interval) and times.end - times.start > _USUAL else set()
+    times = read_span(resource)
+    wanted = {_LONG} if times is not None and times.end - times.start > _USUAL else set()
     if resource["resourceType"] == "Slot" and (of_ours := _TAG_OF_ORIGIN.get(slot_origin(resource))):
         wanted.add(of_ours)
     meta = resource.get("meta") or {}
     tags = members(meta, "tag")
+    if not (tags or wanted):
+        return resource
     own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in _OURS]
     if {each["code"] for each in own} == wanted:
         return resource
@@ -178,16 +180,20 @@ async def read_days(
 
 def _list_near(found: Sequence[Resource], window: Interval, buffer: int) -> list[Resource]:
     """The Slots that touch the window; of Appointments those that do with a buffer, all where there are such Slots."""
-    slots = [each for each in found if each["resourceType"] == "Slot" and _touches(each, window)]
-    if slots:
-        return [*slots, *(each for each in found if each["resourceType"] == "Appointment")]
-    wide = Interval(window.start - buffer, window.end + buffer)
-    return [each for each in found if each["resourceType"] == "Appointment" and _touches(each, wide)]
-
-
-def _touches(resource: Resource, window: Interval) -> bool:
-    times = read_times(resource)
-    return isinstance(times, Interval) and times.overlaps(window)
+    low, high = window
+    slots: list[Resource] = []
+    near: list[Resource] = []
+    for each in found:
+        times = read_span(each)
+        if times is None:
+            continue
+        start, end = times
+        if each["resourceType"] == "Slot":
+            if start < high and low < end:
+                slots.append(each)
+        elif start < high + buffer and low - buffer < end:
+            near.append(each)
+    return [*slots, *(each for each in found if each["resourceType"] == "Appointment")] if slots else near
 
 
 def _list_bare(slots: Iterable[Resource], appointments: Iterable[Resource]) -> tuple[str, ...]:

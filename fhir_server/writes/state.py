@@ -133,7 +133,7 @@ class State:
         found: Sequence[Stored] = page.matches
         others = [scope for scope in query.scopes if not self._pending.holds_only(scope.type, beside)]
         own_id = beside.partition("/")[2]
-        if others or any(match.id == own_id for match in found):
+        if others or own_id in [match.id for match in found]:
             found = [match for match in found if match.reference not in self._pending]
         trees = await _parse_each(self.context, found)
         for scope in others:
@@ -145,8 +145,8 @@ class State:
         self.seen = page.seen
         for scope in scopes:
             if scope.type in asserted:
-                found = [match for match in page.matches if match.type == scope.type]
-                ids, versions = tuple([each.id for each in found]), tuple([each.version for each in found])
+                found = [each[1:3] for each in page.matches if each.type == scope.type]
+                ids, versions = zip(*found, strict=True) if found else ((), ())
                 self.assertions.append(Matches(Query((scope,)), ids, page.seen, versions))
 
     def assert_none(self, type: str, where: Clause, seen: int | None = None) -> None:
@@ -170,13 +170,14 @@ def _parse(stored: Stored) -> Tree:
 async def _parse_each(context: Context, found: Sequence[Stored]) -> list[Tree]:
     """The resources as trees; those of the last versions that were looked at are parsed once."""
     parsed: dict[tuple[str, str, int, int], Tree] = context.snapshots.setdefault("parsed", {})
-    keys = [stored[:4] for stored in found]
-    missing = [stored for key, stored in zip(keys, found, strict=True) if key not in parsed]
-    if missing:
-        trees = await context.long_work.run_each(_parse, missing)
-        if len(parsed) + len(missing) > MOST_PARSED:
-            parsed.clear()
-            if len(missing) < len(found):
-                return await _parse_each(context, found)
-        parsed.update(zip((stored[:4] for stored in missing), trees, strict=True))
-    return [parsed[key] for key in keys]
+    trees = [parsed.get(stored[:4]) for stored in found]
+    if None not in trees:
+        return trees  # type: ignore[return-value]
+    missing = [stored for stored, tree in zip(found, trees, strict=True) if tree is None]
+    added = await context.long_work.run_each(_parse, missing)
+    if len(parsed) + len(missing) > MOST_PARSED:
+        parsed.clear()
+        if len(missing) < len(found):
+            return await _parse_each(context, found)
+    parsed.update(zip((stored[:4] for stored in missing), added, strict=True))
+    return [parsed[stored[:4]] for stored in found]

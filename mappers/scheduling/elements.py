@@ -127,7 +127,7 @@ def read_period(period: Any, zone: tzinfo = UTC) -> Interval | None:
 
 def read_times(resource: Resource) -> Interval | Issue:
     """Start and end of an Appointment or Slot, or what is wrong with them."""
-    span = _read_span(resource.get("start"), resource.get("end"))
+    span = read_span(resource)
     if span is not None:
         return span
     kind = resource.get("resourceType", "Appointment")
@@ -146,7 +146,9 @@ def read_times(resource: Resource) -> Interval | Issue:
     return Interval(start, end)
 
 
-def _read_span(start: Any, end: Any) -> Interval | None:
+def read_span(resource: Resource) -> Interval | None:
+    """As `read_times`, None where something is wrong with them."""
+    start, end = resource.get("start"), resource.get("end")
     return _parse_span(start, end) if isinstance(start, str) and isinstance(end, str) else None
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from fhir_server.app import read_clock
-from fhir_server.search.query import And, Equals, Not, Query
-from fhir_server.store.contract.case import delete, put, query, terms
+from fhir_server.search.query import And, Bound, DateRange, Equals, Not, Or, Query
+from fhir_server.store.contract.case import dates, delete, put, query, terms
 from fhir_server.store.operations import Matches, Transaction, Write
 from fhir_server.store.protocol import AssertionFailed, HistoryPage, HistoryQuery
 from fhir_server.store.sqlite import open_store
 from fhir_server.store.sqlite import store as sqlite_store
 from fhir_server.store.sqlite.history import read_history
+from fhir_server.store.sqlite.recent import compile_plain
 from fhir_server.store.sqlite.standing import StandingAnswers
 from fhir_server.store.sqlite.writer import Writer
 
@@ -267,3 +268,91 @@ async def test_a_kept_history_answers_only_what_it_says(
     ):
         page = await store.history(asked)
         assert page == await store.history(replace(asked, brief=False)), asked
+
+
+DAY = 86_400_000_000
+
+
+def of_day(day: int, actor: str = "a") -> And:
+    """As a day of an actor is asked for: what begins shortly before or on it, or is tagged and began earlier."""
+    usual, long = (
+        DateRange("date", (Bound("low", "ge", day * DAY - before), Bound("low", "lt", (day + 1) * DAY)))
+        for before in (DAY // 12, 300 * DAY)
+    )
+    return And((Equals("actor", (actor,)), Or((usual, And((long, Equals("tag", ("long",))))))))
+
+
+def visit(id: str, day: float, actor: str = "a", *tags: str) -> Write:
+    start = int(day * DAY)
+    entries = terms(actor=[actor], tag=tags)
+    return put(f"Patient/{id}", replace(entries, dates=dates(date=[(start, start)]).dates))
+
+
+async def test_answers_about_days_are_what_searches_find(store: sqlite_store.SqliteStore, tmp_path: Path) -> None:
+    rng = random.Random(3)
+    wheres: list[Any] = [of_day(day, actor) for day in range(-3, 4) for actor in "ab"]
+    wheres += [And((Equals("actor", ("a",)), Equals("tag", ("long", "x")))), Equals("actor", ("a", "b"))]
+    wheres += [And((Not(Equals("tag", ("x",))), of_day(1)))]
+    asked = [query("Patient", where, brief=True, count=100) for where in wheres]
+    other = await open_store(f"sqlite:///{tmp_path}/fhir.db", read_clock)
+    try:
+        for number in range(120):
+            id, day = f"p{rng.randrange(15)}", rng.choice((-3, -2.95, 0, 0.01, 1, 1.95, 2, 3.5))
+            change = visit(id, day, rng.choice("abc"), *rng.sample(("long", "x", "y"), rng.randrange(3)))
+            change = change if rng.random() < 0.8 else delete(f"Patient/{id}")
+            await rng.choice((store, store, other)).transact(Transaction((change,)))
+            for each in asked if number % 10 == 9 else rng.sample(asked, 4):
+                page, searched = await store.search(each), await store.search(replace(each, brief=False))
+                assert page.matches == searched.matches, each
+    finally:
+        await other.close()
+
+
+async def test_a_write_is_compared_with_the_answers_of_its_day_alone(
+    store: sqlite_store.SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[Any] = []
+
+    def compile_and_note(clause: Any) -> Any:
+        matches = compile_plain(clause)
+        assert matches is not None
+
+        def match_and_note(candidate: Any) -> bool:
+            compared.append(candidate)
+            return matches(candidate)
+
+        return match_and_note
+
+    monkeypatch.setattr("fhir_server.store.sqlite.standing.compile_plain", compile_and_note)
+    asked = [query("Patient", of_day(day), brief=True, count=100) for day in range(60)]
+    await store.transact(Transaction((visit("p", 3.5),)))
+    for each in asked:
+        await store.search(each)
+    await store.transact(Transaction((visit("q", 30.5),)))
+    assert [each.id for each in (await store.search(asked[30])).matches] == ["q"]
+    assert len(compared) == 2  # with the next day as well, as what began late may be of it
+    await store.transact(Transaction((visit("r", 20.99),)))
+    assert (await store.search(asked[30])).matches != () and len(compared) == 4
+
+
+async def test_other_processes_are_looked_at_once_in_a_turn_of_the_event_loop(
+    store: sqlite_store.SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, follow = [], StandingAnswers._follow
+
+    def follow_and_note(self: StandingAnswers, connection: Any) -> None:
+        looks.append(connection)
+        follow(self, connection)
+
+    await store.search(ASKED)
+    await asyncio.sleep(0)
+    monkeypatch.setattr(StandingAnswers, "_follow", follow_and_note)
+    for _ in range(5):
+        assert (await store.search(ASKED)).matches == ()
+    assert len(looks) == 1
+    other = await open_store(f"sqlite:///{tmp_path}/fhir.db", read_clock)
+    await other.transact(Transaction((patient("a"),)))
+    await other.close()
+    for _ in range(5):
+        assert [each.id for each in (await store.search(ASKED)).matches] == ["a"]
+    assert len(looks) == 2

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import chain, takewhile
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from fhir_server.search import query as q
@@ -121,30 +121,39 @@ class RecentWrites:
     def can_check(self, assertion: Matches) -> bool:
         """Whether an assertion can be checked here, if no other process has written."""
         (scope,) = assertion.query.scopes
-        if self._data_version is None or assertion.seen is None or assertion.seen < self._before:
-            return False
-        return compile_plain(scope.where) is not None
+        return self._knows(assertion) and compile_plain(scope.where) is not None
+
+    def _knows(self, assertion: Matches) -> bool:
+        """Whether everything that was written since what an assertion has seen is known."""
+        return self._data_version is not None and assertion.seen is not None and assertion.seen >= self._before
 
     def holds(self, assertion: Matches, own: Sequence[WrittenEntries]) -> bool:
         """Whether an assertion certainly holds; `own`: what the open transaction has written."""
         (scope,) = assertion.query.scopes
-        matches = compile_plain(scope.where)
-        if matches is None or not self.can_check(assertion):
+        known = _compile(scope.where)
+        if known.matches is None or not self._knows(assertion):
             return False
-        seen = assertion.seen or 0
+        type, seen = scope.type, assertion.seen or 0
         latest: dict[str, Entries | None] = {}
-        for write in takewhile(lambda each: each.seq > seen, chain(reversed(own), reversed(self._writes))):
-            if write.type == scope.type:
-                latest.setdefault(write.id, write.entries)
+        for seq, written, id, entries in chain(reversed(own), reversed(self._writes)):
+            if seq <= seen:
+                break
+            if written == type and id not in latest:
+                latest[id] = entries
         if not latest:
             return True
         ids = frozenset(assertion.ids)
         if assertion.versions is not None and not ids.isdisjoint(latest):
             return False  # what matched has another version now
-        return all(
-            (entries is not None and matches(Candidate(scope.type, id, 0, entries))) == (id in ids)
-            for id, entries in latest.items()
-        )
+        for id, entries in latest.items():
+            # most of what is written at one time is about somebody else
+            if entries is None or known.lacks_term(entries.terms.get(known.parameter, ())):
+                matches = False
+            else:
+                matches = known.matches(Candidate(type, id, 0, entries))
+            if matches != (id in ids):
+                return False
+        return True
 
 
 def compile_plain(clause: q.Clause) -> Predicate | None:
@@ -152,16 +161,41 @@ def compile_plain(clause: q.Clause) -> Predicate | None:
 
     The same clause is asked about several times in one booking: it is known by what it is, as hashing it takes longer.
     """
+    return _compile(clause).matches
+
+
+class _Compiled(NamedTuple):
+    """A clause as a function, None where that is not plain.
+
+    What `lacks_term` is true of, asked about the terms of `parameter`, does not match.
+    """
+
+    clause: q.Clause
+    matches: Predicate | None
+    parameter: str
+    lacks_term: Callable[[Iterable[str]], bool]
+
+
+def _compile(clause: q.Clause) -> _Compiled:
     known = _compiled.get(id(clause))
-    if known is None or known[0] is not clause:
+    if known is None or known.clause is not clause:
         if len(_compiled) >= _MOST_COMPILED:
             _compiled.clear()
-        known = _compiled[id(clause)] = clause, compile_predicate(clause, _NO_OTHERS) if _is_plain(clause) else None
-    return known[1]
+        matches = compile_predicate(clause, _NO_OTHERS) if _is_plain(clause) else None
+        known = _compiled[id(clause)] = _Compiled(clause, matches, *_find_term(clause))
+    return known
+
+
+def _find_term(clause: q.Clause) -> tuple[str, Callable[[Iterable[str]], bool]]:
+    """A parameter, and whether terms are none of those of which each match has one."""
+    for part in clause.clauses if isinstance(clause, q.And) else (clause,):
+        if isinstance(part, q.Equals):
+            return part.parameter, frozenset(part.terms).isdisjoint
+    return "", lambda terms: False
 
 
 _MOST_COMPILED = 4096
-_compiled: dict[int, tuple[q.Clause, Predicate | None]] = {}
+_compiled: dict[int, _Compiled] = {}
 
 
 def _is_plain(clause: q.Clause) -> bool:

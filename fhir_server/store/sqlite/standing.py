@@ -8,17 +8,19 @@ was written since the last question, all is forgotten.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
 from fhir_server.search.match import Candidate, Predicate
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Page, Stored
+from fhir_server.store.sqlite.answer_keys import Key, iterate_keys, list_scope_keys
 from fhir_server.store.sqlite.catch_up import read_versions
 from fhir_server.store.sqlite.recent import WrittenEntries, compile_plain
 
@@ -41,11 +43,16 @@ _Key = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class _Answer:
-    """What a query finds, by type and id; `tests` by type, `terms` by which writes that may match find it."""
+    """What a query finds, by type and id; `tests` by type, `keys` by which writes that may match find it.
+
+    `parameters`, `marking`: those of the keys, by type.
+    """
 
     query: q.Query
     tests: Mapping[str, Predicate]
-    terms: Sequence[tuple[str, str, str]]
+    keys: Sequence[Key]
+    parameters: Mapping[str, str]
+    marking: Mapping[str, frozenset[str]]
     matches: dict[_Key, Stored] = field(default_factory=dict)
     size: int = 0
 
@@ -77,7 +84,7 @@ class StandingAnswers:
     def __init__(self) -> None:
         self._answers: OrderedDict[int, _Answer] = OrderedDict()
         """By the identity of the query: whoever asks often keeps it, and hashing it takes longer than an answer."""
-        self._by_term: defaultdict[tuple[str, str, str], set[_Answer]] = defaultdict(set)
+        self._by_key: defaultdict[Key, set[_Answer]] = defaultdict(set)
         self._holders: defaultdict[_Key, set[_Answer]] = defaultdict(set)
         self._histories: dict[tuple[tuple[str, ...], int], _History] = {}
         """By types and the most versions of a page; while nothing of these types is written, later ones follow."""
@@ -85,8 +92,12 @@ class StandingAnswers:
         """The latest `last_updated` of the versions that were followed: what commits later is not before it."""
         self._parameters: dict[str, frozenset[str]] = {}
         """By type that answers or histories are about, the parameters by whose terms answers are found."""
+        self._marking: dict[str, frozenset[str]] = {}
+        """By type, the parameters by whose dates and terms the marks of these keys are found."""
         self._size = 0
         self._newest, self._upkeep = 0, 0
+        self._is_followed = False
+        """In this turn of the event loop: what it knows of others came before."""
         self._lock = threading.Lock()
         self._waiting: deque[_Batch] = deque()
         self._waiting_versions, self._waiting_bytes = 0, 0
@@ -133,9 +144,10 @@ class StandingAnswers:
 
     def find(self, query: q.Query, connection: sqlite3.Connection) -> Page | None:
         """The page of a brief query as things are now; None: it is not known."""
-        self._follow(connection)
+        self._follow_once(connection)
         answer = self._answers.get(id(query))
         if answer is None or answer.query is not query:
+            self._follow(connection)  # to what the search is about to find
             return None
         self._answers.move_to_end(id(query))
         if len(answer.matches) > query.count or (query.most_bytes is not None and answer.size > query.most_bytes):
@@ -152,11 +164,12 @@ class StandingAnswers:
             return
         if before is not None:
             self._drop(before)
-        for type, parameter, _ in answer.terms:
+        for type, parameter in answer.parameters.items():
             self._parameters[type] = self._parameters.get(type, frozenset()) | {parameter}
+            self._marking[type] = self._marking.get(type, frozenset()) | answer.marking[type]
         self._answers[id(query)] = answer
-        for term in answer.terms:
-            self._by_term[term].add(answer)
+        for key in answer.keys:
+            self._by_key[key].add(answer)
         for match in page.matches:
             self._put(answer, match)
         while len(self._answers) > _MOST_ANSWERS or self._size > _MOST_BYTES:
@@ -164,13 +177,16 @@ class StandingAnswers:
 
     def find_history(self, query: HistoryQuery, connection: sqlite3.Connection) -> HistoryPage | None:
         """The page of a brief history, while nothing was written of its types; None: it is not known."""
-        self._follow(connection)
+        self._follow_once(connection)
         kept, since = self._histories.get((query.types, query.count)), _get_since(query)
         if kept is None or since is None or since < kept.since:
+            self._follow(connection)
             return None
         versions = kept.page.versions
         if since > kept.since and versions:
             versions = tuple([each for each in versions if each.last_updated >= since])
+            if not versions:  # who goes on from here asks for nothing before it again
+                self._histories[query.types, query.count] = _History(since, replace(kept.page, versions=()))
         return HistoryPage(versions, None, max(kept.page.horizon, self._horizon))
 
     def keep_history(self, query: HistoryQuery, page: HistoryPage) -> None:
@@ -182,6 +198,16 @@ class StandingAnswers:
             if len(self._histories) >= _MOST_HISTORIES:
                 self._histories.clear()
             self._histories[query.types, query.count] = _History(since, page)
+
+    def _follow_once(self, connection: sqlite3.Connection) -> None:
+        """As `_follow`, once in a turn of the event loop: what anybody asks for in it began before."""
+        if not self._is_followed:
+            self._is_followed = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._follow(connection)
+
+    def _end_turn(self) -> None:
+        self._is_followed = False
 
     def _follow(self, connection: sqlite3.Connection) -> None:
         """Bring the answers to the state that the connection sees."""
@@ -226,9 +252,8 @@ class StandingAnswers:
             del self._histories[key]
         touched = set(self._holders.get((type, id), ()))
         if entries is not None:
-            for parameter in self._parameters.get(type, ()):
-                for term in entries.terms.get(parameter, ()):
-                    touched |= self._by_term.get((type, parameter, term), _NONE)
+            for each in iterate_keys(type, entries, self._parameters.get(type, ()), self._marking.get(type, ())):
+                touched |= self._by_key.get(each, _NONE)
         candidate = Candidate(type, id, version.last_updated, entries) if entries is not None else None
         for answer in touched:
             if candidate is not None and answer.tests[type](candidate):
@@ -261,14 +286,14 @@ class StandingAnswers:
         for key in list(answer.matches):
             self._remove(answer, key)
         del self._answers[id(answer.query)]
-        for term in answer.terms:
-            self._by_term[term].discard(answer)
-            if not self._by_term[term]:
-                del self._by_term[term]
+        for each in answer.keys:
+            self._by_key[each].discard(answer)
+            if not self._by_key[each]:
+                del self._by_key[each]
 
     def _forget(self) -> None:
         self._answers.clear()
-        self._by_term.clear()
+        self._by_key.clear()
         self._holders.clear()
         self._histories.clear()
         self._size = 0
@@ -288,14 +313,14 @@ def _make_answer(query: q.Query) -> _Answer | None:
     """An empty answer; None where not every scope is plain and has an equality that each of its matches fulfils."""
     if query.sort or query.after is not None:
         return None
-    terms: list[tuple[str, str, str]] = []
+    keys: list[Key] = []
+    parameters: dict[str, str] = {}
+    marking: dict[str, frozenset[str]] = {}
     tests: dict[str, Predicate] = {}
     for scope in query.scopes:
-        parts = scope.where.clauses if isinstance(scope.where, q.And) else (scope.where,)
-        equality = next((part for part in parts if isinstance(part, q.Equals)), None)
-        test = compile_plain(scope.where)
-        if equality is None or test is None:
+        found, test = list_scope_keys(scope), compile_plain(scope.where)
+        if found is None or test is None:
             return None
-        tests[scope.type] = test
-        terms += [(scope.type, equality.parameter, term) for term in equality.terms]
-    return _Answer(query, tests, terms)
+        keys += found.keys
+        tests[scope.type], parameters[scope.type], marking[scope.type] = test, found.parameter, found.marking
+    return _Answer(query, tests, keys, parameters, marking)
