@@ -202,9 +202,9 @@ class StandingAnswers:
     def _follow_once(self, connection: sqlite3.Connection) -> None:
         """As `_follow`, once in a turn of the event loop: what anybody asks for in it began before."""
         if not self._is_followed:
-            self._is_followed = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
+            asyncio.get_running_loop().call_soon(self._end_turn)  # before the look: what is scheduled later sees more
             self._follow(connection)
+            self._is_followed = True
 
     def _end_turn(self) -> None:
         self._is_followed = False
