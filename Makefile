@@ -53,10 +53,10 @@ test: $(VENV)/.test
 test-full: $(VENV)/.test $(VENV)/.x12
 	$(PYTEST) -n auto -m long
 
-# What the tests of `make check` run of the product; to measure all of `make test` would take twice its time. Tests of cost are left
+# What the tests in memory run of the product; to measure all of `make test` would take twice its time. Tests of cost are left
 # out: what is measured takes longer, and what it is compared with does not.
 coverage: $(VENV)/.test
-	$(PYTEST) -n auto -m '$(QUICK)' --ignore tests/cost --cov --cov-report=
+	$(PYTEST) -n auto -m 'not long and not external' --ignore tests/cost --cov --cov-report=
 	$(BIN)/python -m scripts.coverage_table $(VENV)/coverage
 
 lint: $(VENV)/.test

@@ -1,6 +1,6 @@
 """Writes `tests/slow_tests.txt`: what `make check` leaves to `make test`, so that the rest takes a certain time.
 
-    python -m scripts.list_slow_tests --seconds 40
+    python -m scripts.list_slow_tests --seconds 30
 
 Runs the tests that are neither long nor external in this process, some minutes, and adds up the processor time of each
 function and its fixtures; what fixtures of a module or of the whole run take is no test's. The slowest functions are
@@ -62,7 +62,7 @@ class Meter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=40.0, help="processor time of what make check runs")
+    parser.add_argument("--seconds", type=float, default=30.0, help="processor time of what make check runs")
     most, meter, before = parser.parse_args().seconds, Meter(), LIST.read_text(encoding="utf-8")
     LIST.write_text("", encoding="utf-8")
     if pytest.main(["-n", "0", "-p", "no:cacheprovider", "-m", "not long and not external"], [meter]):
