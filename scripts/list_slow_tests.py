@@ -1,10 +1,11 @@
 """Writes `tests/slow_tests.txt`: what `make check` leaves to `make test`, so that the rest takes a certain time.
 
-    python -m scripts.list_slow_tests --seconds 30
+    python -m scripts.list_slow_tests --seconds 15
 
 Runs the tests that are neither long nor external in this process, some minutes, and adds up the processor time of each
 function and its fixtures; what fixtures of a module or of the whole run take is no test's. The slowest functions are
-listed until the others together take no more than the seconds given; each file keeps one. To run on an idle machine.
+listed until the others together take no more than the seconds given; each file keeps one, unless that takes more than
+a second. To run on an idle machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+LARGE = 1.0
+"""Seconds of processor time that the one function that a file keeps may take."""
+
 LIST = Path(__file__).parent.parent / "tests" / "slow_tests.txt"
 
 
@@ -26,7 +30,7 @@ def find_slow(seconds: Mapping[str, float], most: float) -> list[str]:
     in_file = Counter(name.partition("::")[0] for name in seconds)
     for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
         file = name.partition("::")[0]
-        if left > most and in_file[file] > 1:
+        if left > most and (in_file[file] > 1 or spent > LARGE):
             left -= spent
             in_file[file] -= 1
             slow.append(name)
@@ -62,7 +66,7 @@ class Meter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="processor time of what make check runs")
+    parser.add_argument("--seconds", type=float, default=15.0, help="processor time of what make check runs")
     most, meter, before = parser.parse_args().seconds, Meter(), LIST.read_text(encoding="utf-8")
     LIST.write_text("", encoding="utf-8")
     if pytest.main(["-n", "0", "-p", "no:cacheprovider", "-m", "not long and not external"], [meter]):
