@@ -132,9 +132,8 @@ async def read_search(context: Context, request: Request, search_request: Search
     if context.partners and (priors := await read_priors(context)):
         reader = context.reader(request.caller)
         scopes = tuple([Scope(each.type, await include_priors(reader, each.where, priors)) for each in scopes])
-    query = replace(parsed.query, scopes=scopes, after=search_request.after)
-    if not inside:
-        query = replace(query, most_bytes=context.settings.max_answer)
+    most_bytes = None if inside else context.settings.max_answer
+    query = replace(parsed.query, scopes=scopes, after=search_request.after, most_bytes=most_bytes)
     return replace(parsed, query=query, contained=inside)
 
 

@@ -4,7 +4,7 @@ A token holds the terms of a search, which may have been POSTed to keep them out
 
 Construction, version 1 (SIV: the tag is the nonce, so there is none to reuse):
 
-    text   = zlib(JSON)                       S = secret of the store, 32 bytes
+    text   = JSON, longer ones zlib(JSON)     S = secret of the store, 32 bytes
     tag    = BLAKE2b-128(key=S, person="fhir-page-tag-1", text)
     sealed = text XOR SHAKE-256(BLAKE2b-256(key=S, person="fhir-page-key-1", tag))
     token  = base64url(0x01 | tag | sealed)
@@ -30,6 +30,8 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 
 VERSION = 1
 _TAG_BYTES = 16
+_SHORT = 256
+"""Bytes of text that are not compressed: meanwhile other threads have the interpreter, and to get it back takes longer."""
 MAX_LENGTH = 60_000
 """Characters; the server reads URLs of up to 65,535."""
 
@@ -39,7 +41,9 @@ def seal(secret: bytes, payload: Mapping[str, Any]) -> str:
 
     Raises TooCostly for one that is too long for a URL: then nobody could follow the link.
     """
-    text = zlib.compress(orjson.dumps(payload), 1)
+    text = orjson.dumps(payload)
+    if len(text) > _SHORT:
+        text = zlib.compress(text, 1)
     tag = _compute_tag(secret, text)
     token = _encode(bytes((VERSION,)) + tag + _crypt(secret, tag, text))
     if len(token) > MAX_LENGTH:
@@ -60,7 +64,7 @@ def open_token(secret: bytes, token: str, now: int) -> dict[str, Any]:
     text = _crypt(secret, tag, crypted)
     if sealed[:1] != bytes((VERSION,)) or not hmac.compare_digest(tag, _compute_tag(secret, text)):
         raise Invalid("This page link was not made by this server or was changed; start the search again.")
-    payload: dict[str, Any] = orjson.loads(zlib.decompress(text))
+    payload: dict[str, Any] = orjson.loads(text if text[:1] == b"{" else zlib.decompress(text))
     if payload.get("expires", now) < now:
         raise Invalid("This page link has expired; start the search again.", code="expired")
     return payload

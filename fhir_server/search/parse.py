@@ -117,8 +117,10 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
             applied.append((name, value))
     words = _list_searched_words(clauses)
     _check_combination(result, words)
-    sort = tuple(replace(key, words=words) if key.kind == "score" else key for key in result.sort)
-    query = _build_query(clauses, replace(result, sort=sort), criteria.registry, options)
+    if words:
+        sort = tuple([replace(key, words=words) if key.kind == "score" else key for key in result.sort])
+        result = replace(result, sort=sort)
+    query = _build_query(clauses, result, criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
         tuple(applied),

@@ -24,6 +24,18 @@ def test_a_token_opens_to_what_was_sealed() -> None:
     assert paging.open_token(SECRET, paging.seal(SECRET, PAYLOAD), NOW) == PAYLOAD
 
 
+def test_long_texts_are_compressed_and_open_to_what_was_sealed() -> None:
+    payload = {"pairs": [["identifier", "urn:ssn|999-12-3456"]] * 500}
+    token = paging.seal(SECRET, payload)
+    assert len(token) < 1000
+    assert paging.open_token(SECRET, token, NOW) == payload
+
+
+def test_a_token_of_an_earlier_release_which_compressed_all_of_them_opens() -> None:
+    token = "ARgcMsLKr_7TIa4PsMmaL6JTqEoYyyLouqVDH3HFW-R1gaMI69H0z0IUghIVYTzPmRxJtMtyJI3fYmL2QdNBsZv2ewE3upVeONhbvilN"
+    assert paging.open_token(SECRET, token, NOW) == {"pairs": [["family", "Okafor"]], "after": ["Patient/23"]}
+
+
 def test_numbers_of_a_sort_key_keep_their_type_and_value() -> None:
     payload = {"after": [NOW, -(2**62), 0.1, "1"]}
     opened = paging.open_token(SECRET, paging.seal(SECRET, payload), NOW)["after"]
