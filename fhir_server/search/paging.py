@@ -30,8 +30,8 @@ from fhir_server.fhir.outcome import Invalid, TooCostly
 
 VERSION = 1
 _TAG_BYTES = 16
-_SHORT = 256
-"""Bytes of text that are not compressed: meanwhile other threads have the interpreter, and to get it back takes longer."""
+_SHORT = 512
+"""Bytes that are not compressed: meanwhile another thread has the interpreter, and to get it back takes longer."""
 MAX_LENGTH = 60_000
 """Characters; the server reads URLs of up to 65,535."""
 

@@ -20,7 +20,7 @@ from fhir_server.search.parameter_clause import (
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parameters.element_keys import list_element_names
 from fhir_server.search.parameters.quantity import CANONICAL
-from fhir_server.search.query import NOTHING, And, Clause, Or, Query, Scope, Words
+from fhir_server.search.query import NOTHING, And, Clause, Or, Query, Scope, Sort, Words
 from fhir_server.search.registry import Registry
 from fhir_server.search.result_parameters import (
     PARAMETERS,
@@ -118,8 +118,7 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
     words = _list_searched_words(clauses)
     _check_combination(result, words)
     if words:
-        sort = tuple([replace(key, words=words) if key.kind == "score" else key for key in result.sort])
-        result = replace(result, sort=sort)
+        result = replace(result, sort=_score_by(words, result.sort))
     query = _build_query(clauses, result, criteria.registry, options)
     return Search(
         replace(query, scopes=()) if result.contained == "true" else query,
@@ -129,6 +128,10 @@ def parse(types: Sequence[str], pairs: Pairs, criteria: Criteria, options: Optio
         None if result.contained == "false" else _plan_contained(query, result, criteria.registry),
         words,
     )
+
+
+def _score_by(words: tuple[Words, ...], sort: Sequence[Sort]) -> tuple[Sort, ...]:
+    return tuple([replace(key, words=words) if key.kind == "score" else key for key in sort])
 
 
 def _plan_contained(query: Query, result: Result, registry: Registry) -> ContainedSearch:

@@ -7,9 +7,10 @@ Semantics of R4 search: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 from fhir_server.search.entries import TextParameter
 
@@ -272,24 +273,24 @@ Clause = (
 )
 
 
+_CHILDREN: Mapping[type, Callable[[Any], tuple[Clause, ...]]] = {
+    **dict.fromkeys((And, Or), attrgetter("clauses")),
+    Not: lambda clause: (clause.clause,),
+    **dict.fromkeys((Chain, Has, CanonicalChain, CanonicalHas, Within), lambda clause: (clause.where,)),
+    Every: lambda clause: tuple([scope.where for scope in clause.scopes]),
+}
+
+
 def iterate_children(clause: Clause) -> tuple[Clause, ...]:
     """The clauses that a clause directly consists of, the `where` of a link included; () for a leaf of the tree."""
-    match clause:
-        case And(clauses) | Or(clauses):
-            return clauses
-        case Not(child):
-            return (child,)
-        case Chain(where=child) | Has(where=child) | CanonicalChain(where=child) | CanonicalHas(where=child):
-            return (child,)
-        case Within(where=child):
-            return (child,)
-        case Every(scopes=scopes):
-            return tuple(scope.where for scope in scopes)
-    return ()
+    find = _CHILDREN.get(clause.__class__)
+    return find(clause) if find is not None else ()
 
 
 def rewrite_clause(clause: Clause, function: Callable[[Clause], Clause]) -> Clause:
     """The clause with `function` applied to each of its children, in their order; a leaf as it is."""
+    if clause.__class__ not in _CHILDREN:
+        return clause
     match clause:
         case And(clauses) | Or(clauses):
             return replace(clause, clauses=tuple(map(function, clauses)))

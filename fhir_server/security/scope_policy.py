@@ -19,9 +19,8 @@ Pairs = tuple[tuple[str, str], ...]
 Needs = Mapping[str, str]
 """Resource type (ANY_TYPE: that of the URL, or every type) → the permissions that an operation needs on it."""
 
-LABELS: Pairs = tuple(
-    ("_security:not", f"http://terminology.hl7.org/CodeSystem/v3-Confidentiality|{code}") for code in ("R", "V")
-)
+_CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+LABELS: Pairs = tuple(("_security:not", f"{_CONFIDENTIALITY}|{code}") for code in ("R", "V"))
 """What a resource matches that is neither restricted nor very restricted: others need a scope that names the label."""
 
 DIRECTORY = frozenset(
@@ -171,7 +170,8 @@ class ScopePolicy:
                 parts.append(self._build_referred(grant, type))
         pairs = tuple(pair for pair in scope.query if (type, pair) != ("Provenance", WHATEVER_TARGET))
         if not names_label(pairs):
-            pairs = (*pairs, *LABELS)
+            # the labels as one criterion, which is asked of each resource that is found
+            pairs = (*pairs, ("_security:not", ",".join(label for _, label in LABELS)))
         parts.append(self._parse(type, pairs))
         return parts[0] if len(parts) == 1 else And(tuple(parts))
 

@@ -253,6 +253,24 @@ def test_a_new_code_is_found_by_its_prefix_at_once(tmp_path: Path) -> None:
     run_on_store(path, test)
 
 
+def test_the_first_label_of_a_type_hides_at_once(tmp_path: Path) -> None:
+    """What access tests for is a parameter that no resource had, until another process stores one."""
+    path = tmp_path / "a.db"
+    visible = (And(), Not(Equals("label", ("R", "V"))))
+
+    async def test(store: SqliteStore) -> None:
+        other = await open_store(f"sqlite:///{path}", Ticks())
+        await write(store, put("Basic/1", terms(code=["c"])), put("Basic/2", terms(code=["c"])))
+        for where in (And((Equals("code", ("c",)), visible[1])), And(visible)):
+            assert await ids(other, "Basic", where) == ["1", "2"]
+        await write(store, put("Basic/2", terms(code=["c"], label=["V"])))
+        for where in (And((Equals("code", ("c",)), visible[1])), And(visible)):
+            assert await ids(other, "Basic", where) == ["1"]
+        await other.close()
+
+    run_on_store(path, test)
+
+
 def test_a_link_to_what_comes_later_is_a_link(tmp_path: Path) -> None:
     """References may be stored before their target (FHIR_REFERENCES=allow, design.md §5)."""
     named = Chain("patient", "Patient", Equals("family", ("smith",)))

@@ -59,9 +59,9 @@ def _probe_equals(clause: q.Equals, type: str, alias: str, context: Context) -> 
     if len(clause.terms) > _MANY_TERMS:  # the resource's own few are looked up
         condition: Sql = "j.value IN (SELECT value FROM json_each(?))", (format_json(clause.terms),)
         return _probe_parts(_find_term_parts(clause.terms), clause, alias, condition)
-    tp = context.find_code(type, clause.parameter)
+    tp, codes = context.compile_code(type, clause.parameter)
     probes = [
-        (f"EXISTS (SELECT 1 FROM {table} WHERE tp = ? AND {condition} AND rid = {alias}.rid)", (tp, *values))
+        (f"EXISTS (SELECT 1 FROM {table} WHERE tp = {tp} AND {condition} AND rid = {alias}.rid)", (*codes, *values))
         for table, condition, values in _compile_terms(clause.terms)
     ]
     text, all_values = join(probes, "OR")

@@ -33,6 +33,8 @@ def compile_membership(column: str, values: Sequence[str]) -> Sql:
     """The column has one of the values."""
     if len(values) == 1:
         return f"{column} = ?", (values[0],)
+    if len(values) == 2:
+        return f"{column} IN (?, ?)", tuple(values)
     return f"{column} IN (SELECT value FROM json_each(?))", (format_json(values),)
 
 

@@ -26,6 +26,16 @@ class Context:
         """The number of a type, or of one of its parameters (the column `tp`)."""
         return self.names.find_code(self.connection, type, parameter)
 
+    def compile_code(self, type: str, parameter: str) -> tuple[str, tuple[int | str, ...]]:
+        """The number of a parameter as SQL and its value; the statement itself looks for one that is not known here.
+
+        Most tests ask about what some resource has, but those of access ask about labels that often none has.
+        """
+        code = self.names.get_code(type, parameter)
+        if code is not None:
+            return "?", (code,)
+        return "(SELECT code FROM name WHERE name = ?)", (f"{type}.{parameter}",)
+
 
 COLUMNS = {"d": "quick", "l": "quick", "t": "terms", "n": "numbers"}
 """The column of `entries` in which each part is (`rows.Columns`)."""

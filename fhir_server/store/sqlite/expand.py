@@ -57,6 +57,8 @@ def expand_clause(clause: q.Clause, type: str, context: Context) -> q.Clause:
 
 def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Clause:
     """The clause with at most `room` entries on the parser's stack, which are enough for ids."""
+    if isinstance(clause, q.Equals) and room >= _LEAF_DEPTH:
+        return clause
     if _measure_depth(clause, type, context) > room:
         return _find_ids(_expand(clause, type, context, _MOST_DEPTH), type, context)
     within = room - _DEPTHS.get(clause.__class__, _LEAF_DEPTH)
@@ -70,7 +72,8 @@ def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Claus
         case q.Or(clauses):
             return _shorten(simplify_or(_expand(part, type, context, within) for part in clauses), type, context)
         case q.Not(child):
-            return q.Not(_expand(child, type, context, within))
+            expanded_child = _expand(child, type, context, within)
+            return clause if expanded_child is child else q.Not(expanded_child)
         case q.Chain() | q.Within():
             return _expand_nested(clause, type, context, room)
         case q.Has() if not context.names.has_code(clause.type, clause.parameter):

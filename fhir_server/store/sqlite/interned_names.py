@@ -30,9 +30,13 @@ class Names:
             self._codes.setdefault(type, {})[parameter] = code
             self._newest = max(self._newest, code)
 
+    def get_code(self, type: str, parameter: str) -> int | None:
+        """The code of a parameter of a type, where it was known at the last refresh."""
+        return self._codes.get(type, {}).get(parameter)
+
     def find_code(self, connection: sqlite3.Connection, type: str, parameter: str = "") -> int:
         """The code of a type, or of one of its parameters; UNKNOWN if nothing was stored under it yet."""
-        code = self._codes.get(type, {}).get(parameter)
+        code = self.get_code(type, parameter)
         if code is None:
             self.refresh(connection)
             code = self._codes.get(type, {}).get(parameter, UNKNOWN)

@@ -70,8 +70,8 @@ def plan(where: q.Clause, type: str, limit: int, context: Context, sizes: Sizes,
     # About where entering one clause alone begins to cost more than walking.
     cap = CAP if limit == 1 else min(CAP, max(_LEAST_CAP, int(1.5 * sqrt(limit * total))))
     counted = sizes.measure_clauses(indexed, type, context, cap)
-    if len(parts) == 1 and parts[0] in counted and counted[parts[0]].rows <= min(limit, _FEW):
-        return Plan(parts, parts[0], False, 0, context)  # any walk would meet as many on its way
+    if len(indexed) == 1 and indexed[0] in counted and counted[indexed[0]].rows <= min(limit, _FEW):
+        return Plan(parts, indexed[0], False, 0, context)  # any walk would meet as many on its way
     guess = {part: counted[part].matches if part in counted else max(cap, total // 4) for part in indexed}
     shares = {part: min(1.0, guess.get(part, total / 2) / total) for part in parts}
     parts = tuple(sorted(parts, key=lambda part: _estimate_test(part) / (1.001 - shares[part])))
