@@ -287,6 +287,9 @@ class _Incoming:
             self._large.release()
 
 
+_ENDED = "The receiver closed the connection without an acknowledgement."
+
+
 class Connection:
     """One connection to a receiver: a message is sent, and its acknowledgement awaited, before the next."""
 
@@ -315,11 +318,16 @@ class Connection:
 
     async def read(self) -> bytes:
         """The next message that comes. Raises ConnectionError at the end of the connection."""
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionResetError as error:
+            if error.errno is None:  # what asyncio says of a connection that ended in order: `Connection lost`
+                raise ConnectionResetError(_ENDED) from None
+            raise
         while (frame := self._frames.next()) is None:
             data = await self._reader.read(_PIECE)
             if not data:
-                raise ConnectionResetError("The receiver closed the connection without an acknowledgement.")
+                raise ConnectionResetError(_ENDED)
             self._frames.feed(data)
         return frame.message
 

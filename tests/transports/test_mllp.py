@@ -60,6 +60,15 @@ async def listening(
         await listener.stop(1)
 
 
+async def test_a_connection_that_ended_before_the_message_is_told() -> None:
+    async with listening() as hall:
+        connection = await Connection.open("127.0.0.1", hall.port, None)
+        connection.abort()
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionError, match="without an acknowledgement"):
+            await connection.exchange(b"MSH|1\r")
+
+
 MESSAGES = [b"MSH|1\rPID|\xfc\r", b"", b"x" * 70_000]
 
 
