@@ -28,8 +28,8 @@ _USUAL = 2 * 60 * MINUTE
 LONGEST = 366 * DAY
 MOST_READ = 100_000
 """Resources of a type that one request may read."""
-_MOST_A_DAY = 500
-"""Appointments and Slots of an actor's day that are looked at as a whole."""
+_MOST_LOOKED_AT = 500
+"""Appointments and Slots of an actor's day, or of all days of a patient, that are looked at as a whole."""
 _MOST_APART = 8
 """Actors that are asked about one by one."""
 _PAGE, _PAGE_BYTES = 20_000, 32 * 1024 * 1024
@@ -136,7 +136,13 @@ def _build_query(references: tuple[str, ...], schedules: tuple[str, ...], start:
     """What is looked for of an actor from one midnight to another; built once, as it is asked often."""
     wanted = _build_wanted(references, schedules, Interval(start, end))
     scopes = tuple(Scope(type, where) for type, where in wanted.items())
-    return Query(scopes, count=_MOST_A_DAY, brief=True)
+    return Query(scopes, count=_MOST_LOOKED_AT, brief=True)
+
+
+@lru_cache(4096)
+def _build_query_of_all(references: tuple[str, ...]) -> Query:
+    """All Appointments of an actor without a Schedule, such as a patient, who has few of them."""
+    return Query((Scope("Appointment", Equals("actor", references)),), count=_MOST_LOOKED_AT, brief=True)
 
 
 async def _complete(
@@ -160,14 +166,16 @@ async def read_days(
 ) -> Surroundings:
     """As `read_surroundings`, but each actor's whole days are looked at, which many bookings ask for alike.
 
-    Days on which there is more than may be looked at are narrowed to the window.
+    Of a patient all days are. Where there is more than may be looked at, that is narrowed to the window.
     """
     people = list(dict.fromkeys(actors))
     groups = [(each,) for each in people] if look.apart and len(people) <= _MOST_APART else [tuple(people)]
     start, end = window.start // DAY * DAY, -(-window.end // DAY) * DAY
     found: list[Resource] = []
     for group in groups:
-        query = _build_query(list_references(group, practice), list_schedules(group, practice), start, end)
+        references, schedules = list_references(group, practice), list_schedules(group, practice)
+        alone = look.apart and not schedules
+        query = _build_query_of_all(references) if alone else _build_query(references, schedules, start, end)
         trees = await look.ask(query)
         if trees is None:
             return await read_surroundings(find, people, window, practice, now)

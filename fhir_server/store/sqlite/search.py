@@ -29,7 +29,7 @@ from fhir_server.store.sqlite.context import Context
 from fhir_server.store.sqlite.expand import expand_clause
 from fhir_server.store.sqlite.interned_names import Names
 from fhir_server.store.sqlite.numbers import measure_distance
-from fhir_server.store.sqlite.plan import Plan, plan
+from fhir_server.store.sqlite.plan import Plan, plan, plan_brief
 from fhir_server.store.sqlite.statements import begin_snapshot, format_json
 
 # Index rows of a walk by terms that are looked at together, at first and at most.
@@ -104,14 +104,13 @@ class Search:
         Raises BudgetExceeded.
         """
         with self.limit():
-            found = self._glance(expand_clause(scope.where, scope.type, self._context), scope.type)
-            return bool(self._find(q.Query((scope,)), 1)) if found is None else found
-
-    def _glance(self, where: q.Clause, type: str) -> bool | None:
-        """Whether the index has anything for a clause, without a plan; None for one that this does not tell."""
-        rids = select_clause(where, type, self._context) if isinstance(where, q.Equals | q.StartsWith) else None
-        # Index rows exist for current resources only: nothing else needs a look.
-        return None if rids is None else bool(self._fetch_number(f"SELECT EXISTS ({rids[0]})", rids[1]))
+            where = expand_clause(scope.where, scope.type, self._context)
+            entry = where if isinstance(where, q.Equals | q.StartsWith) else None
+            rids = select_clause(entry, scope.type, self._context) if entry is not None else None
+            if rids is None:
+                return bool(self._find(q.Query((scope,)), 1))
+            # Index rows exist for current resources only: nothing else needs a look.
+            return bool(self._fetch_number(f"SELECT EXISTS ({rids[0]})", rids[1]))
 
     @contextmanager
     def limit(self) -> Iterator[None]:
@@ -155,9 +154,10 @@ class Search:
         return matches[:limit]
 
     def _find_in_type(self, where: q.Clause, type: str, query: q.Query, limit: int) -> list[Match]:
-        if query.brief and self._glance(where, type) is False:
+        chosen = plan_brief(where, type, self._context) if query.brief else None
+        if chosen is not None and not chosen.rows:
             return []
-        chosen = plan(where, type, limit, self._context, self._sizes, bool(query.sort))
+        chosen = chosen or plan(where, type, limit, self._context, self._sizes, bool(query.sort))
         run = _Run(self._connection, chosen, type, query, self._find_in_type)
         if any(key.kind == "score" for key in query.sort):
             self._check_scored(chosen, type)
