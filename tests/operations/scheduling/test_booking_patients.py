@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from fhir_server.app import Knowledge
+from fhir_server.scheduling import surroundings
 from tests.conftest import Client
 from tests.operations.scheduling.booking_clinic import Tree, call, diagnostics, entries, practice, store, visit
 
@@ -51,6 +52,24 @@ async def test_a_new_patient_is_created_with_the_booking_and_found_by_the_next(c
     )
     assert clash.status_code == 409 and f"Patient/{eve['id']}" in diagnostics(clash)
     assert len(await entries(clinic, "Patient?family=Quill")) == 1
+
+
+@pytest.mark.parametrize("most", [500, 3])
+async def test_a_patient_of_many_visits_is_taken_when_one_of_them_is(
+    clinic: Client, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Of a patient all visits are looked at, of one with more than that those around the time."""
+    monkeypatch.setattr(surroundings, "_MOST_LOOKED_AT", most)
+    surroundings._build_query_of_all.cache_clear()
+    await store(clinic, [{"resourceType": "Patient", "id": "often"}])
+    for hour in range(9, 14):
+        answer = await clinic.post("Appointment", json=visit(f"{hour:02}:00", f"{hour:02}:30", PINE, "Patient/often"))
+        assert answer.status_code == 201, answer.text
+    clash = await clinic.post("Appointment", json=visit("11:15", "11:45", "Practitioner/elm", "Patient/often"))
+    assert clash.status_code == 409 and "`Patient/often` is taken" in diagnostics(clash)
+    free = await clinic.post("Appointment", json=visit("11:30", "12:00", "Practitioner/elm", "Patient/often"))
+    assert free.status_code == 201, free.text
+    surroundings._build_query_of_all.cache_clear()
 
 
 async def test_a_refused_booking_creates_nobody(clinic: Client) -> None:
