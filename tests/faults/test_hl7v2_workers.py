@@ -63,6 +63,8 @@ async def send(port: int, messages: list[bytes], seed: int, acknowledged: list[b
                 connection = connection or await Connection.open("127.0.0.1", port, None)
                 answer = await connection.exchange(message, PATIENCE)
             except OSError:
+                if connection is not None:
+                    connection.abort()
                 connection = None
                 await asyncio.sleep(0.05 * roll.random())
                 continue

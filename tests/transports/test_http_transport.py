@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,11 @@ async def test_what_nobody_listens_to_left_no_octet() -> None:
 
 
 async def test_one_who_does_not_answer_in_time_left_it_unanswered() -> None:
-    server = await asyncio.start_server(lambda reader, writer: asyncio.sleep(5), "127.0.0.1", 0)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            await reader.read()  # until the other side gives up
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     result = await Http().deliver({"url": url, "seconds": "0.2"}, "77", PAYLOAD)
     assert (result.outcome, "within 0.2 seconds" in result.reason) == ("unanswered", True)
