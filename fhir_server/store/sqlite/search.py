@@ -105,8 +105,8 @@ class Search:
         """
         with self.limit():
             where = expand_clause(scope.where, scope.type, self._context)
-            entry = where if isinstance(where, q.Equals | q.StartsWith) else None
-            rids = select_clause(entry, scope.type, self._context) if entry is not None else None
+            is_plain = isinstance(where, q.Equals | q.StartsWith)
+            rids = select_clause(where, scope.type, self._context) if is_plain else None
             if rids is None:
                 return bool(self._find(q.Query((scope,)), 1))
             # Index rows exist for current resources only: nothing else needs a look.
