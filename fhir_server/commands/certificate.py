@@ -48,8 +48,12 @@ class CertificateWatch:
             self.reload()
 
     def reload_at_signal(self) -> None:
-        """Load the files again whenever the process of this event loop gets RELOAD_SIGNAL."""
+        """Load the files again whenever the process of this event loop gets RELOAD_SIGNAL, and now.
+
+        Now, because they were loaded before the process was ready for the signal, or even in the process it came from.
+        """
         asyncio.get_running_loop().add_signal_handler(RELOAD_SIGNAL, self.reload)
+        self.reload()
 
     def reload(self) -> None:
         """Load the files, changed or not; see `check`."""

@@ -107,8 +107,8 @@ class Patience:
 class Workers:
     """Accepts on `listeners` for `number` processes, each of which runs `serve` with its end of a channel.
 
-    A worker that ends is started again, later and later when that goes on; if the first to start fail, all stop. One
-    whose loop stands still is replaced. `say` tells of each; `announce` is called once the port listens.
+    A worker that ends is started again, later and later when that goes on; if none was ready yet, all stop. One whose
+    loop stands still is replaced. `say` tells of each; `announce` is called once the port listens.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Workers:
             when = f" in {pause:g} seconds, since workers keep ending" if pause else ""
             self._say(f"Worker {worker.process} ended with status {status}; another one is started{when}.")
             self._restarts.append(time.monotonic() + pause if pause else 0.0)
-        elif any(each.ready for each in self._workers):
+        elif self._listens:  # one was ready once, so that this is no failed start of the whole
             self._say(f"Worker {worker.process} did not start (status {status}); it is tried again.")
             self._restarts.append(time.monotonic() + _RESTART_SECONDS)
         else:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import ssl
@@ -116,33 +115,56 @@ def test_a_refused_message_makes_send_end_with_one(site: Path, tmp_path: Path) -
 
 def test_sighup_gives_a_listener_the_certificate_that_lies_there_now(site: Path) -> None:
     first, key = make_certificate(site)
-    (site / "new").mkdir()
-    second, second_key = make_certificate(site / "new")
-
-    async def connect(port: int, authority: str) -> None:
-        tls = ssl.create_default_context(cafile=authority)
-        await (await Connection.open("localhost", port, tls)).close()
-
-    kept = str(site / "kept.pem")
-    shutil.copy(first, kept)
     with listening(site, "--certificate", first, "--key", key, "--workers", "2") as (process, port):
-        asyncio.run(connect(port, kept))
-        # as if nothing had changed: time and size of each file are those from before
-        for mine, new in ((first, second), (key, second_key)):
-            before = Path(mine).stat()
-            Path(mine).write_text(Path(new).read_text().ljust(before.st_size, "\n"))
-            os.utime(mine, ns=(before.st_mtime_ns, before.st_mtime_ns))
-        process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                for _ in range(4):  # of both workers
-                    asyncio.run(connect(port, second))
-                break
-            except ssl.SSLCertVerificationError:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
+        connect_with(first, port)
+        second = replace_unnoticed(first, key)
+        process.send_signal(signal.SIGHUP)  # also of a worker that is just starting
+        wait_until_trusted(second, port)
         assert process.poll() is None
+
+
+def test_a_worker_that_is_replaced_has_the_certificate_that_lies_there_now(site: Path) -> None:
+    first, key = make_certificate(site)
+    with listening(site, "--certificate", first, "--key", key, "--workers", "2") as (process, port):
+        connect_with(first, port)
+        second = replace_unnoticed(first, key)
+        for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(worker), signal.SIGKILL)
+        wait_until_trusted(second, port)
+
+
+def connect_with(authority: str, port: int) -> None:
+    """A connection that trusts this certificate alone, and its end."""
+
+    async def connect() -> None:
+        await (await Connection.open("localhost", port, ssl.create_default_context(cafile=authority))).close()
+
+    asyncio.run(connect())
+
+
+def wait_until_trusted(authority: str, port: int) -> None:
+    """Return once four connections in a row, to both of two workers then, are taken with this certificate."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            for _ in range(4):
+                connect_with(authority, port)
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def replace_unnoticed(certificate: str, key: str) -> str:
+    """Put another certificate and key in these files, whose times and sizes stay; a copy of the other certificate."""
+    folder = Path(certificate).parent / "new"
+    folder.mkdir()
+    second = make_certificate(folder)
+    for mine, new in zip((certificate, key), second, strict=True):
+        before = Path(mine).stat()
+        Path(mine).write_text(Path(new).read_text().ljust(before.st_size, "\n"))
+        os.utime(mine, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    return second[0]
 
 
 def make_certificate(folder: Path) -> tuple[str, str]:
