@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from fhir_server.requests.request import Pairs
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.parameters import Criteria
 from fhir_server.search.parse import parse
-from fhir_server.search.query import Clause
-from fhir_server.search.registry import Registry
+from fhir_server.search.query import Clause, Equals, Or
+from fhir_server.search.registry import Parameter, Registry
 from fhir_server.security.access_tokens import accept_access_tokens
 from fhir_server.security.audit import Audit
 from fhir_server.security.audit_file import open_audit_file
@@ -78,7 +78,9 @@ def build_scope_policy(
         return parse((type,), pairs, make_criteria(""), STRICT).query.scopes[0].where
 
     def enclose(type: str, id: str) -> Clause | None:
-        return build_compartment_clause(definitions, "Patient", id, type) if type in members else None
+        if type not in members:
+            return None
+        return name_patient(build_compartment_clause(definitions, "Patient", id, type), registry.parameters(type))
 
     def list_referrers(type: str) -> Iterator[tuple[str, str]]:
         for source in registry.types:
@@ -89,6 +91,20 @@ def build_scope_policy(
     needs = {code: operation.needs for code, operation in OPERATIONS.items() if operation.needs is not None}
     by_name = frozenset({TYPE} if settings.audit == "resources" else ())
     return ScopePolicy(needs, parse_restriction, enclose, list_referrers, registry.types, by_name)
+
+
+def name_patient(clause: Clause, parameters: Mapping[str, Parameter]) -> Clause:
+    """The clause of a Patient compartment with `patient` for a parameter that says the same of patients.
+
+    `patient` is what apps ask by, and a search that names its own patient so needs no other proof (`access.conjoin`).
+    """
+    if isinstance(clause, Or):
+        return Or(tuple(name_patient(each, parameters) for each in clause.clauses))
+    patient = parameters.get("patient")
+    if patient is None or not isinstance(clause, Equals) or clause.parameter not in parameters:
+        return clause
+    same = f"{parameters[clause.parameter].expression}.where(resolve() is Patient)" == patient.expression
+    return Equals("patient", clause.terms) if same else clause
 
 
 def open_audit(context: Context) -> AbstractAsyncContextManager[Audit | None]:

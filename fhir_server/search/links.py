@@ -7,6 +7,8 @@ from fhir_server.search.query import CanonicalChain, CanonicalHas, Chain, Clause
 
 def list_linked_types(clause: Clause) -> list[tuple[str, ...]]:
     """The types of each chain, whose reference may lead to one of several, and of each reverse chain."""
+    if not iterate_children(clause):
+        return []
     chains: dict[str, list[str]] = {}
     reverse: list[tuple[str, ...]] = []
     inner: list[tuple[str, ...]] = []

@@ -21,10 +21,14 @@ from fhir_server.search.query import (
     CanonicalHas,
     Chain,
     Clause,
+    Equals,
     Every,
     Has,
+    Ids,
+    Or,
     Query,
     Scope,
+    iterate_children,
     rewrite_clause,
 )
 from fhir_server.security.bounded_cache import BoundedCache
@@ -36,6 +40,9 @@ Run = Callable[..., Awaitable[bool]]
 
 _IN_A_ROW = 20
 """Resources that are looked at before others get a turn."""
+
+_MOST_COMPARED = 8
+"""Criteria of a search, and alternatives of a restriction, that are compared with each other."""
 
 HISTORY_PAGES = 20
 """Pages of hidden versions that one history request skips before it answers with a shorter page."""
@@ -86,6 +93,8 @@ class Restrictions:
 
     def restrict_links(self, clause: Clause) -> Clause:
         """The clause whose chains and reverse chains lead through visible resources alone."""
+        if not iterate_children(clause):
+            return clause
         restricted = rewrite_clause(clause, self.restrict_links)
         if isinstance(restricted, Chain | Has | CanonicalChain | CanonicalHas):
             return replace(restricted, where=conjoin(restricted.where, self.search_clause_of(restricted.type)))
@@ -93,10 +102,26 @@ class Restrictions:
 
 
 def conjoin(clause: Clause, restriction: Clause) -> Clause:
-    """Both clauses; only one where the other matches everything."""
+    """Both clauses, without those conditions of the restriction that a condition of the clause implies.
+
+    So an app that asks for the data of its own patient costs the store no second look at whose they are.
+    """
     if restriction == EVERYTHING:
         return clause
-    return restriction if clause == EVERYTHING else And((clause, restriction))
+    if clause == EVERYTHING:
+        return restriction
+    asked = clause.clauses if isinstance(clause, And) else (clause,)
+    known = [each for each in asked[:_MOST_COMPARED] if isinstance(each, Equals | Ids)]
+    demanded = restriction.clauses if isinstance(restriction, And) else (restriction,)
+    left = [each for each in demanded if not _is_implied(each, known)]
+    return And((*asked, *left)) if left else clause
+
+
+def _is_implied(clause: Clause, known: Sequence[Clause]) -> bool:
+    """Whether the clause, or one of its alternatives, is among those that hold."""
+    if isinstance(clause, Or):
+        return any(each in known for each in clause.clauses[:_MOST_COMPARED])
+    return clause in known
 
 
 class Reader:
@@ -205,7 +230,7 @@ class Reader:
 
     async def _make_clauses(self, types: Sequence[str]) -> None:
         """Have the policy make its clauses for many types, which it remembers, with turns for others in between."""
-        if self._restrictions is None:
+        if self._restrictions is None or len(types) < _IN_A_ROW:
             return
         for position, type in enumerate(types):
             if position % _IN_A_ROW == _IN_A_ROW - 1:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import astuple, dataclass, replace
 from typing import Literal, NamedTuple, Protocol
@@ -34,6 +35,12 @@ class Emergency(NamedTuple):
     reason: str
 
 
+@functools.lru_cache(maxsize=1024)
+def _compute_fingerprint(name: str, grant: Grant) -> str:
+    text = "\n".join((name, grant.patient, *sorted(map(str, grant.scopes))))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who makes the request. `partner`: whose message it is, by the name of the partner's file; "" for a request.
@@ -51,10 +58,7 @@ class Principal:
 
     def compute_fingerprint(self) -> str:
         """A short text that differs between two principals who may see different things; "" without a grant."""
-        if self.grant is None:
-            return ""
-        text = "\n".join((self.name, self.grant.patient, *sorted(map(str, self.grant.scopes))))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return "" if self.grant is None else _compute_fingerprint(self.name, self.grant)
 
     def may_the_same(self, other: Principal) -> bool:
         """Whether they differ in nothing: two grants are never equal, but may say the same."""

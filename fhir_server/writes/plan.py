@@ -42,6 +42,9 @@ from fhir_server.writes.resolve_texts import resolve_texts
 _READ_AT_ONCE = 500
 
 
+_PLANNED_IN_A_ROW = 2 * THREAD_FROM
+"""Bytes of resources that are planned before others get a turn: a few milliseconds."""
+
 REFERENCE_EXEMPT = frozenset({"AuditEvent", "Provenance"})
 
 
@@ -125,7 +128,7 @@ async def _plan_targets(
     Raises Invalid with the faults of all resources, or the first other error.
     """
     problems: list[Issue] = []
-    pending = total = 0
+    waited_for = in_a_row = total = 0
     for number, target in enumerate(resolved.targets):
         try:
             text, current = texts.get(number), found.get(target.reference)
@@ -141,10 +144,10 @@ async def _plan_targets(
             problems += error.relocate(target.action.where).issues if target.action.where else error.issues
             if not isinstance(error, Invalid):
                 raise (error.relocate(target.action.where) if target.action.where else error) from None
-        pending += size
-        if pending > THREAD_FROM or number % SLICE == SLICE - 1:
+        waited_for, in_a_row = waited_for + size, in_a_row + 1
+        if waited_for > _PLANNED_IN_A_ROW or in_a_row == SLICE:
             await asyncio.sleep(0)
-            pending = 0
+            waited_for = in_a_row = 0
     if problems:
         raise Invalid(issues=problems)
     return total

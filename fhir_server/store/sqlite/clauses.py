@@ -14,8 +14,10 @@ def split_conjunction(clause: q.Clause) -> tuple[q.Clause, ...]:
 
 def needs_row(clause: q.Clause) -> bool:
     """Whether a probe looks at more of the resource's row than its `rid`."""
-    if isinstance(clause, q.And | q.Or | q.Not):
-        return any(map(needs_row, q.iterate_children(clause)))
+    if isinstance(clause, q.Not):
+        return needs_row(clause.clause)
+    if isinstance(clause, q.And | q.Or):
+        return any(map(needs_row, clause.clauses))
     return isinstance(clause, q.Ids | q.LastUpdated)
 
 

@@ -48,7 +48,7 @@ _HAS_URL = "u.tp = ? AND u.value = substr(j.value, 1, instr(j.value, char(31)) -
 
 def probe_clause(clause: q.Clause, type: str, alias: str, context: Context) -> Sql:
     """A condition on the row `alias` of `resource`, which is of `type`."""
-    if clause in context.read_whole:
+    if context.read_whole and clause in context.read_whole:
         listed = select_clause(clause, type, context)
         if listed is not None:
             return f"{alias}.rid IN ({listed[0]})", listed[1]

@@ -48,11 +48,19 @@ def expand_clause(clause: q.Clause, type: str, context: Context) -> q.Clause:
 
     Chains look inside resources as well, if anything was ever stored at their places there.
     """
+    listed = split_conjunction(clause)
+    if all(map(_is_plain, listed)):
+        return clause
     if _has_links(clause):
         begin_snapshot(context.connection)
         context.names.refresh(context.connection)
-    parts = tuple([_expand(part, type, context, _MOST_DEPTH) for part in split_conjunction(clause)])
+    parts = tuple([_expand(part, type, context, _MOST_DEPTH) for part in listed])
     return parts[0] if len(parts) == 1 else q.And(parts)
+
+
+def _is_plain(clause: q.Clause) -> bool:
+    """Whether nothing about it is expanded: a token, a reference, and that neither is there."""
+    return isinstance(clause.clause if isinstance(clause, q.Not) else clause, q.Equals)
 
 
 def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Clause:
