@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -50,10 +50,9 @@ class StructureValidator:
         where the validator was made without them.
         """
         invariants = invariants and self._invariants
-        found: Iterator[Issue] = iter(())
+        issues: tuple[Issue, ...] = ()
         if not self._accepts(resource):
-            found = self._diagnosis.find_issues(resource, invariants)
-        issues = tuple(islice(found, MOST_ISSUES + 1))
+            issues = tuple(islice(self._diagnosis.find_issues(resource, invariants), MOST_ISSUES + 1))
         if not issues and invariants:
             issues = tuple(islice(map(_break_to_issue, find_breaks(resource)), MOST_ISSUES + 1))
         if len(issues) <= MOST_ISSUES:

@@ -27,7 +27,8 @@ async def apply_rules(context: Context, draft: Plan) -> None:
     number, planned = 0, len(draft.steps)
     while number < len(draft.steps):
         target, step = draft.steps[number]
-        if target.action.type in context.rules and isinstance(step, int) and _is_asked(target):
+        asked = target.action.type in context.rules and number not in draft.allowed
+        if asked and isinstance(step, int) and _is_asked(target):
             try:
                 ruling = await ask_rule(context, draft, target, found.get(target.reference))
                 if ruling.elements:

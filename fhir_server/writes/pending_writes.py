@@ -55,7 +55,7 @@ class PendingWrites:
 
         A text takes less memory than a tree, and most are never looked at.
         """
-        type = reference.partition("/")[0]
+        type = reference[: reference.index("/")]
         writes = self._types.get(type)
         if writes is None:
             writes = self._types[type] = _OfType()

@@ -37,6 +37,7 @@ from fhir_server.writes.index_size import COUNTED_FROM, check_resource, check_tr
 from fhir_server.writes.pending_writes import PendingWrites
 from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target, resolve_targets
 from fhir_server.writes.resolve_texts import resolve_texts
+from fhir_server.writes.rules import concerns_new
 
 # Current versions that are read before their size is looked at.
 _READ_AT_ONCE = 500
@@ -69,6 +70,8 @@ class Plan:
     """What is written as rules see it; only where a rule will be asked."""
     issues: dict[int, tuple[Issue, ...]] = field(default_factory=dict)
     """By number of the step, what its rule remarks."""
+    allowed: set[int] = field(default_factory=set)
+    """The numbers of steps whose rule is not asked: it has nothing to say of what they make."""
     late: dict[int, Text] | None = None
     """By number of the step, the texts that are indexed after their rule, which may set elements; None: none is."""
     positions: dict[str, int] = field(default_factory=dict)
@@ -289,8 +292,12 @@ def _plan_write(
     if current is not None and is_unchanged(current, head, tail):
         draft.steps.append((target, current))
         return
+    rule = context.rules.get(action.type)
+    is_new = current is None or current.raw is None
+    asked = rule is not None and not (is_new and not concerns_new(rule, tree))
+    if rule is not None and not asked:
+        draft.allowed.add(len(draft.steps))
     draft.steps.append((target, len(draft.writes)))
-    asked = action.type in context.rules
     if draft.late is not None and draft.pending is not None and asked and not action.decided:
         draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail)))
         draft.late[len(draft.steps) - 1] = text
@@ -317,8 +324,9 @@ def _require_targets(context: Context, draft: Plan, target: Target, text: Text, 
     if len(text.raw) >= COUNTED_FROM:
         check_resource(entries, context.settings, target.reference)
     if entries.references and context.settings.references == "enforce" and target.action.type not in REFERENCE_EXEMPT:
+        source = target, text
         for reference in entries.references:
-            draft.required.setdefault(reference, (target, text))
+            draft.required.setdefault(reference, source)
 
 
 def index_late(context: Context, draft: Plan, number: int) -> None:

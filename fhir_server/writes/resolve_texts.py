@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from fhir_server.fhir.definitions import Definitions
@@ -19,7 +20,7 @@ from fhir_server.writes.bundle_references import (
     refuse_unresolved,
     resolve_conditional_references,
 )
-from fhir_server.writes.resolve_targets import ResolvedTargets, Target, take_turns
+from fhir_server.writes.resolve_targets import SLICE, ResolvedTargets, Target
 
 # A few bytes of a patch look at many of the resource.
 _PATCH_WEIGHT = 16
@@ -59,7 +60,8 @@ async def resolve_texts(
         except FhirError as error:
             raise (error.relocate(action.where) if action.where else error) from None
         texts[number] = text
-        await take_turns(number)
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
     return texts
 
 

@@ -60,6 +60,26 @@ ALLOWED = Ruling()
 Rule = Callable[[State, Change], Awaitable[Ruling]]
 Rules = Mapping[str, Rule]
 
+Concerns = Callable[[Tree], bool]
+"""A resource → whether a rule may have anything to say of it when it is new, by its own elements alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleForSome:
+    """A rule that allows most resources that are new; it is not asked about those of which `concerns` is False."""
+
+    rule: Rule
+    concerns: Concerns
+
+    async def __call__(self, state: State, change: Change) -> Ruling:
+        """What the rule says."""
+        return await self.rule(state, change)
+
+
+def concerns_new(rule: Rule, tree: Tree) -> bool:
+    """Whether the rule has to be asked about a resource that is new."""
+    return not isinstance(rule, RuleForSome) or rule.concerns(tree)
+
 
 def join_rules(*tables: Rules) -> Rules:
     """One table of several: a type that more than one has is asked about by each of them, in their order."""
@@ -83,7 +103,9 @@ def _join(rules: tuple[Rule, ...]) -> Rule:
             {name: value for each in rulings for name, value in each.elements.items()},
         )
 
-    return ask_each
+    if not all(isinstance(rule, RuleForSome) for rule in rules):
+        return ask_each
+    return RuleForSome(ask_each, lambda tree: any(concerns_new(rule, tree) for rule in rules))
 
 
 def build_refusal(issues: tuple[Issue, ...]) -> FhirError | None:

@@ -14,7 +14,7 @@ from fhir_server.search.entries import SEPARATOR
 from fhir_server.search.query import Equals
 from fhir_server.workers.posting.reading import name_if_seen
 from fhir_server.workers.posting.writes import copy, put, read_now
-from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
+from fhir_server.writes.rules import ALLOWED, Change, RuleForSome, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.billing import codes
 from mappers.billing.claim_states import (
@@ -163,4 +163,4 @@ def _find_faults(old: Resource, new: Resource) -> tuple[Issue, ...]:
     return (refusal,) if refusal is not None else ()
 
 
-CLAIM_RULES: Rules = {"Claim": claim_rule, "Library": library_rule, "Task": claim_task_rule}
+CLAIM_RULES: Rules = {"Claim": RuleForSome(claim_rule, is_ours), "Library": library_rule, "Task": claim_task_rule}

@@ -16,7 +16,7 @@ from fhir_server.workers.posting.reading import MOST, name_if_seen
 from fhir_server.workers.posting.writes import name, put, read_now
 from fhir_server.writes.action import Action
 from fhir_server.writes.pending_writes import Tree
-from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
+from fhir_server.writes.rules import ALLOWED, Change, RuleForSome, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.billing import codes
 from mappers.billing.charges import find_charge_of_procedure, make_charge_task
@@ -168,4 +168,7 @@ def _set_status(charge: Resource, status: str) -> Action:
     return Action("PATCH", "ChargeItem", "", id=charge["id"], patch=patch, decided=True)
 
 
-CHARGE_RULES: Rules = {"Claim": claim_rule, "ChargeItem": charge_rule}
+CHARGE_RULES: Rules = {
+    "Claim": RuleForSome(claim_rule, lambda claim: bool(_list_billed(claim))),
+    "ChargeItem": charge_rule,
+}

@@ -15,7 +15,7 @@ from fhir_server.scheduling.availability import explain_alternatives, list_alter
 from fhir_server.scheduling.settle import Settled, Visit, plan_release, plan_slots, settle
 from fhir_server.scheduling.site import read_site
 from fhir_server.scheduling.surroundings import LONGEST, tag
-from fhir_server.writes.rules import ALLOWED, Change, Rules, Ruling
+from fhir_server.writes.rules import ALLOWED, Change, RuleForSome, Rules, Ruling
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import owner_of
 from mappers.scheduling.elements import Resource, code_of, read_times, target_of
@@ -130,7 +130,7 @@ _CALENDARS = ("HealthcareService", "Location", "PractitionerRole", "Schedule")
 BOOKING_RULES: Rules = {
     "Appointment": appointment_rule,
     "AppointmentResponse": response_rule,
-    "Encounter": encounter_rule,
+    "Encounter": RuleForSome(encounter_rule, lambda encounter: bool(encounter.get("appointment"))),
     "Slot": slot_rule,
     **dict.fromkeys(_CALENDARS, calendar_rule),
 }
