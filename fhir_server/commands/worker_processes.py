@@ -269,8 +269,10 @@ class Workers:
             self._say(f"Worker {worker.process} ended with status {status}; another one is started{when}.")
             self._restarts.append(time.monotonic() + pause if pause else 0.0)
         elif self._listens:  # one was ready once, so that this is no failed start of the whole
-            self._say(f"Worker {worker.process} did not start (status {status}); it is tried again.")
-            self._restarts.append(time.monotonic() + _RESTART_SECONDS)
+            pause = max(_RESTART_SECONDS, self._choose_pause(worker))
+            when = f"it is tried again in {pause:g} seconds"
+            self._say(f"Worker {worker.process} did not start (status {status}); {when}.")
+            self._restarts.append(time.monotonic() + pause)
         else:
             self._status, self._stops = STARTUP_FAILURE, True
 

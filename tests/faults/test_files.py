@@ -106,6 +106,23 @@ async def test_a_file_that_comes_back_is_written_again(tmp_path: Path) -> None:
         assert (ready.status_code, ready.json()["writes"]) == (200, "possible")
 
 
+async def test_a_server_that_lost_all_workers_has_them_again_once_its_file_is_back(tmp_path: Path) -> None:
+    database, away = tmp_path / "fhir.db", tmp_path / "away.db"
+    with serving_process(database, "--workers", "2") as process:
+        await wait_for_workers(process)
+        assert (await ask(process, "PUT", "Patient/p")).status_code == 201
+        database.rename(away)
+        for worker in workers(process)[:2]:
+            os.kill(worker, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while process.log.read_text().count("did not start") < 2:
+                await asyncio.sleep(0.1)
+        assert process.popen.poll() is None and not database.exists()
+        away.rename(database)
+        answer = await ask(process, "GET", "Patient/p")  # waits for a worker
+        assert (answer.status_code, answer.json()["id"]) == (200, "p")
+
+
 async def test_a_read_only_server_says_so(known: Knowledge, tmp_path: Path) -> None:
     database = tmp_path / "fhir.db"
     async with serving(known, store=f"sqlite:///{database}"):
