@@ -23,7 +23,7 @@ START = 1_795_420_800_000_000
 MILLISECOND = 1000
 HOUR = 3_600_000_000
 
-LIMIT = 120
+LIMIT = 300
 """Seconds after which a test has failed."""
 
 T = TypeVar("T")
