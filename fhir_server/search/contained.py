@@ -17,7 +17,7 @@ import orjson
 from fhir_server.search import query as q
 from fhir_server.search.chains import build_canonical_clause
 from fhir_server.search.entries import CONTAINED, SEPARATOR, Entries
-from fhir_server.search.match import Candidate, compile_predicate
+from fhir_server.search.match import NO_OTHERS, Candidate, compile_predicate
 
 IndexEntries = Callable[[str, dict[str, Any]], Entries]
 """(type, resource) → its entries."""
@@ -155,23 +155,8 @@ async def _filter_matches(
 ) -> list[Contained]:
     if not candidates:
         return []
-    holds = compile_predicate(await _resolve_links(where, candidates, family, store), _NO_RESOURCES)
+    holds = compile_predicate(await _resolve_links(where, candidates, family, store), NO_OTHERS)
     return [candidate for candidate in candidates if holds(candidate)]
-
-
-class _NoResources:
-    """`match.CurrentResources` for clauses without links: `_resolve_links` has replaced them."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        """None."""
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        """Nothing."""
-        return ()
-
-
-_NO_RESOURCES = _NoResources()
 
 
 async def _resolve_links(

@@ -43,6 +43,21 @@ class CurrentResources(Protocol):
         ...
 
 
+class _NoOthers:
+    """Where only a resource itself is looked at: no reference is followed."""
+
+    def resolve(self, reference: str) -> Candidate | None:
+        """None."""
+        return None
+
+    def iterate_type(self, type: str) -> Iterable[Candidate]:
+        """Nothing."""
+        return ()
+
+
+NO_OTHERS = _NoOthers()
+"""No other resources."""
+
 Predicate = Callable[[Candidate], bool]
 
 

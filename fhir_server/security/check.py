@@ -5,14 +5,14 @@ Only the search parameters that the clause names are indexed, so that a read cos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from fhir_server.search.entries import Entries
-from fhir_server.search.match import Candidate, Predicate, compile_predicate
+from fhir_server.search.match import NO_OTHERS, Candidate, Predicate, compile_predicate
 from fhir_server.search.query import (
     EVERYTHING,
     NOTHING,
@@ -31,19 +31,6 @@ from fhir_server.store.protocol import Stored
 
 IndexEntries = Callable[[str, dict[str, Any], Collection[str] | None], Entries]
 """(type, resource, codes) → its index entries; with codes, at least those of these search parameters."""
-
-
-class _NoNeighbours:
-    """No other resources: where only the resource itself is looked at, no reference is followed."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
-
-
-ALONE = _NoNeighbours()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +58,7 @@ class Check:
 
 def compile_check(clause: Clause) -> Check:
     """The check of a clause; references to and from the resource lead nowhere."""
-    return Check(clause, compile_predicate(clause, ALONE), list_codes(clause), asks_for_no_label(clause))
+    return Check(clause, compile_predicate(clause, NO_OTHERS), list_codes(clause), asks_for_no_label(clause))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +143,7 @@ def asks_for_no_label(clause: Clause) -> bool:
 
 def allows_entries(clause: Clause, type: str, id: str, entries: Entries) -> bool:
     """Whether a resource with these index entries matches a clause of a policy."""
-    return compile_predicate(clause, ALONE)(Candidate(type, id, 0, entries))
+    return compile_predicate(clause, NO_OTHERS)(Candidate(type, id, 0, entries))
 
 
 def weigh_clause(clause: Clause, enough: int) -> int:

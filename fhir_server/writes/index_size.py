@@ -16,9 +16,7 @@ COUNTED_FROM = 16 * 1024
 
 def count_rows(entries: Entries) -> int:
     """The rows of the index that a resource takes at most: one for each entry, and one for each trigram of a string."""
-    rows = len(entries.references)
-    for values in (entries.terms, entries.dates, entries.numbers):
-        rows += sum(map(len, values.values()))
+    rows = _count_values(entries)
     for code in entries.strings.intersection(entries.terms):
         lengths = (term.find(SEPARATOR) for term in entries.terms[code])
         rows += sum(1 if length > LONGEST else length for length in lengths)
@@ -28,14 +26,14 @@ def count_rows(entries: Entries) -> int:
 def _count_rows_at_most(entries: Entries) -> int:
     """Quickly counted, what the rows are not more than: all strings as if each of their letters began a trigram."""
     terms = entries.terms
-    rows = len(entries.references) + sum(map(len, terms.values()))
-    if entries.dates:
-        rows += sum(map(len, entries.dates.values()))
-    if entries.numbers:
-        rows += sum(map(len, entries.numbers.values()))
-    for code in entries.strings:
-        if code in terms:
-            rows += sum(map(len, terms[code]))
+    return _count_values(entries) + sum(sum(map(len, terms[code])) for code in entries.strings if code in terms)
+
+
+def _count_values(entries: Entries) -> int:
+    rows = len(entries.references)
+    for values in (entries.terms, entries.dates, entries.numbers):
+        if values:
+            rows += sum(map(len, values.values()))
     return rows
 
 

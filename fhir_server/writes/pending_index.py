@@ -12,21 +12,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.match import Candidate, compile_predicate
+from fhir_server.search.match import NO_OTHERS, Candidate, compile_predicate
 from fhir_server.search.query import And, Bound, Clause, DateRange, Equals, Or, StartsWith
-
-
-class _NoNeighbours:
-    """The plan's own writes are matched one by one: a chain into the same plan sees the stored state only."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
-
-
-NO_NEIGHBOURS = _NoNeighbours()
 
 
 @dataclass(slots=True)
@@ -61,7 +48,7 @@ class PendingIndex:
         among = self._candidates if ids is None else dict.fromkeys(id for id in ids if id in self._candidates)
         if not among:
             return []
-        holds = compile_predicate(where, NO_NEIGHBOURS)
+        holds = compile_predicate(where, NO_OTHERS)
         return [id for id in among if holds(self._candidates[id])]
 
     def _look_up(self, where: Clause) -> Sequence[str] | None:

@@ -16,11 +16,10 @@ import orjson
 from fhir_server.requests.context import Context
 from fhir_server.requests.request import Caller
 from fhir_server.search.entries import SEPARATOR
-from fhir_server.search.match import Candidate, matches
+from fhir_server.search.match import NO_OTHERS, Candidate, matches
 from fhir_server.search.query import And, Clause, Equals, Query, Scope
 from fhir_server.store.operations import Assertion, Matches, VersionIs
 from fhir_server.store.protocol import Stored
-from fhir_server.writes.pending_index import NO_NEIGHBOURS
 
 AT_ONCE = 250
 """Criteria that one query asks about."""
@@ -80,7 +79,7 @@ async def _find_together(
     for where, equality in part:
         among = {each.id: each for term in equality.terms for each in candidates.get(term, ())}
         found.ids[type, where] = tuple(
-            sorted(id for id, candidate in among.items() if matches(where, candidate, NO_NEIGHBOURS))
+            sorted(id for id, candidate in among.items() if matches(where, candidate, NO_OTHERS))
         )
     await asyncio.sleep(0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -14,24 +13,12 @@ from fhir_server.fhir import definitions
 from fhir_server.search.compartment import build_compartment_clause, list_member_types
 from fhir_server.search.entries import Entries
 from fhir_server.search.index import Index
-from fhir_server.search.match import Candidate, compile_predicate
+from fhir_server.search.match import NO_OTHERS, Candidate, compile_predicate
 from fhir_server.search.query import EVERYTHING, NOTHING, And, Clause, Equals, Ids, Not, Or, StartsWith
 from fhir_server.search.registry import build
 from fhir_server.security.access import conjoin
 from tests.shared import shared_path
 
-
-class Nowhere:
-    """No other resources."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
-
-
-NOWHERE = Nowhere()
 DEFINITIONS = definitions.load()
 REGISTRY = build(DEFINITIONS)
 
@@ -79,7 +66,7 @@ def test_both_hold_for_the_same_resources() -> None:
     ]
 
     def list_matches(clause: Clause) -> list[bool]:
-        holds = compile_predicate(clause, NOWHERE)
+        holds = compile_predicate(clause, NO_OTHERS)
         return [holds(each) for each in candidates]
 
     of_each = {clause: list_matches(clause) for clause in clauses}

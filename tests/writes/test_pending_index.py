@@ -7,9 +7,9 @@ from random import Random
 import pytest
 
 from fhir_server.search.entries import SEPARATOR, Entries
-from fhir_server.search.match import Candidate, matches
+from fhir_server.search.match import NO_OTHERS, Candidate, matches
 from fhir_server.search.query import And, Bound, Clause, Comparison, DateRange, Equals, Not, Or, Present, StartsWith
-from fhir_server.writes.pending_index import NO_NEIGHBOURS, PendingIndex
+from fhir_server.writes.pending_index import PendingIndex
 
 ACTORS = ("Practitioner/pine", "Practitioner/elm", "Patient/ada")
 TAGS = (f"long{SEPARATOR}urn:a", f"long{SEPARATOR}urn:b", f"made{SEPARATOR}urn:a")
@@ -59,5 +59,5 @@ def test_lookups_find_what_matches(seed: int) -> None:
             there[id] = draw_write(random, id)
             index.put(there[id])
         where = draw_clause(random)
-        expected = sorted(id for id, each in there.items() if matches(where, each, NO_NEIGHBOURS))
+        expected = sorted(id for id, each in there.items() if matches(where, each, NO_OTHERS))
         assert sorted(index.find_matches(where)) == expected, where

@@ -16,11 +16,9 @@ from fhir_server.writes.rules import ALLOWED, Change, Rule, RuleForSome, Ruling,
 from fhir_server.writes.state import State
 from tests.conftest import Client, serving
 from tests.shared import shared_path
-from tests.writes.test_rules import basic, bundle, entry, forbid, text_of
+from tests.writes.test_rules import Seen, basic, bundle, entry, forbid, text_of
 
 pytestmark = pytest.mark.anyio
-
-Seen = list[tuple[str, str | None, str | None]]
 
 
 def is_odd(tree: Any) -> bool:

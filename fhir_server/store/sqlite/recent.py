@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
-from fhir_server.search.match import Candidate, CurrentResources, Predicate, compile_predicate
+from fhir_server.search.match import NO_OTHERS, Candidate, Predicate, compile_predicate
 from fhir_server.store.operations import Matches
 from fhir_server.store.sqlite.catch_up import read_versions
 
@@ -58,19 +58,6 @@ def _read_position(connection: sqlite3.Connection) -> Position:
     rid, seq, updated, purged_seq, purged_updated, registry, upkeep = connection.execute(_NEXT).fetchone()
     newest = max(updated or 0, purged_updated or 0)
     return Position(rid or 0, max(seq or 0, purged_seq or 0), newest, registry, upkeep or 0)
-
-
-class _NoOthers:
-    """The clauses look at no other resource."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> Iterable[Candidate]:
-        return ()
-
-
-_NO_OTHERS: CurrentResources = _NoOthers()
 
 
 class RecentWrites:
@@ -181,7 +168,7 @@ def _compile(clause: q.Clause) -> _Compiled:
     if known is None or known.clause is not clause:
         if len(_compiled) >= _MOST_COMPILED:
             _compiled.clear()
-        matches = compile_predicate(clause, _NO_OTHERS) if _is_plain(clause) else None
+        matches = compile_predicate(clause, NO_OTHERS) if _is_plain(clause) else None
         known = _compiled[id(clause)] = _Compiled(clause, matches, *_find_term(clause))
     return known
 

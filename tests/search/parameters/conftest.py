@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.fhir.datetimes import parse_interval
 from fhir_server.search.index import Index
-from fhir_server.search.match import Candidate, matches
+from fhir_server.search.match import NO_OTHERS, Candidate, matches
 from fhir_server.search.parameter_clause import ask_parts
 from fhir_server.search.parameters import TYPES, Criteria
 from fhir_server.search.query import Clause
@@ -21,16 +21,6 @@ NOW = parse_interval("2026-11-23T08:00:00Z")[0]
 
 Finds = Callable[[dict[str, Any], str, str], bool]
 ClauseOf = Callable[[str, str, str], Clause]
-
-
-class Nowhere:
-    """No other resources."""
-
-    def resolve(self, reference: str) -> Candidate | None:
-        return None
-
-    def iterate_type(self, type: str) -> tuple[Candidate, ...]:
-        return ()
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +58,6 @@ def finds(index: Index, clause_of: ClauseOf) -> Finds:
     def found(resource: dict[str, Any], name: str, value: str) -> bool:
         type = resource["resourceType"]
         candidate = Candidate(type, resource.get("id", "x"), NOW, index.make_entries(type, resource, BASE))
-        return matches(clause_of(type, name, value), candidate, Nowhere())
+        return matches(clause_of(type, name, value), candidate, NO_OTHERS)
 
     return found
