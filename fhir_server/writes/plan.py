@@ -294,7 +294,7 @@ def _plan_write(
         return
     rule = context.rules.get(action.type)
     is_new = current is None or current.raw is None
-    asked = rule is not None and not (is_new and not concerns_new(rule, tree))
+    asked = rule is not None and (not is_new or concerns_new(rule, tree))
     if rule is not None and not asked:
         draft.allowed.add(len(draft.steps))
     draft.steps.append((target, len(draft.writes)))
