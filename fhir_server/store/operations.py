@@ -47,8 +47,7 @@ class VersionIs:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
+class Matches(NamedTuple):
     """The first `len(ids) + 1` ids that `query` (unsorted, one scope) finds are exactly `ids`; () asserts no match.
 
     `seen`: `Page.seen` of the page that found all of them; the store may look at what was written since alone.

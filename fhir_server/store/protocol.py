@@ -97,8 +97,7 @@ class Stored(NamedTuple):
         return f"{self.type}/{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Matches in order; `next` is the position of the last one when more follow (`Query.after` of the next page).
 
     `seen`: a number of the store's for the state that it looked at, for `operations.Matches`; None where it has none.
@@ -124,8 +123,7 @@ def cut_page(found: Sequence[tuple[SortKey, Stored]], query: Query) -> Page:
     return Page(tuple(page), found[query.count - 1][0] if len(found) > query.count else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """What `transact` did, each in the order of the transaction's writes, reads and queries."""
 
     written: tuple[Written, ...]
@@ -168,8 +166,7 @@ def cut_history(found: Iterable[Stored], query: HistoryQuery) -> tuple[tuple[Sto
     return tuple(page), False
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(NamedTuple):
     """Versions and, when more follow, the key to continue from.
 
     `horizon` (µs): every version that commits after this page was read has `last_updated >= horizon`; what the page

@@ -340,9 +340,9 @@ async def test_other_processes_are_looked_at_once_in_a_turn_of_the_event_loop(
 ) -> None:
     looks, follow = [], StandingAnswers._follow
 
-    def follow_and_note(self: StandingAnswers, connection: Any) -> None:
+    def follow_and_note(self: StandingAnswers, connection: Any, looked: bool = False) -> None:
         looks.append(connection)
-        follow(self, connection)
+        follow(self, connection, looked)
 
     await store.search(ASKED)
     await asyncio.sleep(0)

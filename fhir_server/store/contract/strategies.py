@@ -195,7 +195,8 @@ def _transactions(draw: st.DrawFn) -> Transaction:
         return Transaction(writes)
     version = st.builds(VersionIs, st.sampled_from(TYPES), st.sampled_from(IDS), st.integers(0, 2))
     wanted = st.builds(lambda type, where: q.Query((q.Scope(type, where),)), st.sampled_from(TYPES), clauses)
-    found = st.builds(Matches, wanted, st.sampled_from(((), ("a",), ("b",), ("a", "b"))))
+    ids = st.sampled_from(((), ("a",), ("b",), ("a", "b")))
+    found = st.builds(Matches, wanted, ids, seen=st.none(), versions=st.none())  # or any are made up
     released = tuple(f"{each.type}/{each.id}" for each in writes if each.content is None)
     return Transaction(
         writes,

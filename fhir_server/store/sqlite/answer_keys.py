@@ -7,7 +7,7 @@ another term of it; None where the query requires neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fhir_server.search import query as q
@@ -51,16 +51,17 @@ def list_scope_keys(scope: q.Scope) -> ScopeKeys | None:
     return ScopeKeys(tuple(keys), equality.parameter, found.parameters if found else frozenset())
 
 
-def iterate_keys(type: str, entries: Entries, parameters: Iterable[str], marking: Iterable[str]) -> Iterator[Key]:
+def list_keys(type: str, entries: Entries, parameters: Iterable[str], marking: Iterable[str]) -> list[Key]:
     """The keys that a version has, of `ScopeKeys.parameter` and `ScopeKeys.marking` of all scopes of its type."""
+    terms, dates = entries.terms, entries.dates
     marks: list[Mark] = [None]
     for parameter in marking:
-        marks += [low // _DAY for low, _ in entries.dates.get(parameter, ())]
-        marks += entries.terms.get(parameter, ())
-    for parameter in parameters:
-        for term in entries.terms.get(parameter, ()):
-            for mark in marks:
-                yield type, parameter, term, mark
+        if parameter in dates:
+            marks += [low // _DAY for low, _ in dates[parameter]]
+        if parameter in terms:
+            marks += terms[parameter]
+    held = [(parameter, term) for parameter in parameters if parameter in terms for term in terms[parameter]]
+    return [(type, parameter, term, mark) for parameter, term in held for mark in marks]
 
 
 def _list_parts(clause: q.Clause) -> tuple[q.Clause, ...]:

@@ -29,6 +29,7 @@ _DEPTHS: Mapping[object, int] = {
 _LEAF_DEPTH, _MOST_DEPTH = 12, 66
 _MOST_IDS = 50_000
 _MOST_ALTERNATIVES = 400
+_SHORT = 32
 _SIZES = (64, 128, 256, _MOST_ALTERNATIVES)
 """Alternatives of a long statement: SQLite caches each text that was run, with more than a megabyte."""
 
@@ -58,9 +59,12 @@ def expand_clause(clause: q.Clause, type: str, context: Context) -> q.Clause:
     return parts[0] if len(parts) == 1 else q.And(parts)
 
 
-def _is_plain(clause: q.Clause) -> bool:
-    """Whether nothing about it is expanded: a token, a reference, and that neither is there."""
-    return isinstance(clause.clause if isinstance(clause, q.Not) else clause, q.Equals)
+def _is_plain(clause: q.Clause, levels: int = 3) -> bool:
+    """Whether nothing about it is expanded: tokens, references and dates, a few, at most so many levels of them."""
+    if isinstance(clause, q.Equals | q.DateRange):
+        return True
+    children = q.iterate_children(clause) if isinstance(clause, q.And | q.Or | q.Not) else ()
+    return levels > 0 and 0 < len(children) <= _SHORT and all(_is_plain(each, levels - 1) for each in children)
 
 
 def _expand(clause: q.Clause, type: str, context: Context, room: int) -> q.Clause:
@@ -101,7 +105,7 @@ def _shorten(clause: q.Clause, type: str, context: Context) -> q.Clause:
 
     A long one repeats its last alternative, so that few texts serve all lengths.
     """
-    if not isinstance(clause, q.Or) or len(clause.clauses) <= _SIZES[0] // 2:
+    if not isinstance(clause, q.Or) or len(clause.clauses) <= _SHORT:
         return clause
     if len(clause.clauses) <= _MOST_ALTERNATIVES:
         size = next(size for size in _SIZES if size >= len(clause.clauses))

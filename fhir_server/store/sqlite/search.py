@@ -70,7 +70,7 @@ class Search:
             seen = self._read_newest() if query.brief else None
             matches = self._find(query, query.count + 1)
         page = cut_page(matches, query)
-        return page if seen is None else replace(page, seen=seen)
+        return page if seen is None else page._replace(seen=seen)
 
     def _read_newest(self) -> int:
         """The number of the newest version, of the state that the following statements see as well."""

@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
+from bisect import insort
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fhir_server.search import query as q
 from fhir_server.search.entries import Entries
 from fhir_server.search.match import Candidate, Predicate
 from fhir_server.store.protocol import HistoryPage, HistoryQuery, Page, Stored
-from fhir_server.store.sqlite.answer_keys import Key, iterate_keys, list_scope_keys
+from fhir_server.store.sqlite.answer_keys import Key, list_keys, list_scope_keys
 from fhir_server.store.sqlite.catch_up import read_versions
 from fhir_server.store.sqlite.recent import WrittenEntries, compile_plain
 
@@ -38,12 +40,15 @@ _EVER = -(2**62)
 _MOST_WAITING, _MOST_WAITING_BYTES = 2000, 4 * 1024 * 1024
 """Versions that wait to be looked at, and their texts: nobody has asked for long."""
 
+_LOOK_SECONDS = 0.1
+"""After so long the file is looked at although no process has had its turn: another program may have written."""
+
 _Key = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
 class _Answer:
-    """What a query finds, by type and id; `tests` by type, `keys` by which writes that may match find it.
+    """What a query finds, by type and id (`order`); `tests` by type, `keys` by which writes that may match find it.
 
     `parameters`, `marking`: those of the keys, by type.
     """
@@ -54,6 +59,7 @@ class _Answer:
     parameters: Mapping[str, str]
     marking: Mapping[str, frozenset[str]]
     matches: dict[_Key, Stored] = field(default_factory=dict)
+    order: list[_Key] = field(default_factory=list)
     size: int = 0
 
 
@@ -79,9 +85,21 @@ class _History(NamedTuple):
 
 
 class StandingAnswers:
-    """The answers of one store. The event loop asks on its reading connection; who writes announces, on any thread."""
+    """The answers of one store. The event loop asks on its reading connection; who writes announces, on any thread.
 
-    def __init__(self) -> None:
+    `count_others`: `process_lock.Turnstile.count_others`; while no other process has had a turn, what was announced is
+    all there is, and the file is not looked at.
+    """
+
+    def __init__(self, count_others: Callable[[], int | None]) -> None:
+        self._count_others = count_others
+        self._looked = 0.0
+        self._others: int | None = None
+        """When the file was last looked at, by the monotonic clock, and what `count_others` told then."""
+        self._confirmed = 0
+        """The number of the last version that was announced and is committed."""
+        self._doubted = False
+        """Something else than announced versions was written here."""
         self._answers: OrderedDict[int, _Answer] = OrderedDict()
         """By the identity of the query: whoever asks often keeps it, and hashing it takes longer than an answer."""
         self._by_key: defaultdict[Key, set[_Answer]] = defaultdict(set)
@@ -125,6 +143,7 @@ class StandingAnswers:
             if self._waiting_versions > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
                 self._waiting.clear()
                 self._waiting_versions = self._waiting_bytes = 0
+                self._uncommitted = None
                 self._lost = True
 
     def _count(self, batch: _Batch, sign: int) -> None:
@@ -133,7 +152,15 @@ class StandingAnswers:
 
     def confirm(self) -> None:
         """What was announced last is committed."""
-        self._uncommitted = None
+        if self._uncommitted is None:
+            self._doubted = True  # it does not wait here
+        else:
+            self._confirmed = self._uncommitted.last
+            self._uncommitted = None
+
+    def doubt(self) -> None:
+        """Something else was committed than versions that were announced: the file has to be looked at."""
+        self._doubted = True
 
     def withdraw(self) -> None:
         """What was announced last is not committed."""
@@ -147,13 +174,13 @@ class StandingAnswers:
         self._follow_once(connection)
         answer = self._answers.get(id(query))
         if answer is None or answer.query is not query:
-            self._follow(connection)  # to what the search is about to find
+            self._follow(connection, looks=True)  # to what the search is about to find
             return None
         self._answers.move_to_end(id(query))
         if len(answer.matches) > query.count or (query.most_bytes is not None and answer.size > query.most_bytes):
             return None
         found = answer.matches
-        return Page(tuple([found[key] for key in sorted(found)]), None, self._newest)
+        return Page(tuple([found[key] for key in answer.order]), None, self._newest)
 
     def keep(self, query: q.Query, page: Page) -> None:
         """Keep the answer of a brief query that was just searched for, where it can be kept current."""
@@ -180,13 +207,13 @@ class StandingAnswers:
         self._follow_once(connection)
         kept, since = self._histories.get((query.types, query.count)), _get_since(query)
         if kept is None or since is None or since < kept.since:
-            self._follow(connection)
+            self._follow(connection, looks=True)
             return None
         versions = kept.page.versions
         if since > kept.since and versions:
             versions = tuple([each for each in versions if each.last_updated >= since])
             if not versions:  # who goes on from here asks for nothing before it again
-                self._histories[query.types, query.count] = _History(since, replace(kept.page, versions=()))
+                self._histories[query.types, query.count] = _History(since, kept.page._replace(versions=()))
         return HistoryPage(versions, None, max(kept.page.horizon, self._horizon))
 
     def keep_history(self, query: HistoryQuery, page: HistoryPage) -> None:
@@ -209,9 +236,9 @@ class StandingAnswers:
     def _end_turn(self) -> None:
         self._is_followed = False
 
-    def _follow(self, connection: sqlite3.Connection) -> None:
-        """Bring the answers to the state that the connection sees."""
-        newest, upkeep = connection.execute(_STATE).fetchone()
+    def _follow(self, connection: sqlite3.Connection, looks: bool = False) -> None:
+        """Bring the answers to the state that the connection sees; `looks`: however certain that is without a look."""
+        newest, upkeep = self._find_state(connection, looks)
         with self._lock:
             if self._lost or upkeep != self._upkeep:
                 self._forget()
@@ -235,6 +262,17 @@ class StandingAnswers:
         if self._newest != newest:
             self._catch_up(connection, newest)
 
+    def _find_state(self, connection: sqlite3.Connection, looks: bool) -> tuple[int, int]:
+        """See `_STATE`; with a look at the file where another process may have written, or this one in silence."""
+        others, now = self._count_others(), time.monotonic()  # before the look: what comes during it is looked at again
+        doubted, self._doubted = self._doubted or self._lost, False
+        known = others is not None and others == self._others and now - self._looked <= _LOOK_SECONDS
+        if known and not (doubted or looks):
+            return max(self._newest, self._confirmed), self._upkeep
+        self._others, self._looked = others, now
+        newest, upkeep = connection.execute(_STATE).fetchone()
+        return newest, upkeep
+
     def _catch_up(self, connection: sqlite3.Connection, newest: int) -> None:
         """Add what another process wrote."""
         kept = self._answers or self._histories
@@ -250,21 +288,27 @@ class StandingAnswers:
         type, id = version.type, version.id
         for key in [key for key in self._histories if type in key[0]]:
             del self._histories[key]
-        touched = set(self._holders.get((type, id), ()))
+        holders = self._holders.get((type, id), _NONE)
+        touched = set(holders)
         if entries is not None:
-            for each in iterate_keys(type, entries, self._parameters.get(type, ()), self._marking.get(type, ())):
-                touched |= self._by_key.get(each, _NONE)
+            by_key = self._by_key
+            for each in list_keys(type, entries, self._parameters.get(type, ()), self._marking.get(type, ())):
+                if each in by_key:
+                    touched |= by_key[each]
+        if not touched:
+            return
         candidate = Candidate(type, id, version.last_updated, entries) if entries is not None else None
         for answer in touched:
             if candidate is not None and answer.tests[type](candidate):
                 self._put(answer, version)
-            else:
+            elif answer in holders:
                 self._remove(answer, (type, id))
 
     def _put(self, answer: _Answer, version: Stored) -> None:
         key = (version.type, version.id)
         self._remove(answer, key)
         answer.matches[key] = version
+        insort(answer.order, key)
         self._holders[key].add(answer)
         size = len(version.raw or b"")
         answer.size += size
@@ -274,6 +318,7 @@ class StandingAnswers:
         version = answer.matches.pop(key, None)
         if version is None:
             return
+        answer.order.remove(key)
         size = len(version.raw or b"")
         answer.size -= size
         self._size -= size

@@ -77,10 +77,10 @@ class Writer:
         self.has_failed = False
         self._search = Search(connection, names, Sizes(), budget)
         self._recent = RecentWrites()
-        self.standing = StandingAnswers()
+        self._turnstile = Turnstile(path)
+        self.standing = StandingAnswers(self._turnstile.count_others)
         self._uncommitted: tuple[list[WrittenEntries], Position] = [], Position(0, 0, 0, 0, 0)
         self._loop = asyncio.get_running_loop()
-        self._turnstile = Turnstile(path)
         self._waiting = WaitingJobs(self._loop)
         self._busy = self._begins = self._closed = self._has_turn = False
         self._works: queue.SimpleQueue[Callable[[], Outcomes] | None] = queue.SimpleQueue()
@@ -274,6 +274,7 @@ class Writer:
             self._recent.forget()
             with begin_write(self._connection):
                 result = job.task(self._connection)
+            self.standing.doubt()
             if self._checkpoints is not None and isinstance(result, Reindexed):
                 self._checkpoints.count_writes(result.count)
             return result
@@ -308,6 +309,7 @@ class Writer:
         self._count_writes(job.task for job in jobs)
         if not all(_is_ordinary(job.task) for job in jobs):
             self._recent.forget()
+            self.standing.doubt()
             if self._checkpoints is not None:
                 self._checkpoints.empty_log()
         return outcomes
