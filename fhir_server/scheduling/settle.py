@@ -6,7 +6,6 @@ Plain writes and operations both come here, so that a time that one of them take
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -34,8 +33,7 @@ MOST_PARTICIPANTS = 1000
 """Participants of an Appointment that takes time: whose Schedule it is depends on all of them, for each of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(NamedTuple):
     """An Appointment as it will be, and as it is stored (None: it is new).
 
     `operation`: it is held to hours, grid, notice and horizon as well.
@@ -48,8 +46,7 @@ class Visit:
     operation: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What is in the way, and what was read to know it; `write_slots` says what follows when it is written."""
 
     visit: Visit
@@ -87,24 +84,24 @@ async def settle(state: State, visit: Visit) -> Settled:
     actors = [each.actor for each in fresh]
     look = _Look(state, reference_of(new))
     around = await read_days(look, partial(find, state), actors, _widen(fresh, visit), visit.practice, now)
-    return Settled(visit, tuple(await _hide_names(state, _list_refusals(visit, fresh, around, past))), around)
+    refusals = list(_list_refusals(visit, fresh, around, past))
+    return Settled(visit, tuple(await _hide_names(state, refusals)) if refusals else (), around)
 
 
 def _check_size(new: Resource) -> None:
     count = len(members(new, "participant"))
-    if code_of(new) in OCCUPYING and count > MOST_PARTICIPANTS:
+    if count > MOST_PARTICIPANTS and code_of(new) in OCCUPYING:
         text = f"The Appointment has {count:,} participants, more than the {MOST_PARTICIPANTS:,} that one may have."
         raise Unprocessable(text, code="too-costly", expression=("Appointment.participant",))
 
 
-async def _hide_names(state: State, refusals: Iterable[Refusal]) -> list[Refusal]:
+async def _hide_names(state: State, refusals: list[Refusal]) -> list[Refusal]:
     """The refusals without the names of what the caller may not see, which takes its time all the same."""
-    listed = list(refusals)
-    names = {name for refusal in listed for name in refusal.others}
+    names = {name for refusal in refusals for name in refusal.others}
     if not names or not state.context.policy.restricts(state.caller.principal):
-        return listed
+        return refusals
     shown = await state.context.reader(state.caller).read_many(names)
-    return [hide_names(refusal, names - set(shown)) for refusal in listed]
+    return [hide_names(refusal, names - set(shown)) for refusal in refusals]
 
 
 async def find(state: State, wanted: Wanted) -> Sequence[Resource]:
@@ -136,7 +133,7 @@ def _list_refusals(visit: Visit, fresh: Sequence[Taking], around: Surroundings, 
     asking = visit.new if is_request(visit.new) else visit.old
     if visit.operation:
         return find_refusals(visit.new, around.occupied, visit.practice, visit.now, asking)
-    if past:
+    if past or not around.occupied.actors:
         return ()
     actors = {each.actor for each in fresh}
     clashes = find_clashes(visit.new, around.occupied, visit.practice, asking)
@@ -215,7 +212,7 @@ async def plan_release(state: State, old: Resource, now: int) -> Consequences:
 
 def _plan_writes(changes: SlotChanges, slots: Iterable[Resource]) -> Consequences:
     stored = {reference_of(each): each for each in slots}
-    writes = [write_resource(tag(each), stored.get(reference_of(each))) for each in changes.writes]
+    writes = [write_resource(tag(each), stored.get(reference_of(each)) if stored else None) for each in changes.writes]
     deletions = (name.partition("/") for name in changes.deletes)
     deletes = [Action("DELETE", type, "", id=id, decided=True) for type, _, id in deletions]
     return Consequences(changes.appointment, (*writes, *deletes))

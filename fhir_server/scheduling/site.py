@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import date
 
 import orjson
@@ -16,7 +17,7 @@ from fhir_server.fhir.outcome import Issue
 from fhir_server.requests.context import Context
 from fhir_server.search.query import Query, Scope
 from fhir_server.settings import Settings
-from fhir_server.store.protocol import HistoryQuery, Store, Stored
+from fhir_server.store.protocol import HistoryPage, HistoryQuery, Store, Stored
 from fhir_server.writes.state import State
 from mappers.scheduling.calendars import Calendar, Practice, build_calendar, read_practice
 from mappers.scheduling.elements import Resource, reference_of
@@ -26,13 +27,6 @@ from mappers.scheduling.parameters import SchedulingParameters
 TYPES = ("HealthcareService", "Location", "PractitionerRole", "Schedule")
 _OF_SITE = frozenset(TYPES)
 _PAGE = 1000
-
-
-class _Look:
-    """One look for changes, shared by those who asked before it began."""
-
-    def __init__(self) -> None:
-        self.started = self.done = False
 
 
 class Site:
@@ -46,33 +40,40 @@ class Site:
         self._holidays = tuple(Holiday(date.fromisoformat(day)) for day in days)
         self._resources: dict[str, Resource] = {}
         self._versions: dict[str, int] = {}
-        self._horizon: int | None = None
+        self._changes: HistoryQuery | None = None
+        """What was written since the last change that was read; None before the first look."""
         self._practice = self._build(())
         self._stale = False
         self._turn = asyncio.Lock()
-        self._look: _Look | None = None
+        self._looks = 0
+        """Looks for changes that have begun and not failed."""
         self._overlay: tuple[tuple[object, ...], Practice] = ((), self._practice)
         self._calendars: dict[tuple[str, frozenset[str]], tuple[Calendar | None, list[Issue]]] = {}
 
     async def read(self, store: Store) -> Practice:
         """The practice as it is stored now. Those who ask while a look is under way share the next one."""
-        if self._look is None or self._look.started:
-            self._look = _Look()
-        look = self._look
+        before = self._looks
         async with self._turn:
-            look.started = True
-            if not look.done:
-                await self._update(store)
-                look.done = True
+            if self._looks <= before:
+                self._looks += 1
+                try:
+                    await self._update(store)
+                except BaseException:
+                    self._looks -= 1
+                    raise
         return self._practice
 
     async def _update(self, store: Store) -> None:
-        if self._horizon is None:
-            horizon = (await store.history(HistoryQuery(TYPES, count=1))).horizon
+        query = self._changes
+        if query is None:
+            page = await store.history(HistoryQuery(TYPES, count=1))
             await self._read_all(store)
         else:
-            horizon = await self._read_changes(store, self._horizon)
-        self._horizon = max(horizon, self._horizon or 0)
+            page = await store.history(query)
+            if not page.versions:
+                return
+            await self._read_changes(store, query, page)
+        self._changes = HistoryQuery(TYPES, since=page.horizon, count=_PAGE, brief=True)
         if self._stale:
             self._stale = False
             self._practice, self._calendars = self._build(self._resources.values()), {}
@@ -114,16 +115,14 @@ class Site:
                     self._apply(stored)
                 query = Query((Scope(type),), count=_PAGE, after=page.next) if page.next is not None else None
 
-    async def _read_changes(self, store: Store, since: int) -> int:
-        """Apply what was written at or after an instant; what is a safe instant for the next time."""
-        page = await store.history(HistoryQuery(TYPES, since=since, count=_PAGE, brief=True))
-        horizon = page.horizon
+    async def _read_changes(self, store: Store, query: HistoryQuery, page: HistoryPage) -> None:
+        """Apply the changes, of which `page` has the newest."""
         while True:
             for stored in page.versions:
                 self._apply(stored)
             if page.next is None:
-                return horizon
-            page = await store.history(HistoryQuery(TYPES, since=since, count=_PAGE, before=page.next))
+                return
+            page = await store.history(replace(query, before=page.next, brief=False))
 
     def _apply(self, stored: Stored) -> None:
         if self._versions.get(stored.reference, 0) >= stored.version:

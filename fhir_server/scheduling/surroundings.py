@@ -7,9 +7,8 @@ before the window; those that are longer carry a tag by which they are found as 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -57,31 +56,34 @@ class Look(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """Appointments and Slots around a time, and what they occupy."""
 
     appointments: tuple[Resource, ...] = ()
     slots: tuple[Resource, ...] = ()
-    occupied: Occupied = field(default_factory=Occupied)
+    occupied: Occupied = Occupied()
+
+
+_NOTHING = Surroundings()
 
 
 def tag(resource: Resource) -> Resource:
     """An Appointment or Slot with the tags by which it is found: `long`, and for our own Slots `made`, `published`."""
-    times = read_span(resource)
+    times, meta = read_span(resource), resource.get("meta") or {}
     wanted = {_LONG} if times is not None and times.end - times.start > _USUAL else set()
     if resource["resourceType"] == "Slot" and (of_ours := _TAG_OF_ORIGIN.get(slot_origin(resource))):
         wanted.add(of_ours)
-    meta = resource.get("meta") or {}
-    tags = members(meta, "tag")
+    tags = members(meta, "tag") if meta else []
     if not (tags or wanted):
         return resource
     own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in _OURS]
-    if {each["code"] for each in own} == wanted:
+    if tags and {each["code"] for each in own} == wanted:
         return resource
     tags = [each for each in tags if each not in own] + [{"system": _SYSTEM, "code": code} for code in sorted(wanted)]
-    rest = {name: value for name, value in meta.items() if name != "tag"}
-    return {**resource, "meta": {**rest, "tag": tags} if tags else rest}
+    meta = {**meta, "tag": tags} if tags else {name: value for name, value in meta.items() if name != "tag"}
+    # in the usual order, as the parts of such a text are found quickly
+    first: Resource = {name: resource[name] for name in ("resourceType", "id") if name in resource}
+    return {**first, "meta": meta, **{name: value for name, value in resource.items() if name not in (*first, "meta")}}
 
 
 def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
@@ -96,6 +98,17 @@ def list_references(actors: Iterable[str], practice: Practice) -> tuple[str, ...
 def list_schedules(actors: Iterable[str], practice: Practice) -> tuple[str, ...]:
     """The Schedules of the actors."""
     return tuple(reference_of(each) for actor in actors for each in practice.schedules.get(actor, ()))
+
+
+def _list_names(group: tuple[str, ...], practice: Practice) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`list_references` and `list_schedules`, worked out once for an actor that has a Schedule."""
+    key = ("names", group)
+    names: tuple[tuple[str, ...], tuple[str, ...]] | None = practice.memo.get(key)
+    if names is None:
+        names = list_references(group, practice), list_schedules(group, practice)
+        if names[1] and len(group) == 1:
+            practice.memo[key] = names
+    return names
 
 
 async def read_all(reader: Reader, wanted: Wanted, most: int = MOST_READ) -> list[Resource]:
@@ -168,12 +181,12 @@ async def read_days(
 
     Of a patient all days are. Where there is more than may be looked at, that is narrowed to the window.
     """
-    people = list(dict.fromkeys(actors))
-    groups = [(each,) for each in people] if look.apart and len(people) <= _MOST_APART else [tuple(people)]
+    people = tuple(dict.fromkeys(actors))
+    groups = [(each,) for each in people] if look.apart and len(people) <= _MOST_APART else [people]
     start, end = window.start // DAY * DAY, -(-window.end // DAY) * DAY
     found: list[Resource] = []
     for group in groups:
-        references, schedules = list_references(group, practice), list_schedules(group, practice)
+        references, schedules = _list_names(group, practice)
         alone = look.apart and not schedules
         query = _build_query_of_all(references) if alone else _build_query(references, schedules, start, end)
         trees = await look.ask(query)
@@ -183,25 +196,24 @@ async def read_days(
     if len(groups) > 1:
         found = list({reference_of(tree): tree for tree in found}.values())
     near = _list_near(found, window, longest_buffer(practice) * MINUTE)
+    if not near:
+        return _NOTHING
     return await _complete(find, near, practice, now, window, stored=True)
 
 
 def _list_near(found: Sequence[Resource], window: Interval, buffer: int) -> list[Resource]:
     """The Slots that touch the window; of Appointments those that do with a buffer, all where there are such Slots."""
-    low, high = window
-    slots: list[Resource] = []
-    near: list[Resource] = []
-    for each in found:
-        times = read_span(each)
-        if times is None:
-            continue
-        start, end = times
-        if each["resourceType"] == "Slot":
-            if start < high and low < end:
-                slots.append(each)
-        elif start < high + buffer and low - buffer < end:
-            near.append(each)
-    return [*slots, *(each for each in found if each["resourceType"] == "Appointment")] if slots else near
+    low, high = window.start - buffer, window.end + buffer
+    near = [each for each in found if (times := read_span(each)) and times[0] < high and low < times[1]]
+    slots = [each for each in near if each["resourceType"] == "Slot" and _touches(each, window)]
+    if slots:
+        return [*slots, *(each for each in found if each["resourceType"] == "Appointment")]
+    return [each for each in near if each["resourceType"] == "Appointment"]
+
+
+def _touches(resource: Resource, window: Interval) -> bool:
+    times = read_span(resource)
+    return times is not None and times.overlaps(window)
 
 
 def _list_bare(slots: Iterable[Resource], appointments: Iterable[Resource]) -> tuple[str, ...]:

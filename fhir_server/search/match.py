@@ -106,6 +106,9 @@ def _require_all(parts: Sequence[Predicate]) -> Predicate:
     if len(parts) == 2:  # most of them, and asked of every write that a kept answer may have
         first, second = parts
         return lambda candidate: first(candidate) and second(candidate)
+    if len(parts) == 3:
+        one, two, three = parts
+        return lambda candidate: one(candidate) and two(candidate) and three(candidate)
     return lambda candidate: all(holds(candidate) for holds in parts)
 
 

@@ -304,22 +304,14 @@ def _plan_write(
         draft.pending.put(target.reference, tree)
         return
     entries = entries or context.index.make_entries(action.type, tree, caller.base)
-    _require_targets(context, draft, target, text, entries)
+    require_targets(context, draft, target, text, entries)
     draft.writes.append(Write(action.method, action.type, target.id, Content(head, tail), entries))
     if draft.pending is not None:
         draft.pending.put(target.reference, tree if asked else text, entries)
     text.forget_tree()
 
 
-def add_entries(context: Context, draft: Plan, number: int, text: Text, entries: Entries) -> None:
-    """Give a planned write its index entries, and the plan the references that have to be there."""
-    target, position = draft.steps[number]
-    assert isinstance(position, int)
-    _require_targets(context, draft, target, text, entries)
-    draft.writes[position] = draft.writes[position]._replace(entries=entries)
-
-
-def _require_targets(context: Context, draft: Plan, target: Target, text: Text, entries: Entries) -> None:
+def require_targets(context: Context, draft: Plan, target: Target, text: Text, entries: Entries) -> None:
     """Add the references that have to be there. Raises TooCostly for a resource with too many entries."""
     if len(text.raw) >= COUNTED_FROM:
         check_resource(entries, context.settings, target.reference)
@@ -331,12 +323,14 @@ def _require_targets(context: Context, draft: Plan, target: Target, text: Text, 
 
 def index_late(context: Context, draft: Plan, number: int) -> None:
     """Index a write whose rule has set nothing in it."""
-    target = draft.steps[number][0]
+    target, position = draft.steps[number]
     text = draft.late.pop(number, None) if draft.late else None
     tree = draft.pending.get(target.reference) if draft.pending is not None else None
     if text is not None and tree is not None:
+        assert isinstance(position, int)
         entries = context.index.make_entries(target.action.type, dict(tree), draft.caller.base)
-        add_entries(context, draft, number, text, entries)
+        require_targets(context, draft, target, text, entries)
+        draft.writes[position] = draft.writes[position]._replace(entries=entries)
         text.forget_tree()
 
 

@@ -7,8 +7,9 @@ conditional forms, bundle entries, `$meta-add`, `$meta-delete` and `$purge` alik
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from fhir_server.fhir.outcome import Conflict, FhirError, Issue, Unprocessable
 from fhir_server.store.operations import Assertion
@@ -22,8 +23,7 @@ MOST_FURTHER_ACTIONS = 1000
 """Actions that rules may add to one transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One write as its rule sees it.
 
     `current`: the version that it replaces, None where there is none or it is deleted. `new`: the resource as it will
@@ -37,8 +37,7 @@ class Change:
     new: Tree | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """What a rule says of a change.
 
     Issues of severity `error` and `fatal` refuse the whole transaction (409 where all of them have the code `conflict`,
@@ -52,7 +51,7 @@ class Ruling:
     actions: tuple[Action, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     locks: tuple[str, ...] = ()
-    elements: Mapping[str, Any] = field(default_factory=dict)
+    elements: Mapping[str, Any] = MappingProxyType({})
 
 
 ALLOWED = Ruling()

@@ -12,7 +12,7 @@ from fhir_server.store.operations import Content, Write
 from fhir_server.store.protocol import Stored
 from fhir_server.writes.identity import build_stored_tree
 from fhir_server.writes.pending_writes import Tree
-from fhir_server.writes.plan import Plan, add_entries, is_unchanged
+from fhir_server.writes.plan import Plan, is_unchanged, require_targets
 
 _SET_FIRST = frozenset(("resourceType", "id", "meta"))
 
@@ -32,14 +32,15 @@ def set_elements(
         _drop_write(draft, number, position, current)
         return
     entries = context.index.make_entries(write.type, tree, draft.caller.base)
-    for reference in set(write.entries.references) - set(entries.references):
-        if reference in draft.required and draft.required[reference][0] is target:
-            del draft.required[reference]
     draft.pending.put(target.reference, tree, entries)
     draft.writes[position] = write._replace(content=content, entries=entries)
     if received is not None:
-        add_entries(context, draft, number, received, entries)
+        require_targets(context, draft, target, received, entries)
         received.forget_tree()
+        return
+    for reference in set(write.entries.references) - set(entries.references):
+        if reference in draft.required and draft.required[reference][0] is target:
+            del draft.required[reference]
 
 
 def _set(write: Write, tree: Tree, elements: Mapping[str, Any]) -> tuple[dict[str, Any], Content]:

@@ -169,15 +169,13 @@ def _parse(stored: Stored) -> Tree:
 
 async def _parse_each(context: Context, found: Sequence[Stored]) -> list[Tree]:
     """The resources as trees; those of the last versions that were looked at are parsed once."""
-    parsed: dict[tuple[str, str, int, int], Tree] = context.snapshots.setdefault("parsed", {})
-    trees = [parsed.get(stored[:4]) for stored in found]
-    if None not in trees:
-        return trees  # type: ignore[return-value]
-    missing = [stored for stored, tree in zip(found, trees, strict=True) if tree is None]
-    added = await context.long_work.run_each(_parse, missing)
-    if len(parsed) + len(missing) > MOST_PARSED:
-        parsed.clear()
-        if len(missing) < len(found):
-            return await _parse_each(context, found)
-    parsed.update(zip((stored[:4] for stored in missing), added, strict=True))
-    return [parsed[stored[:4]] for stored in found]
+    parsed: dict[Stored, Tree] = context.snapshots.setdefault("parsed", {})
+    trees = list(map(parsed.get, found))
+    missing = [position for position, tree in enumerate(trees) if tree is None]
+    if missing:
+        added = await context.long_work.run_each(_parse, [found[position] for position in missing])
+        if len(parsed) + len(missing) > MOST_PARSED:
+            parsed.clear()
+        for position, tree in zip(missing, added, strict=True):
+            trees[position] = parsed[found[position]] = tree
+    return trees  # type: ignore[return-value]

@@ -56,21 +56,26 @@ def target_of(element: Any) -> str:
     text = element.get("reference") if isinstance(element, dict) else None
     if not isinstance(text, str):
         return ""
+    if text.count("/") == 1:  # most of them
+        return text
     parts = text.partition("/_history/")[0].rsplit("/", 2)
     return "/".join(parts[-2:])
 
 
 def find_extension(element: Any, url: str) -> Resource | None:
     """The first extension with this URL."""
-    return next((each for each in members(element, "extension") if each.get("url") == url), None)
+    for extension in members(element, "extension"):
+        if extension.get("url") == url:
+            return extension
+    return None
 
 
 def extension_value(element: Any, url: str) -> Any:
     """The value[x] of the first extension with this URL, or None."""
-    extension = find_extension(element, url)
-    if extension is None:
-        return None
-    return next((value for name, value in extension.items() if name.startswith("value")), None)
+    for name, value in (find_extension(element, url) or {}).items():
+        if name.startswith("value"):
+            return value
+    return None
 
 
 def list_codings(concept: Any) -> Iterator[str]:

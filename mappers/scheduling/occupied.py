@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fhir_server.fhir.outcome import Issue
@@ -51,13 +51,12 @@ class Occupation(NamedTuple):
     firm: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Occupied:
+class Occupied(NamedTuple):
     """Occupations by actor; by Schedule, what Slots of the site close (`busy-unavailable`) and open (`free`)."""
 
-    actors: Mapping[str, Sequence[Occupation]] = field(default_factory=dict)
-    closed: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
-    opened: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    actors: Mapping[str, Sequence[Occupation]] = MappingProxyType({})
+    closed: Mapping[str, Sequence[Interval]] = MappingProxyType({})
+    opened: Mapping[str, Sequence[Interval]] = MappingProxyType({})
 
 
 class Taking(NamedTuple):
@@ -138,7 +137,8 @@ def _narrow(time: Interval, own: Interval | None) -> Interval:
 
 def reserve(time: Interval, parameters: SchedulingParameters) -> Interval:
     """A visit's time with its buffers."""
-    return Interval(time.start - parameters.buffer_before * MINUTE, time.end + parameters.buffer_after * MINUTE)
+    before, after = parameters.buffer_before, parameters.buffer_after
+    return Interval(time.start - before * MINUTE, time.end + after * MINUTE) if before or after else time
 
 
 def is_request(appointment: Resource) -> bool:

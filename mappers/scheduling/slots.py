@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_server.fhir.datetimes import format_instant
 from fhir_server.fhir.outcome import Issue
@@ -28,8 +27,7 @@ from mappers.scheduling.occupied import OCCUPYING, Taking, list_takings
 from mappers.scheduling.parameters import SchedulingParameters
 
 
-@dataclass(frozen=True, slots=True)
-class SlotChanges:
+class SlotChanges(NamedTuple):
     """What is written and deleted beside an Appointment, and the Appointment with its `slot` references."""
 
     appointment: Resource
@@ -37,8 +35,7 @@ class SlotChanges:
     deletes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SlotContext:
+class SlotContext(NamedTuple):
     """The stored Slots of the Schedules around the time, those that other occupying Appointments name, and new ids."""
 
     slots: tuple[Resource, ...]
@@ -57,14 +54,13 @@ def derive_slots(
     the time, the booking makes a Slot. One that is not needed any more goes back to `free` when the site published it,
     and is deleted when a booking made it. An actor without Schedule gets one; patients have none.
     """
-    time = read_times(appointment)
-    end = None if isinstance(time, Issue) else time.end
     status = code_of(appointment)
+    if status not in OCCUPYING:
+        time = read_times(appointment)
+        if not frees_slots(status, None if isinstance(time, Issue) else time.end, context.now):
+            return SlotChanges(appointment)  # a noshow after its end keeps its Slots busy
     before = [target_of(slot) for each in (old, appointment) for slot in members(each, "slot")]
     named = list(dict.fromkeys(before))
-    stored = {reference_of(slot): slot for slot in context.slots}
-    if status not in OCCUPYING and not frees_slots(status, end, context.now):
-        return SlotChanges(appointment)  # a noshow after its end keeps its Slots busy
     writes: list[Resource] = []
     used: list[str] = []
     if status in OCCUPYING:
@@ -73,6 +69,9 @@ def derive_slots(
                 changed, own = _take_slots(appointment, taking, named, context)
                 writes += changed
                 used += own
+    if not before:
+        return SlotChanges(_with_slots(appointment, used), tuple(writes))
+    stored = {reference_of(slot): slot for slot in context.slots}
     # what the Appointment only names was not taken by it, and is not its to free
     taken = [target_of(slot) for slot in members(old, "slot")] if code_of(old) not in ("", *FREEING) else []
     left = [each for each in taken if each not in used and each not in context.named_by_others]
@@ -95,6 +94,9 @@ def _take_slots(
     status = "busy-tentative" if code_of(appointment) == "pending" else "busy"
     expires = extension_value(appointment, HOLD_EXPIRES) if status == "busy-tentative" else None
     own = [slot for slot in context.slots if target_of(slot.get("schedule")) == owner]
+    if not own:
+        made = _set_status(_make_slot(context.new_id(), owner, taking.time), status, expires, context.overbooked)
+        return [*writes, made], [reference_of(made)]
     used, covered = [], []
     for slot in own if taking.parameters.capacity == 1 else []:
         times, name = read_times(slot), reference_of(slot)
@@ -106,21 +108,30 @@ def _take_slots(
             covered.append(times)
     if subtract([taking.time], unite(covered)):
         mine = next((s for s in own if slot_origin(s) == "booking" and reference_of(s) in named), None)
-        made = _make_slot(mine or {"id": context.new_id()}, owner, taking.time)
+        made = _move_slot(mine, taking.time) if mine else _make_slot(context.new_id(), owner, taking.time)
         writes.append(_set_status(made, status, expires, context.overbooked))
         used.append(reference_of(made))
     unchanged = {reference_of(slot): slot for slot in own}
     return [each for each in writes if unchanged.get(reference_of(each)) != each], used
 
 
-def _make_slot(slot: Resource, owner: str, time: Interval) -> Resource:
-    """A Slot of the booking, new or moved to the time."""
-    origin = {"url": SLOT_ORIGIN, "valueCode": "booking"}
-    others = [each for each in members(slot, "extension") if each.get("url") != SLOT_ORIGIN]
-    times = {"start": format_instant(time.start), "end": format_instant(time.end)}
-    made = {"resourceType": "Slot", **slot, "extension": [origin, *others], "schedule": {"reference": owner}}
-    old = read_times(slot) if "start" in slot else None
-    return {**made, "status": "busy", **({} if old == time else times)}
+def _make_slot(id: str, owner: str, time: Interval) -> Resource:
+    """A new Slot of the booking, without a status."""
+    return {
+        "resourceType": "Slot",
+        "id": id,
+        "extension": [{"url": SLOT_ORIGIN, "valueCode": "booking"}],
+        "schedule": {"reference": owner},
+        "start": format_instant(time.start),
+        "end": format_instant(time.end),
+    }
+
+
+def _move_slot(slot: Resource, time: Interval) -> Resource:
+    """A Slot of the booking at the time."""
+    if read_times(slot) == time:
+        return slot
+    return {**slot, "start": format_instant(time.start), "end": format_instant(time.end)}
 
 
 def _set_status(slot: Resource, status: str, expires: Any, overbooked: bool) -> Resource:
@@ -128,12 +139,10 @@ def _set_status(slot: Resource, status: str, expires: Any, overbooked: bool) -> 
     extensions = [each for each in members(slot, "extension") if each.get("url") != HOLD_EXPIRES]
     if expires:
         extensions.append({"url": HOLD_EXPIRES, "valueInstant": expires})
-    changed = {name: value for name, value in slot.items() if name not in ("extension", "overbooked")}
-    changed["status"] = status
-    if extensions:
-        changed["extension"] = extensions
-    if overbooked:
-        changed["overbooked"] = True
+    changed = {**slot, "status": status, "extension": extensions, "overbooked": True}
+    for name, stays in (("extension", extensions), ("overbooked", overbooked)):
+        if not stays:
+            del changed[name]
     return changed
 
 

@@ -51,6 +51,8 @@ async def appointment_rule(state: State, change: Change) -> Ruling:
         return ALLOWED  # a message has merged patients: whose it is changes, and nothing is booked
     practice = await read_site(state)
     settled = await settle(state, Visit(new, old, practice, now))
+    if not (wrong or settled.refusals):
+        return await _write(state, settled, ())
     remaining, aside = split_by_owner(settled.refusals, new, practice, partner)
     issues = _weigh([*wrong, *(refusal.issue for refusal in remaining)], mode)
     issues += _weigh((refusal.issue for refusal in aside), "warn")

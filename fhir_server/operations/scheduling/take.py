@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -161,7 +161,7 @@ async def try_candidate(
         return remaining
     if aside:
         new = note_override(new, sorted(order.kinds), order.reason, order.who)
-        settled = replace(settled, visit=replace(settled.visit, new=new))
+        settled = settled._replace(visit=settled.visit._replace(new=new))
     return await plan_slots(state, settled, overbooked=any(each.kind in _TAKEN for each in aside))
 
 
