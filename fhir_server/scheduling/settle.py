@@ -212,7 +212,7 @@ async def plan_release(state: State, old: Resource, now: int) -> Consequences:
 
 def _plan_writes(changes: SlotChanges, slots: Iterable[Resource]) -> Consequences:
     stored = {reference_of(each): each for each in slots}
-    writes = [write_resource(tag(each), stored.get(reference_of(each)) if stored else None) for each in changes.writes]
+    writes = [write_resource(tag(each), stored.get(reference_of(each))) for each in changes.writes]
     deletions = (name.partition("/") for name in changes.deletes)
     deletes = [Action("DELETE", type, "", id=id, decided=True) for type, _, id in deletions]
     return Consequences(changes.appointment, (*writes, *deletes))

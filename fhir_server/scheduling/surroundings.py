@@ -73,7 +73,7 @@ def tag(resource: Resource) -> Resource:
     wanted = {_LONG} if times is not None and times.end - times.start > _USUAL else set()
     if resource["resourceType"] == "Slot" and (of_ours := _TAG_OF_ORIGIN.get(slot_origin(resource))):
         wanted.add(of_ours)
-    tags = members(meta, "tag") if meta else []
+    tags = members(meta, "tag")
     if not (tags or wanted):
         return resource
     own = [each for each in tags if each.get("system") == _SYSTEM and each.get("code") in _OURS]

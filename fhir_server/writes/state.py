@@ -26,7 +26,7 @@ MOST_READ = 2000
 """Resources that one search of a decision may find."""
 
 MOST_PARSED = 5000
-"""Resources that stay parsed between looks, some 15 MB."""
+"""Resources that stay parsed between looks, with their texts, some 20 MB."""
 
 
 class Resource(NamedTuple):

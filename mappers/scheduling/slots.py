@@ -94,9 +94,6 @@ def _take_slots(
     status = "busy-tentative" if code_of(appointment) == "pending" else "busy"
     expires = extension_value(appointment, HOLD_EXPIRES) if status == "busy-tentative" else None
     own = [slot for slot in context.slots if target_of(slot.get("schedule")) == owner]
-    if not own:
-        made = _set_status(_make_slot(context.new_id(), owner, taking.time), status, expires, context.overbooked)
-        return [*writes, made], [reference_of(made)]
     used, covered = [], []
     for slot in own if taking.parameters.capacity == 1 else []:
         times, name = read_times(slot), reference_of(slot)
@@ -106,7 +103,7 @@ def _take_slots(
             writes.append(_set_status(slot, status, expires, context.overbooked))
             used.append(name)
             covered.append(times)
-    if subtract([taking.time], unite(covered)):
+    if not covered or subtract([taking.time], unite(covered)):
         mine = next((s for s in own if slot_origin(s) == "booking" and reference_of(s) in named), None)
         made = _move_slot(mine, taking.time) if mine else _make_slot(context.new_id(), owner, taking.time)
         writes.append(_set_status(made, status, expires, context.overbooked))

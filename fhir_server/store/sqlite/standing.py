@@ -198,7 +198,7 @@ class StandingAnswers:
         for key in answer.keys:
             self._by_key[key].add(answer)
         for match in page.matches:
-            self._put(answer, match)
+            self._add(answer, match)
         while len(self._answers) > _MOST_ANSWERS or self._size > _MOST_BYTES:
             self._drop(next(iter(self._answers.values())))
 
@@ -300,11 +300,11 @@ class StandingAnswers:
         candidate = Candidate(type, id, version.last_updated, entries) if entries is not None else None
         for answer in touched:
             if candidate is not None and answer.tests[type](candidate):
-                self._put(answer, version)
+                self._add(answer, version)
             elif answer in holders:
                 self._remove(answer, (type, id))
 
-    def _put(self, answer: _Answer, version: Stored) -> None:
+    def _add(self, answer: _Answer, version: Stored) -> None:
         key = (version.type, version.id)
         self._remove(answer, key)
         answer.matches[key] = version
